@@ -1,0 +1,1 @@
+"""percept: perception encoders and perception language models, from training to search."""

@@ -1,0 +1,65 @@
+"""What train, eval and search ask of a model: small contracts, several of them, and the batch they pass around."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One step's worth of samples. What a data source does not have is None."""
+
+    image: Float[Tensor, "b 3 y x"] | None = None
+    """Preprocessed pictures."""
+    tokens: Int[Tensor, "b n"] | None = None
+    """Token ids, padded with 0."""
+    label: Int[Tensor, " b"] | None = None
+    """Class numbers."""
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
+        """Move every tensor to `device`; floating tensors also to `dtype`."""
+        moved = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                wanted = dtype if value.is_floating_point() else None
+                moved[field.name] = value.to(device, wanted, non_blocking=True)
+        return replace(self, **moved)
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return next(len(value) for field in fields(self) if (value := getattr(self, field.name)) is not None)
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """What `train.fit` needs; everything else in a method is its own."""
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Return {"loss": scalar, other scalars to log}."""
+        ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """What retrieval, zero-shot classification and search need."""
+
+    def embed_image(self, image: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b d"]:
+        """Return unit-length vectors of preprocessed pictures."""
+        ...
+
+    def embed_text(self, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b d"]:
+        """Return unit-length vectors of token ids."""
+        ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """A model with a fixed list of classes."""
+
+    def class_logits(self, image: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b c"]:
+        """Return one logit per class."""
+        ...

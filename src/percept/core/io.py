@@ -1,0 +1,94 @@
+"""Files: written whole or not at all, hashed by content, tensors as safetensors only."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from percept.core.errors import PerceptError
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it takes the place of `path` only if the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path | str, data: Any) -> None:
+    """Write indented json atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read json.
+
+    Raises:
+        PerceptError: there is no such file, or it is not json.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PerceptError(f"there is no file {path}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise PerceptError(f"{path} is not a json file: {error}") from None
+
+
+def append_json_line(path: Path | str, data: dict[str, Any]) -> None:
+    """Append one json object as a line, e.g. the metrics of a training step."""
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(data) + "\n")
+
+
+def content_hash(data: bytes) -> str:
+    """Return the 128-bit BLAKE2b of `data` in hexadecimal: the identity of a file whatever its name.
+
+    >>> content_hash(b"")[:8]
+    'cae66941'
+    """
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors, atomically."""
+    from safetensors.torch import save_file
+
+    with replacing(path) as temporary:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+
+
+def load_tensors(path: Path | str) -> dict[str, Tensor]:
+    """Read a safetensors file onto the CPU.
+
+    Raises:
+        PerceptError: missing, truncated or not safetensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not Path(path).is_file():
+        raise PerceptError(f"there is no file {path}")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise PerceptError(f"{path} is not a complete safetensors file ({error}); fetch or write it again") from None
+
+
+def same_tensors(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+    """Tell whether two sets of tensors have the same names, types and bits."""
+    return left.keys() == right.keys() and all(
+        left[name].dtype == right[name].dtype and torch.equal(left[name], right[name]) for name in left
+    )

@@ -1,0 +1,46 @@
+"""What the machine can do: its device, the number type that is fast on it, and its matrix-product peak."""
+
+import time
+from functools import lru_cache
+
+import torch
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Return the named device, or the best one present: cuda, then mps, then cpu."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def fast_dtype(device: torch.device) -> tuple[torch.dtype, str]:
+    """Return the fastest safe number type on `device`, and why."""
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported():
+            return torch.bfloat16, "the GPU computes bfloat16 natively"
+        return torch.float32, "the GPU has no bfloat16"
+    if device.type == "cpu":
+        if torch.cpu._is_amx_tile_supported():
+            return torch.bfloat16, "the CPU has AMX bfloat16 tiles"
+        if torch.cpu._is_avx512_bf16_supported():
+            return torch.bfloat16, "the CPU has AVX512-BF16"
+    return torch.float32, f"{device.type} has no fast bfloat16"
+
+
+@lru_cache
+def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 2048, seconds: float = 0.5) -> float:
+    """Measure the matrix-product peak: floating-point operations per second of a size³ product."""
+    left = torch.randn(size, size, device=device).to(dtype)
+    right = torch.randn(size, size, device=device).to(dtype)
+    best, spent = float("inf"), 0.0
+    torch.mm(left, right)
+    while spent < seconds:
+        start = time.perf_counter()
+        torch.mm(left, right)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        took = time.perf_counter() - start
+        best, spent = min(best, took), spent + took
+    return 2 * size**3 / best
