@@ -1,1 +1,1 @@
-"""TODO."""
+"""Losses: pure functions on tensors, each with its equation."""

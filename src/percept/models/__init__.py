@@ -1,1 +1,1 @@
-"""TODO."""
+"""Models: the towers, the pair of towers, the table of released sizes, and their files."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Layers: no model's and no paper's name in here."""

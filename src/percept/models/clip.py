@@ -1,0 +1,103 @@
+"""Pictures and texts in one space: a vision tower, a text tower and a learned scale.
+
+Radford et al. 2021, arXiv:2103.00020; video as in Bolya et al. 2025, arXiv:2504.13181, section 4.5.
+"""
+
+import math
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from percept.core.contracts import Batch
+from percept.core.errors import PerceptError
+from percept.losses.contrastive import info_nce
+from percept.models.config import ClipConfig
+from percept.models.text import TextTower
+from percept.models.vision import VisionTower
+
+INITIAL_LOG_SCALE = math.log(1 / 0.07)
+MAX_LOG_SCALE = math.log(100)
+
+
+def unit(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+    """Scale vectors to length 1, in float32."""
+    return F.normalize(x.float(), dim=-1)
+
+
+class CLIP(nn.Module):
+    """Two towers. A vision-only model has `text` None and no scale."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = VisionTower(config.vision)
+        self.text = None if config.text is None else TextTower(config.text)
+        self.log_scale = None if config.text is None else nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
+
+    def reset_parameters(self) -> None:
+        """Initialise both towers and the scale."""
+        self.vision.reset_parameters()
+        if self.text is not None:
+            self.text.reset_parameters()
+        if self.log_scale is not None:
+            nn.init.constant_(self.log_scale, INITIAL_LOG_SCALE)
+
+    def scale(self) -> Float[Tensor, ""]:
+        """Return exp(log_scale), at most 100: what cosines are multiplied with.
+
+        Raises:
+            PerceptError: a vision-only model.
+        """
+        if self.log_scale is None:
+            raise PerceptError("this model has no text tower; the PE-Core models and nano have one")
+        return self.log_scale.float().clamp(max=MAX_LOG_SCALE).exp()
+
+    def encode_image(self, image: Float[Tensor, "b 3 y x"], *, normalize: bool = False) -> Float[Tensor, "b d"]:
+        """Return one vector per picture.
+
+        Raises:
+            PerceptError: a model that gives tokens only.
+        """
+        pooled = self.vision(image).pooled
+        if pooled is None:
+            raise PerceptError("this model gives tokens, not one vector per picture; the PE-Core models and nano give vectors")
+        return unit(pooled) if normalize else pooled
+
+    def encode_text(self, ids: Int[Tensor, "b n"], *, normalize: bool = False) -> Float[Tensor, "b d"]:
+        """Return one vector per text.
+
+        Raises:
+            PerceptError: a vision-only model.
+        """
+        if self.text is None:
+            raise PerceptError("this model has no text tower; the PE-Core models and nano have one")
+        pooled = self.text(ids).pooled
+        return unit(pooled) if normalize else pooled
+
+    def encode_video(self, frames: Float[Tensor, "b t 3 y x"], *, normalize: bool = False) -> Float[Tensor, "b d"]:
+        """Return one vector per clip: the mean over its frames.
+
+        With `normalize` every frame is scaled to length 1 before the mean; the mean itself is not, as published.
+        """
+        vectors = self.encode_image(frames.flatten(0, 1), normalize=normalize)
+        return vectors.unflatten(0, frames.shape[:2]).mean(dim=1)
+
+    def embed_image(self, image: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b d"]:
+        """Return unit-length vectors of pictures."""
+        return self.encode_image(image, normalize=True)
+
+    def embed_text(self, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b d"]:
+        """Return unit-length vectors of texts."""
+        return self.encode_text(tokens, normalize=True)
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the symmetric contrastive loss of matching pictures and texts."""
+        image = self.embed_image(cast(Tensor, batch.image))
+        text = self.embed_text(cast(Tensor, batch.tokens))
+        scale = self.scale()
+        logits = scale * image @ text.T
+        right = (logits.argmax(dim=1) == torch.arange(len(logits), device=logits.device)).float().mean()
+        return {"loss": info_nce(image, text, scale), "scale": scale.detach(), "batch_accuracy": right.detach()}

@@ -1,0 +1,88 @@
+"""What shapes a model, as plain data; importing this file imports no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from percept.core.errors import PerceptError
+
+Pool = Literal["attention", "class", "average", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """A vision tower. The defaults are what all released Perception Encoders share."""
+
+    image_size: int
+    """Side of the square the positions were learned on, pixels."""
+    patch_size: int
+    """Side of a patch, pixels."""
+    width: int
+    """Channels of the residual stream."""
+    layers: int
+    heads: int
+    hidden: int | None = None
+    """Channels inside the MLP of a block; 4 x width when None."""
+    class_token: bool = True
+    pool: Pool = "attention"
+    pool_heads: int = 8
+    output_dim: int | None = None
+    """Length of the embedding; no projection when None."""
+    norm_pre: bool = True
+    norm_post: bool = True
+    rope: bool = True
+    absolute_positions: bool = True
+    layer_scale: float | None = None
+    """Initial value of LayerScale; no LayerScale when None."""
+    drop_path: float = 0.0
+    """Probability of dropping a branch in training; the same in every block."""
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise PerceptError(f"width {self.width} does not divide into {self.heads} heads")
+        if self.rope and (self.width // self.heads) % 4:
+            raise PerceptError(f"rotary positions need head channels in fours, not {self.width // self.heads}; change heads")
+        if self.pool == "attention" and self.width % self.pool_heads:
+            raise PerceptError(f"width {self.width} does not divide into {self.pool_heads} pooling heads; change pool_heads")
+        if self.pool == "class" and not self.class_token:
+            raise PerceptError("pool='class' needs class_token=True")
+        if self.pool == "none" and self.output_dim is not None:
+            raise PerceptError("output_dim needs a pooled vector; choose pool='attention', 'class' or 'average'")
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side at the nominal size."""
+        return self.image_size // self.patch_size
+
+    @property
+    def mlp_width(self) -> int:
+        """Channels inside the MLP of a block."""
+        return 4 * self.width if self.hidden is None else self.hidden
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """A text tower: causal transformer pooled at the end-of-text token, which is the largest id."""
+
+    context: int
+    """Tokens of the longest text, start and end included."""
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    output_dim: int
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise PerceptError(f"width {self.width} does not divide into {self.heads} heads")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """A vision tower and, where the model has one, a text tower in the same space."""
+
+    vision: VisionConfig
+    text: TextConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.text is not None and self.text.output_dim != self.vision.output_dim:
+            raise PerceptError(f"the towers end in different sizes: {self.vision.output_dim} and {self.text.output_dim}")

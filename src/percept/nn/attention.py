@@ -1,0 +1,74 @@
+"""Multi-head self-attention with rotary positions and an optional bias, and attention pooling."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from percept.nn.mlp import MLP
+from percept.nn.rope import rotate
+
+Rope = tuple[Tensor, Tensor]
+"""Cosines and sines [n, head_dim] of `percept.nn.rope.rope_2d`."""
+
+
+class Attention(nn.Module):
+    """Self-attention; queries, keys and values come from one linear layer, in that order."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n w"],
+        *,
+        rope: Rope | None = None,
+        bias: Float[Tensor, "#b #h #n n"] | None = None,
+        causal: bool = False,
+    ) -> Float[Tensor, "b n w"]:
+        """Mix tokens. `bias` is added to the attention logits (-inf hides a key); it cannot be joined with `causal`."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if rope is not None:
+            q, k = rotate(q, *rope), rotate(k, *rope)
+        bias = None if bias is None else bias.to(q.dtype)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal)
+        return self.out(mixed.transpose(1, 2).flatten(-2))
+
+
+class AttentionPool(nn.Module):
+    """One learned query looks at all tokens and a residual MLP follows.
+
+    The map head of Zhai et al. 2022, arXiv:2106.04560, as used by the Perception Encoder: no residual from the query.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.probe = nn.Parameter(torch.empty(1, 1, width))
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        self.mlp = MLP(width, 4 * width)
+
+    def _query_key_value(self, x: Float[Tensor, "b n w"]) -> tuple[Tensor, Tensor, Tensor]:
+        width = x.shape[-1]
+        weight, bias = self.qkv.weight, self.qkv.bias
+        query = F.linear(self.probe, weight[:width], bias[:width]).expand(len(x), -1, -1)
+        key, value = F.linear(x, weight[width:], bias[width:]).chunk(2, dim=-1)
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        return query, key, value
+
+    def weights(self, x: Float[Tensor, "b n w"]) -> Float[Tensor, "b h n"]:
+        """Return how much each head of the query looks at each token; sums to 1 over the tokens."""
+        query, key, _ = self._query_key_value(x)
+        logits = (query.float() @ key.float().transpose(-1, -2)) * query.shape[-1] ** -0.5
+        return logits.softmax(dim=-1).squeeze(2)
+
+    def forward(self, x: Float[Tensor, "b n w"]) -> Float[Tensor, "b w"]:
+        """Pool the tokens to one vector."""
+        query, key, value = self._query_key_value(x)
+        pooled = self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(-2))
+        return (pooled + self.mlp(self.norm(pooled))).squeeze(1)

@@ -1,0 +1,50 @@
+"""Two-dimensional rotary positions: each patch turns its queries and keys by its column and its row.
+
+Bolya et al. 2025, arXiv:2504.13181, section 2; the rotation is Su et al. 2021, arXiv:2104.09864.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def frequencies(head_dim: int, base: float = 10_000.0) -> Float[Tensor, " f"]:
+    """Return the head_dim / 4 angular frequencies of one axis, in radians per patch.
+
+    >>> [round(float(f), 4) for f in frequencies(16)]
+    [1.0, 0.1, 0.01, 0.001]
+    """
+    half = head_dim // 2
+    return base ** (-torch.arange(0, half, 2, dtype=torch.float32) / half)
+
+
+def rope_2d(
+    grid: tuple[int, int], head_dim: int, *, prefix: int, first: int, device: torch.device | None = None
+) -> tuple[Float[Tensor, "n e"], Float[Tensor, "n e"]]:
+    """Return cosines and sines of the rotation angles, for `prefix` unrotated tokens and then the patches row by row.
+
+    Args:
+        grid: patches down and across.
+        head_dim: channels of one attention head, a multiple of 4. The first half turns with the column, the second with the row.
+        prefix: tokens in front of the patches (class token, prompts); their angle is 0.
+        first: position of the first row and column: 1 for a model with a class token, else 0.
+    """
+    rows, columns = grid
+    rates = frequencies(head_dim).repeat_interleave(2)
+    across = (torch.arange(columns) + first)[:, None] * rates
+    down = (torch.arange(rows) + first)[:, None] * rates
+    angles = torch.cat(
+        [across[None].expand(rows, -1, -1), down[:, None].expand(-1, columns, -1)],
+        dim=-1,
+    ).reshape(rows * columns, head_dim)
+    angles = torch.cat([torch.zeros(prefix, head_dim), angles]).to(device)
+    return angles.cos(), angles.sin()
+
+
+def rotate(
+    x: Float[Tensor, "*b n e"], cos: Float[Tensor, "n e"], sin: Float[Tensor, "n e"]
+) -> Float[Tensor, "*b n e"]:
+    """Turn neighbouring channel pairs (a, b) to (a cos - b sin, b cos + a sin), in float32."""
+    a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = cos[..., ::2], sin[..., ::2]
+    return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2).to(x.dtype)
