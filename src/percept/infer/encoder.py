@@ -1,0 +1,230 @@
+"""The user's face of an encoder: pictures, texts and clips in, float32 vectors on the CPU out."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from percept.core.errors import PerceptError
+from percept.core.report import progress_bar
+from percept.data.tokenizers import Tokenizer
+from percept.data.transforms import Preprocess
+from percept.infer.identity import Identity
+from percept.infer.labels import Guess, check_labels, class_vectors, rank
+from percept.infer.pictures import Pictures, as_list, batches, is_single, to_tensor
+from percept.models.clip import CLIP
+from percept.nn.stack import resolve_layer
+
+TEXT_CACHE = 8192
+"""Text vectors kept, least recently used dropped first."""
+SHOW_PROGRESS = 64
+"""From this many pictures on a progress bar is shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Where and how a model computes."""
+
+    device: torch.device
+    dtype: torch.dtype
+    reason: str = ""
+    """Why this number type."""
+    batch: int = 32
+    """Pictures or texts that go through the model together."""
+
+
+class Encoder:
+    """A model with everything around it that a user needs; made by `percept.load`."""
+
+    def __init__(
+        self,
+        model: CLIP,
+        *,
+        preprocess: Preprocess,
+        identity: Identity,
+        tokenizer: Tokenizer | None = None,
+        setting: Setting | None = None,
+    ) -> None:
+        self.setting = setting or Setting(device=torch.device("cpu"), dtype=torch.float32)
+        # Read before the cast: bfloat16 would round the logarithm and change the scale by percents.
+        self.scale = 1.0 if model.log_scale is None else float(model.scale())
+        """What cosines are multiplied with before the softmax over labels."""
+        self.model = model.eval().requires_grad_(False).to(self.setting.device, self.setting.dtype)
+        self.preprocess = preprocess
+        self.identity = identity
+        self.tokenizer = tokenizer
+        self._texts: OrderedDict[str, Tensor] = OrderedDict()
+
+    def __repr__(self) -> str:
+        place = f"{self.setting.device}, {str(self.setting.dtype).removeprefix('torch.')}"
+        return f"Encoder({self.identity}, {place})"
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors; 0 for a model that gives tokens only."""
+        return self.identity.dim
+
+    def image(self, images: Pictures) -> Float[Tensor, "n d"]:
+        """Return unit-length vectors of one picture or several.
+
+        Paths, bytes, PIL images, uint8 arrays [y, x, 3] and uint8 tensors [3, y, x] are preprocessed; a float tensor
+        [n, 3, y, x] is taken as already preprocessed.
+
+        Raises:
+            PerceptError: a picture that cannot be read, something that is no picture, or a model without vectors.
+        """
+        vectors = self._run(images, lambda batch: F.normalize(self.model.encode_image(batch).float(), dim=-1))
+        return torch.stack(vectors) if vectors else torch.zeros(0, self.dim)
+
+    def text(self, texts: str | Sequence[str] | Tensor) -> Float[Tensor, "n d"]:
+        """Return unit-length vectors of one text or several, or of token ids [n, context].
+
+        Raises:
+            PerceptError: a model without a text tower, strings without a tokenizer, something that is neither.
+        """
+        if self.model.text is None:
+            raise PerceptError(
+                f"{self.identity.name} has no text tower; 'nano' and the PE-Core models have one (see: percept list)"
+            )
+        if isinstance(texts, Tensor):
+            return self._text_of_ids(texts)
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if not texts:
+            return torch.zeros(0, self.dim)
+        self._remember([text for text in dict.fromkeys(texts) if text not in self._texts])
+        vectors = torch.stack([self._texts[text] for text in texts])
+        self._forget(keep=TEXT_CACHE, used=texts)
+        return vectors
+
+    def video(self, frames: Pictures, *, normalize: bool = False) -> Float[Tensor, " d"]:
+        """Return one vector of a clip: the mean of the unit vectors of its frames.
+
+        As published, the mean is not of unit length again; `normalize` makes it so, for cosines between clips.
+
+        Raises:
+            PerceptError: a file instead of frames, or no frames.
+        """
+        if is_single(frames):
+            raise PerceptError(
+                "a clip is given as frames: a list of pictures or a float tensor [t, 3, y, x]; video files are not "
+                "decoded here, so take frames out first (8, evenly spaced, are usual)"
+            )
+        vectors = self.image(frames)
+        if not len(vectors):
+            raise PerceptError("a clip needs at least one frame; none were given")
+        mean = vectors.mean(dim=0)
+        return F.normalize(mean, dim=0) if normalize else mean
+
+    def classify(
+        self, images: Pictures, labels: Sequence[str], templates: str | Sequence[str] | None = None
+    ) -> list[Guess] | list[list[Guess]]:
+        """Rank labels for one picture (a list of guesses), or for several (a list of such lists).
+
+        Args:
+            labels: what the picture may show; the probabilities are among these labels only.
+            templates: one or several texts with {} where the label goes; several are averaged.
+        """
+        labels = check_labels(labels)
+        scores = self.image(images) @ class_vectors(self, labels, templates).T
+        ranked = [rank(labels, row, self.scale) for row in scores]
+        return ranked[0] if is_single(images) else ranked
+
+    def features(self, images: Pictures, layers: Sequence[int] = (-1,)) -> dict[int, Tensor]:
+        """Return maps of patch tokens after blocks: {layer: [y, x, w]} of one picture, {layer: [n, y, x, w]} of several.
+
+        Blocks count from 0, or from the end with negative numbers. Raw residual stream: no final norm, no class token.
+        """
+        layers = self._check_layers(layers)
+
+        def step(batch: Tensor) -> list[dict[int, Tensor]]:
+            out = self.model.vision(batch, layers=layers, pool=False)
+            maps = {k: hidden[:, out.prefix :].unflatten(1, out.grid).float() for k, hidden in out.hidden.items()}
+            return [{k: maps[k][row] for k in layers} for row in range(len(batch))]
+
+        rows = self._run(images, step)
+        return rows[0] if is_single(images) else {k: _stack([row[k] for row in rows], "maps") for k in layers}
+
+    def tokens(self, images: Pictures, layer: int = -1) -> Float[Tensor, "n t w"]:
+        """Return all tokens after a block, class token first where the model has one, no final norm."""
+        layers = self._check_layers([layer])
+
+        def step(batch: Tensor) -> Tensor:
+            return self.model.vision(batch, layers=layers, pool=False).hidden[layer].float()
+
+        return _stack(self._run(images, step), "tokens")
+
+    def _check_layers(self, layers: Iterable[int]) -> list[int]:
+        asked = list(layers)
+        for layer in asked:
+            resolve_layer(layer, self.model.config.vision.layers)
+        return asked
+
+    @torch.no_grad()
+    def _run(self, images: Any, step: Callable[[Tensor], Any]) -> list[Any]:
+        """Apply `step` to batches of preprocessed pictures; return one result per picture, in order, on the CPU."""
+        pictures = as_list(images)
+        results: list[Any] = [None] * len(pictures)
+        with progress_bar() as progress:
+            bar = progress.add_task("pictures", total=len(pictures), visible=len(pictures) >= SHOW_PROGRESS)
+            for positions, batch in batches(pictures, lambda one: to_tensor(one, self.preprocess), self.setting.batch):
+                for position, result in zip(positions, step(self._ready(batch)), strict=True):
+                    results[position] = _to_cpu(result)
+                progress.advance(bar, len(positions))
+        return results
+
+    def _ready(self, batch: Tensor) -> Tensor:
+        """Move to the device; pixels are normalised there, a float batch already is."""
+        batch = batch.to(self.setting.device)
+        if not batch.is_floating_point():
+            batch = self.preprocess.normalise(batch)
+        return batch.to(self.setting.dtype)
+
+    @torch.no_grad()
+    def _text_of_ids(self, ids: Tensor) -> Tensor:
+        if ids.is_floating_point() or ids.dtype == torch.bool or ids.ndim not in (1, 2):
+            raise PerceptError(f"token ids are integers [n, context]; given {ids.dtype} {list(ids.shape)}")
+        ids = ids[None] if ids.ndim == 1 else ids
+        parts = [
+            F.normalize(self.model.encode_text(part.long().to(self.setting.device)).float(), dim=-1).cpu()
+            for part in ids.split(8 * self.setting.batch)
+            if len(part)
+        ]
+        return torch.cat(parts) if parts else torch.zeros(0, self.dim)
+
+    def _remember(self, texts: list[str]) -> None:
+        for text in texts:
+            if not isinstance(text, str):
+                raise PerceptError(f"a text is a str; given {type(text).__name__}: {text!r}")
+        if not texts:
+            return
+        if self.tokenizer is None:
+            raise PerceptError(
+                f"{self.identity.name} was loaded without a tokenizer, so texts cannot be read; give token ids "
+                "[n, context] instead, or load it with tokenizer='tokenizer.json'"
+            )
+        self._texts.update(zip(texts, self._text_of_ids(self.tokenizer(texts)), strict=True))
+
+    def _forget(self, *, keep: int, used: Sequence[str]) -> None:
+        for text in used:
+            self._texts.move_to_end(text)
+        while len(self._texts) > keep:
+            self._texts.popitem(last=False)
+
+
+def _to_cpu(result: Any) -> Any:
+    if isinstance(result, dict):
+        return {key: value.cpu() for key, value in result.items()}
+    return result.cpu()
+
+
+def _stack(rows: list[Tensor], what: str) -> Tensor:
+    if not rows:
+        raise PerceptError(f"no pictures were given, so there are no {what}")
+    if any(row.shape != rows[0].shape for row in rows):
+        raise PerceptError(f"pictures of different sizes give {what} of different shapes; give one size at a time")
+    return torch.stack(rows)

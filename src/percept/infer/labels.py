@@ -1,0 +1,106 @@
+"""Labels as text: templates filled in, class vectors averaged, and the guesses that come of them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from percept.core.errors import PerceptError
+
+TEMPLATES: tuple[str, ...] = ("a picture of a {}", "a photo of a {}", "a {}")
+"""What a label is put into when the user gives no template."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guess:
+    """One label with its probability among the labels asked for."""
+
+    label: str
+    probability: float
+    score: float
+    """Cosine of the picture and the label, before scaling."""
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.probability:.0%}"
+
+
+class EmbedsTexts(Protocol):
+    """What class vectors need of an encoder."""
+
+    def text(self, texts: Any) -> Float[Tensor, "n d"]:
+        """Return unit-length vectors of texts."""
+        ...
+
+
+def check_labels(labels: Sequence[str]) -> list[str]:
+    """Return the labels stripped of surrounding blanks.
+
+    Raises:
+        PerceptError: none, an empty one, one given twice, or a bare string.
+    """
+    if isinstance(labels, str):
+        raise PerceptError(f"labels are a list of texts; given the text {labels!r}; write [{labels!r}]")
+    names = [_text(label) for label in labels]
+    if not names:
+        raise PerceptError("no labels were given; give at least one, for example ['cat', 'dog']")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise PerceptError(f"given more than once among the labels: {', '.join(twice)}; give each label once")
+    return names
+
+
+def _text(label: Any) -> str:
+    if not isinstance(label, str) or not label.strip():
+        raise PerceptError(f"a label is a text with letters; given {label!r}")
+    return label.strip()
+
+
+def check_templates(templates: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the templates, the default ones for None.
+
+    Raises:
+        PerceptError: a template without its {} for the label.
+    """
+    if templates is None:
+        return TEMPLATES
+    forms = (templates,) if isinstance(templates, str) else tuple(templates)
+    for template in forms:
+        if template.count("{}") != 1:
+            raise PerceptError(
+                f"the template {template!r} needs {{}} once, where the label goes: 'a picture of a {{}}'"
+            )
+    if not forms:
+        raise PerceptError("no templates were given; leave them out to use the usual ones")
+    return forms
+
+
+def fill(template: str, label: str) -> str:
+    """Put a label into a template, with the article that its first letter asks for.
+
+    >>> fill("a picture of a {}", "orange cat"), fill("the digit {}", "eight")
+    ('a picture of an orange cat', 'the digit eight')
+    """
+    if label[:1].lower() in set("aeiou"):
+        template = re.sub(r"\ba \{\}", "an {}", template)
+    return template.replace("{}", label)
+
+
+def class_vectors(
+    encoder: EmbedsTexts, labels: Sequence[str], templates: str | Sequence[str] | None = None
+) -> Float[Tensor, "c d"]:
+    """Return one unit vector per label: every template is embedded, the unit vectors are averaged and made unit."""
+    names, forms = check_labels(labels), check_templates(templates)
+    texts = [fill(form, name) for name in names for form in forms]
+    each = F.normalize(encoder.text(texts).float(), dim=-1).unflatten(0, (len(names), len(forms)))
+    return F.normalize(each.mean(dim=1), dim=-1)
+
+
+def rank(labels: Sequence[str], scores: Float[Tensor, " c"], scale: float) -> list[Guess]:
+    """Return guesses, best first: probabilities are the softmax of scale × cosine."""
+    probabilities = (scale * scores.double()).softmax(dim=-1).tolist()
+    order = scores.argsort(descending=True, stable=True).tolist()
+    return [Guess(label=labels[i], probability=probabilities[i], score=float(scores[i])) for i in order]

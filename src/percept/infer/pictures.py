@@ -1,0 +1,104 @@
+"""What a user may call a picture, and how many of them become batches of one shape each."""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from percept.core.errors import PerceptError
+from percept.data.images import ImageSource, read_image
+from percept.data.sources import in_order
+from percept.data.transforms import Preprocess
+
+Picture: TypeAlias = ImageSource | Tensor
+"""A file, the bytes of a file, a PIL image, uint8 pixels [y, x, 3], a uint8 tensor [3, y, x], or a float tensor
+[3, y, x] that is already preprocessed."""
+Pictures: TypeAlias = Picture | Iterable[Picture]
+"""One picture, a list of them, or an array or tensor with one more axis in front."""
+
+FILES_AND_PIXELS = (str, os.PathLike, bytes, Image.Image, np.ndarray)
+DRAFT = 2
+"""Large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size as long as this many times the model's size remains."""
+
+
+def is_single(pictures: Any) -> bool:
+    """Tell whether one picture was given and not several."""
+    if isinstance(pictures, Tensor):
+        return pictures.ndim <= 3
+    if isinstance(pictures, np.ndarray):
+        return pictures.ndim <= 3
+    return isinstance(pictures, FILES_AND_PIXELS)
+
+
+def as_list(pictures: Any) -> list[Any]:
+    """Return the pictures as a list.
+
+    Raises:
+        PerceptError: neither a picture nor something that holds pictures.
+    """
+    if is_single(pictures):
+        return [pictures]
+    if isinstance(pictures, dict) or not isinstance(pictures, Iterable):
+        raise _not_a_picture(pictures)
+    return list(pictures)
+
+
+def to_tensor(picture: Any, preprocess: Preprocess) -> UInt8[Tensor, "3 y x"] | Float[Tensor, "3 y x"]:
+    """Return uint8 pixels at the model's size; a float tensor passes as it is.
+
+    Raises:
+        PerceptError: not a picture, or one that cannot be read (the reason is plain).
+    """
+    if isinstance(picture, Tensor):
+        return _from_tensor(picture, preprocess)
+    if isinstance(picture, np.ndarray) and picture.dtype != np.uint8:
+        raise PerceptError(
+            f"an array of {picture.dtype} is no picture: arrays hold uint8 pixels [y, x, 3]; "
+            "a picture that is already preprocessed is a float torch tensor [3, y, x]"
+        )
+    if not isinstance(picture, FILES_AND_PIXELS):
+        raise _not_a_picture(picture)
+    return preprocess(read_image(picture, at_least=DRAFT * max(preprocess.shape)))
+
+
+def _from_tensor(picture: Tensor, preprocess: Preprocess) -> Tensor:
+    if picture.ndim != 3 or picture.shape[0] != 3:
+        raise PerceptError(
+            f"a tensor of shape {list(picture.shape)} is no picture; give [3, y, x] for one, [n, 3, y, x] for several"
+        )
+    if picture.is_floating_point():
+        return picture.detach()
+    if picture.dtype != torch.uint8:
+        raise PerceptError(f"a tensor of {picture.dtype} is no picture: uint8 holds pixels, float is preprocessed")
+    return preprocess(Image.fromarray(picture.permute(1, 2, 0).cpu().contiguous().numpy()))
+
+
+def _not_a_picture(given: Any) -> PerceptError:
+    return PerceptError(
+        f"{type(given).__name__} is no picture; give a path, bytes of an image file, a PIL image, "
+        "a uint8 array [y, x, 3], a tensor [3, y, x], or a list of these"
+    )
+
+
+def batches(
+    pictures: list[Any], prepare: Callable[[Any], Tensor], size: int
+) -> Iterator[tuple[list[int], Float[Tensor, "b 3 y x"] | UInt8[Tensor, "b 3 y x"]]]:
+    """Yield (positions, stacked tensors): at most `size` pictures of one shape and type, read by threads."""
+    waiting: dict[tuple[torch.Size, torch.dtype], list[tuple[int, Tensor]]] = defaultdict(list)
+    for position, tensor in enumerate(in_order(prepare, pictures)):
+        kind = tensor.shape, tensor.dtype
+        waiting[kind].append((position, tensor))
+        if len(waiting[kind]) == size:
+            yield _stack(waiting.pop(kind))
+    for group in waiting.values():
+        yield _stack(group)
+
+
+def _stack(group: list[tuple[int, Tensor]]) -> tuple[list[int], Tensor]:
+    return [position for position, _ in group], torch.stack([tensor for _, tensor in group])
