@@ -1,1 +1,1 @@
-"""TODO."""
+"""Data: reading pictures, preprocessing, tokenizers, folders, and the generated labelled world."""

@@ -1,0 +1,206 @@
+"""Reading pictures: whatever a person calls an image file, upright, 8-bit and RGB; anything else refused with a plain reason."""
+
+import io
+import os
+import re
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from percept.core.errors import PerceptError
+
+ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+"""A file's path, its bytes, a Pillow picture, or a uint8 array [y, x], [y, x, 1], [y, x, 3] or [y, x, 4]."""
+
+MAX_PIXELS = 200_000_000
+"""Larger pictures are refused from their header: a small file can unpack to more memory than a machine has."""
+
+MAX_BYTES = 2 << 30
+"""Larger files are not read: no picture within MAX_PIXELS needs as much."""
+
+FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "PPM", "QOI")
+"""What is opened. Formats that start other programs or hide a second picture in the file (EPS, ICO) are left out."""
+
+
+def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Image.Image:
+    """Read one picture as upright 8-bit RGB; of an animation the first frame, transparency over white.
+
+    Args:
+        source: path, bytes, Pillow picture or uint8 array; urls are refused.
+        max_pixels: the largest width × height accepted.
+        at_least: pixels the shorter side has to keep; lets large JPEG files decode at 1/2, 1/4 or 1/8 size, much faster.
+
+    Raises:
+        PerceptError: missing, empty, damaged, too large, or not a picture; the message says which.
+    """
+    name = _describe(source)
+    with _own_pixel_limit():
+        try:
+            image = _open(source, name)
+            _check_size(image, name, max_pixels)
+            if at_least is not None and image.format == "JPEG":
+                image.draft(None, (at_least, at_least))  # type: ignore[arg-type] - None keeps the mode
+            image.load()
+            return _upright_rgb(image)
+        except PerceptError:
+            raise
+        except Exception as error:  # decoders raise anything on damaged input: OSError, SyntaxError, struct.error, ...
+            raise PerceptError(f"{name} is damaged or cut short: {str(error) or type(error).__name__}") from None
+
+
+def _describe(source: ImageSource) -> str:
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    kinds = {bytes: "the picture given as bytes", np.ndarray: "the array"}
+    return kinds.get(type(source), "the picture")
+
+
+def _open(source: ImageSource, name: str) -> Image.Image:
+    if isinstance(source, Image.Image):
+        return source
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, bytes):
+        return _from_bytes(source, name)
+    if isinstance(source, str | os.PathLike):
+        return _from_bytes(read_bytes(source), name)
+    raise PerceptError(f"a picture is a path, bytes, a Pillow image or a uint8 array; given: {type(source).__name__}")
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Read a picture file's bytes.
+
+    Raises:
+        PerceptError: it is a url, a folder, missing, or may not be read.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", os.fspath(path)) or os.fspath(path).startswith("data:"):
+        raise PerceptError(f"{os.fspath(path)[:80]} is a url; nothing is fetched: save the picture and give its path")
+    try:
+        kind, size = (status := os.stat(path)).st_mode, status.st_size
+        if stat.S_ISDIR(kind):
+            raise PerceptError(f"{path} is a folder, not a picture; find_images lists the pictures in it")
+        if not stat.S_ISREG(kind) or size > MAX_BYTES:
+            raise PerceptError(f"{path} is not a picture: a device, or larger than {MAX_BYTES >> 30} GiB")
+        return Path(path).read_bytes()
+    except PerceptError:
+        raise
+    except FileNotFoundError:
+        raise PerceptError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PerceptError(f"{path} cannot be read: {reason}") from None
+
+
+def _from_bytes(data: bytes, name: str) -> Image.Image:
+    if not data:
+        raise PerceptError(f"{name} is empty (0 bytes)")
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise PerceptError(f"{name} is not a picture: {_looks_like(data)}") from None
+
+
+def _looks_like(data: bytes) -> str:
+    known = {b"%PDF": "it is a PDF file", b"PK\x03\x04": "it is a zip archive", b"%!PS": "it is PostScript"}
+    for start, meaning in known.items():
+        if data.startswith(start):
+            return meaning
+    if data[4:8] == b"ftyp":
+        return "it is a video or HEIF file"
+    if (text := _as_text(data[:200])) is not None:
+        return f"it is text ({' '.join(text.split())[:30]!r} ...)"
+    return f"its content is none of {', '.join(FORMATS)}"
+
+
+def _as_text(data: bytes) -> str | None:
+    """Return `data` as text if it plainly is: UTF-8 (the last character may be cut) without control characters."""
+    text = data.decode("utf-8", errors="ignore")
+    whole = len(text.encode()) >= len(data) - 3
+    return text if whole and all(letter.isprintable() or letter.isspace() for letter in text) else None
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    channels = array.shape[2:] or (1,)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels[0] not in (1, 3, 4) or not array.size:
+        raise PerceptError(
+            f"an array picture is uint8 [y, x], [y, x, 1], [y, x, 3] or [y, x, 4]; given: {array.dtype} {list(array.shape)}"
+        )
+    return Image.fromarray(np.ascontiguousarray(array[..., 0] if channels == (1,) and array.ndim == 3 else array))
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise PerceptError(
+            f"{name} has {width} × {height} pixels, more than the {max_pixels} allowed; "
+            "reduce it, or raise max_pixels if the memory is there"
+        )
+    if not width * height:
+        raise PerceptError(f"{name} has no pixels ({width} × {height})")
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception:  # unreadable EXIF says nothing about the pixels: the picture stays as stored
+        image = image.copy()
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return _eight_bit(np.asarray(image)).convert("RGB")
+    if image.has_transparency_data:
+        return _over_white(image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _eight_bit(values: np.ndarray) -> Image.Image:
+    """Scale grey values of more than 8 bits: by the type's range where it is plain, else from the least to the greatest."""
+    values = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    elif low >= 0 and high <= 65535:
+        low, high = 0.0, 65535.0
+    scaled = (values - low) * (255 / (high - low))
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+
+
+class _Relaxed:
+    """Counts the readers at work, because Pillow's limit and Python's warning filters are global to the process."""
+
+    lock = threading.Lock()
+    readers = 0
+    limit: int | None = None
+    quiet: Any = None
+
+
+@contextmanager
+def _own_pixel_limit() -> Iterator[None]:
+    """Let our own size check stand in for Pillow's, and keep Pillow's remarks about odd files to itself."""
+    with _Relaxed.lock:
+        if not _Relaxed.readers:
+            _Relaxed.limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            _Relaxed.quiet = warnings.catch_warnings()
+            _Relaxed.quiet.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL\b")
+        _Relaxed.readers += 1
+    try:
+        yield
+    finally:
+        with _Relaxed.lock:
+            _Relaxed.readers -= 1
+            if not _Relaxed.readers:
+                Image.MAX_IMAGE_PIXELS = _Relaxed.limit
+                _Relaxed.quiet.__exit__(None, None, None)

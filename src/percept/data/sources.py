@@ -1,0 +1,116 @@
+"""Folders of pictures: find the files, read them in parallel, and name the ones that cannot be read."""
+
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image
+
+from percept.core.errors import PerceptError
+from percept.core.report import notice
+from percept.data.images import read_image
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+SUFFIXES = frozenset(
+    [
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp", ".avif"),
+        *(".tif", ".tiff", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".qoi"),
+    ]
+)
+"""Names ending like this (in either case) are taken for pictures in a folder; a file named outright is always tried."""
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that could not be used, and why."""
+
+    path: Path
+    reason: str
+
+
+def find_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """List picture files: files as given, folders searched with their subfolders, in natural order, each once.
+
+    Hidden files and folders are skipped, links to folders are not followed.
+
+    Raises:
+        PerceptError: a path that does not exist, or no picture anywhere.
+    """
+    given = [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
+    found: dict[Path, None] = {}
+    for path in given:
+        found.update(dict.fromkeys(_pictures_at(path)))
+    if not found:
+        looked = ", ".join(str(path) for path in given) or "nowhere: no path was given"
+        raise PerceptError(f"no pictures in {looked}; looked for names ending in {' '.join(sorted(SUFFIXES))}")
+    return list(found)
+
+
+def _pictures_at(path: Path) -> list[Path]:
+    if not os.path.lexists(path):
+        raise PerceptError(f"there is no file or folder {path}")
+    if not path.is_dir():
+        return [path]
+    found = []
+    for folder, subfolders, names in os.walk(path, onerror=lambda error: notice(f"skipped a folder: {error}")):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        pictures = (name for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES)
+        found.extend(Path(folder, name) for name in pictures)
+    return sorted(found, key=natural_order)
+
+
+def natural_order(path: Path) -> list[list[tuple[int, int | str]]]:
+    """Return a sort key that puts `photo 2` before `photo 10`, whatever the case.
+
+    >>> sorted([Path("b10"), Path("B2"), Path("a/z")], key=natural_order)[1:]
+    [PosixPath('B2'), PosixPath('b10')]
+    """
+
+    def pieces(part: str) -> list[tuple[int, int | str]]:
+        split = re.split(r"([0-9]+)", part.lower())
+        return [(0, int(piece)) if piece[0] in "0123456789" else (1, piece) for piece in split if piece]
+
+    return [pieces(part) for part in path.parts]
+
+
+def read_many(
+    paths: Sequence[str | os.PathLike[str]], *, at_least: int | None = None, threads: int | None = None
+) -> Iterator[tuple[Path, Image.Image] | BadFile]:
+    """Read pictures in parallel threads and yield (path, picture) in the order given; a bad file yields a BadFile."""
+
+    def read(path: str | os.PathLike[str]) -> tuple[Path, Image.Image] | BadFile:
+        try:
+            return Path(path), read_image(path, at_least=at_least)
+        except PerceptError as error:
+            return BadFile(Path(path), reason_without_path(error, path))
+
+    yield from in_order(read, paths, threads=threads)
+
+
+def reason_without_path(error: Exception, path: str | os.PathLike[str]) -> str:
+    """Shorten a message that begins with the path, for lists which show the path beside it."""
+    message = str(error)
+    return message.removeprefix(f"{os.fspath(path)} ") if os.fspath(path) else message
+
+
+def in_order(function: Callable[[S], T], items: Iterable[S], *, threads: int | None = None) -> Iterator[T]:
+    """Apply `function` in parallel threads; results come in the order of `items`, only a few ahead of the reader."""
+    threads = threads or min(16, os.cpu_count() or 1)
+    iterator = iter(items)
+    with ThreadPoolExecutor(threads, thread_name_prefix="percept-read") as pool:
+        ahead: deque[Future[T]] = deque(pool.submit(function, item) for item in islice(iterator, 2 * threads))
+        try:
+            while ahead:
+                result = ahead.popleft().result()
+                ahead.extend(pool.submit(function, item) for item in islice(iterator, 1))
+                yield result
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

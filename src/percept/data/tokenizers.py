@@ -1,0 +1,162 @@
+"""Text to token ids: a byte-pair tokenizer that is trained in seconds and stored as one tokenizer.json."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from percept.core.errors import PerceptError
+from percept.core.io import content_hash, replacing
+from percept.core.report import notice
+
+PADDING, START, END = "<pad>", "<start>", "<end>"
+
+
+class Tokenizer:
+    """Turns texts into rows of ids: start, the text, end, then 0 up to `context`.
+
+    The start and end tokens are the two largest ids, the end the largest of all: text towers of the CLIP family pool at
+    the position of the greatest id. A text that is too long is cut, keeps its end token, and a notice says how many were.
+
+    >>> tokens = Tokenizer.train(["a red cup"], vocab_size=300, context=8)
+    >>> tokens.decode(tokens("A RED  cup")[0].tolist())
+    'a red cup'
+    """
+
+    def __init__(self, library: Any, *, context: int) -> None:
+        if context < 3:
+            raise PerceptError(f"a context of {context} tokens leaves no room for a text; use at least 3")
+        library.no_padding()
+        library.no_truncation()
+        library.encode_special_tokens = True  # a text that spells "<end>" is text
+        self._library = library
+        self.context = context
+        """Ids per row."""
+        self.vocab_size: int = library.get_vocab_size()
+        """Number of ids: they run from 0 to vocab_size - 1."""
+        self.start_id, self.end_id = self.vocab_size - 2, self.vocab_size - 1
+        if library.id_to_token(self.end_id) is None:
+            raise PerceptError("the ids of this tokenizer have gaps, so its end token is not the largest id")
+
+    @classmethod
+    def train(cls, texts: Iterable[str], *, vocab_size: int, context: int) -> "Tokenizer":
+        """Learn byte-pair merges from `texts`: lower-cased, NFC, spaces collapsed, every digit a token of its own.
+
+        Args:
+            texts: any iterable; read once.
+            vocab_size: largest number of ids, special ones included; fewer when the texts hold no more pairs.
+            context: ids per row, start and end included.
+        """
+        from tokenizers import processors, trainers
+
+        alphabet = _byte_alphabet()
+        if vocab_size < (least := len(alphabet) + 3):
+            raise PerceptError(f"vocab_size={vocab_size} is below the {least} ids that bytes and special tokens need")
+        library = _untrained()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size - 2, special_tokens=[PADDING], initial_alphabet=alphabet, show_progress=False
+        )
+        library.train_from_iterator(texts, trainer)
+        library.add_special_tokens([START, END])
+        ends = [(name, library.token_to_id(name)) for name in (START, END)]
+        library.post_processor = processors.TemplateProcessing(single=f"{START} $A {END}", special_tokens=ends)
+        return cls(library, context=context)
+
+    def __call__(self, texts: str | Sequence[str]) -> Int[Tensor, "b n"]:
+        """Return int64 rows of `context` ids, one per text (one row for a plain string)."""
+        rows = self._library.encode_batch(_checked(texts), add_special_tokens=False)
+        room = self.context - 2
+        ids = torch.zeros(len(rows), self.context, dtype=torch.int64)
+        cut = 0
+        for row, encoding in zip(ids, rows, strict=True):
+            kept = encoding.ids[:room]
+            cut += len(encoding.ids) > room
+            row[: len(kept) + 2] = torch.tensor([self.start_id, *kept, self.end_id])
+        if cut:
+            notice(f"texts longer than {self.context} tokens were cut: {cut} of {len(rows)}")
+        return ids
+
+    def encode(self, text: str) -> list[int]:
+        """Return all ids of one text: no start, end or padding, nothing cut."""
+        return self._library.encode(_checked(text)[0], add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of `ids`; padding, start and end are left out."""
+        plain = [number for number in ids if number not in (0, self.start_id, self.end_id)]
+        return self._library.decode(plain).strip()
+
+    def to_json(self) -> str:
+        """Return the whole tokenizer as the `tokenizers` library's json; read by that library it gives the same rows."""
+        from tokenizers import Tokenizer as Library
+
+        whole = Library.from_str(self._library.to_str())
+        whole.enable_truncation(self.context)
+        whole.enable_padding(length=self.context, pad_id=0, pad_token=whole.id_to_token(0))
+        return whole.to_str(pretty=True)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides the ids."""
+        return content_hash(self.to_json().encode())
+
+    def save(self, path: Path | str) -> None:
+        """Write tokenizer.json."""
+        with replacing(path) as temporary:
+            temporary.write_text(self.to_json() + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path | str, *, context: int | None = None) -> "Tokenizer":
+        """Read a tokenizer.json: ours, or any whose start and end tokens are the two largest ids (as CLIP's).
+
+        Args:
+            path: the file.
+            context: ids per row; needed only where the file does not say.
+
+        Raises:
+            PerceptError: missing, not a tokenizer, or of unknown context.
+        """
+        from tokenizers import Tokenizer as Library
+
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+            library, stored = Library.from_str(text), json.loads(text).get("truncation")
+        except OSError as error:
+            raise PerceptError(f"the tokenizer {path} cannot be read: {error.strerror}") from None
+        except Exception as error:  # the library raises plain Exception
+            raise PerceptError(f"{path} is not a tokenizer.json of the tokenizers library: {error}") from None
+        context = context or (stored or {}).get("max_length")
+        if context is None:
+            raise PerceptError(f"{path} does not say how long a text may be; give context=, the model's text length")
+        return cls(library, context=context)
+
+
+def _checked(texts: str | Sequence[str]) -> list[str]:
+    rows = [texts] if isinstance(texts, str) else list(texts)
+    for row in rows:
+        if not isinstance(row, str):
+            raise PerceptError(f"texts are strings; given: {row!r} ({type(row).__name__})")
+    return rows
+
+
+def _byte_alphabet() -> list[str]:
+    from tokenizers import pre_tokenizers
+
+    return sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+def _untrained() -> Any:
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    library = Tokenizer(models.BPE())
+    # The leading space makes the first word of a text the same token as that word further on.
+    steps = [normalizers.NFC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    library.normalizer = normalizers.Sequence([*steps, normalizers.Prepend(" ")])
+    library.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    library.decoder = decoders.ByteLevel()
+    return library
