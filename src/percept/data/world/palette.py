@@ -1,0 +1,87 @@
+"""The twelve named colours of the labelled world, and the tones an object is shaded with."""
+
+import random
+from typing import Final
+
+Rgb = tuple[int, int, int]
+
+COLOURS: Final[dict[str, Rgb]] = {
+    "red": (214, 30, 36),
+    "orange": (248, 128, 16),
+    "yellow": (250, 216, 44),
+    "green": (44, 158, 58),
+    "blue": (36, 84, 208),
+    "purple": (128, 52, 172),
+    "pink": (250, 150, 194),
+    "brown": (122, 70, 34),
+    "black": (34, 34, 40),
+    "white": (246, 246, 246),
+    "grey": (140, 141, 146),
+    "cyan": (52, 204, 222),
+}
+"""Name to red, green, blue in 0..255."""
+
+DARKEST_LIGHTNESS: Final = 60
+"""Below this lightness a colour is shaded by lightening it: there is no room below."""
+
+
+def lightness(rgb: Rgb) -> float:
+    """Return the perceived lightness of a colour, 0 (black) to 255 (white).
+
+    >>> lightness((255, 255, 255))
+    255.0
+    """
+    red, green, blue = rgb
+    return (299 * red + 587 * green + 114 * blue) / 1000
+
+
+def blend(rgb: Rgb, other: Rgb, share: float) -> Rgb:
+    """Mix two colours; `share` 0 gives `rgb`, 1 gives `other`.
+
+    >>> blend((0, 0, 0), (200, 100, 50), 0.5)
+    (100, 50, 25)
+    """
+    keep = 1 - share
+    return (
+        int(rgb[0] * keep + other[0] * share + 0.5),
+        int(rgb[1] * keep + other[1] * share + 0.5),
+        int(rgb[2] * keep + other[2] * share + 0.5),
+    )
+
+
+def shade(rgb: Rgb, factor: float) -> Rgb:
+    """Darken (`factor` < 1) or lighten (`factor` > 1, towards white at 2) a colour.
+
+    >>> shade((100, 200, 50), 0.5), shade((100, 200, 50), 2.0)
+    ((50, 100, 25), (255, 255, 255))
+    """
+    if factor <= 1:
+        return blend((0, 0, 0), rgb, max(factor, 0.0))
+    return blend(rgb, (255, 255, 255), min(factor - 1, 1.0))
+
+
+def jitter(rgb: Rgb, rng: random.Random) -> Rgb:
+    """Vary a colour as paint and light do, too little for its name to become doubtful."""
+    gain = rng.uniform(0.93, 1.06)
+    red, green, blue = (min(255, max(0, round(value * gain + rng.uniform(-7, 7)))) for value in rgb)
+    return red, green, blue
+
+
+def nearest(rgb: Rgb) -> str:
+    """Return the name of the nearest of the twelve colours, by squared distance in RGB.
+
+    >>> nearest((200, 40, 30))
+    'red'
+    """
+    return min(COLOURS, key=lambda name: sum((a - b) ** 2 for a, b in zip(COLOURS[name], rgb, strict=True)))
+
+
+def second_colour(rgb: Rgb, rng: random.Random) -> Rgb:
+    """Return the other colour of a pattern: near white, or a tone of the same colour; never another name's colour."""
+    light = lightness(rgb)
+    if light > 225:  # white: a quiet grey-blue is the only tone left
+        return (176, 180, 192)
+    if light > 160 and min(rgb) < 100 and rgb[0] > rgb[2]:  # yellow: white does not show on it
+        return shade(rgb, 0.68)
+    deep = max(rgb) - min(rgb) > 90 and light < 110  # dark orange would be brown, dark pink purple
+    return shade(rgb, 0.48) if deep and rng.random() < 0.3 else shade(rgb, 1.84)
