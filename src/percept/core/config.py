@@ -48,6 +48,8 @@ def _typed(hint: Any, value: Any) -> Any:
         if value is None:
             return None
         inner = [option for option in arguments if option is not type(None)]
+        if isinstance(value, list):  # json has no tuples: a list is for the option that is one
+            inner = [option for option in inner if typing.get_origin(option) is tuple] or inner
         return _typed(inner[0], value) if len(inner) == 1 else value
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return from_dict(hint, value)

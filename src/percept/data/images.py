@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ MAX_PIXELS = 200_000_000
 MAX_BYTES = 2 << 30
 """Larger files are not read: no picture within MAX_PIXELS needs as much."""
 
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "PPM", "QOI")
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "PPM", "QOI")
 """What is opened. Formats that start other programs or hide a second picture in the file (EPS, ICO) are left out."""
 
 
@@ -102,7 +103,7 @@ def _from_bytes(data: bytes, name: str) -> Image.Image:
     if not data:
         raise PerceptError(f"{name} is empty (0 bytes)")
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError:
         raise PerceptError(f"{name} is not a picture: {_looks_like(data)}") from None
 
@@ -117,6 +118,12 @@ def _looks_like(data: bytes) -> str:
     if (text := _as_text(data[:200])) is not None:
         return f"it is text ({' '.join(text.split())[:30]!r} ...)"
     return f"its content is none of {', '.join(FORMATS)}"
+
+
+@lru_cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)  # a Pillow may be built without AVIF or WebP
 
 
 def _as_text(data: bytes) -> str | None:

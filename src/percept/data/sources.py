@@ -3,7 +3,7 @@
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -101,7 +101,7 @@ def reason_without_path(error: Exception, path: str | os.PathLike[str]) -> str:
     return message.removeprefix(f"{os.fspath(path)} ") if os.fspath(path) else message
 
 
-def in_order(function: Callable[[S], T], items: Iterable[S], *, threads: int | None = None) -> Iterator[T]:
+def in_order(function: Callable[[S], T], items: Iterable[S], *, threads: int | None = None) -> Generator[T]:
     """Apply `function` in parallel threads; results come in the order of `items`, only a few ahead of the reader."""
     threads = threads or min(16, os.cpu_count() or 1)
     iterator = iter(items)

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from percept.core.config import from_dict, to_dict
 from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import read_json, write_json
 
-Resize = Literal["squash", "crop", "pad"]
+RESIZES = ("squash", "crop", "pad")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,7 @@ class Preprocess:
 
     size: tuple[int, int] | int
     """Height and width in pixels; one number for a square."""
-    resize: Resize = "squash"
+    resize: str = "squash"
     """squash: ignore the aspect ratio (PE); crop: shorter side fits, centre kept; pad: longer side fits, grey around."""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """Subtracted from values in [0, 1], per channel."""
@@ -39,8 +38,8 @@ class Preprocess:
     def __post_init__(self) -> None:
         if not isinstance(self.size, int):
             object.__setattr__(self, "size", tuple(self.size))
-        if self.resize not in get_args(Resize):
-            raise unknown_name("way to resize", str(self.resize), get_args(Resize))
+        if self.resize not in RESIZES:
+            raise unknown_name("way to resize", self.resize, RESIZES)
         if min(self.shape) < 1 or min(self.std) <= 0:
             raise PerceptError(f"size and std have to be positive; given: size={self.size}, std={self.std}")
 
