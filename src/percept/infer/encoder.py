@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.core.report import progress_bar
+from percept.data.sources import BadFile, reason_without_path
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 from percept.infer.identity import Identity
@@ -38,6 +40,17 @@ class Setting:
     """Pictures or texts that go through the model together."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class FileVectors:
+    """Vectors of many picture files."""
+
+    paths: list[Path]
+    """The files that could be read, in the order given."""
+    vectors: Float[Tensor, "n d"]
+    bad: list[BadFile]
+    """The others, with reasons."""
+
+
 class Encoder:
     """A model with everything around it that a user needs; made by `percept.load`."""
 
@@ -52,9 +65,9 @@ class Encoder:
     ) -> None:
         self.setting = setting or Setting(device=torch.device("cpu"), dtype=torch.float32)
         # Read before the cast: bfloat16 would round the logarithm and change the scale by percents.
-        self.scale = 1.0 if model.log_scale is None else float(model.scale())
+        self.scale = 1.0 if model.log_scale is None else float(model.scale().detach())
         """What cosines are multiplied with before the softmax over labels."""
-        self.model = model.eval().requires_grad_(False).to(self.setting.device, self.setting.dtype)
+        self.model = model.eval().to(self.setting.device, self.setting.dtype)
         self.preprocess = preprocess
         self.identity = identity
         self.tokenizer = tokenizer
@@ -78,8 +91,27 @@ class Encoder:
         Raises:
             PerceptError: a picture that cannot be read, something that is no picture, or a model without vectors.
         """
-        vectors = self._run(images, lambda batch: F.normalize(self.model.encode_image(batch).float(), dim=-1))
+        vectors = self._run(images, self._embed)
         return torch.stack(vectors) if vectors else torch.zeros(0, self.dim)
+
+    def files(self, paths: Sequence[Path]) -> FileVectors:
+        """Return the vectors of many picture files; a file that cannot be read is listed with its reason, never fatal."""
+        bad: dict[Path, BadFile] = {}
+
+        def prepare(path: Path) -> Tensor | None:
+            try:
+                return to_tensor(path, self.preprocess)
+            except PerceptError as error:
+                bad[path] = BadFile(path, reason_without_path(error, path))
+                return None
+
+        vectors = self._run(paths, self._embed, prepare)
+        good = [(path, vector) for path, vector in zip(paths, vectors, strict=True) if vector is not None]
+        return FileVectors(
+            paths=[path for path, _ in good],
+            vectors=torch.stack([vector for _, vector in good]) if good else torch.zeros(0, self.dim),
+            bad=[bad[path] for path in paths if path in bad],
+        )
 
     def text(self, texts: str | Sequence[str] | Tensor) -> Float[Tensor, "n d"]:
         """Return unit-length vectors of one text or several, or of token ids [n, context].
@@ -164,14 +196,20 @@ class Encoder:
             resolve_layer(layer, self.model.config.vision.layers)
         return asked
 
+    def _embed(self, batch: Tensor) -> Tensor:
+        return F.normalize(self.model.encode_image(batch).float(), dim=-1)
+
     @torch.no_grad()
-    def _run(self, images: Any, step: Callable[[Tensor], Any]) -> list[Any]:
+    def _run(
+        self, images: Any, step: Callable[[Tensor], Any], prepare: Callable[[Any], Tensor | None] | None = None
+    ) -> list[Any]:
         """Apply `step` to batches of preprocessed pictures; return one result per picture, in order, on the CPU."""
+        prepare = prepare or (lambda one: to_tensor(one, self.preprocess))
         pictures = as_list(images)
         results: list[Any] = [None] * len(pictures)
         with progress_bar() as progress:
             bar = progress.add_task("pictures", total=len(pictures), visible=len(pictures) >= SHOW_PROGRESS)
-            for positions, batch in batches(pictures, lambda one: to_tensor(one, self.preprocess), self.setting.batch):
+            for positions, batch in batches(pictures, prepare, self.setting.batch):
                 for position, result in zip(positions, step(self._ready(batch)), strict=True):
                     results[position] = _to_cpu(result)
                 progress.advance(bar, len(positions))

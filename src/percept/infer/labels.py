@@ -102,5 +102,8 @@ def class_vectors(
 def rank(labels: Sequence[str], scores: Float[Tensor, " c"], scale: float) -> list[Guess]:
     """Return guesses, best first: probabilities are the softmax of scale × cosine."""
     probabilities = (scale * scores.double()).softmax(dim=-1).tolist()
-    order = scores.argsort(descending=True, stable=True).tolist()
-    return [Guess(label=labels[i], probability=probabilities[i], score=float(scores[i])) for i in order]
+    guesses = [
+        Guess(label=label, probability=probability, score=score)
+        for label, probability, score in zip(labels, probabilities, scores.tolist(), strict=True)
+    ]
+    return sorted(guesses, key=lambda guess: -guess.score)

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -87,11 +87,16 @@ def _not_a_picture(given: Any) -> PerceptError:
 
 
 def batches(
-    pictures: list[Any], prepare: Callable[[Any], Tensor], size: int
+    pictures: Sequence[Any], prepare: Callable[[Any], Tensor | None], size: int
 ) -> Iterator[tuple[list[int], Float[Tensor, "b 3 y x"] | UInt8[Tensor, "b 3 y x"]]]:
-    """Yield (positions, stacked tensors): at most `size` pictures of one shape and type, read by threads."""
+    """Yield (positions, stacked tensors): at most `size` pictures of one shape and type, prepared by threads.
+
+    A picture for which `prepare` returns None is left out.
+    """
     waiting: dict[tuple[torch.Size, torch.dtype], list[tuple[int, Tensor]]] = defaultdict(list)
     for position, tensor in enumerate(in_order(prepare, pictures)):
+        if tensor is None:
+            continue
         kind = tensor.shape, tensor.dtype
         waiting[kind].append((position, tensor))
         if len(waiting[kind]) == size:
