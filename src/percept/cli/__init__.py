@@ -1,1 +1,82 @@
-"""TODO."""
+"""The command `percept`: a literal table of verbs that imports nothing until one is chosen."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from percept.core.errors import PerceptError, unknown_name
+
+VERBS: dict[str, tuple[str, str]] = {
+    "classify": ("percept.cli.classify", "rank labels for pictures, zero-shot"),
+    "encode": ("percept.cli.encode", "write the vectors of pictures to a file"),
+    "index": ("percept.cli.index", "make a folder of pictures searchable"),
+    "search": ("percept.cli.search", "find pictures by text, by picture, or by both"),
+    "eval": ("percept.cli.eval", "measure a model: zeroshot, retrieval, robustness, binding, digits, all"),
+    "train": ("percept.cli.train", "train a model by a recipe"),
+    "world": ("percept.cli.world", "write or show pictures of the labelled world"),
+    "list": ("percept.cli.list", "list models and recipes"),
+    "doctor": ("percept.cli.doctor", "say what this machine can do and what is missing"),
+}
+"""Verb: (module, one line). A module defines COMMAND, a function; COMMANDS, functions by sub-verb; or ARGUMENTS, a
+function of the raw arguments."""
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code: 0 done, 2 a mistake of the user, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"percept {import_module('percept').__version__}")
+        return 0
+    try:
+        return _run(arguments[0], arguments[1:])
+    except PerceptError as error:
+        print(f"percept {arguments[0]}: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `percept list | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else USER_ERROR if stop.code else 0
+
+
+def usage() -> str:
+    """Return what `percept --help` prints."""
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {line}" for verb, (_, line) in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: percept VERB ...",
+            "",
+            "Perception encoders: label, embed, search, measure and train on your own pictures.",
+            "",
+            *lines,
+            "",
+            "percept VERB --help says what a verb takes; percept --version prints the version.",
+            "A first try:  percept classify PICTURES/ --labels cat,dog",
+        ]
+    )
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    if verb not in VERBS:
+        raise unknown_name("verb", verb, VERBS)
+    module = import_module(VERBS[verb][0])
+    program = f"percept {verb}"
+    if hasattr(module, "ARGUMENTS"):
+        return module.ARGUMENTS(arguments) or 0
+    import tyro
+
+    if hasattr(module, "COMMANDS"):
+        result = tyro.extras.subcommand_cli_from_dict(module.COMMANDS, prog=program, args=arguments)
+    else:
+        result = tyro.cli(module.COMMAND, prog=program, args=arguments)
+    return result or 0

@@ -1,0 +1,90 @@
+"""`percept classify`: rank labels for pictures, zero-shot."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from percept.cli.show import bad_files, count, say, split_labels
+from percept.core.report import table
+
+if TYPE_CHECKING:
+    from percept.infer.encoder import Encoder, FileVectors
+    from percept.infer.labels import Guess
+
+
+def classify(
+    paths: tyro.conf.Positional[tuple[Path, ...]],
+    labels: str,
+    template: tuple[str, ...] = (),
+    top: int = 3,
+    show: int = 40,
+    json: Path | None = None,
+    model: str = "nano",
+    weights: Path | None = None,
+    tokenizer: Path | None = None,
+    device: str = "auto",
+) -> int:
+    """Rank labels for the pictures in folders or files.
+
+    Args:
+        paths: Folders (searched with their subfolders) and picture files.
+        labels: What the pictures may show: cat,dog or @FILE with one label per line.
+        template: Texts with {} where a label goes; several are averaged. Default: three usual ones.
+        top: Labels shown per picture.
+        show: Pictures shown in the table; all of them go into --json.
+        json: File to write every picture's ranking to.
+        model: nano, an official name, or a model folder.
+        weights: Local weight file for an official name.
+        tokenizer: tokenizer.json for a model that comes without one.
+        device: auto, cpu, cuda or mps.
+    """
+    from percept.data.sources import find_images
+    from percept.infer.labels import class_vectors, rank
+    from percept.infer.load import load
+
+    names, files = split_labels(labels), find_images(paths)
+    encoder = load(model, weights=weights, tokenizer=tokenizer, device=device)
+    say(f"{encoder} reads {count(len(files), 'picture')}")
+    texts = class_vectors(encoder, names, template or None)
+    found = encoder.files(files)
+    ranked = [rank(names, row, encoder.scale) for row in found.vectors @ texts.T]
+    if json is not None:
+        _write(json, encoder, found, ranked)
+    _show(found, ranked, top=min(top, len(names)), show=show)
+    return 0 if found.paths else 2
+
+
+def _show(found: "FileVectors", ranked: "list[list[Guess]]", *, top: int, show: int) -> None:
+    rows = [
+        (str(path), *(str(guess) for guess in guesses[:top]))
+        for path, guesses in zip(found.paths[:show], ranked[:show], strict=True)
+    ]
+    places = ("best", "second", "third", *(f"{place}th" for place in range(4, top + 1)))
+    if rows:
+        table(_title(len(rows), len(ranked)), ("picture", *places[:top]), rows)
+    bad_files(found.bad)
+    tally = Counter(guesses[0].label for guesses in ranked)
+    if tally:
+        table("Pictures by best label", ("label", "pictures"), tally.most_common())
+
+
+def _title(shown: int, total: int) -> str:
+    return count(total, "picture") if shown == total else f"The first {shown} of {count(total, 'picture')}"
+
+
+def _write(file: Path, encoder: "Encoder", found: "FileVectors", ranked: "list[list[Guess]]") -> None:
+    from percept.core.config import to_dict
+    from percept.core.io import write_json
+
+    pictures: list[dict[str, Any]] = [
+        {"path": str(path), "guesses": [to_dict(guess) for guess in guesses]}
+        for path, guesses in zip(found.paths, ranked, strict=True)
+    ]
+    bad = [{"path": str(one.path), "reason": one.reason} for one in found.bad]
+    write_json(file, {"model": to_dict(encoder.identity), "pictures": pictures, "bad": bad})
+    say(f"wrote {file}")
+
+
+COMMAND = classify

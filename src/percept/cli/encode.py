@@ -1,0 +1,120 @@
+"""`percept encode`: write the vectors of pictures to a parquet, npz, jsonl or safetensors file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from percept.cli.show import bad_files, count, say
+from percept.core.errors import PerceptError, missing_extra
+from percept.core.report import table
+
+if TYPE_CHECKING:
+    from percept.infer.encoder import FileVectors
+
+
+def encode(
+    paths: tyro.conf.Positional[tuple[Path, ...]],
+    out: Path,
+    model: str = "nano",
+    weights: Path | None = None,
+    device: str = "auto",
+) -> int:
+    """Write one unit-length vector per picture.
+
+    Args:
+        paths: Folders (searched with their subfolders) and picture files.
+        out: File to write; its ending says how: .parquet, .npz, .jsonl or .safetensors.
+        model: nano, an official name, or a model folder.
+        weights: Local weight file for an official name.
+        device: auto, cpu, cuda or mps.
+    """
+    from percept.core.config import to_dict
+    from percept.data.sources import find_images
+    from percept.infer.load import load
+
+    write = _writer(out)
+    files = find_images(paths)
+    encoder = load(model, weights=weights, device=device)
+    say(f"{encoder} reads {count(len(files), 'picture')}")
+    found = encoder.files(files)
+    if not found.paths:
+        bad_files(found.bad)
+        raise PerceptError("none of the pictures could be read, so nothing was written")
+    bad = [{"path": str(one.path), "reason": one.reason} for one in found.bad]
+    write(out, found, {"model": to_dict(encoder.identity), "bad": bad})
+    bad_files(found.bad)
+    size = f"{out.stat().st_size / 1e6:.2f} MB"
+    table("Written", ("file", "pictures", "left out", "numbers each", "size", "model"),
+          [(str(out), len(found.paths), len(found.bad), encoder.dim, size, str(encoder.identity))])  # fmt: skip
+    return 0
+
+
+def _writer(out: Path) -> Callable[[Path, "FileVectors", dict[str, Any]], None]:
+    if out.suffix not in WRITERS:
+        raise PerceptError(f"--out {out} ends in {out.suffix or 'nothing'}; write one of {', '.join(WRITERS)}")
+    if out.suffix == ".parquet":
+        _pyarrow()
+    return WRITERS[out.suffix]
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise missing_extra("pyarrow", "data", "writing parquet files") from None
+    return pyarrow
+
+
+def write_parquet(out: Path, found: "FileVectors", facts: dict[str, Any]) -> None:
+    """Write the columns path and vector; the model and the bad files stand in the schema's metadata under `percept`."""
+    from percept.core.io import replacing
+
+    arrow = _pyarrow()
+    flat = arrow.array(found.vectors.flatten().numpy())
+    vectors = arrow.FixedSizeListArray.from_arrays(flat, found.vectors.shape[1])
+    rows = arrow.table({"path": [str(path) for path in found.paths], "vector": vectors})
+    with replacing(out) as temporary:
+        arrow.parquet.write_table(rows.replace_schema_metadata({"percept": json.dumps(facts)}), temporary)
+
+
+def write_npz(out: Path, found: "FileVectors", facts: dict[str, Any]) -> None:
+    """Write the arrays paths, vectors and facts (json with the model and the bad files); no pickle in it."""
+    import numpy as np
+
+    from percept.core.io import replacing
+
+    paths = np.array([str(path) for path in found.paths])
+    with replacing(out) as temporary, temporary.open("wb") as file:
+        np.savez(file, paths=paths, vectors=found.vectors.numpy(), facts=np.array(json.dumps(facts)))
+
+
+def write_jsonl(out: Path, found: "FileVectors", facts: dict[str, Any]) -> None:
+    """Write one json object per picture; the model and the bad files go to OUT.meta.json beside it."""
+    from percept.core.io import replacing, write_json
+
+    with replacing(out) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for path, vector in zip(found.paths, found.vectors.tolist(), strict=True):
+            file.write(json.dumps({"path": str(path), "vector": vector}, ensure_ascii=False) + "\n")
+    write_json(out.with_name(f"{out.name}.meta.json"), facts)
+
+
+def write_safetensors(out: Path, found: "FileVectors", facts: dict[str, Any]) -> None:
+    """Write the tensor `vectors`; paths, model and bad files are json in the file's metadata."""
+    from percept.core.io import save_tensors
+
+    paths = json.dumps([str(path) for path in found.paths])
+    save_tensors(out, {"vectors": found.vectors}, {"paths": paths, "percept": json.dumps(facts)})
+
+
+WRITERS: dict[str, Callable[[Path, "FileVectors", dict[str, Any]], None]] = {
+    ".parquet": write_parquet,
+    ".npz": write_npz,
+    ".jsonl": write_jsonl,
+    ".safetensors": write_safetensors,
+}
+
+COMMAND = encode

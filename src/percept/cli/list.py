@@ -1,0 +1,69 @@
+"""`percept list`: models with their sizes and what they have, and recipes."""
+
+from typing import TYPE_CHECKING
+
+from percept.core.report import table
+
+if TYPE_CHECKING:
+    from percept.models.clip import CLIP
+    from percept.models.zoo import Entry
+
+COLUMNS = ("model", "parameters", "picture", "patch", "blocks", "vector", "text", "weights")
+
+
+def list_all() -> None:
+    """List the models that `percept.load` knows and the recipes that `percept train` runs."""
+    from percept.models import zoo
+    from percept.recipes import RECIPES
+
+    table("Models", COLUMNS, [_row(name, entry) for name, entry in zoo.ZOO.items()])
+    table("Recipes", ("recipe", "where"), RECIPES.items())
+
+
+def _row(name: str, entry: "Entry") -> tuple[str, ...]:
+    import torch
+
+    from percept.core.errors import PerceptError
+    from percept.infer.load import open_packaged
+    from percept.models.clip import CLIP
+
+    if entry.config is not None:
+        with torch.device("meta"):
+            return _describe(name, CLIP(entry.config), _place(name, entry.repository or ""))
+    try:
+        return _describe(name, open_packaged(name).model, "in the package")
+    except PerceptError:
+        return (name, *["?"] * (len(COLUMNS) - 2), "not in this installation")
+
+
+def _describe(name: str, model: "CLIP", place: str) -> tuple[str, ...]:
+    vision, text = model.config.vision, model.config.text
+    return (
+        name,
+        short(sum(parameter.numel() for parameter in model.parameters())),
+        f"{vision.image_size} px",
+        f"{vision.patch_size} px",
+        str(vision.layers),
+        "tokens only" if vision.pool == "none" else str(vision.output_dim or vision.width),
+        "no" if text is None else f"{text.context} tokens",
+        place,
+    )
+
+
+def short(number: int) -> str:
+    """Return a count of parameters as people say it.
+
+    >>> short(6_140_544), short(2_419_266_561)
+    ('6.1 M', '2.42 G')
+    """
+    return f"{number / 1e9:.2f} G" if number >= 1e9 else f"{number / 1e6:.1f} M"
+
+
+def _place(name: str, repository: str) -> str:
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = isinstance(try_to_load_from_cache(repository, f"{name}.pt"), str)
+    return "on this machine" if cached else f"hub: {repository}"
+
+
+COMMAND = list_all

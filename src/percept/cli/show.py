@@ -1,0 +1,57 @@
+"""What several verbs print or parse the same way: labels, bad files, a closing line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from percept.core.errors import PerceptError
+from percept.core.report import err, table
+
+if TYPE_CHECKING:
+    from percept.data.sources import BadFile
+
+SHOWN_BAD = 20
+"""Bad files listed by name; the rest is counted."""
+
+
+def split_labels(text: str) -> list[str]:
+    """Return the labels of `cat,dog`, or of `@labels.txt` with one label per line.
+
+    Raises:
+        PerceptError: the file is missing, or there is no label.
+    """
+    if text.startswith("@"):
+        file = Path(text[1:])
+        if not file.is_file():
+            raise PerceptError(f"there is no file {file} with labels; give cat,dog or @FILE with one label per line")
+        parts = file.read_text(encoding="utf-8").splitlines()
+    else:
+        parts = text.split(",")
+    labels = [part.strip() for part in parts if part.strip()]
+    if not labels:
+        raise PerceptError(f"no labels in {text!r}; give them as cat,dog or as @FILE with one label per line")
+    return labels
+
+
+def bad_files(bad: Sequence["BadFile"]) -> None:
+    """Print the files that could not be used, with reasons and their count."""
+    if not bad:
+        return
+    rows = [(str(file.path), file.reason) for file in bad[:SHOWN_BAD]]
+    if len(bad) > SHOWN_BAD:
+        rows.append(("...", f"and {len(bad) - SHOWN_BAD} more"))
+    table(f"{count(len(bad), 'file')} left out", ("file", "reason"), rows)
+
+
+def count(number: int, thing: str) -> str:
+    """Return the number with its noun.
+
+    >>> count(1, "picture"), count(3, "picture")
+    ('1 picture', '3 pictures')
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def say(message: str) -> None:
+    """Print a line about the work, not a result, on standard error."""
+    err.print(message, markup=False, style="dim")
