@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -81,10 +82,11 @@ def check_templates(templates: str | Sequence[str] | None) -> tuple[str, ...]:
 def fill(template: str, label: str) -> str:
     """Put a label into a template, with the article that its first letter asks for.
 
-    >>> fill("a picture of a {}", "orange cat"), fill("the digit {}", "eight")
-    ('a picture of an orange cat', 'the digit eight')
+    >>> fill("a picture of a {}", "orange cat"), fill("the digit {}", "eight"), fill("a {}", "unicorn")
+    ('a picture of an orange cat', 'the digit eight', 'a unicorn')
     """
-    if label[:1].lower() in set("aeiou"):
+    start = label[:3].lower()
+    if start[:1] in ("a", "e", "i", "o", "u") and not start.startswith(("uni", "use", "eu", "one")):
         template = re.sub(r"\ba \{\}", "an {}", template)
     return template.replace("{}", label)
 
@@ -92,11 +94,22 @@ def fill(template: str, label: str) -> str:
 def class_vectors(
     encoder: EmbedsTexts, labels: Sequence[str], templates: str | Sequence[str] | None = None
 ) -> Float[Tensor, "c d"]:
-    """Return one unit vector per label: every template is embedded, the unit vectors are averaged and made unit."""
+    """Return one unit vector per label, from the label in every template."""
     names, forms = check_labels(labels), check_templates(templates)
-    texts = [fill(form, name) for name in names for form in forms]
-    each = F.normalize(encoder.text(texts).float(), dim=-1).unflatten(0, (len(names), len(forms)))
-    return F.normalize(each.mean(dim=1), dim=-1)
+    return averaged(encoder, [[fill(form, name) for form in forms] for name in names])
+
+
+def averaged(encoder: EmbedsTexts, texts: Sequence[Sequence[str]]) -> Float[Tensor, "c d"]:
+    """Return one unit vector per class from its texts: embed all, make unit, average, make unit.
+
+    Raises:
+        PerceptError: a class without texts, or no class.
+    """
+    counts = [len(forms) for forms in texts]
+    if not counts or min(counts) == 0:
+        raise PerceptError("every class needs at least one text, and there has to be a class")
+    vectors = F.normalize(encoder.text([text for forms in texts for text in forms]).float(), dim=-1)
+    return F.normalize(torch.stack([part.mean(dim=0) for part in vectors.split(counts)]), dim=-1)
 
 
 def rank(labels: Sequence[str], scores: Float[Tensor, " c"], scale: float) -> list[Guess]:
