@@ -26,6 +26,9 @@ MAX_PIXELS = 200_000_000
 MAX_BYTES = 2 << 30
 """Larger files are not read: no picture within MAX_PIXELS needs as much."""
 
+ORIENTATION = 0x0112
+"""The EXIF tag; values from 5 on stand for pictures lying on their side."""
+
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "PPM", "QOI")
 """What is opened. Formats that start other programs or hide a second picture in the file (EPS, ICO) are left out."""
 
@@ -54,6 +57,23 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, at_least: i
             raise
         except Exception as error:  # decoders raise anything on damaged input: OSError, SyntaxError, struct.error, ...
             raise PerceptError(f"{name} is damaged or cut short: {str(error) or type(error).__name__}") from None
+
+
+def upright_size(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Return width and height in pixels, as `read_image` would give them, from the header alone.
+
+    Raises:
+        PerceptError: as `read_image`, except for damage behind the header.
+    """
+    name = _describe(source)
+    with _own_pixel_limit():
+        image = _open(source, name)
+        _check_size(image, name, max_pixels)
+        try:
+            turned = image.getexif().get(ORIENTATION, 1) >= 5
+        except Exception:  # unreadable EXIF: not turned
+            turned = False
+    return (image.height, image.width) if turned else image.size
 
 
 def _describe(source: ImageSource) -> str:

@@ -1,0 +1,140 @@
+"""Filling an index: only what is new is read, only what is unknown is encoded, and every batch is kept at once."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from percept.core.errors import PerceptError
+from percept.core.io import content_hash
+from percept.core.report import track
+from percept.data.images import ImageSource, read_bytes, read_image, upright_size
+from percept.data.sources import BadFile, in_order, reason_without_path
+from percept.data.transforms import Preprocess
+from percept.infer.pictures import DRAFT
+from percept.search.contracts import Embeds
+from percept.search.index import Content, FileRow, Index
+
+BATCH = 32
+"""Pictures encoded and committed together: what an interruption can cost at most."""
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What a build did."""
+
+    added: int = 0
+    """Files whose picture went through the model, changed files included."""
+    reused: int = 0
+    """Files whose picture was known under another name: moved, renamed or duplicate."""
+    unchanged: int = 0
+    """Files that were not even read."""
+    removed: list[Path] = field(default_factory=list)
+    """Files that the index knew and that are gone."""
+    bad: list[BadFile] = field(default_factory=list)
+    """Files that could not be read, and why."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A file that was read."""
+
+    path: Path
+    row: FileRow
+    size: tuple[int, int] = (0, 0)
+    """Width and height in pixels."""
+    image: Image.Image | None = None
+    """The picture at the model's size; None where the vector is known already."""
+
+
+def build(index: Index, encoder: Embeds, paths: Sequence[Path]) -> Report:
+    """Bring `index` up to date with the files at `paths`; files the index knows and that are gone are dropped.
+
+    Every batch is committed: after an interruption the next call goes on where this one stopped.
+
+    Raises:
+        PerceptError: the index belongs to another model.
+    """
+    index.check(encoder)
+    start, report, known = time.perf_counter(), Report(), index.files()
+    paths = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
+    fresh = [path for path in paths if not _unchanged(path, known.get(path))]
+    report.unchanged = len(paths) - len(fresh)
+    hashes = index.hashes()
+    for batch in _batches(fresh, hashes, encoder.preprocess, report):
+        _store(index, encoder, batch, hashes, report)
+    report.removed = [path for path in known if not os.path.lexists(path)]
+    unreadable = [file.path for file in report.bad if file.path in known]
+    if report.removed or unreadable or fresh:
+        index.remove([*report.removed, *unreadable])
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def _unchanged(path: Path, row: FileRow | None) -> bool:
+    if row is None:
+        return False
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return (row.bytes, row.modified) == (status.st_size, status.st_mtime_ns)
+
+
+def _batches(
+    paths: Sequence[Path], hashes: set[str], preprocess: Preprocess, report: Report
+) -> Iterator[list[Candidate]]:
+    """Read files in parallel; yield groups that hold at most BATCH pictures to encode."""
+
+    def read(path: Path) -> Candidate | BadFile:
+        try:
+            return _read(path, hashes, preprocess)
+        except PerceptError as error:
+            return BadFile(path, reason_without_path(error, path))
+
+    group: list[Candidate] = []
+    for item in track(in_order(read, paths), "indexing", total=len(paths)):
+        if isinstance(item, BadFile):
+            report.bad.append(item)
+            continue
+        group.append(item)
+        if sum(one.image is not None for one in group) == BATCH or len(group) == 32 * BATCH:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _read(path: Path, hashes: set[str], preprocess: Preprocess) -> Candidate:
+    modified = path.stat().st_mtime_ns if path.exists() else 0  # before reading: a later change is seen next time
+    data = read_bytes(path)
+    row = FileRow(hash=content_hash(data), bytes=len(data), modified=modified)
+    if row.hash in hashes:
+        return Candidate(path=path, row=row)
+    try:
+        return Candidate(path=path, row=row, size=upright_size(data), image=prepared(data, preprocess))
+    except PerceptError as error:
+        raise PerceptError(str(error).removeprefix("the picture given as bytes ")) from None
+
+
+def prepared(source: ImageSource, preprocess: Preprocess) -> Image.Image:
+    """Return the picture at the model's size already: small to keep waiting, and preprocessing leaves it as it is."""
+    image = read_image(source, at_least=DRAFT * max(preprocess.shape))
+    return Image.fromarray(preprocess(image).permute(1, 2, 0).contiguous().numpy())
+
+
+def _store(index: Index, encoder: Embeds, batch: list[Candidate], hashes: set[str], report: Report) -> None:
+    new = {one.row.hash: one for one in batch if one.image is not None and one.row.hash not in hashes}
+    vectors = encoder.image([one.image for one in new.values() if one.image is not None]) if new else ()
+    contents = [
+        Content(hash=hash_, width=one.size[0], height=one.size[1], vector=vector)
+        for (hash_, one), vector in zip(new.items(), vectors, strict=True)
+    ]
+    index.add(contents, {one.path: one.row for one in batch})
+    hashes.update(new)
+    report.added += len(new)
+    report.reused += len(batch) - len(new)

@@ -1,0 +1,134 @@
+"""Asking an index: by text, by picture, or by both at once; exact, by one matrix product."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from percept.core.errors import PerceptError
+from percept.data.images import ImageSource
+from percept.search.build import prepared
+from percept.search.contracts import Embeds
+from percept.search.index import Entry, Index
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """One picture found."""
+
+    rank: int
+    """From 1."""
+    path: Path
+    score: float
+    """Cosine of query and picture."""
+    width: int
+    """Pixels, upright."""
+    height: int
+    missing: bool = False
+    """No file is there any more."""
+    copies: tuple[Path, ...] = ()
+    """Other files with the same content."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A query and what was found; pages and sheets show these."""
+
+    text: str | None = None
+    image: Path | None = None
+    """The picture asked with, where it was a file."""
+    hits: tuple[Hit, ...]
+    searched: int
+    """Distinct pictures compared."""
+    seconds: float
+
+    def __str__(self) -> str:
+        parts = ([f"“{self.text}”"] if self.text else []) + ([f"like {self.image.name}"] if self.image else [])
+        return ", ".join(parts) or "a picture"
+
+
+def ask(
+    index: Index,
+    encoder: Embeds,
+    *,
+    text: str | None = None,
+    image: ImageSource | None = None,
+    top: int = 5,
+    weight: float = 0.5,
+) -> Answer:
+    """Search, and keep what was asked together with what was found; arguments as for `search`."""
+    start = time.perf_counter()
+    hits = search(index, encoder, text=text, image=image, top=top, weight=weight)
+    file = Path(image) if isinstance(image, str | Path) else None
+    return Answer(
+        text=text,
+        image=file,
+        hits=tuple(hits),
+        searched=len(index.matrix().entries),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def search(
+    index: Index,
+    encoder: Embeds,
+    *,
+    text: str | None = None,
+    image: ImageSource | None = None,
+    top: int = 5,
+    weight: float = 0.5,
+) -> list[Hit]:
+    """Return the pictures nearest to a text, a picture or both, best first.
+
+    Args:
+        index: what is searched.
+        encoder: the model the index was made with.
+        text: what the pictures should show.
+        image: a picture they should resemble.
+        top: how many; fewer come back when the index holds fewer.
+        weight: the share of the text in [0, 1] where both are given: unit vectors are summed, the sum is of unit length.
+
+    Raises:
+        PerceptError: nothing to ask, an empty index, another model, or a picture that cannot be read.
+    """
+    index.check(encoder)
+    if top < 1:
+        raise PerceptError(f"top={top} asks for no results; use at least 1")
+    query = query_vector(encoder, text=text, image=image, weight=weight)
+    matrix = index.matrix()
+    if not matrix.entries:
+        raise PerceptError(f"the index {index.folder} holds no pictures; add some with: percept index PICTURES")
+    scores = matrix.vectors @ query
+    order = torch.sort(scores, descending=True, stable=True).indices[:top].tolist()
+    return [_hit(rank, matrix.entries[row], float(scores[row])) for rank, row in enumerate(order, start=1)]
+
+
+def query_vector(
+    encoder: Embeds, *, text: str | None = None, image: ImageSource | None = None, weight: float = 0.5
+) -> Float[Tensor, " d"]:
+    """Return the unit vector of a text, a picture, or of both: normalise(weight · text + (1 - weight) · picture)."""
+    if text is None and image is None:
+        raise PerceptError("a search needs a text, a picture, or both")
+    if not 0 <= weight <= 1:
+        raise PerceptError(f"weight={weight} is the share of the text, from 0 (picture alone) to 1 (text alone)")
+    if text is not None and not any(letter.isalnum() for letter in text):
+        raise PerceptError(f"the text {text!r} has no letters or digits; write what the pictures should show")
+    parts = []
+    if text is not None:
+        parts.append((weight if image is not None else 1.0, encoder.text([text])[0]))
+    if image is not None:
+        parts.append((1 - weight if text is not None else 1.0, encoder.image([prepared(image, encoder.preprocess)])[0]))
+    total = torch.stack([share * F.normalize(vector.float().cpu(), dim=0) for share, vector in parts]).sum(0)
+    return F.normalize(total, dim=0)
+
+
+def _hit(rank: int, entry: Entry, score: float) -> Hit:
+    """Show the first path that still exists; the others are its copies."""
+    first = next((path for path in entry.paths if path.is_file()), None)
+    shown = first or entry.paths[0]
+    hit = Hit(rank=rank, path=shown, score=score, width=entry.width, height=entry.height, missing=first is None)
+    return replace(hit, copies=tuple(path for path in entry.paths if path != shown))

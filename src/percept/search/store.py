@@ -1,0 +1,120 @@
+"""The file behind an index: one SQLite database, its tables, and errors a person understands."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from percept.core.errors import PerceptError
+from percept.core.io import replacing
+
+FILE = "index.sqlite"
+APPLICATION = 0x50455243
+"""Says `PERC` in the header of the database: this file is ours."""
+VERSION = 1
+"""Raised when the tables change."""
+
+TABLES = f"""
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {VERSION};
+CREATE TABLE stamp (json TEXT NOT NULL);
+CREATE TABLE content (              -- one row per distinct picture
+    hash TEXT PRIMARY KEY,          -- BLAKE2b of the file's bytes
+    width INTEGER NOT NULL,         -- pixels, upright
+    height INTEGER NOT NULL,
+    vector BLOB NOT NULL            -- float32, little-endian, unit length
+) WITHOUT ROWID;
+CREATE TABLE file (                 -- one row per path
+    path BLOB PRIMARY KEY,          -- absolute; bytes, because a file name need not be text
+    hash TEXT NOT NULL REFERENCES content (hash),
+    bytes INTEGER NOT NULL,
+    modified INTEGER NOT NULL,      -- nanoseconds since 1970
+    added TEXT NOT NULL             -- UTC, ISO 8601
+) WITHOUT ROWID;
+CREATE INDEX file_by_hash ON file (hash);
+"""
+
+
+def make_store(folder: Path, stamp: str) -> None:
+    """Create an empty database in `folder`, whole or not at all.
+
+    Raises:
+        PerceptError: the folder holds an index or anything else already.
+    """
+    if (folder / FILE).exists():
+        raise PerceptError(f"{folder} is an index already; open it, or give another folder")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise PerceptError(f"{folder} is in use for something else; give a folder that is new or empty")
+    with explained(folder), replacing(folder / FILE) as temporary:
+        connection = sqlite3.connect(temporary)
+        try:
+            connection.executescript(TABLES)
+            connection.execute("INSERT INTO stamp VALUES (?)", (stamp,))
+            connection.commit()
+        finally:
+            connection.close()
+
+
+def open_store(folder: Path) -> sqlite3.Connection:
+    """Connect to the database in `folder`.
+
+    Raises:
+        PerceptError: there is none, it is not ours, it is damaged or of a newer version.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        problem = "is not an index" if folder.exists() else "does not exist"
+        raise PerceptError(f"the folder {folder} {problem}; make one with: percept index PICTURES --index {folder}")
+    with explained(folder):
+        # Waiting half a minute lets a second process finish its batch; isolation_level=None leaves BEGIN to us.
+        connection = sqlite3.connect(file, timeout=30, isolation_level=None)
+        try:
+            _check_header(connection, folder)
+            connection.execute("PRAGMA foreign_keys = ON")
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _check_header(connection: sqlite3.Connection, folder: Path) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application != APPLICATION:
+        raise PerceptError(f"{folder / FILE} is a database of another program, not an index; give another folder")
+    if version != VERSION:
+        raise PerceptError(
+            f"the index {folder} has format {version}, this percept reads format {VERSION}; "
+            "use the percept that made it, or delete the folder and index again"
+        )
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Turn errors of SQLite and of the file system into a PerceptError that names the index."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise PerceptError(f"the index {folder} cannot be used now: {error}") from None
+    except sqlite3.DatabaseError as error:
+        raise PerceptError(f"the index {folder} is damaged ({error}); delete the folder and index again") from None
+    except OSError as error:
+        raise PerceptError(f"the index {folder} cannot be used: {error.strerror or error}") from None
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Do everything in the block, or nothing of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def stored_path(path: Path) -> bytes:
+    """Return an absolute path as the bytes the file system knows it by."""
+    return os.fsencode(os.path.abspath(path))

@@ -1,0 +1,210 @@
+"""The index on disk: what it refuses, what it keeps, what it re-uses and what it forgets."""
+
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from percept.core.errors import PerceptError
+from percept.data.sources import find_images
+from percept.search import build as building
+from percept.search.build import build
+from percept.search.index import Index
+from percept.search.store import FILE
+from tests.search.fakes import ColourEncoder, picture
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    for number in range(10):
+        picture(tmp_path / "pictures" / f"{number}.png", (number * 25, 0, 255 - number * 25), (10 + number, 8))
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    return Index.create(tmp_path / "index", ColourEncoder())
+
+
+def fill(index: Index, folder: Path, encoder: ColourEncoder | None = None) -> building.Report:
+    return build(index, encoder or ColourEncoder(), find_images(folder))
+
+
+def test_vectors_survive_closing(pictures: Path, index: Index) -> None:
+    encoder = ColourEncoder()
+    assert fill(index, pictures, encoder).added == 10
+    before = index.matrix()
+    index.close()
+    with Index.open(index.folder, encoder) as again:
+        after = again.matrix()
+        assert torch.equal(before.vectors, after.vectors)
+        assert after.entries == before.entries
+        assert len(again) == 10
+    expected = encoder.image([Image.open(entry.paths[0]) for entry in after.entries])
+    assert torch.allclose(after.vectors, expected, atol=1e-6)
+    assert [(entry.width, entry.height) for entry in after.entries] == [(10 + number, 8) for number in range(10)]
+
+
+def test_unchanged_files_are_not_even_read(pictures: Path, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(index, pictures)
+    monkeypatch.setattr(building, "read_bytes", lambda path: pytest.fail(f"read {path}"))
+    report = fill(index, pictures, encoder := ColourEncoder())
+    assert (report.added, report.reused, report.unchanged, encoder.encoded) == (0, 0, 10, 0)
+
+
+def test_touched_moved_and_copied_files_keep_their_vectors(pictures: Path, index: Index) -> None:
+    fill(index, pictures)
+    os.utime(pictures / "0.png", ns=(1, 1))
+    (pictures / "1.png").rename(pictures / "renamed.png")
+    shutil.copy(pictures / "2.png", pictures / "copy.png")
+    report = fill(index, pictures, encoder := ColourEncoder())
+    assert (report.added, report.reused, report.unchanged, encoder.encoded) == (0, 3, 8, 0)
+    assert report.removed == [pictures / "1.png"]
+    assert len(index) == 11
+    assert len(index.matrix().entries) == 10
+
+
+def test_duplicates_of_one_run_are_encoded_once(tmp_path: Path, index: Index) -> None:
+    for number in range(5):
+        picture(tmp_path / "same" / f"{number}.png", "red")
+    report = fill(index, tmp_path / "same", encoder := ColourEncoder())
+    assert (report.added, report.reused, encoder.encoded <= 5) == (1, 4, True)
+    assert len(index.matrix().entries[0].paths) == 5
+
+
+def test_a_changed_file_gets_a_new_vector_and_the_old_one_goes(pictures: Path, index: Index) -> None:
+    fill(index, pictures)
+    picture(pictures / "3.png", "green", (30, 30))
+    report = fill(index, pictures)
+    assert (report.added, report.unchanged) == (1, 9)
+    matrix = index.matrix()
+    assert len(matrix.entries) == 10
+    row = next(row for row, entry in enumerate(matrix.entries) if entry.paths[0].name == "3.png")
+    assert matrix.entries[row].width == 30
+    assert torch.allclose(matrix.vectors[row], ColourEncoder().text(["green"])[0], atol=1e-2)
+
+
+def test_gone_files_are_dropped_wherever_they_were_and_others_stay(
+    pictures: Path, tmp_path: Path, index: Index
+) -> None:
+    fill(index, pictures)
+    picture(tmp_path / "more" / "x.png", "red")
+    (pictures / "4.png").unlink()
+    report = fill(index, tmp_path / "more")
+    assert report.removed == [pictures / "4.png"]
+    assert len(index) == 10
+
+
+def test_bad_files_are_listed_and_stop_nothing(pictures: Path, index: Index) -> None:
+    fill(index, pictures)
+    (pictures / "5.png").write_bytes(b"")
+    (pictures / "notes.jpg").write_text("not a picture")
+    report = fill(index, pictures)
+    assert [(file.path.name, file.reason) for file in report.bad] == [
+        ("5.png", "is empty (0 bytes)"),
+        ("notes.jpg", "is not a picture: it is text ('not a picture' ...)"),
+    ]
+    assert len(index) == 9  # what 5.png was is no longer there to be found
+    again = fill(index, pictures)
+    assert len(again.bad) == 2
+
+
+def test_an_interrupted_build_resumes(pictures: Path, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "BATCH", 3)
+    with pytest.raises(KeyboardInterrupt):
+        fill(index, pictures, ColourEncoder(fails_after=6))
+    folder = index.folder
+    index.close()
+    with Index.open(folder) as again:
+        assert len(again) == 6
+        report = fill(again, pictures, encoder := ColourEncoder())
+        assert (report.added, report.unchanged, encoder.encoded) == (4, 6, 4)
+        assert len(again.matrix().entries) == 10
+
+
+def test_many_duplicates_are_committed_in_groups(tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "BATCH", 1)
+    source = picture(tmp_path / "many" / "0.png", "red")
+    fill(index, tmp_path / "many")
+    for number in range(1, 80):
+        os.link(source, source.with_name(f"{number}.png"))
+    assert fill(index, tmp_path / "many").reused == 79
+
+
+def test_names_that_are_not_text(tmp_path: Path, index: Index) -> None:
+    name = os.fsdecode(b"gr\xfcn \xf0\x9f\x9a\x97.png")
+    path = picture(tmp_path / "odd" / "a.png", "green").rename(tmp_path / "odd" / name)
+    fill(index, tmp_path / "odd")
+    assert list(index.files()) == [path]
+    assert fill(index, tmp_path / "odd").unchanged == 1
+
+
+def test_another_model_is_refused(index: Index) -> None:
+    others = [ColourEncoder(fingerprint="another"), ColourEncoder(size=16)]
+    for other in others:
+        with pytest.raises(PerceptError, match=r"was made with colours .* cannot be compared; use --model colours"):
+            Index.open(index.folder, other)
+        with pytest.raises(PerceptError, match="cannot be compared"):
+            build(index, other, [])
+    Index.open(index.folder, ColourEncoder(name="the same weights in another folder"))
+
+
+def test_folders_that_are_no_index_are_refused(tmp_path: Path, index: Index) -> None:
+    with pytest.raises(PerceptError, match="does not exist; make one with: percept index"):
+        Index.open(tmp_path / "nowhere")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(PerceptError, match="is not an index; make one with: percept index"):
+        Index.open(tmp_path / "other")
+    (tmp_path / "other" / FILE).write_bytes(b"SQLite format 3 it is not" * 100)
+    with pytest.raises(PerceptError, match="is damaged"):
+        Index.open(tmp_path / "other")
+    sqlite3.connect(tmp_path / "other.sqlite").execute("CREATE TABLE x (y)").connection.close()
+    shutil.move(tmp_path / "other.sqlite", tmp_path / "other" / FILE)
+    with pytest.raises(PerceptError, match="another program"):
+        Index.open(tmp_path / "other")
+    index.close()
+    sqlite3.connect(index.folder / FILE).execute("PRAGMA user_version = 99").connection.close()
+    with pytest.raises(PerceptError, match="format 99"):
+        Index.open(index.folder)
+
+
+def test_an_index_is_not_made_over_anything(tmp_path: Path, index: Index) -> None:
+    with pytest.raises(PerceptError, match="is an index already"):
+        Index.create(index.folder, ColourEncoder())
+    picture(tmp_path / "full" / "x.png", "red")
+    with pytest.raises(PerceptError, match="in use for something else"):
+        Index.create(tmp_path / "full", ColourEncoder())
+    with pytest.raises(PerceptError, match="in use for something else"):
+        Index.create(tmp_path / "full" / "x.png", ColourEncoder())
+
+
+def test_a_damaged_database_is_named(pictures: Path, index: Index) -> None:
+    fill(index, pictures)
+    index.close()
+    data = bytearray((index.folder / FILE).read_bytes())
+    data[4096:] = bytes(len(data) - 4096)
+    (index.folder / FILE).write_bytes(data)
+    with pytest.raises(PerceptError, match="is damaged"), Index.open(index.folder) as again:
+        again.matrix()
+
+
+def test_the_matrix_is_read_once_and_again_after_another_process_wrote(pictures: Path, index: Index) -> None:
+    fill(index, pictures)
+    first = index.matrix()
+    assert index.matrix() is first
+    with Index.open(index.folder) as other:
+        other.remove([pictures / "0.png"])
+    assert len(index.matrix().entries) == 9
+
+
+def test_a_busy_database_says_so(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = sqlite3.connect(index.folder / FILE, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    index._connection.execute("PRAGMA busy_timeout = 10")
+    with pytest.raises(PerceptError, match="cannot be used now: database is locked"):
+        index.remove([])
+    holder.close()
