@@ -129,7 +129,7 @@ def _choose_background(rng: random.Random, scene: Scene, category: str) -> Backg
     ]
     if scene.style == "unusual":
         pool = [one for one in pool if habitat not in one.habitats] or pool
-    if not pool or rng.random() < 0.42:
+    if not pool or (scene.variant not in ("displaced", "floating") and rng.random() < 0.42):
         pool = [one for one in BACKGROUNDS.values() if one.flat]
     return rng.choice(pool)
 

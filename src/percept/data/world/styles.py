@@ -62,7 +62,12 @@ def _psychedelic(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _poster(image: Image.Image, rng: random.Random) -> Image.Image:
-    return image.filter(ImageFilter.ModeFilter(3)).quantize(rng.randint(8, 12)).convert("RGB")
+    return _few_colours(image.filter(ImageFilter.MedianFilter(3)), rng.randint(20, 40))
+
+
+def _few_colours(image: Image.Image, count: int) -> Image.Image:
+    """Keep so many colours; the octree, unlike the median cut, does not give up small bright areas."""
+    return image.quantize(count, Image.Quantize.FASTOCTREE).convert("RGB")
 
 
 def _mosaic(image: Image.Image, rng: random.Random) -> Image.Image:
@@ -78,14 +83,16 @@ def _grout(size: tuple[int, int], side: int) -> Image.Image:
     sheet = Image.new("RGB", size, (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
     for x in range(0, size[0], side):
-        draw.line((x, 0, x, size[1]), fill=(196, 194, 190))
+        draw.line((x, 0, x, size[1]), fill=(218, 216, 212))
     for y in range(0, size[1], side):
-        draw.line((0, y, size[0], y), fill=(196, 194, 190))
+        draw.line((0, y, size[0], y), fill=(218, 216, 212))
     return sheet
 
 
 def _oil(image: Image.Image, rng: random.Random) -> Image.Image:
-    return image.filter(ImageFilter.ModeFilter(2 * round(2 * _unit(image)) + 1)).filter(ImageFilter.SHARPEN)
+    dabs = _few_colours(image.filter(ImageFilter.MedianFilter(5)), 64)
+    relief = noise(rng, image.width // 2, image.height // 4, low=60, high=196).resize(image.size, Image.Resampling.BILINEAR)
+    return ImageChops.soft_light(dabs, relief.filter(ImageFilter.EMBOSS).convert("RGB"))
 
 
 def _emboss(image: Image.Image, rng: random.Random) -> Image.Image:
@@ -104,8 +111,8 @@ def _watercolour(image: Image.Image, rng: random.Random) -> Image.Image:
 
 def _pixel_art(image: Image.Image, rng: random.Random) -> Image.Image:
     side = max(3, round(3 * _unit(image)))
-    small = image.resize((image.width // side, image.height // side), Image.Resampling.BOX).quantize(16)
-    return small.convert("RGB").resize(image.size, Image.Resampling.NEAREST)
+    small = image.resize((image.width // side, image.height // side), Image.Resampling.BOX)
+    return _few_colours(small, 48).resize(image.size, Image.Resampling.NEAREST)
 
 
 def _halftone(image: Image.Image, rng: random.Random) -> Image.Image:
@@ -125,8 +132,9 @@ def _dots(size: tuple[int, int], side: int) -> Image.Image:
 
 
 def _comic(image: Image.Image, rng: random.Random) -> Image.Image:
-    flat = ImageEnhance.Color(image.filter(ImageFilter.MedianFilter(3)).quantize(10).convert("RGB")).enhance(1.3)
-    edges = image.convert("L").filter(ImageFilter.FIND_EDGES).point([0] * 36 + [230] * 220)
+    smooth = image.filter(ImageFilter.MedianFilter(3))
+    edges = smooth.convert("L").filter(ImageFilter.FIND_EDGES).point([0] * 90 + [230] * 166)
+    flat = ImageEnhance.Color(_few_colours(smooth, 32)).enhance(1.35)
     flat.paste((16, 14, 20), (0, 0), _without_frame(edges))
     return flat
 
@@ -137,7 +145,7 @@ def _comic(image: Image.Image, rng: random.Random) -> Image.Image:
 def _lines(canvas: Image.Image, gain: float) -> Image.Image:
     """Return contours as a mask of the final size."""
     edges = canvas.convert("L").filter(ImageFilter.FIND_EDGES)
-    return _without_frame(edges).reduce(2).point([min(255, round(max(0, level - 8) * gain)) for level in range(256)])
+    return _without_frame(edges).reduce(2).point([min(255, round(max(0, level - 40) * gain)) for level in range(256)])
 
 
 def _without_frame(edges: Image.Image) -> Image.Image:
