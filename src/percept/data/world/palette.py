@@ -63,7 +63,8 @@ def shade(rgb: Rgb, factor: float) -> Rgb:
 def jitter(rgb: Rgb, rng: random.Random) -> Rgb:
     """Vary a colour as paint and light do, too little for its name to become doubtful."""
     gain = rng.uniform(0.93, 1.06)
-    red, green, blue = (min(255, max(0, round(value * gain + rng.uniform(-7, 7)))) for value in rgb)
+    spread = 3 if max(rgb) - min(rgb) < 20 else 7  # grey must not gain a hue
+    red, green, blue = (min(255, max(0, round(value * gain + rng.uniform(-spread, spread)))) for value in rgb)
     return red, green, blue
 
 

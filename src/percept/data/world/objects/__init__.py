@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from percept.data.world.objects import mammals, vehicles
+from percept.data.world.objects import buildings, creatures, food, mammals, vehicles
 from percept.data.world.pen import Pen
 
 DrawingFunction = Callable[[Pen, random.Random], None]
@@ -50,6 +50,25 @@ CATEGORIES: Final[dict[str, Category]] = dict(
         _category("camel", "animal", mammals.camel, 1.2),
         _category("hedgehog", "animal", mammals.hedgehog, 0.65),
         _category("mouse", "animal", mammals.mouse, 0.6, plural="mice"),
+        _category("fish", "animal", creatures.fish, 0.8, "water", plural="fish"),
+        _category("bird", "animal", creatures.bird, 0.7, "air"),
+        _category("duck", "animal", creatures.duck, 0.8, "water"),
+        _category("penguin", "animal", creatures.penguin, 0.85),
+        _category("owl", "animal", creatures.owl, 0.75),
+        _category("turtle", "animal", creatures.turtle, 0.8),
+        _category("snail", "animal", creatures.snail, 0.65),
+        _category("butterfly", "animal", creatures.butterfly, 0.7, "air", plural="butterflies"),
+        _category("spider", "animal", creatures.spider, 0.7),
+        _category("snake", "animal", creatures.snake, 0.9),
+        _category("bee", "animal", creatures.bee, 0.65, "air"),
+        _category("crab", "animal", creatures.crab, 0.75),
+        _category("octopus", "animal", creatures.octopus, 0.9, "water", plural="octopuses"),
+        _category("whale", "animal", creatures.whale, 1.3, "water"),
+        _category("frog", "animal", creatures.frog, 0.7),
+        _category("dinosaur", "animal", creatures.dinosaur, 1.2),
+        _category("ladybird", "animal", creatures.ladybird, 0.65),
+        _category("jellyfish", "animal", creatures.jellyfish, 0.8, "water", plural="jellyfish"),
+        _category("chicken", "animal", creatures.chicken, 0.75),
         _category("car", "vehicle", vehicles.car, 1.1),
         _category("bus", "vehicle", vehicles.bus, 1.3, plural="buses"),
         _category("truck", "vehicle", vehicles.truck, 1.25),
@@ -63,6 +82,34 @@ CATEGORIES: Final[dict[str, Category]] = dict(
         _category("hot air balloon", "vehicle", vehicles.hot_air_balloon, 1.1, "air"),
         _category("submarine", "vehicle", vehicles.submarine, 1.1, "water"),
         _category("scooter", "vehicle", vehicles.scooter, 0.95),
+        _category("house", "building", buildings.house, 1.3),
+        _category("church", "building", buildings.church, 1.35, plural="churches"),
+        _category("castle", "building", buildings.castle, 1.35),
+        _category("lighthouse", "building", buildings.lighthouse, 1.3),
+        _category("tent", "building", buildings.tent, 1.05),
+        _category("windmill", "building", buildings.windmill, 1.3),
+        _category("bridge", "building", buildings.bridge, 1.3),
+        _category("skyscraper", "building", buildings.skyscraper, 1.4),
+        _category("igloo", "building", buildings.igloo, 1.1),
+        _category("fence", "building", buildings.fence, 1.0),
+        _category("well", "building", buildings.well, 1.0),
+        _category("apple", "food", food.apple, 0.65, "table"),
+        _category("banana", "food", food.banana, 0.7, "table"),
+        _category("pear", "food", food.pear, 0.65, "table"),
+        _category("pair of cherries", "food", food.cherries, 0.65, "table", plural="pairs of cherries"),
+        _category("carrot", "food", food.carrot, 0.7, "table"),
+        _category("ice cream", "food", food.ice_cream, 0.75, "table"),
+        _category("cake", "food", food.cake, 0.8, "table"),
+        _category("pizza slice", "food", food.pizza, 0.75, "table"),
+        _category("mushroom", "food", food.mushroom, 0.7),
+        _category("strawberry", "food", food.strawberry, 0.65, "table", plural="strawberries"),
+        _category("bunch of grapes", "food", food.grapes, 0.7, "table", plural="bunches of grapes"),
+        _category("cupcake", "food", food.cupcake, 0.7, "table"),
+        _category("lollipop", "food", food.lollipop, 0.7, "table"),
+        _category("hamburger", "food", food.hamburger, 0.75, "table"),
+        _category("pineapple", "food", food.pineapple, 0.75, "table"),
+        _category("donut", "food", food.donut, 0.65, "table"),
+        _category("watermelon", "food", food.watermelon, 0.75, "table"),
     )
 )
 """Name to category."""

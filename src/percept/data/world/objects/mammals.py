@@ -208,7 +208,6 @@ def sheep(pen: Pen, rng: random.Random) -> None:
     for k in range(count):
         angle = 2 * math.pi * k / count
         pen.ellipse(Role.MAIN, -0.08 + 0.48 * math.cos(angle), 0.05 + 0.3 * math.sin(angle), u(0.24, 0.3))
-    pen.shapes.append(pen.shapes[-1])
     pen.poly(Role.MAIN, pen.arc_points(-0.08, 0.05, 0.58, 0.42, 0, 350), edge=False)
     x, y = 0.58, -0.16 + u(-0.1, 0.16)
     pen.ellipse(Role.INK, x - 0.24, y - 0.08, 0.16, 0.07, angle=-25)

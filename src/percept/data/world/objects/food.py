@@ -1,0 +1,336 @@
+"""Fruit, vegetables and sweets."""
+
+import math
+import random
+
+from percept.data.world.objects.parts import spread
+from percept.data.world.pen import Pen, Role
+
+
+def apple(pen: Pen, rng: random.Random) -> None:
+    """Round with a dip at the stalk, one leaf."""
+    u = rng.uniform
+    wide, low = u(0.7, 0.84), u(0.78, 0.9)
+    pen.curve(Role.WOOD, [(0, -0.4), (0.02, -0.66), (u(-0.02, 0.16), -0.92)], 0.1)
+    pen.blob(Role.LEAF, [(0.04, -0.62), (0.3, -0.94), (0.62, -0.84 + u(-0.06, 0.1)), (0.36, -0.58)])
+    pen.blob(
+        Role.MAIN,
+        [
+            (0, -0.42),
+            (0.4, -0.56),
+            (wide, -0.16),
+            (0.6, 0.56),
+            (0.22, low),
+            (0, low - 0.08),
+            (-0.22, low),
+            (-0.6, 0.56),
+            (-wide, -0.16),
+            (-0.4, -0.56),
+        ],
+    )
+    pen.ellipse(Role.LIGHT, -0.42, -0.16, 0.12, 0.22, angle=20)
+
+
+def banana(pen: Pen, rng: random.Random) -> None:
+    """A thick crescent with dark tips."""
+    u = rng.uniform
+    bend, thick = u(0.34, 0.6), u(0.3, 0.42)
+    upper = [(-0.84, -0.42), (-0.5, bend * 0.3), (0, bend * 0.62), (0.5, bend * 0.36), (0.86, -0.46)]
+    pen.line(Role.WOOD, [(0.86, -0.42), (0.96, -0.66)], 0.14)
+    pen.blob(
+        Role.MAIN,
+        [
+            *upper,
+            (0.9, -0.1),
+            (0.56, bend * 0.5 + thick),
+            (0, bend * 0.62 + thick * 1.2),
+            (-0.6, bend * 0.42 + thick),
+            (-0.95, -0.12),
+        ],
+    )
+    pen.curve(
+        Role.DARK,
+        [
+            (-0.84, -0.14),
+            (-0.5, bend * 0.4 + thick * 0.3),
+            (0, bend * 0.62 + thick * 0.5),
+            (0.5, bend * 0.46 + thick * 0.3),
+            (0.84, -0.14),
+        ],
+        0.05,
+    )
+    pen.ellipse(Role.INK, -0.88, -0.36, 0.08)
+
+
+def pear(pen: Pen, rng: random.Random) -> None:
+    """Narrow top, wide bottom, stalk and leaf."""
+    u = rng.uniform
+    wide, neck = u(0.52, 0.64), u(0.2, 0.28)
+    pen.curve(Role.WOOD, [(0, -0.6), (0.02, -0.8), (u(-0.12, 0.14), -1.0)], 0.09)
+    pen.blob(Role.LEAF, [(0.04, -0.76), (-0.24, -0.98), (-0.52, -0.86), (-0.28, -0.68)])
+    pen.blob(
+        Role.MAIN,
+        [
+            (0, -0.72),
+            (neck, -0.52),
+            (neck + 0.08, -0.14),
+            (wide, 0.36),
+            (0.4, 0.86),
+            (0, 0.96),
+            (-0.4, 0.86),
+            (-wide, 0.36),
+            (-neck - 0.08, -0.14),
+            (-neck, -0.52),
+        ],
+    )
+    pen.ellipse(Role.LIGHT, -0.28, 0.3, 0.1, 0.24, angle=14)
+
+
+def cherries(pen: Pen, rng: random.Random) -> None:
+    """Two round fruits on joined stalks with a leaf."""
+    u = rng.uniform
+    knot, drop = (u(-0.05, 0.25), -0.86), u(-0.1, 0.14)
+    pen.curve(Role.LEAF, [(-0.44, 0.3), (-0.26, -0.4), knot], 0.07)
+    pen.curve(Role.LEAF, [(0.46, 0.4 + drop), (0.4, -0.3), knot], 0.07)
+    pen.blob(Role.LEAF, [knot, (0.5, -1.0), (0.86, -0.7), (0.44, -0.62)])
+    for x, y in ((-0.46, 0.42), (0.48, 0.48 + drop)):
+        pen.ellipse(Role.MAIN, x, y, 0.44, 0.42)
+        pen.ellipse(Role.LIGHT, x - 0.16, y - 0.14, 0.1, 0.12)
+
+
+def carrot(pen: Pen, rng: random.Random) -> None:
+    """A long cone with rings and a tuft of green."""
+    u = rng.uniform
+    wide, sway = u(0.26, 0.36), u(-0.14, 0.14)
+    for x, top in ((-0.3, -0.86), (0.0, -1.0), (0.3, -0.86)):
+        pen.curve(Role.LEAF, [(0, -0.42), (x * 0.5, -0.7), (x + u(-0.05, 0.05), top)], 0.15, 0.1)
+    pen.blob(
+        Role.MAIN,
+        [
+            (0, -0.5),
+            (wide, -0.36),
+            (wide * 0.8, 0.1),
+            (sway + 0.08, 0.8),
+            (sway, 0.98),
+            (sway - 0.08, 0.8),
+            (-wide * 0.8, 0.1),
+            (-wide, -0.36),
+        ],
+    )
+    for y, x in ((-0.2, 0.1), (0.08, -0.08), (0.36, 0.04)):
+        pen.line(Role.EDGE, [(x - 0.1, y), (x + 0.1, y + 0.02)], 0.05)
+
+
+def ice_cream(pen: Pen, rng: random.Random) -> None:
+    """One to three scoops on a cone."""
+    u = rng.uniform
+    count = rng.choice((1, 2, 2, 3))
+    pen.poly(Role.WOOD, [(-0.34, 0.06), (0.34, 0.06), (0.0, 0.98)])
+    for shift in (-0.2, 0.0, 0.2):
+        pen.line(Role.CREAM, [(shift - 0.12, 0.12), (shift * 0.4 + 0.08, 0.58)], 0.03)
+    scoops = {
+        1: ((0.0, -0.24, 0.56),),
+        2: ((0.0, -0.06, 0.46), (0.02, -0.6, 0.38)),
+        3: ((-0.25, -0.08, 0.38), (0.27, -0.1, 0.38), (0.0, -0.54, 0.4)),
+    }
+    for k, (x, y, radius) in enumerate(scoops[count]):
+        pen.ellipse(Role.LIGHT if k == 1 else Role.MAIN, x, y, radius, radius * 0.94)
+    for x in spread(-0.36, 0.36, 4):
+        pen.ellipse(Role.MAIN, x, 0.1, 0.15, u(0.12, 0.2))
+    if rng.random() < 0.5:
+        pen.ellipse(Role.ROSE, 0.04, (-0.98, -0.98, -1.0)[count - 1] + (0.12 if count == 1 else 0.0), 0.12)
+
+
+def cake(pen: Pen, rng: random.Random) -> None:
+    """A round cake with dripping icing and candles."""
+    u = rng.uniform
+    tiers, candles = rng.choice((1, 2)), rng.randrange(1, 5)
+    top = -0.06 if tiers == 1 else -0.3
+    wide = 0.76 if tiers == 1 else 0.5
+    pen.ellipse(Role.WHITE, 0, 0.84, 0.95, 0.12)
+    for x in spread(-wide * 0.66, wide * 0.66, candles):
+        pen.line(Role.WHITE, [(x, top), (x, top - 0.32)], 0.09)
+        pen.ellipse(Role.GOLD, x, top - 0.42, 0.06, 0.11)
+    pen.rect(Role.MAIN, -0.76, 0.22 if tiers == 2 else top, 0.76, 0.84, radius=0.1)
+    if tiers == 2:
+        pen.rect(Role.MAIN, -wide, top, wide, 0.34, radius=0.1)
+    for base, half in ((top, wide),) if tiers == 1 else ((0.22, 0.76), (top, wide)):
+        pen.rect(Role.LIGHT, -half, base - 0.02, half, base + 0.14, radius=0.07)
+        for x in spread(-half + 0.1, half - 0.1, 6):
+            pen.line(Role.LIGHT, [(x, base + 0.06), (x, base + u(0.14, 0.28))], 0.16)
+
+
+def pizza(pen: Pen, rng: random.Random) -> None:
+    """A slice: crust on top, pointed below, with toppings."""
+    u = rng.uniform
+    wide = u(0.62, 0.76)
+    pen.poly(Role.MAIN, [(-wide, -0.6), (wide, -0.6), (u(-0.1, 0.1), 0.96)])
+    pen.curve(Role.WOOD, [(-wide, -0.62), (0, -0.8), (wide, -0.62)], 0.26)
+    for x, y in ((-0.28, -0.32), (0.24, -0.26), (0.0, 0.14), (0.02, 0.5)):
+        pen.ellipse(Role.CREAM, x + u(-0.05, 0.05), y + u(-0.05, 0.05), 0.13 - 0.03 * (y > 0.3))
+    for x, y in ((0.0, -0.46), (-0.16, 0.0), (0.18, 0.06)):
+        pen.ellipse(Role.LEAF, x, y, 0.07, 0.04, angle=u(0, 90))
+
+
+def mushroom(pen: Pen, rng: random.Random) -> None:
+    """A cap with white spots on a pale stem."""
+    u = rng.uniform
+    high, stem = u(0.76, 0.95), u(0.18, 0.28)
+    pen.blob(
+        Role.CREAM,
+        [(-stem, -0.1), (stem, -0.1), (stem + 0.02, 0.5), (stem + 0.1, 0.86), (-stem - 0.1, 0.86), (-stem - 0.02, 0.5)],
+    )
+    pen.blob(
+        Role.MAIN,
+        [
+            (-0.9, 0.12),
+            (-0.72, 0.12 - high * 0.62),
+            (0, 0.12 - high),
+            (0.72, 0.12 - high * 0.62),
+            (0.9, 0.12),
+            (0.4, 0.22),
+            (-0.4, 0.22),
+        ],
+    )
+    for x, y, radius in (
+        (-0.44, -0.16, 0.13),
+        (0.02, -0.44 - u(0, 0.06), 0.13),
+        (0.46, -0.12, 0.13),
+        (0.02, -0.02, 0.1),
+    ):
+        pen.ellipse(Role.WHITE, x + u(-0.05, 0.05), y, radius, radius * 0.9)
+
+
+def strawberry(pen: Pen, rng: random.Random) -> None:
+    """A plump cone with seeds and a leafy collar."""
+    u = rng.uniform
+    wide = u(0.6, 0.76)
+    pen.blob(
+        Role.MAIN,
+        [(0, -0.58), (0.44, -0.6), (wide, -0.2), (0.4, 0.5), (0, 0.95), (-0.4, 0.5), (-wide, -0.2), (-0.44, -0.6)],
+    )
+    for x, y in (
+        (-0.36, -0.16),
+        (0.0, -0.2),
+        (0.36, -0.16),
+        (-0.2, 0.14),
+        (0.2, 0.14),
+        (0.0, 0.46),
+        (-0.42, 0.1),
+        (0.4, 0.12),
+    ):
+        pen.ellipse(Role.CREAM, x * wide / 0.66, y, 0.04, 0.06)
+    for k in range(5):
+        angle = math.pi * (0.1 + 0.2 * k)
+        pen.poly(
+            Role.LEAF, [(-0.1, -0.62), (0.56 * math.cos(angle), -0.6 + u(0.24, 0.34) * math.sin(angle)), (0.1, -0.62)]
+        )
+    pen.line(Role.LEAF, [(0, -0.6), (u(-0.1, 0.1), -0.92)], 0.09)
+
+
+def grapes(pen: Pen, rng: random.Random) -> None:
+    """A bunch of round berries narrowing downwards."""
+    u = rng.uniform
+    pen.line(Role.WOOD, [(0, -0.6), (u(-0.1, 0.1), -0.98)], 0.09)
+    pen.blob(Role.LEAF, [(0.04, -0.7), (0.26, -0.98), (0.66, -0.86), (0.5, -0.58)])
+    for row, count in enumerate((4, 3, 4, 3, 2, 1) if rng.random() < 0.5 else (3, 4, 3, 2, 1)):
+        for x in spread(-0.22 * (count - 1), 0.22 * (count - 1), count):
+            pen.ellipse(Role.MAIN, x + u(-0.02, 0.02), -0.5 + 0.28 * row, 0.22)
+            pen.ellipse(Role.LIGHT, x - 0.07, -0.57 + 0.28 * row, 0.06)
+
+
+def cupcake(pen: Pen, rng: random.Random) -> None:
+    """A swirl of icing in a pleated paper cup."""
+    u = rng.uniform
+    pen.poly(Role.CREAM, [(-0.54, 0.26), (0.54, 0.26), (0.38, 0.94), (-0.38, 0.94)])
+    for x in spread(-0.36, 0.36, 4):
+        pen.line(Role.WOOD, [(x, 0.32), (x * 0.76, 0.9)], 0.04)
+    for y, wide in ((0.18, 0.74), (-0.14, 0.58), (-0.42, 0.38)):
+        pen.ellipse(Role.MAIN, u(-0.04, 0.04), y, wide, 0.24)
+    pen.blob(Role.MAIN, [(-0.24, -0.5), (0.06, -0.86), (0.14, -0.8), (0.22, -0.5)])
+    if rng.random() < 0.6:
+        pen.ellipse(Role.ROSE, 0.04, -0.84, 0.15)
+    for _ in range(5):
+        x, y = u(-0.44, 0.44), u(-0.3, 0.24)
+        pen.ellipse(Role.WHITE, x, y, 0.05)
+
+
+def lollipop(pen: Pen, rng: random.Random) -> None:
+    """A swirled disc on a thin stick."""
+    u = rng.uniform
+    radius, turn = u(0.5, 0.6), u(0, 6)
+    pen.line(Role.WHITE, [(0, 0.1), (u(-0.08, 0.08), 0.98)], 0.11)
+    pen.ellipse(Role.MAIN, 0, -0.4, radius)
+    swirl = []
+    for k in range(24):
+        reach = radius * (0.04 + 0.036 * k)
+        swirl.append((reach * math.cos(0.5 * k + turn), -0.4 + reach * math.sin(0.5 * k + turn)))
+    pen.line(Role.WHITE, swirl, 0.05, 0.13)
+
+
+def hamburger(pen: Pen, rng: random.Random) -> None:
+    """Two bun halves with salad and meat between them."""
+    u = rng.uniform
+    high = u(0.56, 0.74)
+    pen.rect(Role.MAIN, -0.8, 0.4, 0.8, 0.76, radius=0.2)
+    pen.rect(Role.INK, -0.84, 0.22, 0.84, 0.44, radius=0.1)
+    pen.blob(
+        Role.LEAF,
+        [(-0.9, 0.08), (0, 0.02), (0.9, 0.08), (0.7, 0.26), (0.4, 0.18), (0.1, 0.28), (-0.3, 0.18), (-0.66, 0.28)],
+    )
+    pen.dome(Role.MAIN, 0, 0.1, 0.84, high)
+    for x, y in ((-0.4, -0.14), (-0.12, -0.32), (0.16, -0.16), (0.42, -0.2)):
+        pen.ellipse(Role.CREAM, x + u(-0.06, 0.06), y, 0.06, 0.04, angle=30)
+
+
+def pineapple(pen: Pen, rng: random.Random) -> None:
+    """An oval with a criss-cross skin under a crown of leaves."""
+    u = rng.uniform
+    wide = u(0.4, 0.5)
+    for x, top in ((-0.4, -0.7), (0.4, -0.7), (-0.22, -0.9), (0.22, -0.9), (0, -1.04)):
+        pen.poly(
+            Role.LEAF,
+            [
+                (-0.14, -0.22),
+                (x * 0.7 - 0.1, top + 0.3),
+                (x, top + u(-0.04, 0.06)),
+                (x * 0.7 + 0.1, top + 0.34),
+                (0.14, -0.22),
+            ],
+        )
+    pen.ellipse(Role.MAIN, 0, 0.36, wide, 0.62)
+    for k in range(-2, 3):
+        shift = 0.24 * k
+        reach = 0.34 * math.sqrt(max(0.0, 1 - (shift / 0.66) ** 2)) * wide / 0.42
+        for side in (-1, 1):
+            pen.line(Role.EDGE, [(-side * reach, 0.36 + shift - 0.24), (side * reach, 0.36 + shift + 0.24)], 0.035)
+
+
+def donut(pen: Pen, rng: random.Random) -> None:
+    """A ring of dough with icing and sprinkles."""
+    u = rng.uniform
+    outer = u(0.72, 0.8)
+    hole = u(0.24, 0.3)
+    pen.ring(Role.WOOD, 0, 0, 0.92, 0.9 - hole)
+    rim = [(outer + u(-0.05, 0.06)) for _ in range(12)]
+    icing = pen.smooth(
+        [(r * math.cos(k * math.pi / 6), r * math.sin(k * math.pi / 6)) for k, r in enumerate(rim)], closed=True
+    )
+    icing.append(icing[0])
+    pen.poly(Role.MAIN, [*icing, *pen.arc_points(0, 0, hole + 0.04, hole + 0.04, 360, 0)], edge=False)
+    for k in range(9):
+        angle, reach = k * 0.7 + u(-0.1, 0.1), u(0.42, 0.62)
+        x, y = reach * math.cos(angle), reach * math.sin(angle)
+        pen.line(Role.WHITE if k % 2 else Role.GOLD, [(x, y), (x + u(-0.1, 0.1), y + u(-0.1, 0.1))], 0.06)
+
+
+def watermelon(pen: Pen, rng: random.Random) -> None:
+    """A half-round slice: green rind, coloured flesh, dark seeds."""
+    u = rng.uniform
+    high = u(0.78, 0.95)
+    y = -0.4
+    pen.dome(Role.LEAF, 0, y, 0.98, -high)
+    pen.dome(Role.WHITE, 0, y, 0.88, -high * 0.9)
+    pen.dome(Role.MAIN, 0, y, 0.8, -high * 0.82)
+    for x, depth in ((-0.5, 0.14), (-0.2, 0.22), (0.16, 0.2), (0.5, 0.14), (-0.28, 0.46), (0.08, 0.5), (0.36, 0.42)):
+        pen.ellipse(Role.INK, x + u(-0.03, 0.03), y + depth, 0.045, 0.075)
