@@ -96,8 +96,7 @@ def search(
         PerceptError: nothing to ask, an empty index, another model, or a picture that cannot be read.
     """
     index.check(encoder)
-    if top < 1:
-        raise PerceptError(f"top={top} asks for no results; use at least 1")
+    check_question(text=text, image=image, top=top, weight=weight)
     query = query_vector(encoder, text=text, image=image, weight=weight)
     matrix = index.matrix()
     if not matrix.entries:
@@ -107,16 +106,29 @@ def search(
     return [_hit(rank, matrix.entries[row], float(scores[row])) for rank, row in enumerate(order, start=1)]
 
 
-def query_vector(
-    encoder: Embeds, *, text: str | None = None, image: ImageSource | None = None, weight: float = 0.5
-) -> Float[Tensor, " d"]:
-    """Return the unit vector of a text, a picture, or of both: normalise(weight · text + (1 - weight) · picture)."""
+def check_question(
+    *, text: str | None = None, image: ImageSource | None = None, top: int = 1, weight: float = 0.5
+) -> None:
+    """Refuse what cannot be asked, before a model is loaded for it.
+
+    Raises:
+        PerceptError: neither text nor picture, a text without letters, no results wanted, a weight outside [0, 1].
+    """
     if text is None and image is None:
         raise PerceptError("a search needs a text, a picture, or both")
     if not 0 <= weight <= 1:
         raise PerceptError(f"weight={weight} is the share of the text, from 0 (picture alone) to 1 (text alone)")
     if text is not None and not any(letter.isalnum() for letter in text):
         raise PerceptError(f"the text {text!r} has no letters or digits; write what the pictures should show")
+    if top < 1:
+        raise PerceptError(f"top={top} asks for no results; use at least 1")
+
+
+def query_vector(
+    encoder: Embeds, *, text: str | None = None, image: ImageSource | None = None, weight: float = 0.5
+) -> Float[Tensor, " d"]:
+    """Return the unit vector of a text, a picture, or of both: normalise(weight · text + (1 - weight) · picture)."""
+    check_question(text=text, image=image, weight=weight)
     parts = []
     if text is not None:
         parts.append((weight if image is not None else 1.0, encoder.text([text])[0]))

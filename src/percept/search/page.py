@@ -1,0 +1,145 @@
+"""Results as one web page: everything inside the file, no scripts, light and dark, every name escaped."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import quote
+
+from percept.core.io import replacing
+from percept.data.sources import BadFile
+from percept.search.query import Answer, Hit
+from percept.search.thumbnails import data_uri, printable, thumbnail
+
+THUMBNAIL = 320
+"""Pixels of the longer side; shown at half of it, so that fine screens stay sharp."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """A picture with its most probable labels, best first."""
+
+    path: Path
+    guesses: tuple[tuple[str, float], ...]
+    """Labels with probabilities."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What a page shows; sections without content are left out."""
+
+    title: str
+    introduction: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    """Names with values: the model, numbers of pictures, seconds."""
+    answers: tuple[Answer, ...] = ()
+    labelled: tuple[Labelled, ...] = ()
+    labels_asked: int = 0
+    """How many labels there were to choose from."""
+    bad: tuple[BadFile, ...] = ()
+
+
+def write_page(file: Path | str, page: Page) -> None:
+    """Write the page; links to the pictures are relative to it."""
+    file = Path(file)
+    with replacing(file) as temporary:
+        temporary.write_text(render(page, file.parent), encoding="utf-8")
+
+
+def render(page: Page, folder: Path) -> str:
+    """Return the page as HTML that will lie in `folder`."""
+    parts = [
+        _head(page),
+        *(_answer(number, answer, folder) for number, answer in enumerate(page.answers, start=1)),
+        _labels(page.labelled, page.labels_asked, folder),
+        _bad(page.bad),
+        "</main></body></html>",
+    ]
+    return "\n".join(part for part in parts if part) + "\n"
+
+
+def _head(page: Page) -> str:
+    facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in page.facts)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>{escape(page.title)}</title>
+<style>{_style()}</style></head><body><main>
+<header class="top"><h1>{escape(page.title)}</h1>
+{f'<p class="introduction">{escape(page.introduction)}</p>' if page.introduction else ""}
+{f"<dl>{facts}</dl>" if facts else ""}</header>"""
+
+
+@lru_cache
+def _style() -> str:
+    return files("percept.search").joinpath("page.css").read_text(encoding="utf-8")
+
+
+def _answer(number: int, answer: Answer, folder: Path) -> str:
+    asked = " and ".join(
+        [*([f"“{escape(answer.text)}”"] if answer.text else []), *(["pictures like this one"] if answer.image else [])]
+    )
+    example = f'<div class="example">{_picture(answer.image, folder)}</div>' if answer.image else ""
+    note = f"best {len(answer.hits)} of {answer.searched:,} pictures, {answer.seconds * 1000:.0f} ms"
+    hits = "\n".join(_hit(hit, folder) for hit in answer.hits)
+    return f"""<section class="answer"><header>{example}<div><p class="kicker">Query {number}</p>
+<h2>{asked or "a picture"}</h2><p class="note">{note}</p></div></header>
+<ol class="hits">{hits}</ol></section>"""
+
+
+def _hit(hit: Hit, folder: Path) -> str:
+    copies = f'<p class="note">and {len(hit.copies)} more with the same content</p>' if hit.copies else ""
+    return f"""<li><figure>{_picture(hit.path, folder)}<figcaption>
+<p class="score"><span class="rank">{hit.rank}</span>{_bar(hit.score)}<span class="number">{hit.score:.3f}</span></p>
+<p class="name">{_name(hit.path)}</p><p class="note">{hit.width} × {hit.height}</p>{copies}</figcaption></figure></li>"""
+
+
+def _labels(labelled: Sequence[Labelled], asked: int, folder: Path) -> str:
+    if not labelled:
+        return ""
+    cards = "\n".join(_card(one, folder) for one in labelled)
+    among = f", the most probable of {asked} labels" if asked else ""
+    return f"""<section><header><div><p class="kicker">Labels</p><h2>What each picture shows{among}</h2></div></header>
+<ul class="cards">{cards}</ul></section>"""
+
+
+def _card(one: Labelled, folder: Path) -> str:
+    rows = "".join(
+        f'<p class="guess"><span class="label">{escape(label)}</span>{_bar(probability)}'
+        f'<span class="number">{probability:.0%}</span></p>'
+        for label, probability in one.guesses
+    )
+    return f"""<li><figure>{_picture(one.path, folder)}<figcaption>{rows}
+<p class="name">{_name(one.path)}</p></figcaption></figure></li>"""
+
+
+def _bad(bad: Iterable[BadFile]) -> str:
+    rows = "".join(f"<tr><td>{_name(file.path)}</td><td>{escape(printable(file.reason))}</td></tr>" for file in bad)
+    if not rows:
+        return ""
+    return f"""<section><header><div><p class="kicker">Left out</p><h2>Files that could not be read</h2></div></header>
+<table><thead><tr><th>File</th><th>Reason</th></tr></thead><tbody>{rows}</tbody></table></section>"""
+
+
+def _name(path: Path) -> str:
+    return f'<span title="{escape(printable(path))}">{escape(printable(path.name))}</span>'
+
+
+def _bar(share: float) -> str:
+    return f'<span class="bar"><span style="width:{100 * min(1.0, max(0.0, share)):.1f}%"></span></span>'
+
+
+def _picture(path: Path, folder: Path) -> str:
+    small = _thumbnail_uri(path)
+    if small is None:
+        return '<span class="frame gone">the file is gone</span>'
+    link = quote(os.fsencode(os.path.relpath(path, folder)))
+    return f'<a class="frame" href="{link}"><img src="{small}" alt="{escape(printable(path.name))}"></a>'
+
+
+@lru_cache(maxsize=2048)
+def _thumbnail_uri(path: Path) -> str | None:
+    small = thumbnail(path, THUMBNAIL)
+    return data_uri(small) if small else None

@@ -1,0 +1,140 @@
+"""Results as one picture: a row per query, the pictures found with ranks, scores and names."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from percept.core.errors import PerceptError
+from percept.core.io import replacing
+from percept.search.query import Answer, Hit
+from percept.search.thumbnails import printable, thumbnail
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+PAPER, CARD, INK, SOFT, LINE = "#faf9f6", "#efede7", "#1f1f1d", "#6d6a63", "#e2dfd7"
+ACCENT = "#1f6f78"
+WIDE_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "Arial.ttf", "segoeui.ttf")
+"""Tried for names that the font inside Pillow, made for western languages, cannot write."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """Sizes in pixels."""
+
+    picture: int = 168
+    """Side of the square a picture is fitted into."""
+    gap: int = 18
+    margin: int = 36
+    query: int = 250
+    """Width of the column that says what was asked."""
+    caption: int = 48
+    """Height under a picture."""
+
+
+def write_sheet(file: Path | str, answers: Sequence[Answer], *, title: str = "") -> None:
+    """Write the contact sheet as PNG, whatever the file is called."""
+    with replacing(file) as temporary:
+        draw_sheet(answers, title=title).save(temporary, "PNG", optimize=True)
+
+
+def draw_sheet(answers: Sequence[Answer], *, title: str = "", measures: Measures | None = None) -> Image.Image:
+    """Draw a row per answer.
+
+    Raises:
+        PerceptError: there is no answer to draw.
+    """
+    if not answers:
+        raise PerceptError("a contact sheet needs at least one answer")
+    m = measures or Measures()
+    columns = max(1, *(len(answer.hits) for answer in answers))
+    row, top = m.picture + m.caption + m.gap, m.margin + (48 if title else 0)
+    width = 2 * m.margin + m.query + columns * (m.picture + m.gap)
+    sheet = Image.new("RGB", (width, top + len(answers) * row + m.margin - m.gap), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    if title:
+        _write(pen, (m.margin, m.margin - 6), title, 26, INK, width - 2 * m.margin)
+    for number, answer in enumerate(answers):
+        y = top + number * row
+        _question(sheet, pen, (m.margin, y), answer, m)
+        for column, hit in enumerate(answer.hits):
+            _result(sheet, pen, (m.margin + m.query + m.gap + column * (m.picture + m.gap), y), hit, m)
+    return sheet
+
+
+def _question(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], answer: Answer, m: Measures) -> None:
+    x, y = at
+    pen.line((x, y, x + m.query - m.gap, y), fill=LINE, width=1)
+    y += 12
+    if answer.image is not None:
+        side = m.picture - 48 if answer.text is None else m.picture - 96
+        _framed(sheet, pen, (x, y), answer.image, side)
+        y += side + 8
+    asked = (
+        f"“{answer.text}”" if answer.text else f"like {printable(answer.image.name)}" if answer.image else "a picture"
+    )
+    for line in _wrapped(asked, 19, m.query - m.gap)[:4]:
+        _write(pen, (x, y), line, 19, INK, m.query - m.gap)
+        y += 25
+    _write(pen, (x, y + 2), f"best {len(answer.hits)} of {answer.searched:,}", 13, SOFT, m.query)
+
+
+def _result(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], hit: Hit, m: Measures) -> None:
+    x, y = at
+    _framed(sheet, pen, at, hit.path, m.picture)
+    y += m.picture + 7
+    _write(pen, (x, y), str(hit.rank), 15, ACCENT if hit.rank == 1 else INK, 30)
+    score = f"{hit.score:.3f}"
+    _write(pen, (x + m.picture - _font(score, 15).getlength(score), y), score, 15, INK, m.picture)
+    _write(pen, (x, y + 20), printable(hit.path.name), 12, SOFT, m.picture)
+
+
+def _framed(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], path: Path, side: int) -> None:
+    x, y = at
+    pen.rectangle((x, y, x + side - 1, y + side - 1), fill=CARD)
+    small = thumbnail(path, side)
+    if small is None:
+        _write(pen, (x + 12, y + side // 2 - 8), "the file is gone", 13, SOFT, side - 24)
+        return
+    if max(small.size) < side:  # small pictures are enlarged: a sheet is for looking
+        scale = side / max(small.size)
+        small = small.resize((max(1, round(small.width * scale)), max(1, round(small.height * scale))))
+    sheet.paste(small, (x + (side - small.width) // 2, y + (side - small.height) // 2))
+
+
+def _write(pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: int, colour: str, room: float) -> None:
+    """Write one line; what does not fit into `room` pixels ends in an ellipsis."""
+    font = _font(text, size)
+    if font.getlength(text) > room:
+        while text and font.getlength(text + "…") > room:
+            text = text[:-1]
+        text += "…"
+    pen.text(at, text, font=font, fill=colour)
+
+
+def _wrapped(text: str, size: int, room: float) -> list[str]:
+    font, lines = _font(text, size), [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > room:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _font(text: str, size: int) -> Font:
+    plain = all(ord(letter) < 0x250 or letter in "“”…–’" for letter in text)
+    return _load_font(() if plain else WIDE_FONTS, size)
+
+
+@lru_cache
+def _load_font(names: Iterable[str], size: int) -> Font:
+    for name in names:
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    return ImageFont.load_default(size)

@@ -1,0 +1,33 @@
+"""Small pictures for pages and sheets."""
+
+import base64
+import io
+import os
+from pathlib import Path
+
+from PIL import Image
+
+from percept.core.errors import PerceptError
+from percept.data.images import read_image
+
+
+def thumbnail(path: Path, size: int) -> Image.Image | None:
+    """Return the picture with its longer side at most `size` pixels, never enlarged; None if it cannot be read."""
+    try:
+        image = read_image(path, at_least=size)
+    except PerceptError:
+        return None
+    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return image
+
+
+def data_uri(image: Image.Image) -> str:
+    """Return the picture as a JPEG inside a data: address."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=84, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def printable(name: str | Path) -> str:
+    """Return a file name as text that can be written anywhere: bytes that are no UTF-8 become question marks."""
+    return os.fsencode(name).decode("utf-8", errors="replace")
