@@ -3,12 +3,12 @@
 import hashlib
 import random
 
-import numpy as np
-import torch
-
 
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and PyTorch."""
+    import numpy as np  # here, so that processes which only derive seeds start fast
+    import torch
+
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries outside percept read the global state
     torch.manual_seed(seed)
