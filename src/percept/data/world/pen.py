@@ -79,10 +79,11 @@ class Pen:
 
     def rect(self, role: int, left: float, top: float, right: float, bottom: float, *, radius: float = 0.0) -> None:
         """Fill an upright rectangle, with round corners if `radius` > 0."""
+        left, right, top, bottom = min(left, right), max(left, right), min(top, bottom), max(top, bottom)
         if radius <= 0:
             self.poly(role, [(left, top), (right, top), (right, bottom), (left, bottom)])
             return
-        radius = min(radius, abs(right - left) / 2, abs(bottom - top) / 2)
+        radius = min(radius, (right - left) / 2, (bottom - top) / 2)
         corners = ((right, bottom, -1, -1), (left, bottom, 1, -1), (left, top, 1, 1), (right, top, -1, 1))
         quarter = self._round // 4
         circle = _unit_circle(4 * quarter)

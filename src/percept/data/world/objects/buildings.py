@@ -136,17 +136,6 @@ def bridge(pen: Pen, rng: random.Random) -> None:
         pen.rect(Role.DARK, x - 0.06, y - 0.2, x + 0.06, y)
 
 
-def skyscraper(pen: Pen, rng: random.Random) -> None:
-    """A tall block with many windows and an antenna or steps on top."""
-    u = rng.uniform
-    wide, rows = u(0.3, 0.4), rng.randrange(5, 7)
-    pen.line(Role.METAL, [(0, -0.7), (0, -1.04)], 0.05)
-    pen.rect(Role.DARK, -wide * 0.6, -0.86, wide * 0.6, -0.6)
-    pen.rect(Role.MAIN, -wide, -0.68, wide, 1.0)
-    windows(pen, spread(-wide * 0.62, wide * 0.62, 3), spread(-0.5, 0.6, rows), wide * 0.36, 0.7 / rows)
-    pen.rect(Role.INK, -0.1, 0.8, 0.1, 1.0)
-
-
 def igloo(pen: Pen, rng: random.Random) -> None:
     """A dome of blocks with a tunnel entrance."""
     u = rng.uniform
@@ -166,29 +155,3 @@ def igloo(pen: Pen, rng: random.Random) -> None:
         pen.line(Role.EDGE, [(x, top), (x, low)], 0.035)
     pen.dome(Role.LIGHT, door, 0.5, 0.36, 0.5)
     pen.dome(Role.INK, door, 0.5, 0.22, 0.34)
-
-
-def fence(pen: Pen, rng: random.Random) -> None:
-    """Pointed pickets on two rails."""
-    u = rng.uniform
-    count, high = rng.randrange(4, 7), u(-0.5, -0.34)
-    for y in (-0.1, 0.34):
-        pen.rect(Role.DARK, -0.98, y - 0.07, 0.98, y + 0.07)
-    half = 0.62 / count
-    for x in spread(-0.84, 0.84, count):
-        pen.poly(Role.MAIN, [(x - half, 0.66), (x - half, high), (x, high - 0.2), (x + half, high), (x + half, 0.66)])
-
-
-def well(pen: Pen, rng: random.Random) -> None:
-    """A round wall under a small roof, a bucket on a rope."""
-    u = rng.uniform
-    roof = u(-0.95, -0.8)
-    for side in (-1, 1):
-        pen.rect(Role.WOOD, side * 0.52 - 0.06, -0.5, side * 0.52 + 0.06, 0.3)
-    pen.line(Role.INK, [(0, -0.5), (0, -0.1)], 0.04)
-    pen.poly(Role.METAL, [(-0.15, -0.14), (0.15, -0.14), (0.11, 0.14), (-0.11, 0.14)])
-    pen.poly(Role.MAIN, [(-0.84, -0.4), (-0.5, roof), (0.5, roof), (0.84, -0.4)])
-    pen.rect(Role.MAIN, -0.72, 0.26, 0.72, 0.92, radius=0.08)
-    pen.rect(Role.DARK, -0.78, 0.18, 0.78, 0.36, radius=0.07)
-    for x, y in ((-0.4, 0.5), (0.1, 0.5), (-0.2, 0.72), (0.4, 0.72)):
-        pen.rect(Role.DARK, x - 0.16, y - 0.07, x + 0.16, y + 0.07, radius=0.05)

@@ -62,30 +62,6 @@ def banana(pen: Pen, rng: random.Random) -> None:
     pen.ellipse(Role.INK, -0.88, -0.36, 0.08)
 
 
-def pear(pen: Pen, rng: random.Random) -> None:
-    """Narrow top, wide bottom, stalk and leaf."""
-    u = rng.uniform
-    wide, neck = u(0.52, 0.64), u(0.2, 0.28)
-    pen.curve(Role.WOOD, [(0, -0.6), (0.02, -0.8), (u(-0.12, 0.14), -1.0)], 0.09)
-    pen.blob(Role.LEAF, [(0.04, -0.76), (-0.24, -0.98), (-0.52, -0.86), (-0.28, -0.68)])
-    pen.blob(
-        Role.MAIN,
-        [
-            (0, -0.72),
-            (neck, -0.52),
-            (neck + 0.08, -0.14),
-            (wide, 0.36),
-            (0.4, 0.86),
-            (0, 0.96),
-            (-0.4, 0.86),
-            (-wide, 0.36),
-            (-neck - 0.08, -0.14),
-            (-neck, -0.52),
-        ],
-    )
-    pen.ellipse(Role.LIGHT, -0.28, 0.3, 0.1, 0.24, angle=14)
-
-
 def cherries(pen: Pen, rng: random.Random) -> None:
     """Two round fruits on joined stalks with a leaf."""
     u = rng.uniform
@@ -239,35 +215,6 @@ def grapes(pen: Pen, rng: random.Random) -> None:
             pen.ellipse(Role.LIGHT, x - 0.07, -0.57 + 0.28 * row, 0.06)
 
 
-def cupcake(pen: Pen, rng: random.Random) -> None:
-    """A swirl of icing in a pleated paper cup."""
-    u = rng.uniform
-    pen.poly(Role.CREAM, [(-0.54, 0.26), (0.54, 0.26), (0.38, 0.94), (-0.38, 0.94)])
-    for x in spread(-0.36, 0.36, 4):
-        pen.line(Role.WOOD, [(x, 0.32), (x * 0.76, 0.9)], 0.04)
-    for y, wide in ((0.18, 0.74), (-0.14, 0.58), (-0.42, 0.38)):
-        pen.ellipse(Role.MAIN, u(-0.04, 0.04), y, wide, 0.24)
-    pen.blob(Role.MAIN, [(-0.24, -0.5), (0.06, -0.86), (0.14, -0.8), (0.22, -0.5)])
-    if rng.random() < 0.6:
-        pen.ellipse(Role.ROSE, 0.04, -0.84, 0.15)
-    for _ in range(5):
-        x, y = u(-0.44, 0.44), u(-0.3, 0.24)
-        pen.ellipse(Role.WHITE, x, y, 0.05)
-
-
-def lollipop(pen: Pen, rng: random.Random) -> None:
-    """A swirled disc on a thin stick."""
-    u = rng.uniform
-    radius, turn = u(0.5, 0.6), u(0, 6)
-    pen.line(Role.WHITE, [(0, 0.1), (u(-0.08, 0.08), 0.98)], 0.11)
-    pen.ellipse(Role.MAIN, 0, -0.4, radius)
-    swirl = []
-    for k in range(24):
-        reach = radius * (0.04 + 0.036 * k)
-        swirl.append((reach * math.cos(0.5 * k + turn), -0.4 + reach * math.sin(0.5 * k + turn)))
-    pen.line(Role.WHITE, swirl, 0.05, 0.13)
-
-
 def hamburger(pen: Pen, rng: random.Random) -> None:
     """Two bun halves with salad and meat between them."""
     u = rng.uniform
@@ -304,24 +251,6 @@ def pineapple(pen: Pen, rng: random.Random) -> None:
         reach = 0.34 * math.sqrt(max(0.0, 1 - (shift / 0.66) ** 2)) * wide / 0.42
         for side in (-1, 1):
             pen.line(Role.EDGE, [(-side * reach, 0.36 + shift - 0.24), (side * reach, 0.36 + shift + 0.24)], 0.035)
-
-
-def donut(pen: Pen, rng: random.Random) -> None:
-    """A ring of dough with icing and sprinkles."""
-    u = rng.uniform
-    outer = u(0.72, 0.8)
-    hole = u(0.24, 0.3)
-    pen.ring(Role.WOOD, 0, 0, 0.92, 0.9 - hole)
-    rim = [(outer + u(-0.05, 0.06)) for _ in range(12)]
-    icing = pen.smooth(
-        [(r * math.cos(k * math.pi / 6), r * math.sin(k * math.pi / 6)) for k, r in enumerate(rim)], closed=True
-    )
-    icing.append(icing[0])
-    pen.poly(Role.MAIN, [*icing, *pen.arc_points(0, 0, hole + 0.04, hole + 0.04, 360, 0)], edge=False)
-    for k in range(9):
-        angle, reach = k * 0.7 + u(-0.1, 0.1), u(0.42, 0.62)
-        x, y = reach * math.cos(angle), reach * math.sin(angle)
-        pen.line(Role.WHITE if k % 2 else Role.GOLD, [(x, y), (x + u(-0.1, 0.1), y + u(-0.1, 0.1))], 0.06)
 
 
 def watermelon(pen: Pen, rng: random.Random) -> None:

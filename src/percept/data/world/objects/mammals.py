@@ -295,24 +295,3 @@ def hedgehog(pen: Pen, rng: random.Random) -> None:
         pen.line(Role.EDGE, [(x, y), (x - 0.06, y - 0.17)], 0.045)
     pen.ellipse(Role.INK, 0.94, 0.36, 0.075)
     dot_eye(pen, 0.66, 0.24, 0.06)
-
-
-def mouse(pen: Pen, rng: random.Random) -> None:
-    """Drop-shaped body, one large round ear, long thin tail."""
-    u = rng.uniform
-    curl = u(-0.5, 0.1)
-    pen.curve(
-        Role.ROSE, [(-0.5, 0.42), (-0.82, 0.46), (-0.92, 0.1), (-0.74, curl - 0.1), (-0.86, curl - 0.35)], 0.07, 0.04
-    )
-    pen.blob(
-        Role.MAIN, [(-0.64, 0.34), (-0.4, -0.18), (0.1, -0.3), (0.5, -0.02), (0.95, 0.36), (0.5, 0.54), (-0.5, 0.56)]
-    )
-    for x in (-0.3, 0.36):
-        pen.ellipse(Role.ROSE, x + u(-0.05, 0.05), 0.57, 0.13, 0.06)
-    pen.ellipse(Role.DARK, 0.42, -0.34, 0.2)
-    pen.ellipse(Role.MAIN, 0.14, -0.38, u(0.25, 0.32))
-    pen.ellipse(Role.ROSE, 0.14, -0.36, 0.17)
-    pen.ellipse(Role.ROSE, 0.94, 0.34, 0.08)
-    dot_eye(pen, 0.58, 0.14, 0.06)
-    for rise in (-0.02, 0.14):
-        pen.line(Role.INK, [(0.76, 0.36), (0.62, 0.42 + rise)], 0.02)

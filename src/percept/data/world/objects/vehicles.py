@@ -227,33 +227,3 @@ def submarine(pen: Pen, rng: random.Random) -> None:
     for x in spread(-0.34, 0.56, 3):
         pen.ellipse(Role.WHITE, x, 0.14, 0.13)
         pen.ellipse(Role.GLASS, x, 0.14, 0.085)
-
-
-def scooter(pen: Pen, rng: random.Random) -> None:
-    """A motor scooter: leg shield, seat, two small wheels."""
-    u = rng.uniform
-    tilt = u(-0.06, 0.06)
-    wheel(pen, -0.52, 0.58, 0.26)
-    wheel(pen, 0.62, 0.58, 0.26)
-    pen.line(Role.METAL, [(0.62, 0.58), (0.36 + tilt, -0.6)], 0.09)
-    pen.blob(
-        Role.MAIN,
-        [
-            (-0.9, 0.3),
-            (-0.6, -0.02),
-            (-0.1, 0.06),
-            (0.06, 0.42),
-            (0.3, 0.4),
-            (0.26 + tilt, -0.3),
-            (0.46 + tilt, -0.4),
-            (0.56, 0.3),
-            (0.44, 0.62),
-            (-0.1, 0.66),
-            (-0.3, 0.36),
-            (-0.6, 0.3),
-        ],
-    )
-    pen.line(Role.INK, [(-0.78, -0.06), (-0.16, -0.06)], 0.16)
-    pen.blob(Role.MAIN, [(0.34, 0.5), (0.6, 0.24), (0.9, 0.44), (0.88, 0.52), (0.62, 0.4)])
-    pen.line(Role.INK, [(0.1 + tilt, -0.56), (0.4 + tilt, -0.64)], 0.09)
-    pen.ellipse(Role.GOLD, 0.48 + tilt, -0.46, 0.1)
