@@ -88,25 +88,24 @@ def retrieval_suite(encoder: Encodes, plan: Plan) -> Result:
 
 def robustness_suite(encoder: Encodes, plan: Plan) -> Result:
     """Category of single things in six styles."""
-    styles = {}
-    for style in STYLES:
-        data = world.singles(plan.count if style == "plain" else plan.third, seed=plan.seed, style=style)
-        seen = np.array([scene.variant not in UNSEEN[style] for scene in data.scenes])
-        styles[style] = Styled(images=data.images, labels=data.categories, seen=seen)
+    counts = {style: plan.count if style == "plain" else plan.third for style in STYLES}
+    styles = {
+        style: Styled(
+            images=data.images,
+            labels=data.categories,
+            seen=np.array([scene.variant not in UNSEEN[style] for scene in data.scenes]),
+        )
+        for style, data in world.singles_by_style(counts, seed=plan.seed).items()
+    }
     names = list(CATEGORIES)
     return Result(scores=robustness(encoder, styles, names, prompts(names, CLASS_TEMPLATES)))
 
 
 def binding_suite(encoder: Encodes, plan: Plan) -> Result:
     """Right captions against ones with two colours, or left and right, exchanged."""
-    attributes = world.attribute_pairs(plan.count, seed=plan.seed)
-    sides = world.side_pairs(plan.count, seed=plan.seed)
-    return Result(
-        scores=[
-            binding(encoder, attributes.images, attributes.captions, name="attributes exchanged"),
-            binding(encoder, sides.images, sides.captions, name="left and right exchanged"),
-        ]
-    )
+    data = world.pairs(plan.count, seed=plan.seed)
+    names = {"attributes": "attributes exchanged", "sides": "left and right exchanged"}
+    return Result(scores=[binding(encoder, data[kind].images, data[kind].captions, name=names[kind]) for kind in names])
 
 
 def digits_suite(encoder: Encodes, plan: Plan) -> Result:

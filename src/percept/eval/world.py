@@ -2,10 +2,11 @@
 
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import count as numbers
+from itertools import islice
 from multiprocessing import get_context
 from typing import TypeAlias
 
@@ -32,6 +33,7 @@ FEW = 200
 """Up to so many pictures one process draws them: starting others would take longer."""
 CHUNK = 32
 Swap: TypeAlias = Callable[[Scene, random.Random], tuple[str, str] | None]
+SWAPS: dict[str, Swap] = {"attributes": swapped_attributes, "sides": swapped_sides}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +75,15 @@ class Pairs:
 
 def singles(count: int = PICTURES, *, seed: int = SEED, style: str = "plain") -> Singles:
     """Return pictures of one thing each, in one style."""
-    stream = scenes("single", seed=seed, things=ALONE, style=style)
-    chosen = [next(stream) for _ in range(_positive(count))]
-    return Singles(scenes=chosen, images=draw(chosen))
+    return singles_by_style({style: count}, seed=seed)[style]
+
+
+def singles_by_style(counts: Mapping[str, int], *, seed: int = SEED) -> dict[str, Singles]:
+    """Return pictures of one thing each, so many in every style."""
+    streams = {style: scenes("single", seed=seed, things=ALONE, style=style) for style in counts}
+    chosen = {style: list(islice(stream, _positive(counts[style]))) for style, stream in streams.items()}
+    images = iter(draw([scene for part in chosen.values() for scene in part]))
+    return {style: Singles(scenes=part, images=list(islice(images, len(part)))) for style, part in chosen.items()}
 
 
 def captioned(count: int = PICTURES // 3, *, seed: int = SEED) -> Captioned:
@@ -92,26 +100,21 @@ def captioned(count: int = PICTURES // 3, *, seed: int = SEED) -> Captioned:
     )
 
 
-def attribute_pairs(count: int = PICTURES, *, seed: int = SEED) -> Pairs:
-    """Return pictures with captions in which the colours of two things are exchanged."""
-    return _pairs(swapped_attributes, "attributes", count, seed)
+def pairs(count: int = PICTURES, *, seed: int = SEED) -> dict[str, Pairs]:
+    """Return pictures with captions in which two colours ("attributes"), or left and right ("sides"), are exchanged."""
+    chosen = {name: _choose(swap, name, count, seed) for name, swap in SWAPS.items()}
+    images = iter(draw([scene for part in chosen.values() for scene, _ in part]))
+    return {
+        name: Pairs(captions=[captions for _, captions in part], images=list(islice(images, len(part))))
+        for name, part in chosen.items()
+    }
 
 
-def side_pairs(count: int = PICTURES, *, seed: int = SEED) -> Pairs:
-    """Return pictures with captions in which left and right are exchanged."""
-    return _pairs(swapped_sides, "sides", count, seed)
-
-
-def _pairs(swap: Swap, name: str, count: int, seed: int) -> Pairs:
-    chosen, captions = [], []
-    for scene in scenes(name, seed=seed, things=SEVERAL):
-        pair = swap(scene, words_of(scene, name))
-        if pair is not None:
-            chosen.append(scene)
-            captions.append(pair)
-        if len(chosen) == _positive(count):
-            break
-    return Pairs(images=draw(chosen), captions=captions)
+def _choose(swap: Swap, name: str, count: int, seed: int) -> list[tuple[Scene, tuple[str, str]]]:
+    """Take scenes that have something to exchange."""
+    several = scenes(name, seed=seed, things=SEVERAL)
+    swapped = ((scene, swap(scene, words_of(scene, name))) for scene in several)
+    return list(islice(((scene, captions) for scene, captions in swapped if captions), _positive(count)))
 
 
 def scenes(name: str, *, seed: int, things: tuple[int, int], style: str = "plain") -> Iterator[Scene]:
