@@ -6,9 +6,6 @@ import random
 
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and PyTorch."""
-    import numpy as np
-    import torch
-
     import numpy as np  # here, so that processes which only derive seeds start fast
     import torch
 

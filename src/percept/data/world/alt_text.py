@@ -78,10 +78,10 @@ def _keywords(scene: Scene, rng: random.Random, mistaken: bool) -> str:
     coloured = shows_colour(scene) and rng.random() < 0.8
     words = [_name(thing, rng, coloured, index == wrong) for index, thing in enumerate(things)]
     if rng.random() < 0.3:
-        words.append(place(scene, rng))
+        words.append(place(scene, rng).strip())
     if scene.words and rng.random() < 0.3:
         words.append(scene.words[0].text)
-    return " ".join(words)
+    return " ".join(word for word in words if word)
 
 
 def _name(thing: Thing, rng: random.Random, coloured: bool, mistaken: bool) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from percept.data.world.backgrounds import BACKGROUNDS
 from percept.data.world.elements import Scene, Thing
 from percept.data.world.objects import CATEGORIES
-from percept.data.world.palette import COLOURS
 from percept.data.world.relations import OPPOSITE, relations
 from percept.data.world.variants import shows_colour
 
@@ -110,8 +109,9 @@ def listing(items: Sequence[str]) -> str:
 
 
 def place(scene: Scene, rng: random.Random) -> str:
-    """Mention the background."""
-    return rng.choice(BACKGROUNDS[scene.background].phrases)
+    """Mention the background; nothing where the style replaces it."""
+    phrase = rng.choice(BACKGROUNDS[scene.background].phrases)
+    return "" if scene.variant in ("chalk", "blueprint") else f" {phrase}"
 
 
 def short_caption(scene: Scene, rng: random.Random) -> str:
@@ -128,7 +128,7 @@ def short_caption(scene: Scene, rng: random.Random) -> str:
         body = listing([name for _, name in named])
     text = _open(rng, body, len(scene.things)) + body
     if rng.random() < 0.45:
-        text += " " + place(scene, rng)
+        text += place(scene, rng)
     if scene.words and rng.random() < 0.4:
         text += f" with the word '{scene.words[0].text}'"
     return text
@@ -169,7 +169,7 @@ def _first_sentence(scene: Scene, rng: random.Random, coloured: bool) -> str:
             phrases.append(article(words))
     rng.shuffle(phrases)
     body = listing(phrases)
-    ending = f" {place(scene, rng)}" if len(body.split()) < 30 else ""
+    ending = place(scene, rng) if len(body.split()) < 30 else ""
     return f"{_open(rng, body, len(scene.things))}{body}{ending}."
 
 
@@ -237,7 +237,7 @@ def swapped_attributes(scene: Scene, rng: random.Random) -> tuple[str, str] | No
         one, other = other, one
     right = [counted(1, one.category, one.colour), counted(1, other.category, other.colour)]
     wrong = [counted(1, one.category, other.colour), counted(1, other.category, one.colour)]
-    opening, ending = rng.choice(("", "", "a picture of ")), f" {place(scene, rng)}" if rng.random() < 0.3 else ""
+    opening, ending = rng.choice(("", "", "a picture of ")), place(scene, rng) if rng.random() < 0.3 else ""
     return f"{opening}{listing(right)}{ending}", f"{opening}{listing(wrong)}{ending}"
 
 
@@ -252,8 +252,3 @@ def swapped_sides(scene: Scene, rng: random.Random) -> tuple[str, str] | None:
     head, tail = (article(noun(thing, coloured)) for thing in (first, second))
     right, wrong = RELATION_PHRASES[relation][choice], RELATION_PHRASES[OPPOSITE[relation]][choice]
     return f"{head} {right} {tail}", f"{head} {wrong} {tail}"
-
-
-def colour_names() -> tuple[str, ...]:
-    """Return the twelve colour names."""
-    return tuple(COLOURS)

@@ -91,7 +91,9 @@ def _grout(size: tuple[int, int], side: int) -> Image.Image:
 
 def _oil(image: Image.Image, rng: random.Random) -> Image.Image:
     dabs = _few_colours(image.filter(ImageFilter.MedianFilter(5)), 64)
-    relief = noise(rng, image.width // 2, image.height // 4, low=60, high=196).resize(image.size, Image.Resampling.BILINEAR)
+    relief = noise(rng, image.width // 2, image.height // 4, low=60, high=196).resize(
+        image.size, Image.Resampling.BILINEAR
+    )
     return ImageChops.soft_light(dabs, relief.filter(ImageFilter.EMBOSS).convert("RGB"))
 
 

@@ -42,7 +42,7 @@ def bricks(image: Image.Image, rng: random.Random, _horizon: int) -> None:
 def tiles(image: Image.Image, rng: random.Random, _horizon: int) -> None:
     """Square tiles, all alike or as a weak chessboard."""
     one = pastel(rng)
-    joint = blend(one, (110, 110, 120), 0.25) if rng.random() < 0.5 else (246, 246, 244)
+    joint = blend(one, (96, 96, 106), 0.35) if rng.random() < 0.5 else blend(one, (255, 255, 255), 0.7)
     other = blend(one, (255, 255, 255), rng.choice((0.0, 0.35, 0.5)))
     draw, side = ImageDraw.Draw(image), image.height / rng.randint(4, 8)
     draw.rectangle((0, 0, *image.size), fill=joint)
