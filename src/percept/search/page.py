@@ -82,7 +82,7 @@ def _answer(number: int, answer: Answer, folder: Path) -> str:
         [*([f"“{escape(answer.text)}”"] if answer.text else []), *(["pictures like this one"] if answer.image else [])]
     )
     example = f'<div class="example">{_picture(answer.image, folder)}</div>' if answer.image else ""
-    note = f"best {len(answer.hits)} of {answer.searched:,} pictures, {answer.seconds * 1000:.0f} ms"
+    note = f"best {len(answer.hits)} of {answer.searched:,} pictures, {answer.seconds * 1000:.1f} ms"
     hits = "\n".join(_hit(hit, folder) for hit in answer.hits)
     return f"""<section class="answer"><header>{example}<div><p class="kicker">Query {number}</p>
 <h2>{asked or "a picture"}</h2><p class="note">{note}</p></div></header>
@@ -92,7 +92,7 @@ def _answer(number: int, answer: Answer, folder: Path) -> str:
 def _hit(hit: Hit, folder: Path) -> str:
     copies = f'<p class="note">and {len(hit.copies)} more with the same content</p>' if hit.copies else ""
     return f"""<li><figure>{_picture(hit.path, folder)}<figcaption>
-<p class="score"><span class="rank">{hit.rank}</span>{_bar(hit.score)}<span class="number">{hit.score:.3f}</span></p>
+<p class="score"><span class="rank">{hit.rank}</span>{_bar(hit.score)}<span class="number">{_score(hit.score)}</span></p>
 <p class="name">{_name(hit.path)}</p><p class="note">{hit.width} × {hit.height}</p>{copies}</figcaption></figure></li>"""
 
 
@@ -107,9 +107,9 @@ def _labels(labelled: Sequence[Labelled], asked: int, folder: Path) -> str:
 
 def _card(one: Labelled, folder: Path) -> str:
     rows = "".join(
-        f'<p class="guess"><span class="label">{escape(label)}</span>{_bar(probability)}'
-        f'<span class="number">{probability:.0%}</span></p>'
-        for label, probability in one.guesses
+        f'<p class="guess"><span class="label">{escape(label)}</span><span class="number">{probability:.0%}</span></p>'
+        f"{'' if place else _bar(probability)}"
+        for place, (label, probability) in enumerate(one.guesses)
     )
     return f"""<li><figure>{_picture(one.path, folder)}<figcaption>{rows}
 <p class="name">{_name(one.path)}</p></figcaption></figure></li>"""
@@ -127,6 +127,10 @@ def _name(path: Path) -> str:
     return f'<span title="{escape(printable(path))}">{escape(printable(path.name))}</span>'
 
 
+def _score(score: float) -> str:
+    return f"{score:.3f}".replace("-", "−")
+
+
 def _bar(share: float) -> str:
     return f'<span class="bar"><span style="width:{100 * min(1.0, max(0.0, share)):.1f}%"></span></span>'
 
@@ -134,7 +138,8 @@ def _bar(share: float) -> str:
 def _picture(path: Path, folder: Path) -> str:
     small = _thumbnail_uri(path)
     if small is None:
-        return '<span class="frame gone">the file is gone</span>'
+        reason = "cannot be shown" if path.exists() else "the file is gone"
+        return f'<span class="frame gone">{reason}</span>'
     link = quote(os.fsencode(os.path.relpath(path, folder)))
     return f'<a class="frame" href="{link}"><img src="{small}" alt="{escape(printable(path.name))}"></a>'
 

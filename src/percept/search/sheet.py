@@ -19,6 +19,9 @@ ACCENT = "#1f6f78"
 WIDE_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "Arial.ttf", "segoeui.ttf")
 """Tried for names that the font inside Pillow, made for western languages, cannot write."""
 
+MOST_LINES = 4
+"""Of a question; the last one is cut."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measures:
@@ -75,7 +78,10 @@ def _question(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int],
     asked = (
         f"“{answer.text}”" if answer.text else f"like {printable(answer.image.name)}" if answer.image else "a picture"
     )
-    for line in _wrapped(asked, 19, m.query - m.gap)[:4]:
+    lines = _wrapped(asked, 19, m.query - m.gap)
+    if len(lines) > MOST_LINES:
+        lines = [*lines[: MOST_LINES - 1], " ".join(lines[MOST_LINES - 1 :])]
+    for line in lines:
         _write(pen, (x, y), line, 19, INK, m.query - m.gap)
         y += 25
     _write(pen, (x, y + 2), f"best {len(answer.hits)} of {answer.searched:,}", 13, SOFT, m.query)
@@ -86,8 +92,8 @@ def _result(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], h
     _framed(sheet, pen, at, hit.path, m.picture)
     y += m.picture + 7
     _write(pen, (x, y), str(hit.rank), 15, ACCENT if hit.rank == 1 else INK, 30)
-    score = f"{hit.score:.3f}"
-    _write(pen, (x + m.picture - _font(score, 15).getlength(score), y), score, 15, INK, m.picture)
+    score = f"{hit.score:.3f}".replace("-", "−")
+    _write(pen, (x + m.picture - round(_font(score, 15).getlength(score)), y), score, 15, INK, m.picture)
     _write(pen, (x, y + 20), printable(hit.path.name), 12, SOFT, m.picture)
 
 
@@ -96,7 +102,14 @@ def _framed(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], p
     pen.rectangle((x, y, x + side - 1, y + side - 1), fill=CARD)
     small = thumbnail(path, side)
     if small is None:
-        _write(pen, (x + 12, y + side // 2 - 8), "the file is gone", 13, SOFT, side - 24)
+        _write(
+            pen,
+            (x + 12, y + side // 2 - 8),
+            "cannot be shown" if path.exists() else "the file is gone",
+            13,
+            SOFT,
+            side - 24,
+        )
         return
     if max(small.size) < side:  # small pictures are enlarged: a sheet is for looking
         scale = side / max(small.size)
@@ -104,7 +117,7 @@ def _framed(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], p
     sheet.paste(small, (x + (side - small.width) // 2, y + (side - small.height) // 2))
 
 
-def _write(pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: int, colour: str, room: float) -> None:
+def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, colour: str, room: int) -> None:
     """Write one line; what does not fit into `room` pixels ends in an ellipsis."""
     font = _font(text, size)
     if font.getlength(text) > room:
@@ -114,7 +127,7 @@ def _write(pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: i
     pen.text(at, text, font=font, fill=colour)
 
 
-def _wrapped(text: str, size: int, room: float) -> list[str]:
+def _wrapped(text: str, size: int, room: int) -> list[str]:
     font, lines = _font(text, size), [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -126,7 +139,7 @@ def _wrapped(text: str, size: int, room: float) -> list[str]:
 
 
 def _font(text: str, size: int) -> Font:
-    plain = all(ord(letter) < 0x250 or letter in "“”…–’" for letter in text)
+    plain = all(ord(letter) < 0x250 or letter in "“”…–’−" for letter in text)
     return _load_font(() if plain else WIDE_FONTS, size)
 
 
