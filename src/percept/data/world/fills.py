@@ -39,7 +39,7 @@ def _stripes(period: int, extent: int, variant: int) -> Image.Image:
     """Draw stripes: lying, standing or leaning."""
     tile = Image.new("L", (extent, extent))
     draw = ImageDraw.Draw(tile)
-    thick = 0.42 * period
+    thick = 0.4 * period
     slant = (0, 0, extent)[variant]
     for start in range(-extent, extent, period):
         if variant == 0:
@@ -69,15 +69,15 @@ def _checks(period: int, extent: int, variant: int) -> Image.Image:
     """Draw a chess board; one variant stands on its corners."""
     tile = Image.new("L", (extent, extent))
     draw = ImageDraw.Draw(tile)
-    half = period / 2
+    half, side = period / 2, 0.46 * period
     count = int(extent / half) + 2
     for row in range(count):
         for column in range(row % 2, count, 2):
             x, y = column * half, row * half
-            if variant == 2:
-                draw.polygon((x, y - half, x + half, y, x, y + half, x - half, y), fill=STEP * (row % 2))
-            else:
-                draw.rectangle((x, y, x + half - 1, y + half - 1), fill=STEP)
+            if variant < 2:
+                draw.rectangle((x, y, x + side - 1, y + side - 1), fill=STEP)
+            elif row % 2:
+                draw.polygon((x, y - side, x + side, y, x, y + side, x - side, y), fill=STEP)
     return tile
 
 

@@ -68,21 +68,48 @@ def jitter(rgb: Rgb, rng: random.Random) -> Rgb:
     return red, green, blue
 
 
-def nearest(rgb: Rgb) -> str:
-    """Return the name of the nearest of the twelve colours, by squared distance in RGB.
+def deepen(rgb: Rgb, factor: float) -> Rgb:
+    """Darken a colour and make it purer, so that dark pink stays pink and dark yellow does not turn to olive.
 
-    >>> nearest((200, 40, 30))
-    'red'
+    >>> deepen((250, 150, 200), 0.8)
+    (200, 104, 152)
     """
-    return min(COLOURS, key=lambda name: sum((a - b) ** 2 for a, b in zip(COLOURS[name], rgb, strict=True)))
+    top = max(rgb)
+    return (
+        int(factor * max(rgb[0] - 0.2 * (top - rgb[0]), 0) + 0.5),
+        int(factor * max(rgb[1] - 0.2 * (top - rgb[1]), 0) + 0.5),
+        int(factor * max(rgb[2] - 0.2 * (top - rgb[2]), 0) + 0.5),
+    )
+
+
+def nearest(rgb: Rgb) -> str:
+    """Return the name of the nearest of the twelve colours; hue counts more than lightness, as it does to people.
+
+    >>> nearest((200, 40, 30)), nearest((210, 110, 150))
+    ('red', 'pink')
+    """
+    wanted = _opponent(rgb)
+    return min(
+        COLOURS, key=lambda name: sum((a - b) ** 2 for a, b in zip(_opponent(COLOURS[name]), wanted, strict=True))
+    )
+
+
+def _opponent(rgb: Rgb) -> tuple[float, float, float]:
+    """Return half the lightness, red against green, and blue against both."""
+    red, green, blue = rgb
+    return 0.5 * lightness(rgb), float(red - green), blue - (red + green) / 2
 
 
 def second_colour(rgb: Rgb, rng: random.Random) -> Rgb:
     """Return the other colour of a pattern: near white, or a tone of the same colour; never another name's colour."""
-    light = lightness(rgb)
+    light, purity = lightness(rgb), max(rgb) - min(rgb)
     if light > 225:  # white: a quiet grey-blue is the only tone left
-        return (176, 180, 192)
-    if light > 160 and min(rgb) < 100 and rgb[0] > rgb[2]:  # yellow: white does not show on it
-        return shade(rgb, 0.68)
-    deep = max(rgb) - min(rgb) > 90 and light < 110  # dark orange would be brown, dark pink purple
-    return shade(rgb, 0.48) if deep and rng.random() < 0.3 else shade(rgb, 1.84)
+        return (202, 207, 217)
+    if light < DARKEST_LIGHTNESS and purity < 40:  # black and white would be either
+        return (78, 79, 88)
+    if purity < 25:
+        return shade(rgb, 1.45)
+    if light > 160 and rgb[0] > rgb[2] and min(rgb) < 100:  # yellow: white does not show on it
+        return deepen(rgb, 0.78)
+    deep = purity > 90 and light < 110  # dark orange would be brown, dark pink purple
+    return deepen(rgb, 0.52) if deep and rng.random() < 0.3 else shade(rgb, 1.84)

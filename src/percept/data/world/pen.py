@@ -75,7 +75,7 @@ class Pen:
 
     def poly(self, role: int, points: Sequence[Point], *, edge: bool = True) -> None:
         """Fill a polygon."""
-        self.shapes.append(Shape(role, list(points), edge and role != Role.INK))
+        self.shapes.append(Shape(role, list(points), edge and role not in (Role.INK, Role.EDGE)))
 
     def rect(self, role: int, left: float, top: float, right: float, bottom: float, *, radius: float = 0.0) -> None:
         """Fill an upright rectangle, with round corners if `radius` > 0."""
@@ -107,7 +107,7 @@ class Pen:
             points = [
                 (x + wide * c * cosine - high * s * sine, y + wide * c * sine + high * s * cosine) for c, s in circle
             ]
-        self.poly(role, points)
+        self.poly(role, points, edge=min(wide, high) > 0.06)
 
     def pie(self, role: int, x: float, y: float, wide: float, high: float, start: float, stop: float) -> None:
         """Fill a sector of an ellipse between two angles in degrees (0 right, 90 down)."""
@@ -123,7 +123,8 @@ class Pen:
 
     def line(self, role: int, points: Sequence[Point], width: float, end: float | None = None) -> None:
         """Draw a line with round ends through the points, `width` thick, tapering to `end`."""
-        self.poly(role, _outline(points, width / 2, (width if end is None else end) / 2))
+        thick = max(width, end or 0.0) >= 0.08
+        self.poly(role, _outline(points, width / 2, (width if end is None else end) / 2), edge=thick)
 
     def curve(self, role: int, points: Sequence[Point], width: float, end: float | None = None) -> None:
         """Draw a smooth line through the points, `width` thick, tapering to `end`."""

@@ -15,7 +15,7 @@ from PIL import Image, ImageChops, ImageDraw
 from percept.core.errors import PerceptError, unknown_name
 from percept.data.world.fills import FILLS, LEVELS, STEP, pattern
 from percept.data.world.objects import CATEGORIES
-from percept.data.world.palette import DARKEST_LIGHTNESS, Rgb, blend, lightness, second_colour, shade
+from percept.data.world.palette import DARKEST_LIGHTNESS, Rgb, blend, deepen, lightness, second_colour, shade
 from percept.data.world.pen import Pen, Point, Role, Shape
 
 FIXED: dict[int, Rgb] = {
@@ -31,9 +31,6 @@ FIXED: dict[int, Rgb] = {
     Role.ROSE: (226, 118, 122),
 }
 """Colours of the roles that do not follow the object's colour."""
-
-_GRADIENT = [1.5 - 0.065 * level if level < 8 else 0.98 - 0.06 * (level - 8) for level in range(LEVELS)]
-"""Brightness of the levels of a gradient."""
 
 _MASK_TABLE = [0] + [255] * 255
 
@@ -145,19 +142,28 @@ def _palette(colour: Rgb, other: Rgb | None, edge: float, gradient: bool) -> byt
     """Return the colours of all roles at all levels the pattern uses, three bytes each."""
     dark, light = lightness(colour) < DARKEST_LIGHTNESS, lightness(colour) > 225
     if gradient:
-        tones = [shade(colour, factor) for factor in _GRADIENT]
+        tones = _ramp(colour, dark, light)
     else:
         tones = [colour] if other is None else [colour, other]
-    outline = blend(colour, (255, 255, 255), 0.28) if dark else shade(colour, edge - 0.1 if light else edge)
+    outline = blend(colour, (255, 255, 255), 0.25) if dark else deepen(colour, edge)
     tail = bytes(outline) + _fixed_tones(dark, light)
-    glow = 1.14 if dark else 1.3
     return b"".join(
-        b"\0\0\0" + bytes(tone) + bytes(_deeper(tone, dark)) + bytes(shade(tone, glow)) + tail for tone in tones
+        b"\0\0\0" + bytes(tone) + bytes(_deeper(tone, dark, light)) + bytes(shade(tone, 1.12 if dark else 1.24)) + tail
+        for tone in tones
     )
 
 
-def _deeper(tone: Rgb, dark: bool) -> Rgb:
-    return blend(tone, (255, 255, 255), 0.1) if dark else shade(tone, 0.8)
+def _ramp(colour: Rgb, dark: bool, light: bool) -> list[Rgb]:
+    """Return the tones of a gradient from light to dark, all of them still of the named colour."""
+    first, last = (1.2, 1.0) if dark else (1.0, 0.78) if light else (1.38, 0.58)
+    factors = [first + (last - first) * level / (LEVELS - 1) for level in range(LEVELS)]
+    return [shade(colour, factor) if factor > 1 else deepen(colour, factor) for factor in factors]
+
+
+def _deeper(tone: Rgb, dark: bool, light: bool) -> Rgb:
+    if dark:
+        return blend(tone, (255, 255, 255), 0.08)
+    return shade(tone, 0.89) if light else deepen(tone, 0.84)
 
 
 @lru_cache(maxsize=4)

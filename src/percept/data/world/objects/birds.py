@@ -7,28 +7,22 @@ from percept.data.world.pen import Pen, Role
 
 
 def bird(pen: Pen, rng: random.Random) -> None:
-    """A small perching bird: round head, short beak, wing, tail up."""
+    """A small bird: round head, short beak; perching, or flying with its wing raised."""
     u = rng.uniform
-    tail, wing = u(-0.3, 0.1), u(-0.1, 0.25)
-    for x in (-0.02, 0.16):
-        pen.line(Role.GOLD, [(x, 0.5), (x + 0.04, 0.88), (x + 0.2, 0.9)], 0.06)
+    tail, flying = u(-0.3, 0.1), rng.random() < 0.35
+    if not flying:
+        for x in (-0.02, 0.16):
+            pen.line(Role.GOLD, [(x, 0.5), (x + 0.04, 0.88), (x + 0.2, 0.9)], 0.06)
     pen.poly(Role.DARK, [(-0.4, 0.0), (-1.0, tail - 0.08), (-0.98, tail + 0.16), (-0.36, 0.34)])
     pen.poly(Role.GOLD, [(0.66, -0.5), (0.98, -0.36), (0.66, -0.26)])
-    pen.blob(
-        Role.MAIN,
-        [
-            (-0.56, 0.1),
-            (-0.1, -0.2),
-            (0.14, -0.6),
-            (0.46, -0.74),
-            (0.74, -0.44),
-            (0.62, 0.1),
-            (0.24, 0.56),
-            (-0.24, 0.5),
-        ],
-    )
+    body = [(-0.56, 0.1), (-0.1, -0.2), (0.14, -0.6), (0.46, -0.74)]
+    pen.blob(Role.MAIN, [*body, (0.74, -0.44), (0.62, 0.1), (0.24, 0.56), (-0.24, 0.5)])
     pen.blob(Role.LIGHT, [(0.6, -0.1), (0.56, 0.14), (0.22, 0.5), (0.16, 0.2)], edge=False)
-    pen.blob(Role.DARK, [(0.2, -0.1), (-0.1, -0.18), (-0.72, wing), (-0.2, 0.32), (0.16, 0.24)])
+    if flying:
+        reach = u(-1.05, -0.8)
+        pen.blob(Role.DARK, [(0.22, 0.1), (0.0, -0.4), (-0.5, reach), (-0.6, -0.3), (-0.34, 0.06), (-0.1, 0.26)])
+    else:
+        pen.blob(Role.DARK, [(0.2, -0.1), (-0.1, -0.18), (-0.66, u(-0.1, 0.25)), (-0.2, 0.26), (0.16, 0.2)])
     eye(pen, 0.46, -0.46, 0.1)
 
 

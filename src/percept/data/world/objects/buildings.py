@@ -134,24 +134,3 @@ def bridge(pen: Pen, rng: random.Random) -> None:
     pen.line(Role.DARK, [(x, y - 0.02) for x, y in top], 0.1)
     for x, y in top[1::2]:
         pen.rect(Role.DARK, x - 0.06, y - 0.2, x + 0.06, y)
-
-
-def igloo(pen: Pen, rng: random.Random) -> None:
-    """A dome of blocks with a tunnel entrance."""
-    u = rng.uniform
-    high, door = u(0.86, 1.0), rng.choice((-0.36, 0.36))
-    pen.dome(Role.MAIN, 0, 0.5, 0.94, high)
-    for y in (0.2, -0.08):
-        reach = 0.92 * math.sqrt(1 - ((0.5 - y) / high) ** 2)
-        pen.line(Role.EDGE, [(-reach, y), (reach, y)], 0.035)
-    for x, top, low in (
-        (-0.6, 0.2, 0.5),
-        (0.0, 0.2, 0.5),
-        (0.64, 0.2, 0.5),
-        (-0.32, -0.08, 0.2),
-        (0.3, -0.08, 0.2),
-        (0.0, 0.5 - high, -0.08),
-    ):
-        pen.line(Role.EDGE, [(x, top), (x, low)], 0.035)
-    pen.dome(Role.LIGHT, door, 0.5, 0.36, 0.5)
-    pen.dome(Role.INK, door, 0.5, 0.22, 0.34)

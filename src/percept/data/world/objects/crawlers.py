@@ -55,14 +55,16 @@ def butterfly(pen: Pen, rng: random.Random) -> None:
 
 
 def spider(pen: Pen, rng: random.Random) -> None:
-    """A round body on eight bent legs."""
+    """A round body on eight bent legs, sometimes hanging from a thread."""
     u = rng.uniform
+    if rng.random() < 0.3:
+        pen.line(Role.METAL, [(0, -1.1), (0, 0.0)], 0.035)
     for side in (-1, 1):
         for k, (knee_y, foot_y) in enumerate(((-0.72, -0.36), (-0.44, 0.2), (-0.16, 0.64), (0.3, 0.94))):
-            knee = (side * (0.62 + 0.08 * (k in (1, 2)) + u(-0.05, 0.05)), knee_y + u(-0.06, 0.06))
-            foot = (side * (0.9 + u(-0.06, 0.06) - 0.16 * (k == 3)), foot_y)
-            pen.line(Role.MAIN, [(side * 0.2, -0.05 + 0.06 * k), knee, foot], 0.1, 0.06)
-    pen.ellipse(Role.MAIN, 0, 0.22, u(0.42, 0.52), u(0.46, 0.54))
+            knee = (side * (0.62 + 0.08 * (k in (1, 2)) + u(-0.05, 0.05)), knee_y + u(-0.1, 0.1))
+            foot = (side * (0.9 + u(-0.08, 0.06) - 0.16 * (k == 3)), foot_y + u(-0.06, 0.06))
+            pen.line(Role.MAIN, [(side * 0.2, -0.05 + 0.06 * k), knee, foot], 0.11, 0.07)
+    pen.ellipse(Role.MAIN, 0, 0.22, u(0.42, 0.54), u(0.44, 0.56))
     pen.poly(Role.LIGHT, [(0, 0.0), (0.14, 0.26), (0, 0.52), (-0.14, 0.26)])
     pen.ellipse(Role.MAIN, 0, -0.26, 0.28, 0.24)
     for side in (-1, 1):
@@ -72,25 +74,16 @@ def spider(pen: Pen, rng: random.Random) -> None:
 def snake(pen: Pen, rng: random.Random) -> None:
     """A thick wavy line with a head, an eye and a forked tongue."""
     u = rng.uniform
-    wave, wide = u(0.26, 0.42), u(0.2, 0.25)
-    path = [
-        (-0.95, 0.5),
-        (-0.7, 0.5 - wave),
-        (-0.42, 0.5),
-        (-0.12, 0.5 + wave * 0.8),
-        (0.18, 0.4),
-        (0.24, 0.0),
-        (0.4, -0.34),
-        (0.66, -0.4),
-    ]
-    pen.line(Role.ROSE, [(0.8, -0.4), (1.06, -0.38)], 0.045)
-    pen.line(Role.ROSE, [(1.04, -0.38), (1.14, -0.46)], 0.035)
-    path.reverse()
-    pen.curve(Role.MAIN, path, wide + 0.06, 0.07)
-    for x, y in (path[1], path[3], path[4], path[5], path[6]):
-        pen.ellipse(Role.DARK, x, y, 0.075, 0.07)
-    pen.ellipse(Role.MAIN, 0.74, -0.42, 0.22, 0.16)
-    eye(pen, 0.8, -0.5, 0.08)
+    wave, wide = u(0.26, 0.42), u(0.27, 0.34)
+    tail = [(0.18, 0.4), (-0.12, 0.5 + wave * 0.8), (-0.42, 0.5), (-0.7, 0.5 - wave), (-0.95, 0.5)]
+    path = [(0.66, -0.4), (0.4, -0.34), (0.22, 0.0), *tail]
+    pen.line(Role.ROSE, [(0.84, -0.4), (1.1, -0.36)], 0.06)
+    pen.line(Role.ROSE, [(1.04, -0.38), (1.16, -0.48)], 0.05)
+    pen.curve(Role.MAIN, path, wide, 0.08)
+    for x, y in (path[1], path[2], path[3], path[4], path[6]):
+        pen.ellipse(Role.DARK, x, y, 0.08, 0.075)
+    pen.ellipse(Role.MAIN, 0.74, -0.42, 0.25, 0.19)
+    eye(pen, 0.8, -0.5, 0.09)
 
 
 def dinosaur(pen: Pen, rng: random.Random) -> None:

@@ -34,31 +34,13 @@ def apple(pen: Pen, rng: random.Random) -> None:
 def banana(pen: Pen, rng: random.Random) -> None:
     """A thick crescent with dark tips."""
     u = rng.uniform
-    bend, thick = u(0.34, 0.6), u(0.3, 0.42)
-    upper = [(-0.84, -0.42), (-0.5, bend * 0.3), (0, bend * 0.62), (0.5, bend * 0.36), (0.86, -0.46)]
-    pen.line(Role.WOOD, [(0.86, -0.42), (0.96, -0.66)], 0.14)
-    pen.blob(
-        Role.MAIN,
-        [
-            *upper,
-            (0.9, -0.1),
-            (0.56, bend * 0.5 + thick),
-            (0, bend * 0.62 + thick * 1.2),
-            (-0.6, bend * 0.42 + thick),
-            (-0.95, -0.12),
-        ],
-    )
-    pen.curve(
-        Role.DARK,
-        [
-            (-0.84, -0.14),
-            (-0.5, bend * 0.4 + thick * 0.3),
-            (0, bend * 0.62 + thick * 0.5),
-            (0.5, bend * 0.46 + thick * 0.3),
-            (0.84, -0.14),
-        ],
-        0.05,
-    )
+    bend, thick = u(0.34, 0.56), u(0.44, 0.56)
+    upper = [(-0.84, -0.42), (-0.5, bend * 0.3), (0, bend * 0.6), (0.5, bend * 0.34), (0.86, -0.46)]
+    lower = [(0.92, -0.06), (0.6, bend * 0.5 + thick), (0, bend * 0.62 + thick * 1.2), (-0.62, bend * 0.42 + thick)]
+    pen.line(Role.WOOD, [(0.86, -0.42), (0.96, -0.68)], 0.16)
+    pen.blob(Role.MAIN, [*upper, *lower, (-0.97, -0.1)])
+    ridge = [(-0.88, -0.14), (-0.52, bend * 0.4 + thick * 0.4), (0, bend * 0.62 + thick * 0.6)]
+    pen.curve(Role.DARK, [*ridge, (0.52, bend * 0.46 + thick * 0.4), (0.88, -0.14)], 0.07)
     pen.ellipse(Role.INK, -0.88, -0.36, 0.08)
 
 
@@ -218,48 +200,29 @@ def grapes(pen: Pen, rng: random.Random) -> None:
 def hamburger(pen: Pen, rng: random.Random) -> None:
     """Two bun halves with salad and meat between them."""
     u = rng.uniform
-    high = u(0.56, 0.74)
-    pen.rect(Role.MAIN, -0.8, 0.4, 0.8, 0.76, radius=0.2)
-    pen.rect(Role.INK, -0.84, 0.22, 0.84, 0.44, radius=0.1)
-    pen.blob(
-        Role.LEAF,
-        [(-0.9, 0.08), (0, 0.02), (0.9, 0.08), (0.7, 0.26), (0.4, 0.18), (0.1, 0.28), (-0.3, 0.18), (-0.66, 0.28)],
-    )
-    pen.dome(Role.MAIN, 0, 0.1, 0.84, high)
-    for x, y in ((-0.4, -0.14), (-0.12, -0.32), (0.16, -0.16), (0.42, -0.2)):
+    high, layers = u(0.64, 0.84), rng.choice((1, 1, 2))
+    low = 0.36 + 0.14 * (layers - 1)
+    pen.rect(Role.MAIN, -0.82, low, 0.82, low + 0.36, radius=0.2)
+    pen.rect(Role.WOOD, -0.86, low - 0.12, 0.86, low + 0.04, radius=0.08)
+    if layers == 2:
+        pen.rect(Role.GOLD, -0.84, low - 0.22, 0.84, low - 0.1)
+    leaf = [(-0.9, 0.1), (0, 0.06), (0.9, 0.1), (0.7, 0.24), (0.4, 0.17), (0.1, 0.26), (-0.3, 0.17), (-0.66, 0.26)]
+    pen.blob(Role.LEAF, leaf)
+    pen.dome(Role.MAIN, 0, 0.13, 0.86, high)
+    for x, y in ((-0.4, -0.16), (-0.12, -0.36), (0.16, -0.18), (0.42, -0.22)):
         pen.ellipse(Role.CREAM, x + u(-0.06, 0.06), y, 0.06, 0.04, angle=30)
 
 
 def pineapple(pen: Pen, rng: random.Random) -> None:
     """An oval with a criss-cross skin under a crown of leaves."""
     u = rng.uniform
-    wide = u(0.4, 0.5)
-    for x, top in ((-0.4, -0.7), (0.4, -0.7), (-0.22, -0.9), (0.22, -0.9), (0, -1.04)):
-        pen.poly(
-            Role.LEAF,
-            [
-                (-0.14, -0.22),
-                (x * 0.7 - 0.1, top + 0.3),
-                (x, top + u(-0.04, 0.06)),
-                (x * 0.7 + 0.1, top + 0.34),
-                (0.14, -0.22),
-            ],
-        )
-    pen.ellipse(Role.MAIN, 0, 0.36, wide, 0.62)
+    wide = u(0.46, 0.58)
+    for x, top in ((-0.4, -0.62), (0.4, -0.62), (-0.22, -0.8), (0.22, -0.8), (0, -0.92)):
+        tip = (x, top + u(-0.06, 0.06))
+        pen.poly(Role.LEAF, [(-0.14, -0.2), (x * 0.7 - 0.1, top + 0.3), tip, (x * 0.7 + 0.1, top + 0.34), (0.14, -0.2)])
+    pen.ellipse(Role.MAIN, 0, 0.36, wide, 0.64)
     for k in range(-2, 3):
-        shift = 0.24 * k
-        reach = 0.34 * math.sqrt(max(0.0, 1 - (shift / 0.66) ** 2)) * wide / 0.42
+        shift = 0.25 * k
+        reach = 0.34 * math.sqrt(max(0.0, 1 - (shift / 0.68) ** 2)) * wide / 0.42
         for side in (-1, 1):
-            pen.line(Role.EDGE, [(-side * reach, 0.36 + shift - 0.24), (side * reach, 0.36 + shift + 0.24)], 0.035)
-
-
-def watermelon(pen: Pen, rng: random.Random) -> None:
-    """A half-round slice: green rind, coloured flesh, dark seeds."""
-    u = rng.uniform
-    high = u(0.78, 0.95)
-    y = -0.4
-    pen.dome(Role.LEAF, 0, y, 0.98, -high)
-    pen.dome(Role.WHITE, 0, y, 0.88, -high * 0.9)
-    pen.dome(Role.MAIN, 0, y, 0.8, -high * 0.82)
-    for x, depth in ((-0.5, 0.14), (-0.2, 0.22), (0.16, 0.2), (0.5, 0.14), (-0.28, 0.46), (0.08, 0.5), (0.36, 0.42)):
-        pen.ellipse(Role.INK, x + u(-0.03, 0.03), y + depth, 0.045, 0.075)
+            pen.line(Role.DARK, [(-side * reach, 0.12 + shift), (side * reach, 0.6 + shift)], 0.055)

@@ -25,9 +25,15 @@ def chair(pen: Pen, rng: random.Random) -> None:
 
 
 def table(pen: Pen, rng: random.Random) -> None:
-    """A slanted top on four straight legs."""
+    """A slanted top on four straight legs, or a round top on one column."""
     u = rng.uniform
-    top, back, width = u(-0.3, -0.14), u(0.62, 0.78), u(0.11, 0.17)
+    if rng.random() < 0.3:
+        pen.line(Role.DARK, [(0, 0.0), (0, 0.7)], 0.2)
+        pen.ellipse(Role.DARK, 0, 0.76, 0.42, 0.12)
+        pen.ellipse(Role.DARK, 0, 0.02, 0.96, 0.3)
+        pen.ellipse(Role.MAIN, 0, -0.1, 0.96, 0.3)
+        return
+    top, back, width = u(-0.34, -0.14), u(0.62, 0.8), u(0.12, 0.19)
     for x in (-back + 0.12, back - 0.12):
         pen.rect(Role.DARK, x - width / 2, top, x + width / 2, 0.5)
     for x in (-0.84, 0.84):
@@ -37,9 +43,15 @@ def table(pen: Pen, rng: random.Random) -> None:
 
 
 def lamp(pen: Pen, rng: random.Random) -> None:
-    """A table or standing lamp: shade, stem, foot."""
+    """A shade on a table foot or on a long stem."""
     u = rng.uniform
-    top, low, stem = u(0.22, 0.36), u(0.58, 0.7), u(0.0, 0.14)
+    if rng.random() < 0.35:
+        pen.line(Role.METAL, [(0, -0.5), (0, 0.9)], 0.07)
+        pen.dome(Role.DARK, 0, 0.98, 0.34, 0.13)
+        low = u(0.4, 0.5)
+        pen.poly(Role.MAIN, [(-low * 0.6, -0.98), (low * 0.6, -0.98), (low, -0.34), (-low, -0.34)])
+        return
+    top, low, stem = u(0.22, 0.38), u(0.58, 0.72), u(0.0, 0.14)
     pen.line(Role.METAL, [(0, 0.1), (0, 0.86)], 0.1)
     pen.ellipse(Role.DARK, 0, 0.5, 0.12 + stem, 0.3)
     pen.rect(Role.DARK, -0.36, 0.82, 0.36, 0.96, radius=0.07)
@@ -98,24 +110,16 @@ def cup(pen: Pen, rng: random.Random) -> None:
 def bottle(pen: Pen, rng: random.Random) -> None:
     """A body, a narrow neck with a cap, and a label."""
     u = rng.uniform
-    wide, shoulder = u(0.28, 0.4), u(-0.3, 0.0)
-    pen.rect(Role.MAIN, -0.12, -0.86, 0.12, shoulder + 0.1)
-    pen.blob(
-        Role.MAIN,
-        [
-            (-0.12, shoulder - 0.24),
-            (0.12, shoulder - 0.24),
-            (wide, shoulder + 0.1),
-            (wide, 0.5),
-            (wide * 0.92, 0.96),
-            (-wide * 0.92, 0.96),
-            (-wide, 0.5),
-            (-wide, shoulder + 0.1),
-        ],
-    )
-    pen.rect(Role.DARK, -0.15, -1.0, 0.15, -0.82, radius=0.03)
-    pen.rect(Role.WHITE, -wide + 0.02, 0.22, wide - 0.02, 0.6)
-    pen.ellipse(Role.MAIN, 0, 0.41, 0.11)
+    wide, shoulder, neck = u(0.3, 0.48), u(-0.4, 0.0), u(0.11, 0.16)
+    pen.rect(Role.MAIN, -neck, -0.86, neck, shoulder + 0.1)
+    right = [(neck, shoulder - 0.24), (wide, shoulder + 0.1), (wide, 0.5), (wide * 0.92, 0.96)]
+    pen.blob(Role.MAIN, [*right, *[(-x, y) for x, y in reversed(right)]])
+    pen.rect(Role.DARK, -neck - 0.03, -1.0, neck + 0.03, -0.82, radius=0.03)
+    if rng.random() < 0.75:
+        pen.rect(Role.WHITE, -wide + 0.02, 0.24, wide - 0.02, 0.56)
+        pen.ellipse(Role.MAIN, 0, 0.4, 0.11)
+    else:
+        pen.line(Role.LIGHT, [(-wide * 0.5, 0.2), (-wide * 0.5, 0.7)], 0.1)
 
 
 def teapot(pen: Pen, rng: random.Random) -> None:
@@ -132,61 +136,32 @@ def teapot(pen: Pen, rng: random.Random) -> None:
 
 
 def clock(pen: Pen, rng: random.Random) -> None:
-    """An alarm clock: coloured case, white face, hands, bells and feet."""
+    """A coloured case with a white face and hands; as an alarm clock with bells and feet."""
     u = rng.uniform
-    for side in (-1, 1):
-        pen.line(Role.INK, [(side * 0.4, 0.6), (side * 0.56, 0.94)], 0.13)
-        pen.ellipse(Role.MAIN, side * 0.46, -0.7, 0.27, 0.2, angle=side * 35)
-    pen.ellipse(Role.MAIN, 0, 0.08, 0.78)
-    pen.ellipse(Role.WHITE, 0, 0.08, 0.52)
+    if rng.random() < 0.7:
+        for side in (-1, 1):
+            pen.line(Role.INK, [(side * 0.4, 0.6), (side * 0.56, 0.94)], 0.13)
+            pen.ellipse(Role.MAIN, side * 0.46, -0.7, 0.27, 0.2, angle=side * 35)
+    pen.ellipse(Role.MAIN, 0, 0.08, 0.8)
+    pen.ellipse(Role.WHITE, 0, 0.08, 0.5)
     for k in range(12):
         angle = math.pi * k / 6
-        pen.ellipse(Role.INK, 0.43 * math.cos(angle), 0.08 + 0.43 * math.sin(angle), 0.05 if k % 3 == 0 else 0.025)
+        pen.ellipse(Role.INK, 0.42 * math.cos(angle), 0.08 + 0.42 * math.sin(angle), 0.05 if k % 3 == 0 else 0.025)
     for reach, width in ((0.26, 0.09), (0.38, 0.06)):
         angle = u(0, 2 * math.pi)
         pen.line(Role.INK, [(0, 0.08), (reach * math.cos(angle), 0.08 + reach * math.sin(angle))], width)
 
 
 def book(pen: Pen, rng: random.Random) -> None:
-    """A closed book standing at an angle, its white pages showing; or lying open."""
+    """A closed book with a spine, its pages showing on one side, a label and sometimes a ribbon."""
     u = rng.uniform
-    if rng.random() < 0.3:
-        for side in (-1, 1):
-            pen.poly(Role.MAIN, [(0, -0.36), (side * 0.98, -0.52), (side * 0.98, 0.52), (0, 0.7)])
-            pen.poly(Role.WHITE, [(side * 0.02, -0.3), (side * 0.76, -0.42), (side * 0.76, 0.3), (side * 0.02, 0.46)])
-            for y in (-0.2, 0.0):
-                pen.line(Role.METAL, [(side * 0.16, y + 0.02), (side * 0.62, y - 0.05)], 0.05)
-        return
-    wide, deep = u(0.5, 0.66), u(0.14, 0.22)
+    wide, deep, label = u(0.48, 0.7), u(0.12, 0.22), u(-0.6, -0.1)
+    if rng.random() < 0.4:
+        pen.poly(Role.ROSE, [(0.1, 0.8), (0.24, 0.8), (0.24, 1.1), (0.17, 1.02), (0.1, 1.1)])
     pen.poly(Role.DARK, [(-wide, -0.84), (-wide + deep, -0.98), (wide + deep, -0.98), (wide + deep, 0.72), (wide, 0.9)])
-    pen.poly(
-        Role.WHITE,
-        [
-            (-wide + 0.04, -0.84),
-            (-wide + deep, -0.94),
-            (wide + deep - 0.05, -0.94),
-            (wide + deep - 0.05, 0.7),
-            (wide, 0.84),
-        ],
-    )
+    pages = [(-wide + 0.04, -0.84), (-wide + deep, -0.94), (wide + deep - 0.05, -0.94), (wide + deep - 0.05, 0.7)]
+    pen.poly(Role.WHITE, [*pages, (wide, 0.84)])
     pen.rect(Role.MAIN, -wide, -0.84, wide, 0.9, radius=0.04)
     pen.rect(Role.DARK, -wide, -0.84, -wide + 0.16, 0.9)
-    pen.rect(Role.CREAM, -wide + 0.3, -0.56, wide - 0.14, -0.2)
-    pen.line(Role.INK, [(-wide + 0.4, -0.38), (wide - 0.24, -0.38)], 0.05)
-
-
-def television(pen: Pen, rng: random.Random) -> None:
-    """An old set: coloured case, pale screen, knobs, antenna."""
-    u = rng.uniform
-    for x in (-0.44 + u(-0.1, 0.1), 0.44 + u(-0.1, 0.1)):
-        pen.line(Role.METAL, [(0, -0.4), (x, -0.94)], 0.05)
-        pen.ellipse(Role.METAL, x, -0.94, 0.06)
-    for side in (-1, 1):
-        pen.line(Role.INK, [(side * 0.5, 0.7), (side * 0.6, 0.9)], 0.12)
-    pen.rect(Role.MAIN, -0.95, -0.46, 0.95, 0.78, radius=0.14)
-    pen.rect(Role.GLASS, -0.76, -0.26, 0.4, 0.56, radius=0.14)
-    pen.poly(Role.WHITE, [(-0.6, 0.1), (-0.34, -0.18), (-0.2, -0.18), (-0.6, 0.26)])
-    for y in (-0.14, 0.16):
-        pen.ellipse(Role.DARK, 0.68, y, 0.13)
-    for y in (0.4, 0.52):
-        pen.line(Role.EDGE, [(0.56, y), (0.8, y)], 0.05)
+    pen.rect(Role.CREAM, -wide + 0.3, label, wide - 0.14, label + 0.34)
+    pen.line(Role.INK, [(-wide + 0.4, label + 0.17), (wide - 0.24, label + 0.17)], 0.05)

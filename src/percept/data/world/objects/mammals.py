@@ -10,27 +10,18 @@ from percept.data.world.pen import Pen, Role
 def cat(pen: Pen, rng: random.Random) -> None:
     """Sitting, tail to one side, pointed ears, whiskers."""
     u = rng.uniform
-    fat, tilt, tail = u(0.36, 0.48), u(-0.08, 0.08), u(-0.1, 0.35)
-    pen.curve(Role.MAIN, [(0.2, 0.82), (0.66, 0.8), (0.84, 0.45), (0.72, tail - 0.1), (0.86, tail - 0.35)], 0.17, 0.12)
+    fat, tilt, tail = u(0.34, 0.5), u(-0.12, 0.12), u(-0.1, 0.4)
+    s = rng.choice((-1, 1))
+    pen.curve(
+        Role.MAIN,
+        [(s * 0.2, 0.82), (s * 0.66, 0.8), (s * 0.84, 0.45), (s * 0.72, tail - 0.1), (s * 0.86, tail - 0.35)],
+        0.17,
+        0.12,
+    )
     pen.blob(Role.MAIN, [(-0.2, -0.25), (0.2, -0.25), (fat, 0.4), (fat + 0.05, 0.92), (-fat - 0.05, 0.92), (-fat, 0.4)])
     pen.line(Role.LIGHT, [(-0.14, 0.5), (-0.14, 0.88)], 0.17)
     pen.line(Role.LIGHT, [(0.14, 0.5), (0.14, 0.88)], 0.17)
-    x, y = tilt, -0.42
-    for side in (-1, 1):
-        pen.poly(
-            Role.MAIN, [(x + side * 0.42, y + 0.02), (x + side * u(0.38, 0.5), y - 0.58), (x + side * 0.08, y - 0.3)]
-        )
-        pen.poly(
-            Role.ROSE,
-            [(x + side * 0.35, y - 0.14), (x + side * 0.38, y - 0.42), (x + side * 0.19, y - 0.28)],
-            edge=False,
-        )
-    pen.ellipse(Role.MAIN, x, y, 0.47, 0.39)
-    for side in (-1, 1):
-        eye(pen, x + side * 0.19, y - 0.06, 0.11, look=0.0)
-        for rise in (0.06, 0.17):
-            pen.line(Role.INK, [(x + side * 0.22, y + 0.14), (x + side * 0.62, y + rise)], 0.025)
-    pen.poly(Role.ROSE, [(x - 0.07, y + 0.08), (x + 0.07, y + 0.08), (x, y + 0.17)])
+    _cat_head(pen, rng, tilt, -0.42)
 
 
 def dog(pen: Pen, rng: random.Random) -> None:
@@ -256,27 +247,6 @@ def lion(pen: Pen, rng: random.Random) -> None:
     pen.poly(Role.INK, [(-0.12, 0.1), (0.12, 0.1), (0, 0.26)])
 
 
-def camel(pen: Pen, rng: random.Random) -> None:
-    """One or two humps, bent neck, long legs."""
-    u = rng.uniform
-    legs(pen, rng, (-0.42, 0.16), 0.2, 0.9, 0.11, far=True, swing=0.07)
-    pen.curve(Role.DARK, [(-0.66, 0.0), (-0.76, 0.2), (-0.72, 0.4)], 0.06)
-    if rng.random() < 0.6:
-        top = [(-0.5, -0.14), (-0.36, -0.56), (-0.16, -0.2), (0.0, -0.22), (0.14, -0.58), (0.3, -0.14)]
-    else:
-        top = [(-0.5, -0.14), (-0.28, -0.3), (-0.1, -0.66), (0.1, -0.3), (0.3, -0.12)]
-    pen.blob(Role.MAIN, [(-0.66, 0.1), *top, (0.38, 0.1), (0.2, 0.34), (-0.5, 0.34)])
-    legs(pen, rng, (-0.54, 0.24), 0.22, 0.92, 0.12, far=False, swing=0.07)
-    x, y = 0.72, -0.52 + u(-0.12, 0.08)
-    pen.curve(Role.MAIN, [(0.22, 0.04), (0.46, 0.16), (0.6, -0.1), (x - 0.04, y)], 0.2, 0.15)
-    pen.blob(
-        Role.MAIN,
-        [(x - 0.16, y - 0.08), (x + 0.02, y - 0.14), (x + 0.26, y + 0.0), (x + 0.24, y + 0.16), (x - 0.06, y + 0.12)],
-    )
-    pen.poly(Role.DARK, [(x - 0.12, y - 0.08), (x - 0.14, y - 0.26), (x - 0.02, y - 0.12)])
-    dot_eye(pen, x + 0.03, y - 0.03, 0.04)
-
-
 def hedgehog(pen: Pen, rng: random.Random) -> None:
     """A dome of spines with a small pale face."""
     u = rng.uniform
@@ -295,3 +265,20 @@ def hedgehog(pen: Pen, rng: random.Random) -> None:
         pen.line(Role.EDGE, [(x, y), (x - 0.06, y - 0.17)], 0.045)
     pen.ellipse(Role.INK, 0.94, 0.36, 0.075)
     dot_eye(pen, 0.66, 0.24, 0.06)
+
+
+def _cat_head(pen: Pen, rng: random.Random, x: float, y: float) -> None:
+    ear, asleep = rng.uniform(0.38, 0.5), rng.random() < 0.25
+    for s in (-1, 1):
+        pen.poly(Role.MAIN, [(x + s * 0.42, y + 0.02), (x + s * ear, y - 0.58), (x + s * 0.08, y - 0.3)])
+        inner = [(x + s * 0.35, y - 0.14), (x + s * (ear - 0.04), y - 0.42), (x + s * 0.19, y - 0.28)]
+        pen.poly(Role.ROSE, inner, edge=False)
+    pen.ellipse(Role.MAIN, x, y, 0.47, 0.39)
+    for s in (-1, 1):
+        if asleep:
+            pen.arc(Role.INK, x + s * 0.19, y - 0.08, 0.11, 0.09, 0, 180, 0.05)
+        else:
+            eye(pen, x + s * 0.19, y - 0.06, 0.11, look=0.0)
+        for rise in (0.06, 0.17):
+            pen.line(Role.INK, [(x + s * 0.22, y + 0.14), (x + s * 0.62, y + rise)], 0.025)
+    pen.poly(Role.ROSE, [(x - 0.07, y + 0.08), (x + 0.07, y + 0.08), (x, y + 0.17)])

@@ -1,9 +1,10 @@
 """Parts that many objects share: eyes, legs, wheels, windows."""
 
+import math
 import random
 from collections.abc import Sequence
 
-from percept.data.world.pen import Pen, Role
+from percept.data.world.pen import Pen, Point, Role
 
 
 def eye(pen: Pen, x: float, y: float, radius: float, *, look: float = 0.3) -> None:
@@ -41,7 +42,7 @@ def legs(
 def wheel(pen: Pen, x: float, y: float, radius: float, *, hub: int = Role.METAL) -> None:
     """Draw a wheel: tyre and hub."""
     pen.ellipse(Role.INK, x, y, radius)
-    pen.ellipse(hub, x, y, 0.5 * radius)
+    pen.ellipse(hub, x, y, (0.5 if hub == Role.METAL else 0.64) * radius)
 
 
 def windows(
@@ -69,3 +70,9 @@ def spread(first: float, last: float, count: int) -> list[float]:
     if count == 1:
         return [(first + last) / 2]
     return [first + (last - first) * k / (count - 1) for k in range(count)]
+
+
+def polygon(x: float, y: float, radius: float, count: int, *, turn: float = 0.0) -> list[Point]:
+    """Return the corners of a regular polygon; `turn` in parts of a full turn."""
+    angles = [2 * math.pi * (k / count + turn) for k in range(count)]
+    return [(x + radius * math.cos(angle), y + radius * math.sin(angle)) for angle in angles]

@@ -24,27 +24,21 @@ def tree(pen: Pen, rng: random.Random) -> None:
 
 
 def palm_tree(pen: Pen, rng: random.Random) -> None:
-    """A bent ringed trunk under hanging fronds."""
+    """A bent trunk under hanging fronds."""
     u = rng.uniform
-    lean = u(-0.3, 0.3)
-    x, y = 0.0, -0.42
-    pen.curve(Role.WOOD, [(lean, 0.96), (lean * 0.8, 0.5), (lean * 0.3, 0.0), (x, y)], 0.2, 0.12)
+    lean = u(-0.4, 0.4)
+    x, y = 0.0, -0.4
+    pen.curve(Role.WOOD, [(lean, 0.96), (lean * 0.8, 0.5), (lean * 0.3, 0.0), (x, y)], 0.17, 0.11)
     for angle in (-165, -15, 160, 20, -125, -55):
-        reach = u(0.84, 0.98) if abs(math.cos(math.radians(angle))) > 0.8 else u(0.6, 0.72)
+        flat = abs(math.cos(math.radians(angle))) > 0.8
+        reach = u(0.84, 0.98) if flat else u(0.6, 0.76)
         ax, ay = reach * math.cos(math.radians(angle)), reach * 0.7 * math.sin(math.radians(angle))
-        pen.blob(
-            Role.MAIN,
-            [
-                (x, y + 0.06),
-                (x + ax * 0.4, y + ay * 0.6 - 0.26),
-                (x + ax * 0.8, y + ay - 0.14),
-                (x + ax, y + ay + 0.26),
-                (x + ax * 0.6, y + ay * 0.7 + 0.1),
-            ],
-        )
-        pen.curve(Role.EDGE, [(x, y), (x + ax * 0.5, y + ay * 0.7 - 0.08), (x + ax * 0.92, y + ay + 0.14)], 0.03)
+        upper = [(x + ax * 0.4, y + ay * 0.6 - 0.3), (x + ax * 0.8, y + ay - 0.16), (x + ax, y + ay + 0.3)]
+        pen.blob(Role.MAIN, [(x, y + 0.08), *upper, (x + ax * 0.6, y + ay * 0.7 + 0.14)])
+        rib = [(x, y), (x + ax * 0.5, y + ay * 0.7 - 0.08), (x + ax * 0.92, y + ay + 0.16)]
+        pen.curve(Role.DARK, rib, 0.05)
     for px in (-0.1, 0.09):
-        pen.ellipse(Role.WOOD, px, y + 0.12, 0.1)
+        pen.ellipse(Role.WOOD, px, y + 0.12, 0.09)
 
 
 def fir_tree(pen: Pen, rng: random.Random) -> None:

@@ -1,9 +1,8 @@
 """What lives in or by the water; it looks to the right."""
 
-import math
 import random
 
-from percept.data.world.objects.parts import dot_eye, eye, spread
+from percept.data.world.objects.parts import dot_eye, eye, polygon, spread
 from percept.data.world.pen import Pen, Role
 
 
@@ -26,21 +25,17 @@ def fish(pen: Pen, rng: random.Random) -> None:
 def turtle(pen: Pen, rng: random.Random) -> None:
     """A domed shell with plates over pale legs, head and tail."""
     u = rng.uniform
-    head, high = u(-0.2, 0.12), u(0.6, 0.76)
+    head, high = u(-0.26, 0.16), u(0.58, 0.8)
     pen.poly(Role.CREAM, [(-0.6, 0.3), (-0.92, 0.5), (-0.6, 0.46)])
     for x in (-0.44, 0.34):
         pen.line(Role.CREAM, [(x, 0.36), (x + u(-0.1, 0.1), 0.62)], 0.24)
     pen.curve(Role.CREAM, [(0.4, 0.34), (0.64, 0.2), (0.8, head)], 0.24)
     dot_eye(pen, 0.84, head - 0.05, 0.045)
     pen.dome(Role.MAIN, -0.06, 0.38, 0.7, high)
-    for x, y, size in ((-0.06, 0.38 - 0.62 * high, 0.2), (-0.4, 0.16, 0.15), (0.28, 0.16, 0.15), (-0.06, 0.2, 0.13)):
-        pen.poly(
-            Role.DARK,
-            pen.arc_points(x, y, size, size, 0, 300)[::2]
-            if size > 1
-            else [(x + size * math.cos(math.pi * k / 3), y + size * 0.9 * math.sin(math.pi * k / 3)) for k in range(6)],
-        )
-    pen.rect(Role.DARK, -0.82, 0.32, 0.7, 0.46, radius=0.07)
+    plates = ((-0.06, 0.38 - 0.64 * high, 0.18), (-0.4, 0.16, 0.13), (0.28, 0.16, 0.13), (-0.06, 0.2, 0.12))
+    for x, y, size in plates:
+        pen.poly(Role.DARK, polygon(x, y, size, 6))
+    pen.rect(Role.MAIN, -0.82, 0.3, 0.7, 0.46, radius=0.08)
 
 
 def crab(pen: Pen, rng: random.Random) -> None:

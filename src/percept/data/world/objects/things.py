@@ -37,13 +37,12 @@ def stop_sign(pen: Pen, rng: random.Random) -> None:
 def traffic_light(pen: Pen, rng: random.Random) -> None:
     """A coloured case with three lamps under hoods, on a post."""
     u = rng.uniform
-    wide = u(0.32, 0.4)
-    lit = rng.randrange(3)
-    pen.rect(Role.METAL, -0.08, 0.5, 0.08, 1.0)
+    wide, lit, post = u(0.34, 0.44), rng.randrange(3), u(0.85, 1.1)
+    pen.rect(Role.METAL, -0.08, 0.5, 0.08, post)
     pen.rect(Role.MAIN, -wide, -1.0, wide, 0.62, radius=0.12)
     for k, role in enumerate((Role.ROSE, Role.GOLD, Role.LEAF)):
         y = -0.7 + 0.5 * k
-        pen.ellipse(role if k == lit else Role.INK, 0, y, 0.18)
+        pen.ellipse(role if k == lit else Role.INK, 0, y, 0.17)
         pen.arc(Role.DARK, 0, y, 0.22, 0.22, 200, 340, 0.06)
 
 
@@ -61,16 +60,16 @@ def flag(pen: Pen, rng: random.Random) -> None:
 
 
 def star(pen: Pen, rng: random.Random) -> None:
-    """Five points."""
+    """Five points with folded facets."""
     u = rng.uniform
-    inner = u(0.4, 0.5)
+    inner, turn = u(0.38, 0.52), u(-0.12, 0.12)
     points = []
     for k in range(10):
-        radius, angle = (0.98 if k % 2 == 0 else inner), math.pi * (k / 5 - 0.5)
+        radius, angle = (0.98 if k % 2 == 0 else inner), math.pi * (k / 5 - 0.5 + turn)
         points.append((radius * math.cos(angle), radius * math.sin(angle)))
     pen.poly(Role.MAIN, points)
     for k in range(0, 10, 2):
-        pen.poly(Role.LIGHT, [(0, 0), points[k], points[(k + 1) % 10]], edge=False)
+        pen.poly(Role.DARK, [(0, 0), points[k], points[(k + 1) % 10]], edge=False)
 
 
 def heart(pen: Pen, rng: random.Random) -> None:
@@ -108,15 +107,20 @@ def anchor(pen: Pen, rng: random.Random) -> None:
 
 
 def ball(pen: Pen, rng: random.Random) -> None:
-    """A beach ball: coloured and pale panels around a cap."""
+    """A beach ball with pale panels around a cap, or a ball with a band and a star."""
     u = rng.uniform
-    turn, count = u(0, 60), 6
+    turn = u(0, 60)
     pen.ellipse(Role.MAIN, 0, 0, 0.95)
+    if rng.random() < 0.35:
+        tilt = u(-0.2, 0.2)
+        band = [(-0.93, 0.2 + tilt), (0, 0.46), (0.93, 0.2 - tilt)]
+        pen.curve(Role.WHITE, band, 0.22)
+        pen.ellipse(Role.LIGHT, -0.36, -0.42, 0.18, 0.13, angle=-40)
+        return
     x, y = u(-0.3, 0.3), u(-0.4, -0.1)
-    for k in range(0, count, 2):
-        first = turn + 360 * k / count
-        rim = pen.arc_points(0, 0, 0.95, 0.95, first, first + 36)
-        pen.poly(Role.WHITE, [(x, y), *rim])
+    for k in range(3):
+        first = turn + 120 * k
+        pen.poly(Role.WHITE, [(x, y), *pen.arc_points(0, 0, 0.95, 0.95, first, first + 36)])
     pen.ellipse(Role.DARK, x, y, 0.16)
 
 

@@ -8,33 +8,41 @@ from percept.data.world.pen import Pen, Role
 
 
 def car(pen: Pen, rng: random.Random) -> None:
-    """Low body, rounded cabin with two windows, two wheels."""
+    """Low body, rounded cabin with windows, two wheels; saloon, estate or open top."""
     u = rng.uniform
-    roof, front, back = u(-0.5, -0.38), u(0.2, 0.36), u(-0.56, -0.36)
-    pen.poly(Role.MAIN, [(back - 0.24, 0.02), (back, roof), (front, roof), (front + 0.32, 0.02)])
+    roof, front = u(-0.52, -0.36), u(0.18, 0.36)
+    back = rng.choice((-0.8, -0.5, -0.38))
+    pen.poly(Role.MAIN, [(max(back - 0.24, -0.9), 0.02), (back, roof), (front, roof), (front + 0.32, 0.02)])
     mid = (front + back) / 2
-    pen.poly(Role.GLASS, [(back - 0.1, 0.0), (back + 0.05, roof + 0.1), (mid - 0.04, roof + 0.1), (mid - 0.04, 0.0)])
-    pen.poly(Role.GLASS, [(mid + 0.05, 0.0), (mid + 0.05, roof + 0.1), (front - 0.04, roof + 0.1), (front + 0.2, 0.0)])
-    pen.rect(Role.MAIN, -0.96, -0.04, 0.96, 0.42, radius=0.16)
-    pen.rect(Role.DARK, -0.96, 0.27, 0.96, 0.42, radius=0.07)
+    left = max(back - 0.1, -0.82)
+    pen.poly(Role.GLASS, [(left, 0.0), (back + 0.06, roof + 0.12), (mid - 0.05, roof + 0.12), (mid - 0.05, 0.0)])
+    pen.poly(Role.GLASS, [(mid + 0.06, 0), (mid + 0.06, roof + 0.12), (front - 0.05, roof + 0.12), (front + 0.17, 0)])
+    pen.rect(Role.MAIN, -0.96, -0.04, 0.96, 0.44, radius=0.16)
+    pen.rect(Role.DARK, -0.96, 0.29, 0.96, 0.44, radius=0.07)
     pen.ellipse(Role.GOLD, 0.86, 0.1, 0.07)
-    size = u(0.2, 0.25)
-    wheel(pen, -0.52, 0.42, size)
-    wheel(pen, 0.54, 0.42, size)
+    if rng.random() < 0.2:
+        pen.rect(Role.METAL, back + 0.1, roof - 0.1, front - 0.1, roof - 0.03)
+    size = u(0.18, 0.23)
+    wheel(pen, -0.52, 0.44, size)
+    wheel(pen, 0.54, 0.44, size)
 
 
 def bus(pen: Pen, rng: random.Random) -> None:
-    """A long box with a row of windows and a door."""
+    """A long box with one or two rows of windows and a door."""
     u = rng.uniform
-    top, count = u(-0.62, -0.46), rng.randrange(3, 6)
-    pen.rect(Role.MAIN, -0.98, top, 0.98, 0.42, radius=0.12)
-    pen.rect(Role.DARK, -0.98, 0.2, 0.98, 0.42, radius=0.06)
+    double = rng.random() < 0.35
+    top, count = (u(-0.9, -0.78) if double else u(-0.58, -0.42)), rng.randrange(3, 6)
+    pen.rect(Role.MAIN, -0.98, top, 0.98, 0.44, radius=0.12)
+    pen.rect(Role.DARK, -0.98, 0.22, 0.98, 0.44, radius=0.06)
     places = spread(-0.8 + 0.5 / count, 0.44 - 0.1 / count, count)
-    windows(pen, places, (top + 0.3,), 0.95 / count, 0.3, radius=0.03)
-    pen.rect(Role.GLASS, 0.62, top + 0.13, 0.82, 0.34)
-    pen.rect(Role.GLASS, 0.88, top + 0.15, 0.98, -0.02)
+    lower = -0.2 if double else top + 0.28
+    windows(pen, places, (lower,), 0.9 / count, 0.26, radius=0.03)
+    if double:
+        windows(pen, [*places, 0.74], (top + 0.28,), 0.9 / count if count > 3 else 0.24, 0.24, radius=0.03)
+    pen.rect(Role.GLASS, 0.62, lower - 0.15, 0.82, 0.36)
+    pen.rect(Role.GLASS, 0.88, lower - 0.13, 0.98, lower + 0.22)
     for x in (-0.55, 0.42):
-        wheel(pen, x, 0.44, 0.18)
+        wheel(pen, x, 0.46, 0.17)
 
 
 def truck(pen: Pen, rng: random.Random) -> None:
@@ -69,7 +77,7 @@ def bicycle(pen: Pen, rng: random.Random) -> None:
         [(-0.2, -0.18), (0.38, -0.24)],
         [(0.56, 0.3), (0.34, -0.44)],
     ):
-        pen.line(Role.MAIN, stop, 0.13)
+        pen.line(Role.MAIN, stop, 0.17)
     pen.line(Role.MAIN, [(0.22, -0.5), (0.36, -0.46), (0.54, -0.54)], 0.1)
     pen.ellipse(Role.INK, -0.28, seat - 0.04, 0.2, 0.07)
     pen.ellipse(Role.MAIN, -0.02, 0.32, 0.12)
@@ -176,17 +184,17 @@ def helicopter(pen: Pen, rng: random.Random) -> None:
 def tractor(pen: Pen, rng: random.Random) -> None:
     """A huge rear wheel, a small front wheel, bonnet and cab."""
     u = rng.uniform
-    big = u(0.44, 0.5)
-    pen.line(Role.INK, [(0.5, -0.1), (0.5, -0.5)], 0.07)
-    pen.rect(Role.MAIN, -0.74, -0.86, 0.06, -0.72, radius=0.04)
-    pen.poly(Role.MAIN, [(-0.62, -0.76), (-0.04, -0.76), (0.06, 0.1), (-0.66, 0.1)])
-    pen.poly(Role.GLASS, [(-0.52, -0.66), (-0.1, -0.66), (-0.05, -0.2), (-0.54, -0.2)])
-    pen.rect(Role.MAIN, -0.7, -0.2, 0.9, 0.36, radius=0.1)
+    big = u(0.4, 0.48)
+    pen.line(Role.INK, [(0.5, -0.1), (0.5, u(-0.62, -0.4))], 0.07)
+    pen.rect(Role.MAIN, -0.74, -0.88, 0.08, -0.7, radius=0.05)
+    pen.poly(Role.MAIN, [(-0.64, -0.76), (-0.02, -0.76), (0.08, 0.1), (-0.68, 0.1)])
+    pen.poly(Role.GLASS, [(-0.5, -0.64), (-0.14, -0.64), (-0.1, -0.26), (-0.52, -0.26)])
+    pen.rect(Role.MAIN, -0.7, -0.24, 0.94, 0.4, radius=0.1)
     for x in (0.5, 0.64, 0.78):
-        pen.line(Role.DARK, [(x, -0.08), (x, 0.14)], 0.05)
-    pen.dome(Role.DARK, -0.46, 0.3, big + 0.06, big + 0.06)
-    wheel(pen, -0.46, 0.42, big, hub=Role.MAIN)
-    wheel(pen, 0.62, 0.6, 0.28, hub=Role.MAIN)
+        pen.line(Role.DARK, [(x, -0.1), (x, 0.12)], 0.06)
+    wheel(pen, -0.46, 0.44, big, hub=Role.MAIN)
+    pen.arc(Role.MAIN, -0.46, 0.44, big + 0.02, big + 0.02, 190, 350, 0.11)
+    wheel(pen, 0.64, 0.62, 0.26, hub=Role.MAIN)
 
 
 def hot_air_balloon(pen: Pen, rng: random.Random) -> None:
