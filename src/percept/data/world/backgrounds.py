@@ -143,7 +143,7 @@ def _room(image: Image.Image, rng: random.Random, horizon: int) -> None:
     draw.line((0, horizon, image.width, horizon), fill=(244, 242, 238), width=max(2, image.height // 36))
 
 
-def _table(image: Image.Image, rng: random.Random, horizon: int) -> None:
+def _desk(image: Image.Image, rng: random.Random, horizon: int) -> None:
     wall, top = pastel(rng), vary(rng.choice(((214, 178, 130), (196, 150, 104), (232, 226, 214))), rng, 10)
     draw = _split(image, horizon, (wall, blend(wall, (255, 255, 255), 0.3)), (top, blend(top, (255, 255, 255), 0.25)))
     for _ in range(rng.randint(4, 8)):
@@ -200,7 +200,7 @@ def _forest(image: Image.Image, rng: random.Random, horizon: int) -> None:
 
 
 _GROUND = ("ground", "air")
-_TABLE: tuple[Background, ...] = (
+_KINDS: tuple[Background, ...] = (
     Background(
         name="meadow",
         phrases=("in a meadow", "on the grass", "on a lawn", "in a field"),
@@ -237,7 +237,7 @@ _TABLE: tuple[Background, ...] = (
         habitats=("ground", "table", "wall"),
     ),
     Background(
-        name="table", phrases=("on a table", "on a table top"), draw=_table, horizon=(0.3, 0.48), habitats=("table",)
+        name="desk", phrases=("on a desk", "on a counter"), draw=_desk, horizon=(0.3, 0.48), habitats=("table",)
     ),
     Background(
         name="desert", phrases=("in a desert", "in the dunes"), draw=_desert, horizon=(0.34, 0.5), habitats=_GROUND
@@ -272,7 +272,7 @@ _TABLE: tuple[Background, ...] = (
     Background(name="gradient", phrases=("on a smooth background", "on a plain background"), draw=textures.smooth),
     Background(name="speckle", phrases=("on a speckled background", "on confetti"), draw=textures.speckle),
 )
-BACKGROUNDS: dict[str, Background] = {background.name: background for background in _TABLE}
+BACKGROUNDS: dict[str, Background] = {background.name: background for background in _KINDS}
 
 
 def draw_background(name: str, seed: int, *, width: int, height: int, horizon: float) -> Image.Image:

@@ -76,18 +76,26 @@ def _colours(scene: Scene, rng: random.Random) -> list[Pair]:
 
 
 def _counts(scene: Scene, rng: random.Random) -> list[Pair]:
-    category, count = rng.choice(sorted(Counter(thing.category for thing in scene.things).items()))
-    return [
-        ("how many things are there?", NUMBERS[len(scene.things)]),
-        (f"how many {CATEGORIES[category].plural} are there?", NUMBERS[count]),
-    ]
+    """Ask how many things there are, and how many of one category."""
+    asked = [("how many things are there?", NUMBERS[len(scene.things)])]
+    counts = Counter(thing.category for thing in scene.things)
+    clear = [name for name in sorted(counts) if not any(_contains(other, name) for other in counts)]
+    if clear:
+        category = rng.choice(clear)
+        asked.append((f"how many {CATEGORIES[category].plural} are there?", NUMBERS[counts[category]]))
+    return asked
+
+
+def _contains(category: str, name: str) -> bool:
+    """Tell whether a category is a kind of another by its name, as a fir tree is a tree."""
+    return category != name and category.endswith(f" {name}")
 
 
 def _presence(scene: Scene, rng: random.Random) -> list[Pair]:
     """Ask whether something is there: one thing that is, one that is not."""
     present = sorted({thing.category for thing in scene.things})
-    absent = rng.choice([name for name in CATEGORIES if name not in present])
-    return [(f"is there {article(rng.choice(present))}?", "yes"), (f"is there {article(absent)}?", "no")]
+    absent = [name for name in CATEGORIES if name not in present and not any(_contains(one, name) for one in present)]
+    return [(f"is there {article(rng.choice(present))}?", "yes"), (f"is there {article(rng.choice(absent))}?", "no")]
 
 
 def _relations(scene: Scene, rng: random.Random) -> list[Pair]:

@@ -6,10 +6,10 @@ from percept.data.world.elements import Scene, Thing, Word
 
 WORDS: tuple[str, ...] = tuple(
     """
-    open closed sale hello exit stop go yes no new old free menu taxi bar hotel shop market museum park school
+    open closed sale hello exit halt go yes no new old free menu taxi bar hotel shop market museum park school
     bank post office police fire help danger push pull in out up down left right north south east west today now
     later never always monday friday sunday summer winter spring autumn morning night noon week year time day
-    tea coffee milk water juice soup bread rice salt sugar honey butter cheese fresh hot cold sweet sour big
+    tea coffee milk water juice soup bread rice salt sugar honey butter cheese fresh spice cold sweet sour big
     fast slow quiet loud clean wet dry soft hard warm cool happy lucky love peace home welcome thanks please
     enter wait start end begin final first last next best super extra mega mini max plus turbo power energy
     magic dream hope joy smile music dance song jazz rock radio cinema theatre circus zoo farm garden river lake
@@ -56,10 +56,10 @@ def _sample_word(rng: random.Random, scene: Scene) -> Word:
     text, size = rng.choice(WORDS), rng.choice((0.11, 0.13, 0.16, 0.2))
     case = rng.choice(("lower", "upper", "title"))
     colour, board = rng.choice(_BOARDS) if rng.random() < 0.65 else (rng.choice(_BLANK), "")
-    word = Word(text=text, x=0, y=0, size=size, colour=colour, board=board, case=case)
+    word = Word(text=text, x=0.0, y=0.0, size=size, colour=colour, board=board, case=case)
     if word.width > 0.9 * scene.width:
         size *= 0.9 * scene.width / word.width
-    return Word(text=text, x=0, y=0, size=size, colour=colour, board=board, case=case)
+    return Word(text=text, x=0.0, y=0.0, size=size, colour=colour, board=board, case=case)
 
 
 def _move(rng: random.Random, word: Word, scene: Scene) -> Word:

@@ -1,0 +1,120 @@
+"""Nothing of the evaluation split leaks: compositions, seeds, variants; twins keep the rule."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from percept.core.errors import PerceptError
+from percept.data.world import CATEGORIES, COLOURS, SEEN, STYLES, UNSEEN, held_out, obeys, sample_scene, triples, twin
+from percept.data.world.relations import OPPOSITE, RELATIONS, relations
+from percept.data.world.splits import SPLITS, split_seed
+
+STYLES_AND_MIXED = (*STYLES, "mixed")
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_no_held_out_composition_outside_evaluation(split: str) -> None:
+    for seed in range(2000):
+        scene = sample_scene(seed, split=split, style=STYLES_AND_MIXED[seed % 7])
+        assert not [triple for triple in triples(scene) if held_out(*triple)], seed
+
+
+def test_every_evaluation_scene_has_a_held_out_composition() -> None:
+    for seed in range(2000):
+        scene = sample_scene(seed, split="evaluation", style=STYLES_AND_MIXED[seed % 7])
+        assert any(held_out(*triple) for triple in triples(scene)), seed
+
+
+def test_triples_are_those_of_a_plain_loop() -> None:
+    for seed in range(200):
+        scene = sample_scene(seed)
+        expected = {
+            (a.category, a.colour, r) for a in scene.things for b in scene.things if a is not b for r in relations(a, b)
+        }
+        if len(scene.things) == 1:
+            expected = {(scene.things[0].category, scene.things[0].colour, "alone")}
+        assert triples(scene) == expected
+
+
+def test_an_eighth_is_held_out_of_every_relation_and_every_category_trains() -> None:
+    for relation in (*RELATIONS, "alone"):
+        flags = [held_out(category, colour, relation) for category in CATEGORIES for colour in COLOURS]
+        assert 0.09 < sum(flags) / len(flags) < 0.16
+    for category in CATEGORIES:
+        assert not all(held_out(category, colour, "alone") for colour in COLOURS)
+
+
+def test_the_hash_is_the_same_everywhere() -> None:
+    picked = [
+        held_out(*key) for key in (("cat", "red", "alone"), ("dog", "blue", "left of"), ("car", "cyan", "behind"))
+    ]
+    assert picked == [
+        held_out.__wrapped__(*key)
+        for key in (("cat", "red", "alone"), ("dog", "blue", "left of"), ("car", "cyan", "behind"))
+    ]
+    assert sum(held_out("cat", colour, relation) for colour in COLOURS for relation in RELATIONS) == STORED_CAT_COUNT
+
+
+STORED_CAT_COUNT = 11
+"""Held-out triples of the cat with one of the six relations: changes only if the rule does, and then nano is void."""
+
+
+def test_seeds_of_splits_do_not_meet() -> None:
+    seeds = {split: {split_seed(seed, split) for seed in range(5000)} for split in SPLITS}
+    assert len(set.union(*seeds.values())) == 15000
+    pictures = {split: {str(sample_scene(seed, split=split).things) for seed in range(300)} for split in SPLITS}
+    assert len(set.union(*pictures.values())) == 900
+
+
+def test_relations_are_opposite_and_exclusive() -> None:
+    for seed in range(300):
+        scene = sample_scene(seed, things=(2, 6))
+        for thing in scene.things:
+            for other in scene.things:
+                if thing is not other:
+                    found = set(relations(thing, other))
+                    assert {OPPOSITE[relation] for relation in found} == set(relations(other, thing))
+                    assert not found & {OPPOSITE[relation] for relation in found}
+
+
+def test_twins_keep_the_rule_and_differ() -> None:
+    made = Counter()
+    for seed in range(300):
+        split = SPLITS[seed % 3]
+        scene = sample_scene(seed, split=split, things=(2, 4))
+        partner = twin(scene, random.Random(seed))
+        if partner is not None:
+            made[split] += 1
+            assert obeys(partner)
+            assert partner.split == split
+            assert partner.things != scene.things
+            assert Counter(thing.colour for thing in partner.things) == Counter(thing.colour for thing in scene.things)
+            assert [thing.category for thing in partner.things] == [thing.category for thing in scene.things]
+    assert min(made[split] for split in SPLITS) > 40
+
+
+def test_unseen_variants_are_for_evaluation_only() -> None:
+    for style in STYLES:
+        drawn = {
+            split: {sample_scene(seed, split=split, style=style).variant for seed in range(90)} for split in SPLITS
+        }
+        assert drawn["train"] == drawn["validation"] == set(SEEN[style])
+        assert drawn["evaluation"] == set(SEEN[style]) | set(UNSEEN[style])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ({"split": "evalution"}, "'evaluation'"),
+        ({"style": "scetch"}, "'sketch'"),
+        ({"style": "corruption", "variant": "blurr"}, "'blur'"),
+        ({"style": "corruption", "variant": "fog"}, "evaluation split"),
+        ({"things": (0, 3)}, "1..6"),
+        ({"things": (4, 2)}, "1..6"),
+        ({"aspect": 9.0}, "1/4..4"),
+    ],
+)
+def test_bad_arguments_say_what_is_possible(arguments: dict, hint: str) -> None:
+    with pytest.raises(PerceptError, match=hint):
+        sample_scene(0, **arguments)
