@@ -46,20 +46,20 @@ class Content:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A row of the matrix: a picture and every path that holds it, in order."""
+    """A distinct picture and every path that holds it, in order."""
 
-    hash: str
     width: int
+    """Pixels, upright."""
     height: int
     paths: tuple[Path, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """All vectors in memory; row i belongs to entry i."""
+    """All vectors in memory, in the order they were added; row i belongs to the entry with number ids[i]."""
 
     vectors: Float[Tensor, "n d"]
-    entries: list[Entry]
+    ids: list[int]
 
 
 class Index:
@@ -141,7 +141,7 @@ class Index:
         new = [(one.hash, one.width, one.height, _to_bytes(one.vector)) for one in contents]
         rows = [(stored_path(path), row.hash, row.bytes, row.modified, now) for path, row in files.items()]
         with explained(self.folder), transaction(self._connection) as connection:
-            connection.executemany("INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?)", new)
+            connection.executemany("INSERT OR IGNORE INTO content VALUES (NULL, ?, ?, ?, ?)", new)
             connection.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)", rows)
         self._forget_matrix()
 
@@ -167,19 +167,21 @@ class Index:
     def _read_matrix(self) -> Matrix:
         with explained(self.folder):
             rows = self._connection.execute(
-                "SELECT hash, width, height, vector, path FROM content JOIN file USING (hash) ORDER BY path"
-            )
-            paths: dict[str, list[Path]] = {}
-            contents: dict[str, tuple[int, int, bytes]] = {}
-            for hash_, width, height, vector, path in rows:
-                paths.setdefault(hash_, []).append(Path(os.fsdecode(path)))
-                contents[hash_] = width, height, vector
-        entries = [
-            Entry(hash=hash_, width=width, height=height, paths=tuple(paths[hash_]))
-            for hash_, (width, height, _) in contents.items()
-        ]
-        stored = bytearray().join(vector for _, _, vector in contents.values())
-        return Matrix(vectors=_from_bytes(stored, len(entries), self.stamp.dim), entries=entries)
+                "SELECT id, vector FROM content WHERE hash IN (SELECT hash FROM file) ORDER BY id"
+            ).fetchall()
+        stored = bytearray().join(vector for _, vector in rows)
+        return Matrix(vectors=_from_bytes(stored, len(rows), self.stamp.dim), ids=[id_ for id_, _ in rows])
+
+    def entry(self, number: int) -> Entry:
+        """Return what belongs to a row of the matrix, by its id."""
+        query = "SELECT width, height, path FROM content JOIN file USING (hash) WHERE id = ? ORDER BY path"
+        with explained(self.folder):
+            rows = self._connection.execute(query, (number,)).fetchall()
+        return Entry(width=rows[0][0], height=rows[0][1], paths=tuple(Path(os.fsdecode(path)) for _, _, path in rows))
+
+    def entries(self) -> list[Entry]:
+        """Return what belongs to every row of the matrix, in its order."""
+        return [self.entry(number) for number in self.matrix().ids]
 
     def _one(self, query: str) -> Any:
         with explained(self.folder):

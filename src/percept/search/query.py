@@ -68,7 +68,7 @@ def ask(
         text=text,
         image=file,
         hits=tuple(hits),
-        searched=len(index.matrix().entries),
+        searched=len(index.matrix().ids),
         seconds=time.perf_counter() - start,
     )
 
@@ -99,11 +99,12 @@ def search(
     check_question(text=text, image=image, top=top, weight=weight)
     query = query_vector(encoder, text=text, image=image, weight=weight)
     matrix = index.matrix()
-    if not matrix.entries:
+    if not matrix.ids:
         raise PerceptError(f"the index {index.folder} holds no pictures; add some with: percept index PICTURES")
     scores = matrix.vectors @ query
-    order = torch.sort(scores, descending=True, stable=True).indices[:top].tolist()
-    return [_hit(rank, matrix.entries[row], float(scores[row])) for rank, row in enumerate(order, start=1)]
+    best = torch.topk(scores, min(top, len(scores))).indices.tolist()
+    best.sort(key=lambda row: (-float(scores[row]), row))  # equal scores: the order in which they were added
+    return [_hit(rank, index.entry(matrix.ids[row]), float(scores[row])) for rank, row in enumerate(best, start=1)]
 
 
 def check_question(

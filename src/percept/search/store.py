@@ -16,15 +16,17 @@ VERSION = 1
 """Raised when the tables change."""
 
 TABLES = f"""
+PRAGMA page_size = 16384;           -- several vectors to a page, even long ones
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 CREATE TABLE stamp (json TEXT NOT NULL);
 CREATE TABLE content (              -- one row per distinct picture
-    hash TEXT PRIMARY KEY,          -- BLAKE2b of the file's bytes
+    id INTEGER PRIMARY KEY,
+    hash TEXT NOT NULL UNIQUE,      -- BLAKE2b of the file's bytes
     width INTEGER NOT NULL,         -- pixels, upright
     height INTEGER NOT NULL,
     vector BLOB NOT NULL            -- float32, little-endian, unit length
-) WITHOUT ROWID;
+);
 CREATE TABLE file (                 -- one row per path
     path BLOB PRIMARY KEY,          -- absolute; bytes, because a file name need not be text
     hash TEXT NOT NULL REFERENCES content (hash),
