@@ -12,14 +12,14 @@ VERBS: dict[str, tuple[str, str]] = {
     "encode": ("percept.cli.encode", "write the vectors of pictures to a file"),
     "index": ("percept.cli.index", "make a folder of pictures searchable"),
     "search": ("percept.cli.search", "find pictures by text, by picture, or by both"),
-    "eval": ("percept.cli.eval", "measure a model: zeroshot, retrieval, robustness, binding, digits, all"),
+    "eval": ("percept.cli.evaluate", "measure a model: zeroshot, retrieval, robustness, binding, digits, all"),
     "train": ("percept.cli.train", "train a model by a recipe"),
     "world": ("percept.cli.world", "write or show pictures of the labelled world"),
-    "list": ("percept.cli.list", "list models and recipes"),
+    "list": ("percept.cli.catalogue", "list models and recipes"),
     "doctor": ("percept.cli.doctor", "say what this machine can do and what is missing"),
 }
 """Verb: (module, one line). A module defines COMMAND, a function; COMMANDS, functions by sub-verb; or ARGUMENTS, a
-function of the raw arguments."""
+function of the raw arguments. No module is called `list` or `eval`: importing it would hide the builtin in this file."""
 
 USER_ERROR, INTERRUPTED = 2, 130
 

@@ -20,12 +20,13 @@ err = Console(stderr=True, highlight=False)
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; numbers are right-aligned, floats shown with three digits."""
     rows = [list(row) for row in rows]
-    grid = Table(title=Text(title), title_justify="left", header_style="bold", title_style="bold")
+    grid = Table(header_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
         grid.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else str(cell)) for cell in row))
+    out.print(Text(title, style="bold"))  # not the table's own title, which wraps over a narrow table
     out.print(grid)
 
 

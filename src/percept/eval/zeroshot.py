@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from percept.eval.statistics import Score, mean, proportion
 from percept.infer.labels import averaged, fill
 
 
+@runtime_checkable
 class Encodes(Protocol):
     """What evaluators ask of an encoder: unit-length vectors of pictures and of texts."""
 

@@ -17,7 +17,7 @@ from percept.data.sources import BadFile, reason_without_path
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 from percept.infer.identity import Identity
-from percept.infer.labels import Guess, check_labels, class_vectors, rank
+from percept.infer.labels import Guess, Labels, Templates, Texts, check_labels, class_vectors, rank
 from percept.infer.pictures import Pictures, as_list, batches, is_single, to_tensor
 from percept.models.clip import CLIP
 from percept.nn.stack import resolve_layer
@@ -113,7 +113,7 @@ class Encoder:
             bad=[bad[path] for path in paths if path in bad],
         )
 
-    def text(self, texts: str | Sequence[str] | Tensor) -> Float[Tensor, "n d"]:
+    def text(self, texts: Texts) -> Float[Tensor, "n d"]:
         """Return unit-length vectors of one text or several, or of token ids [n, context].
 
         Raises:
@@ -153,7 +153,7 @@ class Encoder:
         return F.normalize(mean, dim=0) if normalize else mean
 
     def classify(
-        self, images: Pictures, labels: Sequence[str], templates: str | Sequence[str] | None = None
+        self, images: Pictures, labels: Labels, templates: Templates = None
     ) -> list[Guess] | list[list[Guess]]:
         """Rank labels for one picture (a list of guesses), or for several (a list of such lists).
 
@@ -234,7 +234,7 @@ class Encoder:
         ]
         return torch.cat(parts) if parts else torch.zeros(0, self.dim)
 
-    def _remember(self, texts: list[str]) -> None:
+    def _remember(self, texts: list[Any]) -> None:
         for text in texts:
             if not isinstance(text, str):
                 raise PerceptError(f"a text is a str; given {type(text).__name__}: {text!r}")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from percept.core.errors import PerceptError
+
+if TYPE_CHECKING:
+    Labels: TypeAlias = Sequence[str]
+    Templates: TypeAlias = str | Sequence[str] | None
+    Texts: TypeAlias = str | Sequence[str] | Tensor
+else:
+    # Whatever a user passes reaches the checks below, whose words are made for users.
+    Labels = Templates = Texts = Any
 
 TEMPLATES: tuple[str, ...] = ("a picture of a {}", "a photo of a {}", "a {}")
 """What a label is put into when the user gives no template."""
@@ -29,6 +37,7 @@ class Guess:
         return f"{self.label} {self.probability:.0%}"
 
 
+@runtime_checkable
 class EmbedsTexts(Protocol):
     """What class vectors need of an encoder."""
 
@@ -37,7 +46,7 @@ class EmbedsTexts(Protocol):
         ...
 
 
-def check_labels(labels: Sequence[str]) -> list[str]:
+def check_labels(labels: Labels) -> list[str]:
     """Return the labels stripped of surrounding blanks.
 
     Raises:
@@ -60,7 +69,7 @@ def _text(label: Any) -> str:
     return label.strip()
 
 
-def check_templates(templates: str | Sequence[str] | None) -> tuple[str, ...]:
+def check_templates(templates: Templates) -> tuple[str, ...]:
     """Return the templates, the default ones for None.
 
     Raises:
@@ -91,9 +100,7 @@ def fill(template: str, label: str) -> str:
     return template.replace("{}", label)
 
 
-def class_vectors(
-    encoder: EmbedsTexts, labels: Sequence[str], templates: str | Sequence[str] | None = None
-) -> Float[Tensor, "c d"]:
+def class_vectors(encoder: EmbedsTexts, labels: Labels, templates: Templates = None) -> Float[Tensor, "c d"]:
     """Return one unit vector per label, from the label in every template."""
     names, forms = check_labels(labels), check_templates(templates)
     return averaged(encoder, [[fill(form, name) for form in forms] for name in names])

@@ -1,9 +1,13 @@
-"""What a user may call a picture, and how many of them become batches of one shape each."""
+"""What a user may call a picture, and how many of them become batches of one shape each.
+
+`Picture`: a file, the bytes of a file, a PIL image, uint8 pixels [y, x, 3], a uint8 tensor [3, y, x], or a float tensor
+[3, y, x] that is already preprocessed. `Pictures`: one, a list of them, or an array or tensor with one more axis in front.
+"""
 
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,11 +20,13 @@ from percept.data.images import ImageSource, read_image
 from percept.data.sources import in_order
 from percept.data.transforms import Preprocess
 
-Picture: TypeAlias = ImageSource | Tensor
-"""A file, the bytes of a file, a PIL image, uint8 pixels [y, x, 3], a uint8 tensor [3, y, x], or a float tensor
-[3, y, x] that is already preprocessed."""
-Pictures: TypeAlias = Picture | Iterable[Picture]
-"""One picture, a list of them, or an array or tensor with one more axis in front."""
+if TYPE_CHECKING:
+    Picture: TypeAlias = ImageSource | Tensor
+    Pictures: TypeAlias = Picture | Iterable[Picture]
+else:
+    # Whatever a user passes reaches the checks below, whose words are made for users.
+    Picture = Pictures = Any
+
 
 FILES_AND_PIXELS = (str, os.PathLike, bytes, Image.Image, np.ndarray)
 DRAFT = 2

@@ -2,13 +2,19 @@
 
 from typing import TYPE_CHECKING
 
+from percept.cli.show import say
 from percept.core.report import table
 
 if TYPE_CHECKING:
     from percept.models.clip import CLIP
     from percept.models.zoo import Entry
 
-COLUMNS = ("model", "parameters", "picture", "patch", "blocks", "vector", "text", "weights")
+COLUMNS = ("model", "size", "picture", "vector", "text", "weights")
+
+LEGEND = (
+    "size: parameters; picture: side and patch; vector: its length, or a model that gives tokens only; text: longest text "
+    "in tokens; weights: packaged with percept, here in the cache, or fetched from the hub (facebook/NAME) on first use"
+)
 
 
 def list_all() -> None:
@@ -17,6 +23,7 @@ def list_all() -> None:
     from percept.recipes import RECIPES
 
     table("Models", COLUMNS, [_row(name, entry) for name, entry in zoo.ZOO.items()])
+    say(LEGEND)
     table("Recipes", ("recipe", "where"), RECIPES.items())
 
 
@@ -31,9 +38,9 @@ def _row(name: str, entry: "Entry") -> tuple[str, ...]:
         with torch.device("meta"):
             return _describe(name, CLIP(entry.config), _place(name, entry.repository or ""))
     try:
-        return _describe(name, open_packaged(name).model, "in the package")
+        return _describe(name, open_packaged(name).model, "packaged")
     except PerceptError:
-        return (name, *["?"] * (len(COLUMNS) - 2), "not in this installation")
+        return (name, *["?"] * (len(COLUMNS) - 2), "missing")
 
 
 def _describe(name: str, model: "CLIP", place: str) -> tuple[str, ...]:
@@ -41,11 +48,9 @@ def _describe(name: str, model: "CLIP", place: str) -> tuple[str, ...]:
     return (
         name,
         short(sum(parameter.numel() for parameter in model.parameters())),
-        f"{vision.image_size} px",
-        f"{vision.patch_size} px",
-        str(vision.layers),
-        "tokens only" if vision.pool == "none" else str(vision.output_dim or vision.width),
-        "no" if text is None else f"{text.context} tokens",
+        f"{vision.image_size}/{vision.patch_size} px",
+        "tokens" if vision.pool == "none" else str(vision.output_dim or vision.width),
+        "no" if text is None else str(text.context),
         place,
     )
 
@@ -63,7 +68,7 @@ def _place(name: str, repository: str) -> str:
     from huggingface_hub import try_to_load_from_cache
 
     cached = isinstance(try_to_load_from_cache(repository, f"{name}.pt"), str)
-    return "on this machine" if cached else f"hub: {repository}"
+    return "here" if cached else "hub"
 
 
 COMMAND = list_all

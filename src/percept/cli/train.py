@@ -1,0 +1,94 @@
+"""`percept train`: run a recipe; every field of its configuration is an option."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import field, make_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+import tyro
+
+from percept.cli.show import say
+from percept.core.errors import PerceptError, unknown_name
+from percept.core.report import table
+
+USAGE = """usage: percept train RECIPE [--out FOLDER] [--minutes N] [--tiny] [options of the recipe]
+
+Train a model and write its folder; interrupt at any time, the same command goes on where it stopped.
+percept train RECIPE --help lists the options; --tiny starts from a configuration that runs in seconds.
+"""
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Run the recipe named by the first argument; the others change its configuration."""
+    from percept.recipes import RECIPES
+
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        table("Recipes", ("recipe", "where"), RECIPES.items())
+        return 0
+    name, rest = arguments[0], list(arguments[1:])
+    if name not in RECIPES:
+        raise unknown_name("recipe", name, RECIPES)
+    module, function = RECIPES[name].split(":")
+    recipe: Callable[..., Any] = getattr(import_module(module), function)
+    options = parse(name, recipe, rest, tiny=getattr(import_module(module), "tiny", None))
+    return run(name, recipe, options, command=shlex.join(["percept", "train", *arguments]))
+
+
+def parse(name: str, recipe: Callable[..., Any], rest: list[str], *, tiny: Callable[[], Any] | None) -> Any:
+    """Turn arguments into out, minutes and the recipe's configuration."""
+    kind = config_type(recipe)
+    default = kind()
+    if "--tiny" in rest:
+        if tiny is None:
+            raise PerceptError(f"{name} has no tiny configuration; leave out --tiny and change single options")
+        rest.remove("--tiny")
+        default = tiny()
+    options = make_dataclass(
+        "Options",
+        [
+            ("out", Path, Path("runs", name.replace("/", "-"))),
+            ("minutes", float | None, None),
+            ("config", Annotated[kind, tyro.conf.arg(name="")], field(default_factory=lambda: default)),
+        ],
+        frozen=True,
+    )
+    options.__doc__ = f"""{(recipe.__doc__ or name).splitlines()[0]}
+
+    Args:
+        out: Folder of the run and of the finished model.
+        minutes: Stop after so long with a checkpoint; the same command goes on later.
+    """
+    return tyro.cli(options, prog=f"percept train {name}", args=rest)
+
+
+def config_type(recipe: Callable[..., Any]) -> type:
+    """Return the dataclass that a recipe's first parameter takes."""
+    hint = next(iter(get_type_hints(recipe).values()))
+    return next((one for one in get_args(hint) if one is not type(None)), hint)
+
+
+def run(name: str, recipe: Callable[..., Any], options: Any, *, command: str) -> int:
+    """Train and show what came out."""
+    from percept.train import fit
+
+    progress = fit(recipe(options.config, command=command), options.out, minutes=options.minutes)
+    finished = (options.out / "model.safetensors").is_file()
+    rows = [
+        ("folder", str(options.out)),
+        ("steps", f"{progress.step:,}"),
+        ("samples", f"{progress.samples:,}"),
+        ("steps left out", str(progress.skipped)),
+        ("seconds", f"{progress.seconds:,.0f}"),
+        ("state", "finished" if finished else "stopped; the same command goes on"),
+    ]
+    table(name, ("what", "value"), rows)
+    if finished:
+        say(f"use it: percept classify PICTURES --labels cat,dog --model {options.out}")
+        say(f"measure it: percept eval all --model {options.out} --out {options.out / 'card.json'}")
+    return 0
+
+
+ARGUMENTS = train

@@ -1,0 +1,81 @@
+import pytest
+
+from percept.cli import VERBS, doctor, main, usage
+from percept.cli.catalogue import short
+from percept.cli.show import split_labels
+from percept.core.errors import PerceptError
+
+
+def test_every_verb_stands_in_the_help(capsys):
+    assert main([]) == main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {verb} " in printed and line in printed for verb, (_, line) in VERBS.items())
+    assert all(len(line) < 100 for line in usage().splitlines())
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == "percept 0.1.0\n"
+
+
+def test_an_unknown_verb_suggests_the_nearest(capsys):
+    assert main(["clasify"]) == 2
+    assert "did you mean 'classify'" in capsys.readouterr().err
+
+
+def test_wrong_options_end_with_two(capsys):
+    assert main(["classify", "x.png", "--lables", "cat"]) == 2
+    assert "--labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"), [(KeyboardInterrupt(), 130), (PerceptError("so it is"), 2), (SystemExit(3), 3)]
+)
+def test_exit_codes(monkeypatch, capsys, raised, code):
+    def fail() -> None:
+        raise raised
+
+    monkeypatch.setattr(doctor, "COMMAND", fail)
+    assert main(["doctor"]) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_bug_is_not_hidden(monkeypatch):
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(doctor, "COMMAND", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["doctor"])
+
+
+def test_labels_from_text_and_file(tmp_path):
+    assert split_labels(" cat, red cup ,,dog") == ["cat", "red cup", "dog"]
+    (tmp_path / "labels.txt").write_text("cat\n\nred, round cup\n")
+    assert split_labels(f"@{tmp_path / 'labels.txt'}") == ["cat", "red, round cup"]
+    for bad in ("", " , ", f"@{tmp_path / 'none.txt'}"):
+        with pytest.raises(PerceptError, match="cat,dog"):
+            split_labels(bad)
+
+
+def test_short_numbers():
+    assert [short(number) for number in (999_949, 63_405_056, 1_882_032_640)] == ["1.0 M", "63.4 M", "1.88 G"]
+
+
+def test_doctor_measures_and_names_remedies(monkeypatch, capsys):
+    monkeypatch.setitem(doctor.OPTIONAL, "no-such-library", ("data", "nothing"))
+    assert main(["doctor", "--seconds", "0.01"]) == 0
+    printed = capsys.readouterr().out
+    for part in ("torch", "GFLOP/s", "bfloat16", "weights cache", "used by default", "percept-models[data]"):
+        assert part in printed
+
+
+def test_list_shows_models_with_sizes_and_recipes(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["list"]) == 0
+    rows = {row.split()[1]: row for row in capsys.readouterr().out.splitlines() if len(row.split()) > 3}
+    assert "447.7 M" in rows["PE-Core-B16-224"]
+    assert "tokens" in rows["PE-Spatial-G14-448"]
+    assert "1.85 G" in rows["PE-Spatial-G14-448"]
+    assert "nano" in rows
+    assert "pe/nano" in rows

@@ -1,0 +1,105 @@
+"""The verbs that read folders of pictures: classify and encode."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+import percept
+from percept.cli import main
+from percept.cli.encode import WRITERS
+from percept.infer.labels import class_vectors
+
+
+def test_classify_ranks_all_and_lists_bad_files(model, pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    out = tmp_path / "out" / "labels.json"
+    assert main(["classify", str(pictures), "--labels", "cat,red cup", "--model", model, "--json", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "a [red] cup.jpg" in printed
+    assert "2 files left out" in printed
+    found = json.loads(out.read_text())
+    assert len(found["pictures"]) == 3
+    assert {entry["path"].rsplit("/", 1)[1] for entry in found["bad"]} == {"empty.png", "text.jpg"}
+    encoder = percept.load(model)
+    for entry in found["pictures"]:
+        scores = encoder.image(entry["path"]) @ class_vectors(encoder, ["cat", "red cup"]).T
+        best = ("cat", "red cup")[int(scores.argmax())]
+        assert entry["guesses"][0]["label"] == best
+        assert sum(guess["probability"] for guess in entry["guesses"]) == pytest.approx(1)
+
+
+def test_classify_shows_a_part_of_many(model, pictures, capsys):
+    assert main(["classify", str(pictures), "--labels", "cat,dog", "--model", model, "--show", "1", "--top", "9"]) == 0
+    printed = capsys.readouterr().out
+    assert "The first 1 of 3 pictures" in printed
+    assert "Pictures by best label" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{pictures}", "--labels", ","], "labels"),
+        (["{pictures}", "--labels", "cat,cat"], "more than once"),
+        (["{pictures}", "--labels", "cat", "--template", "a picture"], "{}"),
+        (["{pictures}/notes.txt", "--labels", "cat"], None),
+        (["{pictures}/none", "--labels", "cat"], "none"),
+        (["--labels", "cat"], "no path"),
+        (["{pictures}", "--labels", "cat", "--model", "nanno"], "'nano'"),
+    ],
+)
+def test_mistakes_of_classify(model, pictures, capsys, arguments, words):
+    arguments = [argument.replace("{pictures}", str(pictures)) for argument in arguments]
+    assert main(["classify", "--model", model, *arguments]) == 2
+    captured = capsys.readouterr()
+    assert (words or "not a picture") in captured.err + captured.out
+
+
+def read(file, suffix: str) -> tuple[list[str], np.ndarray, dict]:
+    """Read paths, vectors and facts as a user would, without percept."""
+    if suffix == ".parquet":
+        from pyarrow import parquet
+
+        rows = parquet.read_table(file)
+        return (
+            rows["path"].to_pylist(),
+            np.array(rows["vector"].to_pylist()),
+            json.loads(rows.schema.metadata[b"percept"]),
+        )
+    if suffix == ".npz":
+        with np.load(file, allow_pickle=False) as stored:
+            return stored["paths"].tolist(), stored["vectors"], json.loads(str(stored["facts"]))
+    if suffix == ".jsonl":
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        facts = json.loads(file.with_name(file.name + ".meta.json").read_text())
+        return [row["path"] for row in rows], np.array([row["vector"] for row in rows]), facts
+    with safe_open(file, "np") as stored:
+        facts = stored.metadata()
+        return json.loads(facts["paths"]), stored.get_tensor("vectors"), json.loads(facts["percept"])
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_encode_writes_what_the_encoder_gives(model, pictures, tmp_path, capsys, suffix):
+    out = tmp_path / f"vectors{suffix}"
+    assert main(["encode", str(pictures), "--out", str(out), "--model", model]) == 0
+    assert "2 files left out" in capsys.readouterr().out
+    paths, vectors, facts = read(out, suffix)
+    encoder = percept.load(model)
+    torch.testing.assert_close(torch.tensor(vectors, dtype=torch.float32), encoder.image(paths), atol=1e-6, rtol=0)
+    assert facts["model"]["fingerprint"] == encoder.identity.fingerprint
+    assert {entry["path"].rsplit("/", 1)[1] for entry in facts["bad"]} == {"empty.png", "text.jpg"}
+    assert all(entry["reason"] for entry in facts["bad"])
+
+
+def test_encode_refuses_before_it_works(model, pictures, tmp_path, capsys, monkeypatch):
+    assert main(["encode", str(pictures), "--out", str(tmp_path / "vectors.csv"), "--model", model]) == 2
+    assert ".parquet" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert main(["encode", str(pictures), "--out", str(tmp_path / "vectors.parquet"), "--model", model]) == 2
+    assert "percept-models[data]" in capsys.readouterr().err
+    assert main(["encode", str(pictures / "empty.png"), "--out", str(tmp_path / "v.npz"), "--model", model]) == 2
+    assert "nothing was written" in capsys.readouterr().err
+    assert not (tmp_path / "v.npz").exists()

@@ -1,0 +1,46 @@
+import json
+
+import pytest
+
+import percept
+from percept.cli import main
+from percept.cli.train import config_type, parse
+from percept.recipes import pe_nano
+
+
+def test_help_lists_recipes(capsys):
+    assert main(["train"]) == main(["train", "--help"]) == 0
+    assert "pe/nano" in capsys.readouterr().out
+
+
+def test_an_unknown_recipe_suggests_the_nearest(capsys):
+    assert main(["train", "pe/nanno"]) == 2
+    assert "'pe/nano'" in capsys.readouterr().err
+
+
+def test_options_reach_the_configuration():
+    assert config_type(pe_nano.recipe) is pe_nano.Config
+    rest = ["--settings.steps", "7", "--vision.layers", "3", "--out", "here", "--tiny"]
+    options = parse("pe/nano", pe_nano.recipe, rest, tiny=pe_nano.tiny)
+    assert (options.config.settings.steps, options.config.vision.layers, str(options.out)) == (7, 3, "here")
+    assert options.config.vocabulary == pe_nano.tiny().vocabulary
+    assert parse("pe/nano", pe_nano.recipe, [], tiny=None).config == pe_nano.Config()
+
+
+def test_a_recipe_without_a_tiny_form_says_so():
+    with pytest.raises(percept.PerceptError, match="--tiny"):
+        parse("pe/nano", pe_nano.recipe, ["--tiny"], tiny=None)
+
+
+def test_a_tiny_run_becomes_a_model_that_opens(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PERCEPT_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "run"
+    command = ["train", "pe/nano", "--tiny", "--settings.steps", "4", "--out", str(out)]
+    assert main(command) == 0
+    assert "finished" in capsys.readouterr().out
+    assert percept.load(out).image([]).shape == (0, 64)
+    assert json.loads((out / "config.json").read_text())["provenance"]["command"].startswith(
+        "percept train pe/nano --tiny"
+    )
+    assert main([*command[:-3], "5", *command[-2:]]) == 2
+    assert "another" in capsys.readouterr().err

@@ -1,0 +1,191 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from percept import PerceptError
+from percept.infer import encoder as encoder_module
+from tests.infer import tiny
+
+
+def pixels(seed: int, height: int = 30, width: int = 40) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return tiny.encoder()
+
+
+def test_kinds_of_pictures_agree(encoder, tmp_path):
+    array = pixels(0)
+    Image.fromarray(array).save(tmp_path / "a.png")
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    ready = encoder.preprocess.normalise(encoder.preprocess(Image.fromarray(array)))
+    kinds = [tmp_path / "a.png", str(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes(), Image.fromarray(array)]
+    vectors = encoder.image([*kinds, array, tensor, ready])
+    torch.testing.assert_close(vectors, vectors[:1].expand_as(vectors), atol=1e-6, rtol=0)
+    for one in (tensor, ready, array):
+        torch.testing.assert_close(encoder.image(one), vectors[:1], atol=1e-6, rtol=0)
+
+
+def test_vectors_are_unit_float32_on_the_cpu_in_any_computing_type():
+    images = torch.rand(3, 3, tiny.SIZE, tiny.SIZE)
+    exact, rough = tiny.encoder().image(images), tiny.encoder(dtype=torch.bfloat16).image(images)
+    for vectors in (exact, rough):
+        assert vectors.dtype == torch.float32
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
+    cosines = (exact * rough).sum(dim=1)
+    assert cosines.min() > 0.98
+    assert not torch.equal(exact, rough)
+
+
+def test_a_float_tensor_is_taken_as_it_is(encoder):
+    images = torch.randn(2, 3, 32, 16)  # another size than the model's, and values no picture has
+    with torch.no_grad():
+        expected = encoder.model.embed_image(images)
+    torch.testing.assert_close(encoder.image(images), expected)
+
+
+def test_order_is_kept_and_batches_do_not_matter():
+    mixed = [torch.randn(3, *(((24, 24), (32, 16), (16, 40))[i % 3])) for i in range(11)]
+    together = tiny.encoder(batch=3).image(mixed)
+    alone = torch.cat([tiny.encoder(batch=1).image(one) for one in mixed])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+def test_results_can_be_trained_on(encoder):
+    probe = torch.nn.Linear(tiny.DIM, 2)
+    probe(encoder.image(torch.randn(2, 3, 24, 24))).sum().backward()
+    assert probe.weight.grad is not None
+
+
+def test_text_is_embedded_once(encoder, monkeypatch):
+    texts = ["a red cup", "a dog", "a red cup"]
+    first = encoder.text(texts)
+    assert torch.equal(first[0], first[2])
+    assert not torch.equal(first[0], first[1])
+    with torch.no_grad():
+        torch.testing.assert_close(first, encoder.model.embed_text(encoder.tokenizer(texts)))
+    torch.testing.assert_close(encoder.text(encoder.tokenizer(texts)), first)
+    monkeypatch.setattr(encoder, "tokenizer", None)
+    assert torch.equal(encoder.text("a dog"), first[1:2])
+
+
+def test_text_cache_drops_the_least_recently_used(monkeypatch):
+    monkeypatch.setattr(encoder_module, "TEXT_CACHE", 3)
+    one = tiny.encoder()
+    one.text(["a", "b", "c"])
+    one.text("a")
+    one.text(["d"])
+    assert list(one._texts) == ["c", "a", "d"]
+    assert one.text(["e", "f", "g", "h", "i"]).shape == (5, tiny.DIM)
+
+
+def test_video_is_the_mean_of_unit_frames(encoder):
+    frames = torch.randn(5, 3, 24, 24)
+    clip = encoder.video(frames)
+    torch.testing.assert_close(clip, encoder.image(frames).mean(dim=0))
+    assert clip.norm() < 1
+    torch.testing.assert_close(encoder.video(list(frames), normalize=True), clip / clip.norm())
+
+
+@pytest.mark.parametrize("clip", ["walk.mp4", Image.new("RGB", (8, 8)), []])
+def test_video_wants_frames(encoder, clip):
+    with pytest.raises(PerceptError, match="frame"):
+        encoder.video(clip)
+
+
+def test_classify_ranks_by_softmax_of_scaled_cosines(encoder):
+    labels, pictures = ["cat", "orange dog", "cup"], [pixels(1), pixels(2)]
+    both = encoder.classify(pictures, labels, "a picture of a {}")
+    texts = encoder.text(["a picture of a cat", "a picture of an orange dog", "a picture of a cup"])
+    expected = (encoder.scale * encoder.image(pictures) @ texts.T).softmax(dim=1)
+    for guesses, row in zip(both, expected, strict=True):
+        found = {guess.label: guess.probability for guess in guesses}
+        assert found == pytest.approx(dict(zip(labels, row.tolist(), strict=True)), abs=1e-4)
+        assert guesses == sorted(guesses, key=lambda guess: -guess.probability)
+    alone = encoder.classify(pictures[0], labels, "a picture of a {}")
+    assert [guess.label for guess in alone] == [guess.label for guess in both[0]]
+
+
+def test_templates_are_averaged_as_unit_vectors(encoder):
+    forms = ("a {}", "a dog to the left of a {}")
+    mean = encoder.text(["a cup", "a dog to the left of a cup"]).mean(dim=0)
+    score = encoder.classify(pixels(3), ["cup"], forms)[0].score
+    assert score == pytest.approx(float(encoder.image(pixels(3))[0] @ (mean / mean.norm())), abs=1e-5)
+
+
+def test_features_are_the_residual_stream_as_maps(encoder):
+    picture = torch.randn(2, 3, 24, 32)
+    with torch.no_grad():
+        hidden = encoder.model.vision(picture, layers=(0, -1)).hidden
+    maps = encoder.features(picture, layers=(0, -1))
+    assert {layer: map_.shape for layer, map_ in maps.items()} == {0: (2, 3, 4, 16), -1: (2, 3, 4, 16)}
+    for layer in (0, -1):
+        torch.testing.assert_close(encoder.tokens(picture, layer=layer), hidden[layer])
+        torch.testing.assert_close(maps[layer].flatten(1, 2), hidden[layer][:, 1:])  # the class token is first
+        torch.testing.assert_close(encoder.features(picture[0], layers=(layer,))[layer], maps[layer][0])
+
+
+def test_files_lists_the_bad_ones_and_keeps_the_others_in_order(encoder, tmp_path):
+    paths = []
+    for number in range(6):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(pixels(number)).save(paths[-1])
+    paths[1].write_bytes(b"")
+    paths[4].write_bytes(paths[5].read_bytes()[:200])
+    found = encoder.files([*paths, tmp_path / "none.png"])
+    assert found.paths == [paths[0], paths[2], paths[3], paths[5]]
+    assert [one.path for one in found.bad] == [paths[1], paths[4], tmp_path / "none.png"]
+    assert all(one.reason for one in found.bad)
+    torch.testing.assert_close(found.vectors, encoder.image(found.paths))
+
+
+def test_nothing_in_nothing_out(encoder):
+    assert encoder.image([]).shape == encoder.text([]).shape == (0, tiny.DIM)
+    assert encoder.classify([], ["cat"]) == []
+
+
+def test_a_model_of_tokens_says_so():
+    dense = tiny.encoder(text=False)
+    assert dense.features(pixels(0))[-1].shape == (3, 3, 16)
+    with pytest.raises(PerceptError, match="PE-Core"):
+        dense.text("a cat")
+    with pytest.raises(PerceptError, match="tokens"):
+        dense.image(pixels(0))
+
+
+BAD_CALLS = {
+    "a number": (lambda one: one.image(3), "int is no picture"),
+    "a float array": (lambda one: one.image(np.zeros((4, 4, 3))), "uint8"),
+    "an integer tensor": (lambda one: one.image(torch.zeros(3, 8, 8, dtype=torch.int64)), "uint8"),
+    "a grey tensor": (lambda one: one.image(torch.zeros(1, 8, 8)), "shape"),
+    "a url": (lambda one: one.image("https://example.org/cat.jpg"), "url"),
+    "a missing file": (lambda one: one.image("nowhere.png"), "nowhere.png"),
+    "a missing layer": (lambda one: one.tokens(torch.zeros(1, 3, 24, 24), layer=3), "0 to 2"),
+    "a number as text": (lambda one: one.text([3]), "str"),
+    "float ids": (lambda one: one.text(torch.zeros(1, 16)), "integers"),
+    "an id too large": (lambda one: one.text(torch.full((1, 4), 10**6)), "token ids"),
+    "no labels": (lambda one: one.classify(pixels(0), []), "no labels"),
+    "labels as one text": (lambda one: one.classify(pixels(0), "cat"), "list"),
+    "a label twice": (lambda one: one.classify(pixels(0), ["cat", "cat "]), "more than once"),
+    "an empty label": (lambda one: one.classify(pixels(0), ["cat", " "]), "letters"),
+    "a template without place": (lambda one: one.classify(pixels(0), ["cat"], "a picture"), "{}"),
+    "too small a picture": (lambda one: one.image(torch.zeros(1, 3, 4, 24)), "patch"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CALLS)
+def test_mistakes_are_explained(encoder, case):
+    call, words = BAD_CALLS[case]
+    with pytest.raises(PerceptError, match=words):
+        call(encoder)
+
+
+def test_strings_need_a_tokenizer():
+    one = tiny.encoder()
+    one.tokenizer = None
+    with pytest.raises(PerceptError, match=r"tokenizer\.json"):
+        one.text("a cat")
+    assert one.text(tiny.tokenizer()("a cat")).shape == (1, tiny.DIM)

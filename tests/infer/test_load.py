@@ -1,0 +1,142 @@
+import socket
+import time
+
+import pytest
+import torch
+
+import percept
+from percept import PerceptError
+from percept.core.machine import fast_dtype
+from percept.infer import hub
+from percept.infer import load as load_module
+from percept.models import zoo
+from percept.models.weights import to_official
+from tests.infer import tiny
+
+
+@pytest.fixture
+def official(monkeypatch, tmp_path):
+    """A released model of tiny size, and its weight file in the published layout."""
+    monkeypatch.setitem(zoo.ZOO, "PE-Tiny", zoo.Entry(config=tiny.config(), repository="somebody/PE-Tiny"))
+    model = tiny.model(seed=7)
+    names = to_official(model, has_text=True)
+    torch.save({names[key]: value for key, value in model.state_dict().items()}, tmp_path / "PE-Tiny.pt")
+    return tmp_path / "PE-Tiny.pt"
+
+
+def test_a_folder_opens_with_its_name_and_fast_numbers(tmp_path):
+    one = percept.load(tiny.folder(tmp_path / "model"))
+    assert (one.identity.name, one.dim) == ("tiny", tiny.DIM)
+    assert one.setting.dtype == fast_dtype(torch.device("cpu"))[0]
+    exact = percept.load(tmp_path / "model", dtype="float32")
+    images = torch.randn(2, 3, 24, 24)
+    torch.testing.assert_close(exact.image(images), tiny.encoder().image(images))
+    torch.testing.assert_close(exact.text("a red cup"), tiny.encoder().text("a red cup"))
+    assert exact.identity == one.identity
+
+
+def test_a_local_weight_file_keeps_its_type_and_its_numbers(official):
+    one = percept.load("PE-Tiny", weights=official)
+    assert one.setting.dtype == torch.float32
+    images, ids = torch.randn(2, 3, 24, 24), tiny.tokenizer()(["a cup", "a red dog"])
+    with torch.no_grad():
+        torch.testing.assert_close(one.image(images), tiny.model(seed=7).embed_image(images))
+        torch.testing.assert_close(one.text(ids), tiny.model(seed=7).embed_text(ids))
+    with pytest.raises(PerceptError, match="tokenizer"):
+        one.text("a cup")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16])
+def test_an_explicit_type_wins(official, dtype):
+    assert percept.load("PE-Tiny", weights=official, dtype=dtype).setting.dtype == torch.bfloat16
+
+
+def test_a_tokenizer_can_be_given(official, tmp_path):
+    tiny.tokenizer().save(tmp_path / "tokenizer.json")
+    one = percept.load("PE-Tiny", weights=official, tokenizer=tmp_path / "tokenizer.json")
+    torch.testing.assert_close(one.text("a cup"), one.text(tiny.tokenizer()("a cup")))
+
+
+def test_the_fingerprint_follows_the_weights(official, tmp_path):
+    state = torch.load(official)
+    first = percept.load("PE-Tiny", weights=official).identity
+    torch.save(state, tmp_path / "copy.pt")
+    assert percept.load("PE-Tiny", weights=tmp_path / "copy.pt").identity == first
+    state["visual.ln_pre.bias"] = state["visual.ln_pre.bias"] + 1e-3
+    torch.save(state, tmp_path / "copy.pt")
+    assert percept.load("PE-Tiny", weights=tmp_path / "copy.pt").identity != first
+
+
+def test_weights_that_do_not_fit_are_listed(official, tmp_path):
+    state = torch.load(official)
+    state["surplus"] = state.pop("visual.conv1.weight")
+    torch.save(state, tmp_path / "wrong.pt")
+    with pytest.raises(PerceptError, match=r"vision\.patch\.weight"):
+        percept.load("PE-Tiny", weights=tmp_path / "wrong.pt")
+
+
+def test_cached_weights_need_no_network(official, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repository, file: str(official))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert percept.load("PE-Tiny").dim == tiny.DIM
+
+
+@pytest.mark.parametrize("offline", ["1", ""])
+def test_without_a_network_the_way_out_is_named(official, monkeypatch, offline):
+    monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{_free_port()}")
+    monkeypatch.setattr(hub, "getproxies", dict)
+    with pytest.raises(PerceptError, match=r"weights='PE-Tiny\.pt'") as caught:
+        percept.load("PE-Tiny")
+    assert ("HF_HUB_OFFLINE" in str(caught.value)) == bool(offline)
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def test_a_listening_hub_is_reachable(monkeypatch):
+    monkeypatch.setattr(hub, "getproxies", dict)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert hub.hub_reachable()
+
+
+def test_a_name_that_never_resolves_does_not_hang(monkeypatch):
+    monkeypatch.setattr(hub, "_connects", lambda seconds: time.sleep(30))
+    assert not hub.hub_reachable(seconds=0.05)
+
+
+MISTAKES = {
+    "nanno": ({}, "'nano'"),
+    "pe-core-t16": ({}, "PE-Core-T16-384"),
+    "some/where": ({}, "not a model folder"),
+    "nano": ({"weights": "x.pt"}, "takes no weights"),
+    "PE-Core-T16-384": ({"weights": "missing.pt"}, "missing.pt"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_explained(name):
+    keywords, words = MISTAKES[name]
+    with pytest.raises(PerceptError, match=words):
+        percept.load(name, **keywords)
+
+
+def test_a_type_or_device_that_does_not_exist(tmp_path):
+    tiny.folder(tmp_path)
+    with pytest.raises(PerceptError, match="'bfloat16'"):
+        percept.load(tmp_path, dtype="bfloat")
+    with pytest.raises(PerceptError, match="cannot be used here"):
+        percept.load(tmp_path, device="toaster")
+    if not torch.cuda.is_available():
+        with pytest.raises(PerceptError, match="cannot be used here"):
+            percept.load(tmp_path, device="cuda")
+
+
+def test_a_missing_package_model_says_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(load_module, "PACKAGED", tmp_path)
+    with pytest.raises(PerceptError, match="percept train pe/nano"):
+        percept.load("nano")
