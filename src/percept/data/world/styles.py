@@ -104,7 +104,7 @@ def _emboss(image: Image.Image, rng: random.Random) -> Image.Image:
 
 def _watercolour(image: Image.Image, rng: random.Random) -> Image.Image:
     wash = image.filter(ImageFilter.MedianFilter(5)).filter(ImageFilter.GaussianBlur(0.6 * _unit(image)))
-    blots = noise(rng, image.width // 6, image.height // 6, low=0, high=130).resize(
+    blots = noise(rng, image.width // 9, image.height // 9, low=0, high=110).resize(
         image.size, Image.Resampling.BICUBIC
     )
     wash.paste((255, 253, 248), (0, 0), blots)
