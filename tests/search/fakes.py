@@ -21,6 +21,7 @@ class ColourEncoder:
     ) -> None:
         self.identity = Identity(name=name, fingerprint=fingerprint, dim=4)
         self.preprocess = Preprocess(size=size)
+        self.scale = 100.0
         self.encoded = 0
         self.fails_after = fails_after
 

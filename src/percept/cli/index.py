@@ -9,7 +9,6 @@ from percept.cli.show import bad_files, count, say
 from percept.core.report import table
 
 if TYPE_CHECKING:
-    from percept.infer.encoder import Encoder
     from percept.search.build import Report
     from percept.search.index import Index
 
@@ -38,12 +37,13 @@ def index(
     from percept.data.sources import find_images
     from percept.infer.load import load
     from percept.search.build import build
+    from percept.search.index import Index
 
     files = find_images(paths)
     model = model or _own_model(index) or "nano"
     encoder = load(model, weights=weights, tokenizer=tokenizer, device=device)
     say(f"{encoder} looks at {count(len(files), 'file')}")
-    with _open(index, encoder) as store:
+    with Index.open_or_create(index, encoder) as store:
         try:
             report = build(store, encoder, files)
         except KeyboardInterrupt:
@@ -61,13 +61,6 @@ def _own_model(folder: Path) -> str | None:
         return None
     with Index.open(folder) as store:
         return store.stamp.name
-
-
-def _open(folder: Path, encoder: "Encoder") -> "Index":
-    from percept.search.index import Index
-    from percept.search.store import FILE
-
-    return Index.open(folder, encoder) if (folder / FILE).exists() else Index.create(folder, encoder)
 
 
 def _show(report: "Report", store: "Index") -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from percept.core.config import from_dict, to_dict
 from percept.core.errors import PerceptError
 from percept.search.contracts import Embeds, Stamp, stamp_of
-from percept.search.store import explained, make_store, open_store, stored_path, transaction
+from percept.search.store import FILE, explained, make_store, open_store, stored_path, transaction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,11 @@ class Index:
             PerceptError: the folder holds none, it is damaged, or was made with another model.
         """
         return cls(folder, encoder)
+
+    @classmethod
+    def open_or_create(cls, folder: Path | str, encoder: Embeds) -> "Index":
+        """Open the index in `folder` if there is one, else make it; refusals as for `open` and `create`."""
+        return cls.open(folder, encoder) if (Path(folder) / FILE).exists() else cls.create(folder, encoder)
 
     def __enter__(self) -> "Index":
         return self
