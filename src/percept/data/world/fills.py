@@ -69,7 +69,7 @@ def _checks(period: int, extent: int, variant: int) -> Image.Image:
     """Draw a chess board; one variant stands on its corners."""
     tile = Image.new("L", (extent, extent))
     draw = ImageDraw.Draw(tile)
-    half, side = period / 2, 0.46 * period
+    half, side = period / 2, (0.43 if variant == 2 else 0.46) * period
     count = int(extent / half) + 2
     for row in range(count):
         for column in range(row % 2, count, 2):

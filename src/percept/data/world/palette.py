@@ -35,7 +35,7 @@ def lightness(rgb: Rgb) -> float:
     return (299 * red + 587 * green + 114 * blue) / 1000
 
 
-def blend(rgb: Rgb, other: Rgb, share: float) -> Rgb:
+def blend(rgb: Rgb, other: Rgb, share: float | int) -> Rgb:
     """Mix two colours; `share` 0 gives `rgb`, 1 gives `other`.
 
     >>> blend((0, 0, 0), (200, 100, 50), 0.5)
@@ -49,7 +49,7 @@ def blend(rgb: Rgb, other: Rgb, share: float) -> Rgb:
     )
 
 
-def shade(rgb: Rgb, factor: float) -> Rgb:
+def shade(rgb: Rgb, factor: float | int) -> Rgb:
     """Darken (`factor` < 1) or lighten (`factor` > 1, towards white at 2) a colour.
 
     >>> shade((100, 200, 50), 0.5), shade((100, 200, 50), 2.0)
@@ -68,7 +68,7 @@ def jitter(rgb: Rgb, rng: random.Random) -> Rgb:
     return red, green, blue
 
 
-def deepen(rgb: Rgb, factor: float) -> Rgb:
+def deepen(rgb: Rgb, factor: float | int) -> Rgb:
     """Darken a colour and make it purer, so that dark pink stays pink and dark yellow does not turn to olive.
 
     >>> deepen((250, 150, 200), 0.8)
@@ -111,5 +111,5 @@ def second_colour(rgb: Rgb, rng: random.Random) -> Rgb:
         return shade(rgb, 1.45)
     if light > 160 and rgb[0] > rgb[2] and min(rgb) < 100:  # yellow: white does not show on it
         return deepen(rgb, 0.78)
-    deep = purity > 90 and light < 110  # dark orange would be brown, dark pink purple
-    return deepen(rgb, 0.52) if deep and rng.random() < 0.3 else shade(rgb, 1.84)
+    deep = purity > 90 and light < 110 and rgb[0] < 170  # dark red and orange would be brown, dark pink purple
+    return deepen(rgb, 0.6) if deep and rng.random() < 0.3 else shade(rgb, 1.84)

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from enum import IntEnum
 from functools import lru_cache
 
-Point = tuple[float, float]
+Number = float | int
+"""A coordinate, length or angle; run-time type checkers do not take an int for a float."""
+
+Point = tuple[Number, Number]
 
 
 class Role(IntEnum):
@@ -77,7 +80,9 @@ class Pen:
         """Fill a polygon."""
         self.shapes.append(Shape(role, list(points), edge and role not in (Role.INK, Role.EDGE)))
 
-    def rect(self, role: int, left: float, top: float, right: float, bottom: float, *, radius: float = 0.0) -> None:
+    def rect(
+        self, role: int, left: Number, top: Number, right: Number, bottom: Number, *, radius: Number = 0.0
+    ) -> None:
         """Fill an upright rectangle, with round corners if `radius` > 0."""
         left, right, top, bottom = min(left, right), max(left, right), min(top, bottom), max(top, bottom)
         if radius <= 0:
@@ -95,7 +100,7 @@ class Pen:
         self.poly(role, points)
 
     def ellipse(
-        self, role: int, x: float, y: float, wide: float, high: float | None = None, *, angle: float = 0.0
+        self, role: int, x: Number, y: Number, wide: Number, high: Number | None = None, *, angle: Number = 0.0
     ) -> None:
         """Fill an ellipse of half axes `wide` and `high` (a circle without `high`), turned by `angle` degrees."""
         high = wide if high is None else high
@@ -109,11 +114,11 @@ class Pen:
             ]
         self.poly(role, points, edge=min(wide, high) > 0.06)
 
-    def pie(self, role: int, x: float, y: float, wide: float, high: float, start: float, stop: float) -> None:
+    def pie(self, role: int, x: Number, y: Number, wide: Number, high: Number, start: Number, stop: Number) -> None:
         """Fill a sector of an ellipse between two angles in degrees (0 right, 90 down)."""
         self.poly(role, [(x, y), *self.arc_points(x, y, wide, high, start, stop)])
 
-    def dome(self, role: int, x: float, y: float, wide: float, high: float) -> None:
+    def dome(self, role: int, x: Number, y: Number, wide: Number, high: Number) -> None:
         """Fill the upper half of an ellipse standing on y; a negative `high` gives a bowl."""
         self.poly(role, self.arc_points(x, y, wide, high, 180, 360))
 
@@ -121,29 +126,29 @@ class Pen:
         """Fill a smooth closed curve through the points."""
         self.poly(role, self.smooth(points, closed=True), edge=edge)
 
-    def line(self, role: int, points: Sequence[Point], width: float, end: float | None = None) -> None:
+    def line(self, role: int, points: Sequence[Point], width: Number, end: Number | None = None) -> None:
         """Draw a line with round ends through the points, `width` thick, tapering to `end`."""
         thick = max(width, end or 0.0) >= 0.08
         self.poly(role, _outline(points, width / 2, (width if end is None else end) / 2), edge=thick)
 
-    def curve(self, role: int, points: Sequence[Point], width: float, end: float | None = None) -> None:
+    def curve(self, role: int, points: Sequence[Point], width: Number, end: Number | None = None) -> None:
         """Draw a smooth line through the points, `width` thick, tapering to `end`."""
         self.line(role, self.smooth(points, closed=False), width, end)
 
     def arc(
-        self, role: int, x: float, y: float, wide: float, high: float, start: float, stop: float, width: float
+        self, role: int, x: Number, y: Number, wide: Number, high: Number, start: Number, stop: Number, width: Number
     ) -> None:
         """Draw part of an ellipse as a line, angles in degrees (0 right, 90 down)."""
         self.line(role, self.arc_points(x, y, wide, high, start, stop), width)
 
-    def ring(self, role: int, x: float, y: float, outer: float, width: float, *, squash: float = 1.0) -> None:
+    def ring(self, role: int, x: Number, y: Number, outer: Number, width: Number, *, squash: Number = 1.0) -> None:
         """Draw a full circle as a line: the hole stays empty. `squash` scales its height."""
         points = self.arc_points(x, y, outer, outer * squash, 0, 359.9)
         inner = outer - width
         points += self.arc_points(x, y, inner, inner * squash, 359.9, 0)
         self.shapes.append(Shape(role, points, False))
 
-    def arc_points(self, x: float, y: float, wide: float, high: float, start: float, stop: float) -> list[Point]:
+    def arc_points(self, x: Number, y: Number, wide: Number, high: Number, start: Number, stop: Number) -> list[Point]:
         """Return points on an ellipse from angle `start` to `stop`, degrees (0 right, 90 down)."""
         count = max(4, round(self._round * abs(stop - start) / 360))
         first, step = math.radians(start), math.radians(stop - start) / count
@@ -170,7 +175,7 @@ class Pen:
         return result
 
 
-def _outline(points: Sequence[Point], start: float, stop: float) -> list[Point]:
+def _outline(points: Sequence[Point], start: Number, stop: Number) -> list[Point]:
     """Return the outline of a line with round ends, its half width going from `start` to `stop`."""
     last = len(points) - 1
     left: list[Point] = []
@@ -196,7 +201,7 @@ def _mitre(before: Point, here: Point, after: Point) -> float:
     return min(1 / max(abs(math.cos((second - first) / 2)), 1e-3), 1.8)
 
 
-def _cap(centre: Point, corner: Point, radius: float) -> list[Point]:
+def _cap(centre: Point, corner: Point, radius: Number) -> list[Point]:
     """Return the half circle that rounds the end of a line, starting near `corner`."""
     if radius < 0.02:
         return []

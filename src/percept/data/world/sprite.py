@@ -16,7 +16,7 @@ from percept.core.errors import PerceptError, unknown_name
 from percept.data.world.fills import FILLS, LEVELS, STEP, pattern
 from percept.data.world.objects import CATEGORIES
 from percept.data.world.palette import DARKEST_LIGHTNESS, Rgb, blend, deepen, lightness, second_colour, shade
-from percept.data.world.pen import Pen, Point, Role, Shape
+from percept.data.world.pen import Number, Pen, Point, Role, Shape
 
 FIXED: dict[int, Rgb] = {
     Role.EMPTY: (0, 0, 0),
@@ -31,6 +31,9 @@ FIXED: dict[int, Rgb] = {
     Role.ROSE: (226, 118, 122),
 }
 """Colours of the roles that do not follow the object's colour."""
+
+_LIGHTS = (0.84, 0.92, 1.0, 1.1, 1.2)
+"""How dark or light wood, metal and the like may be in one sprite."""
 
 _MASK_TABLE = [0] + [255] * 255
 
@@ -48,12 +51,12 @@ def draw_sprite(
     *,
     colour: Rgb,
     fill: str,
-    size: float,
+    size: Number,
     seed: int,
-    angle: float = 0.0,
+    angle: Number = 0.0,
     flip: bool = False,
-    stretch: tuple[float, float] = (1, 1),
-    shear: float = 0.0,
+    stretch: tuple[Number, Number] = (1, 1),
+    shear: Number = 0.0,
 ) -> Sprite:
     """Draw one object; the same arguments give the same bytes.
 
@@ -80,12 +83,15 @@ def draw_sprite(
     rng = random.Random(seed)
     pen = Pen(detail=1 if size <= 160 else 2 if size <= 400 else 3)
     CATEGORIES[category].draw(pen, rng)
-    outlines = _transform(pen.shapes, _matrix(angle, flip, stretch, shear))
+    width = stretch[0] * rng.uniform(0.92, 1.08)  # no two of a kind are equally slim
+    outlines = _transform(pen.shapes, _matrix(angle, flip, (width, stretch[1]), shear))
     canvas = _rasterise(pen.shapes, outlines, size)
     return _colourise(canvas, colour, fill, size, rng)
 
 
-def _matrix(angle: float, flip: bool, stretch: tuple[float, float], shear: float) -> tuple[float, float, float, float]:
+def _matrix(
+    angle: Number, flip: bool, stretch: tuple[Number, Number], shear: Number
+) -> tuple[Number, Number, Number, Number]:
     """Return the 2x2 matrix rotation @ shear @ stretch @ mirror, row by row."""
     cosine, sine = math.cos(math.radians(angle)), -math.sin(math.radians(angle))
     wide = -stretch[0] if flip else stretch[0]
@@ -98,12 +104,12 @@ def _matrix(angle: float, flip: bool, stretch: tuple[float, float], shear: float
     )
 
 
-def _transform(shapes: Sequence[Shape], matrix: tuple[float, float, float, float]) -> list[list[Point]]:
+def _transform(shapes: Sequence[Shape], matrix: tuple[Number, Number, Number, Number]) -> list[list[Point]]:
     a, b, c, d = matrix
     return [[(a * x + b * y, c * x + d * y) for x, y in shape.points] for shape in shapes]
 
 
-def _rasterise(shapes: Sequence[Shape], outlines: list[list[Point]], size: float) -> Image.Image:
+def _rasterise(shapes: Sequence[Shape], outlines: list[list[Point]], size: Number) -> Image.Image:
     """Draw the outlines as roles, scaled so that the longest side is `size` pixels; the result is cropped tight."""
     xs = [x for points in outlines for x, _ in points]
     ys = [y for points in outlines for _, y in points]
@@ -126,7 +132,7 @@ def _rasterise(shapes: Sequence[Shape], outlines: list[list[Point]], size: float
     return canvas.crop(canvas.getbbox())
 
 
-def _colourise(canvas: Image.Image, colour: Rgb, fill: str, size: float, rng: random.Random) -> Sprite:
+def _colourise(canvas: Image.Image, colour: Rgb, fill: str, size: Number, rng: random.Random) -> Sprite:
     """Turn roles and pattern into colours."""
     mask = canvas.point(_MASK_TABLE)
     levels = pattern(fill, canvas.size, rng)
@@ -134,23 +140,22 @@ def _colourise(canvas: Image.Image, colour: Rgb, fill: str, size: float, rng: ra
         canvas = ImageChops.add(canvas, levels)
     edge = min(max(0.95 - 0.004 * size, 0.5), 0.8)
     other = second_colour(colour, rng) if fill not in ("plain", "gradient") else None
-    canvas.putpalette(_palette(colour, other, edge, fill == "gradient"))
+    canvas.putpalette(_palette(colour, other, edge, fill == "gradient", rng.randrange(len(_LIGHTS))))
     return Sprite(canvas.convert("RGB"), mask)
 
 
-def _palette(colour: Rgb, other: Rgb | None, edge: float, gradient: bool) -> bytes:
+def _palette(colour: Rgb, other: Rgb | None, edge: Number, gradient: bool, variant: int) -> bytes:
     """Return the colours of all roles at all levels the pattern uses, three bytes each."""
     dark, light = lightness(colour) < DARKEST_LIGHTNESS, lightness(colour) > 225
-    if gradient:
-        tones = _ramp(colour, dark, light)
-    else:
-        tones = [colour] if other is None else [colour, other]
+    glow = 1.12 if dark else 1.24
+    tones = _ramp(colour, dark, light) if gradient else [colour]
+    rows = [bytes(tone) + bytes(_deeper(tone, dark, light)) + bytes(shade(tone, glow)) for tone in tones]
+    if other is not None:  # shaded towards the colour: a darker white would be grey
+        deeper = blend(other, _deeper(colour, dark, light), 0.3)
+        rows.append(bytes(other) + bytes(deeper) + bytes(shade(other, 1.12)))
     outline = blend(colour, (255, 255, 255), 0.25) if dark else deepen(colour, edge)
-    tail = bytes(outline) + _fixed_tones(dark, light)
-    return b"".join(
-        b"\0\0\0" + bytes(tone) + bytes(_deeper(tone, dark, light)) + bytes(shade(tone, 1.12 if dark else 1.24)) + tail
-        for tone in tones
-    )
+    tail = bytes(outline) + _fixed_tones(dark, light, variant)
+    return b"".join(b"\0\0\0" + row + tail for row in rows)
 
 
 def _ramp(colour: Rgb, dark: bool, light: bool) -> list[Rgb]:
@@ -166,10 +171,11 @@ def _deeper(tone: Rgb, dark: bool, light: bool) -> Rgb:
     return shade(tone, 0.89) if light else deepen(tone, 0.84)
 
 
-@lru_cache(maxsize=4)
-def _fixed_tones(dark: bool, light: bool) -> bytes:
+@lru_cache(maxsize=32)
+def _fixed_tones(dark: bool, light: bool, variant: int) -> bytes:
     """Return the colours of the roles after EDGE, adapted to a very dark or very light object."""
-    table = dict(FIXED)
+    steady = (Role.EMPTY, Role.INK, Role.WHITE)
+    table = {role: rgb if role in steady else shade(rgb, _LIGHTS[variant]) for role, rgb in FIXED.items()}
     if dark:  # eyes and tyres have to show on black
         table[Role.INK] = (158, 158, 166)
     if light:  # windows and eyes on white

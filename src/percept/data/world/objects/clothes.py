@@ -76,20 +76,20 @@ def shoe(pen: Pen, rng: random.Random) -> None:
 def glasses(pen: Pen, rng: random.Random) -> None:
     """Two thick frames, a bridge and bent temples."""
     u = rng.uniform
-    high = u(0.32, 0.42)
+    high = u(0.34, 0.44)
     for side in (-1, 1):
-        pen.line(Role.DARK, [(side * 0.86, -0.06), (side * 0.98, -0.34)], 0.13)
-    pen.arc(Role.MAIN, 0, 0.0, 0.18, 0.16, 180, 360, 0.13)
+        pen.line(Role.MAIN, [(side * 0.86, -0.06), (side * 0.98, -0.34)], 0.15)
+    pen.arc(Role.MAIN, 0, 0.02, 0.18, 0.16, 180, 360, 0.16)
     round_frame = rng.random() < 0.5
     for side in (-1, 1):
         x = side * 0.5
         if round_frame:
-            pen.ellipse(Role.MAIN, x, 0.06, 0.45, high + 0.05)
-            pen.ellipse(Role.GLASS, x, 0.06, 0.28, high - 0.1)
+            pen.ellipse(Role.MAIN, x, 0.06, 0.46, high + 0.06)
+            pen.ellipse(Role.GLASS, x, 0.06, 0.24, high - 0.14)
         else:
-            pen.rect(Role.MAIN, x - 0.45, 0.04 - high, x + 0.45, 0.08 + high, radius=0.14)
-            pen.rect(Role.GLASS, x - 0.29, 0.2 - high, x + 0.29, high - 0.08, radius=0.08)
-        pen.line(Role.WHITE, [(x - 0.1, 0.12), (x + 0.06, -0.04)], 0.05)
+            pen.rect(Role.MAIN, x - 0.46, 0.02 - high, x + 0.46, 0.1 + high, radius=0.14)
+            pen.rect(Role.GLASS, x - 0.26, 0.24 - high, x + 0.26, high - 0.12, radius=0.08)
+        pen.line(Role.WHITE, [(x - 0.08, 0.12), (x + 0.04, 0.0)], 0.05)
 
 
 def sock(pen: Pen, rng: random.Random) -> None:

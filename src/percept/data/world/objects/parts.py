@@ -4,16 +4,16 @@ import math
 import random
 from collections.abc import Sequence
 
-from percept.data.world.pen import Pen, Point, Role
+from percept.data.world.pen import Number, Pen, Point, Role
 
 
-def eye(pen: Pen, x: float, y: float, radius: float, *, look: float = 0.3) -> None:
+def eye(pen: Pen, x: Number, y: Number, radius: Number, *, look: Number = 0.3) -> None:
     """Draw a white eye whose pupil looks right (`look` > 0) or left."""
     pen.ellipse(Role.WHITE, x, y, radius)
     pen.ellipse(Role.INK, x + look * radius, y + 0.05 * radius, 0.58 * radius)
 
 
-def dot_eye(pen: Pen, x: float, y: float, radius: float) -> None:
+def dot_eye(pen: Pen, x: Number, y: Number, radius: Number) -> None:
     """Draw an eye as a dark dot."""
     pen.ellipse(Role.INK, x, y, radius)
 
@@ -21,13 +21,13 @@ def dot_eye(pen: Pen, x: float, y: float, radius: float) -> None:
 def legs(
     pen: Pen,
     rng: random.Random,
-    places: Sequence[float],
-    top: float,
-    bottom: float,
-    width: float,
+    places: Sequence[Number],
+    top: Number,
+    bottom: Number,
+    width: Number,
     *,
     far: bool,
-    swing: float = 0.12,
+    swing: Number = 0.12,
     hoof: int | None = None,
 ) -> None:
     """Draw legs at the places, in stride; the far ones are darker."""
@@ -39,7 +39,7 @@ def legs(
             pen.rect(hoof, foot - 0.45 * width, bottom - 0.3 * width, foot + 0.5 * width, bottom + 0.45 * width)
 
 
-def wheel(pen: Pen, x: float, y: float, radius: float, *, hub: int = Role.METAL) -> None:
+def wheel(pen: Pen, x: Number, y: Number, radius: Number, *, hub: int = Role.METAL) -> None:
     """Draw a wheel: tyre and hub."""
     pen.ellipse(Role.INK, x, y, radius)
     pen.ellipse(hub, x, y, (0.5 if hub == Role.METAL else 0.64) * radius)
@@ -47,13 +47,13 @@ def wheel(pen: Pen, x: float, y: float, radius: float, *, hub: int = Role.METAL)
 
 def windows(
     pen: Pen,
-    xs: Sequence[float],
-    ys: Sequence[float],
-    wide: float,
-    high: float,
+    xs: Sequence[Number],
+    ys: Sequence[Number],
+    wide: Number,
+    high: Number,
     *,
     role: int = Role.GLASS,
-    radius: float = 0.0,
+    radius: Number = 0.0,
 ) -> None:
     """Draw a grid of windows around the centres."""
     for y in ys:
@@ -61,7 +61,7 @@ def windows(
             pen.rect(role, x - wide / 2, y - high / 2, x + wide / 2, y + high / 2, radius=radius)
 
 
-def spread(first: float, last: float, count: int) -> list[float]:
+def spread(first: Number, last: Number, count: int) -> list[Number]:
     """Return `count` evenly spaced numbers from first to last.
 
     >>> spread(0.0, 1.0, 3)
@@ -72,7 +72,7 @@ def spread(first: float, last: float, count: int) -> list[float]:
     return [first + (last - first) * k / (count - 1) for k in range(count)]
 
 
-def polygon(x: float, y: float, radius: float, count: int, *, turn: float = 0.0) -> list[Point]:
+def polygon(x: Number, y: Number, radius: Number, count: int, *, turn: Number = 0.0) -> list[Point]:
     """Return the corners of a regular polygon; `turn` in parts of a full turn."""
     angles = [2 * math.pi * (k / count + turn) for k in range(count)]
     return [(x + radius * math.cos(angle), y + radius * math.sin(angle)) for angle in angles]

@@ -224,12 +224,14 @@ def robot(pen: Pen, rng: random.Random) -> None:
 def camera(pen: Pen, rng: random.Random) -> None:
     """A box with a large lens, a flash and a shutter button."""
     u = rng.uniform
-    x = u(-0.1, 0.12)
-    pen.poly(Role.DARK, [(x - 0.36, -0.4), (x - 0.24, -0.66), (x + 0.24, -0.66), (x + 0.36, -0.4)])
-    pen.rect(Role.INK, -0.76, -0.56, -0.5, -0.4)
-    pen.rect(Role.MAIN, -0.95, -0.46, 0.95, 0.66, radius=0.13)
-    pen.rect(Role.WHITE, 0.6, -0.34, 0.84, -0.16)
-    pen.ellipse(Role.METAL, x, 0.1, 0.46)
-    pen.ellipse(Role.INK, x, 0.1, 0.35)
-    pen.ellipse(Role.GLASS, x, 0.1, u(0.17, 0.24))
+    x, top, low = u(-0.14, 0.14), u(-0.52, -0.4), u(0.58, 0.74)
+    if rng.random() < 0.3:
+        pen.curve(Role.INK, [(-0.86, top + 0.1), (-0.7, -0.95), (0.0, -1.05), (0.7, -0.95), (0.86, top + 0.1)], 0.08)
+    pen.poly(Role.DARK, [(x - 0.36, top + 0.06), (x - 0.24, top - 0.2), (x + 0.24, top - 0.2), (x + 0.36, top + 0.06)])
+    pen.rect(Role.INK, -0.76, top - u(0.08, 0.14), -0.5, top + 0.06)
+    pen.rect(Role.MAIN, -0.95, top, 0.95, low, radius=0.13)
+    pen.rect(Role.WHITE, 0.6, top + 0.12, 0.84, top + 0.3)
+    pen.ellipse(Role.METAL, x, 0.1, 0.45)
+    pen.ellipse(Role.INK, x, 0.1, 0.34)
+    pen.ellipse(Role.GLASS, x, 0.1, u(0.15, 0.24))
     pen.ellipse(Role.WHITE, x - 0.08, 0.02, 0.07)
