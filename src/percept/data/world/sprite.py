@@ -160,7 +160,7 @@ def _palette(colour: Rgb, other: Rgb | None, edge: Number, gradient: bool, varia
 
 def _ramp(colour: Rgb, dark: bool, light: bool) -> list[Rgb]:
     """Return the tones of a gradient from light to dark, all of them still of the named colour."""
-    first, last = (1.2, 1.0) if dark else (1.0, 0.78) if light else (1.38, 0.58)
+    first, last = (1.2, 1.0) if dark else (1.0, 0.84) if light else (1.38, 0.58)
     factors = [first + (last - first) * level / (LEVELS - 1) for level in range(LEVELS)]
     return [shade(colour, factor) if factor > 1 else deepen(colour, factor) for factor in factors]
 
