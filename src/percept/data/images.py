@@ -26,8 +26,8 @@ MAX_PIXELS = 200_000_000
 MAX_BYTES = 2 << 30
 """Larger files are not read: no picture within MAX_PIXELS needs as much."""
 
-ORIENTATION = 0x0112
-"""The EXIF tag; values from 5 on stand for pictures lying on their side."""
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
+"""The EXIF tag, and its values for pictures that lie on their side."""
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "PPM", "QOI")
 """What is opened. Formats that start other programs or hide a second picture in the file (EPS, ICO) are left out."""
@@ -45,18 +45,13 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, at_least: i
         PerceptError: missing, empty, damaged, too large, or not a picture; the message says which.
     """
     name = _describe(source)
-    with _own_pixel_limit():
-        try:
-            image = _open(source, name)
-            _check_size(image, name, max_pixels)
-            if at_least is not None and image.format == "JPEG":
-                image.draft(None, (at_least, at_least))  # type: ignore[arg-type] - None keeps the mode
-            image.load()
-            return _upright_rgb(image)
-        except PerceptError:
-            raise
-        except Exception as error:  # decoders raise anything on damaged input: OSError, SyntaxError, struct.error, ...
-            raise PerceptError(f"{name} is damaged or cut short: {str(error) or type(error).__name__}") from None
+    with _reading(name):
+        image = _open(source, name)
+        _check_size(image, name, max_pixels)
+        if at_least is not None and image.format == "JPEG" and image is not source:
+            image.draft(None, (at_least, at_least))  # type: ignore[arg-type] - None keeps the mode
+        image.load()
+        return _upright_rgb(image)
 
 
 def upright_size(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -66,14 +61,17 @@ def upright_size(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> tuple[
         PerceptError: as `read_image`, except for damage behind the header.
     """
     name = _describe(source)
-    with _own_pixel_limit():
+    with _reading(name):
         image = _open(source, name)
         _check_size(image, name, max_pixels)
-        try:
-            turned = image.getexif().get(ORIENTATION, 1) >= 5
-        except Exception:  # unreadable EXIF: not turned
-            turned = False
-    return (image.height, image.width) if turned else image.size
+        return (image.height, image.width) if _lies_on_its_side(image) else image.size
+
+
+def _lies_on_its_side(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(ORIENTATION) in SIDEWAYS
+    except Exception:  # unreadable EXIF says nothing
+        return False
 
 
 def _describe(source: ImageSource) -> str:
@@ -214,8 +212,8 @@ class _Relaxed:
 
 
 @contextmanager
-def _own_pixel_limit() -> Iterator[None]:
-    """Let our own size check stand in for Pillow's, and keep Pillow's remarks about odd files to itself."""
+def _reading(name: str) -> Iterator[None]:
+    """Word every decoder's error as ours, let our size check stand in for Pillow's, and keep its remarks to itself."""
     with _Relaxed.lock:
         if not _Relaxed.readers:
             _Relaxed.limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -225,6 +223,10 @@ def _own_pixel_limit() -> Iterator[None]:
         _Relaxed.readers += 1
     try:
         yield
+    except PerceptError:
+        raise
+    except Exception as error:  # decoders raise anything on damaged input: OSError, SyntaxError, struct.error, ...
+        raise PerceptError(f"{name} is damaged or cut short: {str(error) or type(error).__name__}") from None
     finally:
         with _Relaxed.lock:
             _Relaxed.readers -= 1
