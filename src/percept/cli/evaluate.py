@@ -1,10 +1,9 @@
 """`percept eval`: measure a model on the labelled world and on handwritten digits."""
 
 import shlex
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,7 +57,7 @@ def evaluate(suites: Sequence[str], options: Options) -> int:
         start = time.perf_counter()
         results[suite] = SUITES[suite](encoder, plan)
         seconds[suite] = round(time.perf_counter() - start, 1)
-    card = _card(encoder, options.seed, {suite: result.scores for suite, result in results.items()}, seconds,
+    card = _card(encoder, _typed(suites, options), options.seed, {suite: result.scores for suite, result in results.items()}, seconds,
                  [one for result in results.values() for one in result.confusions])  # fmt: skip
     card.show()
     if options.out is not None:
@@ -66,7 +65,17 @@ def evaluate(suites: Sequence[str], options: Options) -> int:
     return 0
 
 
-def _card(encoder: "Encoder", seed: int, scores: dict, seconds: dict, confusions: list) -> "Card":
+def _typed(suites: Sequence[str], options: Options) -> str:
+    """Return the command line that makes this measurement, without what is the default anyway."""
+    words = ["percept", "eval", suites[0] if len(suites) == 1 else "all"]
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if value != field.default:
+            words += [f"--{field.name}", str(value)]
+    return shlex.join(words)
+
+
+def _card(encoder: "Encoder", command: str, seed: int, scores: dict, seconds: dict, confusions: list) -> "Card":
     import torch
 
     import percept
@@ -77,7 +86,6 @@ def _card(encoder: "Encoder", seed: int, scores: dict, seconds: dict, confusions
         "device": f"{encoder.setting.device}, {str(encoder.setting.dtype).removeprefix('torch.')}",
         "versions": f"percept {percept.__version__}, torch {torch.__version__}",
     }
-    command = shlex.join(["percept", *sys.argv[1:]])
     return Card(model=to_dict(encoder.identity), command=command, seed=seed, seconds=seconds, scores=scores,
                 confusions=confusions, facts=facts)  # fmt: skip
 

@@ -15,8 +15,15 @@ RANKS = (1, 5, 10)
 
 
 def retrieval(encoder: Encodes, images: Any, captions: Sequence[str], *, name: str = "") -> list[Score]:
-    """Return R@1, R@5 and R@10 in both directions; pictures with equal captions are right answers for each other."""
-    return score(encoder.image(images), encoder.text(list(captions)), same(captions), name=name)
+    """Return R@1, R@5 and R@10 in both directions; pictures with equal captions are right answers for each other.
+
+    Raises:
+        PerceptError: the numbers of pictures and captions differ, or there are none.
+    """
+    vectors = encoder.image(images)
+    if len(vectors) != len(captions) or not len(vectors):
+        raise PerceptError(f"retrieval needs as many captions as pictures; given {len(captions)} and {len(vectors)}")
+    return score(vectors, encoder.text(list(captions)), same(captions), name=name)
 
 
 def same(captions: Sequence[str]) -> Bool[Tensor, "n n"]:
@@ -29,13 +36,7 @@ def same(captions: Sequence[str]) -> Bool[Tensor, "n n"]:
 def score(
     images: Float[Tensor, "n d"], texts: Float[Tensor, "n d"], positive: Bool[Tensor, "n n"], *, name: str = ""
 ) -> list[Score]:
-    """Score unit vectors; `positive[i, j]` says that text i describes picture j.
-
-    Raises:
-        PerceptError: the numbers of pictures and captions differ, or there are none.
-    """
-    if len(images) != len(texts) or not len(images):
-        raise PerceptError(f"retrieval needs as many captions as pictures; given {len(texts)} and {len(images)}")
+    """Score unit vectors; `positive[i, j]` says that text i describes picture j."""
     similarity = texts.float() @ images.float().T
     directions = (
         ("caption→picture", ranks(similarity, positive)),

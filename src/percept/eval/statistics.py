@@ -1,6 +1,6 @@
 """Scores with their uncertainty: a number is never shown without n and a 95 % interval."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from math import sqrt
 
@@ -102,7 +102,7 @@ def resampled_means(right: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return rng.binomial(len(right), float(np.mean(right)), RESAMPLES) / len(right)
 
 
-def _size(name: str, values: Sequence[float] | np.ndarray) -> int:
+def _size(name: str, values: Sized) -> int:
     if not len(values):
         raise PerceptError(f"{name}: nothing was measured, there are no samples")
     return len(values)
