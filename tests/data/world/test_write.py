@@ -61,10 +61,10 @@ def test_webdataset_groups_the_parts_of_a_sample(tmp_path: Path) -> None:
 
 
 def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
-    for format in ("jsonl", "webdataset"):
-        one = _files(write(tmp_path / f"{format}1", 260, format=format, workers=0))
-        two = _files(write(tmp_path / f"{format}2", 260, format=format, workers=2))
-        assert one == two
+    one = _files(write(tmp_path / "one", 252, format="webdataset", workers=0))
+    two = _files(write(tmp_path / "two", 252, format="webdataset", workers=2))
+    assert list(one) == ["000000.tar", "000001.tar"]
+    assert one == two
 
 
 def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:
