@@ -48,6 +48,16 @@ def test_indexing_again_and_with_the_index_model(capsys: pytest.CaptureFixture[s
     assert "Traceback" not in error
 
 
+def test_a_model_folder_is_found_again_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("percept.infer.load.load", lambda name, **_: asked.append(name) or ColourEncoder(name="own"))
+    (tmp_path / "own-model").mkdir()
+    assert main(["index", "pictures", "--model", "own-model"]) == 0
+    monkeypatch.chdir(tmp_path / "pictures")
+    assert main(["search", "red", "--index", str(tmp_path / "percept-index")]) == 0
+    assert asked == ["own-model", str(tmp_path / "own-model")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -43,7 +43,7 @@ def index(
     model = model or _own_model(index) or "nano"
     encoder = load(model, weights=weights, tokenizer=tokenizer, device=device)
     say(f"{encoder} looks at {count(len(files), 'file')}")
-    with Index.open_or_create(index, encoder) as store:
+    with Index.open_or_create(index, encoder, source=model) as store:
         try:
             report = build(store, encoder, files)
         except KeyboardInterrupt:
@@ -60,7 +60,7 @@ def _own_model(folder: Path) -> str | None:
     if not (folder / FILE).exists():
         return None
     with Index.open(folder) as store:
-        return store.stamp.name
+        return store.stamp.source
 
 
 def _show(report: "Report", store: "Index") -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def search(
-    text: tyro.conf.Positional[str | None] = None,
+    text: tyro.conf.Positional[str] = "",
     image: Path | None = None,
     top: int = 5,
     weight: float = 0.5,
@@ -46,10 +46,10 @@ def search(
     from percept.search.index import Index
     from percept.search.query import ask, check_question
 
-    check_question(text=text, image=image, top=top, weight=weight)
+    check_question(text=text or None, image=image, top=top, weight=weight)
     with Index.open(index) as store:
-        encoder = load(model or store.stamp.name, weights=weights, tokenizer=tokenizer, device=device)
-        answer = ask(store, encoder, text=text, image=image, top=top, weight=weight)
+        encoder = load(model or store.stamp.source, weights=weights, tokenizer=tokenizer, device=device)
+        answer = ask(store, encoder, text=text or None, image=image, top=top, weight=weight)
         _show(answer)
         _write(answer, sheet=sheet, page=page, facts=(("Model", str(store.stamp)), ("Index", str(index))))
     return 0

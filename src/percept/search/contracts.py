@@ -1,6 +1,8 @@
 """What search asks of a model, and the stamp by which an index knows its model again."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -36,12 +38,14 @@ class Embeds(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Stamp:
-    """Everything that has to be equal for two vectors to be comparable, and the model's name."""
+    """Everything that has to be equal for two vectors to be comparable, and where the model came from."""
 
     name: str
     fingerprint: str
     dim: int
     preprocess: Preprocess
+    source: str
+    """What `percept.load` was given, so that it can be loaded again: a name, or an absolute folder."""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.fingerprint[:8]}, {self.dim} numbers)"
@@ -51,7 +55,14 @@ class Stamp:
         return (self.fingerprint, self.dim, self.preprocess) == (other.fingerprint, other.dim, other.preprocess)
 
 
-def stamp_of(encoder: Embeds) -> Stamp:
-    """Return the stamp of an encoder."""
+def stamp_of(encoder: Embeds, source: str | None = None) -> Stamp:
+    """Return the stamp of an encoder that `percept.load(source)` gave; without a source, its name stands for it."""
     identity = encoder.identity
-    return Stamp(name=identity.name, fingerprint=identity.fingerprint, dim=identity.dim, preprocess=encoder.preprocess)
+    source = source or identity.name
+    return Stamp(
+        name=identity.name,
+        fingerprint=identity.fingerprint,
+        dim=identity.dim,
+        preprocess=encoder.preprocess,
+        source=os.path.abspath(source) if Path(source).is_dir() else source,
+    )

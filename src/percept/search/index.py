@@ -83,9 +83,15 @@ class Index:
             raise
 
     @classmethod
-    def create(cls, folder: Path | str, encoder: Embeds) -> "Index":
-        """Make an empty index for the vectors of `encoder` in a new or empty folder."""
-        make_store(Path(folder), json.dumps(to_dict(stamp_of(encoder))))
+    def create(cls, folder: Path | str, encoder: Embeds, *, source: str | None = None) -> "Index":
+        """Make an empty index for the vectors of `encoder` in a new or empty folder.
+
+        Args:
+            folder: where its database will lie.
+            encoder: the model it belongs to from now on.
+            source: what `percept.load` was given for it; its name unless said.
+        """
+        make_store(Path(folder), json.dumps(to_dict(stamp_of(encoder, source))))
         return cls(folder)
 
     @classmethod
@@ -98,9 +104,10 @@ class Index:
         return cls(folder, encoder)
 
     @classmethod
-    def open_or_create(cls, folder: Path | str, encoder: Embeds) -> "Index":
+    def open_or_create(cls, folder: Path | str, encoder: Embeds, *, source: str | None = None) -> "Index":
         """Open the index in `folder` if there is one, else make it; refusals as for `open` and `create`."""
-        return cls.open(folder, encoder) if (Path(folder) / FILE).exists() else cls.create(folder, encoder)
+        there = (Path(folder) / FILE).exists()
+        return cls.open(folder, encoder) if there else cls.create(folder, encoder, source=source)
 
     def __enter__(self) -> "Index":
         return self
@@ -122,7 +129,7 @@ class Index:
         if not self.stamp.agrees(given):
             raise PerceptError(
                 f"the index {self.folder} was made with {self.stamp}, the model given is {given}: their vectors cannot "
-                f"be compared; use --model {self.stamp.name}, or make another index with --index OTHER"
+                f"be compared; use --model {self.stamp.source}, or make another index with --index OTHER"
             )
 
     def __len__(self) -> int:
