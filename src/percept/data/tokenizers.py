@@ -68,17 +68,16 @@ class Tokenizer:
 
     def __call__(self, texts: str | Sequence[str]) -> Int[Tensor, "b n"]:
         """Return int64 rows of `context` ids, one per text (one row for a plain string)."""
-        rows = self._library.encode_batch(_checked(texts), add_special_tokens=False)
+        encodings = self._library.encode_batch_fast(_checked(texts), add_special_tokens=False)
+        found = [encoding.ids for encoding in encodings]
         room = self.context - 2
-        ids = torch.zeros(len(rows), self.context, dtype=torch.int64)
-        cut = 0
-        for row, encoding in zip(ids, rows, strict=True):
-            kept = encoding.ids[:room]
-            cut += len(encoding.ids) > room
-            row[: len(kept) + 2] = torch.tensor([self.start_id, *kept, self.end_id])
-        if cut:
-            notice(f"texts longer than {self.context} tokens were cut: {cut} of {len(rows)}")
-        return ids
+        if cut := sum(len(ids) > room for ids in found):
+            notice(f"texts longer than {self.context} tokens were cut: {cut} of {len(found)}")
+        rows = [self._row(ids[:room]) for ids in found]
+        return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), self.context)
+
+    def _row(self, ids: list[int]) -> list[int]:
+        return [self.start_id, *ids, self.end_id, *[0] * (self.context - 2 - len(ids))]
 
     def encode(self, text: str) -> list[int]:
         """Return all ids of one text: no start, end or padding, nothing cut."""
