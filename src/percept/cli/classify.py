@@ -41,10 +41,12 @@ def classify(
         device: auto, cpu, cuda or mps.
     """
     from percept.data.sources import find_images
+
+    names, files = split_labels(labels), find_images(paths)
+    # Only now, so that a mistyped folder is answered at once.
     from percept.infer.labels import class_vectors, rank
     from percept.infer.load import load
 
-    names, files = split_labels(labels), find_images(paths)
     encoder = load(model, weights=weights, tokenizer=tokenizer, device=device)
     say(f"{encoder} reads {count(len(files), 'picture')}")
     texts = class_vectors(encoder, names, template or None)

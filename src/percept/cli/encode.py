@@ -33,10 +33,12 @@ def encode(
     """
     from percept.core.config import to_dict
     from percept.data.sources import find_images
-    from percept.infer.load import load
 
     write = _writer(out)
     files = find_images(paths)
+    # Only now, so that a mistyped folder is answered at once.
+    from percept.infer.load import load
+
     encoder = load(model, weights=weights, device=device)
     say(f"{encoder} reads {count(len(files), 'picture')}")
     found = encoder.files(files)
