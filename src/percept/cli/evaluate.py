@@ -29,7 +29,7 @@ class Options:
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     count: int = 3000
-    """Pictures of the main set; retrieval and every style but plain take a third of it."""
+    """Pictures of the main set; retrieval and every style take a third of it."""
     seed: int = 0
     """Of the pictures; published numbers have 0."""
     out: Path | None = None

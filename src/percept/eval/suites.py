@@ -27,7 +27,7 @@ class Plan:
     """How much to measure."""
 
     count: int = world.PICTURES
-    """Pictures of the main set; retrieval and every style but plain take a third of it."""
+    """Pictures of the main set; retrieval and every style take a third of it."""
     seed: int = world.SEED
 
     @property
@@ -88,7 +88,7 @@ def retrieval_suite(encoder: Encodes, plan: Plan) -> Result:
 
 def robustness_suite(encoder: Encodes, plan: Plan) -> Result:
     """Category of single things in six styles."""
-    counts = {style: plan.count if style == "plain" else plan.third for style in STYLES}
+    counts = dict.fromkeys(STYLES, plan.third)
     styles = {
         style: Styled(
             images=data.images,
