@@ -40,7 +40,7 @@ class Measures:
 def write_sheet(file: Path | str, answers: Sequence[Answer], *, title: str = "") -> None:
     """Write the contact sheet as PNG, whatever the file is called."""
     with replacing(file) as temporary:
-        draw_sheet(answers, title=title).save(temporary, "PNG", optimize=True)
+        draw_sheet(answers, title=title).save(temporary, "PNG")
 
 
 def draw_sheet(answers: Sequence[Answer], *, title: str = "", measures: Measures | None = None) -> Image.Image:
