@@ -1,5 +1,6 @@
 """What the machine can do: its device, the number type that is fast on it, and its matrix-product peak."""
 
+import ctypes
 import time
 from functools import lru_cache
 
@@ -44,3 +45,19 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 2048, seco
         took = time.perf_counter() - start
         best, spent = min(best, took), spent + took
     return 2 * size**3 / best
+
+
+def keep_freed_memory() -> None:
+    """Tell the C library to keep freed memory for the next tensor instead of returning it to the system.
+
+    Large tensors otherwise fetch zeroed pages anew in every step, a fifth of the time of training on a CPU. Does
+    nothing where the C library is not glibc.
+    """
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # names and numbers of malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 256 * 2**20)

@@ -6,9 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def info_nce(
-    image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], scale: Float[Tensor, ""]
-) -> Float[Tensor, ""]:
+def info_nce(image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """Return the symmetric InfoNCE loss; row i of `image` matches row i of `text`, every other row is a negative.
 
     L = 1/2 [ CE(s I T', diagonal) + CE(s T I', diagonal) ]   (Radford et al. 2021, arXiv:2103.00020, figure 3)

@@ -33,6 +33,8 @@ class CLIP(nn.Module):
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.config = config
+        self.micro_tokens: int | None = None
+        """Tokens a tower sees at once in training; the loss still compares the whole batch."""
         self.vision = VisionTower(config.vision)
         self.text = None if config.text is None else TextTower(config.text)
         self.log_scale = None if config.text is None else nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
@@ -63,7 +65,9 @@ class CLIP(nn.Module):
         """
         pooled = self.vision(image).pooled
         if pooled is None:
-            raise PerceptError("this model gives tokens, not one vector per picture; the PE-Core models and nano give vectors")
+            raise PerceptError(
+                "this model gives tokens, not one vector per picture; the PE-Core models and nano give vectors"
+            )
         return unit(pooled) if normalize else pooled
 
     def encode_text(self, ids: Int[Tensor, "b n"], *, normalize: bool = False) -> Float[Tensor, "b d"]:
@@ -74,7 +78,8 @@ class CLIP(nn.Module):
         """
         if self.text is None:
             raise PerceptError("this model has no text tower; the PE-Core models and nano have one")
-        pooled = self.text(ids).pooled
+        longest = int(ids.argmax(dim=-1).max()) + 1  # what follows the end token cannot change it
+        pooled = self.text(ids[:, :longest]).pooled
         return unit(pooled) if normalize else pooled
 
     def encode_video(self, frames: Float[Tensor, "b t 3 y x"], *, normalize: bool = False) -> Float[Tensor, "b d"]:
@@ -93,10 +98,31 @@ class CLIP(nn.Module):
         """Return unit-length vectors of texts."""
         return self.encode_text(tokens, normalize=True)
 
+    def _parts(self, tokens_each: int) -> int | None:
+        """Return how many samples of so many tokens a tower sees at once; None for all."""
+        return None if self.micro_tokens is None else max(1, self.micro_tokens // tokens_each)
+
+    def _images_in_parts(self, image: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b d"]:
+        size = self._parts(image.shape[-1] * image.shape[-2] // self.vision.config.patch_size**2)
+        return (
+            self.embed_image(image)
+            if size is None
+            else torch.cat([self.embed_image(part) for part in image.split(size)])
+        )
+
+    def _texts_in_parts(self, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b d"]:
+        """Embed texts in parts of similar length, so that little padding is computed."""
+        size = self._parts(ids.shape[1])
+        if size is None:
+            return self.embed_text(ids)
+        order = ids.argmax(dim=-1).argsort(stable=True)
+        vectors = torch.cat([self.embed_text(part) for part in ids[order].split(size)])
+        return vectors[order.argsort()]
+
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Return the symmetric contrastive loss of matching pictures and texts."""
-        image = self.embed_image(cast(Tensor, batch.image))
-        text = self.embed_text(cast(Tensor, batch.tokens))
+        image = self._images_in_parts(cast(Tensor, batch.image))
+        text = self._texts_in_parts(cast(Tensor, batch.tokens))
         scale = self.scale()
         logits = scale * image @ text.T
         right = (logits.argmax(dim=1) == torch.arange(len(logits), device=logits.device)).float().mean()

@@ -40,9 +40,13 @@ class VisionConfig:
         if self.width % self.heads:
             raise PerceptError(f"width {self.width} does not divide into {self.heads} heads")
         if self.rope and (self.width // self.heads) % 4:
-            raise PerceptError(f"rotary positions need head channels in fours, not {self.width // self.heads}; change heads")
+            raise PerceptError(
+                f"rotary positions need head channels in fours, not {self.width // self.heads}; change heads"
+            )
         if self.pool == "attention" and self.width % self.pool_heads:
-            raise PerceptError(f"width {self.width} does not divide into {self.pool_heads} pooling heads; change pool_heads")
+            raise PerceptError(
+                f"width {self.width} does not divide into {self.pool_heads} pooling heads; change pool_heads"
+            )
         if self.pool == "class" and not self.class_token:
             raise PerceptError("pool='class' needs class_token=True")
         if self.pool == "none" and self.output_dim is not None:
@@ -85,4 +89,6 @@ class ClipConfig:
 
     def __post_init__(self) -> None:
         if self.text is not None and self.text.output_dim != self.vision.output_dim:
-            raise PerceptError(f"the towers end in different sizes: {self.vision.output_dim} and {self.text.output_dim}")
+            raise PerceptError(
+                f"the towers end in different sizes: {self.vision.output_dim} and {self.text.output_dim}"
+            )

@@ -44,10 +44,13 @@ def save_folder(
     metrics: dict[str, Any] | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write a model folder; `dtype` stores the weights in another type."""
+    """Write a model folder; `dtype` stores the weights in another type, except scalars."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(folder / WEIGHTS, {key: value.to(dtype or value.dtype) for key, value in model.state_dict().items()})
+    save_tensors(
+        folder / WEIGHTS,
+        {key: value.to(dtype) if dtype and value.dim() else value for key, value in model.state_dict().items()},
+    )
     write_json(folder / CONFIG, {"name": name, "model": to_dict(model.config), "provenance": provenance or {}})
     write_json(folder / PREPROCESS, to_dict(preprocess))
     if tokenizer is not None:

@@ -80,7 +80,9 @@ class TextTower(nn.Module):
         """
         if ids is not None:
             if int(ids.max()) >= self.config.vocabulary or int(ids.min()) < 0:
-                raise PerceptError(f"token ids must be 0 to {self.config.vocabulary - 1}; given {int(ids.min())} to {int(ids.max())}")
+                raise PerceptError(
+                    f"token ids must be 0 to {self.config.vocabulary - 1}; given {int(ids.min())} to {int(ids.max())}"
+                )
             embeddings, ends = self.embedding(ids), ids.argmax(dim=-1) if ends is None else ends
         if embeddings is None or ends is None:
             raise PerceptError("give token ids, or embeddings together with the positions of their end tokens")

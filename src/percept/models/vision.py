@@ -94,7 +94,9 @@ class VisionTower(nn.Module):
         size = self.config.patch_size
         rows, columns = image.shape[-2] // size, image.shape[-1] // size
         if rows == 0 or columns == 0:
-            raise PerceptError(f"a picture of {image.shape[-2]}x{image.shape[-1]} is smaller than one {size}x{size} patch")
+            raise PerceptError(
+                f"a picture of {image.shape[-2]}x{image.shape[-1]} is smaller than one {size}x{size} patch"
+            )
         cells = image[..., : rows * size, : columns * size].unflatten(-1, (columns, size)).unflatten(-3, (rows, size))
         cells = cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (b, rows columns, 3 size size)
         return F.linear(cells, self.patch.weight.flatten(1)), (rows, columns)
@@ -161,8 +163,10 @@ class VisionTower(nn.Module):
             return None
         if self.pool is not None:
             vector = self.pool(tokens)
+        elif kind == "class":
+            vector = tokens[:, 0]
         else:
-            vector = tokens[:, 0] if kind == "class" else tokens.mean(dim=1)
+            vector = tokens.mean(dim=1)
         return vector if self.projection is None else vector @ self.projection
 
     def cut(self, after: int) -> "VisionTower":

@@ -29,9 +29,7 @@ DENSE = {"pool": "none", "norm_post": False}
 
 
 def _text(width: int, layers: int, heads: int, context: int = 32) -> TextConfig:
-    return TextConfig(
-        context=context, vocabulary=49_408, width=width, layers=layers, heads=heads, output_dim=width
-    )
+    return TextConfig(context=context, vocabulary=49_408, width=width, layers=layers, heads=heads, output_dim=width)
 
 
 def _core(size: int, patch: int, tower: dict, text: TextConfig) -> ClipConfig:

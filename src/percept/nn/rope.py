@@ -41,10 +41,21 @@ def rope_2d(
     return angles.cos(), angles.sin()
 
 
-def rotate(
-    x: Float[Tensor, "*b n e"], cos: Float[Tensor, "n e"], sin: Float[Tensor, "n e"]
-) -> Float[Tensor, "*b n e"]:
+def rotate(x: Float[Tensor, "*b n e"], cos: Float[Tensor, "n e"], sin: Float[Tensor, "n e"]) -> Float[Tensor, "*b n e"]:
     """Turn neighbouring channel pairs (a, b) to (a cos - b sin, b cos + a sin), in float32."""
     a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = cos[..., ::2], sin[..., ::2]
     return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2).to(x.dtype)
+
+
+def quarter_turn(rows: Float[Tensor, "*c"]) -> Float[Tensor, "*c"]:
+    """Map neighbouring rows (a, b) of a weight or bias to (-b, a).
+
+    A projection with turned rows gives the second term of the rotation directly: t cos + turned(t) sin. One larger
+    matrix product then replaces slow work on channel pairs.
+
+    >>> quarter_turn(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    tensor([-2.,  1., -4.,  3.])
+    """
+    a, b = rows.unflatten(0, (-1, 2)).unbind(1)
+    return torch.stack([-b, a], dim=1).flatten(0, 1)

@@ -27,7 +27,9 @@ def resolve_layer(layer: int, num_layers: int) -> int:
         PerceptError: there is no such layer.
     """
     if not -num_layers <= layer < num_layers:
-        raise PerceptError(f"there is no layer {layer}; this model has layers 0 to {num_layers - 1} (or -1 to -{num_layers})")
+        raise PerceptError(
+            f"there is no layer {layer}; this model has layers 0 to {num_layers - 1} (or -1 to -{num_layers})"
+        )
     return layer % num_layers
 
 
@@ -71,7 +73,11 @@ def run_stack(
             x = insert_extra(x, inserts[index], prefix, inserted)
             inserted = inserts[index].shape[-2]
             table = rope(prefix + inserted) if rope else None
-        x = checkpoint(block, x, table, bias, causal, use_reentrant=False) if recompute else block(x, table, bias, causal)
+        x = (
+            checkpoint(block, x, table, bias, causal, use_reentrant=False)
+            if recompute
+            else block(x, table, bias, causal)
+        )
         if index in wanted.values():
             states[index] = x
     return StackOut(x, prefix + inserted, {layer: states[index] for layer, index in wanted.items()})

@@ -1,0 +1,186 @@
+"""Training pictures of the world, drawn once by all cores, kept on disk, and served as batches that depend on the step alone."""
+
+import json
+import os
+import random
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from percept.core.contracts import Batch
+from percept.core.errors import PerceptError
+from percept.core.io import content_hash, read_json
+from percept.core.report import track
+from percept.core.seed import derive
+from percept.data.tokenizers import Tokenizer
+from percept.data.world.alt_text import alt_text
+from percept.data.world.elements import Scene
+from percept.data.world.language import long_caption, short_caption
+from percept.data.world.render import render
+from percept.data.world.scene import sample_scene
+
+TEXTS = ("alt", "short", "short", "long", "long")
+"""Kinds of the texts kept for every picture; a training step draws one of them."""
+CHUNK = 256
+"""Pairs per unit of work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldData:
+    """Which pictures to train on: always pairs, a scene and its twin (two colours or the sides exchanged)."""
+
+    pairs: int = 100_000
+    """Pairs of pictures; each is 2 x 27.6 kB on disk."""
+    seed: int = 0
+    style: str = "mixed"
+    """A style of the world, or "mixed": half plain."""
+    twins: float = 0.5
+    """Share of a batch that consists of whole pairs; of the other pairs one picture is taken."""
+    weights: tuple[float, ...] = (0.2, 0.2, 0.2, 0.2, 0.2)
+    """How often each of the texts (alt, short, short, long, long) is drawn."""
+    crop: int = 8
+    """Pixels that a crop may leave out on either axis; the same for all pictures of a step."""
+    brightness: float = 0.15
+    """Largest relative change of brightness, per picture."""
+
+
+def _texts(scene: Scene, rng: random.Random) -> list[str]:
+    write = {"alt": alt_text, "short": short_caption, "long": long_caption}
+    return [write[kind](scene, rng) for kind in TEXTS]
+
+
+def _pair(number: int, data: WorldData) -> Iterator[tuple[np.ndarray, list[str]]]:
+    from percept.data.world import twin
+
+    rng = random.Random(derive(data.seed, "pair", number))
+    scene = sample_scene(derive(data.seed, "scene", number), split="train", style=data.style)
+    other = twin(scene, rng) or sample_scene(derive(data.seed, "other", number), split="train", style=data.style)
+    for one in (scene, other):
+        yield render(one, truth=False).image, _texts(one, rng)
+
+
+def _draw_chunk(folder: Path, first: int, data: WorldData) -> None:
+    """Draw up to CHUNK pairs into two files; a chunk that is there already is kept."""
+    target = folder / f"{first:08d}.npy"
+    if target.is_file():
+        return
+    drawn = [item for number in range(first, min(first + CHUNK, data.pairs)) for item in _pair(number, data)]
+    with (folder / f"{first:08d}.json").open("w", encoding="utf-8") as file:
+        json.dump([texts for _, texts in drawn], file)
+    part = target.with_suffix(f".{os.getpid()}.part")
+    with part.open("wb") as file:
+        np.save(file, np.stack([picture for picture, _ in drawn]))
+    part.replace(target)
+
+
+def source_fingerprint() -> str:
+    """Hash the code that draws the world, so that old pictures are never taken for new ones."""
+    folder = Path(__file__).parent
+    return content_hash(b"".join(path.read_bytes() for path in sorted(folder.rglob("*.py"))))
+
+
+def draw_cache(data: WorldData, home: Path | str, *, workers: int | None = None) -> Path:
+    """Draw all pairs of `data` below `home` unless they are there, and return their folder.
+
+    The folder's name tells settings and drawing code apart; an interrupted drawing goes on where it stopped.
+    """
+    folder = Path(home) / f"{data.style}-{data.seed}-{data.pairs}-{source_fingerprint()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = range(0, data.pairs, CHUNK)
+    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(_draw_chunk, folder, first, data) for first in starts]
+        for job in track(jobs, "drawing training pictures", len(jobs)):
+            job.result()
+    return folder
+
+
+@dataclass(frozen=True)
+class Stage:
+    """From step `first` on, pictures have `size` pixels a side."""
+
+    first: int
+    size: int
+
+
+class WorldSource:
+    """Batches from a drawn cache. A batch depends on its step number alone, so a resumed run sees what it would have seen."""
+
+    def __init__(
+        self, data: WorldData, folder: Path, tokenizer: Tokenizer, *, batch: int, stages: Sequence[Stage], seed: int
+    ) -> None:
+        self.data, self.batch_size, self.stages, self.seed = data, batch, tuple(stages), seed
+        files = sorted(folder.glob("*.npy"))
+        self.pictures = [np.load(file, mmap_mode="r") for file in files]
+        self.ids = np.concatenate([_tokenized(file.with_suffix(".json"), tokenizer) for file in files])
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def size_at(self, step: int) -> int:
+        """Return the side of the pictures of a step, pixels."""
+        return next(stage.size for stage in reversed(self.stages) if stage.first <= step)
+
+    def _pairs_of(self, step: int, count: int) -> np.ndarray:
+        """Walk through all pairs in a new random order per epoch."""
+        per_epoch = self.data.pairs // count
+        if per_epoch == 0:
+            raise PerceptError(
+                f"{self.data.pairs} pairs are fewer than the {count} of one batch; draw more or batch less"
+            )
+        epoch, place = divmod(step, per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, np.random.default_rng(derive(self.seed, "order", epoch)).permutation(self.data.pairs)
+        return self._order[1][place * count : (place + 1) * count]
+
+    def numbers_of(self, step: int) -> np.ndarray:
+        """Return the picture numbers of a step: whole pairs first, then one picture of each further pair."""
+        whole = int(self.batch_size * self.data.twins) // 2
+        pairs = self._pairs_of(step, self.batch_size - whole)
+        side = np.random.default_rng(derive(self.seed, "side", step)).integers(0, 2, len(pairs) - whole)
+        return np.concatenate([2 * pairs[:whole], 2 * pairs[:whole] + 1, 2 * pairs[whole:] + side])
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step: pictures scaled to the stage's size and to [-1, 1], and one text each."""
+        rng = np.random.default_rng(derive(self.seed, "draw", step))
+        numbers = self.numbers_of(step)
+        raw = np.stack([self.pictures[number // (2 * CHUNK)][number % (2 * CHUNK)] for number in numbers])
+        kinds = rng.choice(len(TEXTS), len(numbers), p=np.array(self.data.weights) / sum(self.data.weights))
+        ids = self.ids[numbers, kinds].astype(np.int64)
+        image = self._augmented(torch.from_numpy(raw).permute(0, 3, 1, 2), self.size_at(step), rng)
+        return Batch(image=image, tokens=torch.from_numpy(ids))
+
+    def _augmented(self, image: UInt8[Tensor, "b 3 y x"], size: int, rng: np.random.Generator) -> Tensor:
+        """Crop a little, scale, and change the brightness; positions and colours stay what the text says."""
+        top, left, lost = (int(rng.integers(0, self.data.crop + 1)) for _ in range(3))
+        side = image.shape[-1] - lost
+        top, left = min(top, lost), min(left, lost)
+        image = image[..., top : top + side, left : left + side].contiguous()
+        if side != size:
+            image = F.interpolate(image, size=(size, size), mode="bilinear", antialias=True)
+        strength = 1 + self.data.brightness * (2 * rng.random(len(image), dtype=np.float32) - 1)
+        scaled = image.float() * torch.from_numpy(strength / 127.5)[:, None, None, None]
+        return scaled.clamp_(max=2.0).sub_(1.0)
+
+
+def _tokenized(path: Path, tokenizer: Tokenizer) -> np.ndarray:
+    """Return ids [pictures, texts, context] of one chunk."""
+    texts: Any = read_json(path)
+    flat = [text for row in texts for text in row]
+    return tokenizer(flat).numpy().astype(np.uint16).reshape(len(texts), len(TEXTS), -1)
+
+
+def some_texts(folder: Path, count: int) -> list[str]:
+    """Return texts of the first pictures of a cache, for training a tokenizer."""
+    found: list[str] = []
+    for file in sorted(folder.glob("*.json")):
+        found += [text for row in read_json(file) for text in row]
+        if len(found) >= count:
+            break
+    return found[:count]

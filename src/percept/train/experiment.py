@@ -1,0 +1,66 @@
+"""What a recipe hands to the loop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from percept.core.contracts import Batch
+
+
+class Source(Protocol):
+    """Training data: the batch of a step depends on its number alone, so that a resumed run sees what it would have seen."""
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a person changes between runs of a recipe."""
+
+    steps: int
+    batch: int
+    """Samples per step."""
+    seed: int = 0
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    """Steps of linear rise; half a cosine to 0 follows."""
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float = 1.0
+    """Largest gradient norm."""
+    micro_tokens: int | None = None
+    """Tokens the towers see at once; smaller fits the caches of a CPU better. The loss always sees the whole batch."""
+    device: str = "auto"
+    dtype: str = "auto"
+    """Type of the weights while training, with float32 masters: auto, float32 or bfloat16."""
+    log_every: int = 20
+    """Steps."""
+    checkpoint_every: float = 5.0
+    """Minutes."""
+
+    def __post_init__(self) -> None:
+        from percept.core.errors import PerceptError
+
+        for name in ("steps", "batch", "log_every"):
+            if getattr(self, name) < 1:
+                raise PerceptError(f"{name}={getattr(self, name)}; it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A training run, ready to start: `fit` runs it and `finish` writes the model folder."""
+
+    name: str
+    settings: Settings
+    model: nn.Module
+    """Fulfils `percept.core.contracts.Trainable`."""
+    source: Source
+    finish: Callable[[Path, dict[str, Any]], None]
+    """Called with the run folder and the totals of the run."""
+    config: Any
+    """The resolved configuration, a dataclass; saved with the run."""
