@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from percept.cli.show import bad_files, count, say, split_labels
+from percept.cli.show import bad_files, common_folder, count, say, split_labels, within
 from percept.core.report import table
 
 if TYPE_CHECKING:
@@ -59,21 +59,23 @@ def classify(
 
 
 def _show(found: "FileVectors", ranked: "list[list[Guess]]", *, top: int, show: int) -> None:
+    folder = common_folder(found.paths)
     rows = [
-        (str(path), *(str(guess) for guess in guesses[:top]))
+        (within(path, folder), *(str(guess) for guess in guesses[:top]))
         for path, guesses in zip(found.paths[:show], ranked[:show], strict=True)
     ]
     places = ("best", "second", "third", *(f"{place}th" for place in range(4, top + 1)))
     if rows:
-        table(_title(len(rows), len(ranked)), ("picture", *places[:top]), rows)
+        table(_title(len(rows), len(ranked), folder), ("picture", *places[:top]), rows)
     bad_files(found.bad)
     tally = Counter(guesses[0].label for guesses in ranked)
     if tally:
         table("Pictures by best label", ("label", "pictures"), tally.most_common())
 
 
-def _title(shown: int, total: int) -> str:
-    return count(total, "picture") if shown == total else f"The first {shown} of {count(total, 'picture')}"
+def _title(shown: int, total: int, folder: Path) -> str:
+    pictures = f"{count(total, 'picture')} in {folder}"
+    return pictures if shown == total else f"The first {shown} of {pictures}"
 
 
 def _write(file: Path, encoder: "Encoder", found: "FileVectors", ranked: "list[list[Guess]]") -> None:

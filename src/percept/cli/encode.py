@@ -49,8 +49,14 @@ def encode(
     write(out, found, {"model": to_dict(encoder.identity), "bad": bad})
     bad_files(found.bad)
     size = f"{out.stat().st_size / 1e6:.2f} MB"
-    table("Written", ("file", "pictures", "left out", "numbers each", "size", "model"),
-          [(str(out), len(found.paths), len(found.bad), encoder.dim, size, str(encoder.identity))])  # fmt: skip
+    rows = [
+        ("file", f"{out}, {size}"),
+        ("pictures", f"{len(found.paths):,}"),
+        ("left out", f"{len(found.bad):,}"),
+        ("numbers each", str(encoder.dim)),
+        ("model", str(encoder.identity)),
+    ]
+    table("Written", ("what", "value"), rows)
     return 0
 
 

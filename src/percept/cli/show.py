@@ -1,5 +1,6 @@
 """What several verbs print or parse the same way: labels, bad files, a closing line."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +51,23 @@ def count(number: int, thing: str) -> str:
     ('1 picture', '3 pictures')
     """
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def common_folder(paths: Sequence[Path]) -> Path:
+    """Return the deepest folder that holds all files, for a table that names it once.
+
+    >>> str(common_folder([Path("a/b/c.png"), Path("a/d.png")]))
+    'a'
+    """
+    try:
+        return Path(os.path.commonpath([path.parent for path in paths]))
+    except ValueError:  # some absolute, some relative, or none
+        return Path()
+
+
+def within(path: Path, folder: Path) -> str:
+    """Return the path as seen from a folder that may hold it."""
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 
 
 def say(message: str) -> None:
