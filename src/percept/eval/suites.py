@@ -88,7 +88,7 @@ def retrieval_suite(encoder: Encodes, plan: Plan) -> Result:
 
 def robustness_suite(encoder: Encodes, plan: Plan) -> Result:
     """Category of single things in six styles."""
-    counts = dict.fromkeys(STYLES, plan.third)
+    counts: dict[str, int] = dict.fromkeys(STYLES, plan.third)
     styles = {
         style: Styled(
             images=data.images,
