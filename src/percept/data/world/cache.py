@@ -1,11 +1,13 @@
 """Training pictures of the world, drawn once by all cores, kept on disk, and served as batches that depend on the step alone."""
 
 import json
+import math
 import os
 import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,6 +33,8 @@ from percept.data.world.scene import sample_scene
 
 TEXTS = ("alt", "short", "short", "long", "long")
 """Kinds of the texts kept for every picture; a training step draws one of them."""
+SIDE = 96
+"""Pixels a side of the kept pictures."""
 CHUNK = 256
 """Pairs per unit of work."""
 
@@ -43,6 +48,10 @@ class WorldData:
     seed: int = 0
     style: str = "mixed"
     """A style of the world, or "mixed": half plain."""
+    stretched: float = 0.4
+    """Share of pairs that are not square; they are squashed to a square like any picture the models see."""
+    stretch: float = 0.7
+    """Largest absolute logarithm of their aspect: 0.7 is up to 2:1 either way."""
     twins: float = 0.5
     """Share of a batch that consists of whole pairs; of the other pairs one picture is taken."""
     weights: tuple[float, ...] = (0.2, 0.2, 0.2, 0.2, 0.2)
@@ -62,10 +71,19 @@ def _pair(number: int, data: WorldData) -> Iterator[tuple[np.ndarray, list[str]]
     from percept.data.world import twin
 
     rng = random.Random(derive(data.seed, "pair", number))
-    scene = sample_scene(derive(data.seed, "scene", number), split="train", style=data.style)
-    other = twin(scene, rng) or sample_scene(derive(data.seed, "other", number), split="train", style=data.style)
+    aspect = math.exp(rng.uniform(-data.stretch, data.stretch)) if rng.random() < data.stretched else 1.0
+    draw = partial(sample_scene, split="train", style=data.style, aspect=aspect)
+    scene = draw(derive(data.seed, "scene", number))
+    other = twin(scene, rng) or draw(derive(data.seed, "other", number))
     for one in (scene, other):
-        yield render(one, truth=False).image, _texts(one, rng)
+        yield _squashed(render(one, size=SIDE, truth=False).image), _texts(one, rng)
+
+
+def _squashed(image: np.ndarray) -> np.ndarray:
+    """Resize to a square, as the preprocessing of the models does with pictures of any aspect."""
+    if image.shape[:2] == (SIDE, SIDE):
+        return image
+    return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 def _draw_chunk(folder: Path, first: int, data: WorldData) -> None:
@@ -88,12 +106,17 @@ def source_fingerprint() -> str:
     return content_hash(b"".join(path.read_bytes() for path in sorted(folder.rglob("*.py"))))
 
 
+def _cache_name(data: WorldData) -> str:
+    drawn = (data.style, data.seed, data.stretched, data.stretch, source_fingerprint())
+    return f"{data.style}-{data.seed}-{data.pairs}-{content_hash(repr(drawn).encode())[:12]}"
+
+
 def draw_cache(data: WorldData, home: Path | str, *, workers: int | None = None) -> Path:
     """Draw all pairs of `data` below `home` unless they are there, and return their folder.
 
     The folder's name tells settings and drawing code apart; an interrupted drawing goes on where it stopped.
     """
-    folder = Path(home) / f"{data.style}-{data.seed}-{data.pairs}-{source_fingerprint()[:12]}"
+    folder = Path(home) / _cache_name(data)
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, data.pairs, CHUNK)
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
