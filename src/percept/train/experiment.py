@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
 from percept.core.contracts import Batch
 
 
+@runtime_checkable
 class Source(Protocol):
     """Training data: the batch of a step depends on its number alone, so that a resumed run sees what it would have seen."""
 
