@@ -41,7 +41,7 @@ class Config:
     """Largest number of token ids."""
     data: WorldData = field(default_factory=lambda: WorldData(pairs=100_000))
     settings: Settings = field(
-        default_factory=lambda: Settings(steps=2_800, batch=256, learning_rate=1e-3, warmup=150, micro_tokens=4_800)
+        default_factory=lambda: Settings(steps=2_400, batch=256, learning_rate=1.5e-3, warmup=150, micro_tokens=4_800)
     )
     resolutions: tuple[tuple[int, float], ...] = ((48, 0.5), (64, 0.25), (96, 0.25))
     """(side in pixels, share of the steps), in order."""
