@@ -21,17 +21,23 @@ class Batch:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
         """Move every tensor to `device`; floating tensors also to `dtype`."""
-        moved = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                wanted = dtype if value.is_floating_point() else None
-                moved[field.name] = value.to(device, wanted, non_blocking=True)
+        moved = {
+            name: value.to(device, dtype if value.is_floating_point() else None, non_blocking=True)
+            for name, value in self.tensors().items()
+        }
         return replace(self, **moved)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the fields that are there, by name."""
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+
+    def first(self, count: int) -> "Batch":
+        """Return the first `count` samples."""
+        return replace(self, **{name: value[:count] for name, value in self.tensors().items()})
 
     def __len__(self) -> int:
         """Return the number of samples."""
-        return next(len(value) for field in fields(self) if (value := getattr(self, field.name)) is not None)
+        return next((len(value) for value in self.tensors().values()), 0)
 
 
 @runtime_checkable

@@ -76,13 +76,32 @@ def load_tensors(path: Path | str) -> dict[str, Tensor]:
     Raises:
         PerceptError: missing, truncated or not safetensors.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    with _reading_safetensors(path):
+        return load_file(path)
+
+
+def load_metadata(path: Path | str) -> dict[str, str]:
+    """Read the texts that `save_tensors` stored beside the tensors.
+
+    Raises:
+        PerceptError: missing, truncated or not safetensors.
+    """
+    from safetensors import safe_open
+
+    with _reading_safetensors(path), safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _reading_safetensors(path: Path | str) -> Iterator[None]:
+    from safetensors import SafetensorError
 
     if not Path(path).is_file():
         raise PerceptError(f"there is no file {path}")
     try:
-        return load_file(path)
+        yield
     except SafetensorError as error:
         raise PerceptError(f"{path} is not a complete safetensors file ({error}); fetch or write it again") from None
 

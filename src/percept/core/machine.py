@@ -6,14 +6,30 @@ from functools import lru_cache
 
 import torch
 
+from percept.core.errors import PerceptError
+
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Return the named device, or the best one present: cuda, then mps, then cpu."""
+    """Return the named device, or the best one present: cuda, then mps, then cpu.
+
+    Raises:
+        PerceptError: no such device, or this machine has none.
+    """
     if name != "auto":
-        return torch.device(name)
+        return _present(name)
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _present(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise PerceptError(f"device {name!r} cannot be used here ({reason}); 'auto' takes the best present") from None
+    return device
 
 
 def fast_dtype(device: torch.device) -> tuple[torch.dtype, str]:
@@ -33,8 +49,9 @@ def fast_dtype(device: torch.device) -> tuple[torch.dtype, str]:
 @lru_cache
 def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 2048, seconds: float = 0.5) -> float:
     """Measure the matrix-product peak: floating-point operations per second of a size³ product."""
-    left = torch.randn(size, size, device=device).to(dtype)
-    right = torch.randn(size, size, device=device).to(dtype)
+    generator = torch.Generator(device).manual_seed(0)  # measuring must not move the random state of a training run
+    left = torch.randn(size, size, device=device, generator=generator).to(dtype)
+    right = torch.randn(size, size, device=device, generator=generator).to(dtype)
     best, spent = float("inf"), 0.0
     torch.mm(left, right)
     while spent < seconds:

@@ -104,11 +104,9 @@ class CLIP(nn.Module):
 
     def _images_in_parts(self, image: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b d"]:
         size = self._parts(image.shape[-1] * image.shape[-2] // self.vision.config.patch_size**2)
-        return (
-            self.embed_image(image)
-            if size is None
-            else torch.cat([self.embed_image(part) for part in image.split(size)])
-        )
+        if size is None:
+            return self.embed_image(image)
+        return torch.cat([self.embed_image(part) for part in image.split(size)])
 
     def _texts_in_parts(self, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b d"]:
         """Embed texts in parts of similar length, so that little padding is computed."""
@@ -124,6 +122,7 @@ class CLIP(nn.Module):
         image = self._images_in_parts(cast(Tensor, batch.image))
         text = self._texts_in_parts(cast(Tensor, batch.tokens))
         scale = self.scale()
-        logits = scale * image @ text.T
-        right = (logits.argmax(dim=1) == torch.arange(len(logits), device=logits.device)).float().mean()
-        return {"loss": info_nce(image, text, scale), "scale": scale.detach(), "batch_accuracy": right.detach()}
+        with torch.no_grad():
+            nearest = (image @ text.T).argmax(dim=1)
+            right = (nearest == torch.arange(len(image), device=image.device)).float().mean()
+        return {"loss": info_nce(image, text, scale), "scale": scale.detach(), "batch_accuracy": right}

@@ -1,11 +1,20 @@
 """What shapes a model, as plain data; importing this file imports no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from percept.core.errors import PerceptError
+from percept.core.errors import PerceptError, unknown_name
 
 Pool = Literal["attention", "class", "average", "none"]
+
+
+def _check_counts(config: Any, *names: str) -> None:
+    """Refuse numbers below 1, and a width that does not divide into the heads."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise PerceptError(f"{name}={getattr(config, name)}; it must be at least 1")
+    if config.width % config.heads:
+        raise PerceptError(f"width {config.width} does not divide into {config.heads} heads; change one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +46,11 @@ class VisionConfig:
     """Probability of dropping a branch in training; the same in every block."""
 
     def __post_init__(self) -> None:
-        if self.width % self.heads:
-            raise PerceptError(f"width {self.width} does not divide into {self.heads} heads")
+        _check_counts(self, "patch_size", "width", "layers", "heads", "pool_heads", "mlp_width")
+        if self.pool not in get_args(Pool):
+            raise unknown_name("pool", self.pool, get_args(Pool))
+        if self.grid < 1:
+            raise PerceptError(f"image_size {self.image_size} is below one patch of {self.patch_size} pixels")
         if self.rope and (self.width // self.heads) % 4:
             raise PerceptError(
                 f"rotary positions need head channels in fours, not {self.width // self.heads}; change heads"
@@ -76,8 +88,7 @@ class TextConfig:
     output_dim: int
 
     def __post_init__(self) -> None:
-        if self.width % self.heads:
-            raise PerceptError(f"width {self.width} does not divide into {self.heads} heads")
+        _check_counts(self, "context", "vocabulary", "width", "layers", "heads", "output_dim")
 
 
 @dataclass(frozen=True, kw_only=True)

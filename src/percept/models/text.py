@@ -73,7 +73,8 @@ class TextTower(nn.Module):
         Args:
             layers: blocks whose output to return in `hidden`, counted from either end.
             extra: {block: tokens [m, w] or [b, m, w]} put in front of the text before that block.
-            bias: added to the attention logits, broadcastable to [b, h, n, n]; joins the causal mask.
+            bias: added to the attention logits beside the causal mask, broadcastable to [b, h, n, n]; n counts the
+                tokens of `extra`.
 
         Raises:
             PerceptError: longer than the context, an id outside the vocabulary, or embeddings without their ends.
@@ -90,10 +91,8 @@ class TextTower(nn.Module):
         if length > self.config.context:
             raise PerceptError(f"a text of {length} tokens does not fit the context of {self.config.context}")
         x = embeddings + self.positions[:length]
-        if bias is not None:
-            bias = bias + torch.full((length, length), float("-inf"), device=x.device).triu(1)
         out = run_stack(
-            self.blocks, x, layers=layers, extra=extra, bias=bias, causal=bias is None, checkpointing=self.checkpointing
+            self.blocks, x, layers=layers, extra=extra, bias=bias, causal=True, checkpointing=self.checkpointing
         )
         tokens = self.norm(out.tokens)
         pooled = tokens[torch.arange(len(x), device=x.device), ends + out.prefix] @ self.projection

@@ -115,7 +115,8 @@ class VisionTower(nn.Module):
         key = (grid, prefix, device)
         if key not in self._ropes:
             head_dim = self.config.width // self.config.heads
-            self._ropes[key] = rope_2d(grid, head_dim, prefix=prefix, first=self.prefix, device=device)
+            with torch.inference_mode(False):  # a table made while only inferring must still serve training
+                self._ropes[key] = rope_2d(grid, head_dim, prefix=prefix, first=self.prefix, device=device)
         return self._ropes[key]
 
     def forward(
@@ -134,13 +135,18 @@ class VisionTower(nn.Module):
         Args:
             layers: blocks whose output to return in `hidden`, counted from either end.
             extra: {block: tokens [m, w] or [b, m, w]} to insert behind the class token before that block.
-            bias: added to the attention logits, broadcastable to [b, h, n, n].
+            bias: added to the attention logits, broadcastable to [b, h, n, n]; n counts class token and `extra`.
             pool: also compute the pooled vector, where the model has one.
+
+        Raises:
+            PerceptError: neither pictures nor embeddings with a grid they fill, or a picture below one patch.
         """
         if image is not None:
             embeddings, grid = self.embed_patches(image.to(self.patch.weight.dtype))
         if embeddings is None or grid is None:
             raise PerceptError("give pictures, or patch embeddings together with their grid")
+        if embeddings.shape[1] != grid[0] * grid[1]:
+            raise PerceptError(f"{embeddings.shape[1]} patch embeddings do not fill a grid of {grid[0]}x{grid[1]}")
         x = self.norm_pre(self.add_positions(embeddings, grid))
         shape, device = grid, x.device
         out = run_stack(
@@ -180,4 +186,5 @@ class VisionTower(nn.Module):
             tower = VisionTower(config)
         tower.patch, tower.class_token, tower.positions = self.patch, self.class_token, self.positions
         tower.norm_pre, tower.blocks = self.norm_pre, self.blocks[: last + 1]
+        tower.checkpointing, tower.training = self.checkpointing, self.training
         return tower

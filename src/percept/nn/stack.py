@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -15,9 +16,9 @@ from percept.nn.attention import Rope
 class StackOut:
     """What comes out of a stack: the last tokens, the number in front of the sequence proper, and hidden states."""
 
-    tokens: Tensor
+    tokens: Float[Tensor, "b m w"]
     prefix: int
-    hidden: dict[int, Tensor]
+    hidden: dict[int, Float[Tensor, "b _ w"]]
 
 
 def resolve_layer(layer: int, num_layers: int) -> int:
@@ -33,7 +34,9 @@ def resolve_layer(layer: int, num_layers: int) -> int:
     return layer % num_layers
 
 
-def insert_extra(x: Tensor, extra: Tensor, keep: int, replace: int) -> Tensor:
+def insert_extra(
+    x: Float[Tensor, "b n w"], extra: Float[Tensor, "*b m w"], keep: int, replace: int
+) -> Float[Tensor, "b k w"]:
     """Put `extra` [m, w] or [b, m, w] behind the first `keep` tokens, in place of the `replace` tokens that stood there."""
     extra = extra.to(x.dtype).expand(len(x), -1, -1) if extra.dim() == 2 else extra.to(x.dtype)
     return torch.cat([x[:, :keep], extra, x[:, keep + replace :]], dim=1)
@@ -41,7 +44,7 @@ def insert_extra(x: Tensor, extra: Tensor, keep: int, replace: int) -> Tensor:
 
 def run_stack(
     blocks: nn.ModuleList,
-    x: Tensor,
+    x: Float[Tensor, "b n w"],
     *,
     prefix: int = 0,
     layers: Collection[int] = (),
@@ -51,7 +54,7 @@ def run_stack(
     causal: bool = False,
     checkpointing: bool = False,
 ) -> StackOut:
-    """Pass x [b, n, w] through the blocks.
+    """Pass tokens through the blocks.
 
     Args:
         prefix: tokens in front that are no part of the sequence proper (class token).
@@ -59,7 +62,8 @@ def run_stack(
         extra: {block: tokens [m, w] or [b, m, w]} inserted behind the prefix before that block; tokens inserted
             earlier are replaced (deep prompts), and stay where no new ones come.
         rope: gives the rotation table for a prefix length.
-        bias: added to attention logits in every block.
+        bias: added to attention logits in every block; of the whole sequence, inserted tokens included.
+        causal: token i sees no token behind it.
         checkpointing: recompute activations in the backward pass instead of keeping them.
     """
     wanted = {layer: resolve_layer(layer, len(blocks)) for layer in layers}
@@ -73,11 +77,10 @@ def run_stack(
             x = insert_extra(x, inserts[index], prefix, inserted)
             inserted = inserts[index].shape[-2]
             table = rope(prefix + inserted) if rope else None
-        x = (
-            checkpoint(block, x, table, bias, causal, use_reentrant=False)
-            if recompute
-            else block(x, table, bias, causal)
-        )
+        if recompute:
+            x = checkpoint(block, x, table, bias, causal, use_reentrant=False)
+        else:
+            x = block(x, table, bias, causal)
         if index in wanted.values():
             states[index] = x
     return StackOut(x, prefix + inserted, {layer: states[index] for layer, index in wanted.items()})

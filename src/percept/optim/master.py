@@ -75,7 +75,9 @@ class MasterWeights:
         for index, (_, master) in enumerate(self.pairs):
             master.copy_(stored[f"master.{index}"])
             start = f"state.{index}."
+            kept = {key.removeprefix(start): value for key, value in stored.items() if key.startswith(start)}
+            # PyTorch counts steps on the CPU, wherever the moments are.
             self.optimiser.state[master] = {
-                key.removeprefix(start): value for key, value in stored.items() if key.startswith(start)
+                name: value if name == "step" else value.to(master.device) for name, value in kept.items()
             }
         self.write()

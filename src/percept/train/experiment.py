@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import nn
 
 from percept.core.contracts import Batch
+from percept.core.errors import PerceptError
 
 
 @runtime_checkable
@@ -45,11 +46,14 @@ class Settings:
     """Minutes."""
 
     def __post_init__(self) -> None:
-        from percept.core.errors import PerceptError
-
         for name in ("steps", "batch", "log_every"):
             if getattr(self, name) < 1:
                 raise PerceptError(f"{name}={getattr(self, name)}; it must be at least 1")
+        if self.micro_tokens is not None and self.micro_tokens < 1:
+            raise PerceptError(f"micro_tokens={self.micro_tokens}; it must be at least 1, or None for all at once")
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise PerceptError(f"{name}={getattr(self, name)}; it must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,12 @@
-"""The training loop: steps, guards, logs, checkpoints, exact resume. It knows contracts and no method."""
+"""The training loop: steps, guards, checkpoints, exact resume. It knows contracts and no method."""
 
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,15 +16,16 @@ from torch import nn
 from percept.core.config import to_dict
 from percept.core.contracts import Batch, Trainable
 from percept.core.errors import PerceptError
-from percept.core.io import append_json_line, write_json
+from percept.core.io import write_json
 from percept.core.machine import fast_dtype, keep_freed_memory, pick_device
-from percept.core.report import err, notice
+from percept.core.report import notice
 from percept.optim.groups import decay_groups
 from percept.optim.master import MasterWeights
 from percept.optim.schedule import warmup_cosine
 from percept.train.experiment import Experiment, Settings, Source
+from percept.train.journal import announce, forget_after, report
 from percept.train.meters import Meter
-from percept.train.state import Progress, load_checkpoint, save_checkpoint
+from percept.train.state import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
 
 PATIENCE = 10
 """Steps in a row that may be left out before a run gives up."""
@@ -33,78 +35,83 @@ def fit(experiment: Experiment, folder: Path | str, *, minutes: float | None = N
     """Train, or go on training, in `folder`; at the end `experiment.finish` writes the model there.
 
     Args:
-        folder: holds metrics.jsonl, config.json of the run, the checkpoint, and at the end the model.
+        folder: holds metrics.jsonl, run.json, the checkpoint, and at the end the model.
         minutes: stop after so long with a checkpoint; the same call goes on later.
 
     Raises:
         PerceptError: the folder holds another run, or the loss stays not finite.
     """
-    folder, settings = Path(folder), experiment.settings
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, settings = _made(Path(folder)), experiment.settings
     keep_freed_memory()
     device = pick_device(settings.device)
     dtype, reason = _choose_dtype(settings.dtype, device)
     model = _prepared(experiment.model, device, dtype)
     optimiser = _build_optimiser(model, settings)
     config = to_dict(experiment.config)
-    progress = load_checkpoint(folder, optimiser, config)
+    progress = load_checkpoint(folder, optimiser, config, device) or Progress()
+    forget_after(folder, progress.step)
     write_json(folder / "run.json", config)
-    _announce(experiment, device, dtype, reason, progress)
-    meter = Meter(device, dtype)
+    announce(experiment, device, dtype, reason, progress)
+    run = _Run(model, optimiser, Meter(device, dtype), progress, settings, folder, config, device, dtype)
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    with _stopping() as stop, _prefetched(experiment.source, progress.step, settings.steps) as batches:
-        done = _run(model, optimiser, batches, meter, progress, settings, folder, config, deadline, stop, dtype)
+    with _stopping() as asked, _prefetched(experiment.source, progress.step, settings.steps) as batches:
+        done = run.through(batches, leave=lambda: asked() or time.monotonic() > deadline)
     if not done:
         notice(f"stopped at step {progress.step} of {settings.steps}; the same command goes on from there")
         return progress
-    experiment.finish(
-        folder, {"steps": progress.step, "samples": progress.samples, "seconds": round(progress.seconds, 1)}
-    )
+    totals = {"steps": progress.step, "samples": progress.samples, "skipped": progress.skipped}
+    experiment.finish(folder, totals | {"seconds": round(progress.seconds, 1)})
     return progress
 
 
-def _run(
-    model: nn.Module,
-    optimiser: MasterWeights,
-    batches: Iterator[Batch],
-    meter: Meter,
-    progress: Progress,
-    settings: Settings,
-    folder: Path,
-    config: dict[str, Any],
-    deadline: float,
-    stop: list[bool],
-    dtype: torch.dtype,
-) -> bool:
-    """Take steps until the end (True) or until told to stop (False); leaves a checkpoint either way."""
-    device = next(model.parameters()).device
-    saved = started = time.monotonic()
-    before, failures = progress.seconds, 0
-    meter.reset()
-    for batch in batches:
-        batch = batch.to(device, dtype)
-        scalars = _step(model, optimiser, batch, progress.step, settings)
-        failures = 0 if scalars else failures + 1
-        progress.skipped += scalars is None
-        if failures == PATIENCE:
-            raise PerceptError(
-                f"the loss was not finite in {PATIENCE} steps in a row up to step {progress.step}; "
-                f"the last checkpoint in {folder} is sound: lower the learning rate or the clip and start again"
-            )
-        progress.step += 1
-        progress.samples += len(batch)
-        progress.seconds = before + time.monotonic() - started
-        meter.count(model, batch)
-        if scalars and (progress.step % settings.log_every == 0 or progress.step == settings.steps):
-            _log(folder, scalars | meter.rates(), progress, settings)
-            meter.reset()
-        leaving = stop[0] or time.monotonic() > deadline
-        if leaving or progress.step == settings.steps or time.monotonic() - saved > 60 * settings.checkpoint_every:
-            save_checkpoint(folder, optimiser, progress, config)
-            saved = time.monotonic()
-        if leaving and progress.step < settings.steps:
-            return False
-    return True
+@dataclass
+class _Run:
+    """Everything that the steps of one run share."""
+
+    model: nn.Module
+    optimiser: MasterWeights
+    meter: Meter
+    progress: Progress
+    settings: Settings
+    folder: Path
+    config: dict[str, Any]
+    device: torch.device
+    dtype: torch.dtype
+
+    def through(self, batches: Iterator[Batch], *, leave: Callable[[], bool]) -> bool:
+        """Take steps until the end (True) or until told to leave (False); a checkpoint stands either way."""
+        progress, settings = self.progress, self.settings
+        saved = started = time.monotonic()
+        before, failures = progress.seconds, 0
+        self.meter.reset()
+        for batch in batches:
+            batch = batch.to(self.device, self.dtype)
+            scalars = _step(self.model, self.optimiser, batch, progress.step, settings)
+            failures = 0 if scalars else failures + 1
+            if failures == PATIENCE:
+                raise self._given_up()
+            progress.step += 1
+            progress.samples += len(batch)
+            progress.skipped += scalars is None
+            progress.seconds = before + time.monotonic() - started
+            self.meter.count(self.model, batch)
+            last, leaving = progress.step == settings.steps, leave()
+            if scalars and (progress.step % settings.log_every == 0 or last):
+                report(self.folder, scalars | self.meter.rates(), progress, settings)
+                self.meter.reset()
+            if leaving or last or time.monotonic() - saved > 60 * settings.checkpoint_every:
+                save_checkpoint(self.folder, self.optimiser, progress, self.config, self.device)
+                saved = time.monotonic()
+            if leaving and not last:
+                return False
+        return True
+
+    def _given_up(self) -> PerceptError:
+        sound = f"the last checkpoint in {self.folder} is sound" if (self.folder / CHECKPOINT).is_file() else ""
+        return PerceptError(
+            f"the loss was not finite in {PATIENCE} steps in a row up to step {self.progress.step}; "
+            f"{sound or 'there is no checkpoint yet'}: lower the learning rate or the clip and start again"
+        )
 
 
 def _step(
@@ -120,10 +127,16 @@ def _step(
         notice(f"step {step}: loss {float(values['loss'])}, gradient norm {float(norm)}; left out")
         return None
     optimiser.step(rate, norm=norm, clip=settings.clip)
-    return {name: float(value.detach()) for name, value in values.items()} | {
-        "gradient_norm": float(norm),
-        "rate": rate,
-    }
+    scalars = {name: float(value.detach()) for name, value in values.items()}
+    return scalars | {"gradient_norm": float(norm), "rate": rate}
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PerceptError(f"the folder {folder} cannot be made ({error.strerror}); give another one") from None
+    return folder
 
 
 def _choose_dtype(name: str, device: torch.device) -> tuple[torch.dtype, str]:
@@ -150,23 +163,24 @@ def _build_optimiser(model: nn.Module, settings: Settings) -> MasterWeights:
 
 
 @contextmanager
-def _stopping() -> Iterator[list[bool]]:
-    """Turn the first Ctrl-C into a wish to stop after the step; a second one interrupts at once."""
-    wish = [False]
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a wish to stop after the step, which the yielded function tells; a second one interrupts at once."""
+    wish = False
 
     def ask(number: int, frame: Any) -> None:
-        if wish[0]:
+        nonlocal wish
+        if wish:
             raise KeyboardInterrupt
-        wish[0] = True
+        wish = True
         notice("stopping after this step with a checkpoint; once more to stop at once")
 
     try:
         previous = signal.signal(signal.SIGINT, ask)
     except ValueError:  # not in the main thread
-        yield wish
+        yield lambda: False
         return
     try:
-        yield wish
+        yield lambda: wish
     finally:
         signal.signal(signal.SIGINT, previous)
 
@@ -188,26 +202,3 @@ def _prefetched(source: Source, first: int, steps: int) -> Iterator[Iterator[Bat
             yield batches()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _announce(
-    experiment: Experiment, device: torch.device, dtype: torch.dtype, reason: str, progress: Progress
-) -> None:
-    count = sum(parameter.numel() for parameter in experiment.model.parameters())
-    settings = experiment.settings
-    err.print(
-        f"{experiment.name}: {count / 1e6:.2f} M parameters on {device}, {str(dtype).removeprefix('torch.')} weights ({reason}), "
-        f"{settings.steps} steps of {settings.batch}, torch {torch.__version__}, {torch.get_num_threads()} threads"
-        + (f"; going on from step {progress.step}" if progress.step else "")
-    )
-
-
-def _log(folder: Path, scalars: dict[str, float], progress: Progress, settings: Settings) -> None:
-    line = {"step": progress.step, "samples": progress.samples, "seconds": round(progress.seconds, 2)}
-    append_json_line(folder / "metrics.jsonl", line | {name: float(f"{value:.6g}") for name, value in scalars.items()})
-    shown = " ".join(f"{name} {scalars[name]:.3f}" for name in ("loss", "batch_accuracy", "scale") if name in scalars)
-    left = progress.seconds / max(1, progress.step) * (settings.steps - progress.step)
-    err.print(
-        f"step {progress.step}/{settings.steps}  {shown}  {scalars['samples_per_second']:.0f} samples/s  "
-        f"{100 * scalars['share_of_peak']:.0f} % of peak  about {left / 60:.0f} min left"
-    )

@@ -8,12 +8,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from percept.core.contracts import Batch, Trainable
 from percept.core.machine import matmul_peak
+from percept.core.seed import random_states, restore_random_states
 
 
 class Meter:
     """Counts samples and floating-point operations between two reports."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.device = device
         self.peak = matmul_peak(device, dtype)
         self.work: dict[tuple[int, ...], int] = {}
         self.reset()
@@ -23,11 +25,11 @@ class Meter:
         self.start, self.samples, self.done = time.perf_counter(), 0, 0
 
     def count(self, model: nn.Module, batch: Batch) -> None:
-        """Add one step; the operations of a picture size are counted on one sample, the first time it comes."""
-        assert batch.image is not None
-        shape = tuple(batch.image.shape[1:])
+        """Add one step; the operations of a shape are counted on one sample, the first time it comes."""
+        one = batch.first(1)
+        shape = tuple(size for tensor in one.tensors().values() for size in tensor.shape)
         if shape not in self.work:
-            self.work[shape] = _training_flops(model, batch)
+            self.work[shape] = _training_flops(model, one, self.device)
         self.samples += len(batch)
         self.done += self.work[shape] * len(batch)
 
@@ -37,13 +39,11 @@ class Meter:
         return {"samples_per_second": self.samples / seconds, "share_of_peak": self.done / seconds / self.peak}
 
 
-def _training_flops(model: nn.Module, batch: Batch) -> int:
+def _training_flops(model: nn.Module, one: Batch, device: torch.device) -> int:
     """Count the operations of one sample: matrix products forward, and twice that backward."""
     assert isinstance(model, Trainable)
-    assert batch.image is not None
-    one = Batch(image=batch.image[:1], tokens=None if batch.tokens is None else batch.tokens[:1])
-    state = torch.get_rng_state()
+    states = random_states(device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.training_step(one)
-    torch.set_rng_state(state)
+    restore_random_states(states, device)  # counting must not change what the run draws
     return 3 * counter.get_total_flops()

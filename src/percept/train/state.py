@@ -1,13 +1,18 @@
-"""Checkpoints: everything a resume needs, written whole or not at all."""
+"""Checkpoints: everything a resume needs in one file, written whole or not at all."""
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from percept.core.errors import PerceptError
-from percept.core.io import load_tensors, read_json, save_tensors, write_json
+from percept.core.io import load_metadata, load_tensors, save_tensors
+from percept.core.seed import random_states, restore_random_states
 from percept.optim.master import MasterWeights
+
+CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(kw_only=True)
@@ -22,26 +27,33 @@ class Progress:
     """Steps left out because their loss or gradient was not finite."""
 
 
-def save_checkpoint(folder: Path, optimiser: MasterWeights, progress: Progress, config: dict) -> None:
-    """Write `checkpoint.safetensors` and then `checkpoint.json`, which names it as complete."""
-    tensors = optimiser.tensors() | {"random": torch.get_rng_state()}
-    save_tensors(folder / "checkpoint.safetensors", tensors, {"step": str(progress.step)})
-    write_json(folder / "checkpoint.json", {"progress": asdict(progress), "config": config})
+def save_checkpoint(
+    folder: Path, optimiser: MasterWeights, progress: Progress, config: dict[str, Any], device: torch.device
+) -> None:
+    """Write masters, moments and random states; progress and configuration are texts in the same file."""
+    texts = {"progress": json.dumps(asdict(progress)), "config": json.dumps(config)}
+    save_tensors(folder / CHECKPOINT, optimiser.tensors() | random_states(device), texts)
 
 
-def load_checkpoint(folder: Path, optimiser: MasterWeights, config: dict) -> Progress:
-    """Take up a run where it stopped; a folder without checkpoint starts at step 0.
+def load_checkpoint(
+    folder: Path, optimiser: MasterWeights, config: dict[str, Any], device: torch.device
+) -> Progress | None:
+    """Take up a run where it stopped; None in a folder without a checkpoint.
 
     Raises:
-        PerceptError: the folder holds a run of another configuration.
+        PerceptError: the folder holds a run of another configuration, or the file is broken.
     """
-    if not (folder / "checkpoint.json").is_file():
-        return Progress()
-    stored = read_json(folder / "checkpoint.json")
-    if stored["config"] != config:
-        changed = [key for key in config if stored["config"].get(key) != config[key]]
-        raise PerceptError(f"{folder} holds a run with another {', '.join(changed)}; give another folder, or delete it")
-    tensors = load_tensors(folder / "checkpoint.safetensors")
-    torch.set_rng_state(tensors.pop("random"))
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return None
+    texts = load_metadata(path)
+    if not {"progress", "config"} <= texts.keys():
+        raise PerceptError(f"{path} is not a checkpoint of this version of percept; give another folder, or delete it")
+    stored = json.loads(texts["config"])
+    if changed := [key for key in config.keys() | stored.keys() if stored.get(key) != config.get(key)]:
+        names = ", ".join(sorted(changed))
+        raise PerceptError(f"{folder} holds a run with another {names}; give another folder, or delete it")
+    tensors = load_tensors(path)
+    restore_random_states(tensors, device)
     optimiser.restore(tensors)
-    return Progress(**stored["progress"])
+    return Progress(**json.loads(texts["progress"]))

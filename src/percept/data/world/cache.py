@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from percept.core.contracts import Batch
 from percept.core.errors import PerceptError
-from percept.core.io import content_hash, read_json
+from percept.core.io import content_hash, read_json, replacing
 from percept.core.report import track
 from percept.core.seed import derive
 from percept.data.tokenizers import Tokenizer
@@ -87,17 +87,13 @@ def _squashed(image: np.ndarray) -> np.ndarray:
 
 
 def _draw_chunk(folder: Path, first: int, data: WorldData) -> None:
-    """Draw up to CHUNK pairs into two files; a chunk that is there already is kept."""
+    """Draw up to CHUNK pairs into two files."""
     target = folder / f"{first:08d}.npy"
-    if target.is_file():
-        return
     drawn = [item for number in range(first, min(first + CHUNK, data.pairs)) for item in _pair(number, data)]
-    with (folder / f"{first:08d}.json").open("w", encoding="utf-8") as file:
-        json.dump([texts for _, texts in drawn], file)
-    part = target.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as file:
+    with replacing(target.with_suffix(".json")) as part:
+        part.write_text(json.dumps([texts for _, texts in drawn]), encoding="utf-8")
+    with replacing(target) as part, part.open("wb") as file:  # last: its presence says that the chunk is whole
         np.save(file, np.stack([picture for picture, _ in drawn]))
-    part.replace(target)
 
 
 def source_fingerprint() -> str:
@@ -118,7 +114,9 @@ def draw_cache(data: WorldData, home: Path | str, *, workers: int | None = None)
     """
     folder = Path(home) / _cache_name(data)
     folder.mkdir(parents=True, exist_ok=True)
-    starts = range(0, data.pairs, CHUNK)
+    starts = [first for first in range(0, data.pairs, CHUNK) if not (folder / f"{first:08d}.npy").is_file()]
+    if not starts:
+        return folder
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(_draw_chunk, folder, first, data) for first in starts]
         for job in track(jobs, "drawing training pictures", len(jobs)):

@@ -2,7 +2,9 @@
 
 import pickle
 import re
+import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +58,7 @@ def _our_name(key: str, has_text: bool) -> str:
     return "log_scale" if key == "logit_scale" else "text." + _rename(key, TEXT)
 
 
-def unwrap(state: dict) -> dict[str, Tensor]:
+def unwrap(state: dict[str, Any]) -> dict[str, Tensor]:
     """Take a state dict out of its wrappers (`state_dict`, `weights`) and strip the prefix `module.`."""
     for wrapper in ("state_dict", "weights"):
         if isinstance(state.get(wrapper), dict):
@@ -64,7 +66,7 @@ def unwrap(state: dict) -> dict[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
-def from_official(state: dict[str, Tensor], *, has_text: bool) -> dict[str, Tensor]:
+def from_official(state: dict[str, Any], *, has_text: bool) -> dict[str, Tensor]:
     """Rename the keys of a published state dict to ours.
 
     Args:
@@ -123,10 +125,14 @@ def read_official(path: Path | str, *, has_text: bool) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return from_official(load_tensors(path), has_text=has_text)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):  # what is odd about it is refused below
+            archive = file.read(4) == b"PK\x03\x04"  # files of torch before 1.6 are none, and cannot be mapped
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PerceptError(f"{path} is not a file of weights alone ({reason}); nothing in it was run") from None
+        raise PerceptError(
+            f"{path} is not a complete file of weights alone ({reason}); nothing in it was run"
+        ) from None
     if not isinstance(state, dict):
         raise PerceptError(f"{path} holds a {type(state).__name__}, not a dictionary of weights")
     return from_official(state, has_text=has_text)

@@ -1,0 +1,9 @@
+"""Every test starts from the same random state and leaves one thread to its neighbours."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> None:
+    torch.manual_seed(0)
