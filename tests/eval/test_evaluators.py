@@ -157,3 +157,11 @@ def test_digits_name_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(PerceptError, match=r"percept-models\[eval\]"):
         digits(chance())
+
+
+def test_a_model_that_computes_no_numbers_gets_nothing():
+    broken = Fake(lambda _: torch.full((4,), float("nan")), lambda _: torch.full((4,), float("nan")))
+    found = zeroshot(broken, [0, 1, 2], [0, 1, 2], CLASSES[:3], prompts(CLASSES[:3], ["{}"]), name="c")
+    assert scores(found.scores)["c top-1"] == 0
+    assert set(scores(retrieval(broken, list(range(12)), [str(i) for i in range(12)])).values()) == {0}
+    assert binding(broken, [0], [("a", "b")], name="b").value == 0

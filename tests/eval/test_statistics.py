@@ -50,6 +50,15 @@ def test_a_drop_has_the_uncertainty_of_both_sides():
     assert (lost.high - lost.low) / 2 == pytest.approx(expected, rel=0.15)
 
 
+def test_a_drop_against_a_group_counts_and_resamples_it_once():
+    rng = np.random.default_rng(3)
+    plain, other = rng.random(400) < 0.6, rng.random(400) < 0.6
+    lost = drop("d", plain, [plain, other])
+    assert lost.n == 800
+    expected = 1.96 * np.sqrt(2 * 0.25 * 0.6 * 0.4 / 400)  # the drop is half the difference of plain and other
+    assert (lost.high - lost.low) / 2 == pytest.approx(expected, rel=0.1)
+
+
 @pytest.mark.parametrize("function", [proportion, mean])
 def test_nothing_measured_is_an_error(function):
     with pytest.raises(PerceptError, match="nothing was measured"):

@@ -47,6 +47,6 @@ def score(
 
 
 def ranks(similarity: Float[Tensor, "q c"], positive: Bool[Tensor, "q c"]) -> Int[Tensor, " q"]:
-    """Return the rank, from 0, of each query's best right answer: wrong answers at least as similar come first."""
+    """Return the rank, from 0, of each query's best right answer: wrong answers that are not less similar come first."""
     best = similarity.masked_fill(~positive, float("-inf")).amax(dim=1, keepdim=True)
-    return ((similarity >= best) & ~positive).sum(dim=1)
+    return (~(similarity < best) & ~positive).sum(dim=1)  # not ">=": a NaN must never win

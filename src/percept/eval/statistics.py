@@ -88,13 +88,18 @@ def mean_of_groups(name: str, groups: Sequence[np.ndarray], *, seed: int = 0) ->
 
 
 def drop(name: str, reference: np.ndarray, groups: Sequence[np.ndarray], *, seed: int = 0) -> Score:
-    """Return how far the mean of the groups' means lies below the mean of `reference`; all are resampled."""
+    """Return how far the mean of the groups' means lies below the mean of `reference`; all are resampled.
+
+    `reference` may be one of the groups: it is counted, and resampled, once.
+    """
     others = mean_of_groups(name, groups, seed=seed)
     rng = np.random.default_rng(seed + 1)
-    draws = resampled_means(reference, rng) - np.mean([resampled_means(group, rng) for group in groups], axis=0)
+    own = resampled_means(reference, rng)
+    draws = own - np.mean([own if group is reference else resampled_means(group, rng) for group in groups], axis=0)
     low, high = np.quantile(draws, (0.025, 0.975))
     value = float(np.mean(reference)) - others.value
-    return Score(name=name, value=value, n=others.n + len(reference), low=float(low), high=float(high))
+    n = others.n + (0 if any(group is reference for group in groups) else len(reference))
+    return Score(name=name, value=value, n=n, low=float(low), high=float(high))
 
 
 def resampled_means(right: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -97,9 +97,9 @@ def judge(
 
 
 def hits(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"], k: int) -> Bool[Tensor, " n"]:
-    """Tell for which pictures the true class is among the `k` best; a tie counts against it."""
+    """Tell for which pictures the true class is among the `k` best; a tie counts against it, and so does a NaN."""
     true = logits.gather(1, labels[:, None])
-    above = (logits >= true).sum(dim=1) - 1
+    above = (~(logits < true)).sum(dim=1) - 1
     return above < k
 
 
