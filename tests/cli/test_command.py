@@ -29,7 +29,8 @@ def test_wrong_options_end_with_two(capsys):
 
 
 @pytest.mark.parametrize(
-    ("raised", "code"), [(KeyboardInterrupt(), 130), (PerceptError("so it is"), 2), (SystemExit(3), 3)]
+    ("raised", "code"),
+    [(KeyboardInterrupt(), 130), (PerceptError("so it is"), 2), (SystemExit(3), 3), (OSError(28, "No space left"), 2)],
 )
 def test_exit_codes(monkeypatch, capsys, raised, code):
     def fail() -> None:
@@ -79,3 +80,20 @@ def test_list_shows_models_with_sizes_and_recipes(capsys, monkeypatch, tmp_path)
     assert "1.85 G" in rows["PE-Spatial-G14-448"]
     assert "nano" in rows
     assert "pe/nano" in rows
+
+
+def test_an_error_of_the_system_names_the_file_a_person_asked_for(monkeypatch, capsys):
+    def fail() -> None:
+        raise PermissionError(13, "Permission denied", "runs/.card.json.4711.part")
+
+    monkeypatch.setattr(doctor, "COMMAND", fail)
+    assert main(["doctor"]) == 2
+    assert capsys.readouterr().err == "percept doctor: runs/card.json cannot be read or written: Permission denied\n"
+
+
+def test_doctor_prints_no_speed_that_was_not_measured(capsys):
+    for seconds in ("0", "-1"):
+        assert main(["doctor", "--seconds", seconds]) == 2
+        captured = capsys.readouterr()
+        assert "measures nothing" in captured.err
+        assert "GFLOP" not in captured.out

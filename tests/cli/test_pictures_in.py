@@ -1,6 +1,7 @@
 """The verbs that read folders of pictures: classify and encode."""
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -48,6 +49,11 @@ def test_classify_shows_a_part_of_many(model, pictures, capsys):
         (["{pictures}/notes.txt", "--labels", "cat"], None),
         (["{pictures}/none", "--labels", "cat"], "none"),
         (["--labels", "cat"], "no path"),
+        (["{pictures}", "--labels", "@{pictures}/one.png"], "UTF-8"),
+        (["{pictures}", "--labels", "cat \udcff"], "no Unicode"),
+        (["{pictures}", "--labels", "cat", "--top", "0"], "at least 1 label"),
+        (["{pictures}", "--labels", "cat", "--top", "-1"], "at least 1 label"),
+        (["{pictures}", "--labels", "cat", "--show", "-1"], "0 or more pictures"),
         (["{pictures}", "--labels", "cat", "--model", "nanno"], "'nano'"),
     ],
 )
@@ -103,3 +109,52 @@ def test_encode_refuses_before_it_works(model, pictures, tmp_path, capsys, monke
     assert main(["encode", str(pictures / "empty.png"), "--out", str(tmp_path / "v.npz"), "--model", model]) == 2
     assert "nothing was written" in capsys.readouterr().err
     assert not (tmp_path / "v.npz").exists()
+
+
+@pytest.fixture
+def strange(pictures) -> str:
+    """Pictures with names that are no UTF-8, span two lines, or command a terminal; one of them a damaged file."""
+    good = (pictures / "one.png").read_bytes()
+    folder = os.fsencode(pictures / "strange")
+    os.mkdir(folder)
+    for name, data in (
+        (b"byte\xff.png", good),
+        (b"two\nlines.png", good),
+        (b"esc\x1b[31m.png", good),
+        (b"\xfe.png", b""),
+    ):
+        with open(folder + b"/" + name, "wb") as file:
+            file.write(data)
+    return os.fsdecode(folder)
+
+
+@pytest.mark.parametrize("suffix", [*WRITERS, ".NPZ"])
+def test_any_name_a_file_can_have_is_written(model, strange, tmp_path, capsys, suffix):
+    out = tmp_path / f"vectors{suffix}"
+    assert main(["encode", strange, "--out", str(out), "--model", model]) == 0
+    paths, vectors, facts = read(out, suffix.lower())
+    assert {path.rsplit("/", 1)[1] for path in paths} == {"byte\ufffd.png", "two\nlines.png", "esc\x1b[31m.png"}
+    assert len(vectors) == 3
+    assert facts["bad"] == [{"path": f"{strange}/\ufffd.png", "reason": "is empty (0 bytes)"}]
+    assert "\x1b[31m" not in capsys.readouterr().out
+
+
+def test_any_name_a_file_can_have_is_shown_in_one_line(model, strange, tmp_path, capsys):
+    out = tmp_path / "labels.json"
+    assert main(["classify", strange, "--labels", "cat,dog", "--model", model, "--json", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("byte\ufffd.png", "two\ufffdlines.png", "esc\ufffd[31m.png"))
+    assert "\x1b[31m" not in printed
+    assert len(json.loads(out.read_text())["pictures"]) == 3
+    assert main(["classify", strange, "--labels", "cat,dog", "--model", model, "--top", "1"]) == 0
+    assert "second" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", [("classify", "--labels", "cat", "--json"), ("encode", "--out")])
+def test_an_output_that_cannot_be_is_refused_before_any_work(model, pictures, tmp_path, capsys, monkeypatch, verb):
+    monkeypatch.setattr("percept.infer.load.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.npz").mkdir()
+    for out, reason in (("file/x.npz", "cannot be written"), ("folder.npz", "is a folder")):
+        assert main([verb[0], str(pictures), *verb[1:], str(tmp_path / out), "--model", model]) == 2
+        assert reason in capsys.readouterr().err

@@ -85,3 +85,10 @@ def test_an_error_in_the_function_reaches_the_caller() -> None:
 
     with pytest.raises(ZeroDivisionError):
         list(in_order(fails, range(5)))
+
+
+def test_a_link_to_nothing_says_so(tmp_path: Path) -> None:
+    os.symlink("nowhere.png", tmp_path / "link.png")
+    (found,) = read_many(find_images(tmp_path))
+    assert isinstance(found, BadFile)
+    assert found.reason == "is a link to a file that is not there"

@@ -189,3 +189,14 @@ def test_strings_need_a_tokenizer():
     with pytest.raises(PerceptError, match=r"tokenizer\.json"):
         one.text("a cat")
     assert one.text(tiny.tokenizer()("a cat")).shape == (1, tiny.DIM)
+
+
+def test_vectors_that_are_no_numbers_are_refused():
+    broken = tiny.encoder()
+    with torch.no_grad():
+        next(broken.model.vision.parameters()).fill_(float("nan"))
+        next(broken.model.text.parameters()).fill_(float("inf"))  # type: ignore[union-attr]
+    with pytest.raises(PerceptError, match="no numbers"):
+        broken.image(np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(PerceptError, match="no numbers"):
+        broken.text("a red cup")

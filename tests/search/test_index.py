@@ -14,6 +14,7 @@ from percept.data.sources import find_images
 from percept.search import build as building
 from percept.search.build import build
 from percept.search.index import Index
+from percept.search.query import search as find
 from percept.search.store import FILE
 from tests.search.fakes import ColourEncoder, picture
 
@@ -209,3 +210,31 @@ def test_a_busy_database_says_so(index: Index, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(PerceptError, match="cannot be used now: database is locked"):
         index.remove([])
     holder.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("UPDATE content SET vector = x'0011' WHERE id = 3", "a vector is not of 4 numbers"),
+        ("UPDATE stamp SET json = '{}'", "which model made it"),
+        ("UPDATE stamp SET json = '{'", "which model made it"),
+        ("DELETE FROM stamp", "which model made it"),
+    ],
+)
+def test_damaged_content_is_named(pictures: Path, index: Index, change: str, reason: str) -> None:
+    fill(index, pictures)
+    index.close()
+    with sqlite3.connect(index.folder / FILE) as connection:
+        connection.execute(change)
+    connection.close()
+    with Index.open(index.folder) as again, pytest.raises(PerceptError, match=f"is damaged .*{reason}"):
+        find(again, ColourEncoder(), text="red")
+
+
+def test_a_picture_that_another_process_removed_is_no_crash(pictures: Path, index: Index) -> None:
+    fill(index, pictures)
+    number = index.matrix().ids[0]
+    with Index.open(index.folder) as other:
+        other.remove(list(other.entry(number).paths))
+    with pytest.raises(PerceptError, match="another process"):
+        index.entry(number)

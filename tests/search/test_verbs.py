@@ -68,6 +68,8 @@ def test_a_model_folder_is_found_again_from_elsewhere(tmp_path: Path, monkeypatc
         (["search", "red", "--index", "pictures"], "is not an index"),
         (["search"], "needs a text, a picture, or both"),
         (["search", "?"], "no letters"),
+        (["search", "red", "--sheet", "pictures"], "is a folder"),
+        (["search", "red", "--page", "pictures/red.png/p.html"], "cannot be written"),
         (["search", "--image", "none.png"], "does not exist"),
     ],
 )

@@ -1,6 +1,7 @@
 """The command `percept`: a literal table of verbs that imports nothing until one is chosen."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -44,8 +45,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `percept list | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"percept {arguments[0]}: {_explained(error)}", file=sys.stderr)
+        return USER_ERROR
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else USER_ERROR if stop.code else 0
+
+
+def _explained(error: OSError) -> str:
+    """Name the file, not the temporary one that stands in for it while it is written, and what is wrong."""
+    name = error.filename2 or error.filename
+    if not isinstance(name, str | bytes):
+        return f"the system refused: {error.strerror or error}"
+    folder, file = os.path.split(os.fsdecode(name))
+    file = re.sub(r"^\.(.+)\.\d+\.part$", r"\1", file)
+    return f"{os.path.join(folder, file)} cannot be read or written: {error.strerror or error}"
 
 
 def usage() -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from percept.cli.show import bad_files, common_folder, count, say, split_labels, within
+from percept.cli.show import bad_files, check_output, common_folder, count, say, split_labels, within
+from percept.core.errors import PerceptError
 from percept.core.report import table
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ def classify(
     """
     from percept.data.sources import find_images
 
+    if top < 1 or show < 0:
+        raise PerceptError(f"--top {top} --show {show}: at least 1 label is shown per picture, and 0 or more pictures")
     names, files = split_labels(labels), find_images(paths)
+    check_output(json)
     # Only now, so that a mistyped folder is answered at once.
     from percept.infer.labels import class_vectors, rank
     from percept.infer.load import load
@@ -51,7 +55,8 @@ def classify(
     say(f"{encoder} reads {count(len(files), 'picture')}")
     texts = class_vectors(encoder, names, template or None)
     found = encoder.files(files)
-    ranked = [rank(names, row, encoder.scale) for row in found.vectors @ texts.T]
+    kept = top if json is None else None  # thousands of labels for thousands of pictures would fill the memory
+    ranked = [rank(names, row, encoder.scale)[:kept] for row in found.vectors @ texts.T]
     if json is not None:
         _write(json, encoder, found, ranked)
     _show(found, ranked, top=min(top, len(names)), show=show)
@@ -81,12 +86,13 @@ def _title(shown: int, total: int, folder: Path) -> str:
 def _write(file: Path, encoder: "Encoder", found: "FileVectors", ranked: "list[list[Guess]]") -> None:
     from percept.core.config import to_dict
     from percept.core.io import write_json
+    from percept.data.sources import as_text
 
     pictures: list[dict[str, Any]] = [
-        {"path": str(path), "guesses": [to_dict(guess) for guess in guesses]}
+        {"path": as_text(path), "guesses": [to_dict(guess) for guess in guesses]}
         for path, guesses in zip(found.paths, ranked, strict=True)
     ]
-    bad = [{"path": str(one.path), "reason": one.reason} for one in found.bad]
+    bad = [{"path": as_text(one.path), "reason": as_text(one.reason)} for one in found.bad]
     write_json(file, {"model": to_dict(encoder.identity), "pictures": pictures, "bad": bad})
     say(f"wrote {file}")
 

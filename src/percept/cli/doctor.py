@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from percept.core.errors import PerceptError
 from percept.core.report import table
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def doctor(seconds: float = 0.5) -> int:
     Args:
         seconds: How long to measure each matrix-product peak.
     """
+    if not 0 < seconds <= 60:
+        raise PerceptError(f"--seconds {seconds} measures nothing; use more than 0 and at most 60")
     import torch
 
     from percept.core.machine import fast_dtype, pick_device
@@ -87,7 +90,6 @@ def _peak(device: "torch.device", dtype: "torch.dtype", seconds: float, why: str
 
 
 def _packaged() -> list[tuple[str, str]]:
-    from percept.core.errors import PerceptError
     from percept.infer.load import open_packaged
     from percept.models.zoo import PACKAGED
 

@@ -3,16 +3,18 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import tyro
 
-from percept.cli.show import bad_files, count, say
+from percept.cli.show import bad_files, check_output, count, say
 from percept.core.errors import PerceptError, missing_extra
 from percept.core.report import table
 
 if TYPE_CHECKING:
-    from percept.infer.encoder import FileVectors
+    from torch import Tensor
+
+Writer: TypeAlias = Callable[[Path, list[str], "Tensor", dict[str, Any]], None]
 
 
 def encode(
@@ -32,10 +34,11 @@ def encode(
         device: auto, cpu, cuda or mps.
     """
     from percept.core.config import to_dict
-    from percept.data.sources import find_images
+    from percept.data.sources import as_text, find_images
 
     write = _writer(out)
     files = find_images(paths)
+    check_output(out)
     # Only now, so that a mistyped folder is answered at once.
     from percept.infer.load import load
 
@@ -45,8 +48,8 @@ def encode(
     if not found.paths:
         bad_files(found.bad)
         raise PerceptError("none of the pictures could be read, so nothing was written")
-    bad = [{"path": str(one.path), "reason": one.reason} for one in found.bad]
-    write(out, found, {"model": to_dict(encoder.identity), "bad": bad})
+    bad = [{"path": as_text(one.path), "reason": as_text(one.reason)} for one in found.bad]
+    write(out, [as_text(path) for path in found.paths], found.vectors, {"model": to_dict(encoder.identity), "bad": bad})
     bad_files(found.bad)
     size = f"{out.stat().st_size / 1e6:.2f} MB"
     rows = [
@@ -60,12 +63,13 @@ def encode(
     return 0
 
 
-def _writer(out: Path) -> Callable[[Path, "FileVectors", dict[str, Any]], None]:
-    if out.suffix not in WRITERS:
+def _writer(out: Path) -> Writer:
+    suffix = out.suffix.lower()
+    if suffix not in WRITERS:
         raise PerceptError(f"--out {out} ends in {out.suffix or 'nothing'}; write one of {', '.join(WRITERS)}")
-    if out.suffix == ".parquet":
+    if suffix == ".parquet":
         _pyarrow()
-    return WRITERS[out.suffix]
+    return WRITERS[suffix]
 
 
 def _pyarrow() -> Any:
@@ -77,48 +81,46 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
-def write_parquet(out: Path, found: "FileVectors", facts: dict[str, Any]) -> None:
+def write_parquet(out: Path, paths: list[str], vectors: "Tensor", facts: dict[str, Any]) -> None:
     """Write the columns path and vector; the model and the bad files stand in the schema's metadata under `percept`."""
     from percept.core.io import replacing
 
     arrow = _pyarrow()
-    flat = arrow.array(found.vectors.flatten().numpy())
-    vectors = arrow.FixedSizeListArray.from_arrays(flat, found.vectors.shape[1])
-    rows = arrow.table({"path": [str(path) for path in found.paths], "vector": vectors})
+    flat = arrow.array(vectors.flatten().numpy())
+    column = arrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+    rows = arrow.table({"path": paths, "vector": column})
     with replacing(out) as temporary:
         arrow.parquet.write_table(rows.replace_schema_metadata({"percept": json.dumps(facts)}), temporary)
 
 
-def write_npz(out: Path, found: "FileVectors", facts: dict[str, Any]) -> None:
+def write_npz(out: Path, paths: list[str], vectors: "Tensor", facts: dict[str, Any]) -> None:
     """Write the arrays paths, vectors and facts (json with the model and the bad files); no pickle in it."""
     import numpy as np
 
     from percept.core.io import replacing
 
-    paths = np.array([str(path) for path in found.paths])
     with replacing(out) as temporary, temporary.open("wb") as file:
-        np.savez(file, paths=paths, vectors=found.vectors.numpy(), facts=np.array(json.dumps(facts)))
+        np.savez(file, paths=np.array(paths), vectors=vectors.numpy(), facts=np.array(json.dumps(facts)))
 
 
-def write_jsonl(out: Path, found: "FileVectors", facts: dict[str, Any]) -> None:
+def write_jsonl(out: Path, paths: list[str], vectors: "Tensor", facts: dict[str, Any]) -> None:
     """Write one json object per picture; the model and the bad files go to OUT.meta.json beside it."""
     from percept.core.io import replacing, write_json
 
     with replacing(out) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for path, vector in zip(found.paths, found.vectors.tolist(), strict=True):
-            file.write(json.dumps({"path": str(path), "vector": vector}, ensure_ascii=False) + "\n")
+        for path, vector in zip(paths, vectors.tolist(), strict=True):
+            file.write(json.dumps({"path": path, "vector": vector}, ensure_ascii=False) + "\n")
     write_json(out.with_name(f"{out.name}.meta.json"), facts)
 
 
-def write_safetensors(out: Path, found: "FileVectors", facts: dict[str, Any]) -> None:
+def write_safetensors(out: Path, paths: list[str], vectors: "Tensor", facts: dict[str, Any]) -> None:
     """Write the tensor `vectors`; paths, model and bad files are json in the file's metadata."""
     from percept.core.io import save_tensors
 
-    paths = json.dumps([str(path) for path in found.paths])
-    save_tensors(out, {"vectors": found.vectors}, {"paths": paths, "percept": json.dumps(facts)})
+    save_tensors(out, {"vectors": vectors}, {"paths": json.dumps(paths), "percept": json.dumps(facts)})
 
 
-WRITERS: dict[str, Callable[[Path, "FileVectors", dict[str, Any]], None]] = {
+WRITERS: dict[str, Writer] = {
     ".parquet": write_parquet,
     ".npz": write_npz,
     ".jsonl": write_jsonl,

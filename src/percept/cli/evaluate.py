@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from percept.cli.show import say
+from percept.cli.show import check_output, say
 
 if TYPE_CHECKING:
     from percept.eval.card import Card
@@ -50,6 +50,7 @@ def evaluate(suites: Sequence[str], options: Options) -> int:
     from percept.eval.suites import SUITES, Plan
     from percept.infer.load import load
 
+    check_output(options.out)
     encoder = load(options.model, weights=options.weights, tokenizer=options.tokenizer, device=options.device)
     plan, results, seconds = Plan(count=options.count, seed=options.seed), {}, {}
     for suite in suites:

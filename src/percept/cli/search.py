@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from percept.cli.index import DEFAULT
-from percept.cli.show import say
+from percept.cli.show import check_output, say
 from percept.core.report import table
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def search(
     from percept.search.query import ask, check_question
 
     check_question(text=text or None, image=image, top=top, weight=weight)
+    check_output(sheet)
+    check_output(page)
     with Index.open(index) as store:
         encoder = load(model or store.stamp.source, weights=weights, tokenizer=tokenizer, device=device)
         answer = ask(store, encoder, text=text or None, image=image, top=top, weight=weight)
@@ -63,7 +65,7 @@ def _show(answer: "Answer") -> None:
 
 def _place(hit: "Hit") -> str:
     """Return the path as a person in this folder would type it."""
-    from percept.search.thumbnails import printable
+    from percept.data.sources import printable
 
     below = hit.path.is_relative_to(Path.cwd())
     return printable(os.path.relpath(hit.path) if below else hit.path)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from percept.core.errors import PerceptError
@@ -25,7 +26,10 @@ def split_labels(text: str) -> list[str]:
         file = Path(text[1:])
         if not file.is_file():
             raise PerceptError(f"there is no file {file} with labels; give cat,dog or @FILE with one label per line")
-        parts = file.read_text(encoding="utf-8").splitlines()
+        try:
+            parts = file.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise PerceptError(f"{file} cannot be read as a list of labels, one per line in UTF-8: {error}") from None
     else:
         parts = text.split(",")
     labels = [part.strip() for part in parts if part.strip()]
@@ -36,9 +40,11 @@ def split_labels(text: str) -> list[str]:
 
 def bad_files(bad: Sequence["BadFile"]) -> None:
     """Print the files that could not be used, with reasons and their count."""
+    from percept.data.sources import printable
+
     if not bad:
         return
-    rows = [(str(file.path), file.reason) for file in bad[:SHOWN_BAD]]
+    rows = [(printable(file.path), printable(file.reason)) for file in bad[:SHOWN_BAD]]
     if len(bad) > SHOWN_BAD:
         rows.append(("...", f"and {len(bad) - SHOWN_BAD} more"))
     table(f"{count(len(bad), 'file')} left out", ("file", "reason"), rows)
@@ -66,8 +72,28 @@ def common_folder(paths: Sequence[Path]) -> Path:
 
 
 def within(path: Path, folder: Path) -> str:
-    """Return the path as seen from a folder that may hold it."""
-    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+    """Return the path as seen from a folder that may hold it, as one printable line."""
+    from percept.data.sources import printable
+
+    return printable(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def check_output(file: Path | None) -> None:
+    """Make the folder of a file that will be written, and try whether it can be, before any work is spent on it.
+
+    Raises:
+        PerceptError: the file is a folder, or its folder cannot be made or written to.
+    """
+    if file is None:
+        return
+    if file.is_dir():
+        raise PerceptError(f"{file} is a folder; give the name of a file to write")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise PerceptError(f"{file} cannot be written: {error.strerror or error}; give another place") from None
 
 
 def say(message: str) -> None:

@@ -42,7 +42,7 @@ def write(
     seconds = time.perf_counter() - start
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     columns = ("folder", "pictures", "MB", "seconds", "pictures/s")
-    row = (folder, count, round(total / 1e6, 1), round(seconds, 1), round(count / seconds))
+    row = (folder, count, f"{total / 1e6:.1f}", f"{seconds:.1f}", round(count / seconds))
     report.table(f"written as {format}: {split}, {style}", columns, [row])
 
 
@@ -64,6 +64,7 @@ def show(
         style: how the pictures look.
         columns: pictures per row.
     """
+    from percept.cli.show import check_output
     from percept.core import report
     from percept.core.errors import PerceptError
     from percept.data.world import generate
@@ -73,6 +74,7 @@ def show(
         raise PerceptError(
             f"a sheet of {count} pictures in {columns} columns cannot be laid out; use 1 to 400 pictures"
         )
+    check_output(out)
     pictures = [generate(seed + number, split=split, style=style) for number in range(count)]
     save_sheet(out, pictures, columns=columns)
     things = sum(len(picture.scene.things) for picture in pictures)

@@ -111,6 +111,8 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     except PerceptError:
         raise
     except FileNotFoundError:
+        if os.path.islink(path):
+            raise PerceptError(f"{path} is a link to a file that is not there") from None
         raise PerceptError(f"there is no file {path}") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = getattr(error, "strerror", None) or str(error)

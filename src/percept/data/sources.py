@@ -49,7 +49,9 @@ def find_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
     for path in given:
         found.update(dict.fromkeys(_pictures_at(path)))
     if not found:
-        looked = ", ".join(str(path) for path in given) or "nowhere: no path was given"
+        if not given:
+            raise PerceptError("no path was given; name at least one folder or picture file")
+        looked = ", ".join(str(path) for path in given)
         raise PerceptError(f"no pictures in {looked}; looked for names ending in {' '.join(sorted(SUFFIXES))}")
     return list(found)
 
@@ -79,6 +81,20 @@ def natural_order(path: Path) -> list[list[tuple[int, int | str]]]:
         return [(0, int(piece)) if piece[0] in "0123456789" else (1, piece) for piece in split if piece]
 
     return [pieces(part) for part in path.parts]
+
+
+def as_text(name: str | os.PathLike[str]) -> str:
+    """Return a file name as text that any file can hold: bytes that are no UTF-8 become �."""
+    return os.fsencode(name).decode("utf-8", errors="replace")
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    """Return a file name as one line for people: line breaks and codes that command a terminal become � too.
+
+    >>> printable("new\\nline.png"), printable("猫 [1].png")
+    ('new�line.png', '猫 [1].png')
+    """
+    return "".join(letter if letter.isprintable() else "�" for letter in as_text(name))
 
 
 def read_many(

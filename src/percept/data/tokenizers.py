@@ -138,6 +138,8 @@ def _checked(texts: str | Sequence[str]) -> list[str]:
     for row in rows:
         if not isinstance(row, str):
             raise PerceptError(f"texts are strings; given: {row!r} ({type(row).__name__})")
+        if any("\ud800" <= letter <= "\udfff" for letter in row):
+            raise PerceptError(f"the text {row!r} is no Unicode: it holds bytes that are not UTF-8; write it in UTF-8")
     return rows
 
 

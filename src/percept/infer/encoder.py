@@ -197,7 +197,17 @@ class Encoder:
         return asked
 
     def _embed(self, batch: Tensor) -> Tensor:
-        return F.normalize(self.model.encode_image(batch).float(), dim=-1)
+        return self._unit(self.model.encode_image(batch))
+
+    def _unit(self, vectors: Tensor) -> Tensor:
+        """Return vectors of unit length; refuse what is no direction at all, rather than rank by it."""
+        vectors = vectors.float()
+        if not vectors.isfinite().all():
+            raise PerceptError(
+                f"{self.identity.name} computed vectors that are no numbers in {self.setting.dtype}; its weights are "
+                "damaged, or this type is too narrow for them: try dtype='float32'"
+            )
+        return F.normalize(vectors, dim=-1)
 
     @torch.no_grad()
     def _run(
@@ -228,7 +238,7 @@ class Encoder:
             raise PerceptError(f"token ids are integers [n, context]; given {ids.dtype} {list(ids.shape)}")
         ids = ids[None] if ids.ndim == 1 else ids
         parts = [
-            F.normalize(self.model.encode_text(part.long().to(self.setting.device)).float(), dim=-1).cpu()
+            self._unit(self.model.encode_text(part.long().to(self.setting.device))).cpu()
             for part in ids.split(8 * self.setting.batch)
             if len(part)
         ]

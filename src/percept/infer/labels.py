@@ -1,6 +1,7 @@
 """Labels as text: templates filled in, class vectors averaged, and the guesses that come of them."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
@@ -57,7 +58,7 @@ def check_labels(labels: Labels) -> list[str]:
     names = [_text(label) for label in labels]
     if not names:
         raise PerceptError("no labels were given; give at least one, for example ['cat', 'dog']")
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise PerceptError(f"given more than once among the labels: {', '.join(twice)}; give each label once")
     return names

@@ -19,7 +19,7 @@ from torch import Tensor
 from percept.core.config import from_dict, to_dict
 from percept.core.errors import PerceptError
 from percept.search.contracts import Embeds, Stamp, stamp_of
-from percept.search.store import FILE, explained, make_store, open_store, stored_path, transaction
+from percept.search.store import FILE, damaged, explained, make_store, open_store, stored_path, transaction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,11 @@ class Index:
     def stamp(self) -> Stamp:
         """The model this index was made with."""
         with explained(self.folder):
-            return from_dict(Stamp, json.loads(self._one("SELECT json FROM stamp")))
+            row = self._connection.execute("SELECT json FROM stamp").fetchone()
+        try:
+            return from_dict(Stamp, json.loads(row[0]))
+        except (ValueError, TypeError):  # no row, no json, or not our fields
+            raise damaged(self.folder, "it does not say which model made it") from None
 
     def check(self, encoder: Embeds) -> None:
         """Refuse a model whose vectors cannot be compared with those stored."""
@@ -181,6 +185,8 @@ class Index:
             rows = self._connection.execute(
                 "SELECT id, vector FROM content WHERE hash IN (SELECT hash FROM file) ORDER BY id"
             ).fetchall()
+        if any(len(vector) != 4 * self.stamp.dim for _, vector in rows):
+            raise damaged(self.folder, f"a vector is not of {self.stamp.dim} numbers")
         stored = bytearray().join(vector for _, vector in rows)
         return Matrix(vectors=_from_bytes(stored, len(rows), self.stamp.dim), ids=[id_ for id_, _ in rows])
 
@@ -189,6 +195,8 @@ class Index:
         query = "SELECT width, height, path FROM content JOIN file USING (hash) WHERE id = ? ORDER BY path"
         with explained(self.folder):
             rows = self._connection.execute(query, (number,)).fetchall()
+        if not rows:
+            raise PerceptError(f"the index {self.folder} was changed by another process meanwhile; ask again")
         return Entry(width=rows[0][0], height=rows[0][1], paths=tuple(Path(os.fsdecode(path)) for _, _, path in rows))
 
     def entries(self) -> list[Entry]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from percept.core.io import replacing
-from percept.data.sources import BadFile
+from percept.data.sources import BadFile, printable
 from percept.search.query import Answer, Hit
-from percept.search.thumbnails import data_uri, printable, thumbnail
+from percept.search.thumbnails import data_uri, thumbnail
 
 THUMBNAIL = 320
 """Pixels of the longer side; shown at half of it, so that fine screens stay sharp."""

@@ -9,8 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from percept.core.errors import PerceptError
 from percept.core.io import replacing
+from percept.data.sources import printable
 from percept.search.query import Answer, Hit
-from percept.search.thumbnails import printable, thumbnail
+from percept.search.thumbnails import thumbnail
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

@@ -92,6 +92,11 @@ def _check_header(connection: sqlite3.Connection, folder: Path) -> None:
         )
 
 
+def damaged(folder: Path, reason: str) -> PerceptError:
+    """Build the error for an index whose content cannot be trusted."""
+    return PerceptError(f"the index {folder} is damaged ({reason}); delete the folder and index again")
+
+
 @contextmanager
 def explained(folder: Path) -> Iterator[None]:
     """Turn errors of SQLite and of the file system into a PerceptError that names the index."""
@@ -100,7 +105,7 @@ def explained(folder: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise PerceptError(f"the index {folder} cannot be used now: {error}") from None
     except sqlite3.DatabaseError as error:
-        raise PerceptError(f"the index {folder} is damaged ({error}); delete the folder and index again") from None
+        raise damaged(folder, str(error)) from None
     except OSError as error:
         raise PerceptError(f"the index {folder} cannot be used: {error.strerror or error}") from None
 

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 from pathlib import Path
 
 from PIL import Image
@@ -26,8 +25,3 @@ def data_uri(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=84, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def printable(name: str | Path) -> str:
-    """Return a file name as text that can be written anywhere: bytes that are no UTF-8 become question marks."""
-    return os.fsencode(name).decode("utf-8", errors="replace")
