@@ -170,7 +170,7 @@ def test_a_model_used_for_inference_first_can_still_be_trained() -> None:
 
 
 def test_initialisation_is_the_one_of_the_reference() -> None:
-    model = tower(width=64, layers=2, heads=2, image_size=64, layer_scale=0.1)
+    model = tower(width=64, layers=2, heads=2, image_size=64, layer_scale=0.1).requires_grad_(False)
     assert model.positions is not None
     assert model.pool is not None
     assert float(model.positions.std()) == pytest.approx(64**-0.5, rel=0.05)

@@ -49,7 +49,7 @@ def fast_dtype(device: torch.device) -> tuple[torch.dtype, str]:
 @lru_cache
 def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 2048, seconds: float = 0.5) -> float:
     """Measure the matrix-product peak: floating-point operations per second of a size³ product."""
-    generator = torch.Generator(device).manual_seed(0)  # measuring must not move the random state of a training run
+    generator = torch.Generator(device).manual_seed(0)  # the caller's random state stays
     left = torch.randn(size, size, device=device, generator=generator).to(dtype)
     right = torch.randn(size, size, device=device, generator=generator).to(dtype)
     best, spent = float("inf"), 0.0

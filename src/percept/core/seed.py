@@ -2,10 +2,6 @@
 
 import hashlib
 import random
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import torch
 
 
 def seed_everything(seed: int) -> None:
@@ -16,23 +12,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries outside percept read the global state
     torch.manual_seed(seed)
-
-
-def random_states(device: "torch.device") -> "dict[str, torch.Tensor]":
-    """Return the states of PyTorch's generators that a computation on `device` draws from."""
-    return {f"random.{kind}": module.get_rng_state() for kind, module in _generators(device).items()}
-
-
-def restore_random_states(states: "dict[str, torch.Tensor]", device: "torch.device") -> None:
-    """Put the generators back to where `random_states` found them."""
-    for kind, module in _generators(device).items():
-        module.set_rng_state(states[f"random.{kind}"])
-
-
-def _generators(device: "torch.device") -> dict[str, Any]:
-    import torch
-
-    return {"cpu": torch} if device.type == "cpu" else {"cpu": torch, device.type: torch.get_device_module(device)}
 
 
 def derive(seed: int, *names: str | int) -> int:

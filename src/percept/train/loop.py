@@ -19,6 +19,7 @@ from percept.core.errors import PerceptError
 from percept.core.io import write_json
 from percept.core.machine import fast_dtype, keep_freed_memory, pick_device
 from percept.core.report import notice
+from percept.core.seed import derive
 from percept.optim.groups import decay_groups
 from percept.optim.master import MasterWeights
 from percept.optim.schedule import warmup_cosine
@@ -48,7 +49,7 @@ def fit(experiment: Experiment, folder: Path | str, *, minutes: float | None = N
     model = _prepared(experiment.model, device, dtype)
     optimiser = _build_optimiser(model, settings)
     config = to_dict(experiment.config)
-    progress = load_checkpoint(folder, optimiser, config, device) or Progress()
+    progress = load_checkpoint(folder, optimiser, config) or Progress()
     forget_after(folder, progress.step)
     write_json(folder / "run.json", config)
     announce(experiment, device, dtype, reason, progress)
@@ -100,7 +101,7 @@ class _Run:
                 report(self.folder, scalars | self.meter.rates(), progress, settings)
                 self.meter.reset()
             if leaving or last or time.monotonic() - saved > 60 * settings.checkpoint_every:
-                save_checkpoint(self.folder, self.optimiser, progress, self.config, self.device)
+                save_checkpoint(self.folder, self.optimiser, progress, self.config)
                 saved = time.monotonic()
             if leaving and not last:
                 return False
@@ -119,12 +120,13 @@ def _step(
 ) -> dict[str, float] | None:
     """Take one step and return its scalars; None if loss or gradient was not finite and the step was left out."""
     rate = settings.learning_rate * warmup_cosine(step, warmup=settings.warmup, steps=settings.steps)
+    torch.manual_seed(derive(settings.seed, "step", step))  # what is drawn in a step depends on its number alone
     values = cast(Trainable, model).training_step(batch)
     values["loss"].backward()
     norm = optimiser.collect()
     if not bool(torch.isfinite(values["loss"]) & torch.isfinite(norm)):
         optimiser.clear()
-        notice(f"step {step}: loss {float(values['loss'])}, gradient norm {float(norm)}; left out")
+        notice(f"step {step}: loss {float(values['loss'].detach())}, gradient norm {float(norm)}; left out")
         return None
     optimiser.step(rate, norm=norm, clip=settings.clip)
     scalars = {name: float(value.detach()) for name, value in values.items()}

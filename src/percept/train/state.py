@@ -1,15 +1,15 @@
-"""Checkpoints: everything a resume needs in one file, written whole or not at all."""
+"""Checkpoints: everything a resume needs in one file, written whole or not at all.
+
+No random state is among it: batches and random numbers of a step follow from the seed and the step's number.
+"""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from percept.core.errors import PerceptError
 from percept.core.io import load_metadata, load_tensors, save_tensors
-from percept.core.seed import random_states, restore_random_states
 from percept.optim.master import MasterWeights
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -27,17 +27,13 @@ class Progress:
     """Steps left out because their loss or gradient was not finite."""
 
 
-def save_checkpoint(
-    folder: Path, optimiser: MasterWeights, progress: Progress, config: dict[str, Any], device: torch.device
-) -> None:
-    """Write masters, moments and random states; progress and configuration are texts in the same file."""
+def save_checkpoint(folder: Path, optimiser: MasterWeights, progress: Progress, config: dict[str, Any]) -> None:
+    """Write masters and moments; progress and configuration are texts in the same file."""
     texts = {"progress": json.dumps(asdict(progress)), "config": json.dumps(config)}
-    save_tensors(folder / CHECKPOINT, optimiser.tensors() | random_states(device), texts)
+    save_tensors(folder / CHECKPOINT, optimiser.tensors(), texts)
 
 
-def load_checkpoint(
-    folder: Path, optimiser: MasterWeights, config: dict[str, Any], device: torch.device
-) -> Progress | None:
+def load_checkpoint(folder: Path, optimiser: MasterWeights, config: dict[str, Any]) -> Progress | None:
     """Take up a run where it stopped; None in a folder without a checkpoint.
 
     Raises:
@@ -53,7 +49,5 @@ def load_checkpoint(
     if changed := [key for key in config.keys() | stored.keys() if stored.get(key) != config.get(key)]:
         names = ", ".join(sorted(changed))
         raise PerceptError(f"{folder} holds a run with another {names}; give another folder, or delete it")
-    tensors = load_tensors(path)
-    restore_random_states(tensors, device)
-    optimiser.restore(tensors)
+    optimiser.restore(load_tensors(path))
     return Progress(**json.loads(texts["progress"]))

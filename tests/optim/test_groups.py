@@ -1,0 +1,66 @@
+"""Which parameters decay, and the schedule."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from percept.optim.groups import decay_groups
+from percept.optim.schedule import warmup_cosine
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+        self.norm = nn.LayerNorm(4)
+        self.embedding = nn.Embedding(5, 4)
+        self.positions = nn.Parameter(torch.zeros(6, 4))
+        self.probe = nn.Parameter(torch.zeros(1, 1, 4))
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.projection = nn.Parameter(torch.zeros(4, 4))
+
+
+def names(model: nn.Module) -> dict[str, float]:
+    decay = {
+        id(parameter): group["weight_decay"] for group in decay_groups(model, 0.1) for parameter in group["params"]
+    }
+    return {name: decay[id(parameter)] for name, parameter in model.named_parameters() if id(parameter) in decay}
+
+
+def test_matrices_decay_and_nothing_else_does() -> None:
+    found = names(Model())
+    assert {name for name, decay in found.items() if decay} == {"linear.weight", "projection"}
+    assert set(found.values()) == {0.1, 0.0}
+
+
+def test_every_trainable_parameter_is_in_exactly_one_group() -> None:
+    model = Model()
+    model.linear.weight.requires_grad_(False)
+    model.tied = model.projection
+    groups = decay_groups(model, 0.1)
+    listed = [id(parameter) for group in groups for parameter in group["params"]]
+    trainable = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    assert len(listed) == len(set(listed))
+    assert set(listed) == trainable
+
+
+def test_a_group_without_parameters_is_left_out() -> None:
+    model = nn.Linear(3, 4, bias=False)
+    assert [group["weight_decay"] for group in decay_groups(model, 0.2)] == [0.2]
+
+
+def test_the_rate_rises_linearly_and_falls_by_half_a_cosine() -> None:
+    rates = [warmup_cosine(step, warmup=10, steps=100, floor=0.1) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert max(rates) == 1
+    assert all(one > other for one, other in pairwise(rates[10:]))
+    assert rates[55] == pytest.approx(0.55)
+    assert warmup_cosine(100, warmup=10, steps=100, floor=0.1) == warmup_cosine(900, warmup=10, steps=100, floor=0.1)
+    assert warmup_cosine(100, warmup=10, steps=100, floor=0.1) == pytest.approx(0.1)
+
+
+def test_no_warmup_and_nothing_but_warmup() -> None:
+    assert warmup_cosine(0, warmup=0, steps=5) == 1
+    assert [warmup_cosine(step, warmup=3, steps=3) for step in range(4)] == pytest.approx([1 / 3, 2 / 3, 1, 1])

@@ -1,0 +1,248 @@
+"""The loop: exact resume, guards, stopping, what it logs."""
+
+import json
+import math
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from percept.core.errors import PerceptError
+from percept.core.io import load_tensors, same_tensors
+from percept.train import fit
+from percept.train.loop import PATIENCE
+from percept.train.state import CHECKPOINT
+from tests.train.runs import SETTINGS, Config, Hooked, RandomPairs, experiment, metrics
+
+
+def weights(run: object) -> dict[str, torch.Tensor]:
+    return run.model.state_dict()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("stops", [(3,), (1, 2, 7)])
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path: Path, dtype: str, stops: tuple[int, ...]) -> None:
+    whole = experiment(dtype=dtype)
+    fit(whole, tmp_path / "whole")
+    for stop in stops:
+        part = experiment(dtype=dtype)
+        torch.rand(stop)  # where the generator stands before must not matter: another process is elsewhere
+        taken = stop - (json.loads(last) if (last := previous(tmp_path / "parts")) else 0)
+        interrupt_at(part.model, taken)
+        assert fit(part, tmp_path / "parts").step == stop
+    last = experiment(dtype=dtype)
+    progress = fit(last, tmp_path / "parts")
+    assert (progress.step, progress.samples) == (8, 32)
+    assert same_tensors(weights(last), weights(whole))
+    assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+    kept = [load_tensors(tmp_path / name / CHECKPOINT) for name in ("parts", "whole")]
+    assert same_tensors(*kept)
+
+
+def previous(folder: Path) -> str:
+    lines = (folder / "metrics.jsonl").read_text().splitlines() if folder.is_dir() else []
+    return str(json.loads(lines[-1])["step"]) if lines else ""
+
+
+def interrupt_at(model: torch.nn.Module, call: int) -> None:
+    """Press Ctrl-C in that step."""
+    assert isinstance(model, Hooked)
+    model.before = lambda number: signal.raise_signal(signal.SIGINT) if number == call else None
+
+
+def test_dropped_branches_make_the_random_state_matter(tmp_path: Path) -> None:
+    """The test above would prove little if the model drew nothing."""
+    one, other = experiment(), experiment(Config(drop_path=0.0))
+    fit(one, tmp_path / "a")
+    fit(other, tmp_path / "b")
+    assert not same_tensors(weights(one), weights(other))
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
+    runs = [experiment(seed=seed) for seed in (0, 0, 1)]
+    for number, run in enumerate(runs):
+        fit(run, tmp_path / str(number))
+    assert same_tensors(weights(runs[0]), weights(runs[1]))
+    assert not same_tensors(weights(runs[0]), weights(runs[2]))
+
+
+def test_work_behind_the_last_checkpoint_is_done_again_and_logged_once(tmp_path: Path) -> None:
+    whole = experiment()
+    fit(whole, tmp_path / "whole")
+    part = experiment()
+    interrupt_at(part.model, 3)
+    fit(part, tmp_path / "killed")
+    with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:  # as if it had gone on, and been killed in a line
+        file.write('{"step": 4, "samples": 16}\n{"step": 5, "sam')
+    fit(experiment(), tmp_path / "killed")
+    assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
+
+
+def test_checkpoints_are_written_along_the_way(tmp_path: Path) -> None:
+    def die(step: int) -> None:
+        if step == 5:
+            raise MemoryError("killed")
+
+    run = experiment(checkpoint_every=0.0)
+    run.model.before = die  # type: ignore[assignment]
+    with pytest.raises(MemoryError):
+        fit(run, tmp_path)
+    whole, resumed = experiment(), experiment()
+    fit(whole, tmp_path / "whole")
+    resumed.model.before = lambda call: None  # type: ignore[assignment]
+    config = replace(resumed, config=Config(settings=replace(SETTINGS, checkpoint_every=0.0)))
+    fit(config, tmp_path)
+    assert resumed.model.calls == 4  # type: ignore[comparison-overlap]
+    assert same_tensors(weights(resumed), weights(whole))
+
+
+def test_a_finished_run_is_finished_again_without_a_step(tmp_path: Path) -> None:
+    fit(experiment(), tmp_path)
+    finished: list[dict] = []
+    again = experiment(finish=lambda folder, totals: finished.append(totals))
+    fit(again, tmp_path)
+    assert again.model.calls == 0  # type: ignore[comparison-overlap]
+    assert [(totals["steps"], totals["samples"], totals["skipped"]) for totals in finished] == [(8, 32, 0)]
+
+
+def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
+    fit(experiment(), tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    for other in (Config(drop_path=0.1), Config(settings=replace(SETTINGS, learning_rate=2e-3))):
+        with pytest.raises(PerceptError, match=r"another (drop_path|settings); give another folder"):
+            fit(experiment(other), tmp_path)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+@pytest.mark.parametrize("length", [0, 100, -1])
+def test_a_broken_checkpoint_is_said(tmp_path: Path, length: int) -> None:
+    fit(experiment(), tmp_path)
+    data = (tmp_path / CHECKPOINT).read_bytes()
+    (tmp_path / CHECKPOINT).write_bytes(data[:length])
+    with pytest.raises(PerceptError, match="not a complete safetensors file"):
+        fit(experiment(), tmp_path)
+
+
+def test_a_step_that_is_not_finite_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = experiment(Config(drop_path=0.0))
+    run.model.spoil = lambda call: call in (3, 4)  # type: ignore[assignment]
+    progress = fit(run, tmp_path)
+    assert (progress.step, progress.skipped) == (8, 2)
+    assert all(bool(value.isfinite().all()) for value in weights(run).values())
+    assert [row["step"] for row in metrics(tmp_path)] == [1, 2, 5, 6, 7, 8]
+    assert "step 2: loss nan" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_loss_that_stays_not_finite_gives_up_and_leaves_the_checkpoint(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, steps=40)
+    first = experiment(Config(settings=settings))
+    interrupt_at(first.model, 3)
+    fit(first, tmp_path)
+    before = load_tensors(tmp_path / CHECKPOINT)
+    second = experiment(Config(settings=settings))
+    second.model.spoil = lambda call: True  # type: ignore[assignment]
+    with pytest.raises(PerceptError, match=f"{PATIENCE} steps in a row.*is sound"):
+        fit(second, tmp_path)
+    assert second.model.calls == PATIENCE  # type: ignore[comparison-overlap]
+    assert same_tensors(load_tensors(tmp_path / CHECKPOINT), before)
+    fresh = experiment(Config(settings=settings))
+    fresh.model.spoil = lambda call: True  # type: ignore[assignment]
+    with pytest.raises(PerceptError, match="no checkpoint yet"):
+        fit(fresh, tmp_path / "fresh")
+
+
+def test_minutes_stop_with_a_checkpoint_and_do_not_finish(tmp_path: Path) -> None:
+    finished: list[Path] = []
+    run = experiment(finish=lambda folder, totals: finished.append(folder))
+    assert fit(run, tmp_path, minutes=0.0).step == 1
+    assert (tmp_path / CHECKPOINT).is_file()
+    assert finished == []
+    assert fit(experiment(finish=lambda folder, totals: finished.append(folder)), tmp_path, minutes=5.0).step == 8
+    assert finished == [tmp_path]
+
+
+def test_the_second_ctrl_c_interrupts_at_once_and_the_handler_is_put_back(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    run = experiment()
+
+    def twice(call: int) -> None:
+        if call == 2:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    run.model.before = twice  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, tmp_path)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_metrics_have_the_promised_fields(tmp_path: Path) -> None:
+    fit(experiment(steps=7, log_every=3), tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [3, 6, 7]
+    for row in rows:
+        promised = "step samples seconds loss scale batch_accuracy gradient_norm rate samples_per_second share_of_peak"
+        assert set(promised.split()) == set(row)
+        assert row["samples"] == 4 * row["step"]
+        assert all(math.isfinite(value) for value in row.values())
+        assert row["share_of_peak"] > 0
+    assert json.loads((tmp_path / "run.json").read_text())["settings"]["steps"] == 7
+
+
+def test_a_failing_source_is_raised_as_it_is(tmp_path: Path) -> None:
+    run = experiment(source=RandomPairs(fails_at=5))
+    with pytest.raises(OSError, match="the disk is gone"):
+        fit(run, tmp_path)
+    assert run.model.calls == 5  # type: ignore[comparison-overlap]
+    assert [row["step"] for row in metrics(tmp_path)] == [1, 2, 3, 4, 5]
+
+
+def test_weights_are_in_the_type_asked_for_and_scalars_in_float32(tmp_path: Path) -> None:
+    run = experiment(steps=1)
+    fit(run, tmp_path)
+    types = {name: value.dtype for name, value in weights(run).items()}
+    assert types.pop("log_scale") == torch.float32
+    assert set(types.values()) == {torch.bfloat16}
+
+
+def test_training_lowers_the_loss_on_pairs_seen_again(tmp_path: Path) -> None:
+    class Same(RandomPairs):
+        def batch(self, step: int):
+            return super().batch(0)
+
+    run = experiment(Config(settings=replace(SETTINGS, steps=30, learning_rate=1e-2), drop_path=0.0), source=Same())
+    fit(run, tmp_path)
+    losses = [row["loss"] for row in metrics(tmp_path)]
+    assert losses[-1] < losses[0] / 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        ({"steps": 0}, "steps=0"),
+        ({"batch": 0}, "batch=0"),
+        ({"log_every": 0}, "log_every=0"),
+        ({"micro_tokens": 0}, "micro_tokens=0"),
+        ({"learning_rate": 0.0}, "learning_rate=0"),
+        ({"clip": float("nan")}, "clip=nan"),
+    ],
+)
+def test_settings_that_cannot_be(changes: dict, hint: str) -> None:
+    with pytest.raises(PerceptError, match=hint):
+        replace(SETTINGS, **changes)
+
+
+def test_a_number_type_or_device_that_is_not_possible(tmp_path: Path) -> None:
+    with pytest.raises(PerceptError, match="auto, float32 or bfloat16"):
+        fit(experiment(dtype="float16"), tmp_path)
+    with pytest.raises(PerceptError, match="cannot be used here"):
+        fit(experiment(device="quantum"), tmp_path)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(PerceptError, match="cannot be made"):
+            fit(experiment(), folder)
