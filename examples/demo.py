@@ -1,17 +1,19 @@
 """Label, index and search a folder of pictures; leaves demo/index.html and demo/sheet.png. Run it with: make demo."""
 
+import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import tyro
 
 import percept
+from percept.cli.show import bad_files
+from percept.core.io import content_hash
 from percept.core.report import out, table
-from percept.data.sources import find_images
+from percept.data.sources import find_images, printable
 from percept.data.world.objects import CATEGORIES
 from percept.infer.labels import class_vectors, rank
-from percept.search.build import Report, build
+from percept.search.build import build
 from percept.search.index import Index
 from percept.search.page import Labelled, Page, write_page
 from percept.search.query import Answer, ask
@@ -19,40 +21,36 @@ from percept.search.sheet import write_sheet
 
 PICTURES = Path(__file__).parent / "pictures"
 TEXTS = (
-    "a grey tree to the left of a red dog",
-    "two white frogs",
-    "an orange car and a red train at night",
-    "a green car above a red sheep",
-    "a sign with the word right",
-    "a boat on the sea",
-)
+    "a grey tree to the left of a red dog", "two white frogs", "an orange car and a red train at night",
+    "a green car above a red sheep", "a sign with the word right", "a boat on the sea",
+)  # fmt: skip
 LIKE = ("cyan-spider-43.gif", "red-helicopter-9.jpg")
-TITLE = "What nano sees"
-INTRODUCTION = (
-    "Picture files of many sizes and formats, drawn so that none of their compositions was in training. "
-    "Searched by six texts, by two pictures, and labelled without any training for the labels."
-)
+INTRODUCTION = "Searched by six texts and by two pictures, and labelled without any training for the labels."
+OURS = "Picture files of many sizes and formats, drawn so that none of their compositions was in training. "
 
 
 def main(pictures: Path = PICTURES, folder: Path = Path("demo"), model: str = "nano") -> None:
     """Label, index and search the pictures in a folder."""
-    start, encoder = time.perf_counter(), percept.load(model)
-    with Index.open_or_create(folder / f"index-{encoder.identity.fingerprint[:8]}", encoder) as index:
-        report = build(index, encoder, find_images(pictures))
+    start, files, encoder = time.perf_counter(), find_images(pictures), percept.load(model)
+    own = content_hash(repr((pictures.resolve(), encoder.identity)).encode())[:8]
+    with Index.open_or_create(folder / f"index-{own}", encoder) as index:  # one per folder and model
+        report = build(index, encoder, files)
+        bad_files(report.bad)
         labelled = label(index, encoder)
         answers = [ask(index, encoder, text=text) for text in TEXTS]
         like = [one.path for one in labelled if one.path.name in LIKE] or [labelled[0].path, labelled[-1].path]
         answers += [ask(index, encoder, image=path) for path in like]
-    show(report, answers, labelled)
+    show(answers, labelled)
     facts = (
         ("Model", str(encoder.identity)),
         ("Pictures", f"{len(labelled)}, {len(report.bad)} left out"),
         ("Indexed", f"{report.added} now, {report.unchanged} before, in {report.seconds:.1f} s"),
         ("Everything", f"{(seconds := time.perf_counter() - start):.1f} s"),
     )
-    page = Page(title=TITLE, introduction=INTRODUCTION, facts=facts, answers=tuple(answers), labelled=tuple(labelled))
-    write_page(folder / "index.html", replace(page, labels_asked=len(CATEGORIES), bad=tuple(report.bad)))
-    write_sheet(folder / "sheet.png", answers, title=TITLE)
+    title, about = f"What {encoder.identity.name} sees", f"{OURS * (pictures == PICTURES)}{INTRODUCTION}"
+    write_page(folder / "index.html", Page(title=title, introduction=about, facts=facts, answers=tuple(answers),
+               labelled=tuple(labelled), labels_asked=len(CATEGORIES), bad=tuple(report.bad)))  # fmt: skip
+    write_sheet(folder / "sheet.png", answers, title=title)
     out.print(f"\n{seconds:.1f} s. Look at [bold]{folder / 'index.html'}[/] and [bold]{folder / 'sheet.png'}[/]")
 
 
@@ -66,15 +64,17 @@ def label(index: Index, encoder: percept.Encoder) -> list[Labelled]:
     ]
 
 
-def show(report: Report, answers: list[Answer], labelled: list[Labelled]) -> None:
+def show(answers: list[Answer], labelled: list[Labelled]) -> None:
     """Print what the page shows."""
-    rows = [(one.path.name, ", ".join(f"{name} {share:.0%}" for name, share in one.guesses)) for one in labelled]
+    rows = [(printable(one.path.name), ", ".join(f"{name} {p:.0%}" for name, p in one.guesses)) for one in labelled]
     table("Labels", ("picture", "most probable labels"), rows)
     for answer in answers:
-        table(str(answer), ("rank", "score", "picture"), [(hit.rank, hit.score, hit.path.name) for hit in answer.hits])
-    if report.bad:
-        table("Left out", ("picture", "reason"), [(file.path.name, file.reason) for file in report.bad])
+        hits = [(hit.rank, hit.score, printable(hit.path.name)) for hit in answer.hits]
+        table(printable(str(answer)), ("rank", "score", "picture"), hits)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except percept.PerceptError as error:
+        sys.exit(f"demo: {error}")

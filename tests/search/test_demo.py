@@ -38,3 +38,8 @@ def test_the_demo_writes_its_page_and_sheet_and_is_quicker_the_second_time(
         assert read_image(tmp_path / "demo" / "sheet.png").height > 8 * 168
     assert encoded[0] - 2 == len(COLOURS)  # two queries by picture
     assert encoded[1] - encoded[0] == 2
+    picture(tmp_path / "other" / "one.png", "red")
+    demo["main"](pictures=tmp_path / "other", folder=tmp_path / "demo")
+    assert "best 1 of 1" in (tmp_path / "demo" / "index.html").read_text(
+        encoding="utf-8"
+    )  # and none of the first folder
