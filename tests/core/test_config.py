@@ -1,0 +1,61 @@
+"""Dataclasses to json and back: nothing is lost, nothing unknown gets in."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from percept.core.config import from_dict, to_dict
+from percept.core.errors import PerceptError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    width: int
+    rates: tuple[float, ...] = (0.1, 0.2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    inner: Inner
+    maybe: Inner | None = None
+    size: tuple[int, int] | int = 3
+    stages: tuple[tuple[int, float], ...] = ((48, 0.5),)
+    several: tuple[Inner, ...] = ()
+    name: str | None = None
+    table: dict[str, int] = field(default_factory=dict)
+
+
+CASES = [
+    Outer(inner=Inner(width=1)),
+    Outer(inner=Inner(width=1, rates=()), maybe=Inner(width=2), size=(4, 5), name="x", table={"a": 1}),
+    Outer(inner=Inner(width=1), stages=(), several=(Inner(width=3), Inner(width=4, rates=(1.5,)))),
+]
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_the_round_trip_through_json_is_exact(config: Outer) -> None:
+    again = from_dict(Outer, json.loads(json.dumps(to_dict(config))))
+    assert again == config
+    assert hash(again.inner) == hash(config.inner)  # tuples came back as tuples
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_at_any_depth() -> None:
+    with pytest.raises(PerceptError, match="unknown Outer field 'innner'; did you mean 'inner'"):
+        from_dict(Outer, {"innner": {"width": 1}})
+    with pytest.raises(PerceptError, match="unknown Inner field 'widht'; did you mean 'width'"):
+        from_dict(Outer, {"inner": {"widht": 1}})
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(PerceptError, match="Inner needs the field 'width'; given: rates"):
+        from_dict(Outer, {"inner": {"rates": []}})
+    with pytest.raises(PerceptError, match="Outer needs the field 'inner'; given: nothing"):
+        from_dict(Outer, {})
+
+
+def test_changing_what_came_out_does_not_change_what_went_in(tmp_path: Path) -> None:
+    config = Outer(inner=Inner(width=1), table={"a": 1})
+    to_dict(config)["table"]["a"] = 2
+    assert config.table == {"a": 1}

@@ -1,0 +1,103 @@
+"""Errors, seeds, the machine, batches, and every example in a docstring."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import percept
+from percept.core.contracts import Batch
+from percept.core.errors import PerceptError, missing_extra, unknown_name
+from percept.core.machine import fast_dtype, keep_freed_memory, matmul_peak, pick_device
+from percept.core.seed import derive, seed_everything
+
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(percept.__path__, "percept.")
+    if not module.name.endswith("__main__")
+]
+EXAMPLES = [name for name in MODULES if ">>>" in inspect.getsource(importlib.import_module(name))]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_in_docstrings(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.failed == 0
+
+
+def test_there_are_examples_in_every_layer_below_the_models() -> None:
+    assert {name.split(".")[1] for name in EXAMPLES} >= {"core", "nn", "optim", "data"}
+
+
+@pytest.mark.parametrize("name", ["percept.core.errors", "percept.core.config", "percept.core.seed"])
+def test_the_light_part_of_core_imports_no_torch(name: str) -> None:
+    code = f"import {name}, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_user_error_is_a_value_error() -> None:
+    assert issubclass(PerceptError, ValueError)
+
+
+def test_unknown_names_suggest_regardless_of_case_and_always_list_what_there_is() -> None:
+    assert "did you mean 'PE-Core-L14-336'?" in str(unknown_name("model", "pe-core-l14-336", ["PE-Core-L14-336"]))
+    far = str(unknown_name("colour", "zzz", ["red", "blue"]))
+    assert "did you mean" not in far
+    assert "red, blue" in far
+    assert "pip install 'percept-models[data]'" in str(missing_extra("pyarrow", "data", "writing"))
+
+
+def test_seeds_start_everything() -> None:
+    drawn = []
+    for seed in (5, 5, 6):
+        seed_everything(seed)
+        drawn.append((random.random(), float(np.random.rand()), float(torch.rand(()))))  # noqa: NPY002
+    assert drawn[0] == drawn[1]
+    assert not set(drawn[0]) & set(drawn[2])
+
+
+def test_derived_seeds_are_the_same_everywhere_and_do_not_meet() -> None:
+    assert derive(0, "train", 7) == 7369835253178243714
+    assert len({derive(seed, name, n) for seed in range(10) for name in "ab" for n in range(100)}) == 2000
+    assert 0 <= derive(2**62, "x") < 2**63
+
+
+def test_the_device_and_its_number_type() -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device().type in ("cpu", "cuda", "mps")
+    dtype, reason = fast_dtype(torch.device("cpu"))
+    assert dtype in (torch.float32, torch.bfloat16)
+    assert ("CPU" in reason) == (dtype == torch.bfloat16)
+    for name in ("quantum", "cuda:97"):
+        with pytest.raises(PerceptError, match="cannot be used here"):
+            pick_device(name)
+
+
+def test_the_peak_is_that_of_a_product_of_such_matrices() -> None:
+    peak = matmul_peak(torch.device("cpu"), torch.float32, size=256, seconds=0.02)
+    assert 1e8 < peak < 1e14
+
+
+def test_keeping_freed_memory_can_be_asked_for_anywhere() -> None:
+    keep_freed_memory()
+    torch.randn(1000, 1000).sum()
+
+
+def test_a_batch_moves_changes_type_and_is_cut() -> None:
+    batch = Batch(image=torch.randn(4, 3, 2, 2), label=torch.arange(4))
+    moved = batch.to("cpu", torch.bfloat16)
+    assert moved.image is not None
+    assert moved.label is not None
+    assert (moved.image.dtype, moved.label.dtype, moved.tokens) == (torch.bfloat16, torch.int64, None)
+    assert list(batch.tensors()) == ["image", "label"]
+    first = batch.first(3)
+    assert (len(batch), len(first), len(Batch())) == (4, 3, 0)
+    assert first.label is not None
+    assert first.label.tolist() == [0, 1, 2]

@@ -1,0 +1,222 @@
+"""The drawn cache: what is on disk, who may be in it, and which batches come out."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from percept.core.errors import PerceptError
+from percept.core.seed import derive
+from percept.data.tokenizers import Tokenizer
+from percept.data.world import Scene, held_out, triples
+from percept.data.world import cache as module
+from percept.data.world.cache import SIDE, TEXTS, Stage, WorldData, WorldSource, draw_cache, some_texts
+
+DATA = WorldData(pairs=20)
+STAGES = (Stage(0, 48), Stage(3, 64), Stage(5, 96))
+
+
+@pytest.fixture(scope="module")
+def small_chunks() -> Iterator[None]:
+    """Three files of at most 8 pairs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHUNK", 8)
+        yield
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory, small_chunks: None) -> Path:
+    return draw_here(tmp_path_factory.mktemp("world"))
+
+
+def draw_here(home: Path, data: WorldData = DATA) -> Path:
+    """Draw in this process, where CHUNK is small."""
+    folder = home / module._cache_name(data)
+    folder.mkdir(parents=True)
+    for first in range(0, data.pairs, module.CHUNK):
+        module._draw_chunk(folder, first, data)
+    return folder
+
+
+def source(folder: Path, data: WorldData = DATA, *, batch: int = 8, seed: int = 0) -> WorldSource:
+    words = Tokenizer.train(some_texts(folder, 100), vocab_size=400, context=32)
+    return WorldSource(data, folder, words, batch=batch, stages=STAGES, seed=seed)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_files_hold_pictures_and_texts_of_all_pairs(drawn: Path) -> None:
+    assert sorted(contents(drawn)) == [f"{first:08d}.{kind}" for first in (0, 8, 16) for kind in ("json", "npy")]
+    pictures = [np.load(path) for path in sorted(drawn.glob("*.npy"))]
+    assert [len(one) for one in pictures] == [16, 16, 8]
+    assert all(one.shape[1:] == (SIDE, SIDE, 3) and one.dtype == np.uint8 for one in pictures)
+    texts = [row for path in sorted(drawn.glob("*.json")) for row in json.loads(path.read_text())]
+    assert len(texts) == 40
+    assert {len(row) for row in texts} == {len(TEXTS)}
+    assert some_texts(drawn, 7) == [text for row in texts[:2] for text in row][:7]
+
+
+def test_the_number_of_workers_and_an_interruption_change_no_byte(tmp_path: Path) -> None:
+    data = WorldData(pairs=3)
+    folders = [draw_cache(data, tmp_path / str(workers), workers=workers) for workers in (1, 2)]
+    whole = contents(folders[0])
+    assert contents(folders[1]) == whole
+    (folders[1] / "00000000.npy").unlink()  # texts were written, pictures not yet
+    (folders[1] / "00000000.json").write_text("[[")
+    assert draw_cache(data, tmp_path / "2", workers=1) == folders[1]
+    assert contents(folders[1]) == whole
+
+
+def test_what_is_drawn_is_kept_and_needs_no_worker(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ProcessPoolExecutor", None)
+    times = {path: path.stat().st_mtime_ns for path in drawn.iterdir()}
+    assert draw_cache(DATA, drawn.parent) == drawn
+    assert {path: path.stat().st_mtime_ns for path in drawn.iterdir()} == times
+
+
+def test_the_name_of_the_folder_tells_what_is_drawn_apart() -> None:
+    changes = ({"seed": 1}, {"pairs": 21}, {"style": "plain"}, {"stretched": 0.1}, {"stretch": 0.1})
+    drawn_otherwise = {module._cache_name(replace(DATA, **change)) for change in changes}
+    assert len(drawn_otherwise | {module._cache_name(DATA)}) == 6
+    assert module._cache_name(replace(DATA, crop=0, brightness=0.0, twins=0.1)) == module._cache_name(DATA)
+
+
+def test_no_picture_carries_a_held_out_composition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every scene that would be drawn for 1 500 pairs, as the default recipe draws them."""
+    scenes: list[Scene] = []
+
+    class Blank:
+        image = np.zeros((SIDE, SIDE, 3), np.uint8)
+
+    def remember(scene: Scene, **options: object) -> Blank:
+        scenes.append(scene)
+        return Blank()
+
+    monkeypatch.setattr(module, "render", remember)
+    for number in range(1500):
+        assert len(list(module._pair(number, WorldData()))) == 2
+    assert len(scenes) == 3000
+    leaked = [scene.seed for scene in scenes if any(held_out(*triple) for triple in triples(scene))]
+    assert leaked == []
+    assert {scene.split for scene in scenes} == {"train"}
+    assert {scene.style for scene in scenes} > {"plain", "sketch", "rendition"}
+    twins = [same_things(*pair) for pair in zip(scenes[::2], scenes[1::2], strict=True)]
+    assert 0.6 < sum(twins) / len(twins) < 1  # single things mostly have no twin; another scene takes the place
+
+
+def same_things(one: Scene, other: Scene) -> bool:
+    return Counter(thing.category for thing in one.things) == Counter(thing.category for thing in other.things)
+
+
+def test_texts_are_of_the_picture_beside_them(drawn: Path) -> None:
+    """The short captions are those of the scene, written again from the same numbers."""
+    rows = [row for path in sorted(drawn.glob("*.json")) for row in json.loads(path.read_text())]
+    for number in range(5):
+        again = list(module._pair(number, DATA))
+        assert [texts for _, texts in again] == rows[2 * number : 2 * number + 2]
+        pictures = np.load(drawn / "00000000.npy", mmap_mode="r")
+        for offset, (picture, _) in enumerate(again):
+            assert np.array_equal(pictures[2 * number + offset], picture)
+
+
+def test_a_batch_depends_on_its_step_alone(drawn: Path) -> None:
+    one, other = source(drawn), source(drawn)
+    later = [one.batch(step) for step in range(7)]
+    for step in (6, 0, 3):  # another source, in another order, as after a resume
+        again = other.batch(step)
+        assert torch.equal(again.tensors()["image"], later[step].tensors()["image"])
+        assert torch.equal(again.tensors()["tokens"], later[step].tensors()["tokens"])
+    assert not torch.equal(later[0].tensors()["tokens"], later[1].tensors()["tokens"])
+    assert not torch.equal(source(drawn, seed=1).batch(0).tensors()["tokens"], later[0].tensors()["tokens"])
+
+
+def test_pictures_grow_with_the_stages_and_lie_in_the_range_of_the_models(drawn: Path) -> None:
+    data = source(drawn)
+    for step, size in ((0, 48), (2, 48), (3, 64), (4, 64), (5, 96), (50, 96)):
+        image = data.batch(step).tensors()["image"]
+        assert image.shape == (8, 3, size, size)
+        assert image.dtype == torch.float32
+        assert -1 <= float(image.min()) < float(image.max()) <= 1
+
+
+@pytest.mark.parametrize("batch", [8, 9])
+def test_an_epoch_visits_each_pair_once_and_twins_stand_side_by_side(drawn: Path, batch: int) -> None:
+    data = replace(DATA, pairs=20)
+    world = source(drawn, data, batch=batch)
+    whole = int(batch * data.twins) // 2
+    per_step = batch - whole
+    orders = []
+    for epoch in range(2):
+        seen: list[int] = []
+        for step in range(epoch * (20 // per_step), (epoch + 1) * (20 // per_step)):
+            numbers = world.numbers_of(step)
+            assert len(numbers) == len(set(numbers)) == batch
+            first, second = numbers[:whole], numbers[whole : 2 * whole]
+            assert (second - first == 1).all()  # each picture and its twin
+            assert (first % 2 == 0).all()
+            seen += [int(number) // 2 for number in (*first, *numbers[2 * whole :])]
+        assert len(seen) == len(set(seen)) == 20 // per_step * per_step
+        orders.append(seen)
+    assert orders[0] != orders[1]
+
+
+def test_shares_of_twins_at_both_ends(drawn: Path) -> None:
+    none = source(drawn, replace(DATA, twins=0.0)).numbers_of(0)
+    assert len({int(number) // 2 for number in none}) == 8
+    only = source(drawn, replace(DATA, twins=1.0)).numbers_of(0)
+    assert sorted(Counter(int(number) // 2 for number in only).values()) == [2, 2, 2, 2]
+
+
+def test_a_batch_of_more_pairs_than_there_are(drawn: Path) -> None:
+    with pytest.raises(PerceptError, match="20 pairs are fewer than the 30 of one batch"):
+        source(drawn, batch=40).batch(0)
+
+
+def test_tokens_are_those_of_the_chosen_kind_of_text(drawn: Path) -> None:
+    weights = (1.0, 0.0, 0.0, 0.0, 0.0)
+    world = source(drawn, replace(DATA, weights=weights))
+    words = Tokenizer.train(some_texts(drawn, 100), vocab_size=400, context=32)
+    rows = [row for path in sorted(drawn.glob("*.json")) for row in json.loads(path.read_text())]
+    expected = words([rows[number][0] for number in world.numbers_of(2)])
+    assert torch.equal(world.batch(2).tensors()["tokens"], expected)
+
+
+def test_without_augmentation_a_picture_is_the_one_on_disk(drawn: Path) -> None:
+    world = source(drawn, replace(DATA, crop=0, brightness=0.0))
+    pictures = np.concatenate([np.load(path) for path in sorted(drawn.glob("*.npy"))])
+    expected = torch.from_numpy(pictures[world.numbers_of(6)]).permute(0, 3, 1, 2) / 127.5 - 1
+    torch.testing.assert_close(world.batch(6).tensors()["image"], expected, atol=1e-5, rtol=0)
+
+
+def test_brightness_stays_within_its_bound(drawn: Path) -> None:
+    world = source(drawn, replace(DATA, crop=0, brightness=0.15))
+    plain = source(drawn, replace(DATA, crop=0, brightness=0.0))
+    for step in (5, 6):
+        bright, usual = (one.batch(step).tensors()["image"] + 1 for one in (world, plain))
+        ratio = (bright.mean(dim=(1, 2, 3)) / usual.mean(dim=(1, 2, 3))).tolist()
+        assert all(0.84 < one < 1.16 for one in ratio)
+        assert max(ratio) - min(ratio) > 0.02
+
+
+def test_pictures_that_are_not_square_are_squashed() -> None:
+    image = np.zeros((SIDE, 2 * SIDE, 3), np.uint8)
+    image[:, SIDE:] = 200
+    squashed = module._squashed(image)
+    assert squashed.shape == (SIDE, SIDE, 3)
+    assert (int(squashed[5, 5, 0]), int(squashed[5, -5, 0])) == (0, 200)
+    square = np.zeros((SIDE, SIDE, 3), np.uint8)
+    assert module._squashed(square) is square
+
+
+def test_seeds_of_pairs_do_not_meet() -> None:
+    seeds = [derive(0, kind, number) for kind in ("pair", "scene", "other") for number in range(2000)]
+    assert len(set(seeds)) == 6000
+    assert random.Random(seeds[0]).random() != random.Random(seeds[1]).random()

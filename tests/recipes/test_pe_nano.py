@@ -1,0 +1,94 @@
+"""pe/nano: its arithmetic, and its tiny form trained and opened."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import percept
+from percept.core.config import from_dict, to_dict
+from percept.core.errors import PerceptError
+from percept.core.io import load_tensors
+from percept.data.tokenizers import Tokenizer
+from percept.data.world.cache import Stage
+from percept.models.clip import CLIP
+from percept.models.folder import open_folder
+from percept.recipes import RECIPES, pe_nano
+from percept.train import fit
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERCEPT_CACHE", str(home))
+
+
+def short() -> pe_nano.Config:
+    config = pe_nano.tiny()
+    return replace(config, settings=replace(config.settings, steps=4, log_every=1, device="cpu"))
+
+
+def test_the_table_of_recipes_names_functions_that_exist() -> None:
+    for where in RECIPES.values():
+        module, function = where.split(":")
+        assert callable(getattr(__import__(module, fromlist=[function]), function))
+
+
+def test_stages_follow_the_shares() -> None:
+    config = replace(short(), resolutions=((48, 0.5), (64, 0.25), (96, 0.25)))
+    assert pe_nano.stages(config) == (Stage(0, 48), Stage(2, 64), Stage(3, 96))
+    with pytest.raises(PerceptError, match=r"sum to 0\.9"):
+        pe_nano.Config(resolutions=((48, 0.5), (96, 0.4)))
+
+
+def test_the_configuration_survives_json() -> None:
+    for config in (pe_nano.Config(), pe_nano.tiny()):
+        assert from_dict(pe_nano.Config, to_dict(config)) == config
+
+
+def test_the_size_is_the_one_promised() -> None:
+    config = pe_nano.Config()
+    words = Tokenizer.__new__(Tokenizer)  # one of full size takes long to train
+    words.context, words.vocab_size = config.context, config.vocabulary
+    with torch.device("meta"):
+        model = CLIP(pe_nano.clip_config(config, words))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert 6e6 < count < 8.5e6
+    assert 2 * count < 20 * 2**20  # bytes as shipped, 16 bits each
+
+
+def test_tiny_trains_and_opens_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    experiment = pe_nano.recipe(short(), command="percept train pe/nano --tiny")
+    first = experiment.source.batch(0)
+    assert fit(experiment, tmp_path / "whole").step == 4
+    opened = open_folder(tmp_path / "whole")
+    assert opened.provenance["command"] == "percept train pe/nano --tiny"
+    assert (opened.provenance["steps"], opened.provenance["samples"]) == (4, 128)
+    assert from_dict(pe_nano.Config, opened.provenance["config"]) == short()
+    assert opened.tokenizer is not None
+    assert opened.tokenizer.vocab_size == opened.model.config.text.vocabulary  # type: ignore[union-attr]
+
+    encoder = percept.load(tmp_path / "whole", device="cpu", dtype="float32")
+    vectors = encoder.text(["a red cup", "two blue cars"])
+    assert vectors.shape == (2, 64)
+    torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(2))
+
+    fit(pe_nano.recipe(short()), tmp_path / "parts", minutes=0.0)
+    resumed = pe_nano.recipe(short())
+    assert torch.equal(resumed.source.batch(0).tensors()["image"], first.tensors()["image"])
+    assert fit(resumed, tmp_path / "parts").step == 4
+    whole, parts = (load_tensors(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_another_seed_starts_from_other_weights() -> None:
+    config = short()
+    other = replace(config, settings=replace(config.settings, seed=1))
+    one, two, three = (pe_nano.recipe(which).model.state_dict() for which in (config, config, other))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(one["vision.patch.weight"], three["vision.patch.weight"])
