@@ -3,7 +3,7 @@ import json
 import pytest
 
 from percept.cli import main
-from percept.eval.card import TARGETS, Card, Target, read_scores
+from percept.eval.card import TARGETS, Card, Target
 from percept.eval.statistics import Score, proportion
 from percept.eval.zeroshot import Confusion
 from tests.infer import tiny
@@ -30,12 +30,11 @@ def test_targets_are_met_or_missed():
 def test_a_saved_card_says_everything(tmp_path):
     files = card().save(tmp_path / "cards" / "nano.json")
     assert [file.name for file in files] == ["nano.json", "nano.md"]
-    row = read_scores(files[0])["category top-1"]
-    assert row == {
+    stored = json.loads(files[0].read_text())
+    assert stored["scores"][0] == {
         "evaluation": "zeroshot", "name": "category top-1", "value": 0.91, "n": 3000, "low": 0.899, "high": 0.92,
         "target": "≥ 90%", "met": True,
     }  # fmt: skip
-    stored = json.loads(files[0].read_text())
     assert (stored["seed"], stored["command"], stored["model"]["fingerprint"]) == (0, "percept eval zeroshot", "ab12")
     page = files[1].read_text()
     assert "| category top-1 | 91.0 % | 89.9 – 92.0 | 3,000 | ≥ 90% met |" in page
@@ -45,6 +44,15 @@ def test_a_saved_card_says_everything(tmp_path):
 def test_a_missed_target_is_said_plainly(capsys):
     card(scores={"zeroshot": [proportion("category top-1", [True, False])]}).show()
     assert "missed" in capsys.readouterr().out
+
+
+def test_targets_are_for_the_evaluation_split(capsys):
+    other = card(split="validation")
+    other.show()
+    printed = capsys.readouterr().out
+    assert "met" not in printed
+    assert "validation split" in printed
+    assert "target" not in other.to_dict()["scores"][0]
 
 
 @pytest.fixture(scope="module")

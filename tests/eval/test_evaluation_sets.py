@@ -2,19 +2,35 @@ import numpy as np
 import pytest
 
 from percept.core.errors import PerceptError
-from percept.data.world import CATEGORIES, COLOURS, SEEN, UNSEEN, held_out, obeys
+from percept.data.world import CATEGORIES, COLOURS, SEEN, UNSEEN, Scene, held_out, obeys, triples
 from percept.eval import suites, world
 from percept.eval.suites import SUITES, Plan
-from tests.eval.fakes import bag_of_words
+from tests.eval.fakes import bag_of_words, chance
 
 
-def test_singles_show_one_thing_in_a_combination_kept_out_of_training():
+def test_singles_show_one_thing_in_a_combination_that_training_never_shows_alone():
     data = world.singles(40)
     assert len(data.images) == len(data.scenes) == 40
     for scene, category, colour in zip(data.scenes, data.categories, data.colours, strict=True):
         assert (scene.split, len(scene.things)) == ("evaluation", 1)
         assert obeys(scene)
         assert held_out(list(CATEGORIES)[category], list(COLOURS)[colour], "alone")
+
+
+@pytest.mark.parametrize("split", ["validation", "train"])
+def test_a_model_can_be_chosen_without_looking_at_the_evaluation_split(split, monkeypatch):
+    drawn: list[Scene] = []
+    blank = np.zeros((8, 8, 3), np.uint8)
+    monkeypatch.setattr(world, "draw", lambda chosen: drawn.extend(chosen) or [blank] * len(chosen))
+    suites_of_the_world = [suite for name, suite in SUITES.items() if name != "digits"]
+    found = {
+        score.name for suite in suites_of_the_world for score in suite(chance(), Plan(count=12, split=split)).scores
+    }
+    assert len(drawn) == 12 + 4 + 6 * 4 + 2 * 12
+    assert {scene.split for scene in drawn} == {split}
+    assert not any(held_out(*triple) for scene in drawn for triple in triples(scene))
+    assert "variants seen in training" in found
+    assert "variants never seen" not in found
 
 
 def test_sets_depend_on_the_seed_alone():

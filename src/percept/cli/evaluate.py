@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -13,6 +13,7 @@ from percept.cli.show import check_output, say
 
 if TYPE_CHECKING:
     from percept.eval.card import Card
+    from percept.eval.suites import Result
     from percept.infer.encoder import Encoder
 
 
@@ -32,6 +33,8 @@ class Options:
     """Pictures of the main set; retrieval and every style take a third of it."""
     seed: int = 0
     """Of the pictures; published numbers have 0."""
+    split: Literal["evaluation", "validation", "train"] = "evaluation"
+    """Whose compositions: validation to choose between models, evaluation to report. New pictures in any case."""
     out: Path | None = None
     """Json file for the report card; a markdown page is written beside it."""
 
@@ -52,14 +55,15 @@ def evaluate(suites: Sequence[str], options: Options) -> int:
 
     check_output(options.out)
     encoder = load(options.model, weights=options.weights, tokenizer=options.tokenizer, device=options.device)
-    plan, results, seconds = Plan(count=options.count, seed=options.seed), {}, {}
+    plan = Plan(count=options.count, seed=options.seed, split=options.split)
+    results: dict[str, Result] = {}
+    seconds: dict[str, float] = {}
     for suite in suites:
         say(f"{suite}: {SUMMARIES[suite]}")
         start = time.perf_counter()
         results[suite] = SUITES[suite](encoder, plan)
         seconds[suite] = round(time.perf_counter() - start, 1)
-    card = _card(encoder, _typed(suites, options), options.seed, {suite: result.scores for suite, result in results.items()}, seconds,
-                 [one for result in results.values() for one in result.confusions])  # fmt: skip
+    card = _card(encoder, suites, options, results, seconds)
     card.show()
     if options.out is not None:
         say(f"wrote {' and '.join(map(str, card.save(options.out)))}")
@@ -76,19 +80,28 @@ def _typed(suites: Sequence[str], options: Options) -> str:
     return shlex.join(words)
 
 
-def _card(encoder: "Encoder", command: str, seed: int, scores: dict, seconds: dict, confusions: list) -> "Card":
+def _card(
+    encoder: "Encoder", suites: Sequence[str], options: Options, results: "dict[str, Result]", seconds: dict[str, float]
+) -> "Card":
     import torch
 
     import percept
     from percept.core.config import to_dict
     from percept.eval.card import Card
 
-    facts = {
-        "device": f"{encoder.setting.device}, {str(encoder.setting.dtype).removeprefix('torch.')}",
-        "versions": f"percept {percept.__version__}, torch {torch.__version__}",
-    }
-    return Card(model=to_dict(encoder.identity), command=command, seed=seed, seconds=seconds, scores=scores,
-                confusions=confusions, facts=facts)  # fmt: skip
+    return Card(
+        model=to_dict(encoder.identity),
+        command=_typed(suites, options),
+        seed=options.seed,
+        split=options.split,
+        seconds=seconds,
+        scores={suite: result.scores for suite, result in results.items()},
+        confusions=[one for result in results.values() for one in result.confusions],
+        facts={
+            "device": f"{encoder.setting.device}, {str(encoder.setting.dtype).removeprefix('torch.')}",
+            "versions": f"percept {percept.__version__}, torch {torch.__version__}",
+        },
+    )
 
 
 def _command(suites: Sequence[str], summary: str) -> Callable[[Options], int]:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from percept.core.io import read_json, replacing, write_json
+from percept.core.io import replacing, write_json
 from percept.core.report import table
 from percept.eval.statistics import Score
 from percept.eval.zeroshot import Confusion
@@ -47,6 +47,8 @@ class Card:
     """Name, fingerprint and vector length."""
     command: str
     seed: int
+    split: str = "evaluation"
+    """Of the labelled world; targets are for evaluation."""
     seconds: Mapping[str, float]
     """Per evaluation."""
     scores: Mapping[str, Sequence[Score]]
@@ -57,7 +59,7 @@ class Card:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for json."""
-        rows = [{"evaluation": suite, **_row(score)} for suite, scores in self.scores.items() for score in scores]
+        rows = [{"evaluation": suite, **self._row(score)} for suite, scores in self.scores.items() for score in scores]
         confusions = [asdict(confusion) for confusion in self.confusions]
         whole = {**asdict(self), "scores": rows, "confusions": confusions}
         return {**whole, "model": dict(self.model), "seconds": dict(self.seconds), "facts": dict(self.facts)}
@@ -73,7 +75,7 @@ class Card:
     def show(self) -> None:
         """Print the scores, the worst confusions and how it was made."""
         for suite, scores in self.scores.items():
-            rows = [_cells(score) for score in scores]
+            rows = [self._cells(score) for score in scores]
             title = f"{suite}: {self.model['name']}, seed {self.seed}, {self.seconds[suite]:.0f} s"
             table(title, ("score", "value", "95 % interval", "n", "target"), rows)
         if self.confusions:
@@ -93,7 +95,7 @@ class Card:
                 "| score | value | 95 % interval | n | target |",
                 "| --- | ---: | --- | ---: | --- |",
             ]
-            lines += [f"| {' | '.join(_cells(score))} |" for score in scores]
+            lines += [f"| {' | '.join(self._cells(score))} |" for score in scores]
         if self.confusions:
             lines += ["", "## Most often mistaken", "", "| shown | taken for | pictures |", "| --- | --- | ---: |"]
             lines += [f"| {one.truth} | {one.guess} | {one.count} of {one.of} |" for one in self.confusions]
@@ -103,26 +105,20 @@ class Card:
         return [
             ("model", f"{self.model['name']}, weights {self.model['fingerprint']}"),
             ("command", self.command),
-            ("seed", str(self.seed)),
+            ("pictures", f"{self.split} split, seed {self.seed}"),
             ("seconds", f"{sum(self.seconds.values()):.0f}"),
             *((name, str(value)) for name, value in self.facts.items()),
         ]
 
+    def _target(self, score: Score) -> Target | None:
+        return TARGETS.get(score.name) if self.split == "evaluation" else None
 
-def read_scores(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the scores of a saved card by name."""
-    return {row["name"]: row for row in read_json(path)["scores"]}
+    def _row(self, score: Score) -> dict[str, Any]:
+        target = self._target(score)
+        return asdict(score) | ({"target": str(target), "met": target.met(score)} if target else {})
 
-
-def _row(score: Score) -> dict[str, Any]:
-    target = TARGETS.get(score.name)
-    if target is None:
-        return asdict(score)
-    return {**asdict(score), "target": str(target), "met": target.met(score)}
-
-
-def _cells(score: Score) -> tuple[str, ...]:
-    target = TARGETS.get(score.name)
-    verdict = "" if target is None else f"{target} {'met' if target.met(score) else 'missed'}"
-    interval = f"{100 * score.low:.1f} – {100 * score.high:.1f}"
-    return score.name, f"{100 * score.value:.1f} %", interval, f"{score.n:,}", verdict
+    def _cells(self, score: Score) -> tuple[str, ...]:
+        target = self._target(score)
+        verdict = f"{target} {'met' if target.met(score) else 'missed'}" if target else ""
+        interval = f"{100 * score.low:.1f} – {100 * score.high:.1f}"
+        return score.name, f"{100 * score.value:.1f} %", interval, f"{score.n:,}", verdict

@@ -29,6 +29,8 @@ class Plan:
     count: int = world.PICTURES
     """Pictures of the main set; retrieval and every style take a third of it."""
     seed: int = world.SEED
+    split: str = world.SPLIT
+    """Of the labelled world."""
 
     @property
     def third(self) -> int:
@@ -45,8 +47,8 @@ class Result:
 
 
 def zeroshot_suite(encoder: Encodes, plan: Plan) -> Result:
-    """Category and colour of single things; every combination of the two was kept out of training."""
-    data = world.singles(plan.count, seed=plan.seed)
+    """Category and colour of single things; evaluation: in combinations that training never showed alone."""
+    data = world.singles(plan.count, seed=plan.seed, split=plan.split)
     vectors = encoder.image(data.images)
     names, colours = list(CATEGORIES), list(COLOURS)
     by_category = averaged(encoder, prompts(names, CLASS_TEMPLATES))
@@ -79,7 +81,7 @@ def _given_category(encoder: Encodes, vectors: Float[Tensor, "n d"], categories:
 
 def retrieval_suite(encoder: Encodes, plan: Plan) -> Result:
     """Captions and pictures of one to six things, all captions different."""
-    data = world.captioned(plan.third, seed=plan.seed)
+    data = world.captioned(plan.third, seed=plan.seed, split=plan.split)
     vectors = encoder.image(data.images)
     long = score(vectors, encoder.text(data.long), same(data.long))
     short = score(vectors, encoder.text(data.short), same(data.short), name="short")
@@ -95,7 +97,7 @@ def robustness_suite(encoder: Encodes, plan: Plan) -> Result:
             labels=data.categories,
             seen=np.array([scene.variant not in UNSEEN[style] for scene in data.scenes]),
         )
-        for style, data in world.singles_by_style(counts, seed=plan.seed).items()
+        for style, data in world.singles_by_style(counts, seed=plan.seed, split=plan.split).items()
     }
     names = list(CATEGORIES)
     return Result(scores=robustness(encoder, styles, names, prompts(names, CLASS_TEMPLATES)))
@@ -103,7 +105,7 @@ def robustness_suite(encoder: Encodes, plan: Plan) -> Result:
 
 def binding_suite(encoder: Encodes, plan: Plan) -> Result:
     """Right captions against ones with two colours, or left and right, exchanged."""
-    data = world.pairs(plan.count, seed=plan.seed)
+    data = world.pairs(plan.count, seed=plan.seed, split=plan.split)
     names = {"attributes": "attributes exchanged", "sides": "left and right exchanged"}
     return Result(scores=[binding(encoder, data[kind].images, data[kind].captions, name=names[kind]) for kind in names])
 

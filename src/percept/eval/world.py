@@ -1,9 +1,12 @@
-"""Evaluation sets of the labelled world: scenes of the evaluation split by fixed seeds, drawn by several processes."""
+"""Evaluation sets of the labelled world: scenes of one split by fixed seeds, drawn by several processes."""
 
 import os
 import random
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count as numbers
 from itertools import islice
@@ -27,6 +30,7 @@ SEED = 0
 PICTURES = 3000
 """Of the main set; the others are shares of it."""
 SPLIT = "evaluation"
+"""Of all published numbers. Choices are made on "validation": the same questions without the held-out compositions."""
 ALONE, SEVERAL, ANY = (1, 1), (2, 6), (1, 6)
 """How many things a picture has: least and most."""
 FEW = 200
@@ -73,23 +77,23 @@ class Pairs:
     captions: list[tuple[str, str]]
 
 
-def singles(count: int = PICTURES, *, seed: int = SEED, style: str = "plain") -> Singles:
+def singles(count: int = PICTURES, *, seed: int = SEED, style: str = "plain", split: str = SPLIT) -> Singles:
     """Return pictures of one thing each, in one style."""
-    return singles_by_style({style: count}, seed=seed)[style]
+    return singles_by_style({style: count}, seed=seed, split=split)[style]
 
 
-def singles_by_style(counts: Mapping[str, int], *, seed: int = SEED) -> dict[str, Singles]:
+def singles_by_style(counts: Mapping[str, int], *, seed: int = SEED, split: str = SPLIT) -> dict[str, Singles]:
     """Return pictures of one thing each, so many in every style."""
-    streams = {style: scenes("single", seed=seed, things=ALONE, style=style) for style in counts}
+    streams = {style: scenes("single", seed=seed, things=ALONE, style=style, split=split) for style in counts}
     chosen = {style: list(islice(stream, _positive(counts[style]))) for style, stream in streams.items()}
     images = iter(draw([scene for part in chosen.values() for scene in part]))
     return {style: Singles(scenes=part, images=list(islice(images, len(part)))) for style, part in chosen.items()}
 
 
-def captioned(count: int = PICTURES // 3, *, seed: int = SEED) -> Captioned:
+def captioned(count: int = PICTURES // 3, *, seed: int = SEED, split: str = SPLIT) -> Captioned:
     """Return pictures of one to six things whose long captions all differ."""
     chosen: dict[str, Scene] = {}
-    for scene in scenes("captioned", seed=seed, things=ANY):
+    for scene in scenes("captioned", seed=seed, things=ANY, split=split):
         chosen.setdefault(long_caption(scene, words_of(scene, "long")).lower(), scene)
         if len(chosen) == _positive(count):
             break
@@ -100,9 +104,12 @@ def captioned(count: int = PICTURES // 3, *, seed: int = SEED) -> Captioned:
     )
 
 
-def pairs(count: int = PICTURES, *, seed: int = SEED) -> dict[str, Pairs]:
+def pairs(count: int = PICTURES, *, seed: int = SEED, split: str = SPLIT) -> dict[str, Pairs]:
     """Return pictures with captions in which two colours ("attributes"), or left and right ("sides"), are exchanged."""
-    chosen = {name: _choose(swap, name, count, seed) for name, swap in SWAPS.items()}
+    chosen = {
+        name: _choose(swap, name, count, scenes(name, seed=seed, things=SEVERAL, split=split))
+        for name, swap in SWAPS.items()
+    }
     images = iter(draw([scene for part in chosen.values() for scene, _ in part]))
     return {
         name: Pairs(captions=[captions for _, captions in part], images=list(islice(images, len(part))))
@@ -110,17 +117,18 @@ def pairs(count: int = PICTURES, *, seed: int = SEED) -> dict[str, Pairs]:
     }
 
 
-def _choose(swap: Swap, name: str, count: int, seed: int) -> list[tuple[Scene, tuple[str, str]]]:
+def _choose(swap: Swap, name: str, count: int, several: Iterator[Scene]) -> list[tuple[Scene, tuple[str, str]]]:
     """Take scenes that have something to exchange."""
-    several = scenes(name, seed=seed, things=SEVERAL)
     swapped = ((scene, swap(scene, words_of(scene, name))) for scene in several)
     return list(islice(((scene, captions) for scene, captions in swapped if captions), _positive(count)))
 
 
-def scenes(name: str, *, seed: int, things: tuple[int, int], style: str = "plain") -> Iterator[Scene]:
+def scenes(
+    name: str, *, seed: int, things: tuple[int, int], style: str = "plain", split: str = SPLIT
+) -> Iterator[Scene]:
     """Yield the scenes of a named set, without end."""
     for number in numbers():
-        yield sample_scene(derive(seed, "eval", name, style, number), split=SPLIT, things=things, style=style)
+        yield sample_scene(derive(seed, "eval", name, style, number), split=split, things=things, style=style)
 
 
 def words_of(scene: Scene, purpose: str) -> random.Random:
@@ -135,7 +143,22 @@ def draw(chosen: Sequence[Scene], *, processes: int | None = None) -> list[np.nd
         return [_draw(scene) for scene in track(chosen, "drawing", len(chosen))]
     # Started afresh instead of forked: forking a process in which torch has threads can hang.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        return list(track(pool.map(_draw, chosen, chunksize=CHUNK), "drawing", len(chosen)))
+        with deaf_to_interrupts():
+            drawn = pool.map(_draw, chosen, chunksize=CHUNK)  # starts the processes
+        return list(track(drawn, "drawing", len(chosen)))
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Start processes that leave Ctrl-C to this one, instead of each printing where it was interrupted."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signals
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _draw(scene: Scene) -> np.ndarray:
