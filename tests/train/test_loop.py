@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from percept.core.errors import PerceptError
-from percept.core.io import load_tensors, same_tensors
+from percept.core.io import load_tensors, same_tensors, save_tensors
 from percept.train import fit
 from percept.train.loop import PATIENCE
 from percept.train.state import CHECKPOINT
@@ -246,3 +246,9 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(PerceptError, match="cannot be made"):
             fit(experiment(), folder)
+
+
+def test_a_file_in_place_of_a_checkpoint_is_not_taken_for_one(tmp_path: Path) -> None:
+    save_tensors(tmp_path / CHECKPOINT, {"master.0": torch.zeros(2)}, {"step": "7"})
+    with pytest.raises(PerceptError, match="not a checkpoint of this version"):
+        fit(experiment(), tmp_path)

@@ -1,0 +1,235 @@
+"""How fast nano trains here, as a share of what this machine's matrix products reach, against two plain ways to compute it.
+
+    python benchmarks/train_speed.py                 # prints a table and writes train_speed.json beside this file
+
+Whole steps on made-up batches of the recipe's sizes: both towers, loss, backward, clipping, AdamW. Three ways take turns, so
+that whatever else the machine does hits all of them:
+    percept    as `percept train pe/nano` computes
+    float32    the same code with float32 weights
+    fused      bfloat16 with scaled_dot_product_attention and the rotation of channel pairs, as the public code does it
+The share of the peak counts the operations of the model (matrix products forward, twice that backward; what a way computes
+beyond them does not count), by a product of large matrices in the same number type, measured between the turns.
+"""
+
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import tyro
+from torch import Tensor
+from torch.nn import functional as F
+
+from percept.core.contracts import Batch
+from percept.core.io import write_json
+from percept.core.machine import fast_dtype, keep_freed_memory, matmul_peak, pick_device
+from percept.core.report import out, table, track
+from percept.models.clip import CLIP
+from percept.models.config import ClipConfig, TextConfig
+from percept.nn import attention
+from percept.nn.rope import rotate
+from percept.optim.groups import decay_groups
+from percept.optim.master import MasterWeights
+from percept.recipes import pe_nano
+from percept.train.meters import Meter
+
+RESULTS = Path(__file__).with_suffix(".json")
+
+
+@contextmanager
+def public_way() -> Iterator[None]:
+    """Compute attention as the public implementation does: fused kernel, channel pairs turned in float32."""
+
+    def fused(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, causal: bool = False) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal)
+
+    def turned(layer: attention.Attention, x: Tensor, rope: attention.Rope) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = layer.qkv(x).unflatten(-1, (3, layer.heads, -1)).permute(2, 0, 3, 1, 4)
+        return rotate(q, *rope), rotate(k, *rope), v
+
+    with patch.object(attention, "attend", fused), patch.object(attention.Attention, "_turned", turned):
+        yield
+
+
+@dataclass
+class Way:
+    """One way to compute a training step."""
+
+    dtype: torch.dtype
+    inside: Callable[[], Any]
+    model: CLIP
+    optimiser: MasterWeights
+
+    def step(self, batch: Batch) -> None:
+        """Take one whole step."""
+        with self.inside():
+            self.model.training_step(batch)["loss"].backward()
+            self.optimiser.step(1e-4, norm=self.optimiser.collect(), clip=1.0)
+
+    def seconds(self, batch: Batch, steps: int, device: torch.device) -> float:
+        """Return the seconds that some steps take, the device's queue included."""
+        start = time.perf_counter()
+        for _ in range(steps):
+            self.step(batch)
+        if device.type != "cpu":
+            torch.get_device_module(device).synchronize(device)
+        return time.perf_counter() - start
+
+
+def nano(config: pe_nano.Config) -> ClipConfig:
+    """Return the shapes of nano with a vocabulary of full size."""
+    width, dim = config.text_width, config.vision.output_dim
+    assert dim is not None
+    text = TextConfig(
+        context=config.context, vocabulary=config.vocabulary, width=width, layers=config.text_layers,
+        heads=width // 64, output_dim=dim,
+    )  # fmt: skip
+    return ClipConfig(vision=config.vision, text=text)
+
+
+def way(config: pe_nano.Config, device: torch.device, dtype: torch.dtype, inside: Callable[[], Any]) -> Way:
+    torch.manual_seed(0)
+    model = CLIP(nano(config)).to(device)
+    model.micro_tokens = config.settings.micro_tokens
+    for parameter in model.parameters():
+        if parameter.dim():
+            parameter.data = parameter.data.to(dtype)
+    groups = decay_groups(model, config.settings.weight_decay)
+    return Way(dtype, inside, model, MasterWeights(groups, lambda wide: torch.optim.AdamW(wide, lr=1e-4)))
+
+
+def made_up(config: pe_nano.Config, size: int, batch: int) -> Batch:
+    """Return random pictures, and random texts of the lengths that captions of the world have."""
+    ids = torch.zeros(batch, config.context, dtype=torch.int64)
+    for row in range(batch):
+        end = 6 + (row * 7) % (config.context * 2 // 3)
+        ids[row, :end] = torch.randint(1, config.vocabulary - 2, (end,))
+        ids[row, end] = config.vocabulary - 1
+    return Batch(image=torch.randn(batch, 3, size, size), tokens=ids)
+
+
+def operations(config: pe_nano.Config, batch: Batch, device: torch.device) -> float:
+    """Return the operations of the model per sample, averaged over some texts; counted in the plainest way."""
+    plain = way(config, device, torch.float32, nullcontext)
+    each = []
+    for row in range(0, len(batch), max(1, len(batch) // 8)):
+        meter = Meter(device, torch.float32)
+        meter.count(plain.model, Batch(**{name: value[row : row + 1] for name, value in batch.tensors().items()}))
+        each.append(meter.done)
+    return statistics.mean(each)
+
+
+def main(
+    batch: int = 256,
+    repeats: int = 5,
+    steps: int = 2,
+    sizes: tuple[int, ...] = (48, 64, 96),
+    device: str = "auto",
+    json_file: Path = RESULTS,
+) -> None:
+    """Measure.
+
+    Args:
+        batch: Samples per step.
+        repeats: Turns of every way at every size.
+        steps: Steps per turn.
+        sizes: Sides of the pictures in pixels: the stages of the recipe.
+        device: auto, cpu, cuda or mps.
+        json_file: Where to write the figures.
+    """
+    keep_freed_memory()
+    start = time.perf_counter()
+    place, config = pick_device(device), pe_nano.Config()
+    fast, reason = fast_dtype(place)
+    ways = {
+        "percept": way(config, place, fast, nullcontext),
+        "float32": way(config, place, torch.float32, nullcontext),
+        "fused": way(config, place, torch.bfloat16, public_way),
+    }
+    results = []
+    for size in sizes:
+        results += measured(ways, config, size, batch=batch, repeats=repeats, steps=steps, device=place)
+    show(f"Training nano: batch {batch}, {place}, {torch.get_num_threads()} threads", results)
+    about = {
+        "command": " ".join(["python", "benchmarks/train_speed.py", *sys.argv[1:]]),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "device": str(place),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2),
+        "number type of percept": f"{fast}: {reason}",
+        "seed": 0,
+        "batch": batch,
+        "repeats": repeats,
+        "steps": steps,
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    write_json(json_file, about | {"results": results})
+    out.print(f"written: {json_file}", soft_wrap=True)
+
+
+def show(title: str, results: list[dict[str, Any]]) -> None:
+    """Print one row per size and way."""
+    columns = ("pixels", "way", "samples/s", "range", "share of peak", "percept is faster by")
+    rows = [
+        (
+            row["pixels"], row["way"], round(row["samples/s"]), f"{row['lowest']:.0f} to {row['highest']:.0f}",
+            f"{row['share of peak']:.1%}", f"{row['percept is faster by']:.2f} x",
+        )
+        for row in results
+    ]  # fmt: skip
+    table(title, columns, rows)
+
+
+def measured(
+    ways: dict[str, Way],
+    config: pe_nano.Config,
+    size: int,
+    *,
+    batch: int,
+    repeats: int,
+    steps: int,
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    """Measure all ways at one size, taking turns."""
+    samples = made_up(config, size, batch)
+    work = operations(config, samples.to(device).first(64), device)
+    inputs = {name: samples.to(device, one.dtype) for name, one in ways.items()}
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    peaks: dict[torch.dtype, list[float]] = {one.dtype: [] for one in ways.values()}
+    for turn in track(range(repeats + 1), f"{size} pixels", repeats + 1):
+        for dtype, found in peaks.items():
+            found.append(matmul_peak.__wrapped__(device, dtype, seconds=0.2))
+        for name in sorted(ways, key=lambda name: (list(ways).index(name) + turn) % len(ways)):
+            taken = ways[name].seconds(inputs[name], steps, device)
+            if turn:  # the first turn warms up
+                speeds[name].append(steps * batch / taken)
+    rows = []
+    for name, found in speeds.items():
+        ratios = [ours / theirs for ours, theirs in zip(speeds["percept"], found, strict=True)]
+        speed = statistics.median(found)
+        rows.append(
+            {
+                "pixels": size,
+                "way": name,
+                "samples/s": round(speed, 1),
+                "lowest": round(min(found), 1),
+                "highest": round(max(found), 1),
+                "share of peak": round(speed * work / max(peaks[ways[name].dtype]), 3),
+                "percept is faster by": round(statistics.median(ratios), 2),
+                "peak": max(peaks[ways[name].dtype]),
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

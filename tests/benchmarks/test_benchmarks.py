@@ -1,0 +1,56 @@
+"""Benchmarks run, and their files say what was measured and how; the figures of so short a run mean nothing."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from percept.nn import attention
+from percept.nn.attention import Attention
+from percept.nn.rope import rope_2d
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+def benchmark(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_world_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark("world_speed").main(pictures=4, repeats=2, size=48, json_file=tmp_path / "speed.json")
+    written = json.loads((tmp_path / "speed.json").read_text())
+    assert {"command", "seeds", "seconds", "load", "results"} <= written.keys()
+    assert [(row["style"], row["truth"], row["pictures"]) for row in written["results"]] == [
+        (style, truth, 8) for style in ("plain", "mixed") for truth in (False, True)
+    ]
+    assert all(row["lowest"] <= row["per core second"] <= row["highest"] for row in written["results"])
+    assert "target 300" in capsys.readouterr().out
+
+
+def test_train_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    module = benchmark("train_speed")
+    module.main(batch=2, repeats=1, steps=1, sizes=(16,), device="cpu", json_file=tmp_path / "speed.json")
+    rows = json.loads((tmp_path / "speed.json").read_text())["results"]
+    assert [(row["pixels"], row["way"]) for row in rows] == [(16, "percept"), (16, "float32"), (16, "fused")]
+    assert all(row["samples/s"] > 0 and row["share of peak"] > 0 for row in rows)
+    assert rows[0]["percept is faster by"] == 1
+    assert "share of peak" in capsys.readouterr().out
+
+
+def test_the_ways_compared_compute_the_same() -> None:
+    layer, x = Attention(64, 2).bfloat16(), torch.randn(2, 7, 64).bfloat16()
+    rope = rope_2d((2, 3), 32, prefix=1, first=1)
+    ours, before = layer(x, rope=rope), attention.attend
+    with benchmark("train_speed").public_way():
+        assert attention.attend is not before
+        theirs = layer(x, rope=rope)
+    assert attention.attend is before
+    torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0.05)
