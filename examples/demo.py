@@ -57,7 +57,7 @@ def main(pictures: Path = PICTURES, folder: Path = Path("demo"), model: str = "n
 def label(index: Index, encoder: percept.Encoder) -> list[Labelled]:
     """Compare the vectors in the index with those of all category names."""
     scores = index.matrix().vectors @ class_vectors(encoder, list(CATEGORIES)).T
-    guesses = [rank(list(CATEGORIES), row, encoder.scale)[:3] for row in scores]
+    guesses = [rank(list(CATEGORIES), row, encoder.scale, top=3) for row in scores]
     return [
         Labelled(path=entry.paths[0], guesses=tuple((guess.label, guess.probability) for guess in best))
         for entry, best in zip(index.entries(), guesses, strict=True)

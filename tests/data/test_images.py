@@ -270,3 +270,9 @@ def test_many_threads_leave_limits_and_filters_as_they_were() -> None:
         assert all(pool.map(read, range(200)))
     assert before == Image.MAX_IMAGE_PIXELS
     assert filters == list(warnings.filters)
+
+
+def test_a_link_to_nothing_says_so(tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to("nowhere.png")
+    with pytest.raises(PerceptError, match="is a link to a file that is not there"):
+        read_image(tmp_path / "link.png")

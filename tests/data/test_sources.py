@@ -6,10 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from percept.core.errors import PerceptError
-from percept.data.sources import BadFile, find_images, in_order, read_many
+from percept.data.sources import find_images, in_order
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -48,21 +47,6 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     assert find_images(tmp_path) == [tmp_path / "a" / "b.jpg"]
 
 
-def test_bad_files_are_named_in_their_place(tmp_path: Path) -> None:
-    for number in range(12):
-        Image.new("RGB", (8, 8), (number * 20, 0, 0)).save(tmp_path / f"{number}.png")
-    (tmp_path / "3.png").write_bytes(b"")
-    (tmp_path / "7.png").write_bytes((tmp_path / "8.png").read_bytes()[:40])
-    paths = [*find_images(tmp_path), tmp_path / "gone.png"]
-    seen = list(read_many(paths, threads=3))
-    assert [item.path if isinstance(item, BadFile) else item[0] for item in seen] == paths
-    bad = {item.path.name: item.reason for item in seen if isinstance(item, BadFile)}
-    assert bad.keys() == {"3.png", "7.png", "gone.png"}
-    assert bad["3.png"] == "is empty (0 bytes)"
-    reds = [item[1].getpixel((0, 0))[0] for item in seen if not isinstance(item, BadFile)]  # type: ignore[index]
-    assert reds == [number * 20 for number in range(12) if number not in (3, 7)]
-
-
 def test_results_keep_their_order_and_reading_stays_only_a_little_ahead() -> None:
     started: list[int] = []
 
@@ -85,10 +69,3 @@ def test_an_error_in_the_function_reaches_the_caller() -> None:
 
     with pytest.raises(ZeroDivisionError):
         list(in_order(fails, range(5)))
-
-
-def test_a_link_to_nothing_says_so(tmp_path: Path) -> None:
-    os.symlink("nowhere.png", tmp_path / "link.png")
-    (found,) = read_many(find_images(tmp_path))
-    assert isinstance(found, BadFile)
-    assert found.reason == "is a link to a file that is not there"

@@ -31,6 +31,12 @@ def test_rank_keeps_the_order_of_equal_labels_and_sums_to_one():
     assert str(guesses[0]) == "b 79%"
 
 
+def test_the_best_of_many_are_those_of_the_whole_ranking():
+    names = [f"label {number}" for number in range(50)]
+    scores = torch.randn(50, generator=torch.Generator().manual_seed(0))
+    assert rank(names, scores, 5.0, top=4) == rank(names, scores, 5.0)[:4]
+
+
 def test_a_large_scale_does_not_overflow():
     guesses = rank(["a", "b"], torch.tensor([1.0, -1.0]), scale=1e4)
     assert [guess.probability for guess in guesses] == [1.0, 0.0]

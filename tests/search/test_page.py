@@ -14,7 +14,7 @@ from percept.data.sources import BadFile
 from percept.search.page import Labelled, Page, write_page
 from percept.search.query import Answer, Hit
 from percept.search.sheet import Measures, draw_sheet, write_sheet
-from tests.search.fakes import picture
+from tests.search.fakes import COLOURS, picture
 
 EVIL = "<script>alert('x')</script> & \"quotes\""
 
@@ -120,6 +120,11 @@ def test_a_gone_file_leaves_a_note(tmp_path: Path) -> None:
     draw_sheet([answer(gone)])
 
 
+def close(pixel: object, colour: tuple[int, int, int]) -> bool:
+    assert isinstance(pixel, tuple)
+    return max(abs(a - b) for a, b in zip(pixel, colour, strict=True)) < 12
+
+
 def test_the_sheet_shows_each_picture_in_its_place(tmp_path: Path) -> None:
     red, blue = picture(tmp_path / "red.png", "red", (40, 40)), picture(tmp_path / "blue.png", "blue", (2000, 1000))
     write_sheet(tmp_path / "sheet.png", [answer(hit(red, 1), hit(blue, 2)), answer(hit(blue), text=None, image=red)])
@@ -129,10 +134,6 @@ def test_the_sheet_shows_each_picture_in_its_place(tmp_path: Path) -> None:
     def centre(row: int, column: int) -> object:
         x = m.margin + m.query + m.gap + column * (m.picture + m.gap) + m.picture // 2
         return sheet.getpixel((x, m.margin + row * (m.picture + m.caption + m.gap) + m.picture // 2))
-
-    def close(pixel: object, colour: tuple[int, int, int]) -> bool:
-        assert isinstance(pixel, tuple)
-        return max(abs(a - b) for a, b in zip(pixel, colour, strict=True)) < 12
 
     assert close(centre(0, 0), (255, 0, 0))
     assert close(centre(0, 1), (0, 0, 255))
@@ -148,6 +149,19 @@ def test_long_and_foreign_words_stay_inside(tmp_path: Path) -> None:
     assert len(edge.getcolors() or []) == 1
     between = sheet.crop((m.margin + m.query + 2, m.margin + 60, m.margin + m.query + m.gap - 2, sheet.height))
     assert len(between.getcolors() or []) == 1
+
+
+def test_many_results_go_on_in_the_next_row(tmp_path: Path) -> None:
+    m = Measures()
+    red, blue = picture(tmp_path / "red.png", "red"), picture(tmp_path / "blue.png", "blue")
+    hits = [hit(red, rank) for rank in range(1, m.columns + 1)] + [hit(blue, m.columns + 1)]
+    sheet = draw_sheet([answer(*hits), answer(hit(red, 1))])
+    assert sheet.width < 2000
+    middle, row = m.margin + m.picture // 2, m.picture + m.caption + m.gap
+    x = m.margin + m.query + m.gap + m.picture // 2
+    found = [sheet.getpixel((x, middle + line * row)) for line in range(3)]
+    for pixel, colour in zip(found, ("red", "blue", "red"), strict=True):
+        assert close(pixel, COLOURS[colour])
 
 
 def test_a_sheet_of_nothing_is_refused() -> None:

@@ -56,7 +56,7 @@ def classify(
     texts = class_vectors(encoder, names, template or None)
     found = encoder.files(files)
     kept = top if json is None else None  # thousands of labels for thousands of pictures would fill the memory
-    ranked = [rank(names, row, encoder.scale)[:kept] for row in found.vectors @ texts.T]
+    ranked = [rank(names, row, encoder.scale, top=kept) for row in found.vectors @ texts.T]
     if json is not None:
         _write(json, encoder, found, ranked)
     _show(found, ranked, top=min(top, len(names)), show=show)

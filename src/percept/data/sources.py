@@ -1,20 +1,17 @@
-"""Folders of pictures: find the files, read them in parallel, and name the ones that cannot be read."""
+"""Folders of pictures: find the files, work on them in parallel, and name the ones that cannot be read."""
 
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from PIL import Image
-
 from percept.core.errors import PerceptError
 from percept.core.report import notice
-from percept.data.images import read_image
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -95,20 +92,6 @@ def printable(name: str | os.PathLike[str]) -> str:
     ('new�line.png', '猫 [1].png')
     """
     return "".join(letter if letter.isprintable() else "�" for letter in as_text(name))
-
-
-def read_many(
-    paths: Sequence[str | os.PathLike[str]], *, at_least: int | None = None, threads: int | None = None
-) -> Iterator[tuple[Path, Image.Image] | BadFile]:
-    """Read pictures in parallel threads and yield (path, picture) in the order given; a bad file yields a BadFile."""
-
-    def read(path: str | os.PathLike[str]) -> tuple[Path, Image.Image] | BadFile:
-        try:
-            return Path(path), read_image(path, at_least=at_least)
-        except PerceptError as error:
-            return BadFile(Path(path), reason_without_path(error, path))
-
-    yield from in_order(read, paths, threads=threads)
 
 
 def reason_without_path(error: Exception, path: str | os.PathLike[str]) -> str:

@@ -120,11 +120,11 @@ def averaged(encoder: EmbedsTexts, texts: Sequence[Sequence[str]]) -> Float[Tens
     return F.normalize(torch.stack([part.mean(dim=0) for part in vectors.split(counts)]), dim=-1)
 
 
-def rank(labels: Sequence[str], scores: Float[Tensor, " c"], scale: float) -> list[Guess]:
-    """Return guesses, best first: probabilities are the softmax of scale × cosine."""
-    probabilities = (scale * scores.double()).softmax(dim=-1).tolist()
-    guesses = [
-        Guess(label=label, probability=probability, score=score)
-        for label, probability, score in zip(labels, probabilities, scores.tolist(), strict=True)
+def rank(labels: Sequence[str], scores: Float[Tensor, " c"], scale: float, *, top: int | None = None) -> list[Guess]:
+    """Return guesses, best first, all or the `top` best; probabilities are the softmax of scale × cosine over all."""
+    order = scores.argsort(descending=True, stable=True)[:top]
+    probabilities = (scale * scores.double()).softmax(dim=-1)[order].tolist()
+    return [
+        Guess(label=labels[int(place)], probability=probability, score=score)
+        for place, probability, score in zip(order.tolist(), probabilities, scores[order].tolist(), strict=True)
     ]
-    return sorted(guesses, key=lambda guess: -guess.score)

@@ -1,4 +1,4 @@
-"""Results as one picture: a row per query, the pictures found with ranks, scores and names."""
+"""Results as one picture: a row or more per query, the pictures found with ranks, scores and names."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -36,6 +36,8 @@ class Measures:
     """Width of the column that says what was asked."""
     caption: int = 48
     """Height under a picture."""
+    columns: int = 8
+    """Most pictures side by side, not pixels."""
 
 
 def write_sheet(file: Path | str, answers: Sequence[Answer], *, title: str = "") -> None:
@@ -45,7 +47,7 @@ def write_sheet(file: Path | str, answers: Sequence[Answer], *, title: str = "")
 
 
 def draw_sheet(answers: Sequence[Answer], *, title: str = "", measures: Measures | None = None) -> Image.Image:
-    """Draw a row per answer.
+    """Draw a row per answer, or several rows where many pictures were found.
 
     Raises:
         PerceptError: there is no answer to draw.
@@ -53,18 +55,21 @@ def draw_sheet(answers: Sequence[Answer], *, title: str = "", measures: Measures
     if not answers:
         raise PerceptError("a contact sheet needs at least one answer")
     m = measures or Measures()
-    columns = max(1, *(len(answer.hits) for answer in answers))
+    columns = max(1, *(min(len(answer.hits), m.columns) for answer in answers))
+    lines = [max(1, -(-len(answer.hits) // columns)) for answer in answers]
     row, top = m.picture + m.caption + m.gap, m.margin + (48 if title else 0)
     width = 2 * m.margin + m.query + columns * (m.picture + m.gap)
-    sheet = Image.new("RGB", (width, top + len(answers) * row + m.margin - m.gap), PAPER)
+    sheet = Image.new("RGB", (width, top + sum(lines) * row + m.margin - m.gap), PAPER)
     pen = ImageDraw.Draw(sheet)
     if title:
         _write(pen, (m.margin, m.margin - 6), title, 26, INK, width - 2 * m.margin)
     for number, answer in enumerate(answers):
-        y = top + number * row
+        y = top + sum(lines[:number]) * row
         _question(sheet, pen, (m.margin, y), answer, m)
-        for column, hit in enumerate(answer.hits):
-            _result(sheet, pen, (m.margin + m.query + m.gap + column * (m.picture + m.gap), y), hit, m)
+        for place, hit in enumerate(answer.hits):
+            line, column = divmod(place, columns)
+            x = m.margin + m.query + m.gap + column * (m.picture + m.gap)
+            _result(sheet, pen, (x, y + line * row), hit, m)
     return sheet
 
 
@@ -93,7 +98,7 @@ def _result(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], h
     _framed(sheet, pen, at, hit.path, m.picture)
     y += m.picture + 7
     _write(pen, (x, y), str(hit.rank), 15, ACCENT if hit.rank == 1 else INK, 30)
-    score = f"{hit.score:.3f}".replace("-", "−")
+    score = f"{hit.score:.3f}"
     _write(pen, (x + m.picture - round(_font(score, 15).getlength(score)), y), score, 15, INK, m.picture)
     _write(pen, (x, y + 20), printable(hit.path.name), 12, SOFT, m.picture)
 
@@ -140,7 +145,7 @@ def _wrapped(text: str, size: int, room: int) -> list[str]:
 
 
 def _font(text: str, size: int) -> Font:
-    plain = all(ord(letter) < 0x250 or letter in "“”…–’−" for letter in text)
+    plain = all(ord(letter) < 0x250 or letter in "“”…–’" for letter in text)
     return _load_font(() if plain else WIDE_FONTS, size)
 
 
