@@ -19,8 +19,7 @@ def test_the_demo_writes_its_page_and_sheet_and_is_quicker_the_second_time(
         picture(tmp_path / "pictures" / f"{name}.png", name)
     (tmp_path / "pictures" / "bad.jpg").write_bytes(b"")
     encoder = ColourEncoder()
-    monkeypatch.setattr("percept.infer.load.load", lambda _: encoder)
-    monkeypatch.setattr("percept.load", lambda _: encoder, raising=False)
+    monkeypatch.setattr("percept.load", lambda _: encoder)
     demo = runpy.run_path(str(DEMO))
     encoded = []
     for _ in range(2):
