@@ -25,10 +25,10 @@ def images(count: int = 3, height: int = 16, width: int = 16) -> Tensor:
 
 
 def texts(count: int = 3) -> Tensor:
-    """Rows of different lengths."""
+    """Rows of different lengths, in no order."""
     ids = torch.zeros(count, TEXT.context, dtype=torch.int64)
     for row in range(count):
-        end = 2 + row % (TEXT.context - 2)
+        end = 2 + (5 * row + 3) % (TEXT.context - 2)
         ids[row, 0], ids[row, end] = START, END
         ids[row, 1:end] = torch.randint(1, START, (end - 1,))
     return ids

@@ -168,6 +168,12 @@ def test_an_epoch_visits_each_pair_once_and_twins_stand_side_by_side(drawn: Path
     assert orders[0] != orders[1]
 
 
+def test_of_a_pair_that_is_not_whole_either_picture_is_taken(drawn: Path) -> None:
+    world = source(drawn, replace(DATA, twins=0.0))
+    sides = Counter(int(number) % 2 for step in range(20) for number in world.numbers_of(step))
+    assert min(sides[0], sides[1]) > 50  # of 160; seven standard deviations from the mean is 36
+
+
 def test_shares_of_twins_at_both_ends(drawn: Path) -> None:
     none = source(drawn, replace(DATA, twins=0.0)).numbers_of(0)
     assert len({int(number) // 2 for number in none}) == 8
@@ -199,11 +205,29 @@ def test_without_augmentation_a_picture_is_the_one_on_disk(drawn: Path) -> None:
 def test_brightness_stays_within_its_bound(drawn: Path) -> None:
     world = source(drawn, replace(DATA, crop=0, brightness=0.15))
     plain = source(drawn, replace(DATA, crop=0, brightness=0.0))
+    drawn_ratios = []
     for step in (5, 6):
         bright, usual = (one.batch(step).tensors()["image"] + 1 for one in (world, plain))
         ratio = (bright.mean(dim=(1, 2, 3)) / usual.mean(dim=(1, 2, 3))).tolist()
         assert all(0.84 < one < 1.16 for one in ratio)
         assert max(ratio) - min(ratio) > 0.02
+        drawn_ratios.append(ratio)
+    assert drawn_ratios[0] != pytest.approx(drawn_ratios[1], abs=0.01)
+
+
+def test_crops_leave_out_a_few_pixels_anywhere(drawn: Path) -> None:
+    world = source(drawn, replace(DATA, crop=8, brightness=0.0))
+    ramp = torch.arange(SIDE, dtype=torch.uint8)
+    image = torch.stack([ramp.expand(SIDE, SIDE), ramp[:, None].expand(SIDE, SIDE), ramp.expand(SIDE, SIDE)])[None]
+    rng, found = np.random.default_rng(0), []
+    for _ in range(200):
+        seen = (world._augmented(image, SIDE, rng)[0] + 1) * 127.5
+        found.append((seen[0].min().item(), SIDE - 1 - seen[0].max().item(), seen[1].min().item()))
+    left, right, top = (np.array(one) for one in zip(*found, strict=True))
+    assert (left + right).max() == pytest.approx(8, abs=1)
+    assert min(left.max(), right.max(), top.max()) > 5
+    assert max(left.min(), right.min(), top.min()) == pytest.approx(0, abs=0.01)
+    assert (left != top).any()
 
 
 def test_pictures_that_are_not_square_are_squashed() -> None:
