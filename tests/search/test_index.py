@@ -238,3 +238,23 @@ def test_a_picture_that_another_process_removed_is_no_crash(pictures: Path, inde
         other.remove(list(other.entry(number).paths))
     with pytest.raises(PerceptError, match="another process"):
         index.entry(number)
+
+
+@pytest.mark.parametrize("error", [None, OSError("no hard links here")])
+def test_the_index_that_another_process_made_meanwhile_is_kept(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError | None
+) -> None:
+    link = os.link
+
+    def too_late(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        if error is not None:
+            raise error
+        with Index.create(target.parent, ColourEncoder()) as other:
+            fill(other, pictures)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", too_late)
+    with Index.open_or_create(tmp_path / "new", ColourEncoder()) as index:
+        assert len(index) == (10 if error is None else 0)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [FILE]

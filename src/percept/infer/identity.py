@@ -10,7 +10,7 @@ class Identity:
     name: str
     """What the model was loaded by."""
     fingerprint: str
-    """Hash of the weights and of what else changes a vector."""
+    """Hash of the weights."""
     dim: int
     """Length of the vectors; 0 for a model that gives tokens only."""
 

@@ -106,8 +106,12 @@ class Index:
     @classmethod
     def open_or_create(cls, folder: Path | str, encoder: Embeds, *, source: str | None = None) -> "Index":
         """Open the index in `folder` if there is one, else make it; refusals as for `open` and `create`."""
-        there = (Path(folder) / FILE).exists()
-        return cls.open(folder, encoder) if there else cls.create(folder, encoder, source=source)
+        try:
+            return cls.create(folder, encoder, source=source)
+        except PerceptError:
+            if not (Path(folder) / FILE).exists():
+                raise
+        return cls.open(folder, encoder)
 
     def __enter__(self) -> "Index":
         return self

@@ -5,9 +5,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from percept.core.errors import PerceptError
-from percept.core.io import replacing
 
 FILE = "index.sqlite"
 APPLICATION = 0x50455243
@@ -44,18 +44,49 @@ def make_store(folder: Path, stamp: str) -> None:
     Raises:
         PerceptError: the folder holds an index or anything else already.
     """
-    if (folder / FILE).exists():
-        raise PerceptError(f"{folder} is an index already; open it, or give another folder")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise PerceptError(f"{folder} is in use for something else; give a folder that is new or empty")
-    with explained(folder), replacing(folder / FILE) as temporary:
-        connection = sqlite3.connect(temporary)
+    _check_free(folder)
+    temporary = folder / f".{FILE}.{uuid4().hex}.part"
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            connection.executescript(TABLES)
-            connection.execute("INSERT INTO stamp VALUES (?)", (stamp,))
-            connection.commit()
+            _write_tables(temporary, stamp)
+            _publish(temporary, folder)
         finally:
-            connection.close()
+            temporary.unlink(missing_ok=True)
+
+
+def _check_free(folder: Path) -> None:
+    if (folder / FILE).exists():
+        raise _there_already(folder)
+    others = folder.exists() and (
+        not folder.is_dir() or any(not one.name.startswith(f".{FILE}.") for one in folder.iterdir())
+    )
+    if others:
+        raise PerceptError(f"{folder} is in use for something else; give a folder that is new or empty")
+
+
+def _there_already(folder: Path) -> PerceptError:
+    return PerceptError(f"{folder} is an index already; open it, or give another folder")
+
+
+def _write_tables(file: Path, stamp: str) -> None:
+    connection = sqlite3.connect(file)
+    try:
+        connection.executescript(TABLES)
+        connection.execute("INSERT INTO stamp VALUES (?)", (stamp,))
+        connection.commit()
+    finally:
+        connection.close()
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    """Give the database its name, unless another process was first: replacing its index would lose what it stores."""
+    try:
+        os.link(temporary, folder / FILE)
+    except FileExistsError:
+        raise _there_already(folder) from None
+    except OSError:  # a file system without hard links
+        os.replace(temporary, folder / FILE)
 
 
 def open_store(folder: Path) -> sqlite3.Connection:
