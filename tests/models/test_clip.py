@@ -78,6 +78,11 @@ def test_the_scale_is_clamped_at_100() -> None:
     assert float(model.scale()) == pytest.approx(1 / 0.07)
 
 
+def test_nothing_in_is_nothing_out() -> None:
+    model = clip()
+    assert model.embed_image(images(0)).shape == model.embed_text(texts(0)).shape == (0, 12)
+
+
 def test_video_is_the_mean_over_its_frames() -> None:
     model, frames = clip(), torch.randn(2, 3, 3, 16, 16)
     plain, unit = model.encode_video(frames), model.encode_video(frames, normalize=True)

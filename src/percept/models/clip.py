@@ -78,8 +78,9 @@ class CLIP(nn.Module):
         """
         if self.text is None:
             raise PerceptError("this model has no text tower; the PE-Core models and nano have one")
-        longest = int(ids.argmax(dim=-1).max()) + 1  # what follows the end token cannot change it
-        pooled = self.text(ids[:, :longest]).pooled
+        if len(ids):
+            ids = ids[:, : int(ids.argmax(dim=-1).max()) + 1]  # what follows the end token cannot change it
+        pooled = self.text(ids).pooled
         return unit(pooled) if normalize else pooled
 
     def encode_video(self, frames: Float[Tensor, "b t 3 y x"], *, normalize: bool = False) -> Float[Tensor, "b d"]:

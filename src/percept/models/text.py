@@ -80,7 +80,7 @@ class TextTower(nn.Module):
             PerceptError: longer than the context, an id outside the vocabulary, or embeddings without their ends.
         """
         if ids is not None:
-            if int(ids.max()) >= self.config.vocabulary or int(ids.min()) < 0:
+            if ids.numel() and (int(ids.max()) >= self.config.vocabulary or int(ids.min()) < 0):
                 raise PerceptError(
                     f"token ids must be 0 to {self.config.vocabulary - 1}; given {int(ids.min())} to {int(ids.max())}"
                 )
