@@ -79,7 +79,9 @@ def test_keys_and_shapes_are_the_published_ones(name: str) -> None:
     with torch.device("meta"):
         model = CLIP(CONFIGS[name])
     state = model.state_dict()
-    published = {key: tuple(state[ours].shape) for ours, key in to_official(model, has_text=model.text is not None).items()}
+    published = {
+        key: tuple(state[ours].shape) for ours, key in to_official(model, has_text=model.text is not None).items()
+    }
     assert published == manifest(name)
 
 
