@@ -19,6 +19,10 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
+bench: $(READY)
+	$(BIN)/python benchmarks/world_speed.py
+	$(BIN)/python benchmarks/train_speed.py
+
 setup: $(READY)
 
 # torch goes in alone and first, so that nothing else can pull a build with CUDA packages.
