@@ -7,6 +7,8 @@ from percept.eval import suites, world
 from percept.eval.suites import SUITES, Plan
 from tests.eval.fakes import bag_of_words, chance
 
+CATEGORIES_IN_ORDER = list(CATEGORIES)
+
 
 def test_singles_show_one_thing_in_a_combination_that_training_never_shows_alone():
     data = world.singles(40)
@@ -31,6 +33,15 @@ def test_a_model_can_be_chosen_without_looking_at_the_evaluation_split(split, mo
     assert not any(held_out(*triple) for scene in drawn for triple in triples(scene))
     assert "variants seen in training" in found
     assert "variants never seen" not in found
+
+
+def test_every_category_is_asked_for(words):
+    shown = {CATEGORIES_IN_ORDER[number] for number in world.singles(3000).categories}
+    others = {CATEGORIES_IN_ORDER[number] for number in world.other_singles(1000).categories}
+    assert shown | others == set(CATEGORIES)
+    assert not shown & others
+    assert others == set(world.never_alone())
+    assert values("zeroshot", words, 60)[f"category top-1, the other {len(others)}"] == 1
 
 
 def test_sets_depend_on_the_seed_alone():
