@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
+import torch
 
 from percept.core.errors import PerceptError
 from percept.data.world import CATEGORIES, COLOURS, SEEN, UNSEEN, Scene, held_out, obeys, triples
 from percept.eval import suites, world
 from percept.eval.suites import SUITES, Plan
-from tests.eval.fakes import bag_of_words, chance
+from tests.eval.fakes import Fake, bag_of_words, chance
 
 CATEGORIES_IN_ORDER = list(CATEGORIES)
 
@@ -107,6 +108,13 @@ def test_a_bag_of_words_names_single_things(words):
     assert found["category top-1"] == 1
     assert found["colour top-1"] == 1
     assert found["colour top-1, category told"] == 1
+
+
+def test_no_score_is_free(words):
+    constant = Fake(lambda _: torch.ones(4), lambda _: torch.ones(4))
+    for suite in ("zeroshot", "retrieval", "robustness", "binding"):
+        scores = SUITES[suite](constant, Plan(count=36)).scores
+        assert [score.name for score in scores if score.value > 0] == [], suite
 
 
 def test_a_bag_of_words_is_robust_but_cannot_bind(words):

@@ -18,7 +18,7 @@ from percept.eval.digits import digits
 from percept.eval.retrieval import same, score
 from percept.eval.robustness import Styled, robustness
 from percept.eval.statistics import Score, proportion
-from percept.eval.zeroshot import Confusion, Encodes, judge, prompts
+from percept.eval.zeroshot import Confusion, Encodes, hits, judge, prompts
 from percept.infer.labels import averaged
 
 
@@ -57,7 +57,7 @@ def zeroshot_suite(encoder: Encodes, plan: Plan) -> Result:
     truth, by_colour = torch.tensor(data.colours), averaged(encoder, colour_texts(names))
     colour = judge(vectors, truth, colours, by_colour, name="colour")
     known = _given_category(encoder, vectors, data.categories)
-    right = (known.argmax(dim=1) == truth).numpy()
+    right = hits(known, truth, 1).numpy()
     return Result(
         scores=[*category.scores, *others, *colour.scores, proportion("colour top-1, category told", right)],
         confusions=[*category.confusions, *colour.confusions[:5]],
