@@ -1,21 +1,16 @@
 """Evaluation sets of the labelled world: scenes of one split by fixed seeds, drawn by several processes."""
 
-import os
 import random
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count as numbers
 from itertools import islice
-from multiprocessing import get_context
 from typing import TypeAlias
 
 import numpy as np
 
 from percept.core.errors import PerceptError
+from percept.core.parallel import map_processes
 from percept.core.report import track
 from percept.core.seed import derive
 from percept.data.world.elements import Scene
@@ -152,27 +147,8 @@ def words_of(scene: Scene, purpose: str) -> random.Random:
 
 def draw(chosen: Sequence[Scene], *, processes: int | None = None) -> list[np.ndarray]:
     """Draw scenes in parallel; the pictures do not depend on the number of processes."""
-    processes = processes or os.cpu_count() or 1
-    if processes == 1 or len(chosen) <= FEW:
-        return [_draw(scene) for scene in track(chosen, "drawing", len(chosen))]
-    # Started afresh instead of forked: forking a process in which torch has threads can hang.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        with deaf_to_interrupts():
-            drawn = pool.map(_draw, chosen, chunksize=CHUNK)  # starts the processes
-        return list(track(drawn, "drawing", len(chosen)))
-
-
-@contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """Start processes that leave Ctrl-C to this one, instead of each printing where it was interrupted."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signals
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    processes = 1 if len(chosen) <= FEW else processes
+    return list(track(map_processes(_draw, chosen, processes=processes, chunk=CHUNK), "drawing", len(chosen)))
 
 
 def _draw(scene: Scene) -> np.ndarray:

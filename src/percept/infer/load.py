@@ -49,7 +49,7 @@ def load(
     Raises:
         PerceptError: unknown name (the nearest is suggested), weights that do not fit or cannot be fetched.
     """
-    place = _device(device)
+    place = pick_device(device)
     opened = _open(os.fspath(name), weights)
     stored = next(opened.model.parameters()).dtype
     number_type, reason = _dtype(dtype, place, stored if weights is not None else None)
@@ -137,16 +137,6 @@ def _tokenizer(path: str | os.PathLike[str], model: CLIP) -> Tokenizer:
             "take the tokenizer that the model was trained with"
         )
     return tokenizer
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = pick_device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise PerceptError(f"device {name!r} cannot be used here ({reason}); 'auto' takes the best present") from None
-    return device
 
 
 def _dtype(

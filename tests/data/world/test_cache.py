@@ -40,7 +40,7 @@ def draw_here(home: Path, data: WorldData = DATA) -> Path:
     folder = home / module._cache_name(data)
     folder.mkdir(parents=True)
     for first in range(0, data.pairs, module.CHUNK):
-        module._draw_chunk(folder, first, data)
+        module._draw_chunk(folder, data, first)
     return folder
 
 
@@ -76,7 +76,7 @@ def test_the_number_of_workers_and_an_interruption_change_no_byte(tmp_path: Path
 
 
 def test_what_is_drawn_is_kept_and_needs_no_worker(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(module, "map_processes", None)
     times = {path: path.stat().st_mtime_ns for path in drawn.iterdir()}
     assert draw_cache(DATA, drawn.parent) == drawn
     assert {path: path.stat().st_mtime_ns for path in drawn.iterdir()} == times

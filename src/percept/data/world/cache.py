@@ -2,13 +2,10 @@
 
 import json
 import math
-import os
 import random
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from torch.nn import functional as F
 from percept.core.contracts import Batch
 from percept.core.errors import PerceptError
 from percept.core.io import content_hash, read_json, replacing
+from percept.core.parallel import map_processes
 from percept.core.report import track
 from percept.core.seed import derive
 from percept.data.tokenizers import Tokenizer
@@ -35,6 +33,8 @@ TEXTS = ("alt", "short", "short", "long", "long")
 """Kinds of the texts kept for every picture; a training step draws one of them."""
 SIDE = 96
 """Pixels a side of the kept pictures."""
+NOT_DRAWING = ("questions.py", "record.py", "sheet.py", "write.py")
+"""Files that have no part in what a kept picture shows or its texts say."""
 CHUNK = 256
 """Pairs per unit of work."""
 
@@ -86,7 +86,7 @@ def _squashed(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
-def _draw_chunk(folder: Path, first: int, data: WorldData) -> None:
+def _draw_chunk(folder: Path, data: WorldData, first: int) -> None:
     """Draw up to CHUNK pairs into two files."""
     target = folder / f"{first:08d}.npy"
     drawn = [item for number in range(first, min(first + CHUNK, data.pairs)) for item in _pair(number, data)]
@@ -97,9 +97,10 @@ def _draw_chunk(folder: Path, first: int, data: WorldData) -> None:
 
 
 def source_fingerprint() -> str:
-    """Hash the code that draws the world, so that old pictures are never taken for new ones."""
+    """Hash the code that draws and words the world, so that old pictures are never taken for new ones."""
     folder = Path(__file__).parent
-    return content_hash(b"".join(path.read_bytes() for path in sorted(folder.rglob("*.py"))))
+    files = [path for path in sorted(folder.rglob("*.py")) if path.name not in NOT_DRAWING]
+    return content_hash(b"".join(path.read_bytes() for path in files))
 
 
 def _cache_name(data: WorldData) -> str:
@@ -117,10 +118,9 @@ def draw_cache(data: WorldData, home: Path | str, *, workers: int | None = None)
     starts = [first for first in range(0, data.pairs, CHUNK) if not (folder / f"{first:08d}.npy").is_file()]
     if not starts:
         return folder
-    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(_draw_chunk, folder, first, data) for first in starts]
-        for job in track(jobs, "drawing training pictures", len(jobs)):
-            job.result()
+    draw = partial(_draw_chunk, folder, data)
+    for _ in track(map_processes(draw, starts, processes=workers), "drawing training pictures", len(starts)):
+        pass
     return folder
 
 

@@ -13,11 +13,9 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from percept.core.errors import PerceptError, unknown_name
+from percept.core.parallel import map_processes
 from percept.core.report import track
 from percept.data.world.record import describe
 from percept.data.world.render import render
@@ -92,7 +91,8 @@ def write(
     with _appearing(Path(folder)) as temporary:
         job = Job(folder=str(temporary), count=count, seed=seed, split=split, style=style, size=size)
         starts = range(0, count, SHARD)
-        texts = _each(partial(FORMATS[format], job), starts, workers)
+        processes = min(max(1, workers), len(starts))
+        texts = map_processes(partial(FORMATS[format], job), starts, processes=processes)
         lines = [line for text in track(texts, f"writing {count} pictures", len(starts)) for line in text]
         if lines:
             (temporary / "truth.jsonl").write_text("".join(lines), encoding="utf-8")
@@ -110,21 +110,14 @@ def _appearing(folder: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        os.replace(temporary, folder)
+        try:
+            os.replace(temporary, folder)
+        except OSError as error:
+            raise PerceptError(
+                f"{folder} was filled by somebody else meanwhile ({error.strerror}); name another"
+            ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _each(work: Callable[[int], list[str]], starts: range, workers: int) -> Iterator[list[str]]:
-    if workers <= 1 or len(starts) == 1:
-        yield from map(work, starts)
-        return
-    with ProcessPoolExecutor(min(workers, len(starts)), mp_context=get_context("spawn")) as pool:
-        try:
-            yield from pool.map(work, starts)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _samples(job: Job, start: int) -> Iterator[Sample]:
