@@ -68,6 +68,7 @@ def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[st
 
     with replacing(path) as temporary:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+        temporary.chmod(0o644)  # safetensors writes files that only their owner can read
 
 
 def load_tensors(path: Path | str) -> dict[str, Tensor]:
