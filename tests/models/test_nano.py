@@ -1,7 +1,6 @@
 """The packaged encoder: what ships with it, and that it does what the report card says, on a small sample."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from percept.eval.suites import SUITES, Plan
 from percept.infer.load import PACKAGED
 
 FOLDER = PACKAGED / "nano"
-pytestmark = pytest.mark.filterwarnings("error")
 
 
 @pytest.fixture(scope="module")
