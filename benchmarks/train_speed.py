@@ -181,12 +181,17 @@ def show(title: str, results: list[dict[str, Any]]) -> None:
     columns = ("pixels", "way", "samples/s", "range", "share of peak", "percept is faster by")
     rows = [
         (
-            row["pixels"], row["way"], round(row["samples/s"]), f"{row['lowest']:.0f} to {row['highest']:.0f}",
+            row["pixels"], row["way"], f"{row['samples/s']:.3g}", f"{row['lowest']:.3g} to {row['highest']:.3g}",
             f"{row['share of peak']:.1%}", f"{row['percept is faster by']:.2f} x",
         )
         for row in results
     ]  # fmt: skip
     table(title, columns, rows)
+
+
+def significant(value: float) -> float:
+    """Round to four digits wherever the point stands, so that a slow machine's figures do not become 0."""
+    return float(f"{value:.4g}")
 
 
 def measured(
@@ -220,11 +225,11 @@ def measured(
             {
                 "pixels": size,
                 "way": name,
-                "samples/s": round(speed, 1),
-                "lowest": round(min(found), 1),
-                "highest": round(max(found), 1),
-                "share of peak": round(speed * work / max(peaks[ways[name].dtype]), 3),
-                "percept is faster by": round(statistics.median(ratios), 2),
+                "samples/s": significant(speed),
+                "lowest": significant(min(found)),
+                "highest": significant(max(found)),
+                "share of peak": significant(speed * work / max(peaks[ways[name].dtype])),
+                "percept is faster by": significant(statistics.median(ratios)),
                 "peak": max(peaks[ways[name].dtype]),
             }
         )

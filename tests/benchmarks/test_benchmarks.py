@@ -40,7 +40,7 @@ def test_train_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     module.main(batch=2, repeats=1, steps=1, sizes=(16,), device="cpu", json_file=tmp_path / "speed.json")
     rows = json.loads((tmp_path / "speed.json").read_text())["results"]
     assert [(row["pixels"], row["way"]) for row in rows] == [(16, "percept"), (16, "float32"), (16, "fused")]
-    assert all(row["samples/s"] >= 0 and 0 <= row["share of peak"] <= 1 for row in rows)
+    assert all(row["samples/s"] > 0 and row["share of peak"] > 0 for row in rows)
     assert rows[0]["percept is faster by"] == 1
     assert "share of peak" in capsys.readouterr().out
 
