@@ -2,7 +2,7 @@
 
     python benchmarks/train_speed.py                 # prints a table and writes train_speed.json beside this file
 
-Whole steps on made-up batches of the recipe's sizes: both towers, loss, backward, clipping, AdamW. Three ways take turns, so
+Whole steps on made-up batches of the recipe's sizes: both towers, losses, backward, clipping, Muon and AdamW. Three ways take turns, so
 that whatever else the machine does hits all of them:
     percept    as `percept train pe/nano` computes
     float32    the same code with float32 weights
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -36,12 +37,13 @@ from percept.models.clip import CLIP
 from percept.models.config import ClipConfig, TextConfig
 from percept.nn import attention
 from percept.nn.rope import rotate
-from percept.optim.groups import decay_groups
+from percept.optim.groups import build_optimisers, decay_groups
 from percept.optim.master import MasterWeights
 from percept.recipes import pe_nano
 from percept.train.meters import Meter
 
 RESULTS = Path(__file__).with_suffix(".json")
+RATE = 1e-4
 
 
 @contextmanager
@@ -65,14 +67,14 @@ class Way:
 
     dtype: torch.dtype
     inside: Callable[[], Any]
-    model: CLIP
+    model: pe_nano.Pretraining
     optimiser: MasterWeights
 
     def step(self, batch: Batch) -> None:
         """Take one whole step."""
         with self.inside():
             self.model.training_step(batch)["loss"].backward()
-            self.optimiser.step(1e-4, norm=self.optimiser.collect(), clip=1.0)
+            self.optimiser.step(RATE, norm=self.optimiser.collect(), clip=1.0)
 
     def seconds(self, batch: Batch, steps: int, device: torch.device) -> float:
         """Return the seconds that some steps take, the device's queue included."""
@@ -97,13 +99,14 @@ def nano(config: pe_nano.Config) -> ClipConfig:
 
 def way(config: pe_nano.Config, device: torch.device, dtype: torch.dtype, inside: Callable[[], Any]) -> Way:
     torch.manual_seed(0)
-    model = CLIP(nano(config)).to(device)
-    model.micro_tokens = config.settings.micro_tokens
+    model = pe_nano.Pretraining(CLIP(nano(config)), torch.ones(config.vocabulary)).to(device)
+    model.clip.micro_tokens = config.settings.micro_tokens
     for parameter in model.parameters():
         if parameter.dim():
             parameter.data = parameter.data.to(dtype)
     groups = decay_groups(model, config.settings.weight_decay)
-    return Way(dtype, inside, model, MasterWeights(groups, lambda wide: torch.optim.AdamW(wide, lr=1e-4)))
+    build = partial(build_optimisers, name=config.settings.optimiser, rate=RATE, betas=config.settings.betas)
+    return Way(dtype, inside, model, MasterWeights(groups, build))
 
 
 def made_up(config: pe_nano.Config, size: int, batch: int) -> Batch:
@@ -113,7 +116,7 @@ def made_up(config: pe_nano.Config, size: int, batch: int) -> Batch:
         end = 6 + (row * 7) % (config.context * 2 // 3)
         ids[row, :end] = torch.randint(1, config.vocabulary - 2, (end,))
         ids[row, end] = config.vocabulary - 1
-    return Batch(image=torch.randn(batch, 3, size, size), tokens=ids)
+    return Batch(image=torch.randn(batch, 3, size, size), tokens=ids, words=ids)
 
 
 def operations(config: pe_nano.Config, batch: Batch, device: torch.device) -> float:
@@ -128,7 +131,7 @@ def operations(config: pe_nano.Config, batch: Batch, device: torch.device) -> fl
 
 
 def main(
-    batch: int = 256,
+    batch: int = 128,
     repeats: int = 5,
     steps: int = 2,
     sizes: tuple[int, ...] = (48, 64, 96),

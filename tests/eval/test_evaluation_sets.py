@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,6 @@ from percept.data.world import CATEGORIES, COLOURS, SEEN, UNSEEN, Scene, held_ou
 from percept.eval import suites, world
 from percept.eval.suites import SUITES, Plan
 from tests.eval.fakes import Fake, bag_of_words, chance
-
-CATEGORIES_IN_ORDER = list(CATEGORIES)
 
 
 def test_singles_show_one_thing_in_a_combination_that_training_never_shows_alone():
@@ -36,13 +36,11 @@ def test_a_model_can_be_chosen_without_looking_at_the_evaluation_split(split, mo
     assert "variants never seen" not in found
 
 
-def test_every_category_is_asked_for(words):
-    shown = {CATEGORIES_IN_ORDER[number] for number in world.singles(3000).categories}
-    others = {CATEGORIES_IN_ORDER[number] for number in world.other_singles(1000).categories}
-    assert shown | others == set(CATEGORIES)
-    assert not shown & others
-    assert others == set(world.never_alone())
-    assert values("zeroshot", words, 60)[f"category top-1, the other {len(others)}"] == 1
+def test_every_category_is_asked_for(monkeypatch):
+    monkeypatch.setattr(world, "draw", lambda chosen: [np.zeros((8, 8, 3), np.uint8)] * len(chosen))
+    asked = Counter(world.singles(3000).categories)
+    assert len(asked) == len(CATEGORIES)
+    assert min(asked.values()) >= 5
 
 
 def test_sets_depend_on_the_seed_alone():

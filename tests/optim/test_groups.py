@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from percept.optim.groups import decay_groups
+from percept.core.errors import PerceptError
+from percept.optim.groups import build_optimisers, decay_groups
 from percept.optim.schedule import warmup_cosine
 
 
@@ -20,6 +21,8 @@ class Model(nn.Module):
         self.probe = nn.Parameter(torch.zeros(1, 1, 4))
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.projection = nn.Parameter(torch.zeros(4, 4))
+        self.patch = nn.Conv2d(3, 4, 2)
+        self.head = nn.Linear(4, 9)
 
 
 def names(model: nn.Module) -> dict[str, float]:
@@ -31,7 +34,12 @@ def names(model: nn.Module) -> dict[str, float]:
 
 def test_matrices_decay_and_nothing_else_does() -> None:
     found = names(Model())
-    assert {name for name, decay in found.items() if decay} == {"linear.weight", "projection"}
+    assert {name for name, decay in found.items() if decay} == {
+        "linear.weight",
+        "projection",
+        "patch.weight",
+        "head.weight",
+    }
     assert set(found.values()) == {0.1, 0.0}
 
 
@@ -64,3 +72,34 @@ def test_the_rate_rises_linearly_and_falls_by_half_a_cosine() -> None:
 def test_no_warmup_and_nothing_but_warmup() -> None:
     assert warmup_cosine(0, warmup=0, steps=5) == 1
     assert [warmup_cosine(step, warmup=3, steps=3) for step in range(4)] == pytest.approx([1 / 3, 2 / 3, 1, 1])
+
+
+def test_only_matrices_between_the_first_and_the_last_layer_are_inner() -> None:
+    model = Model()
+    inner = {id(parameter) for group in decay_groups(model, 0.1) if group["inner"] for parameter in group["params"]}
+    assert {name for name, parameter in model.named_parameters() if id(parameter) in inner} == {"linear.weight"}
+
+
+def test_muon_takes_the_inner_matrices_and_adamw_the_rest() -> None:
+    groups = decay_groups(Model(), 0.1)
+    (only,) = build_optimisers(groups, "adamw", rate=1e-3, betas=(0.9, 0.95))
+    assert isinstance(only, torch.optim.AdamW)
+    assert len(only.param_groups) == len(groups) == 3
+    muon, adamw = build_optimisers(groups, "muon", rate=1e-3, betas=(0.9, 0.95))
+    assert isinstance(muon, torch.optim.Muon)
+    assert [group["weight_decay"] for group in muon.param_groups] == [0.1]
+    assert [group["weight_decay"] for group in adamw.param_groups] == [0.1, 0.0]
+    with pytest.raises(PerceptError, match="'muon'"):
+        build_optimisers(groups, "mu", rate=1e-3, betas=(0.9, 0.95))
+
+
+def test_steps_of_muon_are_orthogonal_and_as_large_as_those_of_adamw() -> None:
+    layer = nn.Linear(32, 64, bias=False)
+    before = layer.weight.detach().clone()
+    (muon,) = build_optimisers(decay_groups(layer, 0.0), "muon", rate=1e-2, betas=(0.9, 0.95))
+    layer.weight.grad = torch.randn(64, 32, generator=torch.Generator().manual_seed(0)) * torch.logspace(-0.7, 0.7, 32)
+    muon.step()
+    step = (layer.weight.detach() - before) / 1e-2
+    assert float(step.square().mean().sqrt()) == pytest.approx(0.2, rel=0.2)
+    singular = torch.linalg.svdvals(step)
+    assert float(singular.max() / singular.median()) < 2  # the gradient's own are forty times apart

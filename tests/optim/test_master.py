@@ -10,7 +10,7 @@ from percept.optim.master import MasterWeights
 
 def wrapped(model: nn.Module, rate: float = 1e-3) -> MasterWeights:
     groups = [{"params": list(model.parameters()), "weight_decay": 0.1}]
-    return MasterWeights(groups, lambda wide: torch.optim.AdamW(wide, lr=rate))
+    return MasterWeights(groups, lambda wide: [torch.optim.AdamW(wide, lr=rate)])
 
 
 def train(model: nn.Module, optimiser: MasterWeights, steps: range, *, rate: float = 1e-3, clip: float = 1e9) -> None:
@@ -23,7 +23,7 @@ def train(model: nn.Module, optimiser: MasterWeights, steps: range, *, rate: flo
 def test_steps_too_small_for_bfloat16_add_up() -> None:
     plain, mastered = (nn.Parameter(torch.ones(3).bfloat16()) for _ in range(2))
     direct = torch.optim.SGD([plain], lr=1e-3)
-    optimiser = MasterWeights([{"params": [mastered]}], lambda wide: torch.optim.SGD(wide, lr=1e-3))
+    optimiser = MasterWeights([{"params": [mastered]}], lambda wide: [torch.optim.SGD(wide, lr=1e-3)])
     for _ in range(100):
         for parameter in (plain, mastered):
             parameter.grad = torch.ones_like(parameter)
@@ -63,7 +63,7 @@ def test_clipping_scales_the_step_down() -> None:
     moved = []
     for clip in (1e9, 0.5):
         parameter = nn.Parameter(torch.zeros(4))
-        optimiser = MasterWeights([{"params": [parameter]}], lambda wide: torch.optim.SGD(wide, lr=1.0))
+        optimiser = MasterWeights([{"params": [parameter]}], lambda wide: [torch.optim.SGD(wide, lr=1.0)])
         parameter.grad = torch.full((4,), 1.0)
         optimiser.step(1.0, norm=optimiser.collect(), clip=clip)
         moved.append(float(parameter.detach().norm()))
@@ -90,9 +90,31 @@ def test_groups_keep_their_settings_and_the_model_keeps_its_type() -> None:
     model = nn.Linear(4, 3).bfloat16()
     before: Tensor = model.bias.detach().clone()
     groups = [{"params": [model.weight], "weight_decay": 0.5}, {"params": [model.bias], "weight_decay": 0.0}]
-    optimiser = MasterWeights(groups, lambda wide: torch.optim.AdamW(wide, lr=0.1))
-    assert [group["weight_decay"] for group in optimiser.optimiser.param_groups] == [0.5, 0.0]
+    optimiser = MasterWeights(groups, lambda wide: [torch.optim.AdamW(wide, lr=0.1)])
+    assert [group["weight_decay"] for group in optimiser.optimisers[0].param_groups] == [0.5, 0.0]
     model.weight.grad, model.bias.grad = torch.zeros(3, 4).bfloat16(), torch.zeros(3).bfloat16()
     optimiser.step(0.1, norm=optimiser.collect(), clip=1.0)
     assert model.weight.dtype == torch.bfloat16
     assert torch.equal(model.bias, before)  # no gradient and no decay: nothing moves
+
+
+def test_two_optimisers_share_the_masters_and_a_checkpoint(tmp_path) -> None:
+    def build(wide):
+        return [torch.optim.Muon(wide[:1], lr=0.1), torch.optim.SGD(wide[1:], lr=0.1, momentum=0.9)]
+
+    def made() -> tuple[nn.Linear, MasterWeights]:
+        layer = nn.Linear(4, 3).bfloat16()
+        layer.load_state_dict(start)
+        return layer, MasterWeights([{"params": [layer.weight]}, {"params": [layer.bias]}], build)
+
+    start = nn.Linear(4, 3).bfloat16().state_dict()
+    layer, optimiser = made()
+    train(layer, optimiser, range(3), rate=0.01)
+    assert not torch.equal(layer.weight, start["weight"])
+    assert not torch.equal(layer.bias, start["bias"])
+    save_tensors(tmp_path / "state.safetensors", optimiser.tensors())
+    train(layer, optimiser, range(3, 6), rate=0.01)
+    again, restored = made()
+    restored.restore(load_tensors(tmp_path / "state.safetensors"))
+    train(again, restored, range(3, 6), rate=0.01)
+    assert same_tensors(dict(again.state_dict()), dict(layer.state_dict()))

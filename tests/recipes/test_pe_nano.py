@@ -11,7 +11,7 @@ from percept.core.config import from_dict, to_dict
 from percept.core.errors import PerceptError
 from percept.core.io import load_tensors
 from percept.data.tokenizers import Tokenizer
-from percept.data.world.cache import Stage
+from percept.data.world.cache import Stage, draw_cache, some_texts
 from percept.models.clip import CLIP
 from percept.models.folder import open_folder
 from percept.recipes import RECIPES, pe_nano
@@ -40,10 +40,44 @@ def test_the_table_of_recipes_names_functions_that_exist() -> None:
 
 
 def test_stages_follow_the_shares() -> None:
-    config = replace(short(), resolutions=((48, 0.5), (64, 0.25), (96, 0.25)))
-    assert pe_nano.stages(config) == (Stage(0, 48), Stage(2, 64), Stage(3, 96))
+    config = replace(short(), stages=(("words", 48, 0.5), ("regions", 64, 0.25), ("scenes", 96, 0.25)))
+    assert pe_nano.stages(config) == (Stage(0, 48, "words"), Stage(2, 64, "regions"), Stage(3, 96, "scenes"))
     with pytest.raises(PerceptError, match=r"sum to 0\.9"):
-        pe_nano.Config(resolutions=((48, 0.5), (96, 0.4)))
+        pe_nano.Config(stages=(("words", 48, 0.5), ("scenes", 96, 0.4)))
+    with pytest.raises(PerceptError, match="'scenes'"):
+        pe_nano.Config(stages=(("scene", 48, 1.0),))
+
+
+def test_a_step_of_words_leaves_the_text_tower_alone_and_one_of_texts_trains_everything() -> None:
+    experiment = pe_nano.recipe(short())
+    batch = experiment.source.batch(3)
+    assert batch.tokens is not None
+    assert experiment.source.batch(0).tokens is None
+    model = experiment.model
+    assert isinstance(model, pe_nano.Pretraining)
+    words = model.training_step(replace(batch, tokens=None))
+    assert set(words) == {"loss", "words"}
+    words["loss"].backward()
+    assert {name.split(".")[1] for name, one in model.clip.named_parameters(prefix="clip") if one.grad is not None} == {
+        "vision"
+    }
+    model.zero_grad()
+    both = model.training_step(batch)
+    both["loss"].backward()
+    assert all(one.grad is not None for one in model.parameters())
+    torch.testing.assert_close(both["loss"].detach(), both["words"] + both["contrast"])
+    torch.testing.assert_close(both["words"], words["words"])
+
+
+def test_words_that_come_often_or_are_special_weigh_nothing_or_little() -> None:
+    config = short()
+    folder = draw_cache(config.data, pe_nano.cache_home())
+    words = Tokenizer.train(some_texts(folder, 200_000), vocab_size=config.vocabulary, context=config.context)
+    weights = pe_nano.some_weights(folder, words)
+    assert weights.shape == (words.vocab_size,)
+    assert not weights[[0, words.start_id, words.end_id]].any()
+    common, rare = (float(weights[words.encode(text)[0]]) for text in (" a", " wrench"))
+    assert common < 0.5 < 3 < rare
 
 
 def test_the_configuration_survives_json() -> None:
@@ -91,4 +125,4 @@ def test_another_seed_starts_from_other_weights() -> None:
     other = replace(config, settings=replace(config.settings, seed=1))
     one, two, three = (pe_nano.recipe(which).model.state_dict() for which in (config, config, other))
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert not torch.equal(one["vision.patch.weight"], three["vision.patch.weight"])
+    assert not torch.equal(one["clip.vision.patch.weight"], three["clip.vision.patch.weight"])

@@ -21,18 +21,27 @@ def weights(run: object) -> dict[str, torch.Tensor]:
     return run.model.state_dict()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("stops", [(3,), (1, 2, 7)])
-def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path: Path, dtype: str, stops: tuple[int, ...]) -> None:
-    whole = experiment(dtype=dtype)
+@pytest.mark.parametrize(
+    ("dtype", "stops", "optimiser"),
+    [
+        ("float32", (3,), "adamw"),
+        ("bfloat16", (1, 2, 7), "adamw"),
+        ("bfloat16", (3,), "muon"),
+        ("float32", (1, 5), "muon"),
+    ],
+)
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(
+    tmp_path: Path, dtype: str, stops: tuple[int, ...], optimiser: str
+) -> None:
+    whole = experiment(dtype=dtype, optimiser=optimiser)
     fit(whole, tmp_path / "whole")
     for stop in stops:
-        part = experiment(dtype=dtype)
+        part = experiment(dtype=dtype, optimiser=optimiser)
         torch.rand(stop)  # where the generator stands before must not matter: another process is elsewhere
         taken = stop - (json.loads(last) if (last := previous(tmp_path / "parts")) else 0)
         interrupt_at(part.model, taken)
         assert fit(part, tmp_path / "parts").step == stop
-    last = experiment(dtype=dtype)
+    last = experiment(dtype=dtype, optimiser=optimiser)
     progress = fit(last, tmp_path / "parts")
     assert (progress.step, progress.samples) == (8, 32)
     assert same_tensors(weights(last), weights(whole))
@@ -227,6 +236,7 @@ def test_training_lowers_the_loss_on_pairs_seen_again(tmp_path: Path) -> None:
         ({"micro_tokens": 0}, "micro_tokens=0"),
         ({"learning_rate": 0.0}, "learning_rate=0"),
         ({"clip": float("nan")}, "clip=nan"),
+        ({"optimiser": "mu"}, "'muon'"),
     ],
 )
 def test_settings_that_cannot_be(changes: dict, hint: str) -> None:

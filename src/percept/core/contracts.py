@@ -16,6 +16,8 @@ class Batch:
     """Preprocessed pictures."""
     tokens: Int[Tensor, "b n"] | None = None
     """Token ids, padded with 0."""
+    words: Int[Tensor, "b n"] | None = None
+    """Token ids that label each picture, padded with 0."""
     label: Int[Tensor, " b"] | None = None
     """Class numbers."""
 

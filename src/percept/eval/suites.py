@@ -53,25 +53,14 @@ def zeroshot_suite(encoder: Encodes, plan: Plan) -> Result:
     names, colours = list(CATEGORIES), list(COLOURS)
     by_category = averaged(encoder, prompts(names, CLASS_TEMPLATES))
     category = judge(vectors, torch.tensor(data.categories), names, by_category, name="category")
-    others = _other_categories(encoder, plan, by_category)
     truth, by_colour = torch.tensor(data.colours), averaged(encoder, colour_texts(names))
     colour = judge(vectors, truth, colours, by_colour, name="colour")
     known = _given_category(encoder, vectors, data.categories)
     right = hits(known, truth, 1).numpy()
     return Result(
-        scores=[*category.scores, *others, *colour.scores, proportion("colour top-1, category told", right)],
+        scores=[*category.scores, *colour.scores, proportion("colour top-1, category told", right)],
         confusions=[*category.confusions, *colour.confusions[:5]],
     )
-
-
-def _other_categories(encoder: Encodes, plan: Plan, by_category: Float[Tensor, "c d"]) -> list[Score]:
-    """Score the categories that the evaluation split never shows alone, on new pictures of the validation split."""
-    if plan.split != "evaluation":
-        return []
-    data = world.other_singles(plan.third, seed=plan.seed)
-    vectors, labels = encoder.image(data.images), torch.tensor(data.categories)
-    right = judge(vectors, labels, list(CATEGORIES), by_category, name="others").right
-    return [proportion(f"category top-1, the other {len(world.never_alone())}", right)]
 
 
 def colour_texts(names: Sequence[str]) -> list[list[str]]:

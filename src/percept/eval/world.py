@@ -19,7 +19,6 @@ from percept.data.world.objects import CATEGORIES
 from percept.data.world.palette import COLOURS
 from percept.data.world.render import render
 from percept.data.world.scene import sample_scene
-from percept.data.world.splits import held_out
 
 SEED = 0
 """Of all published numbers."""
@@ -84,19 +83,6 @@ def singles_by_style(counts: Mapping[str, int], *, seed: int = SEED, split: str 
     chosen = {style: list(islice(stream, _positive(counts[style]))) for style, stream in streams.items()}
     images = iter(draw([scene for part in chosen.values() for scene in part]))
     return {style: Singles(scenes=part, images=list(islice(images, len(part)))) for style, part in chosen.items()}
-
-
-def never_alone() -> list[str]:
-    """Return the categories that no single of the evaluation split shows: the rule holds back none of their colours."""
-    return [name for name in CATEGORIES if not any(held_out(name, colour, "alone") for colour in COLOURS)]
-
-
-def other_singles(count: int, *, seed: int = SEED) -> Singles:
-    """Return new pictures of one thing each, of the categories that `singles` lacks; their colours were in training."""
-    wanted = set(never_alone())
-    stream = scenes("other single", seed=seed, things=ALONE, split="validation")
-    chosen = list(islice((scene for scene in stream if scene.things[0].category in wanted), _positive(count)))
-    return Singles(scenes=chosen, images=draw(chosen))
 
 
 def captioned(count: int = PICTURES // 3, *, seed: int = SEED, split: str = SPLIT) -> Captioned:

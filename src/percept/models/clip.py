@@ -103,27 +103,35 @@ class CLIP(nn.Module):
         """Return how many samples of so many tokens a tower sees at once; None for all."""
         return None if self.micro_tokens is None else max(1, self.micro_tokens // tokens_each)
 
-    def _images_in_parts(self, image: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b d"]:
+    def encode_images(self, image: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b d"]:
+        """Encode pictures in parts of `micro_tokens`; not of unit length."""
         size = self._parts(image.shape[-1] * image.shape[-2] // self.vision.config.patch_size**2)
         if size is None:
-            return self.embed_image(image)
-        return torch.cat([self.embed_image(part) for part in image.split(size)])
+            return self.encode_image(image)
+        return torch.cat([self.encode_image(part) for part in image.split(size)])
 
-    def _texts_in_parts(self, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b d"]:
-        """Embed texts in parts of similar length, so that little padding is computed."""
+    def encode_texts(self, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b d"]:
+        """Encode texts in parts of similar length, so that little padding is computed; not of unit length."""
         size = self._parts(ids.shape[1])
         if size is None:
-            return self.embed_text(ids)
+            return self.encode_text(ids)
         order = ids.argmax(dim=-1).argsort(stable=True)
-        vectors = torch.cat([self.embed_text(part) for part in ids[order].split(size)])
+        vectors = torch.cat([self.encode_text(part) for part in ids[order].split(size)])
         return vectors[order.argsort()]
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the symmetric contrastive loss of matching pictures and texts."""
-        image = self._images_in_parts(cast(Tensor, batch.image))
-        text = self._texts_in_parts(cast(Tensor, batch.tokens))
+        """Return the symmetric contrastive loss of matching pictures and texts; equal texts are no negatives."""
+        image, tokens = cast(Tensor, batch.image), cast(Tensor, batch.tokens)
+        return self.contrast(self.encode_images(image), self.encode_texts(tokens), tokens)
+
+    def contrast(
+        self, image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], tokens: Int[Tensor, "b n"]
+    ) -> dict[str, Tensor]:
+        """Return the contrastive loss of matching vectors and what to log of it; `tokens` tell which texts are equal."""
+        image, text = unit(image), unit(text)
+        same = (tokens[:, None] == tokens[None]).all(dim=-1)
         scale = self.scale()
         with torch.no_grad():
             nearest = (image @ text.T).argmax(dim=1)
-            right = (nearest == torch.arange(len(image), device=image.device)).float().mean()
-        return {"loss": info_nce(image, text, scale), "scale": scale.detach(), "batch_accuracy": right}
+            right = same.gather(1, nearest[:, None]).float().mean()
+        return {"loss": info_nce(image, text, scale, same=same), "scale": scale.detach(), "batch_accuracy": right}

@@ -1,6 +1,6 @@
 """An optimiser for a model in bfloat16 that keeps its parameters and moments in float32."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,19 +15,26 @@ class MasterWeights:
     """
 
     def __init__(
-        self, groups: list[dict[str, Any]], build: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+        self, groups: list[dict[str, Any]], build: Callable[[list[dict[str, Any]]], Sequence[torch.optim.Optimizer]]
     ) -> None:
+        """Take parameter groups; `build` gets the same groups of masters and divides them among one or several optimisers."""
         self.pairs: list[tuple[Tensor, Tensor]] = []
         wide = []
         for group in groups:
             masters = [self._master(parameter) for parameter in group["params"]]
             self.pairs += list(zip(group["params"], masters, strict=True))
             wide.append({**group, "params": masters})
-        self.optimiser = build(wide)
+        self.optimisers = build(wide)
 
     @staticmethod
     def _master(parameter: Tensor) -> Tensor:
         return parameter if parameter.dtype == torch.float32 else parameter.detach().float().requires_grad_()
+
+    def _of(self, master: Tensor) -> torch.optim.Optimizer:
+        """Return the optimiser that steps a master."""
+        return next(
+            one for one in self.optimisers for group in one.param_groups for other in group["params"] if other is master
+        )
 
     @torch.no_grad()
     def collect(self) -> Tensor:
@@ -42,9 +49,10 @@ class MasterWeights:
     def step(self, rate: float, *, norm: Tensor, clip: float) -> None:
         """Scale gradients of the given norm down to at most `clip`, step at learning rate `rate`, write the model's weights."""
         clip_grads_with_norm_([master for _, master in self.pairs], clip, norm)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
         self.clear()
         self.write()
 
@@ -65,7 +73,7 @@ class MasterWeights:
         found = {}
         for index, (_, master) in enumerate(self.pairs):
             found[f"master.{index}"] = master.detach()
-            for name, value in self.optimiser.state.get(master, {}).items():
+            for name, value in self._of(master).state.get(master, {}).items():
                 found[f"state.{index}.{name}"] = value
         return found
 
@@ -77,7 +85,7 @@ class MasterWeights:
             start = f"state.{index}."
             kept = {key.removeprefix(start): value for key, value in stored.items() if key.startswith(start)}
             # PyTorch counts steps on the CPU, wherever the moments are.
-            self.optimiser.state[master] = {
+            self._of(master).state[master] = {
                 name: value if name == "step" else value.to(master.device) for name, value in kept.items()
             }
         self.write()

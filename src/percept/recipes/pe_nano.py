@@ -2,24 +2,30 @@
 
 Architecture and ideas of Bolya et al. 2025, arXiv:2504.13181, section 2: attention pooling, two-dimensional rotary positions
 beside learned ones, a class token, symmetric InfoNCE with the scale clamped at 100, progressive resolution in one schedule.
-Differs from it: AdamW in place of LAMB (batches are small), light crops and brightness only (a heavy crop or a flip would
-make captions of the world wrong), half of a batch are pairs of twins that differ in two colours or in left and right.
+Differs from it: Muon in place of LAMB; the first stage shows windows around single things, with their names; the words of
+a text are labels too (Huang et al. 2024, arXiv:2411.03313), because shapes are learned late from contrast alone; half of a
+batch are pairs of twins that differ in two colours, one kind, or in left and right; light crops and brightness only (a
+heavy crop or a flip would make captions of the world wrong).
 """
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from percept.core.config import to_dict
-from percept.core.errors import PerceptError
+from percept.core.contracts import Batch
+from percept.core.errors import PerceptError, unknown_name
 from percept.core.seed import seed_everything
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
-from percept.data.world.cache import Stage, WorldData, WorldSource, draw_cache, some_texts
+from percept.data.world.cache import SHOWN, Stage, WorldData, WorldSource, draw_cache, some_texts
+from percept.losses.words import word_loss, word_targets, word_weights
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
 from percept.models.folder import save_folder
@@ -39,24 +45,63 @@ class Config:
     """Ids of the longest text."""
     vocabulary: int = 1536
     """Largest number of token ids."""
-    data: WorldData = field(default_factory=lambda: WorldData(pairs=100_000))
+    data: WorldData = field(default_factory=lambda: WorldData(pairs=40_000))
     settings: Settings = field(
-        default_factory=lambda: Settings(steps=2_400, batch=256, learning_rate=1.5e-3, warmup=150, micro_tokens=4_800)
+        default_factory=lambda: Settings(
+            steps=3_700, batch=128, optimiser="muon", learning_rate=1e-3, warmup=60, micro_tokens=4_800
+        )
     )
-    resolutions: tuple[tuple[int, float], ...] = ((48, 0.5), (64, 0.25), (96, 0.25))
-    """(side in pixels, share of the steps), in order."""
+    stages: tuple[tuple[str, int, float], ...] = (
+        ("words", 48, 0.62),
+        ("regions", 48, 0.08),
+        ("scenes", 64, 0.19),
+        ("scenes", 96, 0.11),
+    )
+    """(what the pictures show, their side in pixels, share of the steps), in order."""
 
     def __post_init__(self) -> None:
-        shares = sum(share for _, share in self.resolutions)
+        shares = sum(share for _, _, share in self.stages)
         if abs(shares - 1) > 1e-6:
-            raise PerceptError(f"the shares of the resolutions sum to {shares}; they must sum to 1")
+            raise PerceptError(f"the shares of the stages sum to {shares}; they must sum to 1")
+        for shown, _, _ in self.stages:
+            if shown not in SHOWN:
+                raise unknown_name("stage", shown, SHOWN)
+
+
+class Pretraining(nn.Module):
+    """Both towers and a head that names words; the loss is the sum of contrast and words."""
+
+    weights: Float[Tensor, " v"]
+
+    def __init__(self, clip: CLIP, weights: Float[Tensor, " v"]) -> None:
+        super().__init__()
+        assert clip.config.vision.output_dim is not None
+        self.clip = clip
+        self.head = nn.Linear(clip.config.vision.output_dim, len(weights))
+        self.register_buffer("weights", weights, persistent=False)
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss, its parts, and what the contrastive one logs; a batch without texts has words only."""
+        image = self.clip.encode_images(cast(Tensor, batch.image))
+        words = word_loss(self.head(image), word_targets(cast(Tensor, batch.words), self.weights))
+        if batch.tokens is None:
+            return {"loss": words, "words": words.detach()}
+        logged = self.clip.contrast(image, self.clip.encode_texts(batch.tokens), batch.tokens)
+        contrast = logged.pop("loss")
+        return {"loss": contrast + words, "words": words.detach(), "contrast": contrast.detach(), **logged}
+
+
+def some_weights(folder: Path, tokenizer: Tokenizer) -> Float[Tensor, " v"]:
+    """Weigh the words by how rare they are in texts of a cache."""
+    ids = tokenizer(some_texts(folder, 20_000))
+    return word_weights(ids, tokenizer.vocab_size, special=(0, tokenizer.start_id, tokenizer.end_id))
 
 
 def stages(config: Config) -> tuple[Stage, ...]:
-    """Return the first step of every resolution."""
+    """Return the first step of every stage."""
     found, reached = [], 0.0
-    for size, share in config.resolutions:
-        found.append(Stage(round(reached * config.settings.steps), size))
+    for shown, size, share in config.stages:
+        found.append(Stage(round(reached * config.settings.steps), size, shown))
         reached += share
     return tuple(found)
 
@@ -75,8 +120,8 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/nan
     folder = draw_cache(config.data, cache_home())
     tokenizer = Tokenizer.train(some_texts(folder, 200_000), vocab_size=config.vocabulary, context=config.context)
     seed_everything(config.settings.seed)
-    model = CLIP(clip_config(config, tokenizer))
-    model.micro_tokens = config.settings.micro_tokens
+    model = Pretraining(CLIP(clip_config(config, tokenizer)), some_weights(folder, tokenizer))
+    model.clip.micro_tokens = config.settings.micro_tokens
     source = WorldSource(
         config.data,
         folder,
@@ -92,7 +137,7 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/nan
         provenance["torch"] = torch.__version__
         save_folder(
             out,
-            model,
+            model.clip,
             name=out.name,
             preprocess=preprocess,
             tokenizer=tokenizer,

@@ -8,7 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 from torch import nn
 
 from percept.core.contracts import Batch
-from percept.core.errors import PerceptError
+from percept.core.errors import PerceptError, unknown_name
+from percept.optim.groups import OPTIMISERS
 
 
 @runtime_checkable
@@ -28,6 +29,8 @@ class Settings:
     batch: int
     """Samples per step."""
     seed: int = 0
+    optimiser: str = "adamw"
+    """adamw, or muon: Muon for the matrices between the first and the last layer, AdamW for everything else."""
     learning_rate: float = 1e-3
     warmup: int = 200
     """Steps of linear rise; half a cosine to 0 follows."""
@@ -51,6 +54,8 @@ class Settings:
                 raise PerceptError(f"{name}={getattr(self, name)}; it must be at least 1")
         if self.micro_tokens is not None and self.micro_tokens < 1:
             raise PerceptError(f"micro_tokens={self.micro_tokens}; it must be at least 1, or None for all at once")
+        if self.optimiser not in OPTIMISERS:
+            raise unknown_name("optimiser", self.optimiser, OPTIMISERS)
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise PerceptError(f"{name}={getattr(self, name)}; it must be above 0")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ from percept.core.io import write_json
 from percept.core.machine import fast_dtype, keep_freed_memory, pick_device
 from percept.core.report import notice
 from percept.core.seed import derive
-from percept.optim.groups import decay_groups
+from percept.optim.groups import build_optimisers, decay_groups
 from percept.optim.master import MasterWeights
 from percept.optim.schedule import warmup_cosine
 from percept.train.experiment import Experiment, Settings, Source
@@ -161,7 +162,8 @@ def _prepared(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.
 
 def _build_optimiser(model: nn.Module, settings: Settings) -> MasterWeights:
     groups = decay_groups(model, settings.weight_decay)
-    return MasterWeights(groups, lambda wide: torch.optim.AdamW(wide, lr=settings.learning_rate, betas=settings.betas))
+    build = partial(build_optimisers, name=settings.optimiser, rate=settings.learning_rate, betas=settings.betas)
+    return MasterWeights(groups, build)
 
 
 @contextmanager

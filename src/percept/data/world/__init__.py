@@ -6,6 +6,7 @@
 """
 
 import random
+from collections import Counter
 from dataclasses import replace
 
 from percept.data.world.alt_text import alt_text
@@ -17,6 +18,7 @@ from percept.data.world.language import (
     COLOUR_TEMPLATES,
     fill_template,
     long_caption,
+    names_caption,
     short_caption,
     swapped_attributes,
     swapped_sides,
@@ -48,6 +50,7 @@ __all__ = [
     "generate",
     "held_out",
     "long_caption",
+    "names_caption",
     "obeys",
     "render",
     "sample_scene",
@@ -76,8 +79,14 @@ def generate(
     return render(scene, size=size, truth=truth)
 
 
+RECAST = 0.4
+"""Share of twins of several things in which one thing is of another kind; of single things all are."""
+
+
 def twin(scene: Scene, rng: random.Random) -> Scene | None:
-    """Return the same scene with two colours exchanged, or seen in a mirror: a partner that only a careful eye tells apart.
+    """Return the same scene with two colours exchanged, one thing of another kind, or seen in a mirror.
+
+    A partner that only a careful eye tells apart.
 
     The twin obeys the split rule; None if no change of this kind does, or none would be visible.
     """
@@ -85,7 +94,19 @@ def twin(scene: Scene, rng: random.Random) -> Scene | None:
     rng.shuffle(candidates)
     if len(scene.things) > 1:
         candidates.insert(rng.randint(0, min(1, len(candidates))), _mirrored(scene))
+    if len(scene.things) == 1 or rng.random() < RECAST:
+        candidates = [_recast(scene, rng) for _ in range(4)] + candidates
     return next((candidate for candidate in candidates if obeys(candidate)), None)
+
+
+def _recast(scene: Scene, rng: random.Random) -> Scene:
+    """Put a thing of another kind, in the same colour, in the place of one that has no equal, if there is one."""
+    things = list(scene.things)
+    kinds = Counter(thing.category for thing in things)
+    place = rng.choice([index for index, thing in enumerate(things) if kinds[thing.category] == 1] or [0])
+    kind = rng.choice([name for name in CATEGORIES if name not in kinds])
+    things[place] = replace(things[place], category=kind, seed=rng.getrandbits(32))
+    return replace(scene, things=tuple(things))
 
 
 def _pairs(scene: Scene) -> list[tuple[int, int]]:

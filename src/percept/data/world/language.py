@@ -134,6 +134,13 @@ def short_caption(scene: Scene, rng: random.Random) -> str:
     return text
 
 
+def names_caption(scene: Scene, rng: random.Random) -> str:
+    """Name kinds and how many of each, in alphabetical order and nothing else, so that equal scenes have equal names."""
+    kinds = Counter(thing.category for thing in scene.things)
+    body = listing([counted(kinds[kind], kind) for kind in sorted(kinds)])
+    return _open(rng, body, len(scene.things)) + body if rng.random() < 0.3 else body
+
+
 def _open(rng: random.Random, body: str, count: int) -> str:
     opening = rng.choice(_OPENINGS)
     plural = not body.startswith(("a ", "an "))
