@@ -22,6 +22,7 @@ test-slow: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/world_speed.py
 	$(BIN)/python benchmarks/train_speed.py
+	$(BIN)/python benchmarks/shapes.py
 
 setup: $(READY)
 

@@ -21,10 +21,10 @@ from percept.search.sheet import write_sheet
 
 PICTURES = Path(__file__).parent / "pictures"
 TEXTS = (
-    "a grey tree to the left of a red dog", "two white frogs", "an orange car and a red train at night",
-    "a green car above a red sheep", "a sign with the word right", "a boat on the sea",
+    "a grey dinosaur to the right of a white dog", "two pink robots", "an orange car and a red train at night",
+    "a white elephant above a cyan spider", "a sign with the word danger", "a boat on the sea",
 )  # fmt: skip
-LIKE = ("cyan-spider-43.gif", "red-helicopter-9.jpg")
+LIKE = ("orange-bed-43.gif", "red-helicopter-9.jpg")
 INTRODUCTION = "Searched by six texts and by two pictures, and labelled without any training for the labels."
 OURS = "Picture files of many sizes and formats, drawn so that none of their compositions was in training. "
 

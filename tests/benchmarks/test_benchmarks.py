@@ -54,3 +54,15 @@ def test_the_ways_compared_compute_the_same() -> None:
         theirs = layer(x, rope=rope)
     assert attention.attend is before
     torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0.05)
+
+
+def test_shapes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERCEPT_CACHE", str(tmp_path / "cache"))
+    module = benchmark("shapes")
+    monkeypatch.setattr(module, "WAYS", (("adamw", 1e-3), ("muon", 1e-3)))
+    file = tmp_path / "shapes.json"
+    module.main(steps=2, batch=8, seeds=2, pairs=8, windows=20, json_file=file)
+    written = json.loads(file.read_text())
+    assert [(row["optimiser"], len(set(row["losses"]))) for row in written["results"]] == [("adamw", 2), ("muon", 2)]
+    assert all(3 < row["loss"] < 12 and 0 <= row["right"] <= 1 for row in written["results"])
+    assert "cross-entropy of words" in capsys.readouterr().out

@@ -35,12 +35,15 @@ class TextTower(nn.Module):
         super().__init__()
         self.config = config
         self.checkpointing = False
-        self.embedding = nn.Embedding(config.vocabulary, config.width)
+        self.embedding = nn.Embedding(
+            config.vocabulary, config.width, _weight=torch.empty(config.vocabulary, config.width)
+        )
         self.positions = nn.Parameter(torch.empty(config.context, config.width))
         self.blocks = nn.ModuleList(Block(config.width, config.heads, 4 * config.width) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
         self.projection = nn.Parameter(torch.empty(config.width, config.output_dim))
-        self.reset_parameters()
+        if not self.embedding.weight.is_meta:  # on meta there is nothing to fill, and trying costs a second of imports
+            self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

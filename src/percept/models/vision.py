@@ -58,7 +58,8 @@ class VisionTower(nn.Module):
         self.pool = AttentionPool(width, config.pool_heads) if config.pool == "attention" else None
         self.projection = None if config.output_dim is None else nn.Parameter(torch.empty(width, config.output_dim))
         self._ropes: dict[tuple[tuple[int, int], int, torch.device], Rope] = {}
-        self.reset_parameters()
+        if not self.patch.weight.is_meta:  # on meta there is nothing to fill, and trying costs a second of imports
+            self.reset_parameters()
 
     @property
     def prefix(self) -> int:

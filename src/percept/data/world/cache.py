@@ -147,7 +147,7 @@ class WorldSource:
     def __init__(
         self, data: WorldData, folder: Path, tokenizer: Tokenizer, *, batch: int, stages: Sequence[Stage], seed: int
     ) -> None:
-        self.data, self.batch_size, self.stages, self.seed = data, batch, tuple(stages), seed
+        self.data, self.tokenizer, self.batch_size, self.stages, self.seed = data, tokenizer, batch, tuple(stages), seed
         files = sorted(folder.glob("*.npy"))
         self.pictures = [np.load(file, mmap_mode="r") for file in files]
         told = [read_json(file.with_suffix(".json")) for file in files]

@@ -1,0 +1,152 @@
+"""How fast a tower learns what things are: Muon against AdamW, at equal budget, over several seeds.
+
+    python benchmarks/shapes.py                 # prints a table and writes shapes.json beside this file
+
+Every run trains the vision tower of `pe/nano` from scratch on windows around single things, with the words of their names as
+labels, as the first stage of the recipe does; only optimiser, learning rate and seed differ. Measured afterwards on windows
+of the validation split: the cross-entropy of the kind's words, and how often the right kind has the most probable words.
+"""
+
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from percept.core.io import write_json
+from percept.core.report import out, table
+from percept.data.world import CATEGORIES, generate
+from percept.data.world.language import article
+from percept.data.world.regions import cut, regions_of
+from percept.losses.words import word_loss, word_targets
+from percept.recipes import pe_nano
+from percept.train import Experiment, fit
+
+RESULTS = Path(__file__).with_suffix(".json")
+WAYS = (("adamw", 3e-4), ("adamw", 1e-3), ("adamw", 3e-3), ("muon", 1e-3))
+"""Optimiser and learning rate."""
+
+
+def validation(windows: int) -> tuple[Tensor, list[str]]:
+    """Return windows [n, 3, 48, 48] in [-1, 1] and the names of their kinds."""
+    images, boxes, names, seed = [], [], [], 0
+    while len(names) < windows:
+        picture = generate(seed, split="validation")
+        for box, texts in regions_of(picture):
+            images.append(picture.image)
+            boxes.append(box)
+            names.append(texts[0])
+        seed += 1
+    shown = cut(images[:windows], np.array(boxes[:windows], np.float32), 48, 0.5, np.random.default_rng(0))
+    return shown.float() / 127.5 - 1, names[:windows]
+
+
+def made(optimiser: str, rate: float, seed: int, *, steps: int, batch: int, pairs: int) -> Experiment:
+    """Return a run of the first stage alone."""
+    config = pe_nano.Config()
+    settings = replace(
+        config.settings, steps=steps, batch=batch, seed=seed, optimiser=optimiser, learning_rate=rate,
+        warmup=max(1, steps // 5), log_every=max(1, steps // 4),
+    )  # fmt: skip
+    data = replace(config.data, pairs=pairs, region_weights=(1.0, 0.0, 0.0))
+    return pe_nano.recipe(replace(config, settings=settings, data=data, stages=(("words", 48, 1.0),)))
+
+
+@torch.no_grad()
+def judged(experiment: Experiment, tokenizer: Any, windows: Tensor, names: Sequence[str]) -> tuple[float, float]:
+    """Return the cross-entropy of the kinds' words and the share of right kinds."""
+    model = experiment.model
+    assert isinstance(model, pe_nano.Pretraining)
+    model.eval()
+    kinds = [article(name) for name in CATEGORIES]
+    weights = model.weights.cpu().float()
+    by_kind = word_targets(tokenizer(kinds), weights)
+    first = next(model.head.parameters())
+    logits = torch.cat(
+        [model.head(model.clip.encode_image(part.to(first.device, first.dtype))) for part in windows.split(128)]
+    )
+    logits = logits.float().cpu()
+    guesses = (logits.log_softmax(dim=-1) @ by_kind.T).argmax(dim=1)
+    truth = torch.tensor([kinds.index(name) for name in names])
+    loss = float(word_loss(logits, by_kind[truth]))
+    return loss, float((guesses == truth).float().mean())
+
+
+def main(
+    steps: int = 200,
+    batch: int = 128,
+    seeds: int = 3,
+    pairs: int = 8_000,
+    windows: int = 1_000,
+    json_file: Path = RESULTS,
+) -> None:
+    """Measure.
+
+    Args:
+        steps: Of every run.
+        batch: Samples per step.
+        seeds: Runs of every way.
+        pairs: Pairs of training pictures to draw.
+        windows: Of the validation split, to measure on.
+        json_file: Where to write the figures.
+    """
+    start = time.perf_counter()
+    shown, names = validation(windows)
+    found: dict[tuple[str, float], list[tuple[float, float]]] = {way: [] for way in WAYS}
+    for seed in range(seeds):
+        for way in WAYS:
+            experiment = made(*way, seed, steps=steps, batch=batch, pairs=pairs)
+            with tempfile.TemporaryDirectory() as folder:
+                fit(experiment, folder)
+            source: Any = experiment.source
+            found[way].append(judged(experiment, source.tokenizer, shown, names))
+    rows = [row_of(way, results) for way, results in found.items()]
+    title = f"{steps} steps of {batch}, {seeds} seeds, {windows} windows of the validation split"
+    shown_rows = [
+        (row["optimiser"], f"{row['rate']:g}", f"{row['loss']:.3f} ± {row['loss spread']:.3f}", f"{row['right']:.1%}")
+        for row in rows
+    ]
+    table(title, ("optimiser", "learning rate", "cross-entropy of words", "right kind of 100"), shown_rows)
+    about = {
+        "command": " ".join(["python", "benchmarks/shapes.py", *sys.argv[1:]]),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2),
+        "steps": steps,
+        "batch": batch,
+        "seeds": seeds,
+        "pairs": pairs,
+        "windows": windows,
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    write_json(json_file, about | {"results": rows})
+    out.print(f"written: {json_file}", soft_wrap=True)
+
+
+def row_of(way: tuple[str, float], results: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Sum up the runs of one way: means over the seeds, and the standard deviation of the loss."""
+    losses, right = zip(*results, strict=True)
+    return {
+        "optimiser": way[0],
+        "rate": way[1],
+        "loss": round(statistics.mean(losses), 4),
+        "loss spread": round(statistics.stdev(losses), 4) if len(losses) > 1 else 0.0,
+        "right": round(statistics.mean(right), 4),
+        "losses": [round(loss, 4) for loss in losses],
+        "rights": [round(share, 4) for share in right],
+    }
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
