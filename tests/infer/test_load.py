@@ -46,6 +46,15 @@ def test_a_local_weight_file_keeps_its_type_and_its_numbers(official):
         one.text("a cup")
 
 
+@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float32])
+def test_the_type_is_that_of_the_towers_not_of_a_scalar(official, tmp_path, narrow):
+    state = torch.load(official)
+    other = torch.bfloat16 if narrow == torch.float32 else torch.float32
+    mixed = {key: value.to(other if value.ndim == 0 else narrow) for key, value in state.items()}
+    torch.save(mixed, tmp_path / "mixed.pt")
+    assert percept.load("PE-Tiny", weights=tmp_path / "mixed.pt").setting.dtype == narrow
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16])
 def test_an_explicit_type_wins(official, dtype):
     assert percept.load("PE-Tiny", weights=official, dtype=dtype).setting.dtype == torch.bfloat16
@@ -64,7 +73,22 @@ def test_the_fingerprint_follows_the_weights(official, tmp_path):
     assert percept.load("PE-Tiny", weights=tmp_path / "copy.pt").identity == first
     state["visual.ln_pre.bias"] = state["visual.ln_pre.bias"] + 1e-3
     torch.save(state, tmp_path / "copy.pt")
-    assert percept.load("PE-Tiny", weights=tmp_path / "copy.pt").identity != first
+    second = percept.load("PE-Tiny", weights=tmp_path / "copy.pt").identity
+    table = state["token_embedding.weight"].clone()
+    table[17] += 1  # one row of a table: few training steps touch more
+    torch.save(state | {"token_embedding.weight": table}, tmp_path / "copy.pt")
+    assert len({first, second, percept.load("PE-Tiny", weights=tmp_path / "copy.pt").identity}) == 3
+
+
+def test_a_name_of_a_model_wins_over_a_folder_of_that_name(tmp_path, monkeypatch):
+    tiny.folder(tmp_path / "nano")
+    monkeypatch.chdir(tmp_path)
+    assert percept.load("nano").dim == 256
+    assert percept.load("./nano").dim == tiny.DIM
+    with pytest.raises(PerceptError, match="has its own weights"):
+        percept.load("./nano", weights="some.pt")
+    with pytest.raises(PerceptError, match="unknown model ''"):
+        percept.load("")
 
 
 def test_weights_that_do_not_fit_are_listed(official, tmp_path):
@@ -131,6 +155,8 @@ def test_a_type_or_device_that_does_not_exist(tmp_path):
         percept.load(tmp_path, dtype="bfloat")
     with pytest.raises(PerceptError, match="cannot be used here"):
         percept.load(tmp_path, device="toaster")
+    with pytest.raises(PerceptError, match="no memory"):
+        percept.load(tmp_path, device="meta")
     if not torch.cuda.is_available():
         with pytest.raises(PerceptError, match="cannot be used here"):
             percept.load(tmp_path, device="cuda")

@@ -69,21 +69,17 @@ def test_16_bit_vectors_are_compared_in_float32() -> None:
     torch.testing.assert_close(loss, info_nce(image.float(), text.float(), torch.tensor(50.0)))
 
 
-def test_equal_texts_share_the_target() -> None:
-    image, text = vectors(4), vectors(4)
+def test_equal_texts_need_no_targets_of_their_own() -> None:
+    """Sharing the target among rows of equal text vectors (UniCL) changes neither the loss nor its gradient."""
+    image, text, scale = vectors(4).requires_grad_(), vectors(4), 9.0
     text[2] = text[0]
-    same = torch.eye(4, dtype=torch.bool)
-    same[0, 2] = same[2, 0] = True
-    logits = 9.0 * image @ text.T
-    down, across = logits.log_softmax(dim=0), logits.log_softmax(dim=1)
-    matches = {0: (0, 2), 1: (1,), 2: (0, 2), 3: (3,)}
-    to_text = -sum(sum(float(across[i, j]) for j in js) / len(js) for i, js in matches.items()) / 4
-    to_image = -sum(sum(float(down[i, j]) for i in js) / len(js) for j, js in matches.items()) / 4
-    found = float(info_nce(image, text, torch.tensor(9.0), same=same))
-    assert found == pytest.approx((to_text + to_image) / 2, abs=1e-5)
-
-
-def test_if_no_texts_are_equal_the_mask_changes_nothing() -> None:
-    image, text = vectors(6), vectors(6)
-    plain, masked = (info_nce(image, text, torch.tensor(20.0), same=same) for same in (None, torch.eye(6).bool()))
-    torch.testing.assert_close(plain, masked)
+    text.requires_grad_()
+    same = torch.eye(4)
+    same[0, 2] = same[2, 0] = 1
+    target, logits = same / same.sum(dim=1, keepdim=True), scale * image @ text.T
+    shared = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    plain = info_nce(image, text, torch.tensor(scale))
+    torch.testing.assert_close(plain, shared)
+    found, expected = (torch.autograd.grad(loss, (image, text)) for loss in (plain, shared))
+    torch.testing.assert_close(found[0], expected[0])
+    torch.testing.assert_close(found[1][0] + found[1][2], expected[1][0] + expected[1][2])

@@ -78,6 +78,23 @@ def test_the_scale_is_clamped_at_100() -> None:
     assert float(model.scale()) == pytest.approx(1 / 0.07)
 
 
+def test_a_scale_beyond_the_clamp_comes_back_and_learns_again() -> None:
+    model = clip()
+    assert model.log_scale is not None
+    with torch.no_grad():
+        model.log_scale.fill_(7.0)
+    model.training_step(batch())["loss"].backward()
+    assert float(model.log_scale.detach()) == pytest.approx(math.log(100))
+    assert model.log_scale.grad is not None
+    assert float(model.log_scale.grad) != 0
+
+
+def test_a_picture_whose_text_comes_twice_is_right_with_either() -> None:
+    samples = batch()
+    tokens = samples.tensors()["tokens"][:1].expand(len(samples), -1)
+    assert float(clip().eval().training_step(replace(samples, tokens=tokens))["batch_accuracy"]) == 1
+
+
 def test_nothing_in_is_nothing_out() -> None:
     model = clip()
     assert model.embed_image(images(0)).shape == model.embed_text(texts(0)).shape == (0, 12)

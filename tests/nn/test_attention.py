@@ -101,6 +101,17 @@ def test_a_replaced_linear_layer_is_called_in_bfloat16_too() -> None:
     torch.testing.assert_close(layer(x, rope=rope), reference(x, rope=rope), atol=0.05, rtol=0.05)
 
 
+def test_who_listens_to_the_projection_hears_it_in_bfloat16_too() -> None:
+    layer, heard = Attention(32, 2).bfloat16(), []
+    x, rope = torch.randn(1, 6, 32).bfloat16(), rope_2d((2, 3), 16, prefix=0, first=1)
+    quiet = layer(x, rope=rope)
+    layer.qkv.register_forward_hook(lambda *_: heard.append(1))
+    torch.testing.assert_close(layer(x, rope=rope), quiet, atol=0.02, rtol=0.02)
+    assert heard == [1]
+    layer.qkv = nn.Linear(32, 96, bias=False).bfloat16()
+    assert layer(x, rope=rope).shape == x.shape
+
+
 def test_pool_is_multihead_attention_of_the_probe_and_a_residual_mlp() -> None:
     pool, theirs = AttentionPool(24, 3), nn.MultiheadAttention(24, 3, batch_first=True)
     nn.init.normal_(pool.probe)

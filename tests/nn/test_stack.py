@@ -73,6 +73,33 @@ def test_a_hidden_key_changes_nothing_behind_it() -> None:
     assert not torch.equal(run_stack(blocks, x).tokens[:, others], run_stack(blocks, changed).tokens[:, others])
 
 
+def test_a_bias_goes_with_inserted_tokens() -> None:
+    blocks, x, extra = stack(), torch.randn(1, 5, 16), torch.randn(2, 16)
+    bias = torch.randn(5, 5)
+    whole = torch.zeros(7, 7)
+    rows = [0, 3, 4, 5, 6]
+    whole[torch.tensor(rows)[:, None], torch.tensor(rows)] = bias
+    for at in (0, 1):
+        found = [run_stack(blocks, x, prefix=1, extra={at: extra}, bias=one).tokens for one in (bias, whole)]
+        assert found[0].shape == (1, 7, 16)
+        torch.testing.assert_close(*found)
+    by_hand = blocks[0](x, None, bias)
+    for block in blocks[1:]:
+        by_hand = block(
+            torch.cat([by_hand[:, :1], extra[None], by_hand[:, 1:]], 1) if block is blocks[1] else by_hand, None, whole
+        )
+    torch.testing.assert_close(found[0], by_hand)
+    row = bias[:1]
+    torch.testing.assert_close(
+        run_stack(blocks, x, prefix=1, extra={1: extra}, bias=row).tokens,
+        run_stack(
+            blocks, x, prefix=1, extra={1: extra}, bias=torch.cat([row[:, :1], torch.zeros(1, 2), row[:, 1:]], 1)
+        ).tokens,
+    )
+    with pytest.raises(PerceptError, match="over 6 tokens"):
+        run_stack(blocks, x, prefix=1, extra={1: extra}, bias=torch.zeros(6, 6))
+
+
 def test_causal_tokens_do_not_see_ahead() -> None:
     blocks, x = stack(), torch.randn(1, 5, 16)
     changed = x.clone()

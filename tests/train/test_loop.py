@@ -5,15 +5,18 @@ import math
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from percept.core.contracts import Batch
 from percept.core.errors import PerceptError
 from percept.core.io import load_tensors, same_tensors, save_tensors
-from percept.train import fit
+from percept.train import Experiment, fit
 from percept.train.loop import PATIENCE
 from percept.train.state import CHECKPOINT
+from tests.models.small import VISION
 from tests.train.runs import SETTINGS, Config, Hooked, RandomPairs, experiment, metrics
 
 
@@ -152,7 +155,7 @@ def test_a_loss_that_stays_not_finite_gives_up_and_leaves_the_checkpoint(tmp_pat
     before = load_tensors(tmp_path / CHECKPOINT)
     second = experiment(Config(settings=settings))
     second.model.spoil = lambda call: True  # type: ignore[assignment]
-    with pytest.raises(PerceptError, match=f"{PATIENCE} steps in a row.*is sound"):
+    with pytest.raises(PerceptError, match=f"the last {PATIENCE} steps.*from before them"):
         fit(second, tmp_path)
     assert second.model.calls == PATIENCE  # type: ignore[comparison-overlap]
     assert same_tensors(load_tensors(tmp_path / CHECKPOINT), before)
@@ -160,6 +163,53 @@ def test_a_loss_that_stays_not_finite_gives_up_and_leaves_the_checkpoint(tmp_pat
     fresh.model.spoil = lambda call: True  # type: ignore[assignment]
     with pytest.raises(PerceptError, match="no checkpoint yet"):
         fit(fresh, tmp_path / "fresh")
+
+
+def test_a_run_that_ends_in_failures_is_not_finished_and_its_checkpoint_is_from_before_them(tmp_path: Path) -> None:
+    finished: list[Path] = []
+    run = experiment(finish=lambda folder, totals: finished.append(folder), checkpoint_every=0.0)
+    run.model.spoil = lambda call: call > 5  # type: ignore[assignment]
+    with pytest.raises(PerceptError, match="the last 3 steps, up to step 8"):
+        fit(run, tmp_path)
+    assert finished == []
+    sound = experiment(checkpoint_every=0.0)
+    assert fit(sound, tmp_path).step == 8  # goes on from step 5, without the failures
+    assert metrics(tmp_path)[-1]["step"] == 8
+    whole = experiment(checkpoint_every=0.0)
+    fit(whole, tmp_path / "whole")
+    assert same_tensors(weights(sound), weights(whole))
+
+
+class Counting(Hooked):
+    """Keeps a running mean beside its parameters, as queues and teachers do."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.register_buffer("mean", torch.zeros(VISION.output_dim or 0))
+
+    def training_step(self, batch: Batch) -> dict[str, torch.Tensor]:
+        values = super().training_step(batch)
+        self.mean.lerp_(self.embed_image(batch.tensors()["image"]).detach().mean(dim=0).to(self.mean.dtype), 0.5)
+        return values | {"loss": values["loss"] + self.mean.sum()}
+
+
+def test_buffers_are_resumed_and_the_meter_leaves_them_alone(tmp_path: Path) -> None:
+    def counting(**changes: Any) -> Experiment:
+        run = experiment(dtype="float32", **changes)
+        model = Counting(run.model.config)
+        model.load_state_dict(run.model.state_dict(), strict=False)
+        return replace(run, model=model)
+
+    torch.manual_seed(0)
+    whole = counting()
+    fit(whole, tmp_path / "whole")
+    part = counting()
+    interrupt_at(part.model, 3)
+    fit(part, tmp_path / "parts")
+    again = counting()
+    fit(again, tmp_path / "parts")
+    assert bool(whole.model.mean.any())  # type: ignore[arg-type]
+    assert same_tensors(weights(again), weights(whole))
 
 
 def test_minutes_stop_with_a_checkpoint_and_do_not_finish(tmp_path: Path) -> None:
@@ -237,6 +287,11 @@ def test_training_lowers_the_loss_on_pairs_seen_again(tmp_path: Path) -> None:
         ({"learning_rate": 0.0}, "learning_rate=0"),
         ({"clip": float("nan")}, "clip=nan"),
         ({"optimiser": "mu"}, "'muon'"),
+        ({"learning_rate": float("inf")}, "learning_rate=inf"),
+        ({"warmup": -5}, "warmup=-5"),
+        ({"weight_decay": -1.0}, "weight_decay=-1"),
+        ({"checkpoint_every": float("nan")}, "checkpoint_every=nan"),
+        ({"betas": (1.5, 0.9)}, "betas="),
     ],
 )
 def test_settings_that_cannot_be(changes: dict, hint: str) -> None:

@@ -75,7 +75,7 @@ def run(name: str, recipe: Callable[..., Any], options: Any, *, command: str) ->
     from percept.train import fit
 
     progress = fit(recipe(options.config, command=command), options.out, minutes=options.minutes)
-    finished = (options.out / "model.safetensors").is_file()
+    finished = progress.step == options.config.settings.steps
     rows = [
         ("folder", str(options.out)),
         ("steps", f"{progress.step:,}"),

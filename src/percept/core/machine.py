@@ -26,7 +26,9 @@ def _present(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        if device.type == "meta":
+            raise RuntimeError("it has no memory")
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise PerceptError(f"device {name!r} cannot be used here ({reason}); 'auto' takes the best present") from None
     return device
@@ -35,7 +37,7 @@ def _present(name: str) -> torch.device:
 def fast_dtype(device: torch.device) -> tuple[torch.dtype, str]:
     """Return the fastest safe number type on `device`, and why."""
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported():
+        if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, "the GPU computes bfloat16 natively"
         return torch.float32, "the GPU has no bfloat16"
     if device.type == "cpu":
@@ -57,11 +59,16 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 2048, seco
     while spent < seconds:
         start = time.perf_counter()
         torch.mm(left, right)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait(device)
         took = time.perf_counter() - start
         best, spent = min(best, took), spent + took
     return 2 * size**3 / best
+
+
+def wait(device: torch.device) -> None:
+    """Wait until the device has done what was asked of it."""
+    if device.type != "cpu":
+        torch.get_device_module(device).synchronize()
 
 
 def keep_freed_memory() -> None:

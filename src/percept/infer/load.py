@@ -22,6 +22,7 @@ from percept.models.weights.strict import load_strict
 
 PACKAGED = Path(__file__).parents[1] / "models" / "packaged"
 """Where the models that ship with percept lie, one folder each."""
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -38,7 +39,7 @@ def load(
 
     Args:
         name: "nano", which ships with percept; an official name such as "PE-Core-L14-336", fetched from the Hugging
-            Face hub on first use; or a model folder that `percept train` wrote.
+            Face hub on first use; or a model folder that `percept train` wrote ("./nano" if it has a name of these).
         weights: a local weight file for an official name; nothing is fetched then.
         tokenizer: a tokenizer.json, for a model that comes without one.
         device: "auto" (cuda, mps, cpu in this order), "cpu", "cuda", "cuda:1", "mps".
@@ -51,7 +52,7 @@ def load(
     """
     place = pick_device(device)
     opened = _open(os.fspath(name), weights)
-    stored = next(opened.model.parameters()).dtype
+    stored = opened.model.vision.patch.weight.dtype  # scalars such as the scale may be stored wider
     number_type, reason = _dtype(dtype, place, stored if weights is not None else None)
     return Encoder(
         opened.model,
@@ -63,9 +64,11 @@ def load(
 
 
 def _open(name: str, weights: str | os.PathLike[str] | None) -> Opened:
-    if weights is None and Path(name, CONFIG).is_file():
-        return open_folder(name)
     name = name.removeprefix("hf://facebook/")
+    if name not in zoo.ZOO and Path(name, CONFIG).is_file():
+        if weights is not None:
+            raise PerceptError(f"{name} is a model folder and has its own weights; leave out weights=")
+        return open_folder(name)
     if name not in zoo.ZOO:
         raise _no_such_model(name)
     entry = zoo.find(name)
@@ -93,7 +96,7 @@ def open_packaged(name: str) -> Opened:
 
 
 def _no_such_model(name: str) -> PerceptError:
-    if os.sep in name or Path(name).exists():
+    if name and (os.sep in name or Path(name).exists()):
         open_folder(name)  # says what the folder lacks
     return unknown_name("model", name, zoo.ZOO)
 
@@ -112,12 +115,16 @@ def _open_file(name: str, config: ClipConfig, file: Path) -> Opened:
 
 
 def _fingerprint(model: CLIP) -> str:
-    """Hash names, shapes and a spread of 64 values per tensor: quick for gigabytes, and any training changes it."""
+    """Hash names, shapes, a spread of 64 values and the sum of all bits, taken as integers, of every tensor.
+
+    Quick for gigabytes; changing any one value changes it.
+    """
     parts = []
     for name, tensor in model.state_dict().items():
         flat = tensor.detach().flatten()
         sample = flat[:: max(1, len(flat) // 64)][:64].float()
-        parts.append(f"{name}{list(tensor.shape)}".encode() + sample.numpy().tobytes())
+        total = int(flat.view(_INTEGERS[flat.element_size()]).sum(dtype=torch.int64))
+        parts.append(f"{name}{list(tensor.shape)}{total}".encode() + sample.numpy().tobytes())
     return content_hash(b"".join(parts))
 
 

@@ -120,18 +120,21 @@ class CLIP(nn.Module):
         return vectors[order.argsort()]
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the symmetric contrastive loss of matching pictures and texts; equal texts are no negatives."""
+        """Return the symmetric contrastive loss of matching pictures and texts."""
         image, tokens = cast(Tensor, batch.image), cast(Tensor, batch.tokens)
         return self.contrast(self.encode_images(image), self.encode_texts(tokens), tokens)
 
     def contrast(
         self, image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], tokens: Int[Tensor, "b n"]
     ) -> dict[str, Tensor]:
-        """Return the contrastive loss of matching vectors and what to log of it; `tokens` tell which texts are equal."""
+        """Return the contrastive loss of matching vectors and what to log of it; `tokens` tell which texts are equally right."""
+        if self.log_scale is not None and torch.is_grad_enabled():
+            with torch.no_grad():  # beyond the clamp the gradient is 0, and a scale that got there would stay
+                self.log_scale.clamp_(max=MAX_LOG_SCALE)
         image, text = unit(image), unit(text)
         same = (tokens[:, None] == tokens[None]).all(dim=-1)
         scale = self.scale()
         with torch.no_grad():
             nearest = (image @ text.T).argmax(dim=1)
             right = same.gather(1, nearest[:, None]).float().mean()
-        return {"loss": info_nce(image, text, scale, same=same), "scale": scale.detach(), "batch_accuracy": right}
+        return {"loss": info_nce(image, text, scale), "scale": scale.detach(), "batch_accuracy": right}

@@ -82,6 +82,8 @@ class TextTower(nn.Module):
         Raises:
             PerceptError: longer than the context, an id outside the vocabulary, or embeddings without their ends.
         """
+        if ids is not None and embeddings is not None:
+            raise PerceptError("give token ids, or embeddings together with their ends; both were given")
         if ids is not None:
             if ids.numel() and (int(ids.max()) >= self.config.vocabulary or int(ids.min()) < 0):
                 raise PerceptError(

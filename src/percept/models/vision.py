@@ -140,8 +140,10 @@ class VisionTower(nn.Module):
             pool: also compute the pooled vector, where the model has one.
 
         Raises:
-            PerceptError: neither pictures nor embeddings with a grid they fill, or a picture below one patch.
+            PerceptError: neither pictures nor embeddings with a grid they fill, or both, or a picture below one patch.
         """
+        if image is not None and (embeddings is not None or grid is not None):
+            raise PerceptError("give pictures, or patch embeddings together with their grid; both were given")
         if image is not None:
             embeddings, grid = self.embed_patches(image.to(self.patch.weight.dtype))
         if embeddings is None or grid is None:

@@ -40,6 +40,12 @@ def attend(
     return (logits if bias is None else logits + bias).softmax(dim=-1) @ v
 
 
+def _plain(layer: nn.Module) -> bool:
+    """Tell whether a layer is linear with a bias, and nobody listens to it: only then its weights stand for it."""
+    listened = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    return type(layer) is nn.Linear and layer.bias is not None and not listened
+
+
 class Attention(nn.Module):
     """Self-attention; queries, keys and values come from one linear layer, in that order."""
 
@@ -58,7 +64,7 @@ class Attention(nn.Module):
         causal: bool = False,
     ) -> Float[Tensor, "b n w"]:
         """Mix tokens. `bias` is added to the attention logits (-inf hides a key); `causal` hides the keys ahead."""
-        if rope is not None and type(self.qkv) is nn.Linear and x.dtype == torch.bfloat16:
+        if rope is not None and x.dtype == torch.bfloat16 and x.device.type == "cpu" and _plain(self.qkv):
             q, k, v = self._turned(x, rope)
         else:
             q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from percept.core.errors import PerceptError
@@ -42,6 +43,34 @@ def insert_extra(
     return torch.cat([x[:, :keep], extra, x[:, keep + replace :]], dim=1)
 
 
+def fit_bias(
+    bias: Float[Tensor, "... _ _"], now: int, *, prefix: int, inserted: int, most: int
+) -> Float[Tensor, "... _ _"]:
+    """Fit a bias to the `now` tokens of a block, of which `inserted` stand behind the prefix.
+
+    A bias of the tokens without inserted ones is 0 at those; of one with all `most` that will be there, those that are
+    not there yet are left out.
+
+    Raises:
+        PerceptError: it is of neither length.
+    """
+    size = bias.shape[-1]
+    if size == now:
+        return bias
+    bare = now - inserted
+    if size == bare:
+        keep = [*range(prefix), *([bare] * inserted), *range(prefix, bare)]  # `bare` is the row of zeros
+        bias = F.pad(bias, (0, 1, 0, int(bias.shape[-2] > 1)))
+    elif size == bare + most:
+        keep = [*range(prefix + inserted), *range(prefix + most, size)]
+    else:
+        raise PerceptError(
+            f"a bias over {size} tokens was given; this model has {bare}, or {bare + most} with all inserted ones"
+        )
+    bias = bias[..., keep]
+    return bias[..., keep, :] if bias.shape[-2] > 1 else bias
+
+
 def run_stack(
     blocks: nn.ModuleList,
     x: Float[Tensor, "b n w"],
@@ -62,7 +91,7 @@ def run_stack(
         extra: {block: tokens [m, w] or [b, m, w]} inserted behind the prefix before that block; tokens inserted
             earlier are replaced (deep prompts), and stay where no new ones come.
         rope: gives the rotation table for a prefix length.
-        bias: added to attention logits in every block; of the whole sequence, inserted tokens included.
+        bias: added to attention logits in every block; of prefix and sequence, or of these with all inserted tokens.
         causal: token i sees no token behind it.
         checkpointing: recompute activations in the backward pass instead of keeping them.
     """
@@ -71,16 +100,18 @@ def run_stack(
     states: dict[int, Tensor] = {}
     inserted = 0
     table = rope(prefix) if rope else None
+    most = max((tokens.shape[-2] for tokens in inserts.values()), default=0)
     recompute = checkpointing and torch.is_grad_enabled()
     for index, block in enumerate(blocks):
         if index in inserts:
             x = insert_extra(x, inserts[index], prefix, inserted)
             inserted = inserts[index].shape[-2]
             table = rope(prefix + inserted) if rope else None
+        added = None if bias is None else fit_bias(bias, x.shape[1], prefix=prefix, inserted=inserted, most=most)
         if recompute:
-            x = checkpoint(block, x, table, bias, causal, use_reentrant=False)
+            x = checkpoint(block, x, table, added, causal, use_reentrant=False)
         else:
-            x = block(x, table, bias, causal)
+            x = block(x, table, added, causal)
         if index in wanted.values():
             states[index] = x
     return StackOut(x, prefix + inserted, {layer: states[index] for layer, index in wanted.items()})

@@ -138,7 +138,7 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/nan
         save_folder(
             out,
             model.clip,
-            name=out.name,
+            name=out.resolve().name,
             preprocess=preprocess,
             tokenizer=tokenizer,
             provenance=provenance,
@@ -173,5 +173,5 @@ def tiny() -> Config:
         text_layers=2,
         vocabulary=700,
         data=WorldData(pairs=64),
-        settings=Settings(steps=20, batch=32, warmup=5, log_every=5),
+        settings=replace(Config().settings, steps=20, batch=32, warmup=5, log_every=5, micro_tokens=400),
     )

@@ -1,5 +1,6 @@
 """What a recipe hands to the loop."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,13 @@ class Settings:
         if self.optimiser not in OPTIMISERS:
             raise unknown_name("optimiser", self.optimiser, OPTIMISERS)
         for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise PerceptError(f"{name}={getattr(self, name)}; it must be above 0")
+            if not 0 < getattr(self, name) < math.inf:
+                raise PerceptError(f"{name}={getattr(self, name)}; it must be above 0 and finite")
+        for name in ("warmup", "weight_decay", "checkpoint_every"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise PerceptError(f"{name}={getattr(self, name)}; it must be 0 or more and finite")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise PerceptError(f"betas={self.betas}; each must be at least 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True)

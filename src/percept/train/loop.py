@@ -50,7 +50,7 @@ def fit(experiment: Experiment, folder: Path | str, *, minutes: float | None = N
     model = _prepared(experiment.model, device, dtype)
     optimiser = _build_optimiser(model, settings)
     config = to_dict(experiment.config)
-    progress = load_checkpoint(folder, optimiser, config) or Progress()
+    progress = load_checkpoint(folder, model, optimiser, config) or Progress()
     forget_after(folder, progress.step)
     write_json(folder / "run.json", config)
     announce(experiment, device, dtype, reason, progress)
@@ -91,7 +91,7 @@ class _Run:
             scalars = _step(self.model, self.optimiser, batch, progress.step, settings)
             failures = 0 if scalars else failures + 1
             if failures == PATIENCE:
-                raise self._given_up()
+                raise self._given_up(failures)
             progress.step += 1
             progress.samples += len(batch)
             progress.skipped += scalars is None
@@ -101,18 +101,23 @@ class _Run:
             if scalars and (progress.step % settings.log_every == 0 or last):
                 report(self.folder, scalars | self.meter.rates(), progress, settings)
                 self.meter.reset()
-            if leaving or last or time.monotonic() - saved > 60 * settings.checkpoint_every:
-                save_checkpoint(self.folder, self.optimiser, progress, self.config)
+            due = leaving or last or time.monotonic() - saved > 60 * settings.checkpoint_every
+            if due and not failures:  # within a streak of failures the checkpoint before it stays the last
+                save_checkpoint(self.folder, self.model, self.optimiser, progress, self.config)
                 saved = time.monotonic()
             if leaving and not last:
                 return False
+        if failures:
+            raise self._given_up(failures)
         return True
 
-    def _given_up(self) -> PerceptError:
-        sound = f"the last checkpoint in {self.folder} is sound" if (self.folder / CHECKPOINT).is_file() else ""
+    def _given_up(self, failures: int) -> PerceptError:
+        sound = (
+            f"the last checkpoint in {self.folder} is from before them" if (self.folder / CHECKPOINT).is_file() else ""
+        )
         return PerceptError(
-            f"the loss was not finite in {PATIENCE} steps in a row up to step {self.progress.step}; "
-            f"{sound or 'there is no checkpoint yet'}: lower the learning rate or the clip and start again"
+            f"loss or gradient was not finite in the last {failures} steps, up to step {self.progress.step}; "
+            f"{sound or 'there is no checkpoint yet'}. Start again in another folder with a lower learning rate or clip"
         )
 
 

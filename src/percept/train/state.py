@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from percept.core.errors import PerceptError
 from percept.core.io import load_metadata, load_tensors, save_tensors
 from percept.optim.master import MasterWeights
@@ -27,13 +30,23 @@ class Progress:
     """Steps left out because their loss or gradient was not finite."""
 
 
-def save_checkpoint(folder: Path, optimiser: MasterWeights, progress: Progress, config: dict[str, Any]) -> None:
-    """Write masters and moments; progress and configuration are texts in the same file."""
+def save_checkpoint(
+    folder: Path, model: nn.Module, optimiser: MasterWeights, progress: Progress, config: dict[str, Any]
+) -> None:
+    """Write masters, moments and the model's buffers; progress and configuration are texts in the same file."""
     texts = {"progress": json.dumps(asdict(progress)), "config": json.dumps(config)}
-    save_tensors(folder / CHECKPOINT, optimiser.tensors(), texts)
+    save_tensors(folder / CHECKPOINT, optimiser.tensors() | _buffers(model), texts)
 
 
-def load_checkpoint(folder: Path, optimiser: MasterWeights, config: dict[str, Any]) -> Progress | None:
+def _buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Return what a model keeps beside its parameters: running means, queues, a teacher's centre."""
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return {f"buffer.{name}": value for name, value in model.state_dict().items() if name not in parameters}
+
+
+def load_checkpoint(
+    folder: Path, model: nn.Module, optimiser: MasterWeights, config: dict[str, Any]
+) -> Progress | None:
     """Take up a run where it stopped; None in a folder without a checkpoint.
 
     Raises:
@@ -49,5 +62,9 @@ def load_checkpoint(folder: Path, optimiser: MasterWeights, config: dict[str, An
     if changed := [key for key in config.keys() | stored.keys() if stored.get(key) != config.get(key)]:
         names = ", ".join(sorted(changed))
         raise PerceptError(f"{folder} holds a run with another {names}; give another folder, or delete it")
-    optimiser.restore(load_tensors(path))
+    stored_tensors = load_tensors(path)
+    optimiser.restore(stored_tensors)
+    with torch.no_grad():
+        for name, value in _buffers(model).items():
+            value.copy_(stored_tensors[name])
     return Progress(**json.loads(texts["progress"]))
