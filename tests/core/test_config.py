@@ -55,6 +55,29 @@ def test_a_missing_field_is_named() -> None:
         from_dict(Outer, {})
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (5, "Outer is read from named fields; given: 5"),
+        ({"inner": None}, "Inner is read from named fields; given: None"),
+        ({"inner": {"width": "256"}}, "Inner field 'width' takes int; given: '256'"),
+        ({"inner": {"width": None}}, "Inner field 'width' takes int; given: None"),
+        ({"inner": {"width": True}}, "Inner field 'width' takes int; given: True"),
+        ({"inner": {"width": 2.5}}, "Inner field 'width' takes int; given: 2.5"),
+        ({"inner": {"width": 1, "rates": 3}}, r"'rates' takes tuple\[float, ...\]; given: 3"),
+        ({"inner": {"width": 1, "rates": ["x"]}}, "'rates' takes"),
+        ({"inner": {"width": 1}, "size": [1, 2, 3]}, r"'size' takes tuple\[int, int\] | int; given: \[1, 2, 3\]"),
+        ({"inner": {"width": 1}, "stages": [[48]]}, "'stages' takes"),
+        ({"inner": {"width": 1}, "name": 7}, r"'name' takes str | None; given: 7"),
+        ({"inner": {"width": 1}, "table": []}, r"'table' takes dict\[str, int\]; given: \[\]"),
+        ({"inner": {"width": 1}, "maybe": {"widht": 1}}, "did you mean 'width'"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(data: object, words: str) -> None:
+    with pytest.raises(PerceptError, match=words):
+        from_dict(Outer, data)
+
+
 def test_changing_what_came_out_does_not_change_what_went_in(tmp_path: Path) -> None:
     config = Outer(inner=Inner(width=1), table={"a": 1})
     to_dict(config)["table"]["a"] = 2

@@ -200,3 +200,25 @@ def test_vectors_that_are_no_numbers_are_refused():
         broken.image(np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(PerceptError, match="no numbers"):
         broken.text("a red cup")
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda one: one.text(None), "given NoneType"),
+        (lambda one: one.text(3), "given int"),
+        (lambda one: one.text(torch.zeros(1, 0, dtype=torch.long)), r"given torch.int64 \[1, 0\]"),
+        (lambda one: one.features(torch.randn(1, 3, 24, 24), layers=[1.5]), "given: 1.5"),
+        (lambda one: one.classify(torch.randn(3, 24, 24), None), "no labels were given"),
+        (lambda one: tiny.encoder(batch=0), "batch=0"),
+    ],
+)
+def test_arguments_of_a_wrong_kind_are_explained(call, words):
+    with pytest.raises(PerceptError, match=words):
+        call(tiny.encoder())
+
+
+def test_one_layer_may_be_a_number():
+    image = torch.randn(3, 24, 24)
+    one = tiny.encoder()
+    assert torch.equal(one.features(image, layers=-1)[-1], one.features(image, layers=[-1])[-1])

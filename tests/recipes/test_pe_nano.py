@@ -46,6 +46,19 @@ def test_stages_follow_the_shares() -> None:
         pe_nano.Config(stages=(("words", 48, 0.5), ("scenes", 96, 0.4)))
     with pytest.raises(PerceptError, match="'scenes'"):
         pe_nano.Config(stages=(("scene", 48, 1.0),))
+    with pytest.raises(PerceptError, match="above 0"):
+        pe_nano.Config(stages=(("words", 48, 1.5), ("scenes", 48, -0.5)))
+
+
+def test_what_cannot_be_built_is_said_before_anything_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pe_nano, "draw_cache", None)
+    config = short()
+    with pytest.raises(PerceptError, match="cannot be used here"):
+        pe_nano.recipe(replace(config, settings=replace(config.settings, device="quantum")))
+    with pytest.raises(PerceptError, match="output_dim"):
+        replace(config, vision=replace(config.vision, output_dim=None))
+    with pytest.raises(PerceptError, match="width"):
+        replace(config, text_width=0)
 
 
 def test_a_step_of_words_leaves_the_text_tower_alone_and_one_of_texts_trains_everything() -> None:

@@ -25,12 +25,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def from_dict(kind: type[T], data: dict[str, Any]) -> T:
+def from_dict(kind: type[T], data: Any) -> T:
     """Build the dataclass `kind` from plain data.
 
     Raises:
-        PerceptError: a key that `kind` does not have (nearest one suggested), or one that is missing.
+        PerceptError: a key that `kind` does not have (nearest one suggested), one that is missing, or a value of another
+            type than the field takes.
     """
+    if not isinstance(data, dict):
+        raise PerceptError(f"{kind.__name__} is read from named fields; given: {data!r}")
     hints = typing.get_type_hints(kind)
     known = {field.name: field for field in dataclasses.fields(typing.cast(Any, kind))}
     for key in data:
@@ -39,22 +42,56 @@ def from_dict(kind: type[T], data: dict[str, Any]) -> T:
     for name, field in known.items():
         if name not in data and field.default is field.default_factory is dataclasses.MISSING:
             raise PerceptError(f"{kind.__name__} needs the field {name!r}; given: {', '.join(data) or 'nothing'}")
-    return kind(**{key: _typed(hints[key], value) for key, value in data.items()})
+    values = {}
+    for key, value in data.items():
+        try:
+            values[key] = _typed(hints[key], value)
+        except _WrongTypeError:
+            hint = getattr(hints[key], "__name__", None) if isinstance(hints[key], type) else None
+            raise PerceptError(f"{kind.__name__} field {key!r} takes {hint or hints[key]}; given: {value!r}") from None
+    return kind(**values)
+
+
+class _WrongTypeError(Exception):
+    """A value does not fit the type of its field."""
 
 
 def _typed(hint: Any, value: Any) -> Any:
+    """Turn plain data into what a hint says: dataclasses from dicts, tuples from lists."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any or origin is typing.Literal:  # the dataclass itself says which of its words are possible
+        return value
     if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        inner = [option for option in arguments if option is not type(None)]
-        if isinstance(value, list):  # json has no tuples: a list is for the option that is one
-            inner = [option for option in inner if typing.get_origin(option) is tuple] or inner
-        return _typed(inner[0], value) if len(inner) == 1 else value
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return from_dict(hint, value)
-    if origin is tuple and isinstance(value, list | tuple):
-        item = arguments[0] if len(arguments) == 2 and arguments[1] is Ellipsis else None
-        kinds = [item] * len(value) if item is not None else list(arguments)
-        return tuple(_typed(one, element) for one, element in zip(kinds, value, strict=True))
+        return _one_of(arguments, value)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value)
+    if origin is tuple:
+        return _tuple(arguments, value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    plain = origin or hint
+    if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
+        raise _WrongTypeError
     return value
+
+
+def _one_of(options: tuple[Any, ...], value: Any) -> Any:
+    for option in options:
+        try:
+            return _typed(option, value)
+        except _WrongTypeError:
+            continue
+        except PerceptError:
+            if isinstance(value, dict):  # a dataclass was meant, and it says what is wrong with it
+                raise
+    raise _WrongTypeError
+
+
+def _tuple(arguments: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise _WrongTypeError
+    endless = len(arguments) == 2 and arguments[1] is Ellipsis
+    kinds = [arguments[0]] * len(value) if endless else list(arguments)
+    if len(kinds) != len(value):
+        raise _WrongTypeError
+    return tuple(_typed(one, element) for one, element in zip(kinds, value, strict=True))

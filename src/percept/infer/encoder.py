@@ -39,6 +39,10 @@ class Setting:
     batch: int = 32
     """Pictures or texts that go through the model together."""
 
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise PerceptError(f"batch={self.batch}; at least one picture goes through the model at a time")
+
 
 @dataclass(frozen=True, kw_only=True)
 class FileVectors:
@@ -125,6 +129,8 @@ class Encoder:
             )
         if isinstance(texts, Tensor):
             return self._text_of_ids(texts)
+        if not isinstance(texts, Iterable):
+            raise PerceptError(f"give a text, several, or token ids [n, context]; given {type(texts).__name__}")
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts:
             return torch.zeros(0, self.dim)
@@ -166,7 +172,7 @@ class Encoder:
         ranked = [rank(labels, row, self.scale) for row in scores]
         return ranked[0] if is_single(images) else ranked
 
-    def features(self, images: Pictures, layers: Sequence[int] = (-1,)) -> dict[int, Tensor]:
+    def features(self, images: Pictures, layers: Sequence[int] | int = (-1,)) -> dict[int, Tensor]:
         """Return maps of patch tokens after blocks: {layer: [y, x, w]} of one picture, {layer: [n, y, x, w]} of several.
 
         Blocks count from 0, or from the end with negative numbers. Raw residual stream: no final norm, no class token.
@@ -190,9 +196,11 @@ class Encoder:
 
         return _stack(self._run(images, step), "tokens")
 
-    def _check_layers(self, layers: Iterable[int]) -> list[int]:
-        asked = list(layers)
+    def _check_layers(self, layers: Iterable[int] | int) -> list[int]:
+        asked = [layers] if isinstance(layers, int) else list(layers)
         for layer in asked:
+            if not isinstance(layer, int):
+                raise PerceptError(f"a layer is a whole number, counted from either end; given: {layer!r}")
             resolve_layer(layer, self.model.config.vision.layers)
         return asked
 
@@ -234,7 +242,7 @@ class Encoder:
 
     @torch.no_grad()
     def _text_of_ids(self, ids: Tensor) -> Tensor:
-        if ids.is_floating_point() or ids.dtype == torch.bool or ids.ndim not in (1, 2):
+        if ids.is_floating_point() or ids.dtype == torch.bool or ids.ndim not in (1, 2) or ids.shape[-1] == 0:
             raise PerceptError(f"token ids are integers [n, context]; given {ids.dtype} {list(ids.shape)}")
         ids = ids[None] if ids.ndim == 1 else ids
         parts = [

@@ -55,7 +55,7 @@ def check_labels(labels: Labels) -> list[str]:
     """
     if isinstance(labels, str):
         raise PerceptError(f"labels are a list of texts; given the text {labels!r}; write [{labels!r}]")
-    names = [_text(label) for label in labels]
+    names = [_text(label) for label in labels or ()]
     if not names:
         raise PerceptError("no labels were given; give at least one, for example ['cat', 'dog']")
     twice = sorted(name for name, count in Counter(names).items() if count > 1)

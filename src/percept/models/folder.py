@@ -52,7 +52,7 @@ def save_folder(
         {key: value.to(dtype) if dtype and value.dim() else value for key, value in model.state_dict().items()},
     )
     write_json(folder / CONFIG, {"name": name, "model": to_dict(model.config), "provenance": provenance or {}})
-    write_json(folder / PREPROCESS, to_dict(preprocess))
+    preprocess.save(folder / PREPROCESS)
     if tokenizer is not None:
         tokenizer.save(folder / TOKENIZER)
     if metrics is not None:
@@ -70,7 +70,7 @@ def open_folder(folder: Path | str) -> Opened:
         if not (folder / file).is_file():
             raise PerceptError(f"{folder} is not a model folder: it has no {file}")
     header = read_json(folder / CONFIG)
-    if "model" not in header:
+    if not isinstance(header, dict) or "model" not in header:
         raise PerceptError(f"{folder / CONFIG} has no entry 'model'; it was not written by percept")
     config = from_dict(ClipConfig, header["model"])
     with torch.device("meta"):
@@ -80,7 +80,7 @@ def open_folder(folder: Path | str) -> Opened:
     return Opened(
         name=header.get("name", folder.name),
         model=model.eval(),
-        preprocess=from_dict(Preprocess, read_json(folder / PREPROCESS)),
+        preprocess=Preprocess.load(folder / PREPROCESS),
         tokenizer=Tokenizer.load(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else None,
         fingerprint=content_hash((folder / WEIGHTS).read_bytes()),
         provenance=header.get("provenance", {}),

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from percept.core.config import to_dict
 from percept.core.contracts import Batch
 from percept.core.errors import PerceptError, unknown_name
+from percept.core.machine import pick_device
 from percept.core.seed import seed_everything
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
@@ -45,27 +46,31 @@ class Config:
     """Ids of the longest text."""
     vocabulary: int = 1536
     """Largest number of token ids."""
-    data: WorldData = field(default_factory=lambda: WorldData(pairs=40_000))
+    data: WorldData = field(default_factory=lambda: WorldData(pairs=30_000))
     settings: Settings = field(
         default_factory=lambda: Settings(
-            steps=3_700, batch=128, optimiser="muon", learning_rate=1e-3, warmup=60, micro_tokens=4_800
+            steps=2_170, batch=128, optimiser="muon", learning_rate=1e-3, warmup=60, micro_tokens=4_800
         )
     )
     stages: tuple[tuple[str, int, float], ...] = (
-        ("words", 48, 0.62),
-        ("regions", 48, 0.08),
-        ("scenes", 64, 0.19),
-        ("scenes", 96, 0.11),
+        ("words", 48, 0.69),
+        ("scenes", 64, 0.21),
+        ("scenes", 96, 0.10),
     )
     """(what the pictures show, their side in pixels, share of the steps), in order."""
 
     def __post_init__(self) -> None:
+        if any(not share > 0 for _, _, share in self.stages):
+            raise PerceptError(f"every stage needs a share above 0; given: {self.stages}")
         shares = sum(share for _, _, share in self.stages)
         if abs(shares - 1) > 1e-6:
             raise PerceptError(f"the shares of the stages sum to {shares}; they must sum to 1")
         for shown, _, _ in self.stages:
             if shown not in SHOWN:
                 raise unknown_name("stage", shown, SHOWN)
+        if self.vision.output_dim is None:
+            raise PerceptError("vision.output_dim=None; both towers need vectors of one length, give it a number")
+        text_config(self, self.vocabulary)  # what cannot be built is said before anything is drawn
 
 
 class Pretraining(nn.Module):
@@ -117,6 +122,7 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/nan
     Expected, with the defaults on 2 cores with AMX: see the report card packaged with nano.
     """
     config = config or Config()
+    pick_device(config.settings.device)  # said before minutes of drawing
     folder = draw_cache(config.data, cache_home())
     tokenizer = Tokenizer.train(some_texts(folder, 200_000), vocab_size=config.vocabulary, context=config.context)
     seed_everything(config.settings.seed)
@@ -152,16 +158,20 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/nan
 
 def clip_config(config: Config, tokenizer: Tokenizer) -> ClipConfig:
     """Return the shapes of both towers."""
+    return ClipConfig(vision=config.vision, text=text_config(config, tokenizer.vocab_size))
+
+
+def text_config(config: Config, vocabulary: int) -> TextConfig:
+    """Return the shape of the text tower; a head has 64 channels."""
     assert config.vision.output_dim is not None
-    text = TextConfig(
-        context=tokenizer.context,
-        vocabulary=tokenizer.vocab_size,
+    return TextConfig(
+        context=config.context,
+        vocabulary=vocabulary,
         width=config.text_width,
         layers=config.text_layers,
-        heads=config.text_width // 64,
+        heads=max(1, config.text_width // 64),
         output_dim=config.vision.output_dim,
     )
-    return ClipConfig(vision=config.vision, text=text)
 
 
 def tiny() -> Config:

@@ -12,6 +12,8 @@ from percept.core.contracts import Batch
 from percept.core.errors import PerceptError, unknown_name
 from percept.optim.groups import OPTIMISERS
 
+DTYPES = ("auto", "float32", "bfloat16")
+
 
 @runtime_checkable
 class Source(Protocol):
@@ -55,6 +57,8 @@ class Settings:
                 raise PerceptError(f"{name}={getattr(self, name)}; it must be at least 1")
         if self.micro_tokens is not None and self.micro_tokens < 1:
             raise PerceptError(f"micro_tokens={self.micro_tokens}; it must be at least 1, or None for all at once")
+        if self.dtype not in DTYPES:
+            raise unknown_name("dtype of weights in training", self.dtype, DTYPES)
         if self.optimiser not in OPTIMISERS:
             raise unknown_name("optimiser", self.optimiser, OPTIMISERS)
         for name in ("learning_rate", "clip"):

@@ -150,10 +150,7 @@ def _made(folder: Path) -> Path:
 def _choose_dtype(name: str, device: torch.device) -> tuple[torch.dtype, str]:
     if name == "auto":
         return fast_dtype(device)
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if name not in known:
-        raise PerceptError(f"dtype {name!r} is not possible in training; use auto, float32 or bfloat16")
-    return known[name], "as asked"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name], "as asked"
 
 
 def _prepared(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

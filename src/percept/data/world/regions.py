@@ -14,6 +14,7 @@ from torch import Tensor
 
 from percept.data.world.language import article, noun
 from percept.data.world.render import Picture
+from percept.data.world.splits import held_out
 from percept.data.world.variants import shows_colour
 
 NAMES = ("kind", "colour", "pattern")
@@ -27,10 +28,16 @@ Region: TypeAlias = tuple[list[float], list[str]]
 
 
 def regions_of(picture: Picture) -> list[Region]:
-    """Return the things that show well enough to be named by themselves."""
+    """Return the things that show well enough to be named by themselves.
+
+    A window shows its thing alone or nearly so; combinations that are held out for single things are left out, wherever
+    they stand.
+    """
     coloured = shows_colour(picture.scene)
     found = []
     for thing, box, visible in zip(picture.scene.things, picture.boxes.tolist(), picture.visible, strict=True):
+        if held_out(thing.category, thing.colour, "alone"):
+            continue
         if visible < LEAST_VISIBLE or box[2] - box[0] < LEAST_SIDE or box[3] - box[1] < LEAST_SIDE:
             continue
         words = (noun(thing, False), noun(thing, coloured), noun(thing, coloured, fill=True))
