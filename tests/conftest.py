@@ -1,4 +1,4 @@
-"""Every test starts from the same random state and leaves one thread to its neighbours."""
+"""Every test starts from the same random state."""
 
 import pytest
 import torch

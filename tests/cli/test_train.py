@@ -44,3 +44,20 @@ def test_a_tiny_run_becomes_a_model_that_opens(tmp_path, monkeypatch, capsys):
     )
     assert main([*command[:-3], "5", *command[-2:]]) == 2
     assert "another" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan"])
+def test_minutes_that_are_none_are_refused_before_anything_is_drawn(minutes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PERCEPT_CACHE", str(tmp_path / "cache"))
+    assert main(["train", "pe/nano", "--tiny", "--minutes", minutes, "--out", str(tmp_path / "run")]) == 2
+    assert "above 0" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_stopped_run_in_the_folder_of_a_finished_one_is_not_called_finished(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PERCEPT_CACHE", str(tmp_path / "cache"))
+    command = ["train", "pe/nano", "--tiny", "--settings.steps", "2", "--settings.batch", "8", "--out", str(tmp_path)]
+    assert main(command) == 0
+    (tmp_path / "checkpoint.safetensors").unlink()
+    assert main([*command, "--minutes", "1e-9"]) == 0
+    assert "stopped; the same command goes on" in capsys.readouterr().out

@@ -136,6 +136,20 @@ def test_more_than_eight_bits_are_scaled_not_clipped(values: np.ndarray, form: s
     assert grey == [0, pytest.approx(middle, abs=1), 255]
 
 
+@pytest.mark.parametrize(
+    ("values", "form", "grey"),
+    [
+        (np.array([[0, 1, 1]], np.uint16), "PNG", [0, 0, 0]),  # nearly black, not black and white
+        (np.array([[0, 100, 255]], np.float32), "TIFF", [0, 100, 255]),
+        (np.full((1, 3), 100_000, np.float32), "TIFF", [0, 0, 0]),
+        (np.full((1, 3), -5, np.int32), "TIFF", [0, 0, 0]),
+    ],
+)
+def test_the_range_of_grey_values_is_the_plain_one(values: np.ndarray, form: str, grey: list[int]) -> None:
+    image = read_image(stored(Image.fromarray(values), form))
+    assert [pixel[0] for pixel in np.asarray(image)[0].tolist()] == grey
+
+
 def test_flat_sixteen_bit_and_not_a_number() -> None:
     assert near(read_image(stored(Image.fromarray(np.full((4, 4), 0, np.uint16)), "PNG")), (1, 1), (0, 0, 0), 0)
     odd = np.array([[np.nan, 70_000.0, np.inf], [70_000.0] * 3], np.float32)

@@ -208,7 +208,6 @@ def test_vectors_that_are_no_numbers_are_refused():
         (lambda one: one.text(None), "given NoneType"),
         (lambda one: one.text(3), "given int"),
         (lambda one: one.text(torch.zeros(1, 0, dtype=torch.long)), r"given torch.int64 \[1, 0\]"),
-        (lambda one: one.features(torch.randn(1, 3, 24, 24), layers=[1.5]), "given: 1.5"),
         (lambda one: one.classify(torch.randn(3, 24, 24), None), "no labels were given"),
         (lambda one: tiny.encoder(batch=0), "batch=0"),
     ],

@@ -183,6 +183,8 @@ def test_a_run_that_ends_in_failures_is_not_finished_and_its_checkpoint_is_from_
 class Counting(Hooked):
     """Keeps a running mean beside its parameters, as queues and teachers do."""
 
+    mean: torch.Tensor
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.register_buffer("mean", torch.zeros(VISION.output_dim or 0))

@@ -74,6 +74,8 @@ def run(name: str, recipe: Callable[..., Any], options: Any, *, command: str) ->
     """Train and show what came out."""
     from percept.train import fit
 
+    if options.minutes is not None and not options.minutes > 0:
+        raise PerceptError(f"--minutes {options.minutes}: give a number above 0, or leave it out to train to the end")
     progress = fit(recipe(options.config, command=command), options.out, minutes=options.minutes)
     finished = progress.step == options.config.settings.steps
     rows = [

@@ -193,14 +193,16 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(values: np.ndarray) -> Image.Image:
-    """Scale grey values of more than 8 bits: by the type's range where it is plain, else from the least to the greatest."""
+    """Scale grey values of more than 8 bits: by the range that is plain, else from the least to the greatest.
+
+    Plain are 0 to 65535 for whole numbers, and 0 to 1, 255 or 65535 for others, whichever is first to hold all.
+    """
+    ranges = (65535,) if np.issubdtype(values.dtype, np.integer) else (1, 255, 65535)
     values = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
     low, high = float(values.min()), float(values.max())
-    if low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    elif low >= 0 and high <= 65535:
-        low, high = 0.0, 65535.0
-    scaled = (values - low) * (255 / (high - low))
+    if low >= 0 and high <= 65535:
+        low, high = 0.0, float(next(one for one in ranges if high <= one))
+    scaled = (values - low) * (255 / max(high - low, 1e-6))
     return Image.fromarray(np.rint(scaled).astype(np.uint8))
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from percept.core.errors import PerceptError
+from percept.core.words import article
 
 if TYPE_CHECKING:
     Labels: TypeAlias = Sequence[str]
@@ -95,10 +96,7 @@ def fill(template: str, label: str) -> str:
     >>> fill("a picture of a {}", "orange cat"), fill("the digit {}", "eight"), fill("a {}", "unicorn")
     ('a picture of an orange cat', 'the digit eight', 'a unicorn')
     """
-    start = label[:3].lower()
-    if start[:1] in ("a", "e", "i", "o", "u") and not start.startswith(("uni", "use", "eu", "one")):
-        template = re.sub(r"\ba \{\}", "an {}", template)
-    return template.replace("{}", label)
+    return re.sub(r"\ba \{\}", lambda _: article(label), template).replace("{}", label)
 
 
 def class_vectors(encoder: EmbedsTexts, labels: Labels, templates: Templates = None) -> Float[Tensor, "c d"]:

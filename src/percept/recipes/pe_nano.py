@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from percept.core.config import to_dict
 from percept.core.contracts import Batch
-from percept.core.errors import PerceptError, unknown_name
+from percept.core.errors import PerceptError
 from percept.core.machine import pick_device
 from percept.core.seed import seed_everything
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
-from percept.data.world.cache import SHOWN, Stage, WorldData, WorldSource, draw_cache, some_texts
+from percept.data.world.cache import Stage, WorldData, WorldSource, draw_cache, some_texts
 from percept.losses.words import word_loss, word_targets, word_weights
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
@@ -65,9 +65,7 @@ class Config:
         shares = sum(share for _, _, share in self.stages)
         if abs(shares - 1) > 1e-6:
             raise PerceptError(f"the shares of the stages sum to {shares}; they must sum to 1")
-        for shown, _, _ in self.stages:
-            if shown not in SHOWN:
-                raise unknown_name("stage", shown, SHOWN)
+        stages(self)
         if self.vision.output_dim is None:
             raise PerceptError("vision.output_dim=None; both towers need vectors of one length, give it a number")
         text_config(self, self.vocabulary)  # what cannot be built is said before anything is drawn

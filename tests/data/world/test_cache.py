@@ -301,3 +301,26 @@ def test_seeds_of_pairs_do_not_meet() -> None:
     seeds = [derive(0, kind, number) for kind in ("pair", "scene", "other") for number in range(2000)]
     assert len(set(seeds)) == 6000
     assert random.Random(seeds[0]).random() != random.Random(seeds[1]).random()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"pairs": 0}, "pairs=0"),
+        ({"crop": 200}, "crop=200"),
+        ({"twins": 1.5}, "twins=1.5"),
+        ({"weights": (0.0, 0.0, 0.0, 0.0)}, "not all 0"),
+        ({"weights": (1.0,)}, "one weight per kind"),
+        ({"region_weights": (1.0, -1.0, 1.0)}, "region_weights"),
+    ],
+)
+def test_data_that_cannot_be(change: dict, words: str) -> None:
+    with pytest.raises(PerceptError, match=words):
+        replace(DATA, **change)
+
+
+def test_stages_that_cannot_be() -> None:
+    with pytest.raises(PerceptError, match="0 pixels"):
+        Stage(0, 0)
+    with pytest.raises(PerceptError, match="'scenes'"):
+        Stage(0, 8, "scene")

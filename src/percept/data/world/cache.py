@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from percept.core.contracts import Batch
-from percept.core.errors import PerceptError
+from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import content_hash, read_json, replacing
 from percept.core.parallel import map_processes
 from percept.core.report import track
@@ -26,7 +26,7 @@ from percept.data.tokenizers import Tokenizer
 from percept.data.world.alt_text import alt_text
 from percept.data.world.elements import Scene
 from percept.data.world.language import long_caption, names_caption, short_caption
-from percept.data.world.regions import Region, cut, regions_of
+from percept.data.world.regions import NAMES, Region, cut, regions_of
 from percept.data.world.render import render
 from percept.data.world.scene import sample_scene
 
@@ -65,6 +65,19 @@ class WorldData:
     """Pixels that a crop may leave out on either axis; the same for all pictures of a step."""
     brightness: float = 0.15
     """Largest relative change of brightness, per picture."""
+
+    def __post_init__(self) -> None:
+        if self.pairs < 1:
+            raise PerceptError(f"pairs={self.pairs}; draw at least one")
+        if not 0 <= self.crop < SIDE:
+            raise PerceptError(f"crop={self.crop}; a crop leaves out 0 to {SIDE - 1} of {SIDE} pixels")
+        for name in ("stretched", "twins", "brightness"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise PerceptError(f"{name}={getattr(self, name)}; it is a share within 0..1")
+        for name, kinds in (("weights", TEXTS), ("region_weights", NAMES)):
+            weights = getattr(self, name)
+            if len(weights) != len(kinds) or not all(0 <= one < math.inf for one in weights) or not sum(weights):
+                raise PerceptError(f"{name}={weights}; give one weight per kind ({', '.join(kinds)}), not all 0")
 
 
 def _texts(scene: Scene, rng: random.Random) -> list[str]:
@@ -139,6 +152,12 @@ class Stage:
     size: int
     shown: str = "scenes"
     """One of SHOWN."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise PerceptError(f"a stage shows pictures of {self.size} pixels; give at least 1")
+        if self.shown not in SHOWN:
+            raise unknown_name("stage", self.shown, SHOWN)
 
 
 class WorldSource:

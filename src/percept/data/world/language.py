@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
+from percept.core.words import article
 from percept.data.world.backgrounds import BACKGROUNDS
 from percept.data.world.elements import Scene, Thing
 from percept.data.world.objects import CATEGORIES
@@ -47,16 +48,6 @@ _WRITING = (
 )
 _FILL_WORDS = {"plain": "", "striped": "striped", "dotted": "dotted", "checked": "checked", "gradient": "shaded"}
 MOST_WORDS = 45
-
-
-def article(words: str) -> str:
-    """Put "a" or "an" before words.
-
-    >>> article("orange cup"), article("red cup"), article("umbrella"), article("unicorn")
-    ('an orange cup', 'a red cup', 'an umbrella', 'a unicorn')
-    """
-    vowel = words[0] in "aeiou" and not words.startswith(("uni", "use", "eu", "one"))
-    return f"{'an' if vowel else 'a'} {words}"
 
 
 def fill_template(template: str, category: str, colour: str | None = None) -> str:
