@@ -8,7 +8,6 @@ of the validation split: the cross-entropy of the kind's words, and how often th
 """
 
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import tyro
 from torch import Tensor
 
 from percept.core.io import write_json
+from percept.core.machine import device_name, pick_device
 from percept.core.report import out, table
 from percept.data.world import CATEGORIES, generate
 from percept.data.world.language import article
@@ -120,7 +120,7 @@ def main(
     about = {
         "command": " ".join(["python", "benchmarks/shapes.py", *sys.argv[1:]]),
         "torch": torch.__version__,
-        "machine": platform.machine(),
+        "machine": device_name(pick_device()),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 2),
         "steps": steps,

@@ -12,7 +12,6 @@ beyond them does not count), by a product of large matrices in the same number t
 """
 
 import os
-import platform
 import statistics
 import sys
 import time
@@ -31,7 +30,7 @@ from torch.nn import functional as F
 
 from percept.core.contracts import Batch
 from percept.core.io import write_json
-from percept.core.machine import fast_dtype, keep_freed_memory, matmul_peak, pick_device
+from percept.core.machine import device_name, fast_dtype, keep_freed_memory, matmul_peak, pick_device
 from percept.core.report import out, table, track
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig, TextConfig
@@ -164,7 +163,7 @@ def main(
     about = {
         "command": " ".join(["python", "benchmarks/train_speed.py", *sys.argv[1:]]),
         "torch": torch.__version__,
-        "machine": platform.machine(),
+        "machine": device_name(place),
         "device": str(place),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 2),

@@ -15,9 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 import tyro
 
 from percept.core.io import write_json
+from percept.core.machine import device_name
 from percept.core.report import out, table, track
 from percept.core.seed import derive
 from percept.data.world import generate, short_caption
@@ -67,7 +69,7 @@ def main(
     about = {
         "command": " ".join(["python", "benchmarks/world_speed.py", *sys.argv[1:]]),
         "python": platform.python_version(),
-        "machine": platform.machine(),
+        "machine": device_name(torch.device("cpu")),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
         "seeds": [1000, 1000 + repeats * pictures - 1],

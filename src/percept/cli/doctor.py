@@ -60,11 +60,16 @@ def _software() -> list[tuple[str, str]]:
 def _hardware(device: "torch.device") -> list[tuple[str, str]]:
     import torch
 
-    name = f"{device.type}: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
+    from percept.core.machine import device_name
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
     remedy = "" if threads >= cores else " (fewer than cores: is OMP_NUM_THREADS set?)"
-    return [("device", name), ("cores", str(cores)), ("torch threads", f"{threads}{remedy}")]
+    return [
+        ("device", f"{device.type}: {device_name(device)}"),
+        ("cores", str(cores)),
+        ("torch threads", f"{threads}{remedy}"),
+    ]
 
 
 def _disk() -> list[tuple[str, str]]:

@@ -1,8 +1,10 @@
 """What the machine can do: its device, the number type that is fast on it, and its matrix-product peak."""
 
 import ctypes
+import platform
 import time
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
@@ -46,6 +48,18 @@ def fast_dtype(device: torch.device) -> tuple[torch.dtype, str]:
         if torch.cpu._is_avx512_bf16_supported():
             return torch.bfloat16, "the CPU has AVX512-BF16"
     return torch.float32, f"{device.type} has no fast bfloat16"
+
+
+def device_name(device: torch.device) -> str:
+    """Return what the processor or GPU calls itself; the architecture where it does not say."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 @lru_cache

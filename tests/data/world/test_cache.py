@@ -15,7 +15,7 @@ import torch
 from percept.core.errors import PerceptError
 from percept.core.seed import derive
 from percept.data.tokenizers import Tokenizer
-from percept.data.world import Scene, held_out, triples
+from percept.data.world import COLOURS, Scene, held_out, triples
 from percept.data.world import cache as module
 from percept.data.world.cache import SIDE, TEXTS, Stage, WorldData, WorldSource, draw_cache, some_texts
 from percept.data.world.regions import NAMES
@@ -125,6 +125,20 @@ def test_no_picture_carries_a_held_out_composition(monkeypatch: pytest.MonkeyPat
     assert {scene.style for scene in scenes} > {"plain", "sketch", "rendition"}
     twins = [same_places(*pair) for pair in zip(scenes[::2], scenes[1::2], strict=True)]
     assert 0.9 < sum(twins) / len(twins) <= 1  # where no twin obeys the rule, another scene takes the place
+
+
+def test_no_window_shows_what_is_held_out_for_single_things() -> None:
+    """Windows of 150 pairs, twins among them: their names, which tell colours, are no held-out combination."""
+    shown = 0
+    for number in range(150):
+        for _, _, regions in module._pair(number, WorldData()):
+            for _, (kind, coloured, _) in regions:
+                category, words = kind.split(" ", 1)[1], coloured.split()
+                for colour in COLOURS:
+                    if colour in words:
+                        shown += 1
+                        assert not held_out(category, colour, "alone"), (number, coloured)
+    assert shown > 300
 
 
 def same_places(one: Scene, other: Scene) -> bool:
