@@ -7,8 +7,7 @@ import torch
 import percept
 from percept import PerceptError
 from percept.core.machine import fast_dtype
-from percept.infer import hub
-from percept.infer import load as load_module
+from percept.infer import hub, opening
 from percept.models import zoo
 from percept.models.weights import to_official
 from tests.infer import tiny
@@ -137,6 +136,6 @@ def test_a_type_or_device_that_does_not_exist(tmp_path):
 
 
 def test_a_missing_package_model_says_how_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(load_module, "PACKAGED", tmp_path)
+    monkeypatch.setattr(opening, "PACKAGED", tmp_path)
     with pytest.raises(PerceptError, match="percept train pe/nano"):
         percept.load("nano")
