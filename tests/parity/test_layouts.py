@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import percept
-from percept.core.io import save_tensors
+from percept.core.io import save_tensors, write_json
 from percept.infer.encoder import Encoder
 from percept.models.config import ClipConfig
 from percept.models.weights.layouts import LAYOUTS, recognise
@@ -156,13 +156,11 @@ def test_folders_of_the_libraries_tell_the_preprocessing(tmp_path: Path) -> None
     for name in ("timm", "open_clip"):
         (tmp_path / name).mkdir()
     save_tensors(tmp_path / "timm" / "model.safetensors", checkpoint(f"timm-{TIMM_SPATIAL}"))
-    (tmp_path / "timm" / TIMM).write_text(
-        '{"architecture": "%s", "pretrained_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]}}' % TIMM_SPATIAL
-    )
+    pretrained = {"mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]}
+    write_json(tmp_path / "timm" / TIMM, {"architecture": TIMM_SPATIAL, "pretrained_cfg": pretrained})
     torch.save(checkpoint(f"open_clip-{PAIR}"), tmp_path / "open_clip" / "open_clip_pytorch_model.bin")
-    (tmp_path / "open_clip" / OPEN_CLIP).write_text(
-        '{"model_cfg": {}, "preprocess_cfg": {"mean": [0, 0, 0], "std": [1, 1, 1], "resize_mode": "shortest"}}'
-    )
+    preprocess = {"mean": [0, 0, 0], "std": [1, 1, 1], "resize_mode": "shortest"}
+    write_json(tmp_path / "open_clip" / OPEN_CLIP, {"model_cfg": {}, "preprocess_cfg": preprocess})
     spatial, pair = open_weights(tmp_path / "timm"), open_weights(tmp_path / "open_clip")
     assert (spatial.preprocess.mean, spatial.preprocess.std) == ((0.4, 0.5, 0.6), (0.1, 0.2, 0.3))
     assert (pair.preprocess.mean, pair.preprocess.resize, pair.preprocess.size) == ((0, 0, 0), "crop", 384)

@@ -47,6 +47,7 @@ def open_model(name: str, weights: str | os.PathLike[str] | None = None, wish: W
     """
     wish = wish or Wish()
     if weights is None and os.path.exists(name) and (opened := _open_path(Path(name), wish)):
+        _refuse_revision(name, wish.revision)
         return opened
     address = hub.parse_address(name)
     known = address.name in zoo.ZOO and address.owner in (None, "facebook")
@@ -55,8 +56,9 @@ def open_model(name: str, weights: str | os.PathLike[str] | None = None, wish: W
             raise PerceptError(f"{name} is not a model folder on this machine; a repository on the hub is hf://{name}")
         raise unknown_name("model", name, zoo.ZOO)
     entry = zoo.find(address.name) if known else None
-    if address.revision and (weights is not None or (entry and entry.config is None)):
-        raise PerceptError(f"{name} names the revision {address.revision}, but nothing is fetched; leave it out")
+    revision = wish.revision or address.revision
+    if weights is not None or (entry and entry.config is None):
+        _refuse_revision(name, revision)
     if entry is not None and entry.config is None:
         if weights is not None:
             raise PerceptError(f"{name} ships with percept and takes no weights=; give the folder of a model instead")
@@ -65,10 +67,15 @@ def open_model(name: str, weights: str | os.PathLike[str] | None = None, wish: W
     if weights is not None:
         return _open_weights(Path(weights), wish, config=config, name=address.name if known else None, online=False)
     repository = f"{address.owner}/{address.name}" if entry is None or address.owner else entry.repository or name
-    found = hub.fetch_weights(address.name, repository, wish.revision or address.revision)
+    found = hub.fetch_weights(address.name, repository, revision)
     if (found / OWN).is_file():
         return open_folder(found, image_size=wish.image_size, dtype=wish.dtype)
     return _open_weights(found, wish, config=config, name=address.name if known else None, online=True)
+
+
+def _refuse_revision(name: str, revision: str | None) -> None:
+    if revision is not None:
+        raise PerceptError(f"the revision {revision} was given, but nothing is fetched for {name}; leave it out")
 
 
 def open_packaged(name: str, wish: Wish | None = None) -> Opened:

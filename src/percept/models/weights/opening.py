@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -146,25 +147,30 @@ def _fitted(
     return config, fit(state, config)
 
 
+@lru_cache(maxsize=64)
 def _shapes(config: ClipConfig) -> dict[str, torch.Size]:
     with torch.device("meta"):
         return {key: value.shape for key, value in CLIP(config).state_dict().items()}
+
+
+def _similar(state: dict[str, Tensor], config: ClipConfig) -> bool:
+    """Compare the first layer and the number of blocks: what that leaves is worth being compared in full."""
+    vision, patch = config.vision, state.get("vision.patch.weight")
+    blocks = {key.split(".")[2] for key in state if key.startswith("vision.blocks.")}
+    wanted = (vision.width, 3, vision.patch_size, vision.patch_size)
+    return patch is not None and tuple(patch.shape) == wanted and len(blocks) == vision.layers
 
 
 def _released(state: dict[str, Tensor], layout: str, file: Path) -> tuple[str, ClipConfig]:
     """Find the released model whose keys and shapes these are; of twins the one that the file is named after."""
     theirs = {key: value.shape for key, value in state.items() if key != "vision.projection_bias"}
     has_text = any(key.startswith("text.") for key in theirs)
-    fitting: dict[str, ClipConfig] = {}
-    near: list[tuple[int, str]] = []
-    for name, config in CONFIGS.items():
-        if not has_text:
-            config = replace(config, text=None)
-        ours = _shapes(config)
-        if ours == theirs:
-            fitting[name] = config
-        near.append((len(ours.items() ^ theirs.items()), name))
+    released = {name: config if has_text else replace(config, text=None) for name, config in CONFIGS.items()}
+    fitting = {
+        name: config for name, config in released.items() if _similar(state, config) and _shapes(config) == theirs
+    }
     if not fitting:
+        near = [(len(_shapes(config).items() ^ theirs.items()), name) for name, config in released.items()]
         raise PerceptError(
             f"{file} is in the {layout} layout, but no released model has its shapes (the nearest, {min(near)[1]}, differs "
             f"in {min(near)[0]} entries). Say which model it is, with the name first and this file as its weights, and the "
