@@ -25,11 +25,11 @@ def known(monkeypatch):
 @pytest.mark.usefixtures("known")
 def test_around_the_layouts_and_back(model, tmp_path, capsys):
     chain = [
-        ("official", "a.pt"),
-        ("open_clip", "b"),
-        ("percept", "c"),
-        ("official", "d"),
-        ("official", "e.safetensors"),
+        ("open_clip", "a"),
+        ("percept", "b"),
+        ("official", "c.safetensors"),
+        ("official", "d.pt"),
+        ("official", "e"),
     ]
     source = model
     for layout, target in chain:
@@ -39,16 +39,16 @@ def test_around_the_layouts_and_back(model, tmp_path, capsys):
     before = open_model(model).model.state_dict()
     for _, target in chain:
         assert same_tensors(open_model(str(tmp_path / target)).model.state_dict(), before)
-    assert (tmp_path / "d" / "PE-Tiny.pt").is_file()
-    assert percept.load(tmp_path / "b").identity == percept.load(tmp_path / "e.safetensors").identity
-    texts = percept.load(tmp_path / "c", dtype="float32").text("a red cup")
+    assert (tmp_path / "e" / "PE-Tiny.pt").is_file()  # a pickled file does not say what it is called
+    assert percept.load(tmp_path / "a").identity == percept.load(tmp_path / "c.safetensors").identity
+    texts = percept.load(tmp_path / "b", dtype="float32").text("a red cup")
     torch.testing.assert_close(texts, tiny.encoder().text("a red cup"))  # the tokenizer went along
 
 
 @pytest.mark.usefixtures("known")
 def test_timm_takes_the_vision_tower_and_says_what_it_leaves_out(model, tmp_path, capsys):
     assert main(["convert", model, str(tmp_path / "timm"), "--to", "timm"]) == 0
-    text = len(tiny.model().text.state_dict()) + 1
+    text = sum(not key.startswith("vision.") for key in tiny.model().state_dict())
     assert f"{text} tensors of the text tower" in " ".join(capsys.readouterr().out.split())
     assert {file.name for file in (tmp_path / "timm").iterdir()} == {"config.json", "model.safetensors"}
     images = torch.randn(2, 3, 24, 24)

@@ -3,7 +3,6 @@
 import os
 import re
 import socket
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -136,7 +135,7 @@ def _cached_folder(name: str, repository: str, revision: str | None) -> Path | N
     return None
 
 
-def _names(folder: Path) -> Iterable[str]:
+def _names(folder: Path) -> set[str]:
     return {file.name for file in folder.iterdir() if file.exists()}  # a link whose download was cut off leads nowhere
 
 

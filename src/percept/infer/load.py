@@ -76,7 +76,7 @@ def _identity(opened: Opened) -> Identity:
 def _tokenizer(path: str | os.PathLike[str], model: CLIP) -> Tokenizer:
     if model.config.text is None:
         raise PerceptError("tokenizer= was given, but this model has no text tower")
-    tokenizer = read_vocabulary(path, context=model.config.text.context)
+    tokenizer = read_vocabulary(Path(path), context=model.config.text.context)
     if tokenizer.vocab_size > model.config.text.vocabulary:
         raise PerceptError(
             f"{path} has {tokenizer.vocab_size} tokens, this model knows {model.config.text.vocabulary}; "

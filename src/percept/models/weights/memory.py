@@ -50,8 +50,8 @@ def cast(
         tensor = state.pop(name)
         if before is not None:
             before(name, tensor)
-        keep = dtype is None or tensor.dtype == dtype or not tensor.dim()
-        result[name] = tensor if keep else _converted(tensor, dtype)
+        change = dtype is not None and dtype != tensor.dtype and tensor.dim()
+        result[name] = _converted(tensor, dtype or tensor.dtype) if change else tensor
     return result
 
 
