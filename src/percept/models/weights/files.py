@@ -85,6 +85,8 @@ def _unpickled(path: Path) -> dict[str, Any]:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "weights_only" in reason:  # the library goes on to advise running it
+            reason = "damaged, or more than tensors"
         raise PerceptError(
             f"{path} is not a complete file of weights alone ({reason}); nothing in it was run"
         ) from None
