@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -66,3 +67,15 @@ def test_shapes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
     assert [(row["optimiser"], len(set(row["losses"]))) for row in written["results"]] == [("adamw", 2), ("muon", 2)]
     assert all(3 < row["loss"] < 12 and 0 <= row["right"] <= 1 for row in written["results"])
     assert "cross-entropy of words" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_load_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    module = benchmark("load_memory")
+    monkeypatch.setattr(module, "FORMS", {"timm": ("timm", "timm")})
+    file = tmp_path / "memory.json"
+    module.main(model="PE-Spatial-T16-512", dtypes=("bfloat16",), folder=tmp_path, json_file=file)
+    (row,) = json.loads(file.read_text())["results"]
+    assert row["weights"] == 2 * 5_683_200
+    assert row["peak"] > 0.5 * row["weights"]  # so small a model says nothing about the goal, but it was measured
+    assert "goal: at most 1.1" in capsys.readouterr().out

@@ -7,8 +7,7 @@ import torch
 import percept
 from percept import PerceptError
 from percept.core.machine import fast_dtype
-from percept.infer import hub
-from percept.infer import load as load_module
+from percept.infer import hub, opening
 from percept.models import zoo
 from percept.models.weights import to_official
 from tests.infer import tiny
@@ -85,7 +84,7 @@ def test_a_name_of_a_model_wins_over_a_folder_of_that_name(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     assert percept.load("nano").dim == 256
     assert percept.load("./nano").dim == tiny.DIM
-    with pytest.raises(PerceptError, match="has its own weights"):
+    with pytest.raises(PerceptError, match="with its own weights"):
         percept.load("./nano", weights="some.pt")
     with pytest.raises(PerceptError, match="unknown model ''"):
         percept.load("")
@@ -163,6 +162,6 @@ def test_a_type_or_device_that_does_not_exist(tmp_path):
 
 
 def test_a_missing_package_model_says_how_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(load_module, "PACKAGED", tmp_path)
+    monkeypatch.setattr(opening, "PACKAGED", tmp_path)
     with pytest.raises(PerceptError, match="percept train pe/nano"):
         percept.load("nano")

@@ -16,6 +16,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("percept.cli.evaluate", "measure a model: zeroshot, retrieval, robustness, binding, digits, all"),
     "train": ("percept.cli.train", "train a model by a recipe"),
     "world": ("percept.cli.world", "write or show pictures of the labelled world"),
+    "convert": ("percept.cli.convert", "write weights in another layout: official, timm, open_clip, percept"),
     "list": ("percept.cli.catalogue", "list models and recipes"),
     "doctor": ("percept.cli.doctor", "say what this machine can do and what is missing"),
 }

@@ -62,6 +62,22 @@ def content_hash(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
+def file_hash(path: Path | str) -> str:
+    """Return the `content_hash` of a file without holding it in memory.
+
+    Raises:
+        PerceptError: there is no such file.
+    """
+    running = hashlib.blake2b(digest_size=16)
+    try:
+        with Path(path).open("rb") as file:
+            while part := file.read(1 << 20):
+                running.update(part)
+    except FileNotFoundError:
+        raise PerceptError(f"there is no file {path}") from None
+    return running.hexdigest()
+
+
 def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors as safetensors, atomically."""
     from safetensors.torch import save_file

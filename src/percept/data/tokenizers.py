@@ -1,7 +1,7 @@
 """Text to token ids: a byte-pair tokenizer that is trained in seconds and stored as one tokenizer.json."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from percept.core.io import content_hash, replacing
 from percept.core.report import notice
 
 PADDING, START, END = "<pad>", "<start>", "<end>"
+CLIP_END = "<|endoftext|>"
+"""The end token of CLIP's own vocabulary, whose texts are cleaned as CLIP does."""
 
 
 class Tokenizer:
@@ -34,6 +36,8 @@ class Tokenizer:
         library.no_truncation()
         library.encode_special_tokens = True  # a text that spells "<end>" is text
         self._library = library
+        self._clean: Callable[[str], str] | None = None
+        """What is done to a text before the library sees it."""
         self.context = context
         """Ids per row."""
         self.vocab_size: int = library.get_vocab_size()
@@ -41,6 +45,10 @@ class Tokenizer:
         self.start_id, self.end_id = self.vocab_size - 2, self.vocab_size - 1
         if library.id_to_token(self.end_id) is None:
             raise PerceptError("the ids of this tokenizer have gaps, so its end token is not the largest id")
+        if library.id_to_token(self.end_id) == CLIP_END:
+            from percept.data.clip_vocabulary import clean
+
+            self._clean = clean
 
     @classmethod
     def train(cls, texts: Iterable[str], *, vocab_size: int, context: int) -> "Tokenizer":
@@ -68,7 +76,7 @@ class Tokenizer:
 
     def __call__(self, texts: str | Sequence[str]) -> Int[Tensor, "b n"]:
         """Return int64 rows of `context` ids, one per text (one row for a plain string)."""
-        encodings = self._library.encode_batch_fast(_checked(texts), add_special_tokens=False)
+        encodings = self._library.encode_batch_fast(self._cleaned(texts), add_special_tokens=False)
         found = [encoding.ids for encoding in encodings]
         room = self.context - 2
         if cut := sum(len(ids) > room for ids in found):
@@ -76,12 +84,16 @@ class Tokenizer:
         rows = [self._row(ids[:room]) for ids in found]
         return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), self.context)
 
+    def _cleaned(self, texts: str | Sequence[str]) -> list[str]:
+        rows = _checked(texts)
+        return rows if self._clean is None else [self._clean(text) for text in rows]
+
     def _row(self, ids: list[int]) -> list[int]:
         return [self.start_id, *ids, self.end_id, *[0] * (self.context - 2 - len(ids))]
 
     def encode(self, text: str) -> list[int]:
         """Return all ids of one text: no start, end or padding, nothing cut."""
-        return self._library.encode(_checked(text)[0], add_special_tokens=False).ids
+        return self._library.encode(self._cleaned(text)[0], add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of `ids`; padding, start and end are left out."""

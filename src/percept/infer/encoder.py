@@ -261,7 +261,8 @@ class Encoder:
         if self.tokenizer is None:
             raise PerceptError(
                 f"{self.identity.name} was loaded without a tokenizer, so texts cannot be read; give token ids "
-                "[n, context] instead, or load it with tokenizer='tokenizer.json'"
+                "[n, context] instead, load it with tokenizer='tokenizer.json' (or CLIP's merges.txt), or install a "
+                "package that brings CLIP's vocabulary: pip install open_clip_torch"
             )
         self._texts.update(zip(texts, self._text_of_ids(self.tokenizer(texts)), strict=True))
 

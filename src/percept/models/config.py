@@ -36,6 +36,8 @@ class VisionConfig:
     pool_heads: int = 8
     output_dim: int | None = None
     """Length of the embedding; no projection when None."""
+    output_bias: bool = False
+    """The projection adds a bias. No released model does; a head trained in timm can."""
     norm_pre: bool = True
     norm_post: bool = True
     rope: bool = True
@@ -63,6 +65,8 @@ class VisionConfig:
             raise PerceptError("pool='class' needs class_token=True")
         if self.pool == "none" and self.output_dim is not None:
             raise PerceptError("output_dim needs a pooled vector; choose pool='attention', 'class' or 'average'")
+        if self.output_bias and self.output_dim is None:
+            raise PerceptError("output_bias=True needs a projection; give output_dim")
 
     @property
     def grid(self) -> int:

@@ -57,6 +57,7 @@ class VisionTower(nn.Module):
         self.norm_post = nn.LayerNorm(width) if config.norm_post else nn.Identity()
         self.pool = AttentionPool(width, config.pool_heads) if config.pool == "attention" else None
         self.projection = None if config.output_dim is None else nn.Parameter(torch.empty(width, config.output_dim))
+        self.projection_bias = nn.Parameter(torch.zeros(config.output_dim or 0)) if config.output_bias else None
         self._ropes: dict[tuple[tuple[int, int], int, torch.device], Rope] = {}
         if not self.patch.weight.is_meta:  # on meta there is nothing to fill, and trying costs a second of imports
             self.reset_parameters()
@@ -73,6 +74,8 @@ class VisionTower(nn.Module):
         for parameter in (self.class_token, self.positions, self.projection):
             if parameter is not None:
                 nn.init.normal_(parameter, std=deviation)
+        if self.projection_bias is not None:
+            nn.init.zeros_(self.projection_bias)
         for name, module in self.named_modules():
             if isinstance(module, LayerScale):
                 nn.init.constant_(module.gamma, module.initial)
@@ -176,7 +179,9 @@ class VisionTower(nn.Module):
             vector = tokens[:, 0]
         else:
             vector = tokens.mean(dim=1)
-        return vector if self.projection is None else vector @ self.projection
+        if self.projection is not None:
+            vector = vector @ self.projection
+        return vector if self.projection_bias is None else vector + self.projection_bias
 
     def cut(self, after: int) -> "VisionTower":
         """Return a tower of the blocks up to and including `after`, without final norm, pooling and projection.
@@ -184,7 +189,7 @@ class VisionTower(nn.Module):
         The parameters are shared with this tower, not copied.
         """
         last = resolve_layer(after, self.config.layers)
-        config = replace(self.config, layers=last + 1, pool="none", norm_post=False, output_dim=None)
+        config = replace(self.config, layers=last + 1, pool="none", norm_post=False, output_dim=None, output_bias=False)
         with torch.device("meta"):
             tower = VisionTower(config)
         tower.patch, tower.class_token, tower.positions = self.patch, self.class_token, self.positions

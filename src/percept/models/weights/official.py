@@ -1,16 +1,15 @@
-"""The layout of the published checkpoints: `NAME.pt`, a pickled state dict, perhaps wrapped and prefixed."""
+"""The layout of the published checkpoints: `NAME.pt`, a pickled state dict, perhaps wrapped and prefixed.
 
-import pickle
-import re
-import warnings
+Keys: facebookresearch/perception_models, core/vision_encoder/pe.py.
+"""
+
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from percept.core.errors import PerceptError
-from percept.core.io import load_tensors
+from percept.models.weights.files import read_tensors, unwrap
+from percept.models.weights.rename import rename
 
 SHARED = (
     (r"^transformer\.resblocks\.", "blocks."),
@@ -42,28 +41,41 @@ TEXT = (
     (r"^ln_final\.", "norm."),
     (r"^text_projection$", "projection"),
 )
-
-
-def _rename(key: str, rules: tuple[tuple[str, str], ...]) -> str:
-    for pattern, replacement in rules:
-        key = re.sub(pattern, replacement, key)
-    return key
+INVERSE = (
+    (r"^blocks\.", "transformer.resblocks."),
+    (r"\bnorm_([12])\.", r"ln_\1."),
+    (r"\bscale_([12])\.", r"ls_\1."),
+    (r"\battention\.qkv\.", "attn.in_proj_"),
+    (r"\battention\.out\.", "attn.out_proj."),
+    (r"\bmlp\.up\.", "mlp.c_fc."),
+    (r"\bmlp\.down\.", "mlp.c_proj."),
+    (r"^positions$", "positional_embedding"),
+)
+VISION_INVERSE = (
+    *INVERSE,
+    (r"^pool\.qkv\.", "attn_pool.attn.in_proj_"),
+    (r"^pool\.out\.", "attn_pool.attn.out_proj."),
+    (r"^pool\.norm\.", "attn_pool.layernorm."),
+    (r"^pool\.", "attn_pool."),
+    (r"^patch\.", "conv1."),
+    (r"^class_token$", "class_embedding"),
+    (r"^norm_(pre|post)\.", r"ln_\1."),
+    (r"^projection$", "proj"),
+)
+TEXT_INVERSE = (
+    *INVERSE,
+    (r"^projection$", "text_projection"),
+    (r"^embedding\.", "token_embedding."),
+    (r"^norm\.", "ln_final."),
+)
 
 
 def _our_name(key: str, has_text: bool) -> str:
     if key.startswith("visual."):
-        return "vision." + _rename(key.removeprefix("visual."), VISION)
+        return "vision." + rename(key.removeprefix("visual."), VISION)
     if not has_text:
-        return "vision." + _rename(key, VISION)
-    return "log_scale" if key == "logit_scale" else "text." + _rename(key, TEXT)
-
-
-def unwrap(state: dict[str, Any]) -> dict[str, Tensor]:
-    """Take a state dict out of its wrappers (`state_dict`, `weights`) and strip the prefix `module.`."""
-    for wrapper in ("state_dict", "weights"):
-        if isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+        return "vision." + rename(key, VISION)
+    return "log_scale" if key == "logit_scale" else "text." + rename(key, TEXT)
 
 
 def from_official(state: dict[str, Any], *, has_text: bool) -> dict[str, Tensor]:
@@ -80,37 +92,16 @@ def from_official(state: dict[str, Any], *, has_text: bool) -> dict[str, Tensor]
 
 def to_official(model: nn.Module, *, has_text: bool) -> dict[str, str]:
     """Return {our parameter name: published key}, for writing and for comparing with published key lists."""
-    return {name: _published_name(name, has_text) for name in model.state_dict()}
+    return {name: published_name(name, has_text) for name in model.state_dict()}
 
 
-INVERSE = (
-    (r"\bblocks\.", "transformer.resblocks."),
-    (r"\bnorm_([12])\.", r"ln_\1."),
-    (r"\bscale_([12])\.", r"ls_\1."),
-    (r"\bpool\.qkv\.", "attn_pool.attn.in_proj_"),
-    (r"\bpool\.out\.", "attn_pool.attn.out_proj."),
-    (r"\bpool\.norm\.", "attn_pool.layernorm."),
-    (r"\bpool\.", "attn_pool."),
-    (r"\battention\.qkv\.", "attn.in_proj_"),
-    (r"\battention\.out\.", "attn.out_proj."),
-    (r"\bmlp\.up\.", "mlp.c_fc."),
-    (r"\bmlp\.down\.", "mlp.c_proj."),
-    (r"\bpositions$", "positional_embedding"),
-    (r"^vision\.patch\.", "vision.conv1."),
-    (r"\bclass_token$", "class_embedding"),
-    (r"\bnorm_(pre|post)\.", r"ln_\1."),
-    (r"^vision\.projection$", "vision.proj"),
-    (r"^text\.projection$", "text.text_projection"),
-    (r"^text\.embedding\.", "text.token_embedding."),
-    (r"^text\.norm\.", "text.ln_final."),
-    (r"^log_scale$", "logit_scale"),
-    (r"^text\.", ""),
-)
-
-
-def _published_name(name: str, has_text: bool) -> str:
-    name = _rename(name, INVERSE)
-    return re.sub(r"^vision\.", "visual." if has_text else "", name)
+def published_name(name: str, has_text: bool) -> str:
+    """Return the published key of one of our parameters."""
+    if name == "log_scale":
+        return "logit_scale"
+    if name.startswith("text."):
+        return rename(name.removeprefix("text."), TEXT_INVERSE)
+    return ("visual." if has_text else "") + rename(name.removeprefix("vision."), VISION_INVERSE)
 
 
 def read_official(path: Path | str, *, has_text: bool) -> dict[str, Tensor]:
@@ -119,20 +110,4 @@ def read_official(path: Path | str, *, has_text: bool) -> dict[str, Tensor]:
     Raises:
         PerceptError: no such file, not a weight file, or a pickle that holds more than tensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise PerceptError(f"there is no weight file {path}")
-    if path.suffix == ".safetensors":
-        return from_official(load_tensors(path), has_text=has_text)
-    try:
-        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):  # what is odd about it is refused below
-            archive = file.read(4) == b"PK\x03\x04"  # files of torch before 1.6 are none, and cannot be mapped
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PerceptError(
-            f"{path} is not a complete file of weights alone ({reason}); nothing in it was run"
-        ) from None
-    if not isinstance(state, dict):
-        raise PerceptError(f"{path} holds a {type(state).__name__}, not a dictionary of weights")
-    return from_official(state, has_text=has_text)
+    return from_official(read_tensors(path), has_text=has_text)

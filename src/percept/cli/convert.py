@@ -1,0 +1,99 @@
+"""`percept convert`: write a model in the layout that another program reads, and read it back to compare every bit."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from percept.cli.show import say
+from percept.core.errors import PerceptError, unknown_name
+from percept.core.report import table
+
+if TYPE_CHECKING:
+    from percept.models.folder import Opened
+
+TARGETS = ("official", "timm", "open_clip", "percept")
+
+
+def convert(
+    source: tyro.conf.Positional[str],
+    target: tyro.conf.Positional[Path],
+    to: str,
+    model: str | None = None,
+    image_size: int | None = None,
+    revision: str | None = None,
+) -> int:
+    """Write a model in another layout. Every tensor keeps its number type and its bits.
+
+    Args:
+        source: Weight file, model folder, name of a model, or hf://OWNER/NAME.
+        target: What to write: a folder, or a file ending in .safetensors or .pt (official and timm).
+        to: official, timm (vision only), open_clip or percept.
+        model: Name of the released model that a weight file is for, where its shapes do not tell.
+        image_size: Side in pixels whose grid the learned positions are resized to; as stored if not given.
+        revision: Branch, tag or commit of a repository on the hub.
+    """
+    if to not in TARGETS:
+        raise unknown_name("layout", to, TARGETS)
+    if target.exists() and (target.is_file() or any(target.iterdir())):
+        raise PerceptError(f"{target} is there already; remove it, or give another place")
+    from percept.infer.opening import Wish, open_model
+
+    wish = Wish(image_size=image_size, revision=revision)
+    opened = open_model(source, wish=wish) if model is None else open_model(model, weights=source, wish=wish)
+    say(f"{opened.name}, {opened.layout} layout, to {to}")
+    file = _write(opened, target, to)
+    same, left = _read_back(opened, target, to)
+    rows = [
+        ("model", opened.name),
+        ("from", f"{source} ({opened.layout})"),
+        ("to", f"{file} ({to}), {file.stat().st_size / 1e6:.1f} MB"),
+        ("read back", f"{same} tensors, equal to the bit"),
+        *([("left out", f"{left} tensors of the text tower, for which timm has no place")] if left else []),
+    ]
+    table("Converted", ("what", "value"), rows)
+    return 0
+
+
+def _write(opened: "Opened", target: Path, to: str) -> Path:
+    from percept.models.folder import WEIGHTS, save_folder
+    from percept.models.weights.files import SUFFIXES
+    from percept.models.weights.writing import write_weights
+
+    model = opened.model
+    if to != "percept":
+        return write_weights(
+            target, model.state_dict(), layout=to, name=opened.name, config=model.config,
+            preprocess=opened.preprocess, tokenizer=opened.tokenizer,
+        )  # fmt: skip
+    if target.suffix in SUFFIXES:
+        raise PerceptError(f"a model of percept is a folder; give one instead of the file {target}")
+    save_folder(
+        target, model, name=opened.name, preprocess=opened.preprocess, tokenizer=opened.tokenizer,
+        provenance=opened.provenance, metrics=opened.metrics or None,
+    )  # fmt: skip
+    return target / WEIGHTS
+
+
+def _read_back(opened: "Opened", target: Path, to: str) -> tuple[int, int]:
+    """Return how many tensors came back, and how many were not written."""
+    from percept.core.io import same_tensors
+    from percept.models.folder import open_folder
+    from percept.models.weights.opening import open_weights
+
+    before, config = opened.model.state_dict(), opened.model.config
+    written = before
+    if to == "timm":
+        written = {key: value for key, value in before.items() if key.startswith("vision.")}
+        config = replace(config, text=None)
+    if to == "percept":
+        after = open_folder(target).model.state_dict()
+    else:
+        after = open_weights(target, config=config, name=opened.name).state
+    if not same_tensors(written, after):
+        raise PerceptError(f"{target} does not read back as it was written; the disk may be failing, do not use it")
+    return len(after), len(before) - len(after)
+
+
+COMMAND = convert

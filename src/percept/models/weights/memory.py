@@ -1,0 +1,99 @@
+"""Change the number type of mapped weights without ever holding both copies: peak memory is that of the result."""
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from percept.core.report import notice
+
+CHUNK = 1 << 22
+"""Numbers converted at a time."""
+DROP = 4
+"""MADV_DONTNEED on Linux: pages of a private mapping that nobody wrote are read from the file again when needed."""
+
+
+def stored_type(state: dict[str, Tensor], *, source: str) -> torch.dtype:
+    """Return the number type of a state; of a mixed one the type that holds all of them, with a notice."""
+    counts: dict[torch.dtype, int] = {}
+    for tensor in state.values():
+        if tensor.dim():
+            counts[tensor.dtype] = counts.get(tensor.dtype, 0) + 1
+    found = list(counts) or [torch.float32]
+    widest = found[0]
+    for dtype in found[1:]:
+        widest = torch.promote_types(widest, dtype)
+    if len(found) > 1:
+        kinds = ", ".join(f"{count} in {_short(dtype)}" for dtype, count in counts.items())
+        notice(f"{source} mixes number types ({kinds}); all are read as {_short(widest)}")
+    return widest
+
+
+def cast(
+    state: dict[str, Tensor], dtype: torch.dtype | None, *, before: Callable[[str, Tensor], object] | None = None
+) -> dict[str, Tensor]:
+    """Bring tensors to a number type, except scalars, or leave them when None; `state` is emptied on the way.
+
+    A mapped tensor is converted in parts whose pages are given back at once, so that the stored copy never is in memory
+    as a whole.
+
+    Args:
+        before: is shown every tensor as it was stored.
+    """
+    result = {}
+    for name in list(state):
+        tensor = state.pop(name)
+        if before is not None:
+            before(name, tensor)
+        change = dtype is not None and dtype != tensor.dtype and tensor.dim()
+        result[name] = _converted(tensor, dtype or tensor.dtype) if change else tensor
+    return result
+
+
+@torch.no_grad()
+def _converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    result = torch.empty(tensor.shape, dtype=dtype)
+    if not tensor.is_contiguous():
+        return result.copy_(tensor)
+    mapped = is_mapped(tensor)
+    for old, new in zip(tensor.view(-1).split(CHUNK), result.view(-1).split(CHUNK), strict=True):
+        new.copy_(old)
+        if mapped:
+            _give_back(old)
+    return result
+
+
+def is_mapped(tensor: Tensor) -> bool:
+    """Tell whether a tensor lies in a file that is mapped into memory; False where the system does not say."""
+    if not sys.platform.startswith("linux"):
+        return False
+    start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        for line in maps:
+            span, _, _, _, inode, *_ = line.split(maxsplit=5)
+            low, high = (int(edge, 16) for edge in span.split("-"))
+            if low <= start and end <= high:
+                return inode != "0"
+    return False
+
+
+def _give_back(part: Tensor) -> None:
+    """Drop the whole pages of a part of a file mapping; what lies around them stays."""
+    start = -(-part.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (part.data_ptr() + part.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > start:
+        _libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), DROP)
+
+
+@cache
+def _libc() -> Any:
+    return ctypes.CDLL(None)
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,88 @@
+"""The layout of open_clip: a timm tower under `visual.trunk.`, a text tower under `text.`, and open_clip_config.json.
+
+Keys: mlfoundations/open_clip, src/open_clip/model.py (CustomTextCLIP) and timm_model.py.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from percept.core.errors import PerceptError
+from percept.data.transforms import Preprocess
+from percept.models.config import ClipConfig
+from percept.models.weights.official import TEXT, TEXT_INVERSE
+from percept.models.weights.rename import rename
+from percept.models.weights.timm import from_timm, timm_name, to_timm
+
+TRUNK, TEXTS = "visual.trunk.", "text."
+RESIZES = {"squash": "squash", "shortest": "crop", "longest": "pad"}
+"""open_clip's resize_mode: ours."""
+
+
+def from_open_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the keys of an open_clip model to ours."""
+    trunk = {key.removeprefix(TRUNK): value for key, value in state.items() if key.startswith(TRUNK)}
+    ours = {f"vision.{key}": value for key, value in from_timm(trunk).items()}
+    for key, value in state.items():
+        if key == "logit_scale":
+            ours["log_scale"] = value
+        elif key.startswith(TEXTS):
+            ours[TEXTS + rename(key.removeprefix(TEXTS), TEXT)] = value
+        elif not key.startswith(TRUNK):
+            ours[key] = value
+    return ours
+
+
+def to_open_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename our keys to open_clip's."""
+    vision = {key.removeprefix("vision."): value for key, value in state.items() if key.startswith("vision.")}
+    theirs = {TRUNK + key: value for key, value in to_timm(vision).items()}
+    for key, value in state.items():
+        if key == "log_scale":
+            theirs["logit_scale"] = value
+        elif key.startswith(TEXTS):
+            theirs[TEXTS + rename(key.removeprefix(TEXTS), TEXT_INVERSE)] = value
+    return theirs
+
+
+def open_clip_config(config: ClipConfig, preprocess: Preprocess) -> dict[str, Any]:
+    """Return the open_clip_config.json with which open_clip builds this model.
+
+    Raises:
+        PerceptError: a model without text, or a tower that has no name in timm, by which open_clip builds it.
+    """
+    if config.text is None:
+        raise PerceptError("open_clip's layout holds pairs of towers and this model has no text; write it --to timm")
+    name = timm_name(config.vision)
+    if name is None:
+        raise PerceptError(
+            "open_clip builds its vision tower by a name of timm, and there is none for one of these sizes; "
+            "write it --to timm (vision only), --to official or --to percept"
+        )
+    text = config.text
+    return {
+        "model_cfg": {
+            "embed_dim": text.output_dim,
+            "vision_cfg": {
+                "image_size": config.vision.image_size,
+                "timm_model_name": name,
+                "timm_model_pretrained": False,
+                "timm_pool": "map",
+                "timm_proj": None,
+            },
+            "text_cfg": {
+                "context_length": text.context,
+                "vocab_size": text.vocabulary,
+                "width": text.width,
+                "heads": text.heads,
+                "layers": text.layers,
+            },
+            "custom_text": True,
+        },
+        "preprocess_cfg": {
+            "mean": list(preprocess.mean),
+            "std": list(preprocess.std),
+            "interpolation": "bilinear",
+            "resize_mode": next(theirs for theirs, ours in RESIZES.items() if ours == preprocess.resize),
+        },
+    }

@@ -1,0 +1,63 @@
+"""From a model to a file or folder in any known layout."""
+
+import json
+from pathlib import Path
+
+from torch import Tensor
+
+from percept.core.config import to_dict
+from percept.core.errors import PerceptError
+from percept.core.io import write_json
+from percept.data.tokenizers import Tokenizer
+from percept.data.transforms import Preprocess
+from percept.models.config import ClipConfig
+from percept.models.weights.files import SUFFIXES, write_tensors
+from percept.models.weights.layouts import find_layout
+from percept.models.weights.open_clip import open_clip_config
+from percept.models.weights.opening import FACTS, OPEN_CLIP, TIMM
+from percept.models.weights.timm import timm_config
+
+
+def write_weights(
+    target: Path | str,
+    state: dict[str, Tensor],
+    *,
+    layout: str,
+    name: str,
+    config: ClipConfig,
+    preprocess: Preprocess,
+    tokenizer: Tokenizer | None = None,
+) -> Path:
+    """Write weights under the names of a foreign layout and return the weight file.
+
+    A target that ends as a weight file does becomes that file; any other becomes a folder, with the configuration that
+    the layout's own library reads: NAME.pt (official); config.json, model.safetensors (timm); open_clip_config.json,
+    open_clip_model.safetensors (open_clip).
+
+    Raises:
+        PerceptError: a model that the layout cannot hold, or a single file for open_clip, whose folder needs two.
+    """
+    target = Path(target)
+    single = target.suffix in SUFFIXES
+    facts = {FACTS: json.dumps({"name": name, "model": to_dict(config)})}
+    if layout == "open_clip" and single:
+        raise PerceptError(f"open_clip reads a folder with {OPEN_CLIP}; give a folder instead of {target}")
+    header: dict[str, dict] = {}
+    if layout == "open_clip":
+        header[OPEN_CLIP] = open_clip_config(config, preprocess)
+    elif layout == "timm":
+        header[TIMM] = timm_config(config.vision, preprocess)
+        facts[FACTS] = json.dumps({"name": name, "model": {**to_dict(config), "text": None}})
+    theirs = find_layout(layout).write(state)
+    if single:
+        write_tensors(target, theirs, facts)
+        return target
+    target.mkdir(parents=True, exist_ok=True)
+    for file, content in header.items():
+        write_json(target / file, content)
+    if tokenizer is not None and config.text is not None and layout != "timm":
+        tokenizer.save(target / "tokenizer.json")
+    names = {"open_clip": "open_clip_model.safetensors", "timm": "model.safetensors"}
+    weights = target / names.get(layout, f"{name}.pt")
+    write_tensors(weights, theirs, facts)
+    return weights

@@ -1,0 +1,122 @@
+"""`percept convert`: from any layout to any other and back, with one sentence for every mistake."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import percept
+from percept.cli import main
+from percept.core.io import same_tensors
+from percept.infer.opening import open_model
+from percept.models import zoo
+from percept.models.weights import timm as timm_layout
+from tests.infer import tiny
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """The tiny model as a released one that timm knows."""
+    monkeypatch.setitem(zoo.CONFIGS, "PE-Tiny", tiny.config())
+    monkeypatch.setitem(zoo.ZOO, "PE-Tiny", zoo.Entry(config=tiny.config(), repository="somebody/PE-Tiny"))
+    monkeypatch.setitem(timm_layout.NAMES, "vit_tiny_one", "PE-Tiny")
+
+
+@pytest.mark.usefixtures("known")
+def test_around_the_layouts_and_back(model, tmp_path, capsys):
+    chain = [
+        ("open_clip", "a"),
+        ("percept", "b"),
+        ("official", "c.safetensors"),
+        ("official", "d.pt"),
+        ("official", "e"),
+    ]
+    source = model
+    for layout, target in chain:
+        assert main(["convert", source, str(tmp_path / target), "--to", layout]) == 0
+        assert "equal to the bit" in capsys.readouterr().out
+        source = str(tmp_path / target)
+    before = open_model(model).model.state_dict()
+    for _, target in chain:
+        assert same_tensors(open_model(str(tmp_path / target)).model.state_dict(), before)
+    assert (tmp_path / "e" / "PE-Tiny.pt").is_file()  # a pickled file does not say what it is called
+    assert percept.load(tmp_path / "a").identity == percept.load(tmp_path / "c.safetensors").identity
+    texts = percept.load(tmp_path / "b", dtype="float32").text("a red cup")
+    torch.testing.assert_close(texts, tiny.encoder().text("a red cup"))  # the tokenizer went along
+
+
+@pytest.mark.usefixtures("known")
+def test_timm_takes_the_vision_tower_and_says_what_it_leaves_out(model, tmp_path, capsys):
+    assert main(["convert", model, str(tmp_path / "timm"), "--to", "timm"]) == 0
+    text = sum(not key.startswith("vision.") for key in tiny.model().state_dict())
+    assert f"{text} tensors of the text tower" in " ".join(capsys.readouterr().out.split())
+    assert {file.name for file in (tmp_path / "timm").iterdir()} == {"config.json", "model.safetensors"}
+    images = torch.randn(2, 3, 24, 24)
+    encoder = percept.load(tmp_path / "timm", dtype="float32")
+    torch.testing.assert_close(encoder.image(images), tiny.encoder().image(images))
+    with pytest.raises(percept.PerceptError, match="no text tower"):
+        encoder.text("a cup")
+
+
+def test_positions_are_resized_when_asked(model, tmp_path):
+    assert main(["convert", model, str(tmp_path / "large"), "--to", "percept", "--image-size", "40"]) == 0
+    large = percept.load(tmp_path / "large", dtype="float32")
+    assert large.preprocess.size == large.model.config.vision.image_size == 40
+    images = torch.randn(2, 3, 40, 40)
+    torch.testing.assert_close(large.image(images), tiny.encoder().image(images))
+    asked = percept.load(model, dtype="float32", image_size=40)
+    torch.testing.assert_close(asked.image(images), large.image(images))
+
+
+def test_every_tensor_keeps_its_type(model, tmp_path):
+    state = open_model(model).model.state_dict()
+    mixed = {key: value.half() if "norm" not in key else value for key, value in state.items()}
+    torch.save({"weights": mixed}, tmp_path / "mixed.pt")
+    config = tmp_path / "out.safetensors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(zoo.CONFIGS, "PE-Tiny", tiny.config())
+        assert main(["convert", str(tmp_path / "mixed.pt"), str(config), "--to", "official"]) == 0
+        assert same_tensors(open_model(str(config)).model.state_dict(), mixed)
+        encoder = percept.load(config)
+    assert encoder.setting.dtype == torch.float32  # to compute with, all take the widest type
+    assert {parameter.dtype for parameter in encoder.model.parameters()} == {torch.float32}
+
+
+MISTAKES = {
+    "a layout that does not exist": (["MODEL", "out", "--to", "tim"], "did you mean 'timm'"),
+    "a source that is not there": (["nothing.pt", "out", "--to", "timm"], "unknown model 'nothing.pt'"),
+    "a file for open_clip": (["MODEL", "out.safetensors", "--to", "open_clip"], "give a folder"),
+    "a file for percept": (["MODEL", "out.safetensors", "--to", "percept"], "is a folder"),
+    "sizes that timm has no name for": (["MODEL", "out", "--to", "open_clip"], "none for one of these sizes"),
+    "something is there": (["MODEL", "full", "--to", "percept"], "is there already"),
+    "another model": (["MODEL/model.safetensors", "out", "--to", "percept", "--model", "PE-Core-T16-384"], "missing"),
+    "a revision of a local one": (["nano", "out", "--to", "official", "--revision", "v1"], "nothing is fetched"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes(mistake, model, tmp_path, capsys, monkeypatch):
+    arguments, words = MISTAKES[mistake]
+    monkeypatch.chdir(tmp_path)
+    Path("full").mkdir()
+    Path("full", "file").touch()
+    assert main(["convert", *[word.replace("MODEL", model) for word in arguments]]) == 2
+    captured = capsys.readouterr()
+    assert words in " ".join(captured.err.split())
+    assert captured.out == ""
+    assert not Path("out").exists()
+    assert [file.name for file in Path("full").iterdir()] == ["file"]
+
+
+def test_a_damaged_copy_is_not_called_equal(model, tmp_path, capsys, monkeypatch):
+    from percept.models.weights import writing
+
+    whole = writing.write_tensors
+
+    def damaged(path, state, facts=None):
+        name = next(iter(state))
+        whole(path, {**state, name: state[name] + 1}, facts)
+
+    monkeypatch.setattr(writing, "write_tensors", damaged)
+    assert main(["convert", model, str(tmp_path / "out.pt"), "--to", "official"]) == 2
+    assert "does not read back" in capsys.readouterr().err
