@@ -113,7 +113,8 @@ def video_stream(container: "InputContainer", name: str) -> "VideoStream":
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not streams:
         others = " and ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        raise PerceptError(f"{name} has no video stream, only {others}; give a file with moving pictures")
+        cut = "" if others.startswith("audio") else ", or is damaged or cut short"
+        raise PerceptError(f"{name} has no video stream, only {others}{cut}; give a file with moving pictures")
     stream = streams[0]
     if stream.codec_context is None:
         raise PerceptError(f"{name} holds a kind of video that is not known here; convert it, to H.264 for example")

@@ -207,6 +207,8 @@ def _listed(container: "InputContainer", stream: "VideoStream", name: str) -> Ta
         PerceptError: the file holds less than it announces.
     """
     promised, unit = len(stream.index_entries), stream.time_base
+    if container.format.name == "avi":  # the index may be cut off too; frames dropped on purpose have no packet
+        promised = max(promised, stream.frames) * 49 // 50
     rows, whole, found, finish = [], True, 0, 0.0
     for packet in container.demux():
         stamp = packet.dts if packet.pts is None else packet.pts
