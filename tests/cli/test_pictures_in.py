@@ -13,6 +13,7 @@ import percept
 from percept.cli import main
 from percept.cli.encode import WRITERS
 from percept.infer.labels import class_vectors
+from tests.data.video.films import film
 
 
 def test_classify_ranks_all_and_lists_bad_files(model, pictures, tmp_path, capsys, monkeypatch):
@@ -158,3 +159,58 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(model, pictures, tm
     for out, reason in (("file/x.npz", "cannot be written"), ("folder.npz", "is a folder")):
         assert main([verb[0], str(pictures), *verb[1:], str(tmp_path / out), "--model", model]) == 2
         assert reason in capsys.readouterr().err
+
+
+@pytest.fixture
+def clips(pictures):
+    """The pictures with two clips among them, one of them cut short."""
+    film(pictures / "walk.mp4", 12)
+    (pictures / "cut.mov").write_bytes((pictures / "walk.mp4").read_bytes()[:300])
+    return pictures
+
+
+def test_videos_are_encoded_among_pictures(model, clips, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    out = tmp_path / "vectors.npz"
+    assert main(["encode", str(clips), "--out", str(out), "--model", model, "--frames", "3"]) == 0
+    printed = capsys.readouterr()
+    assert "3 pictures and 1 video" in printed.out
+    assert "4 pictures" not in printed.out
+    assert "5 pictures and 2 videos" in printed.err
+    paths, vectors, facts = read(out, ".npz")
+    assert facts["sampling"] == {"frames": 3, "choice": "pe-evaluation"}
+    assert {entry["path"].rsplit("/", 1)[1] for entry in facts["bad"]} == {"empty.png", "text.jpg", "cut.mov"}
+    place = paths.index(str(clips / "walk.mp4"))
+    expected = percept.load(model).video(clips / "walk.mp4", frames=3, average="zero-shot")
+    torch.testing.assert_close(torch.tensor(vectors[place]), expected, atol=1e-6, rtol=0)
+
+
+def test_videos_are_classified_among_pictures(model, clips, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    out = tmp_path / "labels.json"
+    arguments = ["classify", str(clips), "--labels", "cat,red cup", "--model", model, "--json", str(out)]
+    assert main([*arguments, "--frame-choice", "time"]) == 0
+    printed = capsys.readouterr().out
+    assert "3 pictures and 1 video in" in printed
+    assert "Files by best label" in printed
+    assert "is damaged or cut short" in printed
+    guesses = {entry["path"].rsplit("/", 1)[1]: entry["guesses"] for entry in json.loads(out.read_text())["pictures"]}
+    encoder = percept.load(model)
+    vector = encoder.video(clips / "walk.mp4", choice="time", average="zero-shot")
+    scores = (class_vectors(encoder, ["cat", "red cup"]) @ vector).tolist()
+    assert guesses["walk.mp4"][0]["score"] == pytest.approx(max(scores), abs=1e-5)
+
+
+@pytest.mark.parametrize("arguments", [("--frames", "0"), ("--frame-choice", "pe-demmo")])
+def test_mistakes_about_frames_are_told(model, clips, capsys, arguments):
+    assert main(["classify", str(clips), "--labels", "cat", "--model", model, *arguments]) == 2
+    assert "frames" in capsys.readouterr().err
+
+
+def test_without_the_video_library_pictures_are_still_read(model, clips, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert main(["classify", str(clips), "--labels", "cat", "--model", model]) == 0
+    printed = capsys.readouterr().out
+    assert "percept-models[video]" in printed
+    assert "4 files left out" in printed

@@ -90,7 +90,7 @@ def test_video_is_the_mean_of_unit_frames(encoder):
     torch.testing.assert_close(encoder.video(list(frames), normalize=True), clip / clip.norm())
 
 
-@pytest.mark.parametrize("clip", ["walk.mp4", Image.new("RGB", (8, 8)), []])
+@pytest.mark.parametrize("clip", [Image.new("RGB", (8, 8)), []])
 def test_video_wants_frames(encoder, clip):
     with pytest.raises(PerceptError, match="frame"):
         encoder.video(clip)

@@ -9,8 +9,8 @@ from importlib import import_module
 from percept.core.errors import PerceptError, unknown_name
 
 VERBS: dict[str, tuple[str, str]] = {
-    "classify": ("percept.cli.classify", "rank labels for pictures, zero-shot"),
-    "encode": ("percept.cli.encode", "write the vectors of pictures to a file"),
+    "classify": ("percept.cli.classify", "rank labels for pictures and videos, zero-shot"),
+    "encode": ("percept.cli.encode", "write the vectors of pictures and videos to a file"),
     "index": ("percept.cli.index", "make a folder of pictures searchable"),
     "search": ("percept.cli.search", "find pictures by text, by picture, or by both"),
     "eval": ("percept.cli.evaluate", "measure a model: zeroshot, retrieval, robustness, binding, digits, all"),

@@ -1,4 +1,4 @@
-"""`percept classify`: rank labels for pictures, zero-shot."""
+"""`percept classify`: rank labels for pictures and videos, zero-shot."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from percept.cli.show import bad_files, check_output, common_folder, count, say, split_labels, within
+from percept.cli.show import bad_files, check_output, common_folder, count_files, say, split_labels, within
 from percept.core.errors import PerceptError
 from percept.core.report import table
 
 if TYPE_CHECKING:
+    from percept.infer.clips import Sampling
     from percept.infer.encoder import Encoder, FileVectors
     from percept.infer.labels import Guess
 
@@ -26,11 +27,13 @@ def classify(
     weights: Path | None = None,
     tokenizer: Path | None = None,
     device: str = "auto",
+    frames: int = 8,
+    frame_choice: str = "pe-evaluation",
 ) -> int:
-    """Rank labels for the pictures in folders or files.
+    """Rank labels for the pictures and videos in folders or files.
 
     Args:
-        paths: Folders (searched with their subfolders) and picture files.
+        paths: Folders (searched with their subfolders), picture and video files; of a GIF the first frame counts.
         labels: What the pictures may show: cat,dog or @FILE with one label per line.
         template: Texts with {} where a label goes; several are averaged. Default: three usual ones.
         top: Labels shown per picture.
@@ -40,50 +43,59 @@ def classify(
         weights: Local weight file for an official name.
         tokenizer: tokenizer.json for a model that comes without one.
         device: auto, cpu, cuda or mps.
+        frames: Frames that stand for a video.
+        frame_choice: Which: pe-evaluation, pe-demo, plm or time.
     """
-    from percept.data.sources import find_images
+    from percept.data.sources import find_media
 
     if top < 1 or show < 0:
         raise PerceptError(f"--top {top} --show {show}: at least 1 label is shown per picture, and 0 or more pictures")
-    names, files = split_labels(labels), find_images(paths)
+    names, files = split_labels(labels), find_media(paths)
     check_output(json)
     # Only now, so that a mistyped folder is answered at once.
+    from percept.infer.clips import Sampling
     from percept.infer.labels import class_vectors, rank
     from percept.infer.load import load
 
+    sampling = Sampling(frames=frames, choice=frame_choice).check()
     encoder = load(model, weights=weights, tokenizer=tokenizer, device=device)
-    say(f"{encoder} reads {count(len(files), 'picture')}")
+    say(f"{encoder} reads {count_files(files)}")
     texts = class_vectors(encoder, names, template or None)
-    found = encoder.files(files)
+    found = encoder.files(files, sampling=sampling)
     kept = top if json is None else None  # thousands of labels for thousands of pictures would fill the memory
     ranked = [rank(names, row, encoder.scale, top=kept) for row in found.vectors @ texts.T]
     if json is not None:
-        _write(json, encoder, found, ranked)
+        _write(json, encoder, found, ranked, sampling)
     _show(found, ranked, top=min(top, len(names)), show=show)
     return 0 if found.paths else 2
 
 
 def _show(found: "FileVectors", ranked: "list[list[Guess]]", *, top: int, show: int) -> None:
-    folder = common_folder(found.paths)
+    from percept.data.sources import is_video
+
+    folder, videos = common_folder(found.paths), any(map(is_video, found.paths))
     rows = [
         (within(path, folder), *(str(guess) for guess in guesses[:top]))
         for path, guesses in zip(found.paths[:show], ranked[:show], strict=True)
     ]
     places = ("best", "second", "third", *(f"{place}th" for place in range(4, top + 1)))
     if rows:
-        table(_title(len(rows), len(ranked), folder), ("picture", *places[:top]), rows)
+        table(_title(len(rows), found.paths, folder), ("file" if videos else "picture", *places[:top]), rows)
     bad_files(found.bad)
     tally = Counter(guesses[0].label for guesses in ranked)
     if tally:
-        table("Pictures by best label", ("label", "pictures"), tally.most_common())
+        things = "files" if videos else "pictures"
+        table(f"{things.capitalize()} by best label", ("label", things), tally.most_common())
 
 
-def _title(shown: int, total: int, folder: Path) -> str:
-    pictures = f"{count(total, 'picture')} in {folder}"
-    return pictures if shown == total else f"The first {shown} of {pictures}"
+def _title(shown: int, paths: list[Path], folder: Path) -> str:
+    files = f"{count_files(paths)} in {folder}"
+    return files if shown == len(paths) else f"The first {shown} of {files}"
 
 
-def _write(file: Path, encoder: "Encoder", found: "FileVectors", ranked: "list[list[Guess]]") -> None:
+def _write(
+    file: Path, encoder: "Encoder", found: "FileVectors", ranked: "list[list[Guess]]", sampling: "Sampling"
+) -> None:
     from percept.core.config import to_dict
     from percept.core.io import write_json
     from percept.data.sources import as_text
@@ -93,7 +105,8 @@ def _write(file: Path, encoder: "Encoder", found: "FileVectors", ranked: "list[l
         for path, guesses in zip(found.paths, ranked, strict=True)
     ]
     bad = [{"path": as_text(one.path), "reason": as_text(one.reason)} for one in found.bad]
-    write_json(file, {"model": to_dict(encoder.identity), "pictures": pictures, "bad": bad})
+    facts = {"model": to_dict(encoder.identity), "sampling": to_dict(sampling)}
+    write_json(file, {**facts, "pictures": pictures, "bad": bad})
     say(f"wrote {file}")
 
 

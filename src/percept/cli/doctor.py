@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 OPTIONAL: dict[str, tuple[str, str]] = {
     "pyarrow": ("data", "percept encode --out vectors.parquet"),
     "scikit-learn": ("eval", "percept eval digits"),
+    "av": ("video", "video files: encoder.video, percept encode, percept classify"),
 }
 """Library: (extra that installs it, what needs it)."""
 

@@ -1,4 +1,4 @@
-"""`percept encode`: write the vectors of pictures to a parquet, npz, jsonl or safetensors file."""
+"""`percept encode`: write the vectors of pictures and videos to a parquet, npz, jsonl or safetensors file."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import tyro
 
-from percept.cli.show import bad_files, check_output, count, say
+from percept.cli.show import bad_files, check_output, count_files, say
 from percept.core.errors import PerceptError, missing_extra
 from percept.core.report import table
 
@@ -23,38 +23,45 @@ def encode(
     model: str = "nano",
     weights: Path | None = None,
     device: str = "auto",
+    frames: int = 8,
+    frame_choice: str = "pe-evaluation",
 ) -> int:
-    """Write one unit-length vector per picture.
+    """Write one unit-length vector per picture or video.
 
     Args:
-        paths: Folders (searched with their subfolders) and picture files.
+        paths: Folders (searched with their subfolders), picture and video files; of a GIF the first frame counts.
         out: File to write; its ending says how: .parquet, .npz, .jsonl or .safetensors.
         model: nano, an official name, or a model folder.
         weights: Local weight file for an official name.
         device: auto, cpu, cuda or mps.
+        frames: Frames that stand for a video.
+        frame_choice: Which: pe-evaluation, pe-demo, plm or time.
     """
     from percept.core.config import to_dict
-    from percept.data.sources import as_text, find_images
+    from percept.data.sources import as_text, find_media
 
     write = _writer(out)
-    files = find_images(paths)
+    files = find_media(paths)
     check_output(out)
     # Only now, so that a mistyped folder is answered at once.
+    from percept.infer.clips import Sampling
     from percept.infer.load import load
 
+    sampling = Sampling(frames=frames, choice=frame_choice).check()
     encoder = load(model, weights=weights, device=device)
-    say(f"{encoder} reads {count(len(files), 'picture')}")
-    found = encoder.files(files)
+    say(f"{encoder} reads {count_files(files)}")
+    found = encoder.files(files, sampling=sampling)
     if not found.paths:
         bad_files(found.bad)
-        raise PerceptError("none of the pictures could be read, so nothing was written")
+        raise PerceptError("none of the files could be read, so nothing was written")
     bad = [{"path": as_text(one.path), "reason": as_text(one.reason)} for one in found.bad]
-    write(out, [as_text(path) for path in found.paths], found.vectors, {"model": to_dict(encoder.identity), "bad": bad})
+    facts = {"model": to_dict(encoder.identity), "sampling": to_dict(sampling), "bad": bad}
+    write(out, [as_text(path) for path in found.paths], found.vectors, facts)
     bad_files(found.bad)
     size = f"{out.stat().st_size / 1e6:.2f} MB"
     rows = [
         ("file", f"{out}, {size}"),
-        ("pictures", f"{len(found.paths):,}"),
+        ("read", count_files(found.paths)),
         ("left out", f"{len(found.bad):,}"),
         ("numbers each", str(encoder.dim)),
         ("model", str(encoder.identity)),
@@ -104,7 +111,7 @@ def write_npz(out: Path, paths: list[str], vectors: "Tensor", facts: dict[str, A
 
 
 def write_jsonl(out: Path, paths: list[str], vectors: "Tensor", facts: dict[str, Any]) -> None:
-    """Write one json object per picture; the model and the bad files go to OUT.meta.json beside it."""
+    """Write one json object per file; the model and the bad files go to OUT.meta.json beside it."""
     from percept.core.io import replacing, write_json
 
     with replacing(out) as temporary, temporary.open("w", encoding="utf-8") as file:

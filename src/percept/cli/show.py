@@ -59,6 +59,19 @@ def count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
+def count_files(paths: Sequence[Path]) -> str:
+    """Return how many pictures and videos there are.
+
+    >>> count_files([Path("a.jpg"), Path("b.mp4"), Path("c.png")])
+    '2 pictures and 1 video'
+    """
+    from percept.data.sources import is_video
+
+    videos = sum(map(is_video, paths))
+    kinds = [(len(paths) - videos, "picture"), (videos, "video")]
+    return " and ".join(count(number, kind) for number, kind in kinds if number) or count(0, "picture")
+
+
 def common_folder(paths: Sequence[Path]) -> Path:
     """Return the deepest folder that holds all files, for a table that names it once.
 

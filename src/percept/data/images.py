@@ -99,17 +99,24 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     Raises:
         PerceptError: it is a url, a folder, missing, or may not be read.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", os.fspath(path)) or os.fspath(path).startswith("data:"):
-        raise PerceptError(f"{os.fspath(path)[:80]} is a url; nothing is fetched: save the picture and give its path")
+    if check_file(path) > MAX_BYTES:
+        raise PerceptError(f"{path} is not a picture: larger than {MAX_BYTES >> 30} GiB")
     try:
-        kind, size = (status := os.stat(path)).st_mode, status.st_size
-        if stat.S_ISDIR(kind):
-            raise PerceptError(f"{path} is a folder, not a picture; find_images lists the pictures in it")
-        if not stat.S_ISREG(kind) or size > MAX_BYTES:
-            raise PerceptError(f"{path} is not a picture: a device, or larger than {MAX_BYTES >> 30} GiB")
         return Path(path).read_bytes()
-    except PerceptError:
-        raise
+    except OSError as error:
+        raise PerceptError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def check_file(path: str | os.PathLike[str], kind: str = "picture") -> int:
+    """Return the size of an ordinary file in bytes.
+
+    Raises:
+        PerceptError: it is a url, a folder, a device, or missing; `kind` says what was expected.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", os.fspath(path)) or os.fspath(path).startswith("data:"):
+        raise PerceptError(f"{os.fspath(path)[:80]} is a url; nothing is fetched: save the {kind} and give its path")
+    try:
+        mode, size = (status := os.stat(path)).st_mode, status.st_size
     except FileNotFoundError:
         if os.path.islink(path):
             raise PerceptError(f"{path} is a link to a file that is not there") from None
@@ -117,6 +124,13 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = getattr(error, "strerror", None) or str(error)
         raise PerceptError(f"{path} cannot be read: {reason}") from None
+    if stat.S_ISDIR(mode):
+        raise PerceptError(
+            f"{path} is a folder, not a {kind}; find_images lists the pictures in it, find_media videos too"
+        )
+    if not stat.S_ISREG(mode):
+        raise PerceptError(f"{path} is not a {kind}: a device")
+    return size
 
 
 def _from_bytes(data: bytes, name: str) -> Image.Image:
@@ -125,10 +139,12 @@ def _from_bytes(data: bytes, name: str) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError:
-        raise PerceptError(f"{name} is not a picture: {_looks_like(data)}") from None
+        reason = looks_like(data) or f"its content is none of {', '.join(FORMATS)}"
+        raise PerceptError(f"{name} is not a picture: {reason}") from None
 
 
-def _looks_like(data: bytes) -> str:
+def looks_like(data: bytes) -> str | None:
+    """Say what the beginning of a file that is no picture looks like; None if nothing known."""
     known = {b"%PDF": "it is a PDF file", b"PK\x03\x04": "it is a zip archive", b"%!PS": "it is PostScript"}
     for start, meaning in known.items():
         if data.startswith(start):
@@ -137,7 +153,7 @@ def _looks_like(data: bytes) -> str:
         return "it is a video or HEIF file"
     if (text := _as_text(data[:200])) is not None:
         return f"it is text ({' '.join(text.split())[:30]!r} ...)"
-    return f"its content is none of {', '.join(FORMATS)}"
+    return None
 
 
 @lru_cache

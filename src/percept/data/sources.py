@@ -1,4 +1,4 @@
-"""Folders of pictures: find the files, work on them in parallel, and name the ones that cannot be read."""
+"""Folders of pictures and videos: find the files, work on them in parallel, and name the ones that cannot be read."""
 
 import os
 import re
@@ -24,6 +24,14 @@ SUFFIXES = frozenset(
 )
 """Names ending like this (in either case) are taken for pictures in a folder; a file named outright is always tried."""
 
+VIDEO_SUFFIXES = frozenset(
+    [
+        *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".divx", ".wmv", ".asf", ".flv"),
+        *(".ogv", ".mpg", ".mpeg", ".m2v", ".vob", ".mts", ".m2ts", ".mxf"),
+    ]
+)
+"""Names ending like this are taken for videos. Not .ts, more often TypeScript than a transport stream."""
+
 
 @dataclass(frozen=True)
 class BadFile:
@@ -41,19 +49,43 @@ def find_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
     Raises:
         PerceptError: a path that does not exist, or no picture anywhere.
     """
+    return _find(paths, SUFFIXES, "pictures")
+
+
+def find_media(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """List picture and video files, as `find_images` does; `is_video` tells which is which.
+
+    Raises:
+        PerceptError: a path that does not exist, or neither pictures nor videos anywhere.
+    """
+    return _find(paths, SUFFIXES | VIDEO_SUFFIXES, "pictures or videos")
+
+
+def is_video(path: str | os.PathLike[str]) -> bool:
+    """Tell by its name whether a file is a video; a GIF is a picture, its first frame.
+
+    >>> is_video("walk.MP4"), is_video("walk.gif")
+    (True, False)
+    """
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES
+
+
+def _find(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], suffixes: frozenset[str], things: str
+) -> list[Path]:
     given = [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
     found: dict[Path, None] = {}
     for path in given:
-        found.update(dict.fromkeys(_pictures_at(path)))
+        found.update(dict.fromkeys(_files_at(path, suffixes)))
     if not found:
         if not given:
             raise PerceptError("no path was given; name at least one folder or picture file")
         looked = ", ".join(str(path) for path in given)
-        raise PerceptError(f"no pictures in {looked}; looked for names ending in {' '.join(sorted(SUFFIXES))}")
+        raise PerceptError(f"no {things} in {looked}; looked for names ending in {' '.join(sorted(suffixes))}")
     return list(found)
 
 
-def _pictures_at(path: Path) -> list[Path]:
+def _files_at(path: Path, suffixes: frozenset[str]) -> list[Path]:
     if not os.path.lexists(path):
         raise PerceptError(f"there is no file or folder {path}")
     if not path.is_dir():
@@ -61,8 +93,8 @@ def _pictures_at(path: Path) -> list[Path]:
     found = []
     for folder, subfolders, names in os.walk(path, onerror=lambda error: notice(f"skipped a folder: {error}")):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        pictures = (name for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES)
-        found.extend(Path(folder, name) for name in pictures)
+        wanted = (name for name in names if not name.startswith(".") and Path(name).suffix.lower() in suffixes)
+        found.extend(Path(folder, name) for name in wanted)
     return sorted(found, key=natural_order)
 
 

@@ -1,7 +1,7 @@
 """The user's face of an encoder: pictures, texts and clips in, float32 vectors on the CPU out."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,27 @@ from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.core.report import progress_bar
-from percept.data.sources import BadFile, reason_without_path
+from percept.data.sources import BadFile, is_video, reason_without_path
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
+from percept.data.video import open_video
+from percept.infer.clips import (
+    FRAMES,
+    Clip,
+    Sampling,
+    Windows,
+    averaged,
+    check_average,
+    check_frames,
+    check_windows,
+    is_file,
+    pick,
+    tensors,
+    whole_file,
+)
 from percept.infer.identity import Identity
 from percept.infer.labels import Guess, Labels, Templates, Texts, check_labels, class_vectors, rank
-from percept.infer.pictures import Pictures, as_list, batches, is_single, to_tensor
+from percept.infer.pictures import Pictures, as_list, batches, is_single, prepared, to_tensor
 from percept.models.clip import CLIP
 from percept.nn.stack import resolve_layer
 
@@ -46,7 +61,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class FileVectors:
-    """Vectors of many picture files."""
+    """Vectors of many picture and video files."""
 
     paths: list[Path]
     """The files that could be read, in the order given."""
@@ -98,22 +113,39 @@ class Encoder:
         vectors = self._run(images, self._embed)
         return torch.stack(vectors) if vectors else torch.zeros(0, self.dim)
 
-    def files(self, paths: Sequence[Path]) -> FileVectors:
-        """Return the vectors of many picture files; a file that cannot be read is listed with its reason, never fatal."""
-        bad: dict[Path, BadFile] = {}
+    def files(self, paths: Sequence[Path], *, sampling: Sampling | None = None) -> FileVectors:
+        """Return unit-length vectors of many picture and video files.
 
-        def prepare(path: Path) -> Tensor | None:
+        A file that cannot be read is listed with its reason, never fatal. Videos are averaged as for zero-shot.
+        """
+        sampling = (sampling or Sampling()).check()
+        bad: dict[Path, BadFile] = {}
+        rows: dict[int, list[int]] = {}
+
+        def prepare(path: Path) -> tuple[Tensor, list[int]] | None:
             try:
-                return to_tensor(path, self.preprocess)
+                if is_video(path):
+                    return whole_file(path, sampling, self.preprocess)
+                return to_tensor(path, self.preprocess)[None], [0]
             except PerceptError as error:
                 bad[path] = BadFile(path, reason_without_path(error, path))
                 return None
 
-        vectors = self._run(paths, self._embed, prepare)
-        good = [(path, vector) for path, vector in zip(paths, vectors, strict=True) if vector is not None]
+        def frames() -> Iterator[tuple[tuple[int, int], Tensor]]:
+            for position, found in prepared(paths, prepare):
+                if found is not None:
+                    rows[position] = found[1]
+                    yield from (((position, row), frame) for row, frame in enumerate(found[0]))
+
+        total = sum(sampling.frames if is_video(path) else 1 for path in paths)
+        results = self._batched(frames(), self._raw, total)
+        vectors = [
+            averaged(torch.stack([results[position, row] for row in chosen]), "zero-shot")
+            for position, chosen in sorted(rows.items())
+        ]
         return FileVectors(
-            paths=[path for path, _ in good],
-            vectors=torch.stack([vector for _, vector in good]) if good else torch.zeros(0, self.dim),
+            paths=[paths[position] for position in sorted(rows)],
+            vectors=torch.stack(vectors) if vectors else torch.zeros(0, self.dim),
             bad=[bad[path] for path in paths if path in bad],
         )
 
@@ -139,24 +171,53 @@ class Encoder:
         self._forget(keep=TEXT_CACHE, used=texts)
         return vectors
 
-    def video(self, frames: Pictures, *, normalize: bool = False) -> Float[Tensor, " d"]:
-        """Return one vector of a clip: the mean of the unit vectors of its frames.
+    def video(
+        self,
+        clip: Clip,
+        *,
+        frames: int | None = None,
+        choice: str = "pe-evaluation",
+        windows: Windows | None = None,
+        average: str = "retrieval",
+        normalize: bool = False,
+    ) -> Float[Tensor, " d"] | Float[Tensor, "n d"]:
+        """Return one vector of a clip, or one for each of several windows of a video file.
 
-        As published, the mean is not of unit length again; `normalize` makes it so, for cosines between clips.
+        Args:
+            clip: a video file (GIF included), or its frames: a list of pictures or a tensor [t, 3, y, x].
+            frames: how many stand for the clip, or for each window. By default 8 of a file, all of a list.
+            choice: which: "pe-evaluation", "pe-demo", "plm" or "time", see `percept.data.video.choice`.
+            windows: several [start, end] in seconds; the result is [n, d] then.
+            average: "retrieval", the mean of the frames' unit vectors, as published not of unit length again; or
+                "zero-shot", the mean of their vectors as they are, then made unit.
+            normalize: makes the result of unit length, for cosines between clips.
 
         Raises:
-            PerceptError: a file instead of frames, or no frames.
+            PerceptError: a file that is no video or is damaged, frames of unequal size, no frames, a window that is
+                not in the video, an unknown choice or average, or a model without vectors.
         """
-        if is_single(frames):
-            raise PerceptError(
-                "a clip is given as frames: a list of pictures or a float tensor [t, 3, y, x]; video files are not "
-                "decoded here, so take frames out first (8, evenly spaced, are usual)"
-            )
-        vectors = self.image(frames)
-        if not len(vectors):
-            raise PerceptError("a clip needs at least one frame; none were given")
-        mean = vectors.mean(dim=0)
-        return F.normalize(mean, dim=0) if normalize else mean
+        check_average(average)
+        sampling = Sampling(frames=FRAMES if frames is None else frames, choice=choice).check()
+        if is_file(clip):
+            parts = None if windows is None else check_windows(windows)
+            rows = self._video_file(clip, sampling, parts)
+        elif windows is not None:
+            raise PerceptError("windows are cut out of a video file by its clock; frames in a list have no times")
+        else:
+            pictures = check_frames(clip)
+            rows = [torch.stack(self._run(pictures if frames is None else pick(pictures, sampling), self._raw))]
+        vectors = torch.stack([averaged(row, average) for row in rows]) if rows else torch.zeros(0, self.dim)
+        vectors = F.normalize(vectors, dim=-1) if normalize else vectors
+        return vectors[0] if windows is None else vectors
+
+    def _video_file(self, source: Any, sampling: Sampling, windows: list[tuple[float, float]] | None) -> list[Tensor]:
+        """Return the vectors [t, d] of the frames of each window, or of the whole file; every frame is embedded once."""
+        with open_video(source) as video:
+            parts = [None] if windows is None else windows
+            chosen = [sampling.of(video, window) for window in parts]
+            numbers = sorted({number for row in chosen for number in row})
+            found = self._batched(tensors(video, numbers, self.preprocess), self._raw, len(numbers))
+        return [torch.stack([found[number] for number in row]) for row in chosen]
 
     def classify(
         self, images: Pictures, labels: Labels, templates: Templates = None
@@ -207,30 +268,40 @@ class Encoder:
     def _embed(self, batch: Tensor) -> Tensor:
         return self._unit(self.model.encode_image(batch))
 
+    def _raw(self, batch: Tensor) -> Tensor:
+        return self._finite(self.model.encode_image(batch))
+
     def _unit(self, vectors: Tensor) -> Tensor:
-        """Return vectors of unit length; refuse what is no direction at all, rather than rank by it."""
+        return F.normalize(self._finite(vectors), dim=-1)
+
+    def _finite(self, vectors: Tensor) -> Tensor:
+        """Return vectors in float32; refuse what is no direction at all, rather than rank by it."""
         vectors = vectors.float()
         if not vectors.isfinite().all():
             raise PerceptError(
                 f"{self.identity.name} computed vectors that are no numbers in {self.setting.dtype}; its weights are "
                 "damaged, or this type is too narrow for them: try dtype='float32'"
             )
-        return F.normalize(vectors, dim=-1)
+        return vectors
+
+    def _run(self, images: Any, step: Callable[[Tensor], Any]) -> list[Any]:
+        """Apply `step` to batches of preprocessed pictures; return one result per picture, in order, on the CPU."""
+        pictures = as_list(images)
+        ready = prepared(pictures, lambda one: to_tensor(one, self.preprocess))
+        results = self._batched(ready, step, len(pictures))
+        return [results[position] for position in range(len(pictures))]
 
     @torch.no_grad()
-    def _run(
-        self, images: Any, step: Callable[[Tensor], Any], prepare: Callable[[Any], Tensor | None] | None = None
-    ) -> list[Any]:
-        """Apply `step` to batches of preprocessed pictures; return one result per picture, in order, on the CPU."""
-        prepare = prepare or (lambda one: to_tensor(one, self.preprocess))
-        pictures = as_list(images)
-        results: list[Any] = [None] * len(pictures)
+    def _batched(
+        self, keyed: Iterable[tuple[Any, Tensor]], step: Callable[[Tensor], Any], total: int
+    ) -> dict[Any, Any]:
+        """Apply `step` to batches of (key, preprocessed picture); return one result per key, on the CPU."""
+        results: dict[Any, Any] = {}
         with progress_bar() as progress:
-            bar = progress.add_task("pictures", total=len(pictures), visible=len(pictures) >= SHOW_PROGRESS)
-            for positions, batch in batches(pictures, prepare, self.setting.batch):
-                for position, result in zip(positions, step(self._ready(batch)), strict=True):
-                    results[position] = _to_cpu(result)
-                progress.advance(bar, len(positions))
+            bar = progress.add_task("pictures", total=total, visible=total >= SHOW_PROGRESS)
+            for keys, batch in batches(keyed, self.setting.batch):
+                results.update(zip(keys, map(_to_cpu, step(self._ready(batch))), strict=True))
+                progress.advance(bar, len(keys))
         return results
 
     def _ready(self, batch: Tensor) -> Tensor:

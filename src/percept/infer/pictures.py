@@ -6,8 +6,8 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ else:
     # Whatever a user passes reaches the checks below, whose words are made for users.
     Picture = Pictures = Any
 
+Key = TypeVar("Key")
+Made = TypeVar("Made")
 
 FILES_AND_PIXELS = (str, os.PathLike, bytes, Image.Image, np.ndarray)
 DRAFT = 2
@@ -92,24 +94,24 @@ def _not_a_picture(given: Any) -> PerceptError:
     )
 
 
-def batches(
-    pictures: Sequence[Any], prepare: Callable[[Any], Tensor | None], size: int
-) -> Iterator[tuple[list[int], Float[Tensor, "b 3 y x"] | UInt8[Tensor, "b 3 y x"]]]:
-    """Yield (positions, stacked tensors): at most `size` pictures of one shape and type, prepared by threads.
+def prepared(pictures: Iterable[Any], prepare: Callable[[Any], Made]) -> Iterator[tuple[int, Made]]:
+    """Yield (position, what `prepare` made of the picture), in order, computed by threads."""
+    return enumerate(in_order(prepare, pictures))
 
-    A picture for which `prepare` returns None is left out.
-    """
-    waiting: dict[tuple[torch.Size, torch.dtype], list[tuple[int, Tensor]]] = defaultdict(list)
-    for position, tensor in enumerate(in_order(prepare, pictures)):
-        if tensor is None:
-            continue
+
+def batches(
+    prepared: Iterable[tuple[Key, Float[Tensor, "3 y x"] | UInt8[Tensor, "3 y x"]]], size: int
+) -> Iterator[tuple[list[Key], Float[Tensor, "b 3 y x"] | UInt8[Tensor, "b 3 y x"]]]:
+    """Yield (keys, stacked tensors): at most `size` pictures of one shape and type."""
+    waiting: dict[tuple[torch.Size, torch.dtype], list[tuple[Key, Tensor]]] = defaultdict(list)
+    for key, tensor in prepared:
         kind = tensor.shape, tensor.dtype
-        waiting[kind].append((position, tensor))
+        waiting[kind].append((key, tensor))
         if len(waiting[kind]) == size:
             yield _stack(waiting.pop(kind))
     for group in waiting.values():
         yield _stack(group)
 
 
-def _stack(group: list[tuple[int, Tensor]]) -> tuple[list[int], Tensor]:
-    return [position for position, _ in group], torch.stack([tensor for _, tensor in group])
+def _stack(group: list[tuple[Key, Tensor]]) -> tuple[list[Key], Tensor]:
+    return [key for key, _ in group], torch.stack([tensor for _, tensor in group])

@@ -27,6 +27,11 @@ def unit(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
     return F.normalize(x.float(), dim=-1)
 
 
+def average_frames(vectors: Float[Tensor, "*b t d"], *, normalize: bool) -> Float[Tensor, "*b d"]:
+    """Return the mean over frames, each scaled to length 1 before if `normalize`; the mean is left as it is."""
+    return (unit(vectors) if normalize else vectors).mean(dim=-2)
+
+
 class CLIP(nn.Module):
     """Two towers. A vision-only model has `text` None and no scale."""
 
@@ -88,8 +93,8 @@ class CLIP(nn.Module):
 
         With `normalize` every frame is scaled to length 1 before the mean; the mean itself is not, as published.
         """
-        vectors = self.encode_image(frames.flatten(0, 1), normalize=normalize)
-        return vectors.unflatten(0, frames.shape[:2]).mean(dim=1)
+        vectors = self.encode_image(frames.flatten(0, 1))
+        return average_frames(vectors.unflatten(0, frames.shape[:2]), normalize=normalize)
 
     def embed_image(self, image: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b d"]:
         """Return unit-length vectors of pictures."""

@@ -1,0 +1,292 @@
+"""Reading chosen frames of a video: jump to the keyframe before a far one, decode on to a near one, the same frames either way."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from percept.core.errors import PerceptError
+from percept.data.images import read_image
+from percept.data.video.files import VideoSource, decoding, describe, library, open_container, open_source, video_stream
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+ONE_PACKET_ONE_FRAME = frozenset(["h264", "hevc", "vp9", "av1", "libdav1d", "mjpeg", "prores"])
+"""Codecs whose packets tell how many frames there are and when. The frames of others are counted by decoding them all."""
+JUMP = 8
+"""A jump to a keyframe has to save at least so many frames; it costs about as much as decoding five small ones."""
+HIDDEN = 2
+"""Frames in a row that a file may list without showing them; the one on screen stands for them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """All frames of a stream, in the order of showing, without their pixels."""
+
+    stamps: list[int]
+    """When each appears, in units of `unit`; ascending."""
+    unit: Fraction
+    """Seconds."""
+    keys: list[int]
+    """Numbers of frames at which decoding can begin; the first is 0."""
+    decode_stamps: list[int]
+    """For each of `keys`: when it is decoded, at or before it appears."""
+    last: int
+    """How long the last frame stays, in `unit`."""
+    counted: bool = False
+    """Whether the frames were counted by decoding, so that only their order identifies them."""
+
+
+class Video:
+    """An opened video; use it in a `with` block.
+
+    Frames are numbered from 0 in the order of showing, and appear upright, as 8-bit RGB.
+    """
+
+    def __init__(self, source: VideoSource) -> None:
+        library()
+        self.name = describe(source)
+        self._file = open_source(source)
+        try:
+            self._container, self._stream = self._open()
+            with decoding(self.name):
+                self._table = _listed(self._container, self._stream, self.name) or self._counted()
+        except BaseException:
+            self.close()
+            raise
+        if not self._table.stamps:
+            self.close()
+            raise PerceptError(f"{self.name} holds no frames; it is damaged or cut short")
+        self._decoded: Iterator[tuple[int, VideoFrame]] | None = None
+        self._shown: tuple[int, VideoFrame] | None = None
+        self._ahead: tuple[int, VideoFrame] | None = None
+        self.decoded = 0
+        """Frames decoded so far."""
+
+    def __enter__(self) -> "Video":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        if hasattr(self, "_container"):
+            self._container.close()
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._table.stamps)
+
+    @property
+    def times(self) -> Float[np.ndarray, " t"]:
+        """Seconds at which each frame appears, counted from the first."""
+        stamps = np.array(self._table.stamps, dtype=np.float64)
+        return (stamps - stamps[0]) * float(self._table.unit)
+
+    @property
+    def duration(self) -> float:
+        """Seconds until the last frame leaves the screen."""
+        return float((self._table.stamps[-1] + self._table.last - self._table.stamps[0]) * self._table.unit)
+
+    def frames(self, numbers: Iterable[int], *, jump: int | None = JUMP) -> Iterator[tuple[int, Image.Image]]:
+        """Yield (number, picture) of the frames asked for, ascending, each once.
+
+        Args:
+            numbers: frames from 0 on.
+            jump: frames that a jump to a keyframe has to save; None to decode through without jumps.
+
+        Raises:
+            PerceptError: a number that is not there, or a frame that cannot be decoded.
+        """
+        wanted = sorted(set(numbers))
+        if wanted and not 0 <= wanted[0] <= wanted[-1] < len(self):
+            raise PerceptError(f"{self.name} has {len(self)} frames, 0 to {len(self) - 1}; asked for {wanted}")
+        for number in wanted:
+            with decoding(self.name):
+                self._approach(number, jump)
+                picture = _picture(self._frame_at(number))
+            yield number, picture
+
+    def _open(self) -> "tuple[InputContainer, VideoStream]":
+        container = open_container(self._file, self.name)
+        return container, video_stream(container, self.name)
+
+    def _reopen(self) -> None:
+        self._container.close()
+        self._container, self._stream = self._open()
+
+    def _approach(self, number: int, jump: int | None) -> None:
+        """Start decoding anew where that is needed or pays, else leave the decoder where it is."""
+        key = 0 if jump is None else self._key_before(number)
+        place = -1 if self._shown is None else self._shown[0]
+        if self._decoded is None or place > number or (jump is not None and key - place > jump):
+            self._decoded = self._decode_from(key)
+            self._shown = self._ahead = None
+
+    def _key_before(self, number: int) -> int:
+        return self._table.keys[bisect_right(self._table.keys, number) - 1]
+
+    def _frame_at(self, number: int) -> "VideoFrame":
+        assert self._decoded is not None
+        while self._shown is None or self._shown[0] < number:
+            following = self._ahead or next(self._decoded, None)
+            self._ahead = None
+            if following is None or following[0] > number:
+                self._ahead = following
+                break
+            self._shown = following
+        if self._shown is None or number - self._shown[0] > HIDDEN:
+            seconds = self.times[number]
+            raise PerceptError(f"{self.name} is damaged or cut short: frame {number}, at {seconds:.2f} s, is not in it")
+        return self._shown[1]
+
+    def _decode_from(self, key: int) -> "Iterator[tuple[int, VideoFrame]]":
+        for order, frame in enumerate(_decode(self._packets_from(key))):
+            self.decoded += 1
+            if self._table.counted:
+                yield order, frame
+            elif frame.pts is not None and (number := bisect_right(self._table.stamps, frame.pts) - 1) >= 0:
+                yield number, frame
+
+    def _packets_from(self, key: int) -> "Iterator[Packet[VideoStream]]":
+        """Yield packets from the keyframe on; from the file's beginning where the format does not find the way."""
+        if key:
+            place = self._table.keys.index(key)
+            for stamp in (self._table.stamps[key], self._table.decode_stamps[place]):
+                self._container.seek(stamp, stream=self._stream)
+                packets = _from_keyframe(self._container.demux(self._stream))
+                first = next(packets, None)
+                if first is not None and first.pts is not None and first.pts <= self._table.stamps[key]:
+                    yield first
+                    yield from packets
+                    return
+        self._reopen()
+        packets = self._container.demux(self._stream)
+        yield from packets if self._table.counted else _from_keyframe(packets)
+
+    def _counted(self) -> Table:
+        """List the frames by decoding all of them."""
+        self._reopen()
+        rate = self._stream.average_rate or Fraction(25)
+        frames = [(frame.pts, frame.duration) for frame in _decode(self._container.demux(self._stream))]
+        stamps = [pts for pts, _ in frames if pts is not None]
+        unit = self._stream.time_base
+        if unit is None or len(stamps) < len(frames) or any(b <= a for a, b in pairwise(stamps)):
+            stamps, unit, last = list(range(len(frames))), 1 / rate, 1
+        else:
+            last = frames[-1][1] if frames else 0
+        usual = _usual(stamps, unit, rate)
+        return Table(stamps=stamps, unit=unit, keys=[0], decode_stamps=[0], last=last or usual, counted=True)
+
+
+def open_video(source: VideoSource) -> Video:
+    """Open a video file, an animated GIF among them, or the bytes of one.
+
+    Raises:
+        PerceptError: PyAV is not installed; a url, a folder, missing, empty, damaged, cut short, not a video, or
+            without a video stream; the message says which.
+    """
+    return Video(source)
+
+
+def _listed(container: "InputContainer", stream: "VideoStream", name: str) -> Table | None:
+    """List the frames by reading the packets without decoding them; None where packets do not tell.
+
+    Raises:
+        PerceptError: the file holds less than it announces.
+    """
+    promised, unit = len(stream.index_entries), stream.time_base
+    if container.format.name == "avi":  # the index may be cut off too; frames dropped on purpose have no packet
+        promised = max(promised, stream.frames) * 49 // 50
+    rows, whole, found, finish = [], True, 0, 0.0
+    for packet in container.demux():
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if stamp is not None and packet.time_base:
+            finish = max(finish, float((stamp + (packet.duration or 0)) * packet.time_base))
+        if packet.stream_index == stream.index and packet.size:
+            found, whole = found + 1, whole and not packet.is_corrupt
+            if (rows or packet.is_keyframe) and not packet.is_discard:
+                dts = packet.pts if packet.dts is None else packet.dts
+                rows.append((packet.pts, dts, packet.is_keyframe, packet.duration or 0))
+    announced = (container.duration or 0) / 1e6 if "matroska" in container.format.name else 0.0
+    if found < promised or not whole or announced - finish > 1 + 0.02 * announced:
+        raise PerceptError(f"{name} is damaged or cut short: it holds less than it announces")
+    if stream.codec_context.name not in ONE_PACKET_ONE_FRAME or unit is None:
+        return None
+    if not rows or any(pts is None for pts, _, _, _ in rows):
+        return None
+    # What comes behind the first keyframe but is shown before it refers to frames that are not in the file.
+    rows = sorted(row for row in rows if row[0] >= rows[0][0])
+    stamps = [row[0] for row in rows]
+    if len(set(stamps)) < len(stamps):
+        return None
+    keys = [number for number, row in enumerate(rows) if row[2]]
+    return Table(
+        stamps=stamps,
+        unit=unit,
+        keys=keys,
+        decode_stamps=[rows[key][1] for key in keys],
+        last=rows[-1][3] or _usual(stamps, unit, stream.average_rate or Fraction(25)),
+    )
+
+
+def _usual(stamps: list[int], unit: Fraction, rate: Fraction) -> int:
+    """Return how long a frame usually stays, in `unit`."""
+    return max(1, round((stamps[-1] - stamps[0]) / (len(stamps) - 1) if len(stamps) > 1 else 1 / (rate * unit)))
+
+
+def _from_keyframe(packets: "Iterator[Packet[VideoStream]]") -> "Iterator[Packet[VideoStream]]":
+    """Skip packets before the first keyframe, which cannot be decoded."""
+    begun = False
+    for packet in packets:
+        begun = begun or packet.is_keyframe
+        if begun:
+            yield packet
+
+
+def _decode(packets: "Iterator[Packet[VideoStream]]") -> "Iterator[VideoFrame]":
+    for packet in packets:
+        yield from packet.decode()
+
+
+def _picture(frame: "VideoFrame") -> Image.Image:
+    """Return upright RGB pixels, transparency over white."""
+    clear = any(component.is_alpha for component in frame.format.components) or frame.format.has_palette
+    pixels = frame.to_ndarray(format="rgba" if clear else "rgb24")
+    return read_image(upright(pixels, _display_matrix(frame)))
+
+
+def _display_matrix(frame: "VideoFrame") -> tuple[int, int, int, int]:
+    """Return a, b, c, d: a stored point (x, y) is shown at (a x + c y, b x + d y)."""
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is not None:
+        a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist()
+        return a, b, c, d
+    return 1, 0, 0, 1
+
+
+def upright(pixels: UInt8[np.ndarray, "y x k"], matrix: tuple[int, int, int, int]) -> UInt8[np.ndarray, "h w k"]:
+    """Turn and mirror pixels by a display matrix (a, b, c, d), by the right angle nearest to it.
+
+    A stored point (x, y) is shown at (a x + c y, b x + d y); only signs and which of |a|, |b| is greater count.
+
+    >>> upright(np.arange(6, dtype=np.uint8).reshape(2, 3, 1), (0, 1, -1, 0))[..., 0].tolist()  # clockwise
+    [[3, 0], [4, 1], [5, 2]]
+    """
+    a, b, c, d = matrix
+    if abs(b) > abs(a):
+        pixels, down, across = pixels.transpose(1, 0, 2), b, c
+    else:
+        down, across = d, a
+    return np.ascontiguousarray(pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
