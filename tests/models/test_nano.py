@@ -1,15 +1,19 @@
 """The packaged encoder: what ships with it, and that it does what the report card says, on a small sample."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 import percept
+from percept.data.world import CATEGORIES
 from percept.eval.suites import SUITES, Plan
 from percept.infer.load import PACKAGED
 
 FOLDER = PACKAGED / "nano"
+LEAST = 0.4
+"""Share of the pictures of single things among the examples that must be named right; chance is 0.01."""
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +51,17 @@ def test_bfloat16_and_float32_agree(nano: percept.Encoder) -> None:
     pictures = torch.rand(8, 3, 96, 96, generator=generator) * 2 - 1
     wide, narrow = (percept.load("nano", dtype=dtype).image(pictures) for dtype in ("float32", "bfloat16"))
     assert (wide * narrow).sum(dim=-1).min() > 0.99
+
+
+def test_it_names_what_files_of_the_examples_are_called_after(nano: percept.Encoder) -> None:
+    """Files named COLOUR-THING-NUMBER hold one thing; their compositions were not in training."""
+    named = {
+        path: name
+        for path in sorted((Path(__file__).parents[2] / "examples" / "pictures").iterdir())
+        for name in CATEGORIES
+        if path.stem.split("-", 1)[-1].rsplit("-", 1)[0].replace("-", " ") == name
+    }
+    assert len(named) > 25
+    guesses = nano.classify(list(named), list(CATEGORIES))
+    right = [best[0].label == name for best, name in zip(guesses, named.values(), strict=True)]
+    assert sum(right) / len(right) > LEAST
