@@ -29,6 +29,9 @@ MAX_BYTES = 2 << 30
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 """The EXIF tag, and its values for pictures that lie on their side."""
 
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(https?|ftp|file|s3|gs|hf):/|data:", re.IGNORECASE)
+"""How addresses begin; with one slash too, because a `Path` keeps only one of two."""
+
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "PPM", "QOI")
 """What is opened. Formats that start other programs or hide a second picture in the file (EPS, ICO) are left out."""
 
@@ -99,12 +102,12 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     Raises:
         PerceptError: it is a url, a folder, missing, or may not be read.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", os.fspath(path)) or os.fspath(path).startswith("data:"):
+    if re.match(URL, os.fspath(path)):
         raise PerceptError(f"{os.fspath(path)[:80]} is a url; nothing is fetched: save the picture and give its path")
     try:
         kind, size = (status := os.stat(path)).st_mode, status.st_size
         if stat.S_ISDIR(kind):
-            raise PerceptError(f"{path} is a folder, not a picture; find_images lists the pictures in it")
+            raise PerceptError(f"{path} is a folder, not a picture; give one of the files in it")
         if not stat.S_ISREG(kind) or size > MAX_BYTES:
             raise PerceptError(f"{path} is not a picture: a device, or larger than {MAX_BYTES >> 30} GiB")
         return Path(path).read_bytes()
