@@ -10,7 +10,7 @@ import percept
 from percept.cli.show import bad_files
 from percept.core.io import content_hash
 from percept.core.report import out, table
-from percept.data.sources import find_images, printable
+from percept.data.sources import find_images
 from percept.data.world.objects import CATEGORIES
 from percept.infer.labels import class_vectors, rank
 from percept.search.build import build
@@ -34,7 +34,7 @@ def main(pictures: Path = PICTURES, folder: Path = Path("demo"), model: str = "n
     start, files, encoder = time.perf_counter(), find_images(pictures), percept.load(model)
     own = content_hash(repr((pictures.resolve(), encoder.identity)).encode())[:8]
     with Index.open_or_create(folder / f"index-{own}", encoder) as index:  # one per folder and model
-        report = build(index, encoder, files)
+        report = build(index, encoder, files, within=[pictures])
         bad_files(report.bad)
         labelled = label(index, encoder)
         answers = [ask(index, encoder, text=text) for text in TEXTS]
@@ -66,11 +66,11 @@ def label(index: Index, encoder: percept.Encoder) -> list[Labelled]:
 
 def show(answers: list[Answer], labelled: list[Labelled]) -> None:
     """Print what the page shows."""
-    rows = [(printable(one.path.name), ", ".join(f"{name} {p:.0%}" for name, p in one.guesses)) for one in labelled]
+    rows = [(one.path.name, ", ".join(f"{name} {p:.0%}" for name, p in one.guesses)) for one in labelled]
     table("Labels", ("picture", "most probable labels"), rows)
     for answer in answers:
-        hits = [(hit.rank, hit.score, printable(hit.path.name)) for hit in answer.hits]
-        table(printable(str(answer)), ("rank", "score", "picture"), hits)
+        hits = [(hit.rank, hit.score, hit.path.name) for hit in answer.hits]
+        table(str(answer), ("rank", "score", "picture"), hits)
 
 
 if __name__ == "__main__":

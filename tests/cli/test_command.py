@@ -59,6 +59,21 @@ def test_labels_from_text_and_file(tmp_path):
             split_labels(bad)
 
 
+@pytest.mark.parametrize(("text", "reason"), [("@", "no file is named after the @"), ("@.", "is a folder")])
+def test_labels_from_no_file(text, reason):
+    with pytest.raises(PerceptError, match=reason):
+        split_labels(text)
+
+
+def test_an_error_about_a_name_that_is_no_text_is_printed(monkeypatch, capsys):
+    def fail() -> None:
+        raise PerceptError("no \x1b[31m\udcff\nhere")
+
+    monkeypatch.setattr(doctor, "COMMAND", fail)
+    assert main(["doctor"]) == 2
+    assert capsys.readouterr().err == "percept doctor: no �[31m�\nhere\n"
+
+
 def test_short_numbers():
     assert [short(number) for number in (999_949, 63_405_056, 1_882_032_640)] == ["1.0 M", "63.4 M", "1.88 G"]
 

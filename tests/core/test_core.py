@@ -8,6 +8,7 @@ import platform
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import percept
 from percept.core.contracts import Batch
 from percept.core.errors import PerceptError, missing_extra, unknown_name
 from percept.core.machine import fast_dtype, keep_freed_memory, matmul_peak, pick_device
+from percept.core.report import notice, table
 from percept.core.seed import derive, seed_everything
 
 MODULES = [
@@ -132,3 +134,14 @@ def test_a_batch_moves_changes_type_and_is_cut() -> None:
     assert (len(batch), len(first), len(Batch())) == (4, 3, 0)
     assert first.label is not None
     assert first.label.tolist() == [0, 1, 2]
+
+
+def test_what_is_printed_is_one_line_without_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    odd = "a\nb\x1b[31m\udcff\u202e"
+    table(odd, (odd,), [(Path(odd),), ("10\u202f000\u00a0€ 👩\u200d🚒 猫",)])
+    notice(f"first\nsecond {odd}")
+    printed = capsys.readouterr()
+    assert printed.out.count("a�b�[31m��") == 3
+    assert "10\u202f000\u00a0€ 👩\u200d🚒 猫" in printed.out
+    assert "\x1b" not in printed.out + printed.err
+    assert printed.err.startswith("first\nsecond a\nb�[31m��")

@@ -232,6 +232,9 @@ def test_folder_missing_file_url_and_other_things(tmp_path: Path) -> None:
         read_image(tmp_path)
     with pytest.raises(PerceptError, match="there is no file"):
         read_image(tmp_path / "none.jpg")
+    for address in (Path("http://x/y.jpg"), "https:/x/y.jpg", "S3:/bucket/y.jpg"):  # a Path keeps one slash of two
+        with pytest.raises(PerceptError, match="is a url"):
+            read_image(address)
     with pytest.raises(PerceptError, match="is a url"):
         read_image("https://example.com/cat.jpg")
     with pytest.raises(PerceptError, match="not a picture: a device"):

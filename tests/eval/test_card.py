@@ -1,10 +1,14 @@
 import json
+import os
+import sys
 
 import pytest
 
 from percept.cli import main
+from percept.core.errors import PerceptError
 from percept.eval.card import TARGETS, Card, Target
 from percept.eval.statistics import Score, proportion
+from percept.eval.suites import SUITES, Result
 from percept.eval.zeroshot import Confusion
 from tests.infer import tiny
 
@@ -79,6 +83,70 @@ def test_the_card_names_the_model(measured):
     assert measured["command"].startswith("percept eval all --model ")
     assert "--count 30 --out " in measured["command"]
     assert "--seed" not in measured["command"]
+
+
+@pytest.fixture
+def suites(monkeypatch) -> dict:
+    """All evaluations replaced by ones that find the same, at once; a test may replace some again."""
+    found = Result(scores=[proportion("category top-1", [True, False])])
+    for suite in SUITES:
+        monkeypatch.setitem(SUITES, suite, lambda encoder, plan: found)
+    return SUITES
+
+
+def fails(error: Exception):
+    def suite(encoder, plan):
+        raise error
+
+    return suite
+
+
+def test_one_that_fails_costs_the_others_nothing(suites, tmp_path, capsys):
+    suites["binding"] = fails(PerceptError("no pairs there"))
+    model, out = tiny.folder(tmp_path / "model"), tmp_path / "card.json"
+    assert main(["eval", "all", "--model", str(model), "--out", str(out)]) == 2
+    printed = capsys.readouterr()
+    assert "binding failed: no pairs there" in printed.err
+    stored = json.loads(out.read_text())
+    assert [row["evaluation"] for row in stored["scores"]] == ["zeroshot", "retrieval", "robustness", "digits"]
+    assert stored["facts"]["binding failed"] == "no pairs there"
+    assert "zeroshot: tiny" in printed.out
+
+
+def test_a_bug_in_one_is_not_hidden_and_costs_the_others_nothing(suites, tmp_path):
+    suites["binding"] = fails(ZeroDivisionError("by zero"))
+    model, out = tiny.folder(tmp_path / "model"), tmp_path / "card.json"
+    with pytest.raises(ZeroDivisionError):
+        main(["eval", "all", "--model", str(model), "--out", str(out)])
+    assert len(json.loads(out.read_text())["scores"]) == 4
+
+
+def test_what_is_missing_is_found_out_first(suites, tmp_path, capsys, monkeypatch):
+    for suite in SUITES:
+        suites[suite] = fails(AssertionError("measured in vain"))
+    model = tiny.folder(tmp_path / "model")
+    silent = tiny.folder(tmp_path / "silent", text=False)
+    assert main(["eval", "all", "--model", str(silent)]) == 2
+    assert "has no text tower" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert main(["eval", "all", "--model", str(model)]) == 2
+    assert "pip install 'percept-models[eval]'" in capsys.readouterr().err
+
+
+def test_a_card_cannot_be_written_over_itself(suites, tmp_path, capsys):
+    model = tiny.folder(tmp_path / "model")
+    (tmp_path / "taken.md").mkdir()
+    for name, reason in (("card.md", "ends in .md, but what is written there is .json"), ("taken.json", "is a folder")):
+        assert main(["eval", "zeroshot", "--model", str(model), "--out", str(tmp_path / name)]) == 2
+        assert reason in capsys.readouterr().err
+    assert not (tmp_path / "card.md").exists()
+
+
+def test_a_card_may_lie_where_a_name_is_no_text(suites, tmp_path):
+    model = tiny.folder(tmp_path / "model")
+    out = tmp_path / os.fsdecode(b"c\xff.json")
+    assert main(["eval", "zeroshot", "--model", str(model), "--out", str(out)]) == 0
+    assert json.loads(out.read_text())["command"].endswith("c�.json'")
 
 
 def test_mistakes_of_eval(capsys, tmp_path):

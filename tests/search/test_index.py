@@ -1,18 +1,23 @@
 """The index on disk: what it refuses, what it keeps, what it re-uses and what it forgets."""
 
+import json
 import os
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
 from PIL import Image
 
+from percept.core.config import to_dict
 from percept.core.errors import PerceptError
 from percept.data.sources import find_images
+from percept.infer.identity import Identity
 from percept.search import build as building
 from percept.search.build import build
+from percept.search.contracts import Stamp, stamp_of
 from percept.search.index import Index
 from percept.search.query import search as find
 from percept.search.store import FILE
@@ -32,7 +37,7 @@ def index(tmp_path: Path) -> Index:
 
 
 def fill(index: Index, folder: Path, encoder: ColourEncoder | None = None) -> building.Report:
-    return build(index, encoder or ColourEncoder(), find_images(folder))
+    return build(index, encoder or ColourEncoder(), find_images(folder), within=[folder])
 
 
 def test_vectors_survive_closing(pictures: Path, index: Index) -> None:
@@ -90,15 +95,56 @@ def test_a_changed_file_gets_a_new_vector_and_the_old_one_goes(pictures: Path, i
     assert torch.allclose(matrix.vectors[row], ColourEncoder().text(["green"])[0], atol=1e-2)
 
 
-def test_gone_files_are_dropped_wherever_they_were_and_others_stay(
+def test_gone_files_are_dropped_below_the_folders_given_and_elsewhere_on_request(
     pictures: Path, tmp_path: Path, index: Index
 ) -> None:
     fill(index, pictures)
-    picture(tmp_path / "more" / "x.png", "red")
+    picture(tmp_path / "pictures 2" / "x.png", "red")
     (pictures / "4.png").unlink()
-    report = fill(index, tmp_path / "more")
-    assert report.removed == [pictures / "4.png"]
+    report = fill(index, tmp_path / "pictures 2")
+    assert (report.removed, report.away, len(index)) == ([], 1, 11)
+    report = build(index, ColourEncoder(), find_images(tmp_path / "pictures 2"), prune=True)
+    assert (report.removed, report.away, len(index)) == ([pictures / "4.png"], 0, 10)
+
+
+def test_an_emptied_folder_loses_its_files_and_an_unplugged_one_keeps_them(
+    pictures: Path, tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(index, pictures)
+    away = pictures.rename(tmp_path / "away")
+    assert build(index, ColourEncoder(), [], within=[pictures]).away == 10
+    pictures.symlink_to(tmp_path / "nowhere")
+    assert build(index, ColourEncoder(), [], within=[pictures]).away == 10
+    pictures.unlink()
+    away.rename(pictures)
+    for path in pictures.iterdir():
+        path.unlink()
+    with monkeypatch.context() as locked:
+        locked.setattr(os, "lstat", lambda path: denied(path))
+        assert build(index, ColourEncoder(), [], within=[pictures]).removed == []
     assert len(index) == 10
+    assert len(build(index, ColourEncoder(), [], within=[pictures]).removed) == 10
+    assert len(index) == 0
+
+
+def denied(path: object) -> NoReturn:
+    raise PermissionError(13, "Permission denied", str(path))
+
+
+def test_files_that_the_system_refuses_stop_nothing(
+    pictures: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+    monkeypatch.setattr(
+        os, "stat", lambda path, **options: denied(path) if "3.png" in str(path) else stat(path, **options)
+    )
+    paths = [*sorted(pictures.iterdir()), Path("n" * 300 + ".png")]
+    report = build(index, ColourEncoder(), paths)
+    reasons = [file.reason for file in report.bad]
+    assert reasons == ["cannot be read: Permission denied", "cannot be read: File name too long"]
+    assert len(index) == 9
+    monkeypatch.setattr(os, "stat", lambda path, **options: denied(path))
+    assert find(index, ColourEncoder(), text="red", top=1)[0].missing
 
 
 def test_bad_files_are_listed_and_stop_nothing(pictures: Path, index: Index) -> None:
@@ -153,6 +199,83 @@ def test_another_model_is_refused(index: Index) -> None:
         with pytest.raises(PerceptError, match="cannot be compared"):
             build(index, other, [])
     Index.open(index.folder, ColourEncoder(name="the same weights in another folder"))
+
+
+class TokensOnly(ColourEncoder):
+    """As PE-Spatial, which has no vectors."""
+
+    def __init__(self) -> None:
+        super().__init__(name="tokens")
+        self.identity = Identity(name="tokens", fingerprint="70ce4", dim=0)
+
+
+def test_a_model_without_vectors_leaves_nothing_behind(tmp_path: Path, index: Index) -> None:
+    for make in (Index.create, Index.open_or_create):
+        with pytest.raises(PerceptError, match="tokens gives tokens, not vectors"):
+            make(tmp_path / "new", TokensOnly())
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_index_without_files_is_taken_over_by_another_model(pictures: Path, index: Index) -> None:
+    other = ColourEncoder(fingerprint="another", name="other")
+    stamp = json.loads(json.dumps(to_dict(index.stamp)))
+    with sqlite3.connect(index.folder / FILE) as connection:  # as an earlier percept left it
+        connection.execute("UPDATE stamp SET json = ?", (json.dumps({**stamp, "dim": 0}),))
+    connection.close()
+    with Index.open_or_create(index.folder, other) as taken:
+        assert taken.stamp.name == "other"
+        fill(taken, pictures, other)
+    with pytest.raises(PerceptError, match="was made with other"):
+        Index.open_or_create(index.folder, ColourEncoder())
+    with Index.open(index.folder, other) as again:
+        assert len(again.matrix().ids) == 10
+
+
+def test_files_of_a_model_are_kept_in_the_stamp_and_older_indexes_without_them_open(
+    tmp_path: Path, pictures: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    encoder = ColourEncoder()
+    fill(index, pictures)
+    index.close()
+    old = {key: value for key, value in to_dict(index_stamp(index)).items() if key not in ("weights", "tokenizer")}
+    with sqlite3.connect(index.folder / FILE) as connection:
+        connection.execute("UPDATE stamp SET json = ?", (json.dumps(old),))
+    connection.close()
+    with Index.open(index.folder, encoder) as older:
+        assert (older.stamp.weights, len(older)) == (None, 10)
+    stamp = stamp_of(encoder, "colours", weights="w.pt", tokenizer=Path("t.json"))
+    with Index.open_or_create(index.folder, encoder, stamp=stamp) as newer:
+        assert (newer.stamp.weights, newer.stamp.tokenizer) == (str(tmp_path / "w.pt"), str(tmp_path / "t.json"))
+        assert len(newer.matrix().ids) == 10
+    with Index.open_or_create(index.folder, encoder) as again:
+        assert again.stamp.weights == str(tmp_path / "w.pt")
+    with pytest.raises(PerceptError, match=r"use --model colours --weights .*w\.pt --tokenizer .*t\.json, or"):
+        Index.open(index.folder, ColourEncoder(fingerprint="another"))
+
+
+def index_stamp(index: Index) -> Stamp:
+    with Index.open(index.folder) as again:
+        return again.stamp
+
+
+def test_a_known_name_is_never_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("nano", "own"):
+        (tmp_path / name).mkdir()
+    sources = ["nano", "./nano", "own", "elsewhere", "hf://facebook/PE-Core-B16-224"]
+    found = [stamp_of(ColourEncoder(), source).source for source in sources]
+    assert found == ["nano", str(tmp_path / "nano"), str(tmp_path / "own"), *sources[3:]]
+
+
+def test_content_that_another_process_removed_is_no_damage(pictures: Path, index: Index) -> None:
+    fill(index, pictures)
+    row = index.files()[pictures / "0.png"]
+    with Index.open(index.folder) as other:
+        other.remove([pictures / "0.png"])
+    with pytest.raises(PerceptError, match="changed by another process meanwhile; run the command again"):
+        index.add([], {pictures / "1.png": row, pictures / "copy.png": row})
+    assert len(index) == 9
 
 
 def test_folders_that_are_no_index_are_refused(tmp_path: Path, index: Index) -> None:

@@ -1,5 +1,6 @@
 """`percept index` and `percept search` as a person types them, with an encoder that sees only colour."""
 
+import os
 import re
 from pathlib import Path
 
@@ -68,17 +69,124 @@ def test_a_model_folder_is_found_again_from_elsewhere(tmp_path: Path, monkeypatc
         (["search", "red", "--index", "pictures"], "is not an index"),
         (["search"], "needs a text, a picture, or both"),
         (["search", "?"], "no letters"),
-        (["search", "red", "--sheet", "pictures"], "is a folder"),
+        (["search", "red", "--sheet", "sheets.png"], "is a folder"),
         (["search", "red", "--page", "pictures/red.png/p.html"], "cannot be written"),
-        (["search", "--image", "none.png"], "does not exist"),
+        (["search", "--image", "none.png"], "there is no file none.png"),
+        (["search", "--image", "pictures"], "pictures is a folder, not a picture; give one of the files in it"),
+        (["search", "--image", "http://x/y.jpg"], "is a url; nothing is fetched"),
+        (["search", "red", "--sheet", "keep.jpg"], "what is written there is .png; give a name such as keep.png"),
+        (["search", "red", "--sheet", "both", "--page", "both"], "both ends in nothing"),
+        (["search", "red", "--sheet", "both.png", "--page", "both.png"], "what is written there is .html or .htm"),
     ],
 )
 def test_mistakes_exit_2_with_a_reason(
     arguments: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "sheets.png").mkdir()
+    before = picture(tmp_path / "keep.jpg", "green").read_bytes()
     assert main(arguments) == 2
     assert reason in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "keep.jpg").read_bytes() == before
+
+
+@pytest.mark.parametrize("sheet", ["pictures/red.png", "query.png"])
+def test_a_sheet_replaces_no_picture_that_is_searched(
+    sheet: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [picture(tmp_path / name, "red").read_bytes() for name in ("query.png", "pictures/red.png")]
+    assert main(["index", "pictures"]) == 0
+    assert main(["search", "--image", "query.png", "--sheet", sheet]) == 2
+    assert "is one of your pictures" in capsys.readouterr().err
+    assert [(tmp_path / name).read_bytes() for name in ("query.png", "pictures/red.png")] == before
+
+
+def test_local_weights_and_tokenizer_are_found_again_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def load(name: str, *, weights: object, tokenizer: object, device: str) -> ColourEncoder:
+        asked.append((name, weights, tokenizer))
+        return ColourEncoder(name=name)
+
+    monkeypatch.setattr("percept.infer.load.load", load)
+    for name in ("w.pt", "t.json"):
+        (tmp_path / name).touch()
+    given = ["--model", "large", "--weights", "w.pt", "--tokenizer", "t.json"]
+    assert main(["index", "pictures", *given]) == 0
+    monkeypatch.chdir(tmp_path / "pictures")
+    there = ["--index", str(tmp_path / "percept-index")]
+    assert main(["search", "red", *there]) == 0
+    assert main(["search", "red", "--model", "large", *there]) == 0
+    assert main(["index", ".", *there]) == 0
+    assert asked[1:] == [("large", tmp_path / "w.pt", tmp_path / "t.json")] * 3
+
+    moved = (tmp_path / "w.pt").rename(tmp_path / "moved.pt")
+    for verb in ("search", "index"):
+        capsys.readouterr()
+        assert main([verb, ".red" if verb == "search" else ".", *there]) == 2
+        error = " ".join(capsys.readouterr().err.split())
+        assert f"made with large and the weights in {tmp_path / 'w.pt'}, which is not there any more" in error
+        assert "--weights FILE" in error
+    assert main(["search", "red", "--weights", str(moved), *there]) == 0
+    assert main(["index", ".", "--weights", str(moved), *there]) == 0  # the index remembers the new place
+    assert main(["search", "red", *there]) == 0
+    assert asked[-1] == ("large", moved, tmp_path / "t.json")
+
+
+def test_after_a_build_that_failed_another_model_may_be_used(tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "x.jpg").write_bytes(b"")
+    assert main(["index", "bad", "--model", "large"]) == 2
+    assert main(["index", "pictures", "--model", "nano"]) == 0
+    assert main(["search", "red", "--model", "nano"]) == 0
+
+
+def test_an_emptied_folder_leaves_the_index_and_others_wait_for_prune(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture(tmp_path / "more" / "x.png", "red", (9, 9))
+    assert main(["index", "pictures", "more"]) == 0
+    for path in (tmp_path / "pictures").iterdir():
+        path.unlink()
+    assert main(["index", "more"]) == 0
+    assert re.search(r"kept \(--prune drops them\) +. +5 ", capsys.readouterr().out)
+    assert main(["index", "pictures"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"gone and dropped +. +5 ", out)
+    assert re.search(r"in the index now +. +1 ", out)
+    assert main(["index", "pictures"]) == 2  # nothing is known of it any more
+    (tmp_path / "more" / "x.png").unlink()
+    (tmp_path / "more").rmdir()
+    assert main(["index", "--prune"]) == 0
+    assert re.search(r"in the index now +. +0 ", capsys.readouterr().out)
+
+
+def test_names_and_queries_that_are_no_text_are_shown_anyway(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(name: bytes) -> str:
+        return os.fsdecode(name)
+
+    monkeypatch.setenv("COLUMNS", "300")
+    folder, index = odd(b"q\xff"), ["--index", odd(b"i\xffx")]
+    (tmp_path / "pictures").rename(tmp_path / folder)
+    (tmp_path / folder / "red.png").rename(tmp_path / folder / odd(b"r\x1b[31m\xff.png"))
+    (tmp_path / folder / odd(b"\xff.jpg")).write_bytes(b"")
+    assert main(["index", folder, *index]) == 0
+    outputs = ["--sheet", odd(b"s\xff.png"), "--page", odd(b"p\xff.html")]
+    image = ["--image", f"{folder}/blue.png"]
+    assert main(["search", odd(b"red \x1b[31m \xff"), "--top", "1", *image, *index, *outputs]) == 0
+    assert main(["search", "red", "--index", folder]) == 2
+    printed = capsys.readouterr()
+    assert "“red �[31m �”, like blue.png: best 1" in printed.out
+    assert "\x1b[31m" not in printed.out + printed.err
+    assert "wrote s�.png" in printed.err
+    assert "q� is not an index" in printed.err
+    page = (tmp_path / odd(b"p\xff.html")).read_text(encoding="utf-8")
+    assert "Search: “red �[31m �”" in page
+    assert "i�x" in page
 
 
 def test_an_interruption_says_how_to_go_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

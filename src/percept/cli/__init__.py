@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments[0], arguments[1:])
     except PerceptError as error:
-        print(f"percept {arguments[0]}: {error}", file=sys.stderr)
+        _complain(f"percept {arguments[0]}: {error}")
         return USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -47,10 +47,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"percept {arguments[0]}: {_explained(error)}", file=sys.stderr)
+        _complain(f"percept {arguments[0]}: {_explained(error)}")
         return USER_ERROR
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else USER_ERROR if stop.code else 0
+
+
+def _complain(message: str) -> None:
+    from percept.core.report import printable_lines  # only now: a plain --help needs no rich
+
+    print(printable_lines(message), file=sys.stderr)
 
 
 def _explained(error: OSError) -> str:

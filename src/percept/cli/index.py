@@ -1,15 +1,19 @@
 """`percept index`: make folders of pictures searchable."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 
 from percept.cli.show import bad_files, count, say
+from percept.core.errors import PerceptError
 from percept.core.report import table
 
 if TYPE_CHECKING:
+    from percept.infer.encoder import Encoder
     from percept.search.build import Report
+    from percept.search.contracts import Stamp
     from percept.search.index import Index
 
 DEFAULT = Path("percept-index")
@@ -23,44 +27,98 @@ def index(
     weights: Path | None = None,
     tokenizer: Path | None = None,
     device: str = "auto",
+    prune: bool = False,
 ) -> int:
     """Make the pictures in folders searchable; run again, it reads only what is new or changed.
+
+    Files that are gone from these folders are dropped. Files gone from elsewhere are kept, for a disk may be unplugged.
 
     Args:
         paths: Folders (searched with their subfolders) and picture files.
         index: Folder of the index; made if it is not there.
         model: nano, an official name, or a model folder. Default: the index's own model, nano for a new one.
-        weights: Local weight file for an official name.
-        tokenizer: tokenizer.json for a model that comes without one.
+        weights: Local weight file for an official name; the index remembers it.
+        tokenizer: tokenizer.json for a model that comes without one; the index remembers it.
         device: auto, cpu, cuda or mps.
+        prune: Drop files that are gone wherever they were, outside the paths given too.
     """
-    from percept.data.sources import find_images
-    from percept.infer.load import load
     from percept.search.build import build
     from percept.search.index import Index
 
-    files = find_images(paths)
-    model = model or _own_model(index) or "nano"
-    encoder = load(model, weights=weights, tokenizer=tokenizer, device=device)
+    files = [] if prune and not paths else _pictures(paths, index)
+    encoder, stamp = load_for(_stored(index, model), model, weights=weights, tokenizer=tokenizer, device=device)
     say(f"{encoder} looks at {count(len(files), 'file')}")
-    with Index.open_or_create(index, encoder, source=model) as store:
+    with Index.open_or_create(index, encoder, stamp=stamp) as store:
         try:
-            report = build(store, encoder, files)
+            report = build(store, encoder, files, within=paths, prune=prune)
         except KeyboardInterrupt:
             say(f"stopped; {count(len(store), 'file')} are in {index}, the same command goes on from there")
             raise
         _show(report, store)
-        return 0 if len(store) else 2
+        return 2 if report.bad and not len(store) else 0
 
 
-def _own_model(folder: Path) -> str | None:
+def _pictures(paths: tuple[Path, ...], index: Path) -> list[Path]:
+    """List the picture files; none where folders were emptied of which the index still knows files."""
+    from percept.data.sources import find_images
+    from percept.search.build import below
     from percept.search.index import Index
-    from percept.search.store import FILE
 
-    if not (folder / FILE).exists():
+    try:
+        return find_images(paths)
+    except PerceptError:
+        if not paths or not all(map(os.path.isdir, paths)) or not _is_index(index):
+            raise
+        with Index.open(index) as store:
+            if not below(store.files(), paths):
+                raise
+    return []
+
+
+def _stored(folder: Path, model: str | None) -> "Stamp | None":
+    """Return how the model of an index is loaded; None where there is no index, or an empty one and another wish."""
+    from percept.search.index import Index
+
+    if not _is_index(folder):
         return None
     with Index.open(folder) as store:
-        return store.stamp.source
+        usable = store.stamp.dim and (len(store) or model is None)
+        return store.stamp if usable else None
+
+
+def _is_index(folder: Path) -> bool:
+    from percept.search.store import FILE
+
+    return (folder / FILE).exists()
+
+
+def load_for(
+    stored: "Stamp | None", model: str | None, *, weights: Path | None, tokenizer: Path | None, device: str
+) -> "tuple[Encoder, Stamp]":
+    """Load the model asked for, or the one of an index from where it was; return it with how it is loaded again.
+
+    Raises:
+        PerceptError: a file that the index remembers is gone, or the model cannot be loaded.
+    """
+    from percept.infer.load import load
+    from percept.search.contracts import lasting, stamp_of
+
+    if stored is not None and (model is None or lasting(model) == stored.source):
+        model = stored.source
+        weights = weights or _remembered(stored, stored.weights, "weights")
+        tokenizer = tokenizer or _remembered(stored, stored.tokenizer, "tokenizer")
+    model = model or "nano"
+    encoder = load(model, weights=weights, tokenizer=tokenizer, device=device)
+    return encoder, stamp_of(encoder, model, weights=weights, tokenizer=tokenizer)
+
+
+def _remembered(stored: "Stamp", file: str | None, option: str) -> Path | None:
+    if file is not None and not os.path.exists(file):
+        raise PerceptError(
+            f"the index was made with {stored.name} and the {option} in {file}, which is not there any more; say where "
+            f"that file is now: --{option} FILE"
+        )
+    return None if file is None else Path(file)
 
 
 def _show(report: "Report", store: "Index") -> None:
@@ -69,6 +127,7 @@ def _show(report: "Report", store: "Index") -> None:
         ("known under another name", report.reused),
         ("unchanged", report.unchanged),
         ("gone and dropped", len(report.removed)),
+        *([("gone elsewhere and kept (--prune drops them)", report.away)] if report.away else []),
         ("could not be read", len(report.bad)),
         ("in the index now", len(store)),
     ]

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from percept.cli.index import DEFAULT
+from percept.cli.index import DEFAULT, load_for
 from percept.cli.show import check_output, say
+from percept.core.errors import PerceptError
 from percept.core.report import table
 
 if TYPE_CHECKING:
+    from percept.search.index import Index
     from percept.search.query import Answer, Hit
 
 
@@ -38,23 +40,34 @@ def search(
         page: HTML file for a page of the results.
         index: Folder of the index; `percept index` makes it.
         model: The model, if not the one the index was made with.
-        weights: Local weight file for an official name.
-        tokenizer: tokenizer.json for a model that comes without one.
+        weights: Local weight file for an official name, if not the one the index remembers.
+        tokenizer: tokenizer.json for a model that comes without one, if not the one the index remembers.
         device: auto, cpu, cuda or mps.
     """
-    from percept.infer.load import load
+    from percept.data.images import read_bytes
     from percept.search.index import Index
     from percept.search.query import ask, check_question
 
     check_question(text=text or None, image=image, top=top, weight=weight)
-    check_output(sheet)
-    check_output(page)
+    check_output(sheet, ".png")
+    check_output(page, ".html", ".htm")
+    if image is not None:
+        read_bytes(image)  # a mistyped name is answered at once
     with Index.open(index) as store:
-        encoder = load(model or store.stamp.source, weights=weights, tokenizer=tokenizer, device=device)
+        _check_sheet(sheet, image, store)
+        encoder, _ = load_for(store.stamp, model, weights=weights, tokenizer=tokenizer, device=device)
         answer = ask(store, encoder, text=text or None, image=image, top=top, weight=weight)
         _show(answer)
         _write(answer, sheet=sheet, page=page, facts=(("Model", str(store.stamp)), ("Index", str(index))))
     return 0
+
+
+def _check_sheet(sheet: Path | None, image: Path | None, store: "Index") -> None:
+    """Refuse to write over a picture that is asked with, or that can be found."""
+    if sheet is None or not sheet.exists():
+        return
+    if (image is not None and sheet.samefile(image)) or Path(os.path.abspath(sheet)) in store.files():
+        raise PerceptError(f"{sheet} is one of your pictures and would be lost; give the sheet another name")
 
 
 def _show(answer: "Answer") -> None:
@@ -65,10 +78,8 @@ def _show(answer: "Answer") -> None:
 
 def _place(hit: "Hit") -> str:
     """Return the path as a person in this folder would type it."""
-    from percept.data.sources import printable
-
     below = hit.path.is_relative_to(Path.cwd())
-    return printable(os.path.relpath(hit.path) if below else hit.path)
+    return os.path.relpath(hit.path) if below else str(hit.path)
 
 
 def _remark(hit: "Hit") -> str:

@@ -7,7 +7,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from percept.core.errors import PerceptError
-from percept.core.report import err, table
+from percept.core.report import err, printable_lines, table
 
 if TYPE_CHECKING:
     from percept.data.sources import BadFile
@@ -24,7 +24,11 @@ def split_labels(text: str) -> list[str]:
     """
     if text.startswith("@"):
         file = Path(text[1:])
-        if not file.is_file():
+        if not text[1:].strip():
+            raise PerceptError("no file is named after the @; give cat,dog or @FILE with one label per line")
+        if os.path.isdir(file):
+            raise PerceptError(f"{file} is a folder; give cat,dog or @FILE with one label per line")
+        if not os.path.isfile(file):
             raise PerceptError(f"there is no file {file} with labels; give cat,dog or @FILE with one label per line")
         try:
             parts = file.read_text(encoding="utf-8-sig").splitlines()
@@ -40,11 +44,9 @@ def split_labels(text: str) -> list[str]:
 
 def bad_files(bad: Sequence["BadFile"]) -> None:
     """Print the files that could not be used, with reasons and their count."""
-    from percept.data.sources import printable
-
     if not bad:
         return
-    rows = [(printable(file.path), printable(file.reason)) for file in bad[:SHOWN_BAD]]
+    rows: list[tuple[object, object]] = [(file.path, file.reason) for file in bad[:SHOWN_BAD]]
     if len(bad) > SHOWN_BAD:
         rows.append(("...", f"and {len(bad) - SHOWN_BAD} more"))
     table(f"{count(len(bad), 'file')} left out", ("file", "reason"), rows)
@@ -85,21 +87,28 @@ def common_folder(paths: Sequence[Path]) -> Path:
 
 
 def within(path: Path, folder: Path) -> str:
-    """Return the path as seen from a folder that may hold it, as one printable line."""
-    from percept.data.sources import printable
-
-    return printable(path.relative_to(folder) if path.is_relative_to(folder) else path)
+    """Return the path as seen from a folder that may hold it."""
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
-def check_output(file: Path | None) -> None:
+def check_output(file: Path | None, *endings: str) -> None:
     """Make the folder of a file that will be written, and try whether it can be, before any work is spent on it.
 
+    Args:
+        file: what will be written; nothing if None.
+        endings: what its name may end in, with the dot, in either case; anything if none is given.
+
     Raises:
-        PerceptError: the file is a folder, or its folder cannot be made or written to.
+        PerceptError: another ending, the file is a folder, or its folder cannot be made or written to.
     """
     if file is None:
         return
-    if file.is_dir():
+    if endings and file.suffix.lower() not in endings:
+        raise PerceptError(
+            f"{file} ends in {file.suffix or 'nothing'}, but what is written there is {' or '.join(endings)}; "
+            f"give a name such as {file.stem or 'out'}{endings[0]}"
+        )
+    if os.path.isdir(file):
         raise PerceptError(f"{file} is a folder; give the name of a file to write")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -111,4 +120,4 @@ def check_output(file: Path | None) -> None:
 
 def say(message: str) -> None:
     """Print a line about the work, not a result, on standard error."""
-    err.print(message, markup=False, style="dim")
+    err.print(printable_lines(message), markup=False, style="dim")

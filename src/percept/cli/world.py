@@ -70,11 +70,11 @@ def show(
     from percept.data.world import generate
     from percept.data.world.sheet import save_sheet
 
-    if not (1 <= count <= 400 and columns >= 1):
-        raise PerceptError(
-            f"a sheet of {count} pictures in {columns} columns cannot be laid out; use 1 to 400 pictures"
-        )
-    check_output(out)
+    if not 1 <= count <= 400:
+        raise PerceptError(f"--count {count}: a sheet holds 1 to 400 pictures")
+    if columns < 1:
+        raise PerceptError(f"--columns {columns}: a row holds at least 1 picture")
+    check_output(out, ".png")
     pictures = [generate(seed + number, split=split, style=style) for number in range(count)]
     save_sheet(out, pictures, columns=columns)
     things = sum(len(picture.scene.things) for picture in pictures)

@@ -1,5 +1,6 @@
 """Terminal output: one console, tables, progress; quiet when nobody looks."""
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -17,22 +18,43 @@ err = Console(stderr=True, highlight=False)
 """Progress, notices and errors, on standard error."""
 
 
+def printable(text: object) -> str:
+    """Return what `str` makes of it as one line for people.
+
+    Line breaks, codes that command a terminal and bytes of a file name that are no UTF-8 become �.
+
+    >>> printable("new\\nline.png"), printable("猫 [1].png")
+    ('new�line.png', '猫 [1].png')
+    """
+    return "".join(letter if _shows(letter) else "�" for letter in str(text))
+
+
+def printable_lines(text: object) -> str:
+    """Return a message for people, as `printable` does, but keep its line breaks."""
+    return "\n".join(map(printable, str(text).split("\n")))
+
+
+def _shows(letter: str) -> bool:
+    joins = letter in "\u200c\u200d"  # inside words of some scripts, and inside emoji
+    return letter.isprintable() or unicodedata.category(letter) == "Zs" or joins
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; numbers are right-aligned, floats shown with three digits."""
+    """Print a table; numbers are right-aligned, floats shown with three digits, every text as one printable line."""
     rows = [list(row) for row in rows]
     grid = Table(header_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-        grid.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+        grid.add_column(Text(printable(column)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else str(cell)) for cell in row))
-    out.print(Text(title, style="bold"))  # not the table's own title, which wraps over a narrow table
+        grid.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else printable(cell)) for cell in row))
+    out.print(Text(printable(title), style="bold"))  # not the table's own title, which wraps over a narrow table
     out.print(grid)
 
 
 def notice(message: str) -> None:
     """Print a remark that is not a result, on standard error."""
-    err.print(message, style="yellow", markup=False)
+    err.print(printable_lines(message), style="yellow", markup=False)
 
 
 @contextmanager

@@ -29,6 +29,9 @@ MAX_BYTES = 2 << 30
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 """The EXIF tag, and its values for pictures that lie on their side."""
 
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(https?|ftp|file|s3|gs|hf):/|data:", re.IGNORECASE)
+"""How addresses begin; with one slash too, because a `Path` keeps only one of two."""
+
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "PPM", "QOI")
 """What is opened. Formats that start other programs or hide a second picture in the file (EPS, ICO) are left out."""
 
@@ -113,7 +116,7 @@ def check_file(path: str | os.PathLike[str], kind: str = "picture") -> int:
     Raises:
         PerceptError: it is a url, a folder, a device, or missing; `kind` says what was expected.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", os.fspath(path)) or os.fspath(path).startswith("data:"):
+    if re.match(URL, os.fspath(path)):
         raise PerceptError(f"{os.fspath(path)[:80]} is a url; nothing is fetched: save the {kind} and give its path")
     try:
         mode, size = (status := os.stat(path)).st_mode, status.st_size
@@ -125,9 +128,7 @@ def check_file(path: str | os.PathLike[str], kind: str = "picture") -> int:
         reason = getattr(error, "strerror", None) or str(error)
         raise PerceptError(f"{path} cannot be read: {reason}") from None
     if stat.S_ISDIR(mode):
-        raise PerceptError(
-            f"{path} is a folder, not a {kind}; find_images lists the pictures in it, find_media videos too"
-        )
+        raise PerceptError(f"{path} is a folder, not a {kind}; give one of the files in it")
     if not stat.S_ISREG(mode):
         raise PerceptError(f"{path} is not a {kind}: a device")
     return size

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +33,9 @@ class Report:
     unchanged: int = 0
     """Files that were not even read."""
     removed: list[Path] = field(default_factory=list)
-    """Files that the index knew and that are gone."""
+    """Files that the index knew, that are gone, and that were dropped."""
+    away: int = 0
+    """Files that the index knows and that are gone too, but kept: they lie outside the folders that were looked at."""
     bad: list[BadFile] = field(default_factory=list)
     """Files that could not be read, and why."""
     seconds: float = 0.0
@@ -51,10 +53,20 @@ class Candidate:
     """The picture at the model's size; None where the vector is known already."""
 
 
-def build(index: Index, encoder: Embeds, paths: Sequence[Path]) -> Report:
-    """Bring `index` up to date with the files at `paths`; files the index knows and that are gone are dropped.
+def build(
+    index: Index, encoder: Embeds, paths: Sequence[Path], *, within: Sequence[Path] = (), prune: bool = False
+) -> Report:
+    """Bring `index` up to date with the files at `paths`.
 
     Every batch is committed: after an interruption the next call goes on where this one stopped.
+
+    Args:
+        index: what is filled.
+        encoder: the model it belongs to.
+        paths: picture files.
+        within: folders; files below them that the index knows and that are gone are dropped. A folder that is not there
+            drops nothing: its disk may only be unplugged.
+        prune: drop files that are gone wherever they were.
 
     Raises:
         PerceptError: the index belongs to another model.
@@ -67,7 +79,9 @@ def build(index: Index, encoder: Embeds, paths: Sequence[Path]) -> Report:
     hashes = index.hashes()
     for batch in _batches(fresh, hashes, encoder.preprocess, report):
         _store(index, encoder, batch, hashes, report)
-    report.removed = [path for path in known if not os.path.lexists(path)]
+    gone = [path for path in known if _is_gone(path)]
+    report.removed = gone if prune else below(gone, within)
+    report.away = len(gone) - len(report.removed)
     unreadable = [file.path for file in report.bad if file.path in known]
     if report.removed or unreadable or fresh:
         index.remove([*report.removed, *unreadable])
@@ -75,12 +89,33 @@ def build(index: Index, encoder: Embeds, paths: Sequence[Path]) -> Report:
     return report
 
 
-def _unchanged(path: Path, row: FileRow | None) -> bool:
-    if row is None:
-        return False
+def below(paths: Iterable[Path], folders: Sequence[Path]) -> list[Path]:
+    """Return the absolute paths that lie in one of the folders, as far as those are there."""
+    roots = [Path(os.path.abspath(folder)) for folder in folders if os.path.isdir(folder)]
+    return [path for path in paths if any(path.is_relative_to(root) for root in roots)]
+
+
+def _is_gone(path: Path) -> bool:
+    """Tell whether surely nothing is there, not even a link; what may not be looked at is not gone."""
     try:
-        status = path.stat()
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
     except OSError:
+        return False
+    return False
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):  # reading it will say what is wrong
+        return None
+
+
+def _unchanged(path: Path, row: FileRow | None) -> bool:
+    status = _status(path) if row is not None else None
+    if row is None or status is None:
         return False
     return (row.bytes, row.modified) == (status.st_size, status.st_mtime_ns)
 
@@ -110,9 +145,9 @@ def _batches(
 
 
 def _read(path: Path, hashes: set[str], preprocess: Preprocess) -> Candidate:
-    modified = path.stat().st_mtime_ns if path.exists() else 0  # before reading: a later change is seen next time
+    status = _status(path)  # before reading: a later change is seen next time
     data = read_bytes(path)
-    row = FileRow(hash=content_hash(data), bytes=len(data), modified=modified)
+    row = FileRow(hash=content_hash(data), bytes=len(data), modified=status.st_mtime_ns if status else 0)
     if row.hash in hashes:
         return Candidate(path=path, row=row)
     try:

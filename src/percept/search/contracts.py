@@ -2,15 +2,16 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from percept.core.errors import PerceptError
 from percept.data.transforms import Preprocess
 from percept.infer.identity import Identity
+from percept.models.zoo import ZOO
 
 
 @runtime_checkable
@@ -46,6 +47,10 @@ class Stamp:
     preprocess: Preprocess
     source: str
     """What `percept.load` was given, so that it can be loaded again: a name, or an absolute folder."""
+    weights: str | None = None
+    """The local weight file it was given, absolute."""
+    tokenizer: str | None = None
+    """The tokenizer.json it was given, absolute."""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.fingerprint[:8]}, {self.dim} numbers)"
@@ -54,15 +59,39 @@ class Stamp:
         """Tell whether vectors of both may be compared; a name is only a name."""
         return (self.fingerprint, self.dim, self.preprocess) == (other.fingerprint, other.dim, other.preprocess)
 
+    @property
+    def options(self) -> str:
+        """What a person types to load the model again."""
+        given = {"--model": self.source, "--weights": self.weights, "--tokenizer": self.tokenizer}
+        return " ".join(f"{option} {value}" for option, value in given.items() if value is not None)
 
-def stamp_of(encoder: Embeds, source: str | None = None) -> Stamp:
-    """Return the stamp of an encoder that `percept.load(source)` gave; without a source, its name stands for it."""
+
+Given: TypeAlias = str | os.PathLike[str] | None
+
+
+def stamp_of(encoder: Embeds, source: str | None = None, *, weights: Given = None, tokenizer: Given = None) -> Stamp:
+    """Return the stamp of an encoder that `percept.load` gave for the same arguments; its name stands for no source.
+
+    Raises:
+        PerceptError: the model gives tokens only, so there is nothing to compare.
+    """
     identity = encoder.identity
-    source = source or identity.name
+    if not identity.dim:
+        raise PerceptError(
+            f"{identity.name} gives tokens, not vectors that can be searched; use 'nano' or a PE-Core model"
+        )
     return Stamp(
         name=identity.name,
         fingerprint=identity.fingerprint,
         dim=identity.dim,
         preprocess=encoder.preprocess,
-        source=os.path.abspath(source) if Path(source).is_dir() else source,
+        source=lasting(source or identity.name),
+        weights=None if weights is None else os.path.abspath(weights),
+        tokenizer=None if tokenizer is None else os.path.abspath(tokenizer),
     )
+
+
+def lasting(source: str) -> str:
+    """Return a name as it is and a folder by its absolute path; as for `percept.load`, a known name is never a folder."""
+    named = source in ZOO or source.startswith("hf://") or not os.path.exists(source)
+    return source if named else os.path.abspath(source)

@@ -19,7 +19,7 @@ from torch import Tensor
 from percept.core.config import from_dict, to_dict
 from percept.core.errors import PerceptError
 from percept.search.contracts import Embeds, Stamp, stamp_of
-from percept.search.store import FILE, damaged, explained, make_store, open_store, stored_path, transaction
+from percept.search.store import FILE, changed, damaged, explained, make_store, open_store, stored_path, transaction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +83,18 @@ class Index:
             raise
 
     @classmethod
-    def create(cls, folder: Path | str, encoder: Embeds, *, source: str | None = None) -> "Index":
+    def create(cls, folder: Path | str, encoder: Embeds, *, stamp: Stamp | None = None) -> "Index":
         """Make an empty index for the vectors of `encoder` in a new or empty folder.
 
         Args:
             folder: where its database will lie.
             encoder: the model it belongs to from now on.
-            source: what `percept.load` was given for it; its name unless said.
+            stamp: what `stamp_of` says of it and of what `percept.load` was given; its name alone unless said.
+
+        Raises:
+            PerceptError: the model gives no vectors, or the folder is in use.
         """
-        make_store(Path(folder), json.dumps(to_dict(stamp_of(encoder, source))))
+        make_store(Path(folder), _json(stamp or stamp_of(encoder)))
         return cls(folder)
 
     @classmethod
@@ -104,14 +107,26 @@ class Index:
         return cls(folder, encoder)
 
     @classmethod
-    def open_or_create(cls, folder: Path | str, encoder: Embeds, *, source: str | None = None) -> "Index":
-        """Open the index in `folder` if there is one, else make it; refusals as for `open` and `create`."""
+    def open_or_create(cls, folder: Path | str, encoder: Embeds, *, stamp: Stamp | None = None) -> "Index":
+        """Open the index in `folder` if there is one, else make it; refusals as for `open` and `create`.
+
+        An index that holds no files is taken over by another model. A stamp that is given and agrees replaces the
+        stored one: the model may lie in another place now.
+        """
+        given = stamp or stamp_of(encoder)
         try:
-            return cls.create(folder, encoder, source=source)
+            return cls.create(folder, encoder, stamp=given)
         except PerceptError:
             if not (Path(folder) / FILE).exists():
                 raise
-        return cls.open(folder, encoder)
+        index = cls(folder)
+        try:
+            index._take(given, moved=stamp is not None)
+            index.check(encoder)
+        except PerceptError:
+            index.close()
+            raise
+        return index
 
     def __enter__(self) -> "Index":
         return self
@@ -137,8 +152,22 @@ class Index:
         if not self.stamp.agrees(given):
             raise PerceptError(
                 f"the index {self.folder} was made with {self.stamp}, the model given is {given}: their vectors cannot "
-                f"be compared; use --model {self.stamp.source}, or make another index with --index OTHER"
+                f"be compared; use {self.stamp.options}, or make another index with --index OTHER"
             )
+
+    def _take(self, given: Stamp, *, moved: bool) -> None:
+        """Put a stamp in place of the stored one, where no vector contradicts it."""
+        agrees = given.agrees(self.stamp)
+        if given == self.stamp or not (moved if agrees else len(self) == 0):
+            return
+        with explained(self.folder), transaction(self._connection) as connection:
+            if not agrees:
+                if len(self):  # another process was quicker
+                    raise changed(self.folder)
+                connection.execute("DELETE FROM content")
+            connection.execute("UPDATE stamp SET json = ?", (_json(given),))
+        del self.stamp
+        self._forget_matrix()
 
     def __len__(self) -> int:
         """Return the number of files."""
@@ -200,7 +229,7 @@ class Index:
         with explained(self.folder):
             rows = self._connection.execute(query, (number,)).fetchall()
         if not rows:
-            raise PerceptError(f"the index {self.folder} was changed by another process meanwhile; ask again")
+            raise changed(self.folder)
         return Entry(width=rows[0][0], height=rows[0][1], paths=tuple(Path(os.fsdecode(path)) for _, _, path in rows))
 
     def entries(self) -> list[Entry]:
@@ -210,6 +239,10 @@ class Index:
     def _one(self, query: str) -> Any:
         with explained(self.folder):
             return self._connection.execute(query).fetchone()[0]
+
+
+def _json(stamp: Stamp) -> str:
+    return json.dumps(to_dict(stamp))
 
 
 def _to_bytes(vector: Float[Tensor, " d"]) -> bytes:

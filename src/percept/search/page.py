@@ -4,13 +4,14 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from html import escape
+from html import escape as escape_markup
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
 from percept.core.io import replacing
-from percept.data.sources import BadFile, printable
+from percept.core.report import printable
+from percept.data.sources import BadFile
 from percept.search.query import Answer, Hit
 from percept.search.thumbnails import data_uri, thumbnail
 
@@ -61,14 +62,20 @@ def render(page: Page, folder: Path) -> str:
     return "\n".join(part for part in parts if part) + "\n"
 
 
+def escape(text: object) -> str:
+    """Return any text, even a file name that is none, as one line of HTML."""
+    return escape_markup(printable(text))
+
+
 def _head(page: Page) -> str:
+    introduction = "\n".join(map(escape, page.introduction.splitlines()))
     facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in page.facts)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><title>{escape(page.title)}</title>
 <style>{_style()}</style></head><body><main>
 <header class="top"><h1>{escape(page.title)}</h1>
-{f'<p class="introduction">{escape(page.introduction)}</p>' if page.introduction else ""}
+{f'<p class="introduction">{introduction}</p>' if introduction else ""}
 {f"<dl>{facts}</dl>" if facts else ""}</header>"""
 
 
@@ -116,7 +123,7 @@ def _card(one: Labelled, folder: Path) -> str:
 
 
 def _bad(bad: Iterable[BadFile]) -> str:
-    rows = "".join(f"<tr><td>{_name(file.path)}</td><td>{escape(printable(file.reason))}</td></tr>" for file in bad)
+    rows = "".join(f"<tr><td>{_name(file.path)}</td><td>{escape(file.reason)}</td></tr>" for file in bad)
     if not rows:
         return ""
     return f"""<section><header><div><p class="kicker">Left out</p><h2>Files that could not be read</h2></div></header>
@@ -124,7 +131,7 @@ def _bad(bad: Iterable[BadFile]) -> str:
 
 
 def _name(path: Path) -> str:
-    return f'<span title="{escape(printable(path))}">{escape(printable(path.name))}</span>'
+    return f'<span title="{escape(path)}">{escape(path.name)}</span>'
 
 
 def _score(score: float) -> str:
@@ -138,10 +145,10 @@ def _bar(share: float) -> str:
 def _picture(path: Path, folder: Path) -> str:
     small = _thumbnail_uri(path)
     if small is None:
-        reason = "cannot be shown" if path.exists() else "the file is gone"
+        reason = "cannot be shown" if os.path.exists(path) else "the file is gone"
         return f'<span class="frame gone">{reason}</span>'
     link = quote(os.fsencode(os.path.relpath(path, folder)))
-    return f'<a class="frame" href="{link}"><img src="{small}" alt="{escape(printable(path.name))}"></a>'
+    return f'<a class="frame" href="{link}"><img src="{small}" alt="{escape(path.name)}"></a>'
 
 
 @lru_cache(maxsize=2048)

@@ -1,5 +1,6 @@
 """Asking an index: by text, by picture, or by both at once; exact, by one matrix product."""
 
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from percept.core.errors import PerceptError
+from percept.core.report import printable
 from percept.data.images import ImageSource
 from percept.search.build import prepared
 from percept.search.contracts import Embeds
@@ -48,7 +50,7 @@ class Answer:
 
     def __str__(self) -> str:
         parts = ([f"“{self.text}”"] if self.text else []) + ([f"like {self.image.name}"] if self.image else [])
-        return ", ".join(parts) or "a picture"
+        return printable(", ".join(parts) or "a picture")
 
 
 def ask(
@@ -141,7 +143,7 @@ def query_vector(
 
 def _hit(rank: int, entry: Entry, score: float) -> Hit:
     """Show the first path that still exists; the others are its copies."""
-    first = next((path for path in entry.paths if path.is_file()), None)
+    first = next((path for path in entry.paths if os.path.isfile(path)), None)
     shown = first or entry.paths[0]
     hit = Hit(rank=rank, path=shown, score=score, width=entry.width, height=entry.height, missing=first is None)
     return replace(hit, copies=tuple(path for path in entry.paths if path != shown))

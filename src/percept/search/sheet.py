@@ -1,5 +1,6 @@
 """Results as one picture: a row or more per query, the pictures found with ranks, scores and names."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from percept.core.errors import PerceptError
 from percept.core.io import replacing
-from percept.data.sources import printable
+from percept.core.report import printable
 from percept.search.query import Answer, Hit
 from percept.search.thumbnails import thumbnail
 
@@ -81,10 +82,8 @@ def _question(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int],
         side = m.picture - 48 if answer.text is None else m.picture - 96
         _framed(sheet, pen, (x, y), answer.image, side)
         y += side + 8
-    asked = (
-        f"“{answer.text}”" if answer.text else f"like {printable(answer.image.name)}" if answer.image else "a picture"
-    )
-    lines = _wrapped(asked, 19, m.query - m.gap)
+    asked = f"“{answer.text}”" if answer.text else f"like {answer.image.name}" if answer.image else "a picture"
+    lines = _wrapped(printable(asked), 19, m.query - m.gap)
     if len(lines) > MOST_LINES:
         lines = [*lines[: MOST_LINES - 1], " ".join(lines[MOST_LINES - 1 :])]
     for line in lines:
@@ -100,7 +99,7 @@ def _result(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], h
     _write(pen, (x, y), str(hit.rank), 15, ACCENT if hit.rank == 1 else INK, 30)
     score = f"{hit.score:.3f}"
     _write(pen, (x + m.picture - round(_font(score, 15).getlength(score)), y), score, 15, INK, m.picture)
-    _write(pen, (x, y + 20), printable(hit.path.name), 12, SOFT, m.picture)
+    _write(pen, (x, y + 20), hit.path.name, 12, SOFT, m.picture)
 
 
 def _framed(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], path: Path, side: int) -> None:
@@ -111,7 +110,7 @@ def _framed(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], p
         _write(
             pen,
             (x + 12, y + side // 2 - 8),
-            "cannot be shown" if path.exists() else "the file is gone",
+            "cannot be shown" if os.path.exists(path) else "the file is gone",
             13,
             SOFT,
             side - 24,
@@ -125,6 +124,7 @@ def _framed(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], p
 
 def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, colour: str, room: int) -> None:
     """Write one line; what does not fit into `room` pixels ends in an ellipsis."""
+    text = printable(text)
     font = _font(text, size)
     if font.getlength(text) > room:
         while text and font.getlength(text + "…") > room:

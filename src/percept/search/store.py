@@ -128,6 +128,11 @@ def damaged(folder: Path, reason: str) -> PerceptError:
     return PerceptError(f"the index {folder} is damaged ({reason}); delete the folder and index again")
 
 
+def changed(folder: Path) -> PerceptError:
+    """Build the error for an index that is whole, but no longer what this process knew."""
+    return PerceptError(f"the index {folder} was changed by another process meanwhile; run the command again")
+
+
 @contextmanager
 def explained(folder: Path) -> Iterator[None]:
     """Turn errors of SQLite and of the file system into a PerceptError that names the index."""
@@ -135,6 +140,8 @@ def explained(folder: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         raise PerceptError(f"the index {folder} cannot be used now: {error}") from None
+    except sqlite3.IntegrityError:  # a row refers to content that was there when this process looked
+        raise changed(folder) from None
     except sqlite3.DatabaseError as error:
         raise damaged(folder, str(error)) from None
     except OSError as error:

@@ -28,7 +28,28 @@ def test_show_makes_a_sheet(tmp_path: Path) -> None:
         assert sheet.width > 1000
 
 
-def test_show_refuses_an_empty_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["world", "show", "--out", str(tmp_path / "s.png"), "--count", "0"]) == 2
-    assert "1 to 400" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--count", "0"], "--count 0: a sheet holds 1 to 400 pictures"),
+        (["--columns", "0"], "--columns 0: a row holds at least 1 picture"),
+        (["--out", "s.jpg"], "s.jpg ends in .jpg, but what is written there is .png"),
+    ],
+)
+def test_show_refuses_what_makes_no_sheet(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    reason: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["world", "show", "--out", "s.png", *arguments]) == 2
+    assert reason in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_write_fills_the_folder_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["world", "write", ".", "--count", "2", "--format", "webdataset"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["000000.tar"]

@@ -11,6 +11,8 @@ from PIL import Image
 
 from percept.core.errors import PerceptError
 from percept.data.world import generate
+from percept.data.world.record import describe
+from percept.data.world.render import Picture
 from percept.data.world.sheet import make_sheet, save_sheet
 from percept.data.world.write import write
 
@@ -47,6 +49,12 @@ def test_jsonl_lines_are_in_order_and_name_existing_pictures(tmp_path: Path) -> 
     lines = [json.loads(line) for line in (folder / "truth.jsonl").read_text().splitlines()]
     assert [line["seed"] for line in lines] == list(range(7))
     assert all((folder / line["image"]).is_file() for line in lines)
+    picture = generate(3)
+    assert picture.masks is not None
+    assert picture.depth is not None
+    masks, depth = (_pixels((folder / lines[3][name]).read_bytes()) for name in ("masks", "depth"))
+    assert all(np.array_equal(masks == index + 1, mask) for index, mask in enumerate(picture.masks))
+    assert np.abs(depth / 255 - picture.depth).max() <= 0.5 / 255 + 1e-6
 
 
 def test_webdataset_groups_the_parts_of_a_sample(tmp_path: Path) -> None:
@@ -81,6 +89,37 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     assert len(_files(write(tmp_path / "w", 1))) == 4
 
 
+def test_the_folder_one_stands_in_is_filled_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "w").mkdir()
+    monkeypatch.chdir(tmp_path / "w")
+    write(".", 1)
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["depth", "images", "masks", "truth"]
+    assert (tmp_path / "w" / "truth" / "000000.json").is_file()
+
+
+def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    write(tmp_path / "link", 1)
+    assert (tmp_path / "link").is_symlink()
+    assert len(_files(tmp_path / "there")) == 4
+
+
+def test_what_somebody_else_wrote_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir()
+    for folder in (tmp_path / "there", tmp_path / "new"):
+
+        def meanwhile(picture: Picture, folder: Path = folder) -> dict:
+            folder.mkdir(exist_ok=True)
+            (folder / "mine.txt").write_text("keep")
+            return describe(picture)
+
+        monkeypatch.setattr("percept.data.world.write.describe", meanwhile)
+        with pytest.raises(PerceptError, match="filled by somebody else meanwhile"):
+            write(folder, 1)
+        assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+
+
 def test_nothing_remains_of_an_interrupted_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -88,6 +127,9 @@ def test_nothing_remains_of_an_interrupted_writing(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("percept.data.world.write.describe", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "w", 3)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, 3)
     assert list(tmp_path.iterdir()) == []
 
 

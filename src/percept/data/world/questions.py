@@ -2,9 +2,10 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 
 from percept.data.world.backgrounds import BACKGROUNDS
-from percept.data.world.elements import Scene, Thing
+from percept.data.world.elements import Scene, Thing, Word
 from percept.data.world.language import NUMBERS, article, counted, listing, noun, told_pairs, unique
 from percept.data.world.objects import CATEGORIES
 from percept.data.world.palette import COLOURS
@@ -134,8 +135,25 @@ def _of(things: list[Thing], size: str) -> Thing | None:
 def _words(scene: Scene, rng: random.Random) -> list[Pair]:
     if not scene.words:
         return [("is there any text?", "no")] if rng.random() < 0.3 else []
-    asked = [("what does the text say?", " ".join(word.text for word in scene.words)), ("is there any text?", "yes")]
+    asked = [
+        ("what does the text say?", " ".join(word.text for word in _as_read(scene.words))),
+        ("is there any text?", "yes"),
+    ]
     return asked[: rng.randint(1, 2)]
+
+
+def _as_read(words: Sequence[Word]) -> list[Word]:
+    """Put words in the order in which a person reads them: rows from above, each from the left.
+
+    A word is of the same row as the one before if its middle lies within that one's height.
+    """
+    rows: list[list[Word]] = []
+    for word in sorted(words, key=lambda word: word.y):
+        if rows and word.y - rows[-1][-1].y <= 0.5 * max(word.size, rows[-1][-1].size):
+            rows[-1].append(word)
+        else:
+            rows.append([word])
+    return [word for row in rows for word in sorted(row, key=lambda word: word.x)]
 
 
 def _place(scene: Scene, rng: random.Random) -> list[Pair]:

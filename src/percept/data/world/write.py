@@ -1,7 +1,8 @@
 """Writing the labelled world as ordinary files: a folder, a json-lines list, or tar shards; whole or not at all.
 
 - folder: `images/KEY.png`, `truth/KEY.json`, `masks/KEY.png`, `depth/KEY.png`
-- jsonl: `images/KEY.png`, and one line of truth per picture in `truth.jsonl`
+- jsonl: `images/KEY.png`, `masks/KEY.png`, `depth/KEY.png`, and one line of truth per picture in `truth.jsonl`, which
+  names these files as `image`, `masks` and `depth`
 - webdataset: `SHARD.tar` with `KEY.png`, `KEY.json`, `KEY.txt` (short caption), `KEY.masks.png`, `KEY.depth.png`
 
 Mask pictures hold 0 where there is no thing, else its number; depth pictures 0 (near) to 255 (far).
@@ -101,21 +102,26 @@ def write(
 
 @contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `folder` if the block succeeds, and vanishes if not."""
+    """Yield a temporary folder; what is in it appears in `folder` if the block succeeds, and vanishes if not.
+
+    A folder that is there already is kept and filled: a terminal may stand in it, or it may be a disk.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         kind = "is not empty" if folder.is_dir() else "is a file"
         raise PerceptError(f"{folder} {kind}; name a new folder, or empty this one first")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    temporary.mkdir()
+    target = Path(os.path.realpath(folder))  # "." has no name of its own, and a link is not what gets filled
+    inside = target.is_dir()
+    temporary = target / f".{os.getpid()}.part" if inside else target.with_name(f".{target.name}.{os.getpid()}.part")
+    temporary.mkdir(parents=True)
     try:
         yield temporary
-        try:
-            os.replace(temporary, folder)
-        except OSError as error:
-            raise PerceptError(
-                f"{folder} was filled by somebody else meanwhile ({error.strerror}); name another"
-            ) from None
+        if os.listdir(target) != [temporary.name] if inside else os.path.lexists(target):
+            raise PerceptError(f"{folder} was filled by somebody else meanwhile; name another")
+        if inside:
+            for part in sorted(temporary.iterdir()):
+                os.replace(part, target / part.name)
+        else:
+            os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -144,26 +150,32 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def _write_folder(job: Job, start: int) -> list[str]:
-    folder = Path(job.folder)
-    for name in ("images", "truth", "masks", "depth"):
-        (folder / name).mkdir(exist_ok=True)
+    truth = Path(job.folder, "truth")
+    truth.mkdir(exist_ok=True)
     for sample in _samples(job, start):
-        (folder / "images" / f"{sample.key}.png").write_bytes(sample.image)
-        (folder / "masks" / f"{sample.key}.png").write_bytes(sample.masks)
-        (folder / "depth" / f"{sample.key}.png").write_bytes(sample.depth)
-        (folder / "truth" / f"{sample.key}.json").write_text(json.dumps(sample.truth, indent=1), encoding="utf-8")
+        _write_pictures(job, sample)
+        (truth / f"{sample.key}.json").write_text(json.dumps(sample.truth, indent=1), encoding="utf-8")
     return []
 
 
 def _write_jsonl(job: Job, start: int) -> list[str]:
     """Write the pictures of one unit; return their lines, which the parent puts in order."""
-    images = Path(job.folder) / "images"
-    images.mkdir(exist_ok=True)
     lines = []
     for sample in _samples(job, start):
-        (images / f"{sample.key}.png").write_bytes(sample.image)
-        lines.append(json.dumps({"image": f"images/{sample.key}.png", **sample.truth}) + "\n")
+        image, masks, depth = _write_pictures(job, sample)
+        lines.append(json.dumps({"image": image, "masks": masks, "depth": depth, **sample.truth}) + "\n")
     return lines
+
+
+def _write_pictures(job: Job, sample: Sample) -> list[str]:
+    """Write picture, masks and depth; return their names within the folder."""
+    parts = {"images": sample.image, "masks": sample.masks, "depth": sample.depth}
+    names = [f"{part}/{sample.key}.png" for part in parts]
+    for name, data in zip(names, parts.values(), strict=True):
+        file = Path(job.folder, name)
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(data)
+    return names
 
 
 def _write_webdataset(job: Job, start: int) -> list[str]:
