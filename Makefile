@@ -23,6 +23,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/world_speed.py
 	$(BIN)/python benchmarks/train_speed.py
 	$(BIN)/python benchmarks/shapes.py
+	$(BIN)/python benchmarks/video_seek.py
 
 setup: $(READY)
 

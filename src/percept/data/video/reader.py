@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -171,6 +171,7 @@ class Video:
                     yield first
                     yield from packets
                     return
+            self._table = replace(self._table, keys=[0], decode_stamps=[0])  # the format finds no way: no more jumps
         self._reopen()
         packets = self._container.demux(self._stream)
         yield from packets if self._table.counted else _from_keyframe(packets)
@@ -264,7 +265,8 @@ def _picture(frame: "VideoFrame") -> Image.Image:
     """Return upright RGB pixels, transparency over white."""
     clear = any(component.is_alpha for component in frame.format.components) or frame.format.has_palette
     pixels = frame.to_ndarray(format="rgba" if clear else "rgb24")
-    return read_image(upright(pixels, _display_matrix(frame)))
+    pixels = upright(pixels, _display_matrix(frame))
+    return read_image(pixels) if clear else Image.fromarray(pixels)
 
 
 def _display_matrix(frame: "VideoFrame") -> tuple[int, int, int, int]:
