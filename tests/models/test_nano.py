@@ -13,7 +13,7 @@ from percept.infer.labels import class_vectors
 from percept.infer.load import PACKAGED
 
 FOLDER = PACKAGED / "nano"
-LEAST = 0.4
+LEAST = 0.2
 """Share of the pictures of single things among the examples that must be named right; chance is 0.01."""
 
 

@@ -51,7 +51,7 @@ def classify(
     if top < 1 or show < 0:
         raise PerceptError(f"--top {top} --show {show}: at least 1 label is shown per picture, and 0 or more pictures")
     names, files = split_labels(labels), find_media(paths)
-    check_output(json)
+    check_output(json, ".json")
     # Only now, so that a mistyped folder is answered at once.
     from percept.infer.clips import Sampling
     from percept.infer.labels import class_vectors, rank

@@ -117,15 +117,6 @@ def as_text(name: str | os.PathLike[str]) -> str:
     return os.fsencode(name).decode("utf-8", errors="replace")
 
 
-def printable(name: str | os.PathLike[str]) -> str:
-    """Return a file name as one line for people: line breaks and codes that command a terminal become � too.
-
-    >>> printable("new\\nline.png"), printable("猫 [1].png")
-    ('new�line.png', '猫 [1].png')
-    """
-    return "".join(letter if letter.isprintable() else "�" for letter in as_text(name))
-
-
 def reason_without_path(error: Exception, path: str | os.PathLike[str]) -> str:
     """Shorten a message that begins with the path, for lists which show the path beside it."""
     message = str(error)
