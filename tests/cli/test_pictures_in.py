@@ -151,12 +151,20 @@ def test_any_name_a_file_can_have_is_shown_in_one_line(model, strange, tmp_path,
     assert "second" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("verb", [("classify", "--labels", "cat", "--json"), ("encode", "--out")])
-def test_an_output_that_cannot_be_is_refused_before_any_work(model, pictures, tmp_path, capsys, monkeypatch, verb):
+@pytest.mark.parametrize(
+    ("verb", "ending"), [(("classify", "--labels", "cat", "--json"), ".json"), (("encode", "--out"), ".npz")]
+)
+def test_an_output_that_cannot_be_is_refused_before_any_work(
+    model, pictures, tmp_path, capsys, monkeypatch, verb, ending
+):
     monkeypatch.setattr("percept.infer.load.load", lambda *_, **__: pytest.fail("a model was loaded"))
     (tmp_path / "file").touch()
-    (tmp_path / "folder.npz").mkdir()
-    for out, reason in (("file/x.npz", "cannot be written"), ("folder.npz", "is a folder")):
+    (tmp_path / f"folder{ending}").mkdir()
+    for out, reason in (
+        (f"file/x{ending}", "cannot be written"),
+        (f"folder{ending}", "is a folder"),
+        ("x.txt", ending),
+    ):
         assert main([verb[0], str(pictures), *verb[1:], str(tmp_path / out), "--model", model]) == 2
         assert reason in capsys.readouterr().err
 
