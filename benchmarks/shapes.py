@@ -27,6 +27,7 @@ from percept.core.machine import device_name, pick_device
 from percept.core.report import out, table
 from percept.data.world import CATEGORIES, generate
 from percept.data.world.language import article
+from percept.data.world.patches import ids_of
 from percept.data.world.regions import cut, regions_of
 from percept.losses.words import word_loss, word_targets
 from percept.recipes import pe_nano
@@ -39,15 +40,17 @@ WAYS = (("adamw", 3e-4), ("adamw", 1e-3), ("adamw", 3e-3), ("muon", 1e-3))
 
 def validation(windows: int) -> tuple[Tensor, list[str]]:
     """Return windows [n, 3, 48, 48] in [-1, 1] and the names of their kinds."""
-    images, boxes, names, seed = [], [], [], 0
+    images, ids, boxes, names, seed = [], [], [], [], 0
     while len(names) < windows:
         picture = generate(seed, split="validation")
         for box, texts in regions_of(picture):
             images.append(picture.image)
+            ids.append(ids_of(picture))
             boxes.append(box)
             names.append(texts[0])
         seed += 1
-    shown = cut(images[:windows], np.array(boxes[:windows], np.float32), 48, 0.5, np.random.default_rng(0))
+    places = np.array(boxes[:windows], np.float32)
+    shown, _ = cut(images[:windows], ids[:windows], places, 48, 0.5, np.random.default_rng(0))
     return shown.float() / 127.5 - 1, names[:windows]
 
 
@@ -56,10 +59,10 @@ def made(optimiser: str, rate: float, seed: int, *, steps: int, batch: int, pair
     config = pe_nano.Config()
     settings = replace(
         config.settings, steps=steps, batch=batch, seed=seed, optimiser=optimiser, learning_rate=rate,
-        warmup=max(1, steps // 5), log_every=max(1, steps // 4),
+        warmup=max(1, steps // 5), hold=0, log_every=max(1, steps // 4),
     )  # fmt: skip
     data = replace(config.data, pairs=pairs, region_weights=(1.0, 0.0, 0.0))
-    return pe_nano.recipe(replace(config, settings=settings, data=data, stages=(("words", 48, 1.0),)))
+    return pe_nano.recipe(replace(config, settings=settings, data=data, stages=(("words", 48, 1.0, 1.0),)))
 
 
 @torch.no_grad()

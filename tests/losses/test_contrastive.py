@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from percept.losses.contrastive import info_nce
+from percept.losses.contrastive import info_nce, right_over_wrong
 
 
 def naive(image: Tensor, text: Tensor, scale: float) -> float:
@@ -83,3 +83,15 @@ def test_equal_texts_need_no_targets_of_their_own() -> None:
     found, expected = (torch.autograd.grad(loss, (image, text)) for loss in (plain, shared))
     torch.testing.assert_close(found[0], expected[0])
     torch.testing.assert_close(found[1][0] + found[1][2], expected[1][0] + expected[1][2])
+
+
+def test_right_over_wrong_is_the_equation() -> None:
+    image, right, wrong = vectors(6), vectors(6), vectors(6)
+    expected = sum(
+        math.log(1 + math.exp(-7.0 * (float(image[i] @ right[i]) - float(image[i] @ wrong[i])))) for i in range(6)
+    )
+    assert float(right_over_wrong(image, right, wrong, 7.0)) == pytest.approx(expected / 6, abs=1e-5)
+    assert float(right_over_wrong(image, right, right, 7.0)) == pytest.approx(math.log(2))
+    pairs = right_over_wrong(image.view(2, 3, 8), right.view(2, 3, 8), wrong.view(2, 3, 8), 7.0)
+    assert float(pairs) == pytest.approx(expected / 6, abs=1e-5)
+    assert float(right_over_wrong(right, right, -right, 50.0)) < 1e-6

@@ -187,3 +187,20 @@ def test_vectors_do_not_depend_on_the_rest_of_the_batch() -> None:
     order = torch.tensor([2, 0, 3, 1])
     torch.testing.assert_close(model.embed_image(image[order]), together[order])
     torch.testing.assert_close(model.embed_image(image[2:3]), together[2:3])
+
+
+def test_kept_patches_keep_their_positions() -> None:
+    """Dropping patches equals hiding them from everybody: nothing else of the others changes."""
+    ours, image, keep = tower(), images(), torch.tensor([0, 3, 7, 8, 15])
+    out = ours(image, keep=keep, layers=(0,))
+    hidden = torch.full((17, 17), float("-inf"))
+    seen = torch.cat([torch.zeros(1, dtype=torch.int64), 1 + keep])
+    hidden[:, seen] = 0
+    expected = ours(image, bias=hidden, pool=False).tokens[:, seen]
+    torch.testing.assert_close(out.tokens, expected, atol=1e-5, rtol=1e-5)
+    assert (out.grid, out.prefix, out.hidden[0].shape[1]) == ((4, 4), 1, 6)
+    whole = ours(image, keep=torch.arange(16))
+    torch.testing.assert_close(whole.tokens, ours(image).tokens)
+    assert out.pooled is not None
+    with_extra = ours(image, keep=keep, extra={1: torch.randn(2, 16)})
+    assert with_extra.tokens.shape[1] == 8

@@ -132,3 +132,15 @@ def test_pooling_ignores_the_order_of_tokens() -> None:
     x, order = torch.randn(2, 7, 24), torch.randperm(7)
     torch.testing.assert_close(pool(x[:, order]), pool(x))
     torch.testing.assert_close(pool.weights(x[:, order]), pool.weights(x)[..., order])
+
+
+def test_pooling_over_regions_is_pooling_with_given_weights() -> None:
+    pool = AttentionPool(24, 3)
+    nn.init.normal_(pool.probe)
+    x = torch.randn(2, 5, 24)
+    single = torch.eye(5).expand(2, 5, 5)
+    for token in range(5):  # a region of one token is what the query gives if there is no other
+        torch.testing.assert_close(pool.over(x, single)[:, token], pool(x[:, token : token + 1]))
+    weights = torch.rand(2, 3, 5)
+    mixed = pool.out(weights @ pool.qkv(x)[..., 48:])
+    torch.testing.assert_close(pool.over(x, weights), mixed + pool.mlp(pool.norm(mixed)))

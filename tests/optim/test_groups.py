@@ -69,6 +69,13 @@ def test_the_rate_rises_linearly_and_falls_by_half_a_cosine() -> None:
     assert warmup_cosine(100, warmup=10, steps=100, floor=0.1) == pytest.approx(0.1)
 
 
+def test_the_rate_is_held_before_it_falls() -> None:
+    rates = [warmup_cosine(step, warmup=10, hold=40, steps=100) for step in range(100)]
+    assert rates[9:51] == pytest.approx([1.0] * 42)
+    assert rates[75] == pytest.approx(0.5)
+    assert all(one > other for one, other in pairwise(rates[50:]))
+
+
 def test_no_warmup_and_nothing_but_warmup() -> None:
     assert warmup_cosine(0, warmup=0, steps=5) == 1
     assert [warmup_cosine(step, warmup=3, steps=3) for step in range(4)] == pytest.approx([1 / 3, 2 / 3, 1, 1])

@@ -8,6 +8,7 @@ import torch
 
 import percept
 from percept.core.config import from_dict, to_dict
+from percept.core.contracts import Batch
 from percept.core.errors import PerceptError
 from percept.core.io import load_tensors
 from percept.data.tokenizers import Tokenizer
@@ -40,14 +41,14 @@ def test_the_table_of_recipes_names_functions_that_exist() -> None:
 
 
 def test_stages_follow_the_shares() -> None:
-    config = replace(short(), stages=(("words", 48, 0.5), ("regions", 64, 0.25), ("scenes", 96, 0.25)))
-    assert pe_nano.stages(config) == (Stage(0, 48, "words"), Stage(2, 64, "regions"), Stage(3, 96, "scenes"))
+    config = replace(short(), stages=(("words", 48, 1.0, 0.5), ("regions", 64, 1.0, 0.25), ("scenes", 96, 0.5, 0.25)))
+    assert pe_nano.stages(config) == (Stage(0, 48, "words"), Stage(2, 64, "regions"), Stage(3, 96, "scenes", 0.5))
     with pytest.raises(PerceptError, match=r"sum to 0\.9"):
-        pe_nano.Config(stages=(("words", 48, 0.5), ("scenes", 96, 0.4)))
+        pe_nano.Config(stages=(("words", 48, 1.0, 0.5), ("scenes", 96, 1.0, 0.4)))
     with pytest.raises(PerceptError, match="'scenes'"):
-        pe_nano.Config(stages=(("scene", 48, 1.0),))
+        pe_nano.Config(stages=(("scene", 48, 1.0, 1.0),))
     with pytest.raises(PerceptError, match="above 0"):
-        pe_nano.Config(stages=(("words", 48, 1.5), ("scenes", 48, -0.5)))
+        pe_nano.Config(stages=(("words", 48, 1.0, 1.5), ("scenes", 48, 1.0, -0.5)))
 
 
 def test_what_cannot_be_built_is_said_before_anything_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,25 +62,56 @@ def test_what_cannot_be_built_is_said_before_anything_is_drawn(monkeypatch: pyte
         replace(config, text_width=0)
 
 
+def pretraining() -> tuple[pe_nano.Pretraining, Batch, Batch]:
+    """Return a model, and a batch of windows with words only and one of scenes with everything."""
+    config = replace(short(), stages=(("words", 48, 1.0, 0.5), ("scenes", 96, 0.5, 0.5)))
+    experiment = pe_nano.recipe(config)
+    assert isinstance(experiment.model, pe_nano.Pretraining)
+    return experiment.model, experiment.source.batch(0), experiment.source.batch(3)
+
+
 def test_a_step_of_words_leaves_the_text_tower_alone_and_one_of_texts_trains_everything() -> None:
-    experiment = pe_nano.recipe(short())
-    batch = experiment.source.batch(3)
-    assert batch.tokens is not None
-    assert experiment.source.batch(0).tokens is None
-    model = experiment.model
-    assert isinstance(model, pe_nano.Pretraining)
-    words = model.training_step(replace(batch, tokens=None))
-    assert set(words) == {"loss", "words"}
+    model, windows, scenes = pretraining()
+    assert windows.tokens is None
+    words = model.training_step(windows)
+    assert set(words) == {"loss", "words", "kinds", "colours"}
     words["loss"].backward()
-    assert {name.split(".")[1] for name, one in model.clip.named_parameters(prefix="clip") if one.grad is not None} == {
-        "vision"
-    }
+    assert {name.split(".")[0] for name, one in model.clip.named_parameters() if one.grad is not None} == {"vision"}
     model.zero_grad()
-    both = model.training_step(batch)
-    both["loss"].backward()
-    assert all(one.grad is not None for one in model.parameters())
-    torch.testing.assert_close(both["loss"].detach(), both["words"] + both["contrast"])
-    torch.testing.assert_close(both["words"], words["words"])
+    whole = model.training_step(scenes)
+    whole["loss"].backward()
+    assert all(one.grad is not None and one.grad.any() for one in model.parameters())
+    parts = ("words", "kinds", "colours", "contrast", "things", "contrary")
+    torch.testing.assert_close(whole["loss"].detach(), torch.stack([whole[part] for part in parts]).sum())
+
+
+def test_a_batch_without_truth_about_its_patches_has_contrast_and_words() -> None:
+    model, _, scenes = pretraining()
+    bare = replace(scenes, cover=None, things=None, names=None, contrary=None)
+    found, whole = model.training_step(bare), model.training_step(scenes)
+    assert set(found) == {"loss", "words", "contrast", "scale", "batch_accuracy"}
+    torch.testing.assert_close(found["words"], whole["words"])
+    torch.testing.assert_close(found["contrast"], whole["contrast"], atol=1e-5, rtol=1e-5)
+
+
+def test_parts_that_fit_the_caches_change_no_loss() -> None:
+    model, _, scenes = pretraining()
+    model.clip.micro_tokens = None
+    whole = model.training_step(scenes)
+    model.clip.micro_tokens = 5 * 72
+    parts = model.training_step(scenes)
+    for name in ("words", "contrast", "things", "contrary"):
+        torch.testing.assert_close(parts[name], whole[name], atol=1e-5, rtol=1e-5)
+    for name in ("kinds", "colours"):  # means of parts, not of patches
+        torch.testing.assert_close(parts[name], whole[name], atol=0.1, rtol=0.05)
+
+
+def test_patches_are_labelled_by_what_covers_them() -> None:
+    cover = torch.tensor([[0, 1, -1, -2], [-1, 0, 0, -2]])
+    things = torch.tensor([[[7, 3], [99, -1]], [[0, 11], [-1, -1]]])
+    kinds, colours = pe_nano.patch_labels(cover, things)
+    assert kinds.tolist() == [[7, 99, 100, -1], [100, 0, 0, -1]]
+    assert colours.tolist() == [[3, -1, -1, -1], [-1, 11, 11, -1]]
 
 
 def test_words_that_come_often_or_are_special_weigh_nothing_or_little() -> None:

@@ -20,6 +20,16 @@ class Batch:
     """Token ids that label each picture, padded with 0."""
     label: Int[Tensor, " b"] | None = None
     """Class numbers."""
+    cover: Int[Tensor, "b p"] | None = None
+    """Which of the sample's things covers each patch, row by row; -1 where none does."""
+    things: Int[Tensor, "b k 2"] | None = None
+    """Category and colour of each thing; -1 where there is none, or none that shows."""
+    names: Int[Tensor, "b k n"] | None = None
+    """Token ids of what each thing is called, padded with 0; all 0 where nothing is to be learned from it."""
+    contrary: Int[Tensor, "b m 2 n"] | None = None
+    """Token ids of pairs of a right and a wrong text for the sample, padded with 0."""
+    keep: Int[Tensor, " q"] | None = None
+    """Patches that the model is to see; all where None. The same for all samples."""
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
         """Move every tensor to `device`; floating tensors also to `dtype`."""
@@ -35,11 +45,11 @@ class Batch:
 
     def first(self, count: int) -> "Batch":
         """Return the first `count` samples."""
-        return replace(self, **{name: value[:count] for name, value in self.tensors().items()})
+        return replace(self, **{name: v if name == "keep" else v[:count] for name, v in self.tensors().items()})
 
     def __len__(self) -> int:
         """Return the number of samples."""
-        return next((len(value) for value in self.tensors().values()), 0)
+        return next((len(value) for name, value in self.tensors().items() if name != "keep"), 0)
 
 
 @runtime_checkable

@@ -6,6 +6,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def right_over_wrong(
+    image: Float[Tensor, "*b d"], right: Float[Tensor, "*b d"], wrong: Float[Tensor, "*b d"], scale: float
+) -> Float[Tensor, ""]:
+    """Return how little each picture is closer to its right text than to a wrong one made for it.
+
+    L = mean of log(1 + exp(-s (i r' - i w')))
+
+    Hard negatives as in Yuksekgonul et al. 2023, arXiv:2210.01936 (NegCLIP), here a pair of its own and with a fixed
+    scale, so that it asks for a difference however small the learned scale still is.
+
+    Args:
+        image: unit vectors.
+        right: unit vectors of texts that are true of the pictures.
+        wrong: unit vectors of texts that are not.
+        scale: multiplies the cosines (s).
+    """
+    margin = torch.linalg.vecdot(image.float(), right.float()) - torch.linalg.vecdot(image.float(), wrong.float())
+    return F.softplus(-scale * margin).mean()
+
+
 def info_nce(image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """Return the symmetric InfoNCE loss; row i of `image` matches row i of `text`, every other row is a negative.
 

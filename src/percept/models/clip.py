@@ -104,20 +104,20 @@ class CLIP(nn.Module):
         """Return unit-length vectors of texts."""
         return self.encode_text(tokens, normalize=True)
 
-    def _parts(self, tokens_each: int) -> int | None:
+    def parts(self, tokens_each: int) -> int | None:
         """Return how many samples of so many tokens a tower sees at once; None for all."""
         return None if self.micro_tokens is None else max(1, self.micro_tokens // tokens_each)
 
     def encode_images(self, image: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b d"]:
         """Encode pictures in parts of `micro_tokens`; not of unit length."""
-        size = self._parts(image.shape[-1] * image.shape[-2] // self.vision.config.patch_size**2)
+        size = self.parts(image.shape[-1] * image.shape[-2] // self.vision.config.patch_size**2)
         if size is None:
             return self.encode_image(image)
         return torch.cat([self.encode_image(part) for part in image.split(size)])
 
     def encode_texts(self, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b d"]:
         """Encode texts in parts of similar length, so that little padding is computed; not of unit length."""
-        size = self._parts(ids.shape[1])
+        size = self.parts(ids.shape[1])
         if size is None:
             return self.encode_text(ids)
         order = ids.argmax(dim=-1).argsort(stable=True)

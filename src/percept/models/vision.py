@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,11 +30,19 @@ class VisionOut:
     prefix: int
     """Tokens in front of the patches: the class token and inserted ones."""
     grid: tuple[int, int]
-    """Patches down and across."""
+    """Patches down and across, dropped ones included."""
     hidden: dict[int, Float[Tensor, "b m w"]]
     """Residual stream after the blocks asked for, no final norm; keys as they were asked."""
     pooled: Float[Tensor, "b d"] | None
     """Pooled and projected vector, not of unit length; None for a model without pooling."""
+
+
+def kept_rope(rope: Rope, prefix: int, keep: Int[Tensor, " k"] | None) -> Rope:
+    """Return the rows of a rotation table for the prefix and the kept patches."""
+    if keep is None:
+        return rope
+    cos, sin = (torch.cat([table[:prefix], table[prefix:].index_select(0, keep)]) for table in rope)
+    return cos, sin
 
 
 class VisionTower(nn.Module):
@@ -132,6 +140,7 @@ class VisionTower(nn.Module):
         layers: Collection[int] = (),
         extra: Mapping[int, Tensor] | None = None,
         bias: Tensor | None = None,
+        keep: Int[Tensor, " k"] | None = None,
         pool: bool = True,
     ) -> VisionOut:
         """Run the tower on pictures, or on patch `embeddings` of a given `grid` in their place.
@@ -140,6 +149,7 @@ class VisionTower(nn.Module):
             layers: blocks whose output to return in `hidden`, counted from either end.
             extra: {block: tokens [m, w] or [b, m, w]} to insert behind the class token before that block.
             bias: added to the attention logits, broadcastable to [b, h, n, n]; n counts class token and `extra`.
+            keep: patches to go on with, by their place row by row; the others are dropped behind the positions.
             pool: also compute the pooled vector, where the model has one.
 
         Raises:
@@ -153,7 +163,10 @@ class VisionTower(nn.Module):
             raise PerceptError("give pictures, or patch embeddings together with their grid")
         if embeddings.shape[1] != grid[0] * grid[1]:
             raise PerceptError(f"{embeddings.shape[1]} patch embeddings do not fill a grid of {grid[0]}x{grid[1]}")
-        x = self.norm_pre(self.add_positions(embeddings, grid))
+        x = self.add_positions(embeddings, grid)
+        if keep is not None:
+            x = torch.cat([x[:, : self.prefix], x[:, self.prefix :].index_select(1, keep)], dim=1)
+        x = self.norm_pre(x)
         shape, device = grid, x.device
         out = run_stack(
             self.blocks,
@@ -161,7 +174,9 @@ class VisionTower(nn.Module):
             prefix=self.prefix,
             layers=layers,
             extra=extra,
-            rope=(lambda prefix: self.rope(shape, prefix, device)) if self.config.rope else None,
+            rope=(lambda prefix: kept_rope(self.rope(shape, prefix, device), prefix, keep))
+            if self.config.rope
+            else None,
             bias=bias,
             checkpointing=self.checkpointing,
         )

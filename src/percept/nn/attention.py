@@ -119,5 +119,18 @@ class AttentionPool(nn.Module):
     def forward(self, x: Float[Tensor, "b n w"]) -> Float[Tensor, "b w"]:
         """Pool the tokens to one vector."""
         query, key, value = self._query_key_value(x)
-        pooled = self.out(attend(query, key, value).transpose(1, 2).flatten(-2))
-        return (pooled + self.mlp(self.norm(pooled))).squeeze(1)
+        return self._finish(attend(query, key, value).transpose(1, 2).flatten(-2)).squeeze(1)
+
+    def over(self, x: Float[Tensor, "b n w"], weights: Float[Tensor, "b k n"]) -> Float[Tensor, "b k w"]:
+        """Pool with given weights in place of those of the query, one vector for each of k regions.
+
+        What a region would give if the query looked at nothing else (the value path of Zhou et al. 2022,
+        arXiv:2112.01071, MaskCLIP).
+        """
+        width = x.shape[-1]
+        value = F.linear(x, self.qkv.weight[2 * width :], self.qkv.bias[2 * width :])
+        return self._finish(weights.to(value.dtype) @ value)
+
+    def _finish(self, mixed: Float[Tensor, "b k w"]) -> Float[Tensor, "b k w"]:
+        pooled = self.out(mixed)
+        return pooled + self.mlp(self.norm(pooled))

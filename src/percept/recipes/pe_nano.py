@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from percept.core.config import to_dict
@@ -26,12 +26,19 @@ from percept.core.seed import seed_everything
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 from percept.data.world.cache import Stage, WorldData, WorldSource, draw_cache, some_texts
+from percept.data.world.objects import CATEGORIES
+from percept.data.world.palette import COLOURS
+from percept.data.world.patches import BACKGROUND, MOST_THINGS
+from percept.losses.contrastive import info_nce, right_over_wrong
+from percept.losses.patches import NOTHING, patch_loss
 from percept.losses.words import word_loss, word_targets, word_weights
-from percept.models.clip import CLIP
+from percept.models.clip import CLIP, unit
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
 from percept.models.folder import save_folder
 from percept.train.experiment import Experiment, Settings
 
+CONTRARY_SCALE = 30.0
+"""Of the cosines with a right and a wrong text."""
 TOWER = VisionConfig(image_size=96, patch_size=8, width=256, layers=6, heads=4, output_dim=256)
 
 
@@ -46,23 +53,23 @@ class Config:
     """Ids of the longest text."""
     vocabulary: int = 1536
     """Largest number of token ids."""
-    data: WorldData = field(default_factory=lambda: WorldData(pairs=30_000))
+    data: WorldData = field(default_factory=lambda: WorldData(pairs=40_000))
     settings: Settings = field(
         default_factory=lambda: Settings(
-            steps=2_170, batch=128, optimiser="muon", learning_rate=1e-3, warmup=60, micro_tokens=4_800
+            steps=3_900, batch=128, optimiser="muon", learning_rate=2e-3, warmup=60, hold=1_900, micro_tokens=4_800
         )
     )
-    stages: tuple[tuple[str, int, float], ...] = (
-        ("words", 48, 0.69),
-        ("scenes", 64, 0.21),
-        ("scenes", 96, 0.10),
+    stages: tuple[tuple[str, int, float, float], ...] = (
+        ("regions", 48, 1.0, 0.56),
+        ("scenes", 96, 0.5, 0.37),
+        ("scenes", 96, 1.0, 0.07),
     )
-    """(what the pictures show, their side in pixels, share of the steps), in order."""
+    """(what the pictures show, their side in pixels, share of patches seen, share of the steps), in order."""
 
     def __post_init__(self) -> None:
-        if any(not share > 0 for _, _, share in self.stages):
+        if any(not share > 0 for *_, share in self.stages):
             raise PerceptError(f"every stage needs a share above 0; given: {self.stages}")
-        shares = sum(share for _, _, share in self.stages)
+        shares = sum(share for *_, share in self.stages)
         if abs(shares - 1) > 1e-6:
             raise PerceptError(f"the shares of the stages sum to {shares}; they must sum to 1")
         stages(self)
@@ -72,7 +79,11 @@ class Config:
 
 
 class Pretraining(nn.Module):
-    """Both towers and a head that names words; the loss is the sum of contrast and words."""
+    """Both towers, a head that names words, and heads that name what every patch shows.
+
+    The loss is the sum of: contrast of pictures and texts; words of the text; kinds and colours of the patches;
+    contrast of things and their names; and right texts over wrong ones. What a batch does not have is left out.
+    """
 
     weights: Float[Tensor, " v"]
 
@@ -81,17 +92,127 @@ class Pretraining(nn.Module):
         assert clip.config.vision.output_dim is not None
         self.clip = clip
         self.head = nn.Linear(clip.config.vision.output_dim, len(weights))
+        self.kind_head = nn.Linear(clip.config.vision.width, len(CATEGORIES) + 1)
+        self.colour_head = nn.Linear(clip.config.vision.width, len(COLOURS))
         self.register_buffer("weights", weights, persistent=False)
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the loss, its parts, and what the contrastive one logs; a batch without texts has words only."""
-        image = self.clip.encode_images(cast(Tensor, batch.image))
-        words = word_loss(self.head(image), word_targets(cast(Tensor, batch.words), self.weights))
-        if batch.tokens is None:
-            return {"loss": words, "words": words.detach()}
-        logged = self.clip.contrast(image, self.clip.encode_texts(batch.tokens), batch.tokens)
-        contrast = logged.pop("loss")
-        return {"loss": contrast + words, "words": words.detach(), "contrast": contrast.detach(), **logged}
+        """Return the loss, its parts, and what the contrastive one logs."""
+        seen = self.see(batch)
+        words = word_loss(self.head(seen.image), word_targets(cast(Tensor, batch.words), self.weights))
+        parts = {"words": words, **seen.patches}
+        logged: dict[str, Tensor] = {}
+        if batch.tokens is not None:
+            text = self.read(batch)
+            logged = self.clip.contrast(seen.image, text.caption, batch.tokens)
+            parts["contrast"] = logged.pop("loss")
+            if seen.things is not None and text.names is not None:
+                parts["things"] = info_nce(unit(seen.things[text.named]), unit(text.names), self.clip.scale())
+            if text.pairs is not None:
+                image = unit(seen.image)[:, None].expand(-1, text.pairs.shape[1], -1)
+                right, wrong = unit(text.pairs).unbind(2)
+                parts["contrary"] = right_over_wrong(image, right, wrong, CONTRARY_SCALE)
+        loss = torch.stack([part.float() for part in parts.values()]).sum()
+        return {"loss": loss, **{name: part.detach() for name, part in parts.items()}, **logged}
+
+    def see(self, batch: Batch) -> "Seen":
+        """Encode the pictures in parts that fit the caches of a CPU."""
+        image = cast(Tensor, batch.image)
+        patches = image.shape[-1] * image.shape[-2] // self.clip.vision.config.patch_size**2
+        size = self.clip.parts(patches if batch.keep is None else len(batch.keep)) or len(image)
+        found = [self._see_part(batch, slice(first, first + size)) for first in range(0, len(image), size)]
+        shares = [len(one.image) / len(image) for one in found]
+        things = [one.things for one in found if one.things is not None]
+        return Seen(
+            image=torch.cat([one.image for one in found]),
+            things=torch.cat(things) if things else None,
+            patches={
+                name: torch.stack([share * one.patches[name] for share, one in zip(shares, found, strict=True)]).sum()
+                for name in found[0].patches
+            },
+        )
+
+    def _see_part(self, batch: Batch, part: slice) -> "Seen":
+        out = self.clip.vision(cast(Tensor, batch.image)[part], keep=batch.keep)
+        assert out.pooled is not None
+        if batch.cover is None or batch.things is None:
+            return Seen(image=out.pooled, things=None, patches={})
+        cover, patches = seen_cover(batch)[part], out.tokens[:, out.prefix :]
+        kinds, colours = patch_labels(cover, batch.things[part])
+        return Seen(
+            image=out.pooled,
+            things=None if batch.names is None else self._pool_things(patches, cover),
+            patches={
+                "kinds": patch_loss(self.kind_head(patches), kinds),
+                "colours": patch_loss(self.colour_head(patches), colours),
+            },
+        )
+
+    def _pool_things(self, patches: Float[Tensor, "b n w"], cover: Int[Tensor, "b n"]) -> Float[Tensor, "b k d"]:
+        """Return a vector for each thing as if the pooling looked at its patches alone, evenly."""
+        assert self.clip.vision.pool is not None
+        assert self.clip.vision.projection is not None
+        mine = patches_of(cover).float()
+        mine = mine / mine.sum(dim=-1, keepdim=True).clamp(min=1)
+        return self.clip.vision.pool.over(patches, mine) @ self.clip.vision.projection
+
+    def read(self, batch: Batch) -> "Read":
+        """Encode all texts of a batch at once: captions, names of things that show, right and wrong texts."""
+        caption = cast(Tensor, batch.tokens)
+        texts, named = [caption], None
+        if batch.names is not None:
+            named = patches_of(seen_cover(batch)).any(dim=-1) & (batch.names[..., 0] != 0)
+            texts.append(batch.names[named])
+        if batch.contrary is not None:
+            texts.append(batch.contrary.flatten(0, 2))
+        vectors = self.clip.encode_texts(torch.cat(texts)).split([len(text) for text in texts])
+        return Read(
+            caption=vectors[0],
+            named=named,
+            names=vectors[1] if named is not None and len(texts[1]) > 1 else None,
+            pairs=vectors[-1].unflatten(0, batch.contrary.shape[:3]) if batch.contrary is not None else None,
+        )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the vision tower makes of a batch: vectors not of unit length, and losses of the patches."""
+
+    image: Float[Tensor, "b d"]
+    things: Float[Tensor, "b k d"] | None
+    patches: dict[str, Tensor]
+    """Losses by name; none if the batch does not say what covers its patches."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """What the text tower makes of a batch; vectors are not of unit length."""
+
+    caption: Float[Tensor, "b d"]
+    named: Bool[Tensor, "b k"] | None
+    """Which things of the batch have a row in `names`, in this order."""
+    names: Float[Tensor, "m d"] | None
+    pairs: Float[Tensor, "b p 2 d"] | None
+
+
+def seen_cover(batch: Batch) -> Int[Tensor, "b n"]:
+    """Return which thing covers each patch that the model sees."""
+    cover = cast(Tensor, batch.cover)
+    return cover if batch.keep is None else cover[:, batch.keep]
+
+
+def patches_of(cover: Int[Tensor, "b n"]) -> Bool[Tensor, "b k n"]:
+    """Tell for every thing which patches it covers."""
+    return cover[:, None] == torch.arange(MOST_THINGS, device=cover.device)[:, None]
+
+
+def patch_labels(
+    cover: Int[Tensor, "b n"], things: Int[Tensor, "b k 2"]
+) -> tuple[Int[Tensor, "b n"], Int[Tensor, "b n"]]:
+    """Return kind (the last is background) and colour of every patch; `NOTHING` where it is unsure or does not show."""
+    covered = things.gather(1, cover.clamp(min=0)[..., None].expand(-1, -1, 2))
+    kinds = torch.where(cover >= 0, covered[..., 0], torch.where(cover == BACKGROUND, len(CATEGORIES), NOTHING))
+    return kinds, torch.where(cover >= 0, covered[..., 1], NOTHING)
 
 
 def some_weights(folder: Path, tokenizer: Tokenizer) -> Float[Tensor, " v"]:
@@ -103,8 +224,8 @@ def some_weights(folder: Path, tokenizer: Tokenizer) -> Float[Tensor, " v"]:
 def stages(config: Config) -> tuple[Stage, ...]:
     """Return the first step of every stage."""
     found, reached = [], 0.0
-    for shown, size, share in config.stages:
-        found.append(Stage(round(reached * config.settings.steps), size, shown))
+    for shown, size, keep, share in config.stages:
+        found.append(Stage(round(reached * config.settings.steps), size, shown, keep))
         reached += share
     return tuple(found)
 
@@ -133,6 +254,7 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/nan
         batch=config.settings.batch,
         stages=stages(config),
         seed=config.settings.seed,
+        patch=config.vision.patch_size,
     )
     preprocess = Preprocess(size=config.vision.image_size)
 

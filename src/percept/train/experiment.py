@@ -36,7 +36,9 @@ class Settings:
     """adamw, or muon: Muon for the matrices between the first and the last layer, AdamW for everything else."""
     learning_rate: float = 1e-3
     warmup: int = 200
-    """Steps of linear rise; half a cosine to 0 follows."""
+    """Steps of linear rise of the learning rate."""
+    hold: int = 0
+    """Steps after them at the full learning rate; half a cosine to 0 follows."""
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = 1.0
@@ -64,7 +66,7 @@ class Settings:
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise PerceptError(f"{name}={getattr(self, name)}; it must be above 0 and finite")
-        for name in ("warmup", "weight_decay", "checkpoint_every"):
+        for name in ("warmup", "hold", "weight_decay", "checkpoint_every"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise PerceptError(f"{name}={getattr(self, name)}; it must be 0 or more and finite")
         if not all(0 <= beta < 1 for beta in self.betas):

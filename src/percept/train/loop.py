@@ -125,7 +125,8 @@ def _step(
     model: nn.Module, optimiser: MasterWeights, batch: Batch, step: int, settings: Settings
 ) -> dict[str, float] | None:
     """Take one step and return its scalars; None if loss or gradient was not finite and the step was left out."""
-    rate = settings.learning_rate * warmup_cosine(step, warmup=settings.warmup, steps=settings.steps)
+    factor = warmup_cosine(step, warmup=settings.warmup, hold=settings.hold, steps=settings.steps)
+    rate = settings.learning_rate * factor
     torch.manual_seed(derive(settings.seed, "step", step))  # what is drawn in a step depends on its number alone
     values = cast(Trainable, model).training_step(batch)
     values["loss"].backward()

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from percept.core.errors import PerceptError
 from percept.core.seed import derive
 from percept.data.tokenizers import Tokenizer
-from percept.data.world import COLOURS, Scene, held_out, triples
+from percept.data.world import CATEGORIES, COLOURS, Scene, held_out, triples
 from percept.data.world import cache as module
 from percept.data.world.cache import SIDE, TEXTS, Stage, WorldData, WorldSource, draw_cache, some_texts
 from percept.data.world.regions import NAMES
 
 DATA = WorldData(pairs=20)
+UNTOUCHED = replace(DATA, crop=0, brightness=0.0, contrast=0.0, noise=0.0)
 STAGES = (Stage(0, 48), Stage(3, 64), Stage(5, 96))
 WINDOWS = (Stage(0, 48, "words"), Stage(4, 40, "regions"), Stage(8, 64))
 
@@ -67,7 +69,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_files_hold_pictures_and_texts_of_all_pairs(drawn: Path) -> None:
-    assert sorted(contents(drawn)) == [f"{first:08d}.{kind}" for first in (0, 8, 16) for kind in ("json", "npy")]
+    assert sorted(contents(drawn)) == [f"{first:08d}.{kind}" for first in (0, 8, 16) for kind in ("ids", "json", "npy")]
     pictures = [np.load(path) for path in sorted(drawn.glob("*.npy"))]
     assert [len(one) for one in pictures] == [16, 16, 8]
     assert all(one.shape[1:] == (SIDE, SIDE, 3) and one.dtype == np.uint8 for one in pictures)
@@ -75,6 +77,9 @@ def test_files_hold_pictures_and_texts_of_all_pairs(drawn: Path) -> None:
     assert len(texts) == len(regions) == 40
     assert {len(names) for row in regions for _, names in row} == {len(NAMES)}
     assert {len(row) for row in texts} == {len(TEXTS)}
+    numbered = [np.load(path) for path in sorted(drawn.glob("*.ids"))]
+    assert [one.shape for one in numbered] == [(len(one), SIDE, SIDE) for one in pictures]
+    assert {len(row) for row in told(drawn, "contrary")} == {2}
     assert some_texts(drawn, 7) == [text for row in texts[:2] for text in row][:7]
 
 
@@ -100,7 +105,7 @@ def test_the_name_of_the_folder_tells_what_is_drawn_apart() -> None:
     changes = ({"seed": 1}, {"pairs": 21}, {"style": "plain"}, {"stretched": 0.1}, {"stretch": 0.1})
     drawn_otherwise = {module._cache_name(replace(DATA, **change)) for change in changes}
     assert len(drawn_otherwise | {module._cache_name(DATA)}) == 6
-    assert module._cache_name(replace(DATA, crop=0, brightness=0.0, twins=0.1)) == module._cache_name(DATA)
+    assert module._cache_name(replace(DATA, crop=0, brightness=0.0, noise=0.0, twins=0.1)) == module._cache_name(DATA)
 
 
 def test_no_picture_carries_a_held_out_composition(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +121,7 @@ def test_no_picture_carries_a_held_out_composition(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(module, "render", remember)
     monkeypatch.setattr(module, "regions_of", lambda drawn: [])
+    monkeypatch.setattr(module, "ids_of", lambda drawn: drawn.image[..., 0])
     for number in range(1500):
         assert len(list(module._pair(number, WorldData()))) == 2
     assert len(scenes) == 3000
@@ -131,8 +137,8 @@ def test_no_window_shows_what_is_held_out_for_single_things() -> None:
     """Windows of 150 pairs, twins among them: their names, which tell colours, are no held-out combination."""
     shown = 0
     for number in range(150):
-        for _, _, regions in module._pair(number, WorldData()):
-            for _, (kind, coloured, _) in regions:
+        for picture in module._pair(number, WorldData()):
+            for _, (kind, coloured, _) in picture.regions:
                 category, words = kind.split(" ", 1)[1], coloured.split()
                 for colour in COLOURS:
                     if colour in words:
@@ -152,11 +158,65 @@ def test_texts_are_of_the_picture_beside_them(drawn: Path) -> None:
     rows, regions = told(drawn, "texts"), told(drawn, "regions")
     for number in range(3):
         again = list(module._pair(number, DATA))
-        assert [texts for _, texts, _ in again] == rows[2 * number : 2 * number + 2]
-        assert json.loads(json.dumps([found for _, _, found in again])) == regions[2 * number : 2 * number + 2]
-        pictures = np.load(drawn / "00000000.npy", mmap_mode="r")
-        for offset, (picture, _, _) in enumerate(again):
-            assert np.array_equal(pictures[2 * number + offset], picture)
+        assert [one.texts for one in again] == rows[2 * number : 2 * number + 2]
+        assert json.loads(json.dumps([one.regions for one in again])) == regions[2 * number : 2 * number + 2]
+        pictures, numbered = (np.load(drawn / f"00000000.{kind}", mmap_mode="r") for kind in ("npy", "ids"))
+        for offset, one in enumerate(again):
+            assert np.array_equal(pictures[2 * number + offset], one.image)
+            assert np.array_equal(numbered[2 * number + offset], one.ids)
+
+
+def test_things_of_a_batch_are_those_of_the_pictures(drawn: Path) -> None:
+    """Labels of the patches agree with the ids on disk, and names with the labels; none tells a held-out thing."""
+    world, words, rows = source(drawn, UNTOUCHED), words_of(drawn), told(drawn, "things")
+    batch, numbers = world.batch(6), world.numbers_of(6)
+    ids = np.concatenate([np.load(path) for path in sorted(drawn.glob("*.ids"))])[numbers]
+    assert batch.cover is not None and batch.things is not None and batch.names is not None  # noqa: PT018
+    assert batch.cover.shape == (8, 144)
+    named = 0
+    for sample, number in enumerate(numbers):
+        for patch, cover in enumerate(batch.cover[sample].tolist()):
+            row, column = divmod(patch, 12)
+            cell = ids[sample, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
+            assert cover < 0 or (cell == cover + 1).mean() >= 0.4
+            assert cover != -1 or (cell == 0).mean() >= 0.9
+        for slot, (category, colour, name) in enumerate(rows[number]):
+            assert batch.things[sample, slot].tolist() == [category, colour]
+            kept = held_out(list(CATEGORIES)[category], list(COLOURS)[colour], "alone")
+            assert kept == (not name) or colour < 0
+            expected = words([name])[0] if name else torch.zeros_like(words([""])[0])
+            assert torch.equal(batch.names[sample, slot], expected)
+            named += bool(name)
+        assert (batch.things[sample, len(rows[number]) :] == -1).all()
+        assert (batch.names[sample, len(rows[number]) :] == 0).all()
+    assert named > 8
+
+
+def test_right_and_wrong_texts_are_a_pair_of_the_picture(drawn: Path) -> None:
+    world, words, rows = source(drawn), words_of(drawn), told(drawn, "contrary")
+    chosen = set()
+    for step in range(4):
+        contrary = world.batch(step).contrary
+        assert contrary is not None
+        for sample, number in enumerate(world.numbers_of(step)):
+            pairs = [torch.equal(contrary[sample, 0], words(pair)) for pair in rows[number]]
+            assert any(pairs)
+            chosen.add(pairs.index(True))
+    assert chosen == {0, 1}
+
+
+def test_a_stage_may_show_a_share_of_the_patches_only(drawn: Path) -> None:
+    world = source(drawn, stages=(Stage(0, 96, keep=0.5), Stage(3, 96)))
+    first, second = (world.batch(step).keep for step in (0, 1))
+    assert first is not None
+    assert second is not None
+    for kept in (first, second):
+        assert len(kept) == 72
+        assert kept.tolist() == sorted(set(kept.tolist()))
+        assert 0 <= int(kept.min()) < int(kept.max()) < 144
+    assert not torch.equal(first, second)
+    assert torch.equal(first, source(drawn, stages=world.stages).batch(0).keep)  # type: ignore[arg-type]
+    assert world.batch(3).keep is None
 
 
 def test_a_batch_depends_on_its_step_alone(drawn: Path) -> None:
@@ -243,7 +303,7 @@ def test_all_texts_of_a_step_are_of_one_kind_and_kinds_change(drawn: Path) -> No
 
 def test_windows_come_with_the_names_of_their_things(drawn: Path) -> None:
     """Words only at first, then texts too; each window is cut from the picture of its region."""
-    data = replace(DATA, brightness=0.0, region_weights=(0.0, 1.0, 0.0))
+    data = replace(UNTOUCHED, region_weights=(0.0, 1.0, 0.0))
     world, words = source(drawn, data, stages=WINDOWS), words_of(drawn)
     regions = [(picture, *region) for picture, row in enumerate(told(drawn, "regions")) for region in row]
     assert len(regions) > 40
@@ -267,15 +327,15 @@ def test_windows_loosen_until_the_scenes_begin(drawn: Path) -> None:
 
 
 def test_without_augmentation_a_picture_is_the_one_on_disk(drawn: Path) -> None:
-    world = source(drawn, replace(DATA, crop=0, brightness=0.0))
+    world = source(drawn, UNTOUCHED)
     pictures = np.concatenate([np.load(path) for path in sorted(drawn.glob("*.npy"))])
     expected = torch.from_numpy(pictures[world.numbers_of(6)]).permute(0, 3, 1, 2) / 127.5 - 1
     torch.testing.assert_close(world.batch(6).tensors()["image"], expected, atol=1e-5, rtol=0)
 
 
 def test_brightness_stays_within_its_bound(drawn: Path) -> None:
-    world = source(drawn, replace(DATA, crop=0, brightness=0.15))
-    plain = source(drawn, replace(DATA, crop=0, brightness=0.0))
+    world = source(drawn, replace(UNTOUCHED, brightness=0.15))
+    plain = source(drawn, UNTOUCHED)
     drawn_ratios = []
     for step in (5, 6):
         bright, usual = (one.batch(step).tensors()["image"] + 1 for one in (world, plain))
@@ -287,12 +347,14 @@ def test_brightness_stays_within_its_bound(drawn: Path) -> None:
 
 
 def test_crops_leave_out_a_few_pixels_anywhere(drawn: Path) -> None:
-    world = source(drawn, replace(DATA, crop=8, brightness=0.0))
+    world = source(drawn, replace(UNTOUCHED, crop=8))
     ramp = torch.arange(SIDE, dtype=torch.uint8)
     image = torch.stack([ramp.expand(SIDE, SIDE), ramp[:, None].expand(SIDE, SIDE), ramp.expand(SIDE, SIDE)])[None]
     rng, found = np.random.default_rng(0), []
     for _ in range(200):
-        seen = (world._augmented(image, SIDE, rng)[0] + 1) * 127.5
+        pixels, ids = world._cropped(image, image[:, 1], SIDE, rng)
+        seen = pixels[0].float()
+        assert (ids[0] - seen[1]).abs().max() <= 1.5  # cropped alike; nearest against bilinear
         found.append((seen[0].min().item(), SIDE - 1 - seen[0].max().item(), seen[1].min().item()))
     left, right, top = (np.array(one) for one in zip(*found, strict=True))
     assert (left + right).max() == pytest.approx(8, abs=1)
@@ -304,11 +366,24 @@ def test_crops_leave_out_a_few_pixels_anywhere(drawn: Path) -> None:
 def test_pictures_that_are_not_square_are_squashed() -> None:
     image = np.zeros((SIDE, 2 * SIDE, 3), np.uint8)
     image[:, SIDE:] = 200
-    squashed = module._squashed(image)
+    squashed = module._squashed(image, Image.Resampling.BILINEAR)
     assert squashed.shape == (SIDE, SIDE, 3)
     assert (int(squashed[5, 5, 0]), int(squashed[5, -5, 0])) == (0, 200)
     square = np.zeros((SIDE, SIDE, 3), np.uint8)
-    assert module._squashed(square) is square
+    assert module._squashed(square, Image.Resampling.NEAREST) is square
+
+
+def test_contrast_and_noise_keep_the_mean_and_spare_some_pictures(drawn: Path) -> None:
+    plain = source(drawn, UNTOUCHED).batch(5).tensors()["image"]
+    flat = source(drawn, replace(UNTOUCHED, contrast=0.3)).batch(5).tensors()["image"]
+    spread = flat.flatten(1).std(dim=1) / plain.flatten(1).std(dim=1)
+    assert 0.68 < float(spread.min()) < float(spread.max()) < 1.32
+    assert float(spread.max() - spread.min()) > 0.1
+    noisy = torch.cat([source(drawn, replace(UNTOUCHED, noise=0.1)).batch(step).tensors()["image"] for step in (5, 6)])
+    plain = torch.cat([plain, source(drawn, UNTOUCHED).batch(6).tensors()["image"]])
+    changed = (noisy - plain).flatten(1).std(dim=1)
+    assert 0 < int((changed > 0).sum()) < len(changed)
+    assert float(changed.max()) < 0.21
 
 
 def test_seeds_of_pairs_do_not_meet() -> None:
@@ -324,6 +399,7 @@ def test_seeds_of_pairs_do_not_meet() -> None:
         ({"crop": 200}, "crop=200"),
         ({"twins": 1.5}, "twins=1.5"),
         ({"weights": (0.0, 0.0, 0.0, 0.0)}, "not all 0"),
+        ({"noise": -0.1}, "noise"),
         ({"weights": (1.0,)}, "one weight per kind"),
         ({"region_weights": (1.0, -1.0, 1.0)}, "region_weights"),
     ],
@@ -336,5 +412,7 @@ def test_data_that_cannot_be(change: dict, words: str) -> None:
 def test_stages_that_cannot_be() -> None:
     with pytest.raises(PerceptError, match="0 pixels"):
         Stage(0, 0)
+    with pytest.raises(PerceptError, match="above 0 and at most 1"):
+        Stage(0, 48, keep=0.0)
     with pytest.raises(PerceptError, match="'scenes'"):
         Stage(0, 8, "scene")

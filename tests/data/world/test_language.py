@@ -24,7 +24,7 @@ from percept.data.world import (
     swapped_sides,
 )
 from percept.data.world.elements import Word
-from percept.data.world.language import NUMBERS, counted, groups
+from percept.data.world.language import NUMBERS, contrary, counted, groups
 from percept.data.world.questions import questions
 
 SCENES = [sample_scene(seed, style="mixed", split="evaluation") for seed in range(400)]
@@ -125,6 +125,25 @@ def test_swapped_sides_differ_in_one_word_and_the_first_is_true() -> None:
         first, second = (_find(scene, re.sub(r"^an? ", "", name)) for name in (head, tail))
         assert (first.x < second.x) == (different[0][0] == "left")
     assert made > 80
+
+
+def test_contrary_texts_are_one_true_and_one_false_in_one_point() -> None:
+    exchanged = 0
+    for index, scene in enumerate(SCENES):
+        pairs = contrary(scene, random.Random(index))
+        assert len(pairs) == 2
+        for right, wrong in pairs:
+            assert right != wrong
+        if swapped_attributes(scene, random.Random(index)) is not None:
+            exchanged += 1
+            assert _claims(pairs[0][0]) <= {(thing.category, thing.colour) for thing in scene.things}
+            continue
+        names = {thing.category for thing in scene.things}
+        assert all(name in pairs[0][0] for name in names)
+        told = {colour for colour in COLOURS if colour in pairs[0][1].split()}
+        unseen = told - {thing.colour for thing in scene.things}
+        assert len(unseen) == 1 or not shows_colour(scene)
+    assert 100 < exchanged < len(SCENES)
 
 
 def test_alt_text_is_noisy_but_mostly_about_the_picture() -> None:

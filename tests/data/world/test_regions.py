@@ -62,8 +62,10 @@ def test_a_window_shows_the_pixels_of_its_thing() -> None:
     image = np.zeros((96, 96, 3), np.uint8)
     image[20:40, 50:80] = (10, 200, 30)
     box = np.array([[50 / 96, 20 / 96, 80 / 96, 40 / 96]], np.float32)
+    ids = np.ascontiguousarray(image[..., 2] // 30)
     for loose in (0.0, 1.0):
-        shown = cut([image], box, 48, loose, np.random.default_rng(1))
+        shown, numbered = cut([image], [ids], box, 48, loose, np.random.default_rng(1))
+        assert float((numbered[0].bool() == (shown[0, 1] > 100)).float().mean()) > 0.97
         assert shown.shape == (1, 3, 48, 48)
         share = float((shown[0, 1] > 150).float().mean())
         whole = float((shown[0, 1, [0, -1]] > 150).float().mean())
@@ -74,5 +76,6 @@ def test_a_window_shows_the_pixels_of_its_thing() -> None:
 def test_pictures_that_are_not_square_are_cut_in_their_own_shares() -> None:
     image = np.zeros((48, 96, 3), np.uint8)
     image[:, 60:] = 255
-    shown = cut([image], np.array([[0.7, 0.2, 0.9, 0.8]], np.float32), 32, 0.0, np.random.default_rng(0))
+    box = np.array([[0.7, 0.2, 0.9, 0.8]], np.float32)
+    shown, _ = cut([image], [image[..., 0]], box, 32, 0.0, np.random.default_rng(0))
     assert float(shown[..., 31].float().mean()) == 255

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8, UInt16
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,10 +25,15 @@ from percept.core.seed import derive
 from percept.data.tokenizers import Tokenizer
 from percept.data.world.alt_text import alt_text
 from percept.data.world.elements import Scene
-from percept.data.world.language import long_caption, names_caption, short_caption
+from percept.data.world.language import article, contrary, long_caption, names_caption, noun, short_caption
+from percept.data.world.objects import CATEGORIES
+from percept.data.world.palette import COLOURS
+from percept.data.world.patches import MOST_THINGS, cover_of, ids_of
 from percept.data.world.regions import NAMES, Region, cut, regions_of
 from percept.data.world.render import render
 from percept.data.world.scene import sample_scene
+from percept.data.world.splits import held_out
+from percept.data.world.variants import shows_colour
 
 TEXTS = ("alt", "names", "short", "long")
 """Kinds of the texts kept for every picture; a training step draws one of them for all its pictures."""
@@ -38,6 +43,8 @@ NOT_DRAWING = ("questions.py", "record.py", "sheet.py", "write.py")
 """Files that have no part in what a kept picture shows or its texts say."""
 SHOWN = ("words", "regions", "scenes")
 """What a batch can hold: windows around single things with words as labels, the same with texts too, or whole scenes."""
+IDS = ".ids"
+"""Ending of the files that tell which thing each pixel shows."""
 CHUNK = 256
 """Pairs per unit of work."""
 
@@ -47,7 +54,7 @@ class WorldData:
     """Which pictures to train on: always pairs, a scene and its twin (two colours, the sides or one kind exchanged)."""
 
     pairs: int = 100_000
-    """Pairs of pictures; each is 2 x 27.6 kB on disk."""
+    """Pairs of pictures; each is 2 x 36.9 kB on disk."""
     seed: int = 0
     style: str = "mixed"
     """A style of the world, or "mixed": half plain."""
@@ -65,13 +72,17 @@ class WorldData:
     """Pixels that a crop may leave out on either axis; the same for all pictures of a step."""
     brightness: float = 0.15
     """Largest relative change of brightness, per picture."""
+    contrast: float = 0.3
+    """Largest relative change of contrast, per picture."""
+    noise: float = 0.08
+    """Largest standard deviation of noise, of the range from black to white; two of three pictures have none."""
 
     def __post_init__(self) -> None:
         if self.pairs < 1:
             raise PerceptError(f"pairs={self.pairs}; draw at least one")
         if not 0 <= self.crop < SIDE:
             raise PerceptError(f"crop={self.crop}; a crop leaves out 0 to {SIDE - 1} of {SIDE} pixels")
-        for name in ("stretched", "twins", "brightness"):
+        for name in ("stretched", "twins", "brightness", "contrast", "noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise PerceptError(f"{name}={getattr(self, name)}; it is a share within 0..1")
         for name, kinds in (("weights", TEXTS), ("region_weights", NAMES)):
@@ -85,7 +96,35 @@ def _texts(scene: Scene, rng: random.Random) -> list[str]:
     return [write[kind](scene, rng) for kind in TEXTS]
 
 
-def _pair(number: int, data: WorldData) -> Iterator[tuple[np.ndarray, list[str], list[Region]]]:
+@dataclass(frozen=True)
+class _Drawn:
+    """One picture of the cache."""
+
+    image: UInt8[np.ndarray, "y x 3"]
+    ids: UInt8[np.ndarray, "y x"]
+    texts: list[str]
+    """One per entry of TEXTS."""
+    regions: list[Region]
+    things: list[tuple[int, int, str]]
+    """Category, colour and name of every thing, see `_things`."""
+    contrary: list[tuple[str, str]]
+
+
+def _things(scene: Scene) -> list[tuple[int, int, str]]:
+    """Return number of category, of colour (-1 where it does not show), and name of every thing.
+
+    The name is empty where the thing alone would be a composition kept for evaluation.
+    """
+    coloured, found = shows_colour(scene), []
+    for thing in scene.things:
+        kept = held_out(thing.category, thing.colour, "alone")
+        name = "" if kept else article(noun(thing, coloured))
+        colour = list(COLOURS).index(thing.colour) if coloured else -1
+        found.append((list(CATEGORIES).index(thing.category), colour, name))
+    return found
+
+
+def _pair(number: int, data: WorldData) -> Iterator[_Drawn]:
     from percept.data.world import twin
 
     rng = random.Random(derive(data.seed, "pair", number))
@@ -95,25 +134,34 @@ def _pair(number: int, data: WorldData) -> Iterator[tuple[np.ndarray, list[str],
     other = twin(scene, rng) or draw(derive(data.seed, "other", number))
     for one in (scene, other):
         drawn = render(one, size=SIDE)
-        yield _squashed(drawn.image), _texts(one, rng), regions_of(drawn)
+        yield _Drawn(
+            image=_squashed(drawn.image, Image.Resampling.BILINEAR),
+            ids=_squashed(ids_of(drawn), Image.Resampling.NEAREST),
+            texts=_texts(one, rng),
+            regions=regions_of(drawn),
+            things=_things(one),
+            contrary=contrary(one, rng),
+        )
 
 
-def _squashed(image: np.ndarray) -> np.ndarray:
+def _squashed(image: np.ndarray, how: Image.Resampling) -> np.ndarray:
     """Resize to a square, as the preprocessing of the models does with pictures of any aspect."""
     if image.shape[:2] == (SIDE, SIDE):
         return image
-    return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), how))
 
 
 def _draw_chunk(folder: Path, data: WorldData, first: int) -> None:
-    """Draw up to CHUNK pairs into two files."""
+    """Draw up to CHUNK pairs into three files."""
     target = folder / f"{first:08d}.npy"
     drawn = [item for number in range(first, min(first + CHUNK, data.pairs)) for item in _pair(number, data)]
     with replacing(target.with_suffix(".json")) as part:
-        told = {"texts": [texts for _, texts, _ in drawn], "regions": [regions for _, _, regions in drawn]}
+        told = {name: [getattr(one, name) for one in drawn] for name in ("texts", "regions", "things", "contrary")}
         part.write_text(json.dumps(told), encoding="utf-8")
+    with replacing(target.with_suffix(IDS)) as part, part.open("wb") as file:
+        np.save(file, np.stack([one.ids for one in drawn]))
     with replacing(target) as part, part.open("wb") as file:  # last: its presence says that the chunk is whole
-        np.save(file, np.stack([picture for picture, _, _ in drawn]))
+        np.save(file, np.stack([one.image for one in drawn]))
 
 
 def source_fingerprint() -> str:
@@ -152,10 +200,14 @@ class Stage:
     size: int
     shown: str = "scenes"
     """One of SHOWN."""
+    keep: float = 1.0
+    """Share of the patches that the model sees (Li et al. 2023, arXiv:2212.00794, FLIP); others are left out by chance."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise PerceptError(f"a stage shows pictures of {self.size} pixels; give at least 1")
+        if not 0 < self.keep <= 1:
+            raise PerceptError(f"a stage that keeps {self.keep} of the patches; it must be above 0 and at most 1")
         if self.shown not in SHOWN:
             raise unknown_name("stage", self.shown, SHOWN)
 
@@ -164,14 +216,34 @@ class WorldSource:
     """Batches from a drawn cache. A batch depends on its step number alone, so a resumed run sees what it would have seen."""
 
     def __init__(
-        self, data: WorldData, folder: Path, tokenizer: Tokenizer, *, batch: int, stages: Sequence[Stage], seed: int
+        self,
+        data: WorldData,
+        folder: Path,
+        tokenizer: Tokenizer,
+        *,
+        batch: int,
+        stages: Sequence[Stage],
+        seed: int,
+        patch: int = 8,
     ) -> None:
         self.data, self.tokenizer, self.batch_size, self.stages, self.seed = data, tokenizer, batch, tuple(stages), seed
+        self.patch = patch
         files = sorted(folder.glob("*.npy"))
         self.pictures = [np.load(file, mmap_mode="r") for file in files]
+        self.numbered = [np.load(file.with_suffix(IDS), mmap_mode="r") for file in files]
         told = [read_json(file.with_suffix(".json")) for file in files]
         texts = [row for one in told for row in one["texts"]]
         self.ids = _tokenized(texts, tokenizer)
+        things = [row for one in told for row in one["things"]]
+        self.things = np.full((len(things), MOST_THINGS, 2), -1, dtype=np.int64)
+        for picture, row in enumerate(things):
+            self.things[picture, : len(row)] = [thing[:2] for thing in row]
+        self.names = _tokenized(
+            [[name for *_, name in row] + [""] * (MOST_THINGS - len(row)) for row in things], tokenizer
+        )
+        self.names[self.names[..., 1] == tokenizer.end_id] = 0  # an empty text
+        pairs = [[text for pair in row for text in pair] for one in told for row in one["contrary"]]
+        self.contrary = _tokenized(pairs, tokenizer)
         regions = [
             (picture, *region)
             for picture, row in enumerate(r for one in told for r in one["regions"])
@@ -211,42 +283,87 @@ class WorldSource:
         """
         rng = np.random.default_rng(derive(self.seed, "draw", step))
         stage = self.stage_at(step)
-        if stage.shown != "scenes":
-            chosen = self._walk(step, self.batch_size, len(self.region_boxes), "regions")
-            raw = [self._picture(int(number)) for number in self.region_pictures[chosen]]
-            image = self._lit(cut(raw, self.region_boxes[chosen], stage.size, self.looseness(step), rng), rng)
-            ids = self.region_ids[chosen, _drawn(rng, self.data.region_weights)]
-        else:
+        scenes = stage.shown == "scenes"
+        if scenes:
             numbers = self.numbers_of(step)
-            raw = np.stack([self._picture(int(number)) for number in numbers])
-            image = self._augmented(torch.from_numpy(raw).permute(0, 3, 1, 2), stage.size, rng)
+            raw, things = (torch.from_numpy(np.stack(found)) for found in self._pictures(numbers))
+            pixels, things = self._cropped(raw.permute(0, 3, 1, 2), things, stage.size, rng)
             ids = self.ids[numbers, _drawn(rng, self.data.weights)]
-        tokens = torch.from_numpy(ids.astype(np.int64))
-        return Batch(image=image, tokens=None if stage.shown == "words" else tokens, words=tokens)
+        else:
+            chosen = self._walk(step, self.batch_size, len(self.region_boxes), "regions")
+            numbers = self.region_pictures[chosen]
+            boxes = self.region_boxes[chosen]
+            pixels, things = cut(*self._pictures(numbers), boxes, stage.size, self.looseness(step), rng)
+            ids = self.region_ids[chosen, _drawn(rng, self.data.region_weights)]
+        tokens = _wide(ids)
+        cover = cover_of(things, self.patch)
+        return Batch(
+            image=self._lit(pixels, rng),
+            tokens=None if stage.shown == "words" else tokens,
+            words=tokens,
+            cover=cover,
+            things=torch.from_numpy(self.things[numbers]),
+            names=_wide(self.names[numbers]) if stage.shown != "words" else None,
+            contrary=_wide(self._contrary(numbers, rng)) if scenes else None,
+            keep=_kept(cover.shape[1], stage.keep, rng),
+        )
 
     def looseness(self, step: int) -> float:
         """Return how loose the windows of a step are: tight at first, loose where the scenes begin."""
         scenes = next((stage.first for stage in self.stages if stage.shown == "scenes"), None)
         return step / scenes if scenes else 1.0
 
-    def _picture(self, number: int) -> UInt8[np.ndarray, "y x 3"]:
-        return self.pictures[number // (2 * CHUNK)][number % (2 * CHUNK)]
+    def _contrary(self, numbers: np.ndarray, rng: np.random.Generator) -> UInt16[np.ndarray, "b 1 2 n"]:
+        """Draw one of the pairs of a right and a wrong text of each picture."""
+        pairs = self.contrary.shape[1] // 2
+        chosen = rng.integers(0, pairs, len(numbers))
+        return self.contrary.reshape(len(self.contrary), pairs, 2, -1)[numbers, chosen][:, None]
 
-    def _augmented(self, image: UInt8[Tensor, "b 3 y x"], size: int, rng: np.random.Generator) -> Tensor:
-        """Crop a little, scale, and change the light; positions and colours stay what the text says."""
+    def _pictures(self, numbers: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return pixels and ids of pictures."""
+        places = [divmod(int(number), 2 * CHUNK) for number in numbers]
+        found = [[files[file][place] for file, place in places] for files in (self.pictures, self.numbered)]
+        return found[0], found[1]
+
+    def _cropped(
+        self, image: UInt8[Tensor, "b 3 y x"], ids: UInt8[Tensor, "b y x"], size: int, rng: np.random.Generator
+    ) -> tuple[UInt8[Tensor, "b 3 s s"], UInt8[Tensor, "b s s"]]:
+        """Crop a little and scale; positions stay what the text says."""
         top, left, lost = (int(rng.integers(0, self.data.crop + 1)) for _ in range(3))
         side = image.shape[-1] - lost
         top, left = min(top, lost), min(left, lost)
-        image = image[..., top : top + side, left : left + side].contiguous()
+        image, ids = (one[..., top : top + side, left : left + side].contiguous() for one in (image, ids))
         if side != size:
             image = F.interpolate(image, size=(size, size), mode="bilinear", antialias=True)
-        return self._lit(image, rng)
+            ids = F.interpolate(ids[:, None], size=(size, size), mode="nearest")[:, 0]
+        return image, ids
 
     def _lit(self, image: UInt8[Tensor, "b 3 y x"], rng: np.random.Generator) -> Float[Tensor, "b 3 y x"]:
-        """Change the brightness of each picture and scale it to [-1, 1]."""
-        strength = 1 + self.data.brightness * (2 * rng.random(len(image), dtype=np.float32) - 1)
-        scaled = image.float() * torch.from_numpy(strength / 127.5)[:, None, None, None]
-        return scaled.clamp_(max=2.0).sub_(1.0)
+        """Change brightness and contrast of each picture, scale it to [-1, 1], and put noise on one of three."""
+        brightness, contrast = (
+            torch.from_numpy(1 + most * (2 * rng.random(len(image), dtype=np.float32) - 1))[:, None, None, None]
+            for most in (self.data.brightness, self.data.contrast)
+        )
+        scaled = image.float().mul_(brightness / 127.5).sub_(1.0)
+        grey = scaled.mean(dim=(1, 2, 3), keepdim=True)
+        scaled = scaled.sub_(grey).mul_(contrast).add_(grey)
+        if self.data.noise:
+            noisy = torch.from_numpy(np.flatnonzero(rng.random(len(image)) < 1 / 3))
+            deviation = 2 * self.data.noise * rng.random((len(noisy), 1, 1, 1), dtype=np.float32)
+            noise = rng.standard_normal((len(noisy), *image.shape[1:]), dtype=np.float32)
+            scaled[noisy] += torch.from_numpy(noise * deviation)
+        return scaled.clamp_(-1.0, 1.0)
+
+
+def _wide(ids: UInt16[np.ndarray, "*b n"]) -> Int[Tensor, "*b n"]:
+    return torch.from_numpy(ids.astype(np.int64))
+
+
+def _kept(count: int, share: float, rng: np.random.Generator) -> Int[Tensor, " k"] | None:
+    """Draw which of `count` patches are kept, in their order; None for all."""
+    if share == 1:
+        return None
+    return torch.from_numpy(np.sort(rng.permutation(count)[: max(1, round(share * count))]))
 
 
 def _drawn(rng: np.random.Generator, weights: Sequence[float]) -> int:

@@ -7,11 +7,13 @@ that careful. Colours are left out where the style does not show them.
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from percept.core.words import article
 from percept.data.world.backgrounds import BACKGROUNDS
 from percept.data.world.elements import Scene, Thing
 from percept.data.world.objects import CATEGORIES
+from percept.data.world.palette import COLOURS
 from percept.data.world.relations import OPPOSITE, relations
 from percept.data.world.variants import shows_colour
 
@@ -237,6 +239,31 @@ def swapped_attributes(scene: Scene, rng: random.Random) -> tuple[str, str] | No
     wrong = [counted(1, one.category, other.colour), counted(1, other.category, one.colour)]
     opening, ending = rng.choice(("", "", "a picture of ")), place(scene, rng) if rng.random() < 0.3 else ""
     return f"{opening}{listing(right)}{ending}", f"{opening}{listing(wrong)}{ending}"
+
+
+def contrary(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
+    """Return two pairs of a right caption and one that is wrong in one point only.
+
+    Two colours are exchanged, and left and right; where there is nothing to exchange, one colour, and one kind, are
+    others. Sketches without colours have other kinds twice.
+    """
+    attributes = swapped_attributes(scene, rng) or _altered(scene, rng, "colour")
+    return [attributes, swapped_sides(scene, rng) or _altered(scene, rng, "category")]
+
+
+def _altered(scene: Scene, rng: random.Random, what: str) -> tuple[str, str]:
+    """Name all things, right and with another colour, or kind, of one of them that the picture does not show at all."""
+    coloured = shows_colour(scene)
+    what = what if coloured else "category"
+    index = rng.randrange(len(scene.things))
+    shown = {getattr(thing, what) for thing in scene.things}
+    other = rng.choice([name for name in (COLOURS if what == "colour" else CATEGORIES) if name not in shown])
+    things = list(scene.things)
+    one = things[index]
+    things[index] = replace(one, colour=other) if what == "colour" else replace(one, category=other)
+    order = rng.sample(range(len(things)), len(things))
+    right, wrong = (listing([article(noun(of[place], coloured)) for place in order]) for of in (scene.things, things))
+    return right, wrong
 
 
 def swapped_sides(scene: Scene, rng: random.Random) -> tuple[str, str] | None:

@@ -66,17 +66,18 @@ def _place(low: float, high: float, side: float, loose: float, rng: np.random.Ge
 
 def cut(
     images: Sequence[UInt8[np.ndarray, "y x 3"]],
+    ids: Sequence[UInt8[np.ndarray, "y x"]],
     boxes: Float[np.ndarray, "b 4"],
     size: int,
     loose: float,
     rng: np.random.Generator,
-) -> UInt8[Tensor, "b 3 s s"]:
-    """Cut a random window around each box and scale it to `size` pixels a side; `loose` as in `window`."""
-    found = []
-    for image, box in zip(images, boxes.tolist(), strict=True):
+) -> tuple[UInt8[Tensor, "b 3 s s"], UInt8[Tensor, "b s s"]]:
+    """Cut a random window around each box and scale it, and the ids of its pixels, to `size` a side; `loose` as in `window`."""
+    pictures, numbers = [], []
+    for image, numbered, box in zip(images, ids, boxes.tolist(), strict=True):
         left, top, side = window(box, loose, rng)
         height, width = image.shape[:2]
         area = (left * width, top * height, (left + side) * width, (top + side) * height)
-        scaled = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=area)
-        found.append(np.asarray(scaled))
-    return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
+        pictures.append(np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=area)))
+        numbers.append(np.asarray(Image.fromarray(numbered).resize((size, size), Image.Resampling.NEAREST, box=area)))
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2), torch.from_numpy(np.stack(numbers))
