@@ -224,6 +224,29 @@ def test_minutes_stop_with_a_checkpoint_and_do_not_finish(tmp_path: Path) -> Non
     assert finished == [tmp_path]
 
 
+def test_a_run_goes_on_with_another_plan_when_told_to_and_says_so(tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+
+    def finish(folder: Path, totals: dict[str, Any]) -> None:
+        told.append(totals)
+
+    fit(experiment(), tmp_path, minutes=0.0)
+    with pytest.raises(PerceptError, match="from its step 1 with the new one: --replan"):
+        fit(experiment(steps=4, hold=1), tmp_path)
+    progress = fit(experiment(steps=4, hold=1, finish=finish), tmp_path, replan=True)
+    assert progress.step == 4
+    (totals,) = told
+    (change,) = totals["changes"]
+    assert change["step"] == 1
+    assert change["before"]["settings"]["steps"] == 8
+    assert set(change["before"]) == {"settings"}
+    fit(experiment(steps=4, hold=1, finish=finish), tmp_path)  # the new plan is the folder's plan now
+    assert told[1]["changes"] == [change]
+    again: list[dict[str, Any]] = []
+    fit(experiment(finish=lambda folder, totals: again.append(totals)), tmp_path / "plain", replan=True)
+    assert "changes" not in again[0]
+
+
 def test_the_second_ctrl_c_interrupts_at_once_and_the_handler_is_put_back(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     run = experiment()

@@ -51,6 +51,7 @@ def parse(name: str, recipe: Callable[..., Any], rest: list[str], *, tiny: Calla
         [
             ("out", Path, Path("runs", name.replace("/", "-"))),
             ("minutes", float | None, None),
+            ("replan", bool, False),
             ("config", Annotated[kind, tyro.conf.arg(name="")], field(default_factory=lambda: default)),
         ],
         frozen=True,
@@ -60,6 +61,7 @@ def parse(name: str, recipe: Callable[..., Any], rest: list[str], *, tiny: Calla
     Args:
         out: Folder of the run and of the finished model.
         minutes: Stop after so long with a checkpoint; the same command goes on later.
+        replan: Go on from a checkpoint in `out` although options differ from those it was begun with.
     """
     return tyro.cli(options, prog=f"percept train {name}", args=rest)
 
@@ -76,7 +78,7 @@ def run(name: str, recipe: Callable[..., Any], options: Any, *, command: str) ->
 
     if options.minutes is not None and not options.minutes > 0:
         raise PerceptError(f"--minutes {options.minutes}: give a number above 0, or leave it out to train to the end")
-    progress = fit(recipe(options.config, command=command), options.out, minutes=options.minutes)
+    progress = fit(recipe(options.config, command=command), options.out, minutes=options.minutes, replan=options.replan)
     finished = progress.step == options.config.settings.steps
     rows = [
         ("folder", str(options.out)),

@@ -3,9 +3,12 @@
 Architecture and ideas of Bolya et al. 2025, arXiv:2504.13181, section 2: attention pooling, two-dimensional rotary positions
 beside learned ones, a class token, symmetric InfoNCE with the scale clamped at 100, progressive resolution in one schedule.
 Differs from it: Muon in place of LAMB; the first stage shows windows around single things, with their names; the words of
-a text are labels too (Huang et al. 2024, arXiv:2411.03313), because shapes are learned late from contrast alone; half of a
-batch are pairs of twins that differ in two colours, one kind, or in left and right; light crops and brightness only (a
-heavy crop or a flip would make captions of the world wrong).
+a text are labels too (Huang et al. 2024, arXiv:2411.03313), and every patch is told the kind and colour of what covers it,
+because shapes are learned late from contrast alone; things are compared with their names (MaskCLIP's regions, Zhou et al.
+2022, arXiv:2112.01071), pictures with a right and a wrong text (NegCLIP, Yuksekgonul et al. 2023, arXiv:2210.01936); half of
+a batch are pairs of twins that differ in two colours, one kind, or in left and right; half of the patches are left out
+until the last steps (FLIP, Li et al. 2023, arXiv:2212.00794); light crops, light and noise only (a heavy crop or a flip
+would make captions of the world wrong).
 """
 
 import os

@@ -33,12 +33,13 @@ PATIENCE = 10
 """Steps in a row that may be left out before a run gives up."""
 
 
-def fit(experiment: Experiment, folder: Path | str, *, minutes: float | None = None) -> Progress:
+def fit(experiment: Experiment, folder: Path | str, *, minutes: float | None = None, replan: bool = False) -> Progress:
     """Train, or go on training, in `folder`; at the end `experiment.finish` writes the model there.
 
     Args:
         folder: holds metrics.jsonl, run.json, the checkpoint, and at the end the model.
         minutes: stop after so long with a checkpoint; the same call goes on later.
+        replan: go on from the folder's checkpoint although the configuration is another one; the model tells both.
 
     Raises:
         PerceptError: the folder holds another run, or the loss stays not finite.
@@ -50,7 +51,7 @@ def fit(experiment: Experiment, folder: Path | str, *, minutes: float | None = N
     model = _prepared(experiment.model, device, dtype)
     optimiser = _build_optimiser(model, settings)
     config = to_dict(experiment.config)
-    progress = load_checkpoint(folder, model, optimiser, config) or Progress()
+    progress = load_checkpoint(folder, model, optimiser, config, replan=replan) or Progress()
     forget_after(folder, progress.step)
     write_json(folder / "run.json", config)
     announce(experiment, device, dtype, reason, progress)
@@ -61,7 +62,9 @@ def fit(experiment: Experiment, folder: Path | str, *, minutes: float | None = N
     if not done:
         notice(f"stopped at step {progress.step} of {settings.steps}; the same command goes on from there")
         return progress
-    totals = {"steps": progress.step, "samples": progress.samples, "skipped": progress.skipped}
+    totals: dict[str, Any] = {"steps": progress.step, "samples": progress.samples, "skipped": progress.skipped}
+    if progress.changes:
+        totals["changes"] = progress.changes
     experiment.finish(folder, totals | {"seconds": round(progress.seconds, 1)})
     return progress
 

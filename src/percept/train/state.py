@@ -4,7 +4,7 @@ No random state is among it: batches and random numbers of a step follow from th
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class Progress:
     """Spent training, over all sittings."""
     skipped: int = 0
     """Steps left out because their loss or gradient was not finite."""
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    """Where the configuration was changed on the way: {"step": last step of the one before, "before": its changed parts}."""
 
 
 def save_checkpoint(
@@ -45,9 +47,12 @@ def _buffers(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_checkpoint(
-    folder: Path, model: nn.Module, optimiser: MasterWeights, config: dict[str, Any]
+    folder: Path, model: nn.Module, optimiser: MasterWeights, config: dict[str, Any], *, replan: bool = False
 ) -> Progress | None:
     """Take up a run where it stopped; None in a folder without a checkpoint.
+
+    Args:
+        replan: go on with another configuration; the change is noted in the progress, and so in the finished model.
 
     Raises:
         PerceptError: the folder holds a run of another configuration, or the file is broken.
@@ -59,12 +64,18 @@ def load_checkpoint(
     if not {"progress", "config"} <= texts.keys():
         raise PerceptError(f"{path} is not a checkpoint of this version of percept; give another folder, or delete it")
     stored = json.loads(texts["config"])
-    if changed := [key for key in config.keys() | stored.keys() if stored.get(key) != config.get(key)]:
-        names = ", ".join(sorted(changed))
-        raise PerceptError(f"{folder} holds a run with another {names}; give another folder, or delete it")
+    progress = Progress(**json.loads(texts["progress"]))
+    if changed := sorted(key for key in config.keys() | stored.keys() if stored.get(key) != config.get(key)):
+        if not replan:
+            names = ", ".join(changed)
+            raise PerceptError(
+                f"{folder} holds a run with another {names}; give another folder, delete it, or go on from its step "
+                f"{progress.step} with the new one: --replan"
+            )
+        progress.changes.append({"step": progress.step, "before": {key: stored.get(key) for key in changed}})
     stored_tensors = load_tensors(path)
     optimiser.restore(stored_tensors)
     with torch.no_grad():
         for name, value in _buffers(model).items():
             value.copy_(stored_tensors[name])
-    return Progress(**json.loads(texts["progress"]))
+    return progress
