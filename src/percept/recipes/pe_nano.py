@@ -56,6 +56,8 @@ class Config:
     """Ids of the longest text."""
     vocabulary: int = 1536
     """Largest number of token ids."""
+    contrary_weight: float = 4.0
+    """Of the loss that compares a right text with a wrong one; all others weigh 1."""
     data: WorldData = field(default_factory=lambda: WorldData(pairs=40_000))
     settings: Settings = field(
         default_factory=lambda: Settings(
@@ -90,10 +92,10 @@ class Pretraining(nn.Module):
 
     weights: Float[Tensor, " v"]
 
-    def __init__(self, clip: CLIP, weights: Float[Tensor, " v"]) -> None:
+    def __init__(self, clip: CLIP, weights: Float[Tensor, " v"], *, contrary_weight: float = 1.0) -> None:
         super().__init__()
         assert clip.config.vision.output_dim is not None
-        self.clip = clip
+        self.clip, self.contrary_weight = clip, contrary_weight
         self.head = nn.Linear(clip.config.vision.output_dim, len(weights))
         self.kind_head = nn.Linear(clip.config.vision.width, len(CATEGORIES) + 1)
         self.colour_head = nn.Linear(clip.config.vision.width, len(COLOURS))
@@ -115,7 +117,8 @@ class Pretraining(nn.Module):
                 image = unit(seen.image)[:, None].expand(-1, text.pairs.shape[1], -1)
                 right, wrong = unit(text.pairs).unbind(2)
                 parts["contrary"] = right_over_wrong(image, right, wrong, CONTRARY_SCALE)
-        loss = torch.stack([part.float() for part in parts.values()]).sum()
+        weights = {"contrary": self.contrary_weight}
+        loss = torch.stack([weights.get(name, 1.0) * part.float() for name, part in parts.items()]).sum()
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}, **logged}
 
     def see(self, batch: Batch) -> "Seen":
@@ -248,7 +251,9 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/nan
     folder = draw_cache(config.data, cache_home())
     tokenizer = Tokenizer.train(some_texts(folder, 200_000), vocab_size=config.vocabulary, context=config.context)
     seed_everything(config.settings.seed)
-    model = Pretraining(CLIP(clip_config(config, tokenizer)), some_weights(folder, tokenizer))
+    model = Pretraining(
+        CLIP(clip_config(config, tokenizer)), some_weights(folder, tokenizer), contrary_weight=config.contrary_weight
+    )
     model.clip.micro_tokens = config.settings.micro_tokens
     source = WorldSource(
         config.data,
