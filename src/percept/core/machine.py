@@ -1,6 +1,7 @@
 """What the machine can do: its device, the number type that is fast on it, and its matrix-product peak."""
 
 import ctypes
+import os
 import platform
 import time
 from functools import lru_cache
@@ -77,6 +78,18 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 2048, seco
         took = time.perf_counter() - start
         best, spent = min(best, took), spent + took
     return 2 * size**3 / best
+
+
+def total_memory() -> int:
+    """Return the bytes of memory this process may use: the machine's, or what its container permits; 0 if unknown."""
+    try:
+        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 0
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        text = Path(file).read_text().strip() if Path(file).is_file() else ""
+        found = min(found, int(text)) if text.isdigit() else found
+    return found
 
 
 def wait(device: torch.device) -> None:

@@ -59,9 +59,9 @@ def only_inferring(x: Tensor) -> bool:
         and type(x) is Tensor
         and x.device.type == "cpu"
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and torch._C._get_tracing_state() is None
         and not torch._C._len_torch_dispatch_stack()
-        and torch._C._functorch.peek_interpreter_stack() is None
+        and torch._C._functorch.peek_interpreter_stack() is None  # pyright: ignore[reportAttributeAccessIssue]
     )
 
 
@@ -117,6 +117,11 @@ def packed_bytes(module: nn.Module) -> int:
     """Return the memory that `pack` takes in the end."""
     layers = (layer for layer in module.modules() if type(layer) is nn.Linear)
     return sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
+
+
+def stamp(module: nn.Module) -> tuple[tuple[int, int], ...]:
+    """Return what changes when a parameter is replaced or changed in a way that PyTorch counts."""
+    return tuple((one.data_ptr(), 0 if one.is_inference() else one._version) for one in module.parameters())
 
 
 def _weight(layer: nn.Linear) -> Tensor:
