@@ -11,6 +11,6 @@ folder=${1:-"$here/.venv-oracles"}
 [ -x "$folder/bin/python" ] || "${PYTHON:-python3}" -m venv "$folder"
 pip() { "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -c "$here/constraints-cpu.txt" "$@"; }
 pip torch
-pip --no-deps torchvision==0.28.0 timm==1.0.20 open_clip_torch==3.2.0
+pip --no-deps torchvision==0.28.0 timm open_clip_torch
 pip numpy pillow safetensors huggingface_hub pyyaml ftfy regex tqdm
 "$folder/bin/python" "$here/benchmarks/oracle.py" --check

@@ -92,6 +92,25 @@ def total_memory() -> int:
     return found
 
 
+def usable_cores() -> float:
+    """Return the processor cores this process may use: those it may run on, or less where its container permits less."""
+    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    quota = cpu_quota()
+    return cores if quota is None else min(cores, quota)
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Return the cores' worth of time that a container may use per second of the clock; None without a limit."""
+    second, first = root / "cpu.max", root / "cpu"
+    files = [second] if second.is_file() else [first / "cpu.cfs_quota_us", first / "cpu.cfs_period_us"]
+    try:
+        numbers = [word for file in files for word in file.read_text().split()]
+        quota, period = (int(word) for word in numbers)
+    except (OSError, ValueError):  # no container, or "max"
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
 def wait(device: torch.device) -> None:
     """Wait until the device has done what was asked of it."""
     if device.type != "cpu":
