@@ -66,6 +66,8 @@ GOALS = {
     ("cuda", "PE-Core-G14-448", 64, "ours compiled"): 0.85,
 }
 """Least shares of the peak, by the clock."""
+SIDES = {"cuda": 8192}
+"""Rows and columns of the matrices whose product is the peak; 2048 elsewhere."""
 KEEPS_UP = 1.2
 """Preprocessing has to be this many times as fast as the smallest model."""
 
@@ -142,7 +144,7 @@ class Peaks:
     """The matrix-product peak of number types, measured again and again; the best counts."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.size = device, 8192 if device.type == "cuda" else 2048
+        self.device, self.size = device, SIDES.get(device.type, 2048)
         self.clock: dict[torch.dtype, float] = {}
         self.processor: dict[torch.dtype, float] = {}
 
@@ -163,7 +165,7 @@ class Peaks:
 def measured(name: str, batch: int, repeats: int, device: torch.device, peaks: Peaks) -> list[dict[str, Any]]:
     """Measure all ways of one model, taking turns."""
     config = vision(name)
-    ways, times = ways_of(config, device), {}
+    ways = ways_of(config, device)
     image = torch.randn(batch, 3, config.image_size, config.image_size, device=device)
     inputs = {key: image.to(way.dtype) for key, way in ways.items()}
     times = {key: Times() for key in ways}
@@ -190,7 +192,7 @@ def row_of(name: str, batch: int, way: str, dtype: str, times: Times) -> dict[st
         "model": name,
         "batch": batch,
         "way": way,
-        "type": "bfloat16 products" if way == "autocast" else dtype.removeprefix("torch."),
+        "type": "mixed" if way == "autocast" else dtype.removeprefix("torch."),
         "clock s": round(statistics.median(times.clock), 6),
         "lowest s": round(min(times.clock), 6),
         "highest s": round(max(times.clock), 6),
@@ -235,20 +237,23 @@ def finish(rows: list[dict[str, Any]], peaks: Peaks) -> None:
         row["goal"] = GOALS.get((peaks.device.type, row["model"], row["batch"], row["way"]))
 
 
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return what the table shows of one way."""
+    return (
+        row["way"], row["type"], f"{row['pictures/s']:.3g}", f"{1000 * row['clock s']:.4g}",
+        f"{1000 * row['processor s']:.4g}", f"{row['share by the clock']:.1%}", f"{row['share of the processor']:.1%}",
+        "" if row["times plain"] is None else f"{row['times plain']:.2f}",
+    )  # fmt: skip
+
+
 def show(rows: list[dict[str, Any]], peaks: Peaks) -> None:
-    """Print the table, the peaks, and which goals are met."""
+    """Print a table for each model and batch, the peaks, and which goals are met."""
     for dtype, peak in peaks.clock.items():
         out.print(f"peak {str(dtype).removeprefix('torch.')}: {peak / 1e9:,.0f} GFLOP/s by the clock")
-    cells = [
-        (
-            row["model"], row["batch"], row["way"], row["type"], f"{row['pictures/s']:.3g}", f"{1000 * row['clock s']:.4g}",
-            f"{1000 * row['processor s']:.4g}", f"{row['share by the clock']:.1%}", f"{row['share of the processor']:.1%}",
-            "" if row["times plain"] is None else f"{row['times plain']:.2f} x",
-        )
-        for row in rows
-    ]  # fmt: skip
-    columns = ("model", "batch", "way", "type", "pictures/s", "ms", "processor ms", "of peak by the clock")
-    table("Encoding pictures", (*columns, "of the processor's", "times plain float32"), cells)
+    columns = ("way", "type", "pictures/s", "ms", "processor ms", "of peak", "of the processor's", "times plain")
+    for name, batch in dict.fromkeys((row["model"], row["batch"]) for row in rows):
+        some = [row for row in rows if (row["model"], row["batch"]) == (name, batch)]
+        table(f"{name}, batch {batch}", columns, [cells(row) for row in some])
     for row in rows:
         if row["goal"] is not None:
             share, goal = row["share by the clock"], row["goal"]
