@@ -232,7 +232,8 @@ def finish(rows: list[dict[str, Any]], peaks: Peaks) -> None:
         plain = [one["clock s"] for one in plain if one["batch"] == row["batch"]]
         row["pictures/s"] = round(row["batch"] / row["clock s"], 3)
         row["share by the clock"] = round(done / row["clock s"] / peaks.clock[dtype], 4)
-        row["share of the processor"] = round(done / row["processor s"] / peaks.processor[dtype], 4)
+        on_cpu = peaks.device.type == "cpu"  # while a GPU works the processor only waits
+        row["share of the processor"] = round(done / row["processor s"] / peaks.processor[dtype], 4) if on_cpu else None
         row["times plain"] = round(plain[0] / row["clock s"], 3) if plain else None
         row["goal"] = GOALS.get((peaks.device.type, row["model"], row["batch"], row["way"]))
 
@@ -241,7 +242,8 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
     """Return what the table shows of one way."""
     return (
         row["way"], row["type"], f"{row['pictures/s']:.3g}", f"{1000 * row['clock s']:.4g}",
-        f"{1000 * row['processor s']:.4g}", f"{row['share by the clock']:.1%}", f"{row['share of the processor']:.1%}",
+        f"{1000 * row['processor s']:.4g}", f"{row['share by the clock']:.1%}",
+        "" if row["share of the processor"] is None else f"{row['share of the processor']:.1%}",
         "" if row["times plain"] is None else f"{row['times plain']:.2f}",
     )  # fmt: skip
 

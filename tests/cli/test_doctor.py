@@ -35,6 +35,7 @@ def sound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(diagnosis.shutil, "disk_usage", lambda folder: SimpleNamespace(free=100e9))
     monkeypatch.setattr(machine, "usable_cores", torch.get_num_threads)
     monkeypatch.setattr(machine, "matmul_peak", lambda device, dtype, seconds: 1e9)
+    monkeypatch.setattr(diagnosis.os, "getloadavg", lambda: (0.3, 0.3, 0.3))
     monkeypatch.setattr(diagnosis, "OPTIONAL", {"torch": ("none", "everything")})
 
 
@@ -91,6 +92,13 @@ def test_threads_fit_the_cores(
     assert problem in found.problem
     assert bool(found.problem) == bool(problem)
     assert remedy in found.remedy
+
+
+@pytest.mark.parametrize(("load", "busy"), [(0.5, False), (2.2, False), (5.0, True)])
+def test_a_busy_machine_is_told(monkeypatch: pytest.MonkeyPatch, load: float, busy: bool) -> None:
+    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
+    monkeypatch.setattr(diagnosis.os, "getloadavg", lambda: (load, 0, 0))
+    assert bool(one(diagnosis.threads(), "load").problem) == busy
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 HUB_SECONDS = 2.0
 """How long the hub may take to answer."""
+BUSY = 1.2
+"""Processes that want to run, per core, from which a machine is busy."""
 ROOM = 5e9
 """Bytes that the largest released weights need on the disk."""
 OPTIONAL: dict[str, tuple[str, str]] = {
@@ -90,6 +92,10 @@ def threads() -> Iterator[Finding]:
         problem = f"torch starts {used} threads where {cores:g} cores may be used; they wait for each other"
         remedy = f"set OMP_NUM_THREADS={max(1, int(cores))}"
     yield Finding("torch threads", str(used), problem, remedy)
+    if hasattr(os, "getloadavg"):
+        load = os.getloadavg()[0]
+        problem = f"other work keeps the processors busy (load {load:.1f} on {cores:g} cores): every speed is too low"
+        yield Finding("load", f"{load:.1f}", problem if load > BUSY * cores else "", "wait for it, or end it")
 
 
 def products() -> Iterator[Finding]:
