@@ -241,8 +241,8 @@ def finish(rows: list[dict[str, Any]], peaks: Peaks) -> None:
 def cells(row: dict[str, Any]) -> tuple[str, ...]:
     """Return what the table shows of one way."""
     return (
-        row["way"], row["type"], f"{row['pictures/s']:.3g}", f"{1000 * row['clock s']:.4g}",
-        f"{1000 * row['processor s']:.4g}", f"{row['share by the clock']:.1%}",
+        row["way"], row["type"], f"{row['pictures/s']:.3g}", f"{1000 * row['clock s']:,.1f}",
+        f"{1000 * row['processor s']:,.1f}", f"{row['share by the clock']:.1%}",
         "" if row["share of the processor"] is None else f"{row['share of the processor']:.1%}",
         "" if row["times plain"] is None else f"{row['times plain']:.2f}",
     )  # fmt: skip
