@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt
 
-.PHONY: demo test test-slow setup format bench clean
+.PHONY: demo test test-slow setup format bench oracles clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -24,6 +24,12 @@ bench: $(READY)
 	$(BIN)/python benchmarks/train_speed.py
 	$(BIN)/python benchmarks/shapes.py
 	$(BIN)/python benchmarks/video_seek.py
+	$(BIN)/python benchmarks/encode.py
+	$(BIN)/python benchmarks/precision.py
+
+# timm and open_clip in an environment of their own, for benchmarks/encode.py to compare with.
+oracles:
+	PYTHON=$(PYTHON) sh benchmarks/oracles.sh
 
 setup: $(READY)
 
@@ -40,4 +46,4 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv demo runs
+	rm -rf .venv .venv-oracles demo runs

@@ -1,6 +1,6 @@
 import pytest
 
-from percept.cli import VERBS, doctor, main, usage
+from percept.cli import VERBS, diagnosis, doctor, main, usage
 from percept.cli.catalogue import short
 from percept.cli.show import split_labels
 from percept.core.errors import PerceptError
@@ -79,7 +79,7 @@ def test_short_numbers():
 
 
 def test_doctor_measures_and_names_remedies(monkeypatch, capsys):
-    monkeypatch.setitem(doctor.OPTIONAL, "no-such-library", ("data", "nothing"))
+    monkeypatch.setitem(diagnosis.OPTIONAL, "no-such-library", ("data", "nothing"))
     assert main(["doctor", "--seconds", "0.01"]) == 0
     printed = capsys.readouterr().out
     for part in ("torch", "GFLOP/s", "bfloat16", "weights cache", "used by default", "percept-models[data]"):

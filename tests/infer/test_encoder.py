@@ -68,7 +68,7 @@ def test_text_is_embedded_once(encoder, monkeypatch):
     with torch.no_grad():
         torch.testing.assert_close(first, encoder.model.embed_text(encoder.tokenizer(texts)))
     torch.testing.assert_close(encoder.text(encoder.tokenizer(texts)), first)
-    monkeypatch.setattr(encoder, "tokenizer", None)
+    monkeypatch.setattr(encoder.model, "encode_text", None)
     assert torch.equal(encoder.text("a dog"), first[1:2])
 
 
@@ -221,3 +221,40 @@ def test_one_layer_may_be_a_number():
     image = torch.randn(3, 24, 24)
     one = tiny.encoder()
     assert torch.equal(one.features(image, layers=-1)[-1], one.features(image, layers=[-1])[-1])
+
+
+def test_vectors_follow_weights_that_change():
+    one, image = tiny.encoder(), torch.rand(2, 3, tiny.SIZE, tiny.SIZE)
+    before, words = one.image(image), one.text("a red cup")
+    with torch.no_grad():
+        for parameter in one.model.parameters():
+            parameter.mul_(torch.rand_like(parameter) + 0.5)
+    fresh = tiny.encoder()
+    fresh.model.load_state_dict(one.model.state_dict())
+    torch.testing.assert_close(one.image(image), fresh.image(image))
+    torch.testing.assert_close(one.text("a red cup"), fresh.text("a red cup"))
+    assert not torch.allclose(one.image(image), before, atol=1e-3)
+    assert not torch.allclose(one.text("a red cup"), words, atol=1e-3)
+
+
+def test_texts_are_computed_once_for_a_tokenizer(monkeypatch):
+    one, counted = tiny.encoder(), []
+    compute = one.model.encode_text
+    monkeypatch.setattr(one.model, "encode_text", lambda ids: counted.append(len(ids)) or compute(ids))
+    first = one.text(["a cat", "a dog"])
+    assert torch.equal(one.text(["a dog", "a cat"]), first.flip(0))
+    assert counted == [2]
+    one.tokenizer = tiny.tokenizer()
+    one.text("a cat")
+    assert counted == [2, 1]
+
+
+def test_weights_are_packed_where_memory_permits(monkeypatch):
+    packed = []
+    monkeypatch.setattr(encoder_module, "pack", packed.append)
+    monkeypatch.setattr(encoder_module, "total_memory", lambda: 0)
+    tiny.encoder()
+    assert not packed
+    monkeypatch.setattr(encoder_module, "total_memory", lambda: 1 << 40)
+    one = tiny.encoder()
+    assert packed == [one.model.vision]

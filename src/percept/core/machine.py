@@ -1,6 +1,7 @@
 """What the machine can do: its device, the number type that is fast on it, and its matrix-product peak."""
 
 import ctypes
+import os
 import platform
 import time
 from functools import lru_cache
@@ -77,6 +78,37 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 2048, seco
         took = time.perf_counter() - start
         best, spent = min(best, took), spent + took
     return 2 * size**3 / best
+
+
+def total_memory() -> int:
+    """Return the bytes of memory this process may use: the machine's, or what its container permits; 0 if unknown."""
+    try:
+        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 0
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        text = Path(file).read_text().strip() if Path(file).is_file() else ""
+        found = min(found, int(text)) if text.isdigit() else found
+    return found
+
+
+def usable_cores() -> float:
+    """Return the processor cores this process may use: those it may run on, or less where its container permits less."""
+    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    quota = cpu_quota()
+    return cores if quota is None else min(cores, quota)
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Return the cores' worth of time that a container may use per second of the clock; None without a limit."""
+    second, first = root / "cpu.max", root / "cpu"
+    files = [second] if second.is_file() else [first / "cpu.cfs_quota_us", first / "cpu.cfs_period_us"]
+    try:
+        numbers = [word for file in files for word in file.read_text().split()]
+        quota, period = (int(word) for word in numbers)
+    except (OSError, ValueError):  # no container, or "max"
+        return None
+    return quota / period if quota > 0 and period > 0 else None
 
 
 def wait(device: torch.device) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from percept.core.errors import PerceptError
+from percept.core.machine import total_memory
 from percept.core.report import progress_bar
 from percept.data.sources import BadFile, is_video, reason_without_path
 from percept.data.tokenizers import Tokenizer
@@ -35,10 +36,14 @@ from percept.infer.identity import Identity
 from percept.infer.labels import Guess, Labels, Templates, Texts, check_labels, class_vectors, rank
 from percept.infer.pictures import Pictures, as_list, batches, is_single, prepared, to_tensor
 from percept.models.clip import CLIP
+from percept.nn.linear import pack, packed_bytes, stamp
 from percept.nn.stack import resolve_layer
 
 TEXT_CACHE = 8192
 """Text vectors kept, least recently used dropped first."""
+PACKED_SHARE = 1 / 8
+"""On a CPU the weights of the vision tower are kept a second time, in the order its products want, if they take at most
+this share of the memory."""
 SHOW_PROGRESS = 64
 """From this many pictures on a progress bar is shown."""
 
@@ -91,6 +96,10 @@ class Encoder:
         self.identity = identity
         self.tokenizer = tokenizer
         self._texts: OrderedDict[str, Tensor] = OrderedDict()
+        self._texts_of: tuple[Any, ...] = ()
+        vision = self.model.vision
+        if self.setting.device.type == "cpu" and packed_bytes(vision) <= PACKED_SHARE * total_memory():
+            pack(vision)
 
     def __repr__(self) -> str:
         place = f"{self.setting.device}, {str(self.setting.dtype).removeprefix('torch.')}"
@@ -152,6 +161,8 @@ class Encoder:
     def text(self, texts: Texts) -> Float[Tensor, "n d"]:
         """Return unit-length vectors of one text or several, or of token ids [n, context].
 
+        Texts are computed once: their vectors are kept until the weights or the tokenizer change.
+
         Raises:
             PerceptError: a model without a text tower, strings without a tokenizer, something that is neither.
         """
@@ -166,6 +177,7 @@ class Encoder:
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts:
             return torch.zeros(0, self.dim)
+        self._forget_if_changed(self.model.text)
         self._remember([text for text in dict.fromkeys(texts) if text not in self._texts])
         vectors = torch.stack([self._texts[text] for text in texts])
         self._forget(keep=TEXT_CACHE, used=texts)
@@ -322,6 +334,13 @@ class Encoder:
             if len(part)
         ]
         return torch.cat(parts) if parts else torch.zeros(0, self.dim)
+
+    def _forget_if_changed(self, tower: torch.nn.Module) -> None:
+        """Drop all text vectors when the tokenizer is another one, or the weights of the text tower have changed."""
+        now = self.tokenizer, stamp(tower)
+        if not (self._texts_of and self._texts_of[0] is now[0] and self._texts_of[1] == now[1]):
+            self._texts.clear()
+            self._texts_of = now
 
     def _remember(self, texts: list[Any]) -> None:
         for text in texts:

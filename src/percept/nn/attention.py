@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from percept.nn.linear import is_plain, linear, only_inferring
 from percept.nn.mlp import MLP
 from percept.nn.rope import quarter_turn, rotate
 
@@ -13,7 +14,11 @@ Rope = tuple[Tensor, Tensor]
 
 
 LONG = 640
-"""Tokens from which the fused kernel is faster than two matrix products on a CPU in bfloat16."""
+"""Tokens from which the fused kernel is faster than two matrix products on a CPU in bfloat16, with AMX or for training."""
+VERY_LONG = 2048
+"""The same for only inferring without AMX: there the fused kernel takes 1.6 times as long even at 1,024 tokens."""
+LOGITS = 64 * 2**20
+"""Bytes of attention logits that are in memory at once while only inferring."""
 
 
 def attend(
@@ -29,21 +34,37 @@ def attend(
     On a CPU in bfloat16 the fused kernel runs at a fraction of the speed of two plain products (a quarter, with its
     backward pass, at 145 tokens), so short sequences take those.
     """
-    fused = q.device.type != "cpu" or q.dtype != torch.bfloat16 or k.shape[2] > LONG
+    fused = q.device.type != "cpu" or q.dtype != torch.bfloat16 or k.shape[2] > _longest(q)
     if causal and (bias is not None or not fused):  # the fused kernel takes one of the two
         ahead = torch.full((q.shape[2], k.shape[2]), float("-inf"), device=q.device).triu(1)
         bias, causal = ahead if bias is None else bias + ahead, False
     bias = None if bias is None else bias.to(q.dtype)
     if fused:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal)
+    if only_inferring(q):
+        return _attend_in_parts(q, k, v, bias)
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     return (logits if bias is None else logits + bias).softmax(dim=-1) @ v
 
 
-def _plain(layer: nn.Module) -> bool:
-    """Tell whether a layer is linear with a bias, and nobody listens to it: only then its weights stand for it."""
-    listened = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
-    return type(layer) is nn.Linear and layer.bias is not None and not listened
+def _longest(q: Tensor) -> int:
+    """Return the number of keys up to which two products are faster than the fused kernel."""
+    return LONG if torch.cpu._is_amx_tile_supported() or not only_inferring(q) else VERY_LONG
+
+
+def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Attend a few samples at a time, the softmax written over its logits."""
+    each = q.shape[1] * q.shape[2] * k.shape[2] * q.element_size()
+    count, mixed = max(1, LOGITS // max(1, each)), torch.empty_like(q, memory_format=torch.contiguous_format)
+    q, k = q * q.shape[-1] ** -0.5, k.transpose(-1, -2)
+    bias = None if bias is None else bias.expand(len(q), q.shape[1], q.shape[2], k.shape[3])
+    for part in (slice(start, start + count) for start in range(0, len(q), count)):
+        logits = q[part] @ k[part]
+        if bias is not None:
+            logits += bias[part]
+        torch.softmax(logits, dim=-1, out=logits)
+        torch.matmul(logits, v[part], out=mixed[part])
+    return mixed
 
 
 class Attention(nn.Module):
@@ -64,14 +85,15 @@ class Attention(nn.Module):
         causal: bool = False,
     ) -> Float[Tensor, "b n w"]:
         """Mix tokens. `bias` is added to the attention logits (-inf hides a key); `causal` hides the keys ahead."""
-        if rope is not None and x.dtype == torch.bfloat16 and x.device.type == "cpu" and _plain(self.qkv):
+        narrow = x.dtype == torch.bfloat16 and x.device.type == "cpu"
+        if rope is not None and narrow and is_plain(self.qkv) and not only_inferring(x):
             q, k, v = self._turned(x, rope)
         else:
-            q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-            if rope is not None:
-                q, k = rotate(q, *rope), rotate(k, *rope)
+            parts = linear(self.qkv, x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            q, k = parts[:2] if rope is None else rotate(parts[:2], *rope)
+            v = parts[2]
         mixed = attend(q, k, v, bias=bias, causal=causal)
-        return self.out(mixed.transpose(1, 2).flatten(-2))
+        return linear(self.out, mixed.transpose(1, 2).flatten(-2))
 
     def _turned(self, x: Float[Tensor, "b n w"], rope: Rope) -> tuple[Tensor, Tensor, Tensor]:
         """Project to rotated queries and keys with one wider product; only plain linear layers can be widened."""

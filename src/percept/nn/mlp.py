@@ -2,7 +2,8 @@
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from percept.nn.linear import linear
 
 
 class MLP(nn.Module):
@@ -15,4 +16,4 @@ class MLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "*b w"]) -> Float[Tensor, "*b w"]:
         """Transform each token by itself."""
-        return self.down(F.gelu(self.up(x)))
+        return linear(self.down, linear(self.up, x, gelu=True))

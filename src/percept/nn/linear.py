@@ -1,0 +1,146 @@
+"""Linear layers while only inferring on a CPU: oneDNN called directly, GELU in the same pass, weights packed once.
+
+`torch.nn.functional.linear` goes through a general product: oneDNN reorders the weight in every call (a tenth of the time
+in bfloat16), and in float32 x86 machines get MKL, which is slower on processors that are not Intel's. The operators used
+here are private ones of PyTorch, those that `torch.compile` writes calls of; where one is missing or gives other numbers,
+where gradients are wanted, and where anybody listens to a layer or replaced it, the plain layer is called.
+"""
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PACKED_ROWS = 1024
+"""Rows of the products that packed weights are ordered for; others take them as well."""
+PROBES = 64
+"""Values of a weight that are compared before its packed form is used."""
+
+
+@dataclass
+class _Packed:
+    """A weight in the order oneDNN wants, and what tells whether the weight is still the same."""
+
+    weight: Tensor
+    source: Tensor
+    """The weight packed, without a copy: it keeps the memory, so that no other weight can come to lie there."""
+    version: int
+    probes: Tensor
+
+    def stands_for(self, weight: Tensor) -> bool:
+        same = weight.data_ptr() == self.source.data_ptr() and weight._version == self.version
+        return same and torch.equal(_probes(weight), self.probes)
+
+
+_packed: WeakKeyDictionary[nn.Module, _Packed | None] = WeakKeyDictionary()
+"""Layers whose weights are to be packed, and their packed weights as soon as they have been used."""
+_switch = {"direct": True}
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Tell whether a layer is linear with a bias, and nobody listens to it: only then its weights stand for it."""
+    listened = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    return type(layer) is nn.Linear and layer.bias is not None and not listened
+
+
+def only_inferring(x: Tensor) -> bool:
+    """Tell whether nobody but the caller sees what is computed of `x`: no gradients, no tracing, no counting, no `vmap`."""
+    return (
+        _switch["direct"]
+        and not torch.is_grad_enabled()
+        and type(x) is Tensor
+        and x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and torch._C._get_tracing_state() is None
+        and not torch._C._len_torch_dispatch_stack()
+        and torch._C._functorch.peek_interpreter_stack() is None  # pyright: ignore[reportAttributeAccessIssue]
+    )
+
+
+@contextmanager
+def plain_layers() -> Iterator[None]:
+    """Compute as while training inside, to compare."""
+    before, _switch["direct"] = _switch["direct"], False
+    try:
+        yield
+    finally:
+        _switch["direct"] = before
+
+
+def linear(layer: nn.Module, x: Float[Tensor, "*b i"], *, gelu: bool = False) -> Float[Tensor, "*b o"]:
+    """Apply a linear layer, then exact GELU if wanted."""
+    if not (only_inferring(x) and is_plain(layer) and x.dtype == layer.weight.dtype and direct(x.dtype)):
+        return F.gelu(layer(x)) if gelu else layer(x)
+    assert isinstance(layer, nn.Linear)
+    return _product(x, _weight(layer), layer.bias, "gelu" if gelu else "none")
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None, then: str) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none")
+
+
+@lru_cache
+def direct(dtype: torch.dtype) -> bool:
+    """Try whether the operators are there for a number type, and give what the plain ones give."""
+    if platform.machine() not in ("x86_64", "AMD64") or dtype not in (torch.float32, torch.bfloat16):
+        return False
+    x = (torch.arange(33 * 32) % 7 - 3).view(33, 32).to(dtype) / 4
+    weight, bias = x[:8] / 4, x[0, :8]
+    expected = F.gelu(F.linear(x, weight, bias))
+    try:
+        found = (_product(x, one, bias, "gelu") for one in (weight, _reordered(weight)))
+        return all(torch.allclose(one, expected, atol=0.02, rtol=0.02) for one in found)
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
+
+
+def pack(module: nn.Module) -> None:
+    """Have the weights of all plain linear layers packed when they are first used; it takes their memory once more.
+
+    A weight that has changed is packed anew: another tensor, or one whose changes PyTorch counts. Changes behind its back
+    (`weight.data.add_`) are seen by comparing some values, so they have to touch those, as an optimiser's do.
+    """
+    for layer in module.modules():
+        if type(layer) is nn.Linear:
+            _packed.setdefault(layer, None)
+
+
+def packed_bytes(module: nn.Module) -> int:
+    """Return the memory that `pack` takes in the end."""
+    layers = (layer for layer in module.modules() if type(layer) is nn.Linear)
+    return sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
+
+
+def stamp(module: nn.Module) -> tuple[tuple[int, int], ...]:
+    """Return what changes when a parameter is replaced or changed in a way that PyTorch counts."""
+    return tuple((one.data_ptr(), 0 if one.is_inference() else one._version) for one in module.parameters())
+
+
+def _weight(layer: nn.Linear) -> Tensor:
+    """Return the weight as it is, or packed where that was asked for."""
+    weight: Any = layer.weight
+    if layer not in _packed or type(weight) is not nn.Parameter or weight.is_inference() or not weight.is_contiguous():
+        return weight
+    kept = _packed[layer]
+    if kept is None or not kept.stands_for(weight):
+        kept = _Packed(_reordered(weight), weight.detach(), weight._version, _probes(weight))
+        _packed[layer] = kept
+    return kept.weight
+
+
+def _reordered(weight: Tensor) -> Tensor:
+    with torch.inference_mode(False), torch.no_grad():
+        return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKED_ROWS)
+
+
+def _probes(weight: Tensor) -> Tensor:
+    flat = weight.detach().view(-1)
+    return flat[:: max(1, len(flat) // PROBES)].clone()

@@ -1,0 +1,112 @@
+"""The benchmarks of encoding and of precision run; the figures of so short runs mean nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from percept.core.errors import PerceptError
+from percept.models.config import VisionConfig
+from tests.benchmarks.test_benchmarks import benchmark
+
+TINY = VisionConfig(image_size=32, patch_size=8, width=32, layers=2, heads=2, pool_heads=2, output_dim=16)
+ORACLE = """#!/bin/sh
+case "$5" in
+float32) echo '{"library": "timm", "version": "9.9", "clock": 0.5, "processor": 0.25}' ;;
+esac
+echo '{"library": "open_clip", "error": "ValueError: no such model"}'
+"""
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch):
+    found = benchmark("encode")
+    monkeypatch.setattr(found, "vision", lambda name: TINY)
+    monkeypatch.setattr(found, "SIDES", {"cpu": 64})
+    monkeypatch.setattr(found, "fast_dtype", lambda device: (torch.bfloat16, "it is a test"))
+    return found
+
+
+def run(module, folder: Path, **options) -> dict:
+    file = folder / "encode.json"
+    chosen = {"models": ("a",), "batches": (2,), "repeats": 1, "files": 0, "device": "cpu"} | options
+    module.main(**chosen, oracles=folder / "oracles", json_file=file)
+    return json.loads(file.read_text())
+
+
+def test_all_ways_are_measured_and_what_is_missing_is_said(module, tmp_path, capsys) -> None:
+    written = run(module, tmp_path)
+    ways = ["plain", "ours float32", "autocast", "ours unpacked", "ours bfloat16"]
+    assert [row["way"] for row in written["results"]] == ways
+    for row in written["results"]:
+        assert row["share by the clock"] > 0
+        assert row["share of the processor"] > 0
+        assert row["lowest s"] <= row["clock s"] <= row["highest s"]
+    assert written["results"][0]["times plain"] == 1
+    assert set(written["peak GFLOP/s by the clock"]) == {"torch.float32", "torch.bfloat16"}
+    captured = capsys.readouterr()
+    assert "oracles.sh" in captured.err
+    assert "a, batch 2" in captured.out
+
+
+def test_other_libraries_are_run_in_their_environment(module, tmp_path, capsys) -> None:
+    python = tmp_path / "oracles" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(ORACLE)
+    python.chmod(0o755)
+    rows = run(module, tmp_path)["results"]
+    (theirs,) = [row for row in rows if row["way"] == "timm 9.9"]
+    assert (theirs["type"], theirs["clock s"], theirs["processor s"]) == ("float32", 0.5, 0.25)
+    assert "open_clip has no a that runs here: ValueError" in capsys.readouterr().err
+
+
+def test_without_fast_bfloat16_there_is_float32(module, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(module, "fast_dtype", lambda device: (torch.float32, "it is old"))
+    assert [row["way"] for row in run(module, tmp_path)["results"]] == ["plain", "ours float32"]
+    assert "bfloat16 is left out" in capsys.readouterr().err
+
+
+def test_goals_are_judged(module, tmp_path, monkeypatch, capsys) -> None:
+    goals = {("cpu", "a", 2, "ours float32"): 0.0, ("cpu", "a", 2, "ours bfloat16"): 1e9}
+    monkeypatch.setattr(module, "GOALS", goals)
+    run(module, tmp_path)
+    printed = capsys.readouterr().out
+    assert ": met" in printed
+    assert ": MISSED" in printed
+
+
+def test_reading_is_measured_alone_and_with_the_model(module, tmp_path, capsys) -> None:
+    read = run(module, tmp_path, files=2)["preprocessing"]
+    for job in ("reading", "model", "together"):
+        assert read[f"{job}/s"] > 0
+    assert "times as fast" in capsys.readouterr().out
+
+
+def test_operations_are_those_of_the_matrix_products(module) -> None:
+    n, w, hidden = 17, 32, 128
+    block = 2 * n * (4 * w * w + 2 * w * hidden) + 4 * n * n * w
+    patches = 2 * 16 * w * 3 * 8 * 8
+    pool = 2 * n * 2 * w * w + 2 * w * w + 4 * n * w + 2 * w * w + 4 * w * hidden + 2 * w * 16
+    assert module.operations(TINY) == 2 * block + patches + pool
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # importing the compiler gives some
+def test_ways_of_a_gpu_and_of_no_released_model(module) -> None:
+    assert list(module.ways_of(TINY, torch.device("meta"))) == ["ours eager", "ours compiled"]
+    with pytest.raises(PerceptError, match="give released models"):
+        benchmark("encode").vision("nano")
+
+
+def test_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    module = benchmark("precision")
+    monkeypatch.setattr(module, "CATEGORIES", list(module.CATEGORIES)[:3])
+    monkeypatch.setattr(module, "CLASS_TEMPLATES", module.CLASS_TEMPLATES[:1])
+    module.main(pictures=4, device="cpu", json_file=tmp_path / "precision.json")
+    written = json.loads((tmp_path / "precision.json").read_text())
+    assert [(row["question"], row["n"]) for row in written["results"]] == [("category", 4), ("colour", 4)]
+    assert all(0 <= row["agreement"] <= 1 for row in written["results"])
+    assert 0.99 < written["cosine"]["least"] <= written["cosine"]["mean"] <= 1.001
+    assert "goal for vectors" in capsys.readouterr().out
+    with pytest.raises(PerceptError, match="at least one"):
+        module.main(pictures=0)
