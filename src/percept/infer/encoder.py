@@ -53,10 +53,16 @@ class Setting:
     """Why this number type."""
     batch: int = 32
     """Pictures or texts that go through the model together."""
+    backend: str = "torch"
+    """What computes."""
 
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise PerceptError(f"batch={self.batch}; at least one picture goes through the model at a time")
+
+    def __str__(self) -> str:
+        kind = str(self.dtype).removeprefix("torch.") if self.backend == "torch" else self.backend
+        return f"{self.device}, {kind}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +99,7 @@ class Encoder:
         self._texts: OrderedDict[str, Tensor] = OrderedDict()
 
     def __repr__(self) -> str:
-        place = f"{self.setting.device}, {str(self.setting.dtype).removeprefix('torch.')}"
-        return f"Encoder({self.identity}, {place})"
+        return f"Encoder({self.identity}, {self.setting})"
 
     @property
     def dim(self) -> int:
