@@ -209,8 +209,8 @@ def _tower(encoder: Encoder, folder: Path, plan: Plan, tower: str) -> Graph:
         if plan.dynamic:
             axes |= {2: dim("height", min=patch, max=2**16), 3: dim("width", min=patch, max=2**16)}
         return _traced(graph, sample, axes, folder, plan, tower)
-    assert model.text is not None and model.config.text is not None
-    context = model.config.text.context
+    assert model.text is not None
+    context = model.text.config.context
     sample = torch.zeros(2, min(8, context - 1), dtype=torch.int64)
     axes = {0: dim("batch"), 1: dim("length", max=context)}
     return _traced(TextGraph(model.text, layers=plan.layers), sample, axes, folder, plan, tower)

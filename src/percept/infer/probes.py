@@ -56,7 +56,9 @@ def generated(count: int = COUNT, *, seed: int = 0) -> Probes:
     return Probes(pictures=pictures, texts=list(texts), source=f"{count} pictures of the labelled world, seed {seed}")
 
 
-def given(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], texts: Sequence[str] | None = None) -> Probes:
+def given(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], texts: Sequence[str] | None = None
+) -> Probes:
     """Take a user's pictures, and their texts or else captions of the labelled world.
 
     Raises:

@@ -151,7 +151,12 @@ def _tolerance(a: Encoder, b: Encoder) -> float:
 
 def _facts(encoder: Encoder) -> dict[str, Any]:
     setting = encoder.setting
-    return {**to_dict(encoder.identity), "device": str(setting.device), "dtype": kind(encoder), "backend": setting.backend}
+    return {
+        **to_dict(encoder.identity),
+        "device": str(setting.device),
+        "dtype": kind(encoder),
+        "backend": setting.backend,
+    }
 
 
 def _words(one: Difference, limit: float) -> str:
@@ -222,13 +227,17 @@ def _layers(work: _Work, tower: str) -> int:
     towers = work.both(lambda side: getattr(side.model, tower))
     widths, counts = ([getattr(one.config, name) for one in towers] for name in ("width", "layers"))
     if widths[0] != widths[1]:
-        work.findings.append(f"the {tower} towers are {widths[0]} and {widths[1]} wide: their tokens are not comparable")
+        work.findings.append(
+            f"the {tower} towers are {widths[0]} and {widths[1]} wide: their tokens are not comparable"
+        )
         return -1
     if counts[0] != counts[1]:
         work.findings.append(f"the {tower} towers have {counts[0]} and {counts[1]} blocks; the first are compared")
     silent = [one for one in towers if isinstance(one, OnnxTower) and "block_0" not in one.outputs]
     if silent:
-        work.notes.append(f"an export gives no tokens between the blocks of its {tower} tower: only its ends are compared")
+        work.notes.append(
+            f"an export gives no tokens between the blocks of its {tower} tower: only its ends are compared"
+        )
         return 0
     return min(counts)
 
