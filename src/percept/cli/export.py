@@ -64,15 +64,22 @@ def _show(exported: "Exported") -> None:
         for graph in manifest.graphs
     ]  # fmt: skip
     table(f"{manifest.name} in {exported.folder}", ("file", "type", "takes", "MB", "of the plain"), rows)
-    for dtype, receipt in exported.receipts.items():
-        other = manifest.name if dtype == manifest.dtypes[0] else manifest.dtypes[0]
-        rows = [(one.stage, f"{one.max:.2g}", f"{one.mean:.2g}", f"{one.relative:.2g}", f"{one.cosine:.6f}")
-                for one in receipt.differences if one.stage.endswith(("vector", "embedding"))]  # fmt: skip
-        title = f"{dtype} against {other}: agrees within {receipt.tolerance:g} of a vector's length at every stage"
-        table(title, ("stage", "largest", "mean", "of its length", "least cosine"), rows)
-        if receipt.top1 is not None:
-            say(f"{receipt.top1['same']} of {receipt.top1['of']} pictures have the same nearest text")
+    rows = [(f"{dtype} {one.stage}", f"{one.max:.2g}", f"{one.mean:.2g}", f"{one.relative:.2g}", f"{one.cosine:.6f}")
+            for dtype, receipt in exported.receipts.items()
+            for one in receipt.differences if one.stage.endswith(("vector", "embedding"))]  # fmt: skip
+    table("Checked by running it", ("stage", "largest", "mean", "of its length", "least cosine"), rows)
+    table("Verdict", ("type", "against", "agrees within", "same nearest text"), _verdicts(exported))
     say(f"use it: percept classify PICTURES --labels cat,dog --model {exported.folder}")
+
+
+def _verdicts(exported: "Exported") -> list[tuple[str, str, str, str]]:
+    plain = exported.manifest.dtypes[0]
+    rows = []
+    for dtype, receipt in exported.receipts.items():
+        same = "" if receipt.top1 is None else f"{receipt.top1['same']} of {receipt.top1['of']} pictures"
+        other = exported.manifest.name if dtype == plain else plain
+        rows.append((dtype, other, f"{receipt.tolerance:g} of a vector's length, at every stage", same))
+    return rows
 
 
 def _shape(inputs: dict[str, list[object]]) -> str:

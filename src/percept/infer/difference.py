@@ -48,8 +48,8 @@ class Gather:
         """Take in vectors of both; every row counts by itself, so that one wrong token is not lost among many."""
         a, b = (side.detach().double().cpu().reshape(-1, side.shape[-1]) for side in (left, right))
         off = b - a
-        lengths = a.norm(dim=1)
-        relative = torch.where(off.norm(dim=1) > 0, off.norm(dim=1) / lengths.clamp(min=TINY), 0.0)
+        lengths, apart = a.norm(dim=1), off.norm(dim=1)
+        relative = torch.where(apart == 0, 0.0, apart / lengths.clamp(min=TINY))
         cosines = (a * b).sum(dim=1) / (lengths * b.norm(dim=1)).clamp(min=TINY)
         if len(a):
             self.max = _largest(self.max, off.abs().max())

@@ -146,7 +146,7 @@ def kind(encoder: Encoder) -> str:
 
 
 def _tolerance(a: Encoder, b: Encoder) -> float:
-    return max(TOLERANCES[kind(one)] for one in (a, b))
+    return max(TOLERANCES.get(kind(one), TOLERANCES["float32"]) for one in (a, b))
 
 
 def _facts(encoder: Encoder) -> dict[str, Any]:
@@ -206,20 +206,24 @@ def _embedded(side: Encoder, pictures: Sequence[Any]) -> Tensor | None:
 
 def _compare_texts(work: _Work) -> None:
     """Compare ids, then as for pictures."""
-    texts = list(work.probes.texts)
-    ids, others = work.both(lambda side: None if side.tokenizer is None else side.tokenizer(texts))
+    ids, others = work.both(lambda side: None if side.tokenizer is None else side.tokenizer(list(work.probes.texts)))
     if ids is None or others is None:
-        context, vocabulary = work.a.model.text.config.context, work.a.model.text.config.vocabulary  # type: ignore[union-attr]
-        generator = torch.Generator().manual_seed(0)
-        ids = torch.randint(1, vocabulary - 1, (len(texts), context), generator=generator)
-        ids[:, -1] = vocabulary - 1
-        work.notes.append("a side has no tokenizer, so the texts are random ids")
-    elif not torch.equal(ids, others) if ids.shape == others.shape else True:
+        work.notes.append("a side has no tokenizer, so the texts are random ids and their tokenizers are not compared")
+        ids = others = _random_ids(work.a, len(work.probes.texts))
+    elif ids.shape != others.shape or not torch.equal(ids, others):
         work.findings.append("the tokenizers give different ids for the same texts")
     ends = int(ids.argmax(dim=-1).max()) + 1  # what follows the last end token cannot change anything
     _stages(work, "text", "", list(ids[:, :ends].split(BATCH)), _layers(work, "text"))
-    if work.a.tokenizer is not None and work.b.tokenizer is not None:
-        _ends(work, "text", lambda side: side.text(texts))
+    _ends(work, "text", lambda side: side.text(ids if side is work.a else others))
+
+
+def _random_ids(side: Encoder, count: int) -> Tensor:
+    assert side.model.text is not None
+    config = side.model.text.config
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(1, config.vocabulary - 1, (count, config.context), generator=generator)
+    ids[:, -1] = config.vocabulary - 1
+    return ids
 
 
 def _layers(work: _Work, tower: str) -> int:
