@@ -1,6 +1,7 @@
 import json
 import shutil
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from percept.core.io import save_tensors
 from percept.infer import export as export_module
 from percept.infer.export import Plan, export_onnx
 from percept.infer.exported import read_manifest
+from percept.infer.opening import open_model
 from tests.infer import tiny
 from tests.infer.exports import export
 
@@ -52,7 +54,9 @@ def test_an_export_opens_as_the_model_it_was_made_of(onnx, exported):
     assert "onnxruntime float32" in repr(onnx)
     assert sum(one.numel() for one in onnx.model.vision.parameters()) == 0
     picture = tiny_picture()
-    ours, theirs = (one.classify(picture, ["cat", "red cup"]) for one in (onnx, plain))
+    (ours,), (theirs,) = (one.classify([picture], ["cat", "red cup"]) for one in (onnx, plain))
+    assert isinstance(ours, list)
+    assert isinstance(theirs, list)
     assert [guess.label for guess in ours] == [guess.label for guess in theirs]
     assert ours[0].probability == pytest.approx(theirs[0].probability, abs=1e-5)
     frames = torch.randn(3, 3, 24, 24)
@@ -189,7 +193,7 @@ def test_a_graph_that_does_not_agree_is_not_kept(exported, tmp_path, monkeypatch
     other = tiny.folder(tmp_path / "model")
     with torch.no_grad():
         model = tiny.model()
-        model.vision.blocks[1].mlp.down.bias.add_(0.1)
+        model.get_parameter("vision.blocks.1.mlp.down.bias").add_(0.1)
     save_tensors(other / "model.safetensors", model.state_dict())
     with pytest.raises(PerceptError, match="not kept: image block 1 is the first to depart"):
         export_onnx(other, tmp_path / "out", Plan(tower="image"))
@@ -214,18 +218,21 @@ def test_damage_is_explained(case, exported, tmp_path):
 
 
 def test_what_an_export_cannot_be_asked(exported, tmp_path):
-    for keywords, words in (
+    asked: list[tuple[dict[str, Any], str]] = [
         ({"device": "cuda"}, "on the CPU"),
         ({"weights": "x.pt"}, "has its weights"),
         ({"image_size": 32}, "sizes"),
         ({"dtype": "bfloat16"}, "float32, int8"),
-    ):
+    ]
+    for keywords, words in asked:
         with pytest.raises(PerceptError, match=words):
             percept.load(exported.folder, **keywords)
     with pytest.raises(PerceptError, match="is an export already"):
         export_onnx(exported.folder, tmp_path / "out")
     with pytest.raises(PerceptError, match="--int8"):
         percept.load("nano", dtype="int8")
+    with pytest.raises(PerceptError, match="use the model it was made of"):
+        open_model(str(exported.folder))
     one = percept.load(exported.folder)
     for call, words in (
         (lambda: one.image(torch.zeros(1, 3, 4, 24)), "smaller than one 8x8 patch"),

@@ -1,9 +1,12 @@
 """The traceable form of the towers gives what the eager towers give."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from percept.models.graph import ImageGraph, TextGraph
+from percept.models.vision import VisionTower
 from percept.nn.posembed import interpolate_positions
 from tests.models import small
 
@@ -31,11 +34,7 @@ def test_pictures_of_any_size(changes):
             torch.testing.assert_close(found[name], expected[name], msg=f"{name} at {height}x{width}")
 
 
-def _dense():
-    from dataclasses import replace
-
-    from percept.models.vision import VisionTower
-
+def _dense() -> VisionTower:
     return VisionTower(replace(small.VISION, pool="none", output_dim=None)).eval()
 
 
@@ -51,10 +50,11 @@ def test_one_size_and_no_layers():
 
 @torch.no_grad()
 def test_texts_of_any_length():
-    model, ids = small.clip(), small.texts()
-    graph = TextGraph(model.text, layers=True)
+    tower, ids = small.clip().text, small.texts()
+    assert tower is not None
+    graph = TextGraph(tower, layers=True)
     for length in (small.TEXT.context, int(ids.argmax(dim=-1).max()) + 1):
-        out = model.text(ids[:, :length], layers=range(2))
+        out = tower(ids[:, :length], layers=range(2))
         found = dict(zip(graph.outputs, graph(ids[:, :length]), strict=True))
         torch.testing.assert_close(found["vector"], out.pooled)
         torch.testing.assert_close(found["tokens"], out.tokens)

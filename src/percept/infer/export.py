@@ -1,5 +1,6 @@
 """Write a model as ONNX graphs that run without torch, and prove each file against the model before it is kept."""
 
+import copy
 import logging
 import os
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from percept.core.config import to_dict
 from percept.core.errors import PerceptError, missing_extra, unknown_name
@@ -219,8 +220,10 @@ def _tower(encoder: Encoder, folder: Path, plan: Plan, tower: str) -> Graph:
 def _traced(
     graph: ImageGraph | TextGraph, sample: Tensor, axes: dict[int, Any], folder: Path, plan: Plan, tower: str
 ) -> Graph:
-    dtype, name = DTYPES[plan.dtype], {"image": "image", "text": "ids"}[tower]
-    with _quiet(), torch.no_grad(), _cast(graph, dtype):
+    name = {"image": "image", "text": "ids"}[tower]
+    if plan.dtype != "float32":  # a copy: the model itself is what the graph will be compared to
+        graph = copy.deepcopy(graph).to(DTYPES[plan.dtype])
+    with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             graph.eval(), (sample,), dynamo=True, dynamic_shapes=(axes,), input_names=[name],
             output_names=graph.outputs, opset_version=OPSET, verbose=False,
@@ -230,16 +233,6 @@ def _traced(
         size = sum(one.numel() * one.element_size() for one in graph.parameters())
         program.save(os.fspath(file), external_data=size > ONE_FILE)
     return _described(file, tower=tower, dtype=plan.dtype, named={axis: dim.__name__ for axis, dim in axes.items()})
-
-
-@contextmanager
-def _cast(graph: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Bring a tower to a number type, and back again afterwards."""
-    graph.to(dtype)
-    try:
-        yield
-    finally:
-        graph.to(torch.float32)
 
 
 def _described(file: Path, *, tower: str, dtype: str, named: dict[int, str]) -> Graph:
