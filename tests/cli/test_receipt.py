@@ -17,6 +17,7 @@ def test_types_of_a_model_agree(model, pictures, tmp_path, capsys):
     receipt = json.loads(out.read_text())
     assert receipt["inputs"]["texts"] == 2
     assert receipt["tolerance"] == 0.1
+    assert receipt["command"].startswith(f"percept receipt {model} {model}@bfloat16 --inputs {pictures} --texts 'a red")
 
 
 def test_a_departure_is_named_and_exits_with_one(model, capsys):

@@ -13,6 +13,9 @@ from percept.infer import export as export_module
 from percept.infer.export import Plan, export_onnx
 from percept.infer.exported import read_manifest
 from percept.infer.opening import open_model
+from percept.infer.probes import generated
+from percept.infer.receipt import compare
+from tests.golden.filling import checkpoint
 from tests.infer import tiny
 from tests.infer.exports import export
 
@@ -247,3 +250,14 @@ def test_what_an_export_cannot_be_asked(exported, tmp_path):
 def test_config_and_manifest_are_plain_json(exported):
     for name in ("config.json", "export.json"):
         assert json.loads((exported.folder / name).read_text())["name"] == "tiny"
+
+
+@pytest.mark.slow
+def test_a_released_model_of_any_size(tmp_path):
+    torch.save(checkpoint("PE-Core-T16-384"), tmp_path / "T16.pt")
+    options = ("--weights", str(tmp_path / "T16.pt"), "--tower", "image", "--size", "dynamic")
+    export("PE-Core-T16-384", tmp_path / "out", *options)
+    official, graphs = percept.load("PE-Core-T16-384", weights=tmp_path / "T16.pt"), percept.load(tmp_path / "out")
+    found = compare(official, graphs, generated(2), sizes=[(224, 128)])
+    assert found.agrees
+    assert found.difference("image block 11 at 224x128") is not None

@@ -78,7 +78,7 @@ def _verdicts(exported: "Exported") -> list[tuple[str, str, str, str]]:
     for dtype, receipt in exported.receipts.items():
         same = "" if receipt.top1 is None else f"{receipt.top1['same']} of {receipt.top1['of']} pictures"
         other = exported.manifest.name if dtype == plain else plain
-        rows.append((dtype, other, f"{receipt.tolerance:g} of a vector's length, at every stage", same))
+        rows.append((dtype, other, f"{receipt.tolerance:g} of a vector's length", same))
     return rows
 
 

@@ -1,5 +1,8 @@
 """`percept receipt`: prove that two models, types, devices or exports compute the same, or name where they part."""
 
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,7 +10,7 @@ import tyro
 
 from percept.cli.show import bad_files, check_output, count, say, split_labels
 from percept.core.errors import PerceptError
-from percept.core.report import table
+from percept.core.report import printable, table
 
 if TYPE_CHECKING:
     from percept.infer.probes import Probes
@@ -49,7 +52,8 @@ def receipt(
     probes = _probes(inputs, own, pictures=pictures, seed=seed)
     one, other = (side.open() for side in sides)
     say(f"{one} and {other} on {probes.source}")
-    found = compare(one, other, probes, tolerance=tolerance)
+    options = {"--inputs": inputs, "--texts": texts, "--pictures": pictures, "--seed": seed, "--tolerance": tolerance}
+    found = replace(compare(one, other, probes, tolerance=tolerance), command=_typed(a, b, options))
     _show(found, a, b)
     bad_files(probes.bad)
     if out is not None:
@@ -58,9 +62,17 @@ def receipt(
     return AGREES if found.agrees else DEPARTS
 
 
-def _probes(inputs: tuple[Path, ...], texts: list[str] | None, *, pictures: int, seed: int) -> "Probes":
-    from dataclasses import replace
+def _typed(a: str, b: str, options: Mapping[str, object]) -> str:
+    """Return the command line that makes the receipt again."""
+    words = ["percept", "receipt", a, b]
+    for name, value in options.items():
+        values = value if isinstance(value, tuple) else [value]
+        if value is not None and values:
+            words += [name, *map(str, values)]
+    return printable(shlex.join(words))
 
+
+def _probes(inputs: tuple[Path, ...], texts: list[str] | None, *, pictures: int, seed: int) -> "Probes":
     from percept.infer.probes import generated, given
 
     if inputs:

@@ -49,6 +49,8 @@ class Receipt:
     """Pictures whose nearest text is the same on both sides (`same`), of how many (`of`)."""
     seconds: float
     versions: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+    """What was typed to get it, if it was."""
 
     @property
     def agrees(self) -> bool:
@@ -161,7 +163,7 @@ def _facts(encoder: Encoder) -> dict[str, Any]:
 
 def _words(one: Difference, limit: float) -> str:
     return (
-        f"{one.stage} is the first to depart: a vector is off by {one.relative:.2g} of its length, {limit:g} is "
+        f"{one.stage} is the first to depart: a vector is off by {one.relative:.3g} of its length, {limit:g} is "
         f"tolerated (largest difference {one.max:.3g}, mean {one.mean:.3g})"
     )
 
