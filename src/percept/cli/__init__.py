@@ -17,6 +17,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("percept.cli.train", "train a model by a recipe"),
     "world": ("percept.cli.world", "write or show pictures of the labelled world"),
     "convert": ("percept.cli.convert", "write weights in another layout: official, timm, open_clip, percept"),
+    "export": ("percept.cli.export", "write a model as ONNX graphs that run without torch; int8 too"),
+    "receipt": ("percept.cli.receipt", "prove that two models, types or exports compute the same"),
     "list": ("percept.cli.catalogue", "list models and recipes"),
     "doctor": ("percept.cli.doctor", "say what this machine can do and what is missing"),
 }

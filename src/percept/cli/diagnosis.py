@@ -25,6 +25,8 @@ ROOM = 5e9
 OPTIONAL: dict[str, tuple[str, str]] = {
     "pyarrow": ("data", "percept encode --out vectors.parquet"),
     "scikit-learn": ("eval", "percept eval digits"),
+    "onnxruntime": ("export", "percept export onnx, and models it wrote"),
+    "onnxscript": ("export", "percept export onnx"),
     "av": ("video", "video files: encoder.video, percept encode, percept classify"),
 }
 """Library: (extra that installs it, what needs it)."""

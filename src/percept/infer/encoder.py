@@ -58,10 +58,16 @@ class Setting:
     """Why this number type."""
     batch: int = 32
     """Pictures or texts that go through the model together."""
+    backend: str = "torch"
+    """What computes."""
 
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise PerceptError(f"batch={self.batch}; at least one picture goes through the model at a time")
+
+    def __str__(self) -> str:
+        kind = str(self.dtype).removeprefix("torch.") if self.backend == "torch" else self.backend
+        return f"{self.device}, {kind}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +108,7 @@ class Encoder:
             pack(vision)
 
     def __repr__(self) -> str:
-        place = f"{self.setting.device}, {str(self.setting.dtype).removeprefix('torch.')}"
-        return f"Encoder({self.identity}, {place})"
+        return f"Encoder({self.identity}, {self.setting})"
 
     @property
     def dim(self) -> int:

@@ -10,8 +10,10 @@ from percept.core.machine import fast_dtype, pick_device
 from percept.data.clip_vocabulary import read_vocabulary
 from percept.data.tokenizers import Tokenizer
 from percept.infer.encoder import Encoder, Setting
+from percept.infer.exported import is_export, open_export
 from percept.infer.identity import Identity
 from percept.infer.opening import PACKAGED, Wish, open_model, open_packaged
+from percept.models import zoo
 from percept.models.clip import CLIP
 from percept.models.folder import Opened
 
@@ -35,21 +37,26 @@ def load(
         name: "nano", which ships with percept; an official name such as "PE-Core-L14-336", fetched from the Hugging
             Face hub on first use; "hf://OWNER/NAME", with "@REVISION" to pin it; or a folder or weight file in the
             layout of percept, of the published checkpoints, of timm or of open_clip ("./nano" for a folder that has the
-            name of a model).
+            name of a model); or a folder that `percept export` wrote, which onnxruntime runs on the CPU.
         weights: a local weight file or folder in any of these layouts for an official name; nothing is fetched then.
         tokenizer: a tokenizer.json, or CLIP's list of merges, for a model that comes without one.
         image_size: side in pixels of the square that pictures are brought to; the learned positions are resized to its
             grid once. As the weights were trained when None.
         device: "auto" (cuda, mps, cpu in this order), "cpu", "cuda", "cuda:1", "mps".
         dtype: "float32", "bfloat16", "float16", a torch dtype, or "auto" for what is fast here. By default a local
-            weight file keeps the type it is stored in, every other model computes in what is fast here.
+            weight file keeps the type it is stored in, every other model computes in what is fast here. An export has
+            the types it was written with, "int8" perhaps among them.
         batch: pictures that go through the model together.
 
     Raises:
         PerceptError: unknown name (the nearest is suggested), weights that do not fit or cannot be fetched.
     """
-    place = pick_device(device)
     name = os.fspath(name)
+    if name not in zoo.ZOO and is_export(name):
+        if weights is not None or image_size is not None:
+            raise PerceptError(f"{name} is an export and has its weights and sizes; leave out weights= and image_size=")
+        return _load_export(name, tokenizer, device=device, dtype=dtype, batch=batch)
+    place = pick_device(device)
     keep = weights is not None or Path(name).is_file()
     chosen: list[tuple[torch.dtype, str]] = []
 
@@ -66,6 +73,28 @@ def load(
         identity=_identity(opened),
         setting=Setting(device=place, dtype=number_type, reason=reason, batch=batch),
     )
+
+
+def _load_export(
+    folder: str, tokenizer: str | os.PathLike[str] | None, *, device: str, dtype: str | torch.dtype | None, batch: int
+) -> Encoder:
+    if device not in ("auto", "cpu"):
+        raise PerceptError(f"an export is run on the CPU here, not on {device!r}; for that, load the model itself")
+    opened, chosen = open_export(folder, None if dtype in (None, "auto") else _short(dtype))
+    return Encoder(
+        opened.model,
+        preprocess=opened.preprocess,
+        tokenizer=opened.tokenizer if tokenizer is None else _tokenizer(tokenizer, opened.model),
+        identity=_identity(opened),
+        setting=Setting(
+            device=torch.device("cpu"), dtype=torch.float32, reason=f"an export in {chosen}", batch=batch,
+            backend=f"onnxruntime {chosen}",
+        ),
+    )  # fmt: skip
+
+
+def _short(dtype: str | torch.dtype | None) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _identity(opened: Opened) -> Identity:
@@ -93,8 +122,9 @@ def _dtype(
         return stored, "the type the weight file is stored in"
     if wanted is None or wanted == "auto":
         return fast_dtype(device)
-    if isinstance(wanted, torch.dtype):
-        wanted = str(wanted).removeprefix("torch.")
-    if wanted not in DTYPES:
-        raise unknown_name("dtype", str(wanted), [*DTYPES, "auto"])
-    return DTYPES[wanted], "as asked for"
+    name = _short(wanted)
+    if name == "int8":
+        raise PerceptError("int8 is made when a model is exported: percept export onnx MODEL DIR --int8")
+    if name not in DTYPES:
+        raise unknown_name("dtype", name, [*DTYPES, "auto"])
+    return DTYPES[name], "as asked for"

@@ -13,6 +13,7 @@ from percept.core.io import content_hash, read_json
 from percept.data.clip_vocabulary import find_vocabulary, read_vocabulary
 from percept.data.tokenizers import Tokenizer
 from percept.infer import hub
+from percept.infer.exported import is_export
 from percept.models import zoo
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig
@@ -103,6 +104,8 @@ def _open_path(path: Path, wish: Wish) -> Opened:
     """Open a local folder or weight file."""
     if not path.is_dir():
         return _open_weights(path, wish, config=None, name=None, online=False)
+    if is_export(path):
+        raise PerceptError(f"{path} is an export, whose weights are inside its graphs; use the model it was made of")
     names = {file.name for file in path.iterdir()}
     foreign = OPEN_CLIP in names or (CONFIG in names and "architecture" in read_json(path / CONFIG))
     if CONFIG in names and not foreign:

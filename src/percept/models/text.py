@@ -100,5 +100,5 @@ class TextTower(nn.Module):
             self.blocks, x, layers=layers, extra=extra, bias=bias, causal=True, checkpointing=self.checkpointing
         )
         tokens = self.norm(out.tokens)
-        pooled = tokens[torch.arange(len(x), device=x.device), ends + out.prefix] @ self.projection
+        pooled = tokens[torch.arange(x.shape[0], device=x.device), ends + out.prefix] @ self.projection
         return TextOut(tokens, pooled, out.hidden)

@@ -116,7 +116,7 @@ class VisionTower(nn.Module):
     def add_positions(self, x: Float[Tensor, "b n w"], grid: tuple[int, int]) -> Float[Tensor, "b m w"]:
         """Put the class token in front and add the learned positions, interpolated where the grid is another."""
         if self.class_token is not None:
-            x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1)
+            x = torch.cat([self.class_token.expand(x.shape[0], 1, -1), x], dim=1)
         if self.positions is None:
             return x
         nominal = (self.config.grid, self.config.grid)

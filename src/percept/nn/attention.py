@@ -127,7 +127,7 @@ class AttentionPool(nn.Module):
     def _query_key_value(self, x: Float[Tensor, "b n w"]) -> tuple[Tensor, Tensor, Tensor]:
         width = x.shape[-1]
         weight, bias = self.qkv.weight, self.qkv.bias
-        query = F.linear(self.probe, weight[:width], bias[:width]).expand(len(x), -1, -1)
+        query = F.linear(self.probe, weight[:width], bias[:width]).expand(x.shape[0], -1, -1)
         key, value = F.linear(x, weight[width:], bias[width:]).chunk(2, dim=-1)
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
         return query, key, value

@@ -9,9 +9,17 @@ from torch.nn import functional as F
 def resize_positions(
     positions: Float[Tensor, "n w"], old: tuple[int, int], new: tuple[int, int], *, prefix: int
 ) -> Float[Tensor, "m w"]:
-    """Interpolate positions from one grid to another: bilinear, corners not aligned; the prefix rows stay as they are."""
-    if old == new:
-        return positions
+    """Bring positions from one grid to another, as `interpolate_positions` does; untouched where the grids are equal."""
+    return positions if old == new else interpolate_positions(positions, old, new, prefix=prefix)
+
+
+def interpolate_positions(
+    positions: Float[Tensor, "n w"], old: tuple[int, int], new: tuple[int, int], *, prefix: int
+) -> Float[Tensor, "m w"]:
+    """Interpolate positions from one grid to another: bilinear, corners not aligned; the prefix rows stay as they are.
+
+    An equal grid gives the same positions back, so a graph for pictures of any size needs no branch.
+    """
     front, patches = positions[:prefix], positions[prefix:]
     square = patches.float().unflatten(0, old).permute(2, 0, 1)[None]
     resized = F.interpolate(square, size=new, mode="bilinear", align_corners=False)[0]

@@ -1,0 +1,32 @@
+"""`percept export onnx`: one sentence for every mistake, before any work is done. What it writes: tests/infer/test_export.py."""
+
+from pathlib import Path
+
+import pytest
+
+from percept.cli import main
+
+MISTAKES = {
+    "a tower": (["MODEL", "out", "--tower", "words"], "unknown tower 'words'"),
+    "a type": (["MODEL", "out", "--dtype", "flaot32"], "did you mean 'float32'"),
+    "a size in words": (["MODEL", "out", "--size", "dinamic"], "dynamic for any size"),
+    "a size of nothing": (["MODEL", "out", "--size", "0"], "--size 0"),
+    "a size between patches": (["MODEL", "out", "--size", "28"], "give --size 24 or 32"),
+    "something is there": (["MODEL", "full"], "is there already"),
+    "a file in the way": (["MODEL", "full/file/out"], "cannot be written"),
+    "a model": (["nanno", "out"], "'nano'"),
+    "weights of a packaged model": (["nano", "out", "--weights", "x.pt"], "takes no weights"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes(mistake, model, tmp_path, capsys, monkeypatch):
+    arguments, words = MISTAKES[mistake]
+    monkeypatch.chdir(tmp_path)
+    Path("full").mkdir()
+    Path("full", "file").touch()
+    assert main(["export", "onnx", *[word.replace("MODEL", model) for word in arguments]]) == 2
+    captured = capsys.readouterr()
+    assert words in " ".join(captured.err.split())
+    assert captured.out == ""
+    assert [file.name for file in Path().iterdir()] == ["full"]

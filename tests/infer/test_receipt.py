@@ -1,0 +1,252 @@
+import json
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import percept
+from percept import PerceptError
+from percept.data.tokenizers import Tokenizer
+from percept.infer.difference import Gather
+from percept.infer.encoder import Encoder
+from percept.infer.probes import Probes, generated, given
+from percept.infer.receipt import compare
+from percept.infer.sides import parse_side
+from percept.models.clip import CLIP
+from tests.infer import tiny
+
+LAYERS = ["block 0", "block 1", "block 2", "final tokens", "vector"]
+
+
+@cache
+def probes() -> Probes:
+    return generated(5, seed=3)
+
+
+def other(**changes) -> Encoder:
+    """The tiny encoder with something else in it."""
+    one = tiny.encoder()
+    for name, value in changes.items():
+        setattr(one, name, value)
+    return one
+
+
+def test_a_model_agrees_with_itself_at_every_stage():
+    found = compare(tiny.encoder(), tiny.encoder(), probes(), sizes=[(40, 16)])
+    assert found.agrees
+    assert found.first_departure is None
+    assert found.top1 == {"same": 5, "of": 5}
+    assert [one.stage for one in found.differences] == [
+        "preprocessed pixels", *(f"image {name}" for name in LAYERS), *(f"image {name} at 40x16" for name in LAYERS),
+        "image embedding", *(f"text {name}" for name in LAYERS if name != "block 2"), "text embedding",
+    ]  # fmt: skip
+    assert all(one.max == one.mean == one.relative == 0 and one.cosine == pytest.approx(1) for one in found.differences)
+    counted = found.difference("image block 0")
+    assert counted is not None
+    assert counted.vectors == 5 * (1 + 3 * 3)
+    assert {"percept", "torch"} <= found.versions.keys()
+
+
+def test_number_types_agree_within_their_tolerance_and_depart_beyond_it():
+    wide, narrow = tiny.encoder(), tiny.encoder(dtype=torch.bfloat16)
+    found = compare(wide, narrow, probes())
+    assert (found.tolerance, found.agrees) == (0.1, True)
+    strict = compare(wide, narrow, probes(), tolerance=1e-4)
+    assert not strict.agrees
+    assert strict.first_departure == "image block 0"
+    assert found.b["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("place", "stage"),
+    [
+        ("vision.blocks.1.mlp.down.bias", "image block 1"),
+        ("vision.norm_post.bias", "image final tokens"),
+        ("vision.projection", "image vector"),
+        ("text.positions", "text block 0"),
+        ("text.blocks.1.attention.out.weight", "text block 1"),
+    ],
+)
+def test_the_first_layer_that_departs_is_named(place, stage):
+    changed = tiny.encoder()
+    with torch.no_grad():
+        changed.model.get_parameter(place).add_(0.05)
+    found = compare(tiny.encoder(), changed, probes())
+    assert found.first_departure == stage
+    assert len(found.findings) == 1
+    assert found.findings[0].startswith(f"{stage} is the first to depart")
+    before = found.differences[: [one.stage for one in found.differences].index(stage)]
+    assert all(one.max == 0 for one in before if not one.stage.endswith("embedding"))
+
+
+def test_one_wrong_token_among_many_departs():
+    gather, left = Gather("here"), torch.randn(10, 100, 8)
+    right = left.clone()
+    right[7, 31] *= 1.5
+    gather.add(left, left)
+    gather.add(left, right)
+    found = gather.result()
+    assert found.relative == pytest.approx(0.5)
+    assert found.max == pytest.approx(float((left - right).abs().max()))
+    assert found.mean == pytest.approx(float((left - right).abs().mean()) / 2, rel=1e-4)
+    assert found.vectors == 2000
+    assert not found.within(0.4)
+
+
+def test_bias_tells_a_shift_from_noise():
+    shift, noise, left = Gather("shift"), Gather("noise"), torch.randn(50, 64)
+    shift.add(left, left + 0.1)
+    noise.add(left, left + 0.1 * torch.randn(50, 64))
+    assert shift.result().bias == pytest.approx(shift.result().mean)
+    assert abs(noise.result().bias) < 0.1 * noise.result().mean
+
+
+def test_what_is_no_number_never_agrees():
+    broken = tiny.encoder()
+    with torch.no_grad():
+        broken.model.get_parameter("vision.blocks.2.mlp.down.bias").fill_(float("nan"))
+    found = compare(tiny.encoder(), broken, probes(), tolerance=1e9)
+    assert found.first_departure == "image block 2"
+    assert any("no numbers" in finding for finding in found.findings)
+
+
+def test_preprocessing_is_a_finding_of_its_own():
+    changed = other(preprocess=replace(tiny.encoder().preprocess, resize="crop", mean=(0.5, 0.5, 0.4)))
+    found = compare(tiny.encoder(), changed, probes())
+    assert "preprocessing differs: resize squash against crop, mean" in found.findings[0]
+    assert found.first_departure == "preprocessed pixels"
+    block, whole = found.difference("image block 2"), found.difference("image embedding")
+    assert block is not None
+    assert whole is not None
+    assert block.max == 0 < whole.max
+    larger = other(preprocess=replace(tiny.encoder().preprocess, size=32))
+    found = compare(tiny.encoder(), larger, probes())
+    assert "size 24 against 32" in found.findings[0]
+    assert found.difference("preprocessed pixels") is None
+
+
+def test_towers_of_other_sizes_are_a_finding():
+    config = tiny.config()
+    assert config.text is not None
+    wide = CLIP(replace(config, vision=replace(config.vision, width=32, layers=2))).eval()
+    found = compare(tiny.encoder(), other(model=wide), probes())
+    assert "the vision towers are 16 and 32 wide" in found.findings[0]
+    assert found.difference("image block 0") is None
+    assert found.difference("text block 0") is not None
+    short = CLIP(replace(config, vision=replace(config.vision, layers=2))).eval()
+    found = compare(tiny.encoder(), other(model=short), probes())
+    assert "3 and 2 blocks" in found.findings[0]
+    assert found.difference("image block 1") is not None
+    ending = CLIP(replace(config, vision=replace(config.vision, output_dim=6), text=replace(config.text, output_dim=6)))
+    found = compare(tiny.encoder(), other(model=ending.eval()), probes())
+    assert "image vector has the shape [20] against [6]" in found.findings
+    assert "text embeddings have 20 numbers against 6" in found.findings
+    assert found.top1 is not None
+
+
+def test_tokenizers_are_compared_or_done_without():
+    another = Tokenizer.train(["some other words"], vocab_size=290, context=tiny.CONTEXT)
+    found = compare(tiny.encoder(), other(tokenizer=another), probes())
+    assert "different ids" in found.findings[0]
+    found = compare(tiny.encoder(), other(tokenizer=None), probes())
+    assert found.agrees
+    assert "random ids" in found.notes[0]
+    assert found.difference("text block 1") is not None
+
+
+def test_only_what_both_have_is_compared():
+    dense = tiny.encoder(text=False)
+    found = compare(dense, dense, probes())
+    assert found.agrees
+    assert found.top1 is None
+    assert [one.stage for one in found.differences][-1] == "image last tokens"
+    found = compare(tiny.encoder(), dense, probes())
+    assert any(note.startswith("only Encoder(tiny") for note in found.notes)
+
+
+def test_an_export_against_its_model(exported):
+    model, graphs = percept.load(exported.model, dtype="float32"), percept.load(exported.folder)
+    found = compare(model, graphs, probes(), sizes=[(8, 8), (64, 16)])
+    assert found.agrees
+    assert found.difference("image block 2 at 64x16") is not None
+    assert found.b["backend"] == "onnxruntime float32"
+    quantised = percept.load(exported.folder, dtype="int8")
+    assert compare(model, quantised, probes()).tolerance == 0.2
+    strict = compare(graphs, quantised, probes(), tolerance=1e-4)
+    assert strict.first_departure == "image block 0"
+
+
+def test_a_receipt_is_json(tmp_path):
+    found = compare(tiny.encoder(), tiny.encoder(dtype=torch.float16), probes())
+    found.save(tmp_path / "receipt.json")
+    read = json.loads((tmp_path / "receipt.json").read_text())
+    assert read["agrees"] is True
+    assert read["first_departure"] is None
+    assert (read["a"]["dtype"], read["b"]["dtype"]) == ("float32", "float16")
+    assert read["inputs"] == {"source": probes().source, "pictures": 5, "texts": len(probes().texts), "left out": []}
+    assert read["differences"][1]["stage"] == "image block 0"
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, float("nan")])
+def test_a_tolerance_that_is_none(tolerance):
+    with pytest.raises(PerceptError, match="tolerance"):
+        compare(tiny.encoder(), tiny.encoder(), probes(), tolerance=tolerance)
+
+
+def test_drawn_probes_are_the_same_everywhere_and_of_several_shapes():
+    one, two, three = generated(4), generated(4), generated(4, seed=9)
+    assert all(np.array_equal(a, b) for a, b in zip(one.pictures, two.pictures, strict=True))
+    assert one.texts == two.texts != three.texts
+    assert len({picture.shape for picture in one.pictures}) == 4
+    with pytest.raises(PerceptError, match="at least one"):
+        generated(0)
+
+
+def test_given_probes_list_what_cannot_be_read(tmp_path):
+    Image.new("RGB", (9, 7), "red").save(tmp_path / "good.png")
+    (tmp_path / "empty.png").write_bytes(b"")
+    found = given(tmp_path, ["a red field"])
+    assert found.pictures == [tmp_path / "good.png"]
+    assert found.texts == ["a red field"]
+    assert [one.path for one in found.bad] == [tmp_path / "empty.png"]
+    assert len(given(tmp_path).texts) > 8
+    receipt = compare(tiny.encoder(), tiny.encoder(), found)
+    assert receipt.inputs["left out"][0].startswith(str(tmp_path / "empty.png"))
+    (tmp_path / "good.png").unlink()
+    with pytest.raises(PerceptError, match=r"none of the pictures can be read; the first: .*empty\.png"):
+        given(tmp_path)
+
+
+def test_sides_as_they_are_typed(tmp_path):
+    assert parse_side("nano@cuda:1@bfloat16").device == "cuda:1"
+    assert parse_side("nano").dtype is None
+    assert parse_side("PE-Core-T16-384@main").model == "PE-Core-T16-384@main"
+    (tmp_path / "a@float16").mkdir()
+    assert parse_side(str(tmp_path / "a@float16")).dtype is None
+    assert parse_side(f"{tmp_path}@int8").dtype == "int8"
+    one = parse_side("nano").open()
+    assert one.setting.dtype == torch.float32
+
+
+BAD_SIDES = {
+    "nano@bfloat61": "did you mean 'bfloat16'",
+    "nano@latest": "unknown type or device 'latest'",
+    "PE-Core-T16-384@flot32": "did you mean 'float32'",
+    "nano@float32@bfloat16": "two types",
+    "@float32": "names no model",
+    "": "names no model",
+}
+
+
+@pytest.mark.parametrize("text", BAD_SIDES)
+def test_sides_that_are_none(text):
+    with pytest.raises(PerceptError, match=BAD_SIDES[text]):
+        parse_side(text)
+
+
+def test_int8_of_a_model_says_how_it_is_made():
+    with pytest.raises(PerceptError, match="percept export onnx MODEL DIR --int8"):
+        parse_side("nano@int8").open()
