@@ -72,7 +72,7 @@ def to_tensor(picture: Any, preprocess: Preprocess) -> UInt8[Tensor, "3 y x"] | 
         )
     if not isinstance(picture, FILES_AND_PIXELS):
         raise _not_a_picture(picture)
-    return preprocess(read_image(picture, at_least=DRAFT * max(preprocess.shape)))
+    return preprocess(read_image(picture, at_least=DRAFT * preprocess.reach))
 
 
 def _from_tensor(picture: Tensor, preprocess: Preprocess) -> Tensor:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from percept.nn.mlp import MLP
+from percept.nn.packing import Segments, unpack
 from percept.nn.rope import quarter_turn, rotate
 
 Rope = tuple[Tensor, Tensor]
@@ -40,6 +41,14 @@ def attend(
     return (logits if bias is None else logits + bias).softmax(dim=-1) @ v
 
 
+def attend_within(
+    q: Float[Tensor, "1 h n e"], k: Float[Tensor, "1 h n e"], v: Float[Tensor, "1 h n e"], segments: Segments
+) -> Float[Tensor, "1 h n e"]:
+    """Attend within each sequence of a packed row: block-diagonal attention, one dense batch per run of equal lengths."""
+    runs = zip(*(unpack(part, segments) for part in (q, k, v)), strict=True)
+    return torch.cat([attend(*run).movedim(0, 1).flatten(1, 2) for run in runs], dim=1)[None]
+
+
 def _plain(layer: nn.Module) -> bool:
     """Tell whether a layer is linear with a bias, and nobody listens to it: only then its weights stand for it."""
     listened = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
@@ -62,15 +71,23 @@ class Attention(nn.Module):
         rope: Rope | None = None,
         bias: Float[Tensor, "... #n n"] | None = None,
         causal: bool = False,
+        segments: Segments | None = None,
     ) -> Float[Tensor, "b n w"]:
-        """Mix tokens. `bias` is added to the attention logits (-inf hides a key); `causal` hides the keys ahead."""
+        """Mix tokens. `bias` is added to the attention logits (-inf hides a key); `causal` hides the keys ahead.
+
+        With `segments`, `x` is one packed row whose sequences do not see each other; bias and causal do not go with it.
+        """
+        assert segments is None or (bias is None and not causal)
         if rope is not None and x.dtype == torch.bfloat16 and x.device.type == "cpu" and _plain(self.qkv):
             q, k, v = self._turned(x, rope)
         else:
             q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
             if rope is not None:
                 q, k = rotate(q, *rope), rotate(k, *rope)
-        mixed = attend(q, k, v, bias=bias, causal=causal)
+        if segments is None:
+            mixed = attend(q, k, v, bias=bias, causal=causal)
+        else:
+            mixed = attend_within(q, k, v, segments)
         return self.out(mixed.transpose(1, 2).flatten(-2))
 
     def _turned(self, x: Float[Tensor, "b n w"], rope: Rope) -> tuple[Tensor, Tensor, Tensor]:
