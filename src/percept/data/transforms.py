@@ -68,7 +68,9 @@ class Preprocess:
         if self.patch is None:
             return
         if self.patch < 1 or min(self.shape) < self.patch:
-            raise PerceptError(f"size={self.size} with patch={self.patch}: a side is at least one patch, of 1 pixel or more")
+            raise PerceptError(
+                f"size={self.size} with patch={self.patch}: a side is at least one patch, of 1 pixel or more"
+            )
         if self.resize == "native" and self.tokens is None:
             object.__setattr__(self, "tokens", math.prod(side // self.patch for side in self.shape))
         if self.tokens is not None and self.tokens < 1:

@@ -226,7 +226,9 @@ class VisionTower(nn.Module):
             pooled = torch.cat([one for one in vectors if one is not None]).split([count for count, _ in runs])
         hidden = {layer: unpack(state, runs) for layer, state in out.hidden.items()}
         return [
-            VisionOut(tokens, out.prefix, grids[place], {layer: hidden[layer][place] for layer in hidden}, pooled[place])
+            VisionOut(
+                tokens, out.prefix, grids[place], {layer: hidden[layer][place] for layer in hidden}, pooled[place]
+            )
             for place, tokens in enumerate(unpack(row, runs))
         ]
 

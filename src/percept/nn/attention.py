@@ -84,10 +84,7 @@ class Attention(nn.Module):
             q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
             if rope is not None:
                 q, k = rotate(q, *rope), rotate(k, *rope)
-        if segments is None:
-            mixed = attend(q, k, v, bias=bias, causal=causal)
-        else:
-            mixed = attend_within(q, k, v, segments)
+        mixed = attend(q, k, v, bias=bias, causal=causal) if segments is None else attend_within(q, k, v, segments)
         return self.out(mixed.transpose(1, 2).flatten(-2))
 
     def _turned(self, x: Float[Tensor, "b n w"], rope: Rope) -> tuple[Tensor, Tensor, Tensor]:
