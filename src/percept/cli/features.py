@@ -136,8 +136,6 @@ def look(encoder: "Encoder", files: Sequence[Path], layers: list[int], *, norm: 
     pixels = [one for _, one in found if not isinstance(one, BadFile)]
     hidden = encoder.hidden(pixels, layers, norm=norm)
     gazes = encoder.attention(pixels) if attention else []
-    assert isinstance(hidden, list)
-    assert isinstance(gazes, list)
     return Seen(
         paths=[path for path, one in found if not isinstance(one, BadFile)],
         hidden=hidden,

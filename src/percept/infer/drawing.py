@@ -88,7 +88,7 @@ def enlarged(colours: UInt8[Tensor, "y x 3"], size: tuple[int, int]) -> Image.Im
 
 
 def pca_rows(
-    frames: Sequence[Image.Image], maps: Sequence[dict[int, Float[Tensor, "y x w"]]], names: Sequence[str]
+    frames: Sequence[Image.Image], maps: Sequence[dict[int, Float[Tensor, "_ _ w"]]], names: Sequence[str]
 ) -> list[list[Panel]]:
     """Return a row per picture: the picture, then a column per layer, coloured over all pictures together."""
     rows = [[Panel(image=frame, title=name)] for frame, name in zip(frames, names, strict=True)]

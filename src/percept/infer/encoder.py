@@ -262,7 +262,7 @@ class Encoder:
         Raises:
             PerceptError: there is no such layer, no final norm, or the pictures have different shapes (`hidden` takes those).
         """
-        rows = self._hidden(images, layers, norm)
+        rows = self.hidden(images, layers, norm=norm)
         if is_single(images):
             return {layer: rows[0].map(layer) for layer in rows[0].tokens}
         return {layer: _stack([row.map(layer) for row in rows], "maps") for layer in self._check_layers(layers)}
@@ -280,30 +280,27 @@ class Encoder:
         Raises:
             PerceptError: as `features`.
         """
-        rows = self._hidden(images, [layer], norm)
+        rows = self.hidden(images, layer, norm=norm)
         return _stack([row.tokens[layer] if class_token else row.patches(layer) for row in rows], "tokens")
 
-    def hidden(
-        self, images: Pictures, layers: Sequence[int] | int = (-1,), *, norm: bool = False
-    ) -> Hidden | list[Hidden]:
-        """Return what one picture is after several blocks, or a list of that for several pictures of any shapes.
+    def hidden(self, images: Pictures, layers: Sequence[int] | int = (-1,), *, norm: bool = False) -> list[Hidden]:
+        """Return what each picture is after several blocks, in one pass; the pictures may have any shapes.
 
         Of a `Hidden`, `tokens[layer]`, `patches(layer)`, `map(layer)` and `class_token(layer)` are tensors.
 
         Raises:
             PerceptError: there is no such layer, or no final norm.
         """
-        rows = self._hidden(images, layers, norm)
-        return rows[0] if is_single(images) else rows
+        asked = self._check_layers(layers)
+        return self._run(images, lambda pack: hidden_of(self.model.vision, pack, asked, norm))
 
-    def attention(self, images: Pictures) -> PoolAttention | list[PoolAttention]:
-        """Return where the pooling head looks in one picture (maps [heads, y, x]), or a list of that for several.
+    def attention(self, images: Pictures) -> list[PoolAttention]:
+        """Return where the pooling head looks in each picture: maps [heads, y, x], and the share of the class token.
 
         Raises:
             PerceptError: a model that pools without attention, or not at all.
         """
-        rows = self._run(images, lambda pack: attention_of(self.model.vision, pack))
-        return rows[0] if is_single(images) else rows
+        return self._run(images, lambda pack: attention_of(self.model.vision, pack))
 
     def cut(self, after: int) -> "Encoder":
         """Return an encoder of the blocks up to and including `after`: tokens and maps only, at that share of the time.
@@ -336,13 +333,7 @@ class Encoder:
         other.preprocess = self.preprocess.resizing(resize, patch=self.patch, tokens=tokens)
         return other
 
-    def _hidden(self, images: Pictures, layers: Sequence[int] | int, norm: bool) -> list[Hidden]:
-        asked = self._check_layers(layers)
-        return self._run(images, lambda pack: hidden_of(self.model.vision, pack, asked, norm))
-
     def _check_layers(self, layers: Iterable[int] | int) -> list[int]:
-        if not isinstance(layers, int | Iterable):
-            raise PerceptError(f"layers are whole numbers, counted from either end; given: {layers!r}")
         asked = [layers] if isinstance(layers, int) else list(layers)
         if not asked:
             raise PerceptError("no layers were given; -1 is the last one")

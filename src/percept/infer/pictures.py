@@ -120,7 +120,7 @@ def prepared(pictures: Iterable[Any], prepare: Callable[[Any], Made]) -> Iterato
 
 
 def packs(
-    prepared: Iterable[tuple[Key, Float[Tensor, "3 y x"] | UInt8[Tensor, "3 y x"]]], size: int
+    prepared: Iterable[tuple[Key, Float[Tensor, "3 _ _"] | UInt8[Tensor, "3 _ _"]]], size: int
 ) -> Iterator[list[tuple[list[Key], Float[Tensor, "_ 3 _ _"] | UInt8[Tensor, "_ 3 _ _"]]]]:
     """Yield what goes through a model together, at most `size` pictures: a list of (keys, stacked tensors of one shape and type).
 
