@@ -117,3 +117,23 @@ def test_a_vision_only_model_says_what_it_lacks() -> None:
     with pytest.raises(PerceptError, match="tokens, not one vector"):
         dense.encode_image(images())
     assert not [name for name in dense.state_dict() if not name.startswith("vision.")]
+
+
+def test_vectors_of_packed_pictures() -> None:
+    model, given = clip(), [images(2), images(1, 8, 20), images(3, 20, 8)]
+    together = model.encode_packed(given)
+    torch.testing.assert_close(
+        together, torch.cat([model.encode_image(batch) for batch in given]), atol=1e-5, rtol=1e-5
+    )
+    with pytest.raises(PerceptError, match="tokens, not one vector"):
+        model.cut(0).encode_packed(given)
+
+
+def test_a_cut_pair_is_the_beginning_of_its_vision_tower() -> None:
+    model, image = clip(), images()
+    short = model.cut(-2)
+    assert (short.text, short.log_scale, short.training) == (None, None, False)
+    assert short.config.vision.layers == len(short.vision.blocks) == 2
+    assert torch.equal(short.vision(image).tokens, model.vision(image, layers=(1,)).hidden[1])
+    own = {id(parameter) for parameter in model.parameters()}
+    assert all(id(parameter) in own for parameter in short.parameters())

@@ -418,3 +418,19 @@ def test_text_sizes_are_those_of_the_configuration() -> None:
     assert (
         TextConfig(context=7, vocabulary=30, width=16, layers=2, heads=2, output_dim=12) == tiny("PE-Core-G14-448").text
     )
+
+
+@pytest.mark.parametrize("layout", ["timm", "open_clip"])
+def test_a_way_to_resize_without_a_name_elsewhere_is_not_written(layout: str, tmp_path: Path) -> None:
+    model = filled(tiny("PE-Core-T16-384"))
+    preprocess = Preprocess(size=24).resizing("native", patch=8)
+    with pytest.raises(PerceptError, match="no name for resize='native'; write it --to percept"):
+        write_weights(
+            tmp_path / layout,
+            model.state_dict(),
+            layout=layout,
+            name="tiny",
+            config=model.config,
+            preprocess=preprocess,
+        )
+    assert not any(tmp_path.rglob("*.safetensors"))

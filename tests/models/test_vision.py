@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from percept.core.errors import PerceptError
+from percept.models import vision
 from percept.models.vision import VisionTower
 from tests.models.small import VISION, block, clip, images
 
@@ -204,3 +205,66 @@ def test_kept_patches_keep_their_positions() -> None:
     assert out.pooled is not None
     with_extra = ours(image, keep=keep, extra={1: torch.randn(2, 16)})
     assert with_extra.tokens.shape[1] == 8
+
+
+SHAPES = [(2, 12, 20), (1, 20, 12), (3, 16, 16), (1, 4, 28), (1, 14, 19)]
+"""Batches of several sizes: two grids of one length side by side, the trained grid, a strip, and odd sides."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"class_token": False, "rope": False},
+        {"absolute_positions": False, "layer_scale": 0.1},
+        {"pool": "class"},
+        {"pool": "average", "norm_post": False},
+        {"pool": "none", "output_dim": None},
+    ],
+)
+def test_packed_pictures_are_as_each_alone(changes: dict, dtype: torch.dtype) -> None:
+    model, given = tower(**changes).to(dtype), [images(*shape) for shape in SHAPES]
+    with torch.no_grad():
+        found = model.packed(given, layers=(0, -1))
+        for out, batch in zip(found, given, strict=True):
+            alone = [model(batch[row : row + 1], layers=(0, -1)) for row in range(len(batch))]
+            assert (out.grid, out.prefix, out.hidden.keys()) == (alone[0].grid, alone[0].prefix, {0, -1})
+            kept = ["tokens", *([] if out.pooled is None else ["pooled"])]
+            pairs = [(getattr(out, name), torch.cat([getattr(one, name) for one in alone])) for name in kept]
+            pairs += [(out.hidden[layer], torch.cat([one.hidden[layer] for one in alone])) for layer in (0, -1)]
+            for ours, expected in pairs:
+                tolerance = 1e-5 if dtype == torch.float32 else 0.03
+                torch.testing.assert_close(ours, expected, atol=tolerance, rtol=tolerance)
+            assert (out.pooled is None) == (alone[0].pooled is None)
+
+
+def test_packed_pictures_reach_every_parameter_and_not_each_other() -> None:
+    model = tower()
+    given = [images(*shape).requires_grad_() for shape in SHAPES]
+    first, *_ = model.packed(given)
+    assert first.pooled is not None
+    first.pooled[0].square().sum().backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+    reached = [given[0].grad[row] for row in (0, 1)] + [batch.grad for batch in given[1:]]  # type: ignore[index]
+    assert bool(reached[0].any())
+    assert not any(bool(other.any()) for other in reached[1:])
+
+
+def test_packing_without_pooling_and_of_nothing() -> None:
+    model = tower()
+    assert [out.pooled for out in model.packed([images(), images(1, 8, 8)], pool=False)] == [None, None]
+    with pytest.raises(PerceptError, match="nothing to pack"):
+        model.packed([])
+    with pytest.raises(PerceptError, match="smaller than one 4x4 patch"):
+        model.packed([images(), images(1, 3, 16)])
+
+
+def test_rotation_tables_of_many_grids_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vision, "ROPES", 3)
+    model, image = tower(), images(1, 8, 8)
+    first = model(image).tokens
+    for side in (8, 12, 16, 20, 24):
+        model(images(1, side, 8))
+    assert [key[0] for key in model._ropes] == [(4, 2), (5, 2), (6, 2)]
+    assert torch.equal(model(image).tokens, first)

@@ -11,6 +11,7 @@ from percept.core.errors import PerceptError, unknown_name
 VERBS: dict[str, tuple[str, str]] = {
     "classify": ("percept.cli.classify", "rank labels for pictures and videos, zero-shot"),
     "encode": ("percept.cli.encode", "write the vectors of pictures and videos to a file"),
+    "features": ("percept.cli.features", "show what a model sees in pictures, patch by patch, at any layer"),
     "index": ("percept.cli.index", "make a folder of pictures searchable"),
     "search": ("percept.cli.search", "find pictures by text, by picture, or by both"),
     "eval": ("percept.cli.evaluate", "measure a model: zeroshot, retrieval, robustness, binding, digits, all"),

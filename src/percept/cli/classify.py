@@ -29,6 +29,8 @@ def classify(
     device: str = "auto",
     frames: int = 8,
     frame_choice: str = "pe-evaluation",
+    resize: str | None = None,
+    tokens: int | None = None,
 ) -> int:
     """Rank labels for the pictures and videos in folders or files.
 
@@ -45,6 +47,8 @@ def classify(
         device: auto, cpu, cuda or mps.
         frames: Frames that stand for a video.
         frame_choice: Which: pe-evaluation, pe-demo, plm or time.
+        resize: How pictures are brought to size: squash, crop, pad, keep or native. Default: as the model says.
+        tokens: Most patches of a picture, for --resize native.
     """
     from percept.data.sources import find_media
 
@@ -58,7 +62,7 @@ def classify(
     from percept.infer.load import load
 
     sampling = Sampling(frames=frames, choice=frame_choice).check()
-    encoder = load(model, weights=weights, tokenizer=tokenizer, device=device)
+    encoder = load(model, weights=weights, tokenizer=tokenizer, device=device, resize=resize, tokens=tokens)
     say(f"{encoder} reads {count_files(files)}")
     texts = class_vectors(encoder, names, template or None)
     found = encoder.files(files, sampling=sampling)
@@ -105,7 +109,11 @@ def _write(
         for path, guesses in zip(found.paths, ranked, strict=True)
     ]
     bad = [{"path": as_text(one.path), "reason": as_text(one.reason)} for one in found.bad]
-    facts = {"model": to_dict(encoder.identity), "sampling": to_dict(sampling)}
+    facts = {
+        "model": to_dict(encoder.identity),
+        "preprocess": to_dict(encoder.preprocess),
+        "sampling": to_dict(sampling),
+    }
     write_json(file, {**facts, "pictures": pictures, "bad": bad})
     say(f"wrote {file}")
 

@@ -25,6 +25,8 @@ def encode(
     device: str = "auto",
     frames: int = 8,
     frame_choice: str = "pe-evaluation",
+    resize: str | None = None,
+    tokens: int | None = None,
 ) -> int:
     """Write one unit-length vector per picture or video.
 
@@ -36,6 +38,8 @@ def encode(
         device: auto, cpu, cuda or mps.
         frames: Frames that stand for a video.
         frame_choice: Which: pe-evaluation, pe-demo, plm or time.
+        resize: How pictures are brought to size: squash, crop, pad, keep or native. Default: as the model says.
+        tokens: Most patches of a picture, for --resize native.
     """
     from percept.core.config import to_dict
     from percept.data.sources import as_text, find_media
@@ -48,14 +52,19 @@ def encode(
     from percept.infer.load import load
 
     sampling = Sampling(frames=frames, choice=frame_choice).check()
-    encoder = load(model, weights=weights, device=device)
+    encoder = load(model, weights=weights, device=device, resize=resize, tokens=tokens)
     say(f"{encoder} reads {count_files(files)}")
     found = encoder.files(files, sampling=sampling)
     if not found.paths:
         bad_files(found.bad)
         raise PerceptError("none of the files could be read, so nothing was written")
     bad = [{"path": as_text(one.path), "reason": as_text(one.reason)} for one in found.bad]
-    facts = {"model": to_dict(encoder.identity), "sampling": to_dict(sampling), "bad": bad}
+    facts = {
+        "model": to_dict(encoder.identity),
+        "preprocess": to_dict(encoder.preprocess),
+        "sampling": to_dict(sampling),
+        "bad": bad,
+    }
     write(out, [as_text(path) for path in found.paths], found.vectors, facts)
     bad_files(found.bad)
     size = f"{out.stat().st_size / 1e6:.2f} MB"

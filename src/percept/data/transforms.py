@@ -1,7 +1,8 @@
 """From a picture to the numbers a model takes: resize, then normalise; stored beside the weights as preprocess.json."""
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from percept.core.config import from_dict, to_dict
 from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import read_json, write_json
 
-RESIZES = ("squash", "crop", "pad")
+RESIZES = ("squash", "crop", "pad", "keep", "native")
+FREE = ("keep", "native")
+"""Those whose result has the shape of the picture, in whole patches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +30,19 @@ class Preprocess:
     """
 
     size: tuple[int, int] | int
-    """Height and width in pixels; one number for a square."""
+    """Height and width in pixels; one number for a square. Says nothing where resize is native."""
     resize: str = "squash"
-    """squash: ignore the aspect ratio (PE); crop: shorter side fits, centre kept; pad: longer side fits, grey around."""
+    """squash: ignore the aspect ratio (PE); crop: shorter side fits, centre kept; pad: longer side fits, grey around;
+    keep: longer side fits, the other as long as the aspect ratio asks; native: the picture's own size, reduced to the
+    budget of `tokens`. With keep and native both sides are whole patches."""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """Subtracted from values in [0, 1], per channel."""
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """Then divides, per channel."""
+    patch: int | None = None
+    """Side of the model's patches in pixels; for keep and native, and only for these."""
+    tokens: int | None = None
+    """Most patches of a picture; for native, and only for it. As many as `size` has when not given."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int):
@@ -42,6 +51,45 @@ class Preprocess:
             raise unknown_name("way to resize", self.resize, RESIZES)
         if min(self.shape) < 1 or min(self.std) <= 0:
             raise PerceptError(f"size and std have to be positive; given: size={self.size}, std={self.std}")
+        self._check_patches()
+
+    def _check_patches(self) -> None:
+        """Check `patch` and `tokens`, and give native its budget."""
+        if (self.patch is not None) != (self.resize in FREE):
+            raise PerceptError(
+                f"patch={self.patch} with resize={self.resize!r}; {' and '.join(FREE)} need the side of the model's "
+                "patches in pixels, the others take none"
+            )
+        if self.tokens is not None and self.resize != "native":
+            raise PerceptError(
+                f"tokens={self.tokens} is a budget for resize='native'; with {self.resize!r} the size says how many "
+                "patches there are: leave tokens out, or change one of them"
+            )
+        if self.patch is None:
+            return
+        if self.patch < 1 or min(self.shape) < self.patch:
+            raise PerceptError(
+                f"size={self.size} with patch={self.patch}: a side is at least one patch, of 1 pixel or more"
+            )
+        if self.resize == "native" and self.tokens is None:
+            object.__setattr__(self, "tokens", math.prod(side // self.patch for side in self.shape))
+        if self.tokens is not None and self.tokens < 1:
+            raise PerceptError(f"tokens={self.tokens}; a picture has at least 1 patch")
+
+    def resizing(self, resize: str, *, patch: int, tokens: int | None = None) -> "Preprocess":
+        """Return the same preprocessing with another way to resize, for a model with patches of `patch` pixels.
+
+        Raises:
+            PerceptError: there is no such way, or `tokens` goes with another one than native.
+        """
+        return replace(self, resize=resize, patch=patch if resize in FREE else None, tokens=tokens)
+
+    @property
+    def reach(self) -> int:
+        """Pixels beyond which the shorter side of a picture is of no use."""
+        if self.tokens is None or self.patch is None:
+            return max(self.shape)
+        return math.ceil(math.sqrt(self.tokens)) * self.patch
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -53,12 +101,39 @@ class Preprocess:
         if image.mode != "RGB":
             raise PerceptError(f"preprocessing takes RGB pictures, this one is {image.mode}; open it with read_image")
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        if self.patch is not None:
+            rows, columns = self.grid(image.height, image.width)
+            return resized(pixels, (rows * self.patch, columns * self.patch))
         ways = {"squash": resized, "crop": _cropped, "pad": _padded}
         return ways[self.resize](pixels, self.shape)
 
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Return the patches down and across that keep and native give a picture of so many pixels.
+
+        >>> Preprocess(size=96, resize="keep", patch=8).grid(480, 640)
+        (9, 12)
+        >>> Preprocess(size=96, resize="native", patch=8, tokens=100).grid(480, 640)
+        (8, 11)
+        """
+        assert self.patch is not None
+        if self.tokens is not None:
+            return native_grid(height / self.patch, width / self.patch, self.tokens)
+        most = self.shape[0] // self.patch, self.shape[1] // self.patch
+        scale = min(self.shape[0] / height, self.shape[1] / width) / self.patch
+        rows, columns = (min(top, max(1, round(side * scale))) for side, top in zip((height, width), most, strict=True))
+        return rows, columns
+
     def stack(self, images: Iterable[Image.Image]) -> UInt8[Tensor, "b 3 y x"]:
-        """Resize pictures of any sizes into one batch."""
+        """Resize pictures of any sizes into one batch.
+
+        Raises:
+            PerceptError: keep or native gives them different sizes.
+        """
         rows = [self(image) for image in images]
+        if any(row.shape != rows[0].shape for row in rows):
+            raise PerceptError(
+                f"resize={self.resize!r} gives these pictures different sizes, which are no batch; take them one by one"
+            )
         return torch.stack(rows) if rows else torch.empty(0, 3, *self.shape, dtype=torch.uint8)
 
     def normalise(self, pixels: UInt8[Tensor, "*b 3 y x"]) -> Float[Tensor, "*b 3 y x"]:
@@ -82,6 +157,24 @@ class Preprocess:
         if not isinstance(data, dict):
             raise PerceptError(f"{path} holds no preprocessing: expected a json object like {to_dict(cls(size=96))}")
         return from_dict(cls, data)
+
+
+def native_grid(rows: float, columns: float, budget: int) -> tuple[int, int]:
+    """Return whole patches down and across, at most `budget`, for a picture that is so many patches high and wide.
+
+    A picture within the budget keeps its size, a larger one is reduced. Of the neighbouring whole numbers those are taken
+    that change the aspect ratio least.
+
+    >>> native_grid(20.0, 30.0, 600), native_grid(20.0, 30.0, 150), native_grid(0.5, 900.0, 150)
+    ((20, 30), (10, 15), (1, 150))
+    """
+    scale = min(1.0, math.sqrt(budget / (rows * columns)))
+    down, across = (
+        {min(budget, max(1, whole)) for whole in (math.floor(side * scale), math.ceil(side * scale))}
+        for side in (rows, columns)
+    )
+    fitting = [(one, other) for one in down for other in across if one * other <= budget]
+    return min(fitting, key=lambda grid: (abs(math.log(grid[0] * columns / (grid[1] * rows))), -grid[0] * grid[1]))
 
 
 def resized(pixels: UInt8[Tensor, "3 y x"], shape: tuple[int, int]) -> UInt8[Tensor, "3 h w"]:

@@ -1,5 +1,6 @@
 """The user's face of an encoder: pictures, texts and clips in, float32 vectors on the CPU out."""
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from percept.core.errors import PerceptError
+from percept.core.io import content_hash
 from percept.core.machine import total_memory
 from percept.core.report import progress_bar
 from percept.data.sources import BadFile, is_video, reason_without_path
@@ -32,9 +34,10 @@ from percept.infer.clips import (
     tensors,
     whole_file,
 )
+from percept.infer.dense import Hidden, PoolAttention, attention_of, hidden_of
 from percept.infer.identity import Identity
 from percept.infer.labels import Guess, Labels, Templates, Texts, check_labels, class_vectors, rank
-from percept.infer.pictures import Pictures, as_list, batches, is_single, prepared, to_tensor
+from percept.infer.pictures import Pictures, as_list, is_single, packs, prepared, to_tensor, whole_patches
 from percept.models.clip import CLIP
 from percept.nn.linear import pack, packed_bytes, stamp
 from percept.nn.stack import resolve_layer
@@ -97,6 +100,13 @@ class Encoder:
         # Read before the cast: bfloat16 would round the logarithm and change the scale by percents.
         self.scale = 1.0 if model.log_scale is None else float(model.scale().detach())
         """What cosines are multiplied with before the softmax over labels."""
+        self.patch = model.config.vision.patch_size
+        """Side of a patch in pixels."""
+        if preprocess.patch not in (None, self.patch):
+            raise PerceptError(
+                f"preprocessing for patches of {preprocess.patch} pixels does not go with a model of {self.patch}; "
+                "use encoder.resizing, or resize= of percept.load, which take the model's"
+            )
         self.model = model.eval().to(self.setting.device, self.setting.dtype)
         self.preprocess = preprocess
         self.identity = identity
@@ -124,7 +134,15 @@ class Encoder:
         Raises:
             PerceptError: a picture that cannot be read, something that is no picture, or a model without vectors.
         """
-        vectors = self._run(images, self._embed)
+        return F.normalize(self.pooled(images), dim=-1)
+
+    def pooled(self, images: Pictures) -> Float[Tensor, "n d"]:
+        """Return the vectors of `image` as the model gives them, not of unit length.
+
+        Raises:
+            PerceptError: as `image`.
+        """
+        vectors = self._run(images, self._raw)
         return torch.stack(vectors) if vectors else torch.zeros(0, self.dim)
 
     def files(self, paths: Sequence[Path], *, sampling: Sampling | None = None) -> FileVectors:
@@ -250,43 +268,102 @@ class Encoder:
         ranked = [rank(labels, row, self.scale) for row in scores]
         return ranked[0] if is_single(images) else ranked
 
-    def features(self, images: Pictures, layers: Sequence[int] | int = (-1,)) -> dict[int, Tensor]:
+    def features(
+        self, images: Pictures, layers: Sequence[int] | int = (-1,), *, norm: bool = False
+    ) -> dict[int, Float[Tensor, "*n y x w"]]:
         """Return maps of patch tokens after blocks: {layer: [y, x, w]} of one picture, {layer: [n, y, x, w]} of several.
 
-        Blocks count from 0, or from the end with negative numbers. Raw residual stream: no final norm, no class token.
+        Blocks count from 0, or from the end with negative numbers; all of them are computed in one pass. Raw residual
+        stream, or through the model's final norm with `norm`.
+
+        Raises:
+            PerceptError: there is no such layer, no final norm, or the pictures have different shapes (`hidden` takes those).
         """
-        layers = self._check_layers(layers)
+        rows = self.hidden(images, layers, norm=norm)
+        if is_single(images):
+            return {layer: rows[0].map(layer) for layer in rows[0].tokens}
+        return {layer: _stack([row.map(layer) for row in rows], "maps") for layer in self._check_layers(layers)}
 
-        def step(batch: Tensor) -> list[dict[int, Tensor]]:
-            out = self.model.vision(batch, layers=layers, pool=False)
-            maps = {k: hidden[:, out.prefix :].unflatten(1, out.grid).float() for k, hidden in out.hidden.items()}
-            return [{k: maps[k][row] for k in layers} for row in range(len(batch))]
+    def tokens(
+        self, images: Pictures, layer: int = -1, *, norm: bool = False, class_token: bool = True
+    ) -> Float[Tensor, "n t w"]:
+        """Return all tokens after a block, class token first where the model has one.
 
-        rows = self._run(images, step)
-        return rows[0] if is_single(images) else {k: _stack([row[k] for row in rows], "maps") for k in layers}
+        Args:
+            layer: the block, counted from 0, or from the end with negative numbers.
+            norm: through the model's final norm; otherwise the raw residual stream.
+            class_token: False leaves the class token out.
 
-    def tokens(self, images: Pictures, layer: int = -1) -> Float[Tensor, "n t w"]:
-        """Return all tokens after a block, class token first where the model has one, no final norm."""
-        layers = self._check_layers([layer])
+        Raises:
+            PerceptError: as `features`.
+        """
+        rows = self.hidden(images, layer, norm=norm)
+        return _stack([row.tokens[layer] if class_token else row.patches(layer) for row in rows], "tokens")
 
-        def step(batch: Tensor) -> Tensor:
-            return self.model.vision(batch, layers=layers, pool=False).hidden[layer].float()
+    def hidden(self, images: Pictures, layers: Sequence[int] | int = (-1,), *, norm: bool = False) -> list[Hidden]:
+        """Return what each picture is after several blocks, in one pass; the pictures may have any shapes.
 
-        return _stack(self._run(images, step), "tokens")
+        Of a `Hidden`, `tokens[layer]`, `patches(layer)`, `map(layer)` and `class_token(layer)` are tensors.
+
+        Raises:
+            PerceptError: there is no such layer, or no final norm.
+        """
+        asked = self._check_layers(layers)
+        return self._run(images, lambda pack: hidden_of(self.model.vision, pack, asked, norm))
+
+    def attention(self, images: Pictures) -> list[PoolAttention]:
+        """Return where the pooling head looks in each picture: maps [heads, y, x], and the share of the class token.
+
+        Raises:
+            PerceptError: a model that pools without attention, or not at all.
+        """
+        return self._run(images, lambda pack: attention_of(self.model.vision, pack))
+
+    def cut(self, after: int) -> "Encoder":
+        """Return an encoder of the blocks up to and including `after`: tokens and maps only, at that share of the time.
+
+        The weights are shared, not copied.
+
+        Raises:
+            PerceptError: there is no such block.
+        """
+        (after,) = self._check_layers(after)
+        last = resolve_layer(after, self.model.config.vision.layers)
+        identity = Identity(
+            name=f"{self.identity.name} up to block {last}",
+            fingerprint=content_hash(f"{self.identity.fingerprint} up to block {last}".encode()),
+            dim=0,
+        )
+        return Encoder(self.model.cut(last), preprocess=self.preprocess, identity=identity, setting=self.setting)
+
+    def resizing(self, resize: str, *, tokens: int | None = None) -> "Encoder":
+        """Return the same model, weights shared, with another way to bring pictures to size.
+
+        Args:
+            resize: "squash", "crop", "pad", "keep" or "native", see `percept.data.transforms.Preprocess`.
+            tokens: most patches of a picture, for "native"; as many as at the model's own size if not given.
+
+        Raises:
+            PerceptError: there is no such way, or `tokens` goes with another one than native.
+        """
+        other = copy.copy(self)
+        other.preprocess = self.preprocess.resizing(resize, patch=self.patch, tokens=tokens)
+        return other
 
     def _check_layers(self, layers: Iterable[int] | int) -> list[int]:
         asked = [layers] if isinstance(layers, int) else list(layers)
+        if not asked:
+            raise PerceptError("no layers were given; -1 is the last one")
         for layer in asked:
             if not isinstance(layer, int):
                 raise PerceptError(f"a layer is a whole number, counted from either end; given: {layer!r}")
             resolve_layer(layer, self.model.config.vision.layers)
         return asked
 
-    def _embed(self, batch: Tensor) -> Tensor:
-        return self._unit(self.model.encode_image(batch))
-
-    def _raw(self, batch: Tensor) -> Tensor:
-        return self._finite(self.model.encode_image(batch))
+    def _raw(self, pack: list[Tensor]) -> Tensor:
+        if len(pack) == 1:
+            return self._finite(self.model.encode_image(pack[0]))
+        return self._finite(self.model.encode_packed(pack))
 
     def _unit(self, vectors: Tensor) -> Tensor:
         return F.normalize(self._finite(vectors), dim=-1)
@@ -301,23 +378,27 @@ class Encoder:
             )
         return vectors
 
-    def _run(self, images: Any, step: Callable[[Tensor], Any]) -> list[Any]:
-        """Apply `step` to batches of preprocessed pictures; return one result per picture, in order, on the CPU."""
+    def _run(self, images: Any, step: Callable[[list[Tensor]], Iterable[Any]]) -> list[Any]:
+        """Apply `step` to packs of preprocessed pictures; return one result per picture, in order, on the CPU."""
         pictures = as_list(images)
-        ready = prepared(pictures, lambda one: to_tensor(one, self.preprocess))
+        ready = prepared(
+            pictures, lambda one: whole_patches(to_tensor(one, self.preprocess), self.preprocess, self.patch)
+        )
         results = self._batched(ready, step, len(pictures))
         return [results[position] for position in range(len(pictures))]
 
     @torch.no_grad()
     def _batched(
-        self, keyed: Iterable[tuple[Any, Tensor]], step: Callable[[Tensor], Any], total: int
+        self, keyed: Iterable[tuple[Any, Tensor]], step: Callable[[list[Tensor]], Iterable[Any]], total: int
     ) -> dict[Any, Any]:
-        """Apply `step` to batches of (key, preprocessed picture); return one result per key, on the CPU."""
+        """Apply `step` to packs of (key, preprocessed picture); return one result per key, on the CPU."""
         results: dict[Any, Any] = {}
         with progress_bar() as progress:
             bar = progress.add_task("pictures", total=total, visible=total >= SHOW_PROGRESS)
-            for keys, batch in batches(keyed, self.setting.batch):
-                results.update(zip(keys, map(_to_cpu, step(self._ready(batch))), strict=True))
+            for pack in packs(keyed, self.setting.batch):
+                keys = [key for group, _ in pack for key in group]
+                rows = step([self._ready(batch) for _, batch in pack])
+                results.update(zip(keys, map(_to_cpu, rows), strict=True))
                 progress.advance(bar, len(keys))
         return results
 
@@ -369,14 +450,14 @@ class Encoder:
 
 
 def _to_cpu(result: Any) -> Any:
-    if isinstance(result, dict):
-        return {key: value.cpu() for key, value in result.items()}
-    return result.cpu()
+    return result.cpu() if isinstance(result, Tensor) else result
 
 
 def _stack(rows: list[Tensor], what: str) -> Tensor:
     if not rows:
         raise PerceptError(f"no pictures were given, so there are no {what}")
     if any(row.shape != rows[0].shape for row in rows):
-        raise PerceptError(f"pictures of different sizes give {what} of different shapes; give one size at a time")
+        raise PerceptError(
+            f"pictures of different sizes give {what} of different shapes; give one size at a time, or use encoder.hidden"
+        )
     return torch.stack(rows)

@@ -30,6 +30,8 @@ def load(
     device: str = "auto",
     dtype: str | torch.dtype | None = None,
     batch: int = 32,
+    resize: str | None = None,
+    tokens: int | None = None,
 ) -> Encoder:
     """Open a model and return its encoder.
 
@@ -47,9 +49,13 @@ def load(
             weight file keeps the type it is stored in, every other model computes in what is fast here. An export has
             the types it was written with, "int8" perhaps among them.
         batch: pictures that go through the model together.
+        resize: how pictures are brought to size: "squash", "crop", "pad", "keep" or "native", see
+            `percept.data.transforms.Preprocess`. As the model says when None, for the official ones "squash".
+        tokens: most patches of a picture, for resize="native".
 
     Raises:
-        PerceptError: unknown name (the nearest is suggested), weights that do not fit or cannot be fetched.
+        PerceptError: unknown name (the nearest is suggested), weights that do not fit or cannot be fetched, settings that
+            are impossible.
     """
     name = os.fspath(name)
     if name not in zoo.ZOO and is_export(name):
@@ -66,9 +72,18 @@ def load(
 
     opened = open_model(name, weights, Wish(image_size=image_size, dtype=choose))
     number_type, reason = chosen[0]
+    patch = opened.model.config.vision.patch_size
+    if image_size is not None and image_size % patch:
+        near = image_size // patch * patch
+        raise PerceptError(
+            f"image_size={image_size} does not divide into patches of {patch} pixels; give {near} or {near + patch}"
+        )
+    preprocess = opened.preprocess
+    if resize is not None or tokens is not None:
+        preprocess = preprocess.resizing(resize or preprocess.resize, patch=patch, tokens=tokens)
     return Encoder(
         opened.model,
-        preprocess=opened.preprocess,
+        preprocess=preprocess,
         tokenizer=opened.tokenizer if tokenizer is None else _tokenizer(tokenizer, opened.model),
         identity=_identity(opened),
         setting=Setting(device=place, dtype=number_type, reason=reason, batch=batch),

@@ -34,6 +34,9 @@ FILES_AND_PIXELS = (str, os.PathLike, bytes, Image.Image, np.ndarray)
 DRAFT = 2
 """Large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size as long as this many times the model's size remains."""
 
+WAITING = 8
+"""Most pictures of many shapes that are kept back to meet others of their shape, in batches."""
+
 
 def is_single(pictures: Any) -> bool:
     """Tell whether one picture was given and not several."""
@@ -72,7 +75,7 @@ def to_tensor(picture: Any, preprocess: Preprocess) -> UInt8[Tensor, "3 y x"] | 
         )
     if not isinstance(picture, FILES_AND_PIXELS):
         raise _not_a_picture(picture)
-    return preprocess(read_image(picture, at_least=DRAFT * max(preprocess.shape)))
+    return preprocess(read_image(picture, at_least=DRAFT * preprocess.reach))
 
 
 def _from_tensor(picture: Tensor, preprocess: Preprocess) -> Tensor:
@@ -87,6 +90,23 @@ def _from_tensor(picture: Tensor, preprocess: Preprocess) -> Tensor:
     return preprocess(Image.fromarray(picture.permute(1, 2, 0).cpu().contiguous().numpy()))
 
 
+def whole_patches(picture: Tensor, preprocess: Preprocess, patch: int) -> Tensor:
+    """Return a picture as it is; a model would leave out pixels beyond the last whole patch.
+
+    Raises:
+        PerceptError: a float tensor whose sides are no whole patches, nor those that the preprocessing gives.
+    """
+    height, width = picture.shape[-2:]
+    odd = height % patch or width % patch
+    if picture.is_floating_point() and odd and (height, width) != preprocess.shape:
+        sides = " × ".join(str(max(1, round(side / patch)) * patch) for side in (height, width))
+        raise PerceptError(
+            f"a preprocessed picture of {height} × {width} pixels does not divide into patches of {patch}; resize it to "
+            f"{sides}, or give the picture itself (a path, PIL image, uint8 pixels), which is resized as needed"
+        )
+    return picture
+
+
 def _not_a_picture(given: Any) -> PerceptError:
     return PerceptError(
         f"{type(given).__name__} is no picture; give a path, bytes of an image file, a PIL image, "
@@ -99,18 +119,36 @@ def prepared(pictures: Iterable[Any], prepare: Callable[[Any], Made]) -> Iterato
     return enumerate(in_order(prepare, pictures))
 
 
-def batches(
-    prepared: Iterable[tuple[Key, Float[Tensor, "3 y x"] | UInt8[Tensor, "3 y x"]]], size: int
-) -> Iterator[tuple[list[Key], Float[Tensor, "b 3 y x"] | UInt8[Tensor, "b 3 y x"]]]:
-    """Yield (keys, stacked tensors): at most `size` pictures of one shape and type."""
+def packs(
+    prepared: Iterable[tuple[Key, Float[Tensor, "3 _ _"] | UInt8[Tensor, "3 _ _"]]], size: int
+) -> Iterator[list[tuple[list[Key], Float[Tensor, "_ 3 _ _"] | UInt8[Tensor, "_ 3 _ _"]]]]:
+    """Yield what goes through a model together, at most `size` pictures: a list of (keys, stacked tensors of one shape and type).
+
+    As long as a shape fills whole batches these go alone; what is left of several shapes goes together.
+    """
     waiting: dict[tuple[torch.Size, torch.dtype], list[tuple[Key, Tensor]]] = defaultdict(list)
     for key, tensor in prepared:
         kind = tensor.shape, tensor.dtype
         waiting[kind].append((key, tensor))
         if len(waiting[kind]) == size:
-            yield _stack(waiting.pop(kind))
-    for group in waiting.values():
-        yield _stack(group)
+            yield [_stack(waiting.pop(kind))]
+        elif sum(map(len, waiting.values())) == WAITING * size:
+            yield from _together(waiting.values(), size)
+            waiting.clear()
+    yield from _together(waiting.values(), size)
+
+
+def _together(
+    groups: Iterable[list[tuple[Key, Tensor]]], size: int
+) -> Iterator[list[tuple[list[Key], Float[Tensor, "_ 3 _ _"] | UInt8[Tensor, "_ 3 _ _"]]]]:
+    pack: list[list[tuple[Key, Tensor]]] = []
+    for group in sorted(groups, key=lambda group: group[0][1].numel()):  # those of equal length share their attention
+        if pack and sum(map(len, pack)) + len(group) > size:
+            yield [_stack(one) for one in pack]
+            pack = []
+        pack.append(group)
+    if pack:
+        yield [_stack(one) for one in pack]
 
 
 def _stack(group: list[tuple[Key, Tensor]]) -> tuple[list[Key], Tensor]:

@@ -4,6 +4,7 @@ Radford et al. 2021, arXiv:2103.00020; video as in Bolya et al. 2025, arXiv:2504
 """
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -16,7 +17,7 @@ from percept.core.errors import PerceptError
 from percept.losses.contrastive import info_nce
 from percept.models.config import ClipConfig
 from percept.models.text import TextTower
-from percept.models.vision import VisionTower
+from percept.models.vision import VisionOut, VisionTower
 
 INITIAL_LOG_SCALE = math.log(1 / 0.07)
 MAX_LOG_SCALE = math.log(100)
@@ -30,6 +31,14 @@ def unit(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
 def average_frames(vectors: Float[Tensor, "*b t d"], *, normalize: bool) -> Float[Tensor, "*b d"]:
     """Return the mean over frames, each scaled to length 1 before if `normalize`; the mean is left as it is."""
     return (unit(vectors) if normalize else vectors).mean(dim=-2)
+
+
+def _vectors(out: VisionOut) -> Tensor:
+    if out.pooled is None:
+        raise PerceptError(
+            "this model gives tokens, not one vector per picture; the PE-Core models and nano give vectors"
+        )
+    return out.pooled
 
 
 class CLIP(nn.Module):
@@ -52,6 +61,18 @@ class CLIP(nn.Module):
         if self.log_scale is not None:
             nn.init.constant_(self.log_scale, INITIAL_LOG_SCALE)
 
+    def cut(self, after: int) -> "CLIP":
+        """Return a vision-only model of the blocks up to and including `after`; see `VisionTower.cut`.
+
+        Raises:
+            PerceptError: there is no such block.
+        """
+        vision = self.vision.cut(after)
+        with torch.device("meta"):
+            model = CLIP(ClipConfig(vision=vision.config))
+        model.vision = vision
+        return model.train(self.training)
+
     def scale(self) -> Float[Tensor, ""]:
         """Return exp(log_scale), at most 100: what cosines are multiplied with.
 
@@ -68,12 +89,16 @@ class CLIP(nn.Module):
         Raises:
             PerceptError: a model that gives tokens only.
         """
-        pooled = self.vision(image).pooled
-        if pooled is None:
-            raise PerceptError(
-                "this model gives tokens, not one vector per picture; the PE-Core models and nano give vectors"
-            )
+        pooled = _vectors(self.vision(image))
         return unit(pooled) if normalize else pooled
+
+    def encode_packed(self, images: Sequence[Float[Tensor, "_ 3 _ _"]]) -> Float[Tensor, "b d"]:
+        """Return one vector per picture of batches of different sizes, run as one row without padding.
+
+        Raises:
+            PerceptError: a model that gives tokens only.
+        """
+        return torch.cat([_vectors(out) for out in self.vision.packed(images)])
 
     def encode_text(self, ids: Int[Tensor, "b n"], *, normalize: bool = False) -> Float[Tensor, "b d"]:
         """Return one vector per text.

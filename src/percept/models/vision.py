@@ -4,7 +4,7 @@ Bolya et al. 2025, arXiv:2504.13181. Reference: facebookresearch/perception_mode
 Differs from it: rotary positions can be switched off, checkpointing works, patches are cut by reshape and one matrix product.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,9 +16,13 @@ from percept.core.errors import PerceptError
 from percept.models.config import VisionConfig
 from percept.nn.attention import AttentionPool, Rope
 from percept.nn.block import Block, LayerScale
+from percept.nn.packing import merged, pack, unpack
 from percept.nn.posembed import resize_positions
 from percept.nn.rope import rope_2d
 from percept.nn.stack import resolve_layer, run_stack
+
+ROPES = 128
+"""Rotation tables kept, the oldest dropped first: pictures in their own shapes come in hundreds of grids."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +127,12 @@ class VisionTower(nn.Module):
         return x + resize_positions(self.positions, nominal, grid, prefix=self.prefix)
 
     def rope(self, grid: tuple[int, int], prefix: int, device: torch.device) -> Rope:
-        """Return the rotation table of a grid, made once."""
+        """Return the rotation table of a grid, made once and kept."""
         key = (grid, prefix, device)
         if key not in self._ropes:
             head_dim = self.config.width // self.config.heads
+            if len(self._ropes) == ROPES:
+                del self._ropes[next(iter(self._ropes))]
             with torch.inference_mode(False):  # a table made while only inferring must still serve training
                 self._ropes[key] = rope_2d(grid, head_dim, prefix=prefix, first=self.prefix, device=device)
         return self._ropes[key]
@@ -197,6 +203,58 @@ class VisionTower(nn.Module):
         if self.projection is not None:
             vector = vector @ self.projection
         return vector if self.projection_bias is None else vector + self.projection_bias
+
+    def packed(
+        self, images: Sequence[Float[Tensor, "_ 3 _ _"]], *, layers: Collection[int] = (), pool: bool = True
+    ) -> list[VisionOut]:
+        """Run batches of pictures of different sizes as one row without padding; what comes out is as from each alone.
+
+        Args:
+            images: batches, each of one size. Batches of equal token counts that stand side by side share their attention.
+            layers: as in `forward`.
+            pool: as in `forward`.
+
+        Raises:
+            PerceptError: no batches, or a picture below one patch.
+        """
+        if not images:
+            raise PerceptError("there is nothing to pack: give at least one batch of pictures")
+        cut = [self.embed_patches(batch.to(self.patch.weight.dtype)) for batch in images]
+        parts = [self.add_positions(embeddings, grid) for embeddings, grid in cut]
+        grids, runs = [grid for _, grid in cut], [(len(part), part.shape[1]) for part in parts]
+        segments, table = merged(runs), None
+        if self.config.rope:
+            table = self._packed_rope(grids, [len(part) for part in parts], parts[0].device)
+        out = run_stack(
+            self.blocks,
+            self.norm_pre(pack(parts)),
+            prefix=self.prefix,
+            layers=layers,
+            rope=table and (lambda _: table),
+            checkpointing=self.checkpointing,
+            segments=segments,
+        )
+        row = self.norm_post(out.tokens)
+        pooled: Sequence[Tensor | None] = [None] * len(images)
+        if pool and self.config.pool != "none":
+            vectors = [self.pooled(part, out.prefix) for part in unpack(row, segments)]
+            pooled = torch.cat([one for one in vectors if one is not None]).split([count for count, _ in runs])
+        hidden = {layer: unpack(state, runs) for layer, state in out.hidden.items()}
+        return [
+            VisionOut(
+                tokens, out.prefix, grids[place], {layer: hidden[layer][place] for layer in hidden}, pooled[place]
+            )
+            for place, tokens in enumerate(unpack(row, runs))
+        ]
+
+    def _packed_rope(self, grids: Sequence[tuple[int, int]], counts: Sequence[int], device: torch.device) -> Rope:
+        """Return the rotation table of a packed row that holds `counts` pictures of each grid."""
+        tables = [self.rope(grid, self.prefix, device) for grid in grids]
+        cos, sin = (
+            pack([table.expand(count, -1, -1) for table, count in zip(kind, counts, strict=True)])[0]
+            for kind in zip(*tables, strict=True)
+        )
+        return cos, sin
 
     def cut(self, after: int) -> "VisionTower":
         """Return a tower of the blocks up to and including `after`, without final norm, pooling and projection.

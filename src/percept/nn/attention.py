@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from percept.nn.linear import is_plain, linear, only_inferring
 from percept.nn.mlp import MLP
+from percept.nn.packing import Segments, unpack
 from percept.nn.rope import quarter_turn, rotate
 
 Rope = tuple[Tensor, Tensor]
@@ -67,6 +68,14 @@ def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Te
     return mixed
 
 
+def attend_within(
+    q: Float[Tensor, "1 h n e"], k: Float[Tensor, "1 h n e"], v: Float[Tensor, "1 h n e"], segments: Segments
+) -> Float[Tensor, "1 h n e"]:
+    """Attend within each sequence of a packed row: block-diagonal attention, one dense batch per run of equal lengths."""
+    runs = zip(*(unpack(part, segments) for part in (q, k, v)), strict=True)
+    return torch.cat([attend(*run).movedim(0, 1).flatten(1, 2) for run in runs], dim=1)[None]
+
+
 class Attention(nn.Module):
     """Self-attention; queries, keys and values come from one linear layer, in that order."""
 
@@ -83,8 +92,13 @@ class Attention(nn.Module):
         rope: Rope | None = None,
         bias: Float[Tensor, "... #n n"] | None = None,
         causal: bool = False,
+        segments: Segments | None = None,
     ) -> Float[Tensor, "b n w"]:
-        """Mix tokens. `bias` is added to the attention logits (-inf hides a key); `causal` hides the keys ahead."""
+        """Mix tokens. `bias` is added to the attention logits (-inf hides a key); `causal` hides the keys ahead.
+
+        With `segments`, `x` is one packed row whose sequences do not see each other; bias and causal do not go with it.
+        """
+        assert segments is None or (bias is None and not causal)
         narrow = x.dtype == torch.bfloat16 and x.device.type == "cpu"
         if rope is not None and narrow and is_plain(self.qkv) and not only_inferring(x):
             q, k, v = self._turned(x, rope)
@@ -92,7 +106,7 @@ class Attention(nn.Module):
             parts = linear(self.qkv, x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
             q, k = parts[:2] if rope is None else rotate(parts[:2], *rope)
             v = parts[2]
-        mixed = attend(q, k, v, bias=bias, causal=causal)
+        mixed = attend(q, k, v, bias=bias, causal=causal) if segments is None else attend_within(q, k, v, segments)
         return linear(self.out, mixed.transpose(1, 2).flatten(-2))
 
     def _turned(self, x: Float[Tensor, "b n w"], rope: Rope) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from percept.nn.attention import Attention, Rope
 from percept.nn.mlp import MLP
+from percept.nn.packing import Segments, pack
 
 
 class LayerScale(nn.Module):
@@ -28,12 +29,15 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, x: Float[Tensor, "b n w"]) -> Float[Tensor, "b n w"]:
-        """Zero whole samples with probability `rate` and scale up the others."""
+    def forward(self, x: Float[Tensor, "b n w"], segments: Segments | None = None) -> Float[Tensor, "b n w"]:
+        """Zero whole samples with probability `rate` and scale up the others; the samples of a packed row are its sequences."""
         if not self.training or self.rate == 0:
             return x
-        keep = torch.rand(len(x), 1, 1, device=x.device) >= self.rate
-        return x * (keep / (1 - self.rate)).to(x.dtype)
+        if segments is None:
+            draws = torch.rand(len(x), 1, 1, device=x.device)
+        else:
+            draws = pack([torch.rand(count, 1, 1, device=x.device).expand(-1, length, 1) for count, length in segments])
+        return x * ((draws >= self.rate) / (1 - self.rate)).to(x.dtype)
 
 
 class Block(nn.Module):
@@ -52,8 +56,14 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(
-        self, x: Float[Tensor, "b n w"], rope: Rope | None = None, bias: Tensor | None = None, causal: bool = False
+        self,
+        x: Float[Tensor, "b n w"],
+        rope: Rope | None = None,
+        bias: Tensor | None = None,
+        causal: bool = False,
+        segments: Segments | None = None,
     ) -> Float[Tensor, "b n w"]:
-        """Transform the tokens; see `Attention` for `rope`, `bias` and `causal`."""
-        x = x + self.drop_path(self.scale_1(self.attention(self.norm_1(x), rope=rope, bias=bias, causal=causal)))
-        return x + self.drop_path(self.scale_2(self.mlp(self.norm_2(x))))
+        """Transform the tokens; see `Attention` for `rope`, `bias`, `causal` and `segments`."""
+        mixed = self.attention(self.norm_1(x), rope=rope, bias=bias, causal=causal, segments=segments)
+        x = x + self.drop_path(self.scale_1(mixed), segments)
+        return x + self.drop_path(self.scale_2(self.mlp(self.norm_2(x))), segments)

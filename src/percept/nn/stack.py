@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from percept.core.errors import PerceptError
 from percept.nn.attention import Rope
+from percept.nn.packing import Segments
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def run_stack(
     bias: Tensor | None = None,
     causal: bool = False,
     checkpointing: bool = False,
+    segments: Segments | None = None,
 ) -> StackOut:
     """Pass tokens through the blocks.
 
@@ -94,6 +96,7 @@ def run_stack(
         bias: added to attention logits in every block; of prefix and sequence, or of these with all inserted tokens.
         causal: token i sees no token behind it.
         checkpointing: recompute activations in the backward pass instead of keeping them.
+        segments: the tokens are one packed row of these sequences; goes with no extra tokens, bias or causal.
     """
     wanted = {layer: resolve_layer(layer, len(blocks)) for layer in layers}
     inserts = {resolve_layer(layer, len(blocks)): tokens for layer, tokens in (extra or {}).items()}
@@ -109,9 +112,9 @@ def run_stack(
             table = rope(prefix + inserted) if rope else None
         added = None if bias is None else fit_bias(bias, x.shape[1], prefix=prefix, inserted=inserted, most=most)
         if recompute:
-            x = checkpoint(block, x, table, added, causal, use_reentrant=False)
+            x = checkpoint(block, x, table, added, causal, segments, use_reentrant=False)
         else:
-            x = block(x, table, added, causal)
+            x = block(x, table, added, causal, segments)
         if index in wanted.values():
             states[index] = x
     return StackOut(x, prefix + inserted, {layer: states[index] for layer, index in wanted.items()})

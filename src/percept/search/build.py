@@ -158,7 +158,7 @@ def _read(path: Path, hashes: set[str], preprocess: Preprocess) -> Candidate:
 
 def prepared(source: ImageSource, preprocess: Preprocess) -> Image.Image:
     """Return the picture at the model's size already: small to keep waiting, and preprocessing leaves it as it is."""
-    image = read_image(source, at_least=DRAFT * max(preprocess.shape))
+    image = read_image(source, at_least=DRAFT * preprocess.reach)
     return Image.fromarray(preprocess(image).permute(1, 2, 0).contiguous().numpy())
 
 

@@ -1,26 +1,21 @@
 """Results as one picture: a row or more per query, the pictures found with ranks, scores and names."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from percept.core.errors import PerceptError
 from percept.core.io import replacing
 from percept.core.report import printable
+from percept.data.captions import font_for, write_line
 from percept.search.query import Answer, Hit
 from percept.search.thumbnails import thumbnail
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
 PAPER, CARD, INK, SOFT, LINE = "#faf9f6", "#efede7", "#1f1f1d", "#6d6a63", "#e2dfd7"
 ACCENT = "#1f6f78"
-WIDE_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "Arial.ttf", "segoeui.ttf")
-"""Tried for names that the font inside Pillow, made for western languages, cannot write."""
-
 MOST_LINES = 4
 """Of a question; the last one is cut."""
 
@@ -63,7 +58,7 @@ def draw_sheet(answers: Sequence[Answer], *, title: str = "", measures: Measures
     sheet = Image.new("RGB", (width, top + sum(lines) * row + m.margin - m.gap), PAPER)
     pen = ImageDraw.Draw(sheet)
     if title:
-        _write(pen, (m.margin, m.margin - 6), title, 26, INK, width - 2 * m.margin)
+        write_line(pen, (m.margin, m.margin - 6), title, 26, INK, width - 2 * m.margin)
     for number, answer in enumerate(answers):
         y = top + sum(lines[:number]) * row
         _question(sheet, pen, (m.margin, y), answer, m)
@@ -87,19 +82,19 @@ def _question(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int],
     if len(lines) > MOST_LINES:
         lines = [*lines[: MOST_LINES - 1], " ".join(lines[MOST_LINES - 1 :])]
     for line in lines:
-        _write(pen, (x, y), line, 19, INK, m.query - m.gap)
+        write_line(pen, (x, y), line, 19, INK, m.query - m.gap)
         y += 25
-    _write(pen, (x, y + 2), f"best {len(answer.hits)} of {answer.searched:,}", 13, SOFT, m.query)
+    write_line(pen, (x, y + 2), f"best {len(answer.hits)} of {answer.searched:,}", 13, SOFT, m.query)
 
 
 def _result(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], hit: Hit, m: Measures) -> None:
     x, y = at
     _framed(sheet, pen, at, hit.path, m.picture)
     y += m.picture + 7
-    _write(pen, (x, y), str(hit.rank), 15, ACCENT if hit.rank == 1 else INK, 30)
+    write_line(pen, (x, y), str(hit.rank), 15, ACCENT if hit.rank == 1 else INK, 30)
     score = f"{hit.score:.3f}"
-    _write(pen, (x + m.picture - round(_font(score, 15).getlength(score)), y), score, 15, INK, m.picture)
-    _write(pen, (x, y + 20), hit.path.name, 12, SOFT, m.picture)
+    write_line(pen, (x + m.picture - round(font_for(score, 15).getlength(score)), y), score, 15, INK, m.picture)
+    write_line(pen, (x, y + 20), hit.path.name, 12, SOFT, m.picture)
 
 
 def _framed(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], path: Path, side: int) -> None:
@@ -107,7 +102,7 @@ def _framed(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], p
     pen.rectangle((x, y, x + side - 1, y + side - 1), fill=CARD)
     small = thumbnail(path, side)
     if small is None:
-        _write(
+        write_line(
             pen,
             (x + 12, y + side // 2 - 8),
             "cannot be shown" if os.path.exists(path) else "the file is gone",
@@ -122,19 +117,8 @@ def _framed(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], p
     sheet.paste(small, (x + (side - small.width) // 2, y + (side - small.height) // 2))
 
 
-def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, colour: str, room: int) -> None:
-    """Write one line; what does not fit into `room` pixels ends in an ellipsis."""
-    text = printable(text)
-    font = _font(text, size)
-    if font.getlength(text) > room:
-        while text and font.getlength(text + "…") > room:
-            text = text[:-1]
-        text += "…"
-    pen.text(at, text, font=font, fill=colour)
-
-
 def _wrapped(text: str, size: int, room: int) -> list[str]:
-    font, lines = _font(text, size), [""]
+    font, lines = font_for(text, size), [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and font.getlength(longer) > room:
@@ -142,18 +126,3 @@ def _wrapped(text: str, size: int, room: int) -> list[str]:
         else:
             lines[-1] = longer
     return lines
-
-
-def _font(text: str, size: int) -> Font:
-    plain = all(ord(letter) < 0x250 or letter in "“”…–’" for letter in text)
-    return _load_font(() if plain else WIDE_FONTS, size)
-
-
-@lru_cache
-def _load_font(names: Iterable[str], size: int) -> Font:
-    for name in names:
-        try:
-            return ImageFont.truetype(name, size)
-        except OSError:
-            continue
-    return ImageFont.load_default(size)

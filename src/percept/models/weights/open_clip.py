@@ -12,7 +12,7 @@ from percept.data.transforms import Preprocess
 from percept.models.config import ClipConfig
 from percept.models.weights.official import TEXT, TEXT_INVERSE
 from percept.models.weights.rename import rename
-from percept.models.weights.timm import from_timm, timm_name, to_timm
+from percept.models.weights.timm import check_resize, from_timm, timm_name, to_timm
 
 TRUNK, TEXTS = "visual.trunk.", "text."
 RESIZES = {"squash": "squash", "shortest": "crop", "longest": "pad"}
@@ -49,8 +49,10 @@ def open_clip_config(config: ClipConfig, preprocess: Preprocess) -> dict[str, An
     """Return the open_clip_config.json with which open_clip builds this model.
 
     Raises:
-        PerceptError: a model without text, or a tower that has no name in timm, by which open_clip builds it.
+        PerceptError: a model without text, a tower that has no name in timm, by which open_clip builds it, or a way to
+            resize that has no name there.
     """
+    check_resize(preprocess, "open_clip")
     if config.text is None:
         raise PerceptError("open_clip's layout holds pairs of towers and this model has no text; write it --to timm")
     name = timm_name(config.vision)

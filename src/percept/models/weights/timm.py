@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from percept.core.errors import PerceptError
-from percept.data.transforms import Preprocess
+from percept.data.transforms import FREE, Preprocess
 from percept.models.config import VisionConfig
 from percept.models.weights.rename import rename
 from percept.models.zoo import CONFIGS
@@ -113,12 +113,26 @@ def _plain(config: VisionConfig) -> VisionConfig:
     return replace(config, output_bias=False, drop_path=0.0)
 
 
+def check_resize(preprocess: Preprocess, layout: str) -> None:
+    """Refuse to write a way to resize that only our own layout has a name for.
+
+    Raises:
+        PerceptError: pictures keep their shape.
+    """
+    if preprocess.resize in FREE:
+        raise PerceptError(
+            f"{layout}'s layout has no name for resize={preprocess.resize!r}; write it --to percept, or change resize in "
+            "preprocess.json to squash, crop or pad (and take patch and tokens out)"
+        )
+
+
 def timm_config(config: VisionConfig, preprocess: Preprocess) -> dict[str, Any]:
     """Return the config.json with which timm builds this tower.
 
     Raises:
-        PerceptError: a tower that timm's class cannot express.
+        PerceptError: a tower that timm's class cannot express, or a way to resize that has no name there.
     """
+    check_resize(preprocess, "timm")
     name = timm_name(config)
     size = config.image_size
     facts = {
