@@ -25,6 +25,7 @@ from percept.core.report import out, table
 from percept.data.transforms import native_grid
 from percept.infer.load import load
 from percept.models.vision import VisionTower
+from percept.nn.block import Block
 from percept.nn.rope import rotate
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -68,6 +69,7 @@ def padded(tower: VisionTower, pictures: Sequence[Tensor]) -> list[Tensor]:
     hide = torch.arange(longest) >= torch.tensor(lengths)[:, None]
     mask = torch.zeros(len(rows), 1, 1, longest, dtype=x.dtype).masked_fill(hide[:, None, None], float("-inf"))
     for block in tower.blocks:
+        assert isinstance(block, Block)
         attention = block.attention
         qkv = attention.qkv(block.norm_1(x)).unflatten(-1, (3, attention.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k, v = rotate(qkv[0], cos, sin), rotate(qkv[1], cos, sin), qkv[2]
