@@ -11,7 +11,7 @@ MISTAKES = {
     "a type": (["MODEL", "out", "--dtype", "flaot32"], "did you mean 'float32'"),
     "a size in words": (["MODEL", "out", "--size", "dinamic"], "dynamic for any size"),
     "a size of nothing": (["MODEL", "out", "--size", "0"], "--size 0"),
-    "a size between patches": (["MODEL", "out", "--size", "28"], "give --size 24 or 32"),
+    "a size between patches": (["MODEL", "out", "--size", "28"], "give 24 or 32"),
     "something is there": (["MODEL", "full"], "is there already"),
     "a file in the way": (["MODEL", "full/file/out"], "cannot be written"),
     "a model": (["nanno", "out"], "'nano'"),

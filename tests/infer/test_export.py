@@ -27,7 +27,7 @@ def onnx(exported):
 
 def test_an_export_is_the_model_at_several_sizes(onnx):
     eager = tiny.encoder()
-    for height, width in ((24, 24), (8, 8), (40, 16), (16, 72), (30, 50)):
+    for height, width in ((24, 24), (8, 8), (40, 16), (16, 72)):
         for number in (1, 3):
             images = torch.randn(number, 3, height, width)
             torch.testing.assert_close(onnx.image(images), eager.image(images), atol=1e-5, rtol=0)
@@ -158,7 +158,7 @@ def test_a_text_export_of_a_vision_model(tmp_path):
 
 
 def test_a_size_that_the_patch_does_not_divide(tmp_path):
-    with pytest.raises(PerceptError, match=r"patches of 8; give --size 24 or 32"):
+    with pytest.raises(PerceptError, match=r"patches of 8 pixels; give 24 or 32"):
         export_onnx(tiny.folder(tmp_path / "model"), tmp_path / "out", Plan(size=30))
     with pytest.raises(PerceptError, match="below one patch"):
         export_onnx(tmp_path / "model", tmp_path / "out", Plan(size=4))
@@ -238,7 +238,7 @@ def test_what_an_export_cannot_be_asked(exported, tmp_path):
         open_model(str(exported.folder))
     one = percept.load(exported.folder)
     for call, words in (
-        (lambda: one.image(torch.zeros(1, 3, 4, 24)), "smaller than one 8x8 patch"),
+        (lambda: one.image(torch.zeros(1, 3, 4, 24)), "does not divide into patches"),
         (lambda: one.text(torch.full((1, 4), 10**6)), "token ids"),
         (lambda: one.text(torch.ones(1, 99, dtype=torch.int64).cumsum(dim=1)), "context of 16"),
         (lambda: one.tokens(torch.zeros(1, 3, 24, 24), layer=3), "0 to 2"),

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from percept.core.errors import PerceptError
-from percept.models.vision import VisionOut, VisionTower
+from percept.models.vision import VisionOut
+
+Tower: TypeAlias = Any
+"""A `VisionTower`, or what stands in for one: an exported graph gives the same `VisionOut`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +54,17 @@ class PoolAttention:
     """Share of the class token, 0 in a model without one; with it the shares of a head add up to 1."""
 
 
-def run(tower: VisionTower, pack: Sequence[Tensor], layers: Sequence[int] = ()) -> list[VisionOut]:
-    """Run preprocessed batches, of one size each, without pooling: one batch densely, several as one packed row."""
-    if len(pack) == 1:
-        return [tower(pack[0], layers=layers, pool=False)]
+def run(tower: Tower, pack: Sequence[Tensor], layers: Sequence[int] = ()) -> list[VisionOut]:
+    """Run preprocessed batches, of one size each, without pooling: one batch densely, several as one packed row.
+
+    An exported graph takes one batch after the other.
+    """
+    if len(pack) == 1 or not hasattr(tower, "packed"):
+        return [tower(batch, layers=layers, pool=False) for batch in pack]
     return tower.packed(pack, layers=layers, pool=False)
 
 
-def hidden_of(tower: VisionTower, pack: Sequence[Tensor], layers: Sequence[int], norm: bool) -> list[Hidden]:
+def hidden_of(tower: Tower, pack: Sequence[Tensor], layers: Sequence[int], norm: bool) -> list[Hidden]:
     """Return what each picture is after the layers, in float32 on the CPU; with `norm`, through the final norm."""
     finish = final_norm(tower) if norm else nn.Identity()
     rows = []
@@ -70,23 +77,27 @@ def hidden_of(tower: VisionTower, pack: Sequence[Tensor], layers: Sequence[int],
     return rows
 
 
-def final_norm(tower: VisionTower) -> Callable[[Tensor], Tensor]:
+def final_norm(tower: Tower) -> Callable[[Tensor], Tensor]:
     """Return the norm after the last block.
 
     Raises:
         PerceptError: the model ends without one.
     """
+    if not hasattr(tower, "norm_post"):
+        raise PerceptError("an exported graph gives tokens without the final norm; load the model it was made of")
     if not tower.config.norm_post:
         raise PerceptError("this model ends without a norm (PE-Lang, PE-Spatial and cut models do); leave norm out")
     return tower.norm_post
 
 
-def attention_of(tower: VisionTower, pack: Sequence[Tensor]) -> list[PoolAttention]:
+def attention_of(tower: Tower, pack: Sequence[Tensor]) -> list[PoolAttention]:
     """Return where the pooling head looks in each picture, in float32 on the CPU.
 
     Raises:
         PerceptError: the model pools in another way, or not at all.
     """
+    if not hasattr(tower, "pool"):
+        raise PerceptError("an exported graph does not show where its pooling looks; load the model it was made of")
     if tower.pool is None:
         how = {"none": "gives tokens and pools nothing", "class": "takes its class token", "average": "takes the mean"}
         raise PerceptError(
