@@ -42,6 +42,8 @@ from percept.nn.stack import resolve_layer
 
 TEXT_CACHE = 8192
 """Text vectors kept, least recently used dropped first."""
+ROW = 3000
+"""Patches of different shapes that run as one row on a CPU: longer ones leave its caches and take longer than their parts."""
 SHOW_PROGRESS = 64
 """From this many pictures on a progress bar is shown."""
 
@@ -376,9 +378,10 @@ class Encoder:
     ) -> dict[Any, Any]:
         """Apply `step` to packs of (key, preprocessed picture); return one result per key, on the CPU."""
         results: dict[Any, Any] = {}
+        most = ROW * self.patch**2 if self.setting.device.type == "cpu" else None
         with progress_bar() as progress:
             bar = progress.add_task("pictures", total=total, visible=total >= SHOW_PROGRESS)
-            for pack in packs(keyed, self.setting.batch):
+            for pack in packs(keyed, self.setting.batch, most):
                 keys = [key for group, _ in pack for key in group]
                 rows = step([self._ready(batch) for _, batch in pack])
                 results.update(zip(keys, map(_to_cpu, rows), strict=True))
