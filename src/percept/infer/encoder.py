@@ -42,10 +42,10 @@ from percept.nn.stack import resolve_layer
 
 TEXT_CACHE = 8192
 """Text vectors kept, least recently used dropped first."""
-ROW = 3000
-"""Patches of different shapes that run as one row on a CPU: longer ones leave its caches and take longer than their parts."""
 SHOW_PROGRESS = 64
 """From this many pictures on a progress bar is shown."""
+ROW = 3000
+"""Patches of different shapes that run as one row on a CPU: longer ones leave its caches and take longer than their parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
