@@ -26,7 +26,6 @@ from percept.data.transforms import native_grid
 from percept.infer.load import load
 from percept.models.vision import VisionTower
 from percept.nn.block import Block
-from percept.nn.rope import rotate
 
 RESULTS = Path(__file__).with_suffix(".json")
 
@@ -54,6 +53,12 @@ def one_by_one(tower: VisionTower, pictures: Sequence[Tensor]) -> list[Tensor]:
     return [one for one in (tower(picture).pooled for picture in pictures) if one is not None]
 
 
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate neighbouring channel pairs by a table [b, 1, n, e] of each picture's own angles."""
+    a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return (x * cos + torch.stack([-b, a], dim=-1).flatten(-2) * sin).to(x.dtype)
+
+
 def padded(tower: VisionTower, pictures: Sequence[Tensor]) -> list[Tensor]:
     """Run all pictures as one batch, filled up to the longest, with the filling hidden from attention."""
     cut = [tower.embed_patches(picture.to(tower.patch.weight.dtype)) for picture in pictures]
@@ -72,7 +77,7 @@ def padded(tower: VisionTower, pictures: Sequence[Tensor]) -> list[Tensor]:
         assert isinstance(block, Block)
         attention = block.attention
         qkv = attention.qkv(block.norm_1(x)).unflatten(-1, (3, attention.heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k, v = rotate(qkv[0], cos, sin), rotate(qkv[1], cos, sin), qkv[2]
+        q, k, v = turned(qkv[0], cos, sin), turned(qkv[1], cos, sin), qkv[2]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         x = x + block.scale_1(attention.out(mixed.transpose(1, 2).flatten(-2)))
         x = x + block.scale_2(block.mlp(block.norm_2(x)))

@@ -9,6 +9,7 @@ from PIL import Image
 
 import percept
 from percept import PerceptError
+from percept.infer import encoder as encoder_module
 from percept.infer.encoder import Encoder
 from percept.infer.pictures import packs
 from tests.infer import tiny
@@ -102,10 +103,10 @@ def test_a_preprocessed_picture_of_the_models_own_size_is_always_taken():
         one.image(torch.randn(3, 28, 29))
 
 
-def shapes(keyed, size: int) -> list[list[tuple[tuple[int, ...], int]]]:
+def shapes(keyed, size: int, most: int | None = None) -> list[list[tuple[tuple[int, ...], int]]]:
     tensors = [(number, torch.zeros(3, *shape)) for number, shape in enumerate(keyed)]
     found, seen = [], []
-    for pack in packs(tensors, size):
+    for pack in packs(tensors, size, most):
         assert sum(len(keys) for keys, _ in pack) <= size
         for keys, batch in pack:
             assert len(keys) == len(batch)
@@ -121,6 +122,8 @@ def test_full_batches_go_alone_and_the_rest_together():
     assert shapes([a, b, a, a, c, a], 4) == [[(a, 4)], [(b, 1), (c, 1)]]
     assert shapes([b, a, b, c, a, c, b], 4) == [[(a, 2)], [(b, 3)], [(c, 2)]]
     assert shapes([], 4) == []
+    assert shapes([a, b, c, a], 4, most=2 * 64 + 128) == [[(a, 2), (b, 1)], [(c, 1)]]
+    assert shapes([b, a], 4, most=1) == [[(a, 1)], [(b, 1)]]  # a picture by itself is never too long
     assert shapes([a, b], 1) == [[(a, 1)], [(b, 1)]]
 
 
@@ -130,3 +133,18 @@ def test_many_shapes_are_not_kept_back_without_end():
     assert all(len(pack) == 2 for pack in found)
     first = next(iter(packs(((number, torch.zeros(3, *shape)) for number, shape in enumerate(many)), 2)))
     assert max(key for keys, _ in first for key in keys) < 16  # before the 17th was asked for
+
+
+def test_rows_on_a_cpu_stay_short(monkeypatch):
+    monkeypatch.setattr(encoder_module, "ROW", 12)
+    one, passes = tiny.encoder(batch=8), []
+    real = one.model.vision.packed
+    monkeypatch.setattr(
+        one.model.vision, "packed", lambda pack, **keys: passes.append(_patches(pack)) or real(pack, **keys)
+    )
+    one.image([torch.randn(3, *shape) for shape in ((24, 24), (8, 16), (8, 24), (16, 24), (24, 40), (8, 8))])
+    assert passes == [1 + 2 + 3 + 6]  # the 9 and the 15 patches of the others run alone
+
+
+def _patches(pack) -> int:
+    return sum(len(batch) * batch[0, 0].numel() // 64 for batch in pack)

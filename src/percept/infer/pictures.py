@@ -120,11 +120,12 @@ def prepared(pictures: Iterable[Any], prepare: Callable[[Any], Made]) -> Iterato
 
 
 def packs(
-    prepared: Iterable[tuple[Key, Float[Tensor, "3 _ _"] | UInt8[Tensor, "3 _ _"]]], size: int
+    prepared: Iterable[tuple[Key, Float[Tensor, "3 _ _"] | UInt8[Tensor, "3 _ _"]]], size: int, most: int | None = None
 ) -> Iterator[list[tuple[list[Key], Float[Tensor, "_ 3 _ _"] | UInt8[Tensor, "_ 3 _ _"]]]]:
     """Yield what goes through a model together, at most `size` pictures: a list of (keys, stacked tensors of one shape and type).
 
-    As long as a shape fills whole batches these go alone; what is left of several shapes goes together.
+    As long as a shape fills whole batches these go alone; what is left of several shapes goes together, as long as it has
+    no more than `most` pixels.
     """
     waiting: dict[tuple[torch.Size, torch.dtype], list[tuple[Key, Tensor]]] = defaultdict(list)
     for key, tensor in prepared:
@@ -133,22 +134,27 @@ def packs(
         if len(waiting[kind]) == size:
             yield [_stack(waiting.pop(kind))]
         elif sum(map(len, waiting.values())) == WAITING * size:
-            yield from _together(waiting.values(), size)
+            yield from _together(waiting.values(), size, most)
             waiting.clear()
-    yield from _together(waiting.values(), size)
+    yield from _together(waiting.values(), size, most)
 
 
 def _together(
-    groups: Iterable[list[tuple[Key, Tensor]]], size: int
+    groups: Iterable[list[tuple[Key, Tensor]]], size: int, most: int | None
 ) -> Iterator[list[tuple[list[Key], Float[Tensor, "_ 3 _ _"] | UInt8[Tensor, "_ 3 _ _"]]]]:
     pack: list[list[tuple[Key, Tensor]]] = []
     for group in sorted(groups, key=lambda group: group[0][1].numel()):  # those of equal length share their attention
-        if pack and sum(map(len, pack)) + len(group) > size:
+        longer = [*pack, group]
+        if pack and (sum(map(len, longer)) > size or (most is not None and _pixels(longer) > most)):
             yield [_stack(one) for one in pack]
             pack = []
         pack.append(group)
     if pack:
         yield [_stack(one) for one in pack]
+
+
+def _pixels(groups: list[list[tuple[Key, Tensor]]]) -> int:
+    return sum(len(group) * group[0][1][0].numel() for group in groups)
 
 
 def _stack(group: list[tuple[Key, Tensor]]) -> tuple[list[Key], Tensor]:
