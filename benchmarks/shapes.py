@@ -2,9 +2,9 @@
 
     python benchmarks/shapes.py                 # prints a table and writes shapes.json beside this file
 
-Every run trains the vision tower of `pe/nano` from scratch on windows around single things, with the words of their names as
-labels, as the first stage of the recipe does; only optimiser, learning rate and seed differ. Measured afterwards on windows
-of the validation split: the cross-entropy of the kind's words, and how often the right kind has the most probable words.
+Every run trains the vision tower of `pe/nano` from scratch on windows around single things, with the words of their names, and
+kind and colour of every patch, as labels; only optimiser, learning rate and seed differ. Measured afterwards on windows of the
+validation split: the cross-entropy of the kind's words, and how often the right kind has the most probable words.
 """
 
 import os

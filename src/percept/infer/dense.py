@@ -55,12 +55,9 @@ class PoolAttention:
 
 
 def run(tower: Tower, pack: Sequence[Tensor], layers: Sequence[int] = ()) -> list[VisionOut]:
-    """Run preprocessed batches, of one size each, without pooling: one batch densely, several as one packed row.
-
-    An exported graph takes one batch after the other.
-    """
-    if len(pack) == 1 or not hasattr(tower, "packed"):
-        return [tower(batch, layers=layers, pool=False) for batch in pack]
+    """Run preprocessed batches, of one size each, without pooling: one batch densely, several as one packed row."""
+    if len(pack) == 1:
+        return [tower(pack[0], layers=layers, pool=False)]
     return tower.packed(pack, layers=layers, pool=False)
 
 

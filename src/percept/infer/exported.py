@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -233,6 +233,12 @@ class OnnxVision(OnnxTower):
         hidden = {layer: found[name] for layer, name in wanted.items()}
         grid = (shape[0] // size, shape[1] // size)
         return VisionOut(found["tokens"], int(self.config.class_token), grid, hidden, found.get("vector"))
+
+    def packed(
+        self, images: Sequence[Float[Tensor, "_ 3 _ _"]], *, layers: Collection[int] = (), pool: bool = True
+    ) -> list[VisionOut]:
+        """Run batches of different sizes one after the other, in place of `VisionTower.packed`."""
+        return [self(batch, layers=layers, pool=pool) for batch in images]
 
 
 class OnnxText(OnnxTower):

@@ -98,8 +98,6 @@ class CLIP(nn.Module):
         Raises:
             PerceptError: a model that gives tokens only.
         """
-        if not hasattr(self.vision, "packed"):  # a stand-in, as an exported graph is
-            return torch.cat([self.encode_image(batch) for batch in images])
         return torch.cat([_vectors(out) for out in self.vision.packed(images)])
 
     def encode_text(self, ids: Int[Tensor, "b n"], *, normalize: bool = False) -> Float[Tensor, "b d"]:

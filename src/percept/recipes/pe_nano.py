@@ -244,7 +244,7 @@ def cache_home() -> Path:
 def recipe(config: Config | None = None, *, command: str = "percept train pe/nano") -> Experiment:
     """Draw the pictures unless they are there, train the tokenizer on their texts, and return the run.
 
-    Expected, with the defaults on 2 cores with AMX: see the report card packaged with nano.
+    Expected: see the report card packaged with nano, whose 3,420 steps took 7,043 s on 2 busy cores with AVX512-BF16.
     """
     config = config or Config()
     pick_device(config.settings.device)  # said before minutes of drawing
