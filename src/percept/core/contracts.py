@@ -26,8 +26,12 @@ class Batch:
     """Category and colour of each thing; -1 where there is none, or none that shows."""
     names: Int[Tensor, "b k n"] | None = None
     """Token ids of what each thing is called, padded with 0; all 0 where nothing is to be learned from it."""
+    claims: Int[Tensor, "b c"] | None = None
+    """Numbers of what each sample shows, padded with 0."""
     contrary: Int[Tensor, "b m 2 n"] | None = None
     """Token ids of pairs of a right and a wrong text for the sample, padded with 0."""
+    said: Int[Tensor, "b m 2 s"] | None = None
+    """Numbers of what each of these texts claims, padded with 0."""
     keep: Int[Tensor, " q"] | None = None
     """Patches that the model is to see; all where None. The same for all samples."""
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from percept.core.errors import unknown_name
+from percept.optim.muon import Muon
 
 OPTIMISERS = ("adamw", "muon")
 NEVER_DECAYED = ("positions", "class_token", "embedding", "probe")
@@ -56,7 +57,7 @@ def build_optimisers(
     rest = [group for group in groups if not any(group is one for one in orthogonal)]
     built: list[torch.optim.Optimizer] = []
     if orthogonal:
-        built.append(torch.optim.Muon(orthogonal, lr=rate, adjust_lr_fn="match_rms_adamw"))
+        built.append(Muon(orthogonal, lr=rate))
     if rest:
         built.append(torch.optim.AdamW(rest, lr=rate, betas=betas))
     return built

@@ -28,10 +28,13 @@ from percept.core.machine import pick_device
 from percept.core.seed import seed_everything
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
-from percept.data.world.cache import Stage, WorldData, WorldSource, draw_cache, some_texts
+from percept.data.world.cache import WorldData, draw_cache, some_texts
+from percept.data.world.claims import COUNT, FIRST_SIDE
 from percept.data.world.objects import CATEGORIES
 from percept.data.world.palette import COLOURS
 from percept.data.world.patches import BACKGROUND, MOST_THINGS
+from percept.data.world.source import Stage, WorldSource
+from percept.losses.claims import claim_loss
 from percept.losses.contrastive import info_nce, right_over_wrong
 from percept.losses.patches import NOTHING, patch_loss
 from percept.losses.words import word_loss, word_targets, word_weights
@@ -42,6 +45,10 @@ from percept.train.experiment import Experiment, Settings
 
 CONTRARY_SCALE = 30.0
 """Of the cosines with a right and a wrong text."""
+GPU_TOKENS = 2**17
+"""Tokens the towers see at once on a GPU: all pictures, and texts in a few parts of about one length."""
+CLAIM_SCALE = 16.0
+"""Length of the vectors whose claims are told."""
 TOWER = VisionConfig(image_size=96, patch_size=8, width=256, layers=6, heads=4, output_dim=256)
 
 
@@ -99,6 +106,7 @@ class Pretraining(nn.Module):
         self.head = nn.Linear(clip.config.vision.output_dim, len(weights))
         self.kind_head = nn.Linear(clip.config.vision.width, len(CATEGORIES) + 1)
         self.colour_head = nn.Linear(clip.config.vision.width, len(COLOURS))
+        self.claim_head = nn.Linear(clip.config.vision.output_dim, COUNT)
         self.register_buffer("weights", weights, persistent=False)
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
@@ -106,6 +114,8 @@ class Pretraining(nn.Module):
         seen = self.see(batch)
         words = word_loss(self.head(seen.image), word_targets(cast(Tensor, batch.words), self.weights))
         parts = {"words": words, **seen.patches}
+        if batch.claims is not None:
+            parts["claims"] = self._claimed(seen.image, batch.claims)
         logged: dict[str, Tensor] = {}
         if batch.tokens is not None:
             text = self.read(batch)
@@ -117,9 +127,16 @@ class Pretraining(nn.Module):
                 image = unit(seen.image)[:, None].expand(-1, text.pairs.shape[1], -1)
                 right, wrong = unit(text.pairs).unbind(2)
                 parts["contrary"] = right_over_wrong(image, right, wrong, CONTRARY_SCALE)
+                if batch.said is not None:
+                    parts["said"] = self._claimed(text.pairs.flatten(0, 2), batch.said.flatten(0, 2))
         weights = {"contrary": self.contrary_weight}
         loss = torch.stack([weights.get(name, 1.0) * part.float() for name, part in parts.items()]).sum()
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}, **logged}
+
+    def _claimed(self, vectors: Float[Tensor, "b d"], claims: Int[Tensor, "b c"]) -> Float[Tensor, ""]:
+        """Classify vectors of pictures or texts, with one head for both, by what they claim."""
+        logits = self.claim_head((CLAIM_SCALE * unit(vectors)).to(vectors.dtype))
+        return claim_loss(logits, claims, (1, FIRST_SIDE, COUNT))
 
     def see(self, batch: Batch) -> "Seen":
         """Encode the pictures in parts that fit the caches of a CPU."""
@@ -247,14 +264,14 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/nan
     Expected: see the report card packaged with nano, whose 3,420 steps took 7,043 s on 2 busy cores with AVX512-BF16.
     """
     config = config or Config()
-    pick_device(config.settings.device)  # said before minutes of drawing
+    device = pick_device(config.settings.device)  # what is wrong with it is said before minutes of drawing
     folder = draw_cache(config.data, cache_home())
     tokenizer = Tokenizer.train(some_texts(folder, 200_000), vocab_size=config.vocabulary, context=config.context)
     seed_everything(config.settings.seed)
     model = Pretraining(
         CLIP(clip_config(config, tokenizer)), some_weights(folder, tokenizer), contrary_weight=config.contrary_weight
     )
-    model.clip.micro_tokens = config.settings.micro_tokens
+    model.clip.micro_tokens = config.settings.micro_tokens if device.type == "cpu" else GPU_TOKENS
     source = WorldSource(
         config.data,
         folder,
@@ -263,6 +280,7 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/nan
         stages=stages(config),
         seed=config.settings.seed,
         patch=config.vision.patch_size,
+        device=device if device.type == "cuda" else "cpu",
     )
     preprocess = Preprocess(size=config.vision.image_size)
 

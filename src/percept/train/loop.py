@@ -139,8 +139,8 @@ def _step(
         notice(f"step {step}: loss {float(values['loss'].detach())}, gradient norm {float(norm)}; left out")
         return None
     optimiser.step(rate, norm=norm, clip=settings.clip)
-    scalars = {name: float(value.detach()) for name, value in values.items()}
-    return scalars | {"gradient_norm": float(norm), "rate": rate}
+    told = torch.stack([value.detach().float() for value in (*values.values(), norm)]).tolist()  # one wait for all
+    return dict(zip((*values, "gradient_norm"), told, strict=True)) | {"rate": rate}
 
 
 def _made(folder: Path) -> Path:

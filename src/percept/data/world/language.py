@@ -7,13 +7,11 @@ that careful. Colours are left out where the style does not show them.
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 from percept.core.words import article
 from percept.data.world.backgrounds import BACKGROUNDS
 from percept.data.world.elements import Scene, Thing
 from percept.data.world.objects import CATEGORIES
-from percept.data.world.palette import COLOURS
 from percept.data.world.relations import OPPOSITE, relations
 from percept.data.world.variants import shows_colour
 
@@ -193,11 +191,22 @@ def told_pairs(scene: Scene, rng: random.Random) -> list[tuple[Thing, Thing, str
     for index, thing in enumerate(single):
         for other in single[index + 1 :]:
             first, second = (thing, other) if rng.random() < 0.5 else (other, thing)
-            sayable = [relation for relation in relations(first, second) if _striking(first, second, relation)]
+            sayable = _sayable(first, second)
             if sayable:
                 told.append((first, second, rng.choice(sayable)))
     rng.shuffle(told)
     return told
+
+
+def pairs_told(scene: Scene) -> list[tuple[Thing, Thing, str]]:
+    """Return every relation worth saying of two distinct things, each pair of things in one order."""
+    single = unique(scene)
+    pairs = [(thing, other) for index, thing in enumerate(single) for other in single[index + 1 :]]
+    return [(*pair, relation) for pair in pairs for relation in _sayable(*pair)]
+
+
+def _sayable(first: Thing, second: Thing) -> list[str]:
+    return [relation for relation in relations(first, second) if _striking(first, second, relation)]
 
 
 def _striking(first: Thing, second: Thing, relation: str) -> bool:
@@ -215,12 +224,12 @@ def sided_pair(scene: Scene, rng: random.Random) -> tuple[Thing, Thing, str] | N
     return rng.choices(pairs, weights)[0] if pairs else None
 
 
-def swapped_attributes(scene: Scene, rng: random.Random) -> tuple[str, str] | None:
-    """Return a right caption of two things and the wrong one with their colours exchanged; None if there is no such pair."""
+def exchangeable(scene: Scene) -> list[tuple[Thing, Thing]]:
+    """Return the pairs of things whose colours can be exchanged in a text so that it is wrong; none where colours do not show."""
     if not shows_colour(scene):
-        return None
+        return []
     present = Counter((thing.category, thing.colour) for thing in scene.things)
-    pairs = [
+    return [
         (one, other)
         for index, one in enumerate(scene.things)
         for other in scene.things[index + 1 :]
@@ -230,50 +239,36 @@ def swapped_attributes(scene: Scene, rng: random.Random) -> tuple[str, str] | No
         and not present[other.category, one.colour]
         and present[one.category, one.colour] == present[other.category, other.colour] == 1
     ]
-    if not pairs:
-        return None
-    one, other = rng.choice(pairs)
-    if rng.random() < 0.5:
-        one, other = other, one
+
+
+def exchanged_texts(scene: Scene, one: Thing, other: Thing, rng: random.Random) -> tuple[str, str]:
+    """Name two things, right and with their colours exchanged."""
     right = [counted(1, one.category, one.colour), counted(1, other.category, other.colour)]
     wrong = [counted(1, one.category, other.colour), counted(1, other.category, one.colour)]
     opening, ending = rng.choice(("", "", "a picture of ")), place(scene, rng) if rng.random() < 0.3 else ""
     return f"{opening}{listing(right)}{ending}", f"{opening}{listing(wrong)}{ending}"
 
 
-def contrary(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
-    """Return two pairs of a right caption and one that is wrong in one point only.
+def swapped_attributes(scene: Scene, rng: random.Random) -> tuple[str, str] | None:
+    """Return a right caption of two things and the wrong one with their colours exchanged; None if there is no such pair."""
+    pairs = exchangeable(scene)
+    if not pairs:
+        return None
+    one, other = rng.choice(pairs)
+    if rng.random() < 0.5:
+        one, other = other, one
+    return exchanged_texts(scene, one, other, rng)
 
-    Two colours are exchanged, and left and right; where there is nothing to exchange, one colour, and one kind, are
-    others. Sketches without colours have other kinds twice.
-    """
-    attributes = swapped_attributes(scene, rng) or _altered(scene, rng, "colour")
-    return [attributes, swapped_sides(scene, rng) or _altered(scene, rng, "category")]
 
-
-def _altered(scene: Scene, rng: random.Random, what: str) -> tuple[str, str]:
-    """Name all things, right and with another colour, or kind, of one of them that the picture does not show at all."""
-    coloured = shows_colour(scene)
-    what = what if coloured else "category"
-    index = rng.randrange(len(scene.things))
-    shown = {getattr(thing, what) for thing in scene.things}
-    other = rng.choice([name for name in (COLOURS if what == "colour" else CATEGORIES) if name not in shown])
-    things = list(scene.things)
-    one = things[index]
-    things[index] = replace(one, colour=other) if what == "colour" else replace(one, category=other)
-    order = rng.sample(range(len(things)), len(things))
-    right, wrong = (listing([article(noun(of[place], coloured)) for place in order]) for of in (scene.things, things))
-    return right, wrong
+def sided_texts(scene: Scene, first: Thing, second: Thing, relation: str, rng: random.Random) -> tuple[str, str]:
+    """Say how two things stand, right and with left and right exchanged."""
+    choice, coloured = rng.randrange(len(RELATION_PHRASES[relation])), shows_colour(scene)
+    head, tail = (article(noun(thing, coloured)) for thing in (first, second))
+    right, wrong = RELATION_PHRASES[relation][choice], RELATION_PHRASES[OPPOSITE[relation]][choice]
+    return f"{head} {right} {tail}", f"{head} {wrong} {tail}"
 
 
 def swapped_sides(scene: Scene, rng: random.Random) -> tuple[str, str] | None:
     """Return a right caption of two things side by side and the wrong one with left and right exchanged, or None."""
-    coloured = shows_colour(scene)
     pairs = [pair for pair in told_pairs(scene, rng) if pair[2] in ("left of", "right of")]
-    if not pairs:
-        return None
-    first, second, relation = pairs[0]
-    choice = rng.randrange(len(RELATION_PHRASES[relation]))
-    head, tail = (article(noun(thing, coloured)) for thing in (first, second))
-    right, wrong = RELATION_PHRASES[relation][choice], RELATION_PHRASES[OPPOSITE[relation]][choice]
-    return f"{head} {right} {tail}", f"{head} {wrong} {tail}"
+    return sided_texts(scene, *pairs[0], rng) if pairs else None

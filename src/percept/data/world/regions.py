@@ -9,8 +9,8 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from percept.data.world.language import article, noun
 from percept.data.world.render import Picture
@@ -64,20 +64,24 @@ def _place(low: float, high: float, side: float, loose: float, rng: np.random.Ge
     return middle + loose * (float(rng.uniform(first, max(first, last))) - middle)
 
 
+def windows(boxes: Float[np.ndarray, "b 4"], loose: float, rng: np.random.Generator) -> Float[np.ndarray, "b 3"]:
+    """Return a random window for each box, as `window` does."""
+    return np.array([window(box, loose, rng) for box in boxes.tolist()], dtype=np.float32).reshape(-1, 3)
+
+
 def cut(
-    images: Sequence[UInt8[np.ndarray, "y x 3"]],
-    ids: Sequence[UInt8[np.ndarray, "y x"]],
-    boxes: Float[np.ndarray, "b 4"],
-    size: int,
-    loose: float,
-    rng: np.random.Generator,
+    image: UInt8[Tensor, "b 3 y x"], ids: UInt8[Tensor, "b y x"], where: Float[np.ndarray, "b 3"], size: int
 ) -> tuple[UInt8[Tensor, "b 3 s s"], UInt8[Tensor, "b s s"]]:
-    """Cut a random window around each box and scale it, and the ids of its pixels, to `size` a side; `loose` as in `window`."""
-    pictures, numbers = [], []
-    for image, numbered, box in zip(images, ids, boxes.tolist(), strict=True):
-        left, top, side = window(box, loose, rng)
-        height, width = image.shape[:2]
-        area = (left * width, top * height, (left + side) * width, (top + side) * height)
-        pictures.append(np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=area)))
-        numbers.append(np.asarray(Image.fromarray(numbered).resize((size, size), Image.Resampling.NEAREST, box=area)))
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2), torch.from_numpy(np.stack(numbers))
+    """Cut windows, each (left, top, side) in [0, 1], and scale them and the ids of their pixels to `size` a side."""
+    place = torch.from_numpy(where).to(image.device)
+    middle, side = 2 * (place[:, :2] + place[:, 2:] / 2) - 1, place[:, 2]
+    moves = torch.zeros(len(image), 2, 3, device=image.device)
+    moves[:, 0, 0] = moves[:, 1, 1] = side
+    moves[:, :, 2] = middle
+    # sampled twice as fine and averaged, so that a large window does not lose thin lines
+    fine = F.affine_grid(moves, [len(image), 3, 2 * size, 2 * size], align_corners=False)
+    pixels = F.grid_sample(image.float(), fine, padding_mode="border", align_corners=False)
+    pixels = F.avg_pool2d(pixels, 2).round_().clamp_(0, 255)
+    coarse = F.affine_grid(moves, [len(image), 1, size, size], align_corners=False)
+    numbers = F.grid_sample(ids[:, None].float(), coarse, mode="nearest", padding_mode="border", align_corners=False)
+    return pixels.to(torch.uint8), numbers[:, 0].to(torch.uint8)

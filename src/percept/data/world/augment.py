@@ -1,0 +1,147 @@
+"""What training does to drawn pictures, a batch at a time and on any device: crops, light, other backgrounds, other inks.
+
+Nothing here moves what a caption tells: no flips, no strong crops, no other hues where colours are named. None of it is a
+variant that only the evaluation shows; backgrounds, shades and inks are drawn at large instead (Tobin et al. 2017,
+arXiv:1703.06907, domain randomisation).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from percept.core.errors import PerceptError
+
+BLURRED = 7
+"""Pixels a side of the window that blurs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """How much, and how often: the shares are of the pictures of a batch."""
+
+    crop: int = 8
+    """Pixels that a crop may leave out on either axis; the same for all pictures of a step."""
+    brightness: float = 0.15
+    """Largest relative change of brightness, per picture."""
+    contrast: float = 0.3
+    """Largest relative change of contrast, per picture."""
+    tint: float = 0.08
+    """Largest relative change of each of the three channels, per picture."""
+    noise: float = 0.08
+    """Largest standard deviation of noise, of the range from black to white; two of three pictures have none."""
+    shaded: float = 0.3
+    """Share whose light changes slowly from place to place."""
+    blurred: float = 0.15
+    """Share that is out of focus."""
+    behind: float = 0.25
+    """Share whose background gives way to blots of any colours."""
+    inked: float = 0.7
+    """Share of pictures without colours (line sketches) that are drawn in two other ones, light on dark too."""
+
+    def __post_init__(self) -> None:
+        for name, most in vars(self).items():
+            if name != "crop" and not 0 <= most <= 1:
+                raise PerceptError(f"{name}={most}; it is a share within 0..1")
+
+
+NONE = Augment(crop=0, brightness=0, contrast=0, tint=0, noise=0, shaded=0, blurred=0, behind=0, inked=0)
+
+
+class Draws:
+    """Random numbers of a step: few on the CPU, those of pixels on the device, both from one seed."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.rng, self.device = np.random.default_rng(seed), device
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    def uniform(self, low: float, high: float, *shape: int) -> Float[Tensor, "..."]:
+        """Draw numbers between two others."""
+        return torch.from_numpy(self.rng.uniform(low, high, shape).astype(np.float32)).to(self.device)
+
+    def some(self, count: int, share: float) -> Int[Tensor, " k"]:
+        """Draw places among `count`, each with the same probability."""
+        return torch.from_numpy(np.flatnonzero(self.rng.random(count) < share)).to(self.device)
+
+    def blots(self, count: int, channels: int, size: int) -> Float[Tensor, "k c s s"]:
+        """Draw smooth fields in [0, 1]; how fine they are is the same for all of them."""
+        cells = int(self.rng.choice((2, 3, 4, 6, 12)))
+        coarse = torch.rand(count, channels, cells, cells, generator=self.generator, device=self.device)
+        mode = "nearest" if self.rng.random() < 0.2 else "bicubic"
+        return F.interpolate(coarse, size=(size, size), mode=mode).clamp_(0, 1)
+
+
+def lit(
+    image: UInt8[Tensor, "b 3 s s"], ids: UInt8[Tensor, "b s s"], grey: Int[Tensor, " g"], how: Augment, draws: Draws
+) -> Float[Tensor, "b 3 s s"]:
+    """Scale pictures to [-1, 1] in other light.
+
+    Args:
+        image: pictures.
+        ids: what each pixel shows; 0 is background.
+        grey: positions of the pictures in which colours do not show.
+        how: see `Augment`.
+        draws: random numbers.
+    """
+    count, size = len(image), image.shape[-1]
+    scaled = image.float().div_(255)
+    some = draws.some(count, how.behind)
+    if len(some):
+        free = (ids[some] == 0)[:, None] * draws.uniform(0.3, 1, len(some), 1, 1, 1)
+        scaled[some] = torch.lerp(scaled[some], draws.blots(len(some), 3, size), free)
+    some = grey[draws.some(len(grey), how.inked)]
+    if len(some):
+        scaled[some] = inked(scaled[some], draws)
+    some = draws.some(count, how.shaded)
+    if len(some):
+        scaled[some] *= 1 - draws.uniform(0.2, 0.7, len(some), 1, 1, 1) * draws.blots(len(some), 1, size)
+    scaled = scaled.mul_(2).sub_(1)
+    middle = scaled.mean(dim=(1, 2, 3), keepdim=True)
+    contrast = draws.uniform(1 - how.contrast, 1 + how.contrast, count, 1, 1, 1)
+    channels = draws.uniform(1 - how.tint, 1 + how.tint, count, 3, 1, 1)
+    channels = channels * draws.uniform(1 - how.brightness, 1 + how.brightness, count, 1, 1, 1)
+    scaled = ((scaled - middle) * contrast + middle + 1) * channels - 1
+    some = draws.some(count, how.blurred)
+    if len(some):
+        scaled[some] = blurred(scaled[some], draws.uniform(0.4, 1.6, len(some)))
+    if how.noise:
+        some = draws.some(count, 1 / 3)
+        noise = torch.randn(len(some), *image.shape[1:], generator=draws.generator, device=draws.device)
+        scaled[some] += noise * draws.uniform(0, 2 * how.noise, len(some), 1, 1, 1)
+    return scaled.clamp_(-1, 1)
+
+
+def inked(image: Float[Tensor, "k 3 s s"], draws: Draws) -> Float[Tensor, "k 3 s s"]:
+    """Draw grey pictures in [0, 1] with two colours in place of black and white, which are clearly apart."""
+    level = image.mean(dim=1, keepdim=True)
+    dark, light = draws.uniform(0, 0.4, len(image), 3, 1, 1), draws.uniform(0.6, 1, len(image), 3, 1, 1)
+    turned = draws.uniform(0, 1, len(image), 1, 1, 1) < 0.5
+    return torch.lerp(torch.where(turned, light, dark), torch.where(turned, dark, light), level)
+
+
+def blurred(image: Float[Tensor, "k c s s"], deviation: Float[Tensor, " k"]) -> Float[Tensor, "k c s s"]:
+    """Blur each picture with a Gaussian of its own standard deviation, in pixels."""
+    reach = torch.arange(BLURRED, device=image.device) - BLURRED // 2
+    kernel = (-0.5 * (reach / deviation[:, None]) ** 2).exp()
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(image.shape[1], dim=0)
+    padded = F.pad(image.flatten(0, 1)[None], [BLURRED // 2] * 4, mode="replicate")
+    across = F.conv2d(padded, kernel[:, None, None, :], groups=len(kernel))
+    return F.conv2d(across, kernel[:, None, :, None], groups=len(kernel))[0].unflatten(0, image.shape[:2])
+
+
+def cropped(
+    image: UInt8[Tensor, "b 3 y x"], ids: UInt8[Tensor, "b y x"], size: int, most: int, draws: Draws
+) -> tuple[UInt8[Tensor, "b 3 s s"], UInt8[Tensor, "b s s"]]:
+    """Leave out up to `most` pixels on either axis and scale; positions stay what the text says."""
+    top, left, lost = (int(draws.rng.integers(0, most + 1)) for _ in range(3))
+    side = image.shape[-1] - lost
+    top, left = min(top, lost), min(left, lost)
+    image, ids = (one[..., top : top + side, left : left + side].contiguous() for one in (image, ids))
+    if side != size:
+        pixels = F.interpolate(image.float(), size=(size, size), mode="bilinear", antialias=True)
+        image = pixels.round_().clamp_(0, 255).to(torch.uint8)
+        ids = F.interpolate(ids[:, None].float(), size=(size, size), mode="nearest")[:, 0].to(torch.uint8)
+    return image, ids
