@@ -69,7 +69,10 @@ def load(
             raise PerceptError(f"{name} is an export, which onnxruntime runs; leave out compile=True")
         if weights is not None or image_size is not None:
             raise PerceptError(f"{name} is an export and has its weights and sizes; leave out weights= and image_size=")
-        return _load_export(name, tokenizer, device=device, dtype=dtype, batch=batch)
+        export = _load_export(name, tokenizer, device=device, dtype=dtype, batch=batch)
+        if resize is None and tokens is None:
+            return export
+        return export.resizing(resize or export.preprocess.resize, tokens=tokens)
     place = pick_device(device)
     if compile and compiler(place) is None:
         needed = "a C++ compiler (g++ or clang++)" if place.type == "cpu" else "Triton"
