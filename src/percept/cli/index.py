@@ -42,8 +42,7 @@ def index(
         weights: Local weight file for an official name; the index remembers it.
         tokenizer: tokenizer.json for a model that comes without one; the index remembers it.
         device: auto, cpu, cuda or mps.
-        resize: How pictures are brought to size: squash, crop, pad, keep or native. Default: as the index says, for a new
-            one as the model says.
+        resize: How pictures are brought to size: squash, crop, pad, keep or native. Default: as the index or model says.
         tokens: Most patches of a picture, for --resize native.
         prune: Drop files that are gone wherever they were, outside the paths given too.
     """
