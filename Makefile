@@ -25,6 +25,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/shapes.py
 	$(BIN)/python benchmarks/video_seek.py
 	$(BIN)/python benchmarks/encode.py
+	$(BIN)/python benchmarks/packing.py
+	$(BIN)/python benchmarks/load_memory.py
 	$(BIN)/python benchmarks/precision.py
 
 # timm and open_clip in an environment of their own, for benchmarks/encode.py to compare with.

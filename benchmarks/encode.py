@@ -3,7 +3,7 @@
     sh benchmarks/oracles.sh                         # once: timm and open_clip in an environment of their own
     python benchmarks/encode.py                      # prints tables and writes encode.json beside this file
     python benchmarks/encode.py --quick              # the smallest and the middle model, two turns
-    python benchmarks/encode.py --device cuda        # where there is a GPU: eager and compiled, B16, L14 and G14
+    python benchmarks/encode.py --device cuda        # on a GPU: B16, L14 and G14, and writes encode_gpu.json
 
 Random weights of the released sizes; a pass is the vision tower from normalised pixels to the projected vector. Ways take
 turns, and between the turns the peak is measured, a product of large matrices in the same number type:
@@ -12,11 +12,18 @@ turns, and between the turns the peak is measured, a product of large matrices i
     timm, open_clip    their models, in float32 and with bfloat16 weights; skipped with a notice where they are not installed
     ours float32, ours bfloat16    as percept.load computes
     ours unpacked  bfloat16 without the second copy of the weights
+On a GPU, in bfloat16, all with the same weights:
+    ours eager     as percept.load computes
+    ours compiled  as percept.load(..., compile=True) computes: one block compiled for all
+    compiled, cudnn or compiled, flash    the same with the kernel of attention that torch would not take by itself
+    compiled, tuned    with --tuned: matrix products written and measured by the compiler, GELU within them (minutes)
+There a turn is a burst of passes one after the other, as in use, and the pass its mean.
 The share of the peak counts the matrix products of the model. "by the clock" is what one waits for; "of the processor" divides
 by processor seconds of all threads, so that other work on the machine changes it little. Preprocessing reads JPEG files
 of 1600 x 1200 pixels made here.
 """
 
+import gc
 import json
 import os
 import statistics
@@ -27,6 +34,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +43,7 @@ import torch
 import tyro
 from PIL import Image
 from torch import Tensor
+from torch._functorch import config as tracing
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -51,8 +60,10 @@ from percept.models.config import ClipConfig, VisionConfig
 from percept.models.vision import VisionTower
 from percept.models.zoo import find
 from percept.nn.linear import pack, plain_layers
+from percept.nn.stack import Step, compiled_step
 
 RESULTS = Path(__file__).with_suffix(".json")
+GPU_RESULTS = RESULTS.with_name("encode_gpu.json")
 ORACLES = Path(__file__).parents[1] / ".venv-oracles"
 FLOAT, NARROW = torch.float32, torch.bfloat16
 ON_CPU = ("PE-Core-T16-384", "PE-Core-S16-384", "PE-Core-B16-224", "PE-Core-L14-336")
@@ -68,6 +79,12 @@ GOALS = {
 """Least shares of the peak, by the clock."""
 SIDES = {"cuda": 8192}
 """Rows and columns of the matrices whose product is the peak; 2048 elsewhere."""
+BURST, MOST = 0.2, 200
+"""Seconds of a burst on a GPU, and its most passes."""
+KERNELS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
+"""Kernels of attention."""
+TUNED = {"max_autotune_gemm": True, "triton.enable_persistent_tma_matmul": True}
+"""Options of the compiler."""
 KEEPS_UP = 1.2
 """Preprocessing has to be this many times as fast as the smallest model."""
 
@@ -79,13 +96,19 @@ class Times:
     clock: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
 
-    def add(self, job: Callable[[], Any], device: torch.device) -> None:
-        """Do it and note what it took."""
-        clock, processor = time.perf_counter(), time.process_time()
-        job()
+    def add(self, job: Callable[[], Any], device: torch.device, passes: int = 1) -> None:
+        """Do it so many times and note what one took."""
         wait(device)
-        self.clock.append(time.perf_counter() - clock)
-        self.processor.append(time.process_time() - processor)
+        clock, processor = time.perf_counter(), time.process_time()
+        for _ in range(passes):
+            job()
+        wait(device)
+        self.clock.append((time.perf_counter() - clock) / passes)
+        self.processor.append((time.process_time() - processor) / passes)
+
+    def burst(self, device: torch.device) -> int:
+        """Return how many passes make a burst."""
+        return 1 if device.type == "cpu" else max(1, min(MOST, round(BURST / self.clock[-1])))
 
 
 @dataclass(frozen=True)
@@ -95,6 +118,8 @@ class Way:
     dtype: torch.dtype
     model: Callable[[Tensor], Any]
     inside: Callable[[], AbstractContextManager[Any]] = nullcontext
+    attention: str = ""
+    """The kernel attention takes, where that was asked."""
 
 
 @contextmanager
@@ -107,7 +132,8 @@ def autocast() -> Iterator[None]:
 def tower(config: VisionConfig, device: torch.device, dtype: torch.dtype) -> VisionTower:
     """Return a tower of random weights, the same for every way."""
     torch.manual_seed(0)
-    return VisionTower(config).eval().to(device, dtype)
+    with device:  # a processor takes minutes for the random numbers of a large one
+        return VisionTower(config).eval().to(dtype)
 
 
 def packed(config: VisionConfig, device: torch.device, dtype: torch.dtype) -> VisionTower:
@@ -117,11 +143,54 @@ def packed(config: VisionConfig, device: torch.device, dtype: torch.dtype) -> Vi
     return model
 
 
-def ways_of(config: VisionConfig, device: torch.device) -> dict[str, Way]:
+@contextmanager
+def compiled(model: VisionTower, step: Step, kernel: str | None = None) -> Iterator[None]:
+    """Have the blocks called by a compiled step, and attention prefer a kernel."""
+    before, model.step = model.step, step
+    try:
+        with nullcontext() if kernel is None else preferring(kernel):
+            yield
+    finally:
+        model.step = before
+
+
+def preferring(kernel: str) -> AbstractContextManager[Any]:
+    """Have attention take a kernel where it can."""
+    first = KERNELS[kernel]
+    others = [*KERNELS.values(), SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    return sdpa_kernel([first, *(one for one in others if one != first)], set_priority=True)
+
+
+def kernel_of(config: VisionConfig, device: torch.device) -> str:
+    """Return the kernel that attention takes now for what the blocks give it."""
+    heads, tokens = config.heads, config.grid**2 + int(config.class_token)
+    q = torch.empty(1, heads, tokens, config.width // heads, device=device, dtype=NARROW)
+    return SDPBackend(torch.ops.aten._fused_sdp_choice(q, q, q)).name.removesuffix("_ATTENTION").lower()
+
+
+def ways_of_gpu(config: VisionConfig, device: torch.device, tuned: bool) -> dict[str, Way]:
+    """Return eager and compiled ways, which share one tower; kernels that are not there are left out with a notice."""
+    model, usual = tower(config, device, NARROW), kernel_of(config, device)
+    ways = {"ours eager": Way(NARROW, model, attention=usual)}
+    ways["ours compiled"] = Way(NARROW, model, partial(compiled, model, compiled_step()), usual)
+    for kernel in KERNELS:
+        with preferring(kernel):
+            found = kernel_of(config, device)
+        if found != kernel:
+            notice(f"attention of {kernel} is left out: it is not there for this model on {device_name(device)}")
+        elif kernel != usual:
+            inside = partial(compiled, model, compiled_step(), kernel)
+            ways[f"compiled, {kernel}"] = Way(NARROW, model, inside, kernel)
+    if tuned:
+        inside = partial(compiled, model, compiled_step(dynamic=False, options=TUNED))
+        ways["compiled, tuned"] = Way(NARROW, model, inside, usual)
+    return ways
+
+
+def ways_of(config: VisionConfig, device: torch.device, tuned: bool = False) -> dict[str, Way]:
     """Return the ways that make sense on a device."""
     if device.type != "cpu":
-        compiled: Any = torch.compile(tower(config, device, NARROW), dynamic=False)
-        return {"ours eager": Way(NARROW, tower(config, device, NARROW)), "ours compiled": Way(NARROW, compiled)}
+        return ways_of_gpu(config, device, tuned)
     ways = {"plain": Way(FLOAT, tower(config, device, FLOAT), plain_layers)}
     ways["ours float32"] = Way(FLOAT, packed(config, device, FLOAT))
     if fast_dtype(device)[0] == NARROW:
@@ -152,30 +221,52 @@ class Peaks:
     def measure(self, dtype: torch.dtype) -> None:
         """Multiply large matrices a few times."""
         matrix, times = torch.randn(self.size, self.size, device=self.device).to(dtype), Times()
+        passes = 1
         for turn in range(4):
-            times.add(lambda: matrix @ matrix, self.device)
+            times.add(lambda: matrix @ matrix, self.device, passes)
             if not turn:  # warms up
-                times = Times()
+                passes, times = 1 if self.device.type == "cpu" else 10, Times()
         work = 2 * self.size**3
         self.clock[dtype] = max(self.clock.get(dtype, 0), work / min(times.clock))
         self.processor[dtype] = max(self.processor.get(dtype, 0), work / max(min(times.processor), 1e-9))
 
 
-@torch.inference_mode()
-def measured(name: str, batch: int, repeats: int, device: torch.device, peaks: Peaks) -> list[dict[str, Any]]:
+@torch.no_grad()  # not inference_mode: weights made in that are never packed
+def measured(
+    name: str, batch: int, repeats: int, device: torch.device, peaks: Peaks, *, tuned: bool = False
+) -> list[dict[str, Any]]:
     """Measure all ways of one model, taking turns."""
     config = vision(name)
-    ways = ways_of(config, device)
+    ways = ways_of(config, device, tuned)
     image = torch.randn(batch, 3, config.image_size, config.image_size, device=device)
     inputs = {key: image.to(way.dtype) for key, way in ways.items()}
-    times = {key: Times() for key in ways}
-    for turn in track(range(repeats + 1), f"{name}, batch {batch}", repeats + 1):
+    times, passes = {key: Times() for key in ways}, {key: warmed(way, inputs[key], device) for key, way in ways.items()}
+    for _ in track(range(repeats), f"{name}, batch {batch}", repeats):
         for dtype in dict.fromkeys(way.dtype for way in ways.values()):
             peaks.measure(dtype)
         for key, way in ways.items():
             with way.inside():
-                (times[key] if turn else Times()).add(lambda w=way, k=key: w.model(inputs[k]), device)
-    return [row_of(name, batch, key, str(way.dtype), times[key]) for key, way in ways.items()]
+                times[key].add(lambda w=way, k=key: w.model(inputs[k]), device, passes[key])
+    rows = [row_of(name, batch, key, str(way.dtype), times[key]) for key, way in ways.items()]
+    return [row | {"passes a turn": passes[row["way"]], "attention": ways[row["way"]].attention} for row in rows]
+
+
+def warmed(way: Way, image: Tensor, device: torch.device) -> int:
+    """Compute the first passes, which compile, and return how many passes a turn has from now on."""
+    times = Times()
+    # the compiler's cache does not tell apart what differs only in the preferred kernel of attention
+    with way.inside(), tracing.patch(enable_autograd_cache=False):
+        for _ in range(1 if device.type == "cpu" else 3):
+            times.add(lambda: way.model(image), device)
+    return times.burst(device)
+
+
+def free(device: torch.device) -> None:
+    """Give back the memory of models that are not used any more."""
+    gc.collect()
+    if device.type != "cpu":
+        torch.compiler.reset()
+        torch.get_device_module(device).empty_cache()
 
 
 def vision(name: str) -> VisionConfig:
@@ -318,39 +409,44 @@ def show_preprocessing(row: dict[str, Any]) -> None:
 def main(
     models: tuple[str, ...] = (),
     batches: tuple[int, ...] = (),
-    repeats: int = 5,
+    repeats: int | None = None,
     quick: bool = False,
-    files: int = 48,
+    files: int | None = None,
+    tuned: bool = False,
     device: str = "auto",
     oracles: Path = ORACLES,
-    json_file: Path = RESULTS,
+    json_file: Path | None = None,
 ) -> None:
     """Measure.
 
     Args:
         models: Released models; T16, S16, B16 and L14 on a CPU, B16, L14 and G14 on a GPU if none are given.
         batches: Pictures in a pass; 1 and 8 on a CPU, 1 and 64 on a GPU if none are given.
-        repeats: Turns of every way; medians are shown.
+        repeats: Turns of every way, medians of which are shown; 5 on a CPU, 9 on a GPU if not given.
         quick: T16 and B16 only, 2 turns.
-        files: JPEG files for the part about preprocessing; 0 leaves it out.
+        files: JPEG files for the part about preprocessing, 0 to leave it out; 48 on a CPU, 0 on a GPU if not given.
+        tuned: On a GPU also with tuned matrix products.
         device: auto, cpu, cuda or mps.
         oracles: Environment with timm and open_clip.
-        json_file: Where to write the figures.
+        json_file: Where to write the figures; encode.json or encode_gpu.json if not given.
     """
     start, place = time.perf_counter(), pick_device(device)
+    beside = place.type == "cpu"
+    repeats, files = (5 if beside else 9) if repeats is None else repeats, 48 * beside if files is None else files
+    json_file = json_file or (RESULTS if beside else GPU_RESULTS)
     if repeats < 1 or files < 0:
         raise PerceptError(f"repeats={repeats} and files={files}; at least 1 and 0")
-    names = models or (ON_CPU if place.type == "cpu" else ON_GPU)
+    names = models or (ON_CPU if beside else ON_GPU)
     if quick:
         names, repeats = models or (ON_CPU[0], ON_CPU[2]), min(repeats, 2)
-    peaks, rows = Peaks(place), []
-    python, beside = oracles / "bin" / "python", place.type == "cpu"
+    peaks, rows, python = Peaks(place), [], oracles / "bin" / "python"
     if beside and not python.is_file():
         notice(f"timm and open_clip are left out: there is no {python}; make it with: sh benchmarks/oracles.sh")
     if beside and fast_dtype(place)[0] != NARROW:
         notice("bfloat16 is left out: this processor has no fast bfloat16")
     for name, batch in ((name, batch) for name in names for batch in batches or ((1, 8) if beside else (1, 64))):
-        rows += measured(name, batch, repeats, place, peaks)
+        rows += measured(name, batch, repeats, place, peaks, tuned=tuned)
+        free(place)
         if beside and python.is_file():
             rows += with_oracles(name, batch, repeats, python, list(peaks.clock))
     finish(rows, peaks)

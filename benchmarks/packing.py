@@ -8,6 +8,7 @@ their batch. All three give the same vectors (checked). Seconds of the processor
 ratio compares ways of the same repeat, so that a busy machine slows both.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -152,16 +153,18 @@ def main(
                     "seconds": min(turn[name] for turn in turns), "times packed": ratios[len(ratios) // 2],
                     "lowest": ratios[0], "highest": ratios[-1],
                 })  # fmt: skip
-    write_json(json_file, {
-        "command": f"python benchmarks/packing.py {' '.join(sys.argv[1:])}".strip(), "model": model, "batch": batch,
-        "machine": device_name(torch.device("cpu")), "threads": torch.get_num_threads(), "torch": torch.__version__,
-        "seed": seed, "seconds": round(time.perf_counter() - start, 1), "results": rows,
-    })  # fmt: skip
     columns = ("type", "tokens", "way", "n", "seconds", "times packed", "lowest", "highest")
     table(
         f"{batch} pictures of many shapes through {model}", columns, [[row[name] for name in columns] for row in rows]
     )
-    out.print(f"wrote {json_file}", markup=False)
+    about = {
+        "command": " ".join(["python", "benchmarks/packing.py", *sys.argv[1:]]),
+        "torch": torch.__version__, "machine": device_name(torch.device("cpu")), "device": "cpu",
+        "threads": torch.get_num_threads(), "load": round(os.getloadavg()[0], 2), "seed": seed, "model": model,
+        "batch": batch, "repeats": repeats, "seconds": round(time.perf_counter() - start, 1),
+    }  # fmt: skip
+    write_json(json_file, about | {"results": rows})
+    out.print(f"written: {json_file}", soft_wrap=True)
 
 
 if __name__ == "__main__":

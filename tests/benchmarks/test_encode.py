@@ -92,8 +92,45 @@ def test_operations_are_those_of_the_matrix_products(module) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # importing the compiler gives some
-def test_ways_of_a_gpu_and_of_no_released_model(module) -> None:
-    assert list(module.ways_of(TINY, torch.device("meta"))) == ["ours eager", "ours compiled"]
+def test_ways_of_a_gpu_share_a_tower(module, capsys) -> None:
+    ways = module.ways_of(TINY, torch.device("meta"), tuned=True)
+    assert list(ways) == ["ours eager", "ours compiled", "compiled, tuned"]
+    assert "attention of cudnn is left out" in capsys.readouterr().err
+    assert len({id(way.model) for way in ways.values()}) == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_a_gpu_would_do(module, tmp_path, monkeypatch) -> None:
+    """Run on a CPU, with what is compiled run as it is."""
+    kinds = iter(["flash", "cudnn", "flash"])
+    monkeypatch.setattr(module, "kernel_of", lambda config, device: next(kinds))
+    monkeypatch.setattr(module, "compiled_step", lambda **options: lambda block, *rest: block(*rest))
+    monkeypatch.setattr(module, "ways_of", module.ways_of_gpu)
+    monkeypatch.setattr(module.Times, "burst", lambda times, device: 3)
+    rows = run(module, tmp_path)["results"]
+    assert [(row["way"], row["attention"]) for row in rows] == [
+        ("ours eager", "flash"), ("ours compiled", "flash"), ("compiled, cudnn", "cudnn"),
+    ]  # fmt: skip
+    assert all(row["passes a turn"] == 3 and row["share by the clock"] > 0 for row in rows)
+
+
+def test_steps_and_preferences_end_with_their_block(module) -> None:
+    model = module.tower(TINY, torch.device("cpu"), torch.float32)
+    before, preferred = model.step, torch._C._get_sdp_priority_order()
+    with module.compiled(model, lambda *rest: rest[1], "cudnn"):
+        assert model.step is not before
+        assert torch._C._get_sdp_priority_order() != preferred
+    assert model.step is before
+    assert torch._C._get_sdp_priority_order() == preferred
+
+
+def test_bursts_are_for_gpus(module) -> None:
+    times = module.Times(clock=[module.BURST / 20])
+    assert (times.burst(torch.device("cpu")), times.burst(torch.device("cuda"))) == (1, 20)
+    assert module.Times(clock=[10.0]).burst(torch.device("cuda")) == 1
+
+
+def test_what_is_no_released_model(module) -> None:
     with pytest.raises(PerceptError, match="give released models"):
         benchmark("encode").vision("nano")
 

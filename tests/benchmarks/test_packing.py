@@ -18,7 +18,9 @@ def run(module, folder: Path) -> None:
 
 def test_packing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(benchmark("packing"), tmp_path)
-    rows = json.loads((tmp_path / "packing.json").read_text())["results"]
+    written = json.loads((tmp_path / "packing.json").read_text())
+    assert {"command", "torch", "machine", "device", "threads", "load", "seed", "repeats", "seconds"} <= written.keys()
+    rows = written["results"]
     ways = ("packed", "one by one", "padded")
     assert [(row["tokens"], row["way"]) for row in rows] == [(budget, way) for budget in (9, 20) for way in ways]
     assert all(row["times packed"] == 1 for row in rows if row["way"] == "packed")

@@ -26,6 +26,18 @@ def test_resizing_is_within_one_of_pillow(size: tuple[int, int], target: int | t
     assert (given.int() - expected.int()).abs().max() <= 1
 
 
+@pytest.mark.parametrize("resize", RESIZES)
+def test_a_picture_brought_to_size_stays_as_it_is(resize: str) -> None:
+    """An index keeps pictures at the model's size and has them preprocessed again."""
+    random = np.random.default_rng(0)
+    for tokens in (None, 100, 7) if resize == "native" else (None,):
+        preprocess = Preprocess(size=96).resizing(resize, patch=8, tokens=tokens)
+        for width, height in [(900, 4), (1, 1), *random.integers(1, 400, (100, 2)).tolist()]:
+            once = preprocess(noise(width, height))
+            again = preprocess(Image.fromarray(once.permute(1, 2, 0).contiguous().numpy()))
+            assert torch.equal(once, again)
+
+
 def test_crop_keeps_the_centre_and_the_aspect_ratio() -> None:
     image = Image.new("RGB", (200, 100), "black")
     image.paste("white", (50, 0, 150, 100))

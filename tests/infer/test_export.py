@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import percept
 from percept import PerceptError
@@ -218,6 +219,16 @@ def test_damage_is_explained(case, exported, tmp_path):
     damage(folder)
     with pytest.raises(PerceptError, match=words):
         percept.load(folder)
+
+
+def test_pictures_of_an_export_are_brought_to_size_as_asked(exported):
+    wide = Image.new("RGB", (48, 16), "red")
+    for resize, tokens in (("crop", None), ("native", 8)):
+        ours, theirs = (percept.load(one, resize=resize, tokens=tokens) for one in (exported.folder, exported.model))
+        assert ours.preprocess == theirs.preprocess
+        assert float(ours.image(wide) @ theirs.image(wide).T) > 0.99
+    with pytest.raises(PerceptError, match="tokens=8 is a budget"):
+        percept.load(exported.folder, tokens=8)
 
 
 def test_what_an_export_cannot_be_asked(exported, tmp_path):

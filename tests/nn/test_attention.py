@@ -144,3 +144,10 @@ def test_pooling_over_regions_is_pooling_with_given_weights() -> None:
     weights = torch.rand(2, 3, 5)
     mixed = pool.out(weights @ pool.qkv(x)[..., 48:])
     torch.testing.assert_close(pool.over(x, weights), mixed + pool.mlp(pool.norm(mixed)))
+
+
+def test_on_a_gpu_queries_and_keys_lie_token_by_token() -> None:
+    x = torch.empty(2, 1, 2, 7, 16, device="meta")
+    q, k = attention._rotated(x, rope_2d((2, 3), 16, prefix=1, first=1, device=x.device))
+    assert q.transpose(1, 2).is_contiguous()
+    assert k.transpose(1, 2).is_contiguous()

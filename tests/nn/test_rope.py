@@ -56,6 +56,13 @@ def test_length_is_kept_and_16_bit_input_is_turned_in_float32() -> None:
     assert torch.equal(rotate(half, *table), rotate(half.float(), *table).bfloat16())
 
 
+def test_tokens_may_lie_before_heads() -> None:
+    x = torch.randn(2, 3, 6, 16).bfloat16()
+    cos, sin = rope_2d((2, 3), 16, prefix=0, first=1)
+    swapped = rotate(x.transpose(1, 2), cos[:, None], sin[:, None]).transpose(1, 2)
+    assert torch.equal(swapped, rotate(x, cos, sin))
+
+
 def test_logits_depend_on_the_difference_of_positions_only() -> None:
     grid, head_dim = (7, 9), 32
     q, k = torch.randn(2, head_dim, dtype=torch.float64).float()

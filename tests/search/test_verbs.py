@@ -5,9 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from percept.cli import main
 from percept.data.images import read_image
+from percept.infer.load import load
+from percept.search.index import Index
+from tests.infer import tiny
 from tests.search.fakes import COLOURS, ColourEncoder, picture
 
 
@@ -106,7 +110,7 @@ def test_local_weights_and_tokenizer_are_found_again_from_elsewhere(
 ) -> None:
     asked: list[tuple[object, ...]] = []
 
-    def load(name: str, *, weights: object, tokenizer: object, device: str) -> ColourEncoder:
+    def load(name: str, *, weights: object, tokenizer: object, **_: object) -> ColourEncoder:
         asked.append((name, weights, tokenizer))
         return ColourEncoder(name=name)
 
@@ -204,3 +208,30 @@ def test_a_folder_of_bad_files_alone_fails(tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.jpg").write_bytes(b"")
     assert main(["index", "bad"]) == 2
+
+
+def test_pictures_are_brought_to_size_as_the_index_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("percept.infer.load.load", load)
+    folder, wide = str(tiny.folder(tmp_path / "model")), picture(tmp_path / "pictures" / "wide.png", "red", (90, 20))
+    native = ["--resize", "native", "--tokens", "12"]
+    assert main(["index", "pictures", "--model", folder, *native]) == 0
+    assert main(["search", "--image", str(wide), "--top", "1", "--page", "p.html"]) == 0  # needs no --resize
+    assert re.search(r"1 . +1\.000 . pictures/wide\.png", capsys.readouterr().out)
+    assert "numbers, native to 12 patches)" in (tmp_path / "p.html").read_text()
+    picture(tmp_path / "pictures" / "new.png", "blue", (20, 90))
+    assert main(["index", "pictures"]) == 0
+    assert main(["index", "pictures", *native]) == 0
+    with Index.open("percept-index") as store:
+        sizes = load(folder, resize="native", tokens=12)
+        (row,) = [row for row, entry in enumerate(store.entries()) if entry.paths[0].name == "new.png"]
+        expected = sizes.image(tmp_path / "pictures" / "new.png")[0]
+        torch.testing.assert_close(store.matrix().vectors[row], expected, atol=1e-3, rtol=1e-3)
+
+    for other in (["--resize", "squash"], ["--resize", "native", "--tokens", "4"]):
+        capsys.readouterr()
+        assert main(["index", "pictures", *other]) == 2
+        error = " ".join(capsys.readouterr().err.split())
+        assert "numbers, native to 12 patches)" in error
+        assert "use --resize native --tokens 12, or make another index" in error

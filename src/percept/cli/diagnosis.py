@@ -104,13 +104,14 @@ def products() -> Iterator[Finding]:
     """Tell how linear layers are computed on the processor, and whether `torch.compile` would work."""
     import torch
 
+    from percept.core.machine import compiler
     from percept.nn.linear import direct
 
     names = [str(one).removeprefix("torch.") for one in (torch.float32, torch.bfloat16) if direct(one)]
     found = f"oneDNN directly, weights packed: {', '.join(names)}" if names else "as torch computes them"
     yield Finding("products on the CPU", found)
-    compiler = shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
-    yield Finding("C++ compiler", f"{compiler or 'none'} (only torch.compile needs one, nothing in percept does)")
+    found = compiler(torch.device("cpu")) or "none"
+    yield Finding("C++ compiler", f"{found} (only percept.load(..., compile=True) needs one)")
 
 
 def video() -> Iterator[Finding]:

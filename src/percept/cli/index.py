@@ -27,6 +27,8 @@ def index(
     weights: Path | None = None,
     tokenizer: Path | None = None,
     device: str = "auto",
+    resize: str | None = None,
+    tokens: int | None = None,
     prune: bool = False,
 ) -> int:
     """Make the pictures in folders searchable; run again, it reads only what is new or changed.
@@ -40,13 +42,17 @@ def index(
         weights: Local weight file for an official name; the index remembers it.
         tokenizer: tokenizer.json for a model that comes without one; the index remembers it.
         device: auto, cpu, cuda or mps.
+        resize: How pictures are brought to size: squash, crop, pad, keep or native. Default: as the index or model says.
+        tokens: Most patches of a picture, for --resize native.
         prune: Drop files that are gone wherever they were, outside the paths given too.
     """
     from percept.search.build import build
     from percept.search.index import Index
 
     files = [] if prune and not paths else _pictures(paths, index)
-    encoder, stamp = load_for(_stored(index, model), model, weights=weights, tokenizer=tokenizer, device=device)
+    encoder, stamp = load_for(
+        _stored(index, model), model, weights=weights, tokenizer=tokenizer, device=device, resize=resize, tokens=tokens
+    )
     say(f"{encoder} looks at {count(len(files), 'file')}")
     with Index.open_or_create(index, encoder, stamp=stamp) as store:
         try:
@@ -93,9 +99,18 @@ def _is_index(folder: Path) -> bool:
 
 
 def load_for(
-    stored: "Stamp | None", model: str | None, *, weights: Path | None, tokenizer: Path | None, device: str
+    stored: "Stamp | None",
+    model: str | None,
+    *,
+    weights: Path | None,
+    tokenizer: Path | None,
+    device: str,
+    resize: str | None = None,
+    tokens: int | None = None,
 ) -> "tuple[Encoder, Stamp]":
     """Load the model asked for, or the one of an index from where it was; return it with how it is loaded again.
+
+    It brings pictures to size as asked, or else as for those of the index.
 
     Raises:
         PerceptError: a file that the index remembers is gone, or the model cannot be loaded.
@@ -108,8 +123,17 @@ def load_for(
         weights = weights or _remembered(stored, stored.weights, "weights")
         tokenizer = tokenizer or _remembered(stored, stored.tokenizer, "tokenizer")
     model = model or "nano"
-    encoder = load(model, weights=weights, tokenizer=tokenizer, device=device)
+    encoder = load(model, weights=weights, tokenizer=tokenizer, device=device, resize=resize, tokens=tokens)
+    if stored is not None and resize is None and tokens is None:
+        encoder = _sized(encoder, stored)
     return encoder, stamp_of(encoder, model, weights=weights, tokenizer=tokenizer)
+
+
+def _sized(encoder: "Encoder", stored: "Stamp") -> "Encoder":
+    now, then = encoder.preprocess, stored.preprocess
+    if (now.resize, now.tokens) == (then.resize, then.tokens):
+        return encoder
+    return encoder.resizing(then.resize, tokens=then.tokens)
 
 
 def _remembered(stored: "Stamp", file: str | None, option: str) -> Path | None:

@@ -33,7 +33,7 @@ def search(
 
     Args:
         text: What the pictures should show, for example "two red cups next to a lamp".
-        image: A picture they should resemble.
+        image: A picture they should resemble; it is brought to size as those of the index were.
         top: How many are listed.
         weight: With text and picture, the share of the text from 0 to 1.
         sheet: PNG file for a contact sheet of the results.

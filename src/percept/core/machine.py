@@ -3,8 +3,10 @@
 import ctypes
 import os
 import platform
+import shutil
 import time
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -49,6 +51,13 @@ def fast_dtype(device: torch.device) -> tuple[torch.dtype, str]:
         if torch.cpu._is_avx512_bf16_supported():
             return torch.bfloat16, "the CPU has AVX512-BF16"
     return torch.float32, f"{device.type} has no fast bfloat16"
+
+
+def compiler(device: torch.device) -> str | None:
+    """Return what `torch.compile` would compile with on `device`; None where there is nothing."""
+    if device.type == "cuda":
+        return "triton" if find_spec("triton") else None
+    return shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
 
 
 def device_name(device: torch.device) -> str:

@@ -40,7 +40,7 @@ from percept.infer.labels import Guess, Labels, Templates, Texts, check_labels, 
 from percept.infer.pictures import Pictures, as_list, is_single, packs, prepared, to_tensor, whole_patches
 from percept.models.clip import CLIP
 from percept.nn.linear import pack, packed_bytes, stamp
-from percept.nn.stack import resolve_layer
+from percept.nn.stack import compiled_step, resolve_layer
 
 TEXT_CACHE = 8192
 """Text vectors kept, least recently used dropped first."""
@@ -65,6 +65,8 @@ class Setting:
     """Pictures or texts that go through the model together."""
     backend: str = "torch"
     """What computes."""
+    compile: bool = False
+    """The blocks go through `torch.compile`, one for all; see `percept.load`."""
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -72,7 +74,7 @@ class Setting:
 
     def __str__(self) -> str:
         kind = str(self.dtype).removeprefix("torch.") if self.backend == "torch" else self.backend
-        return f"{self.device}, {kind}"
+        return f"{self.device}, {kind}{', compiled' if self.compile else ''}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,11 @@ class Encoder:
         self._texts: OrderedDict[str, Tensor] = OrderedDict()
         self._texts_of: tuple[Any, ...] = ()
         vision = self.model.vision
-        if self.setting.device.type == "cpu" and packed_bytes(vision) <= PACKED_SHARE * total_memory():
+        if self.setting.compile:
+            for tower in (vision, self.model.text):
+                if tower is not None:
+                    tower.step = compiled_step()
+        elif self.setting.device.type == "cpu" and packed_bytes(vision) <= PACKED_SHARE * total_memory():
             pack(vision)
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from percept.core.errors import PerceptError, unknown_name
-from percept.core.machine import fast_dtype, pick_device
+from percept.core.machine import compiler, fast_dtype, pick_device
 from percept.data.clip_vocabulary import read_vocabulary
 from percept.data.tokenizers import Tokenizer
 from percept.infer.encoder import Encoder, Setting
@@ -32,6 +32,7 @@ def load(
     batch: int = 32,
     resize: str | None = None,
     tokens: int | None = None,
+    compile: bool = False,
 ) -> Encoder:
     """Open a model and return its encoder.
 
@@ -52,6 +53,11 @@ def load(
         resize: how pictures are brought to size: "squash", "crop", "pad", "keep" or "native", see
             `percept.data.transforms.Preprocess`. As the model says when None, for the official ones "squash".
         tokens: most patches of a picture, for resize="native".
+        compile: the transformer blocks go through `torch.compile`. One block is compiled for all of a tower, when the
+            first pictures or texts come: seconds, however deep the model. Once more for another batch, for a single
+            picture and for another number of patches; sizes beyond those cost nothing. On a GPU norms, rotations and
+            activations then take a fraction of their time. On a CPU oneDNN's packed products are given up for it, so
+            measure there. Pictures of different shapes that run as one packed row are not compiled.
 
     Raises:
         PerceptError: unknown name (the nearest is suggested), weights that do not fit or cannot be fetched, settings that
@@ -59,10 +65,18 @@ def load(
     """
     name = os.fspath(name)
     if name not in zoo.ZOO and is_export(name):
+        if compile:
+            raise PerceptError(f"{name} is an export, which onnxruntime runs; leave out compile=True")
         if weights is not None or image_size is not None:
             raise PerceptError(f"{name} is an export and has its weights and sizes; leave out weights= and image_size=")
-        return _load_export(name, tokenizer, device=device, dtype=dtype, batch=batch)
+        export = _load_export(name, tokenizer, device=device, dtype=dtype, batch=batch)
+        if resize is None and tokens is None:
+            return export
+        return export.resizing(resize or export.preprocess.resize, tokens=tokens)
     place = pick_device(device)
+    if compile and compiler(place) is None:
+        needed = "a C++ compiler (g++ or clang++)" if place.type == "cpu" else "Triton"
+        raise PerceptError(f"compile=True needs {needed} for {place}, and there is none; leave it out or install that")
     keep = weights is not None or Path(name).is_file()
     chosen: list[tuple[torch.dtype, str]] = []
 
@@ -86,7 +100,7 @@ def load(
         preprocess=preprocess,
         tokenizer=opened.tokenizer if tokenizer is None else _tokenizer(tokenizer, opened.model),
         identity=_identity(opened),
-        setting=Setting(device=place, dtype=number_type, reason=reason, batch=batch),
+        setting=Setting(device=place, dtype=number_type, reason=reason, batch=batch, compile=compile),
     )
 
 

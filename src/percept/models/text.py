@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from percept.core.errors import PerceptError
 from percept.models.config import TextConfig
 from percept.nn.block import Block
-from percept.nn.stack import run_stack
+from percept.nn.stack import Step, call_block, run_stack
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class TextTower(nn.Module):
         super().__init__()
         self.config = config
         self.checkpointing = False
+        self.step: Step = call_block
+        """How blocks are called; `compiled_step()` compiles them."""
         self.embedding = nn.Embedding(
             config.vocabulary, config.width, _weight=torch.empty(config.vocabulary, config.width)
         )
@@ -97,8 +99,9 @@ class TextTower(nn.Module):
             raise PerceptError(f"a text of {length} tokens does not fit the context of {self.config.context}")
         x = embeddings + self.positions[:length]
         out = run_stack(
-            self.blocks, x, layers=layers, extra=extra, bias=bias, causal=True, checkpointing=self.checkpointing
-        )
+            self.blocks, x, layers=layers, extra=extra, bias=bias, causal=True, checkpointing=self.checkpointing,
+            step=self.step,
+        )  # fmt: skip
         tokens = self.norm(out.tokens)
         pooled = tokens[torch.arange(x.shape[0], device=x.device), ends + out.prefix] @ self.projection
         return TextOut(tokens, pooled, out.hidden)

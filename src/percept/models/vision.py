@@ -19,7 +19,7 @@ from percept.nn.block import Block, LayerScale
 from percept.nn.packing import merged, pack, unpack
 from percept.nn.posembed import resize_positions
 from percept.nn.rope import rope_2d
-from percept.nn.stack import resolve_layer, run_stack
+from percept.nn.stack import Step, call_block, resolve_layer, run_stack
 
 ROPES = 128
 """Rotation tables kept, the oldest dropped first: pictures in their own shapes come in hundreds of grids."""
@@ -56,6 +56,8 @@ class VisionTower(nn.Module):
         super().__init__()
         self.config = config
         self.checkpointing = False
+        self.step: Step = call_block
+        """How blocks are called; `compiled_step()` compiles them. Packed rows, whose lengths are always new, never are."""
         width = config.width
         self.patch = nn.Conv2d(3, width, config.patch_size, config.patch_size, bias=False)
         self.class_token = nn.Parameter(torch.empty(width)) if config.class_token else None
@@ -185,6 +187,7 @@ class VisionTower(nn.Module):
             else None,
             bias=bias,
             checkpointing=self.checkpointing,
+            step=self.step,
         )
         tokens = self.norm_post(out.tokens)
         return VisionOut(tokens, out.prefix, grid, out.hidden, self.pooled(tokens, out.prefix) if pool else None)
@@ -267,5 +270,5 @@ class VisionTower(nn.Module):
             tower = VisionTower(config)
         tower.patch, tower.class_token, tower.positions = self.patch, self.class_token, self.positions
         tower.norm_pre, tower.blocks = self.norm_pre, self.blocks[: last + 1]
-        tower.checkpointing, tower.training = self.checkpointing, self.training
+        tower.checkpointing, tower.step, tower.training = self.checkpointing, self.step, self.training
         return tower

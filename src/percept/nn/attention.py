@@ -50,7 +50,7 @@ def attend(
 
 def _longest(q: Tensor) -> int:
     """Return the number of keys up to which two products are faster than the fused kernel."""
-    return LONG if torch.cpu._is_amx_tile_supported() or not only_inferring(q) else VERY_LONG
+    return LONG if not only_inferring(q) or torch.cpu._is_amx_tile_supported() else VERY_LONG
 
 
 def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -74,6 +74,17 @@ def attend_within(
     """Attend within each sequence of a packed row: block-diagonal attention, one dense batch per run of equal lengths."""
     runs = zip(*(unpack(part, segments) for part in (q, k, v)), strict=True)
     return torch.cat([attend(*run).movedim(0, 1).flatten(1, 2) for run in runs], dim=1)[None]
+
+
+def _rotated(x: Float[Tensor, "*b h n e"], rope: Rope) -> Float[Tensor, "*b h n e"]:
+    """Turn queries and keys by their positions.
+
+    On a GPU they lie in memory token by token, as do attention's results then: its output projection copies nothing.
+    """
+    if x.device.type == "cpu":
+        return rotate(x, *rope)
+    cos, sin = (table[:, None] for table in rope)
+    return rotate(x.transpose(-3, -2), cos, sin).transpose(-3, -2)
 
 
 class Attention(nn.Module):
@@ -104,7 +115,7 @@ class Attention(nn.Module):
             q, k, v = self._turned(x, rope)
         else:
             parts = linear(self.qkv, x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-            q, k = parts[:2] if rope is None else rotate(parts[:2], *rope)
+            q, k = parts[:2] if rope is None else _rotated(parts[:2], rope)
             v = parts[2]
         mixed = attend(q, k, v, bias=bias, causal=causal) if segments is None else attend_within(q, k, v, segments)
         return linear(self.out, mixed.transpose(1, 2).flatten(-2))

@@ -43,7 +43,9 @@ def rope_2d(
     return angles.cos(), angles.sin()
 
 
-def rotate(x: Float[Tensor, "*b n e"], cos: Float[Tensor, "n e"], sin: Float[Tensor, "n e"]) -> Float[Tensor, "*b n e"]:
+def rotate(
+    x: Float[Tensor, "*b n e"], cos: Float[Tensor, "*#b #n e"], sin: Float[Tensor, "*#b #n e"]
+) -> Float[Tensor, "*b n e"]:
     """Turn neighbouring channel pairs (a, b) to (a cos - b sin, b cos + a sin), in float32.
 
     While only inferring on a CPU, pairs are complex numbers and turning is one product, in one pass over memory.

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from itertools import count
+from types import FunctionType
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -12,6 +15,30 @@ from torch.utils.checkpoint import checkpoint
 from percept.core.errors import PerceptError
 from percept.nn.attention import Rope
 from percept.nn.packing import Segments
+
+Step: TypeAlias = Callable[[nn.Module, Tensor, Rope | None, Tensor | None, bool, Segments | None], Tensor]
+"""How a block is called: with tokens, rotation table, bias, causal, segments."""
+_numbers = count(1)
+
+
+def call_block(
+    block: nn.Module, x: Tensor, rope: Rope | None, bias: Tensor | None, causal: bool, segments: Segments | None
+) -> Tensor:
+    """Run one block."""
+    return block(x, rope, bias, causal, segments)
+
+
+def compiled_step(**options: Any) -> Step:
+    """Return `call_block` compiled: blocks of the same shapes share what is compiled at the first call of one of them.
+
+    Every step compiled has a code object of its own, for `torch.compile` counts and limits what it compiles by those.
+
+    Args:
+        options: for `torch.compile`.
+    """
+    name = f"call_block_{next(_numbers)}"
+    code = call_block.__code__.replace(co_name=name)
+    return torch.compile(FunctionType(code, call_block.__globals__, name, None, call_block.__closure__), **options)
 
 
 @dataclass(frozen=True)
@@ -84,6 +111,7 @@ def run_stack(
     causal: bool = False,
     checkpointing: bool = False,
     segments: Segments | None = None,
+    step: Step = call_block,
 ) -> StackOut:
     """Pass tokens through the blocks.
 
@@ -97,6 +125,7 @@ def run_stack(
         causal: token i sees no token behind it.
         checkpointing: recompute activations in the backward pass instead of keeping them.
         segments: the tokens are one packed row of these sequences; goes with no extra tokens, bias or causal.
+        step: calls a block, as `call_block` does or `compiled_step` gives.
     """
     wanted = {layer: resolve_layer(layer, len(blocks)) for layer in layers}
     inserts = {resolve_layer(layer, len(blocks)): tokens for layer, tokens in (extra or {}).items()}
@@ -112,9 +141,9 @@ def run_stack(
             table = rope(prefix + inserted) if rope else None
         added = None if bias is None else fit_bias(bias, x.shape[1], prefix=prefix, inserted=inserted, most=most)
         if recompute:
-            x = checkpoint(block, x, table, added, causal, segments, use_reentrant=False)
+            x = checkpoint(step, block, x, table, added, causal, segments, use_reentrant=False)
         else:
-            x = block(x, table, added, causal, segments)
+            x = step(block, x, table, added, causal, segments)
         if index in wanted.values():
             states[index] = x
     return StackOut(x, prefix + inserted, {layer: states[index] for layer, index in wanted.items()})

@@ -1,6 +1,7 @@
 """What search asks of a model, and the stamp by which an index knows its model again."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -53,7 +54,8 @@ class Stamp:
     """The tokenizer.json it was given, absolute."""
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.fingerprint[:8]}, {self.dim} numbers)"
+        patches = "" if self.preprocess.tokens is None else f" to {self.preprocess.tokens} patches"
+        return f"{self.name} ({self.fingerprint[:8]}, {self.dim} numbers, {self.preprocess.resize}{patches})"
 
     def agrees(self, other: "Stamp") -> bool:
         """Tell whether vectors of both may be compared; a name is only a name."""
@@ -62,8 +64,21 @@ class Stamp:
     @property
     def options(self) -> str:
         """What a person types to load the model again."""
-        given = {"--model": self.source, "--weights": self.weights, "--tokenizer": self.tokenizer}
-        return " ".join(f"{option} {value}" for option, value in given.items() if value is not None)
+        return _typed({"--model": self.source, "--weights": self.weights, "--tokenizer": self.tokenizer})
+
+    @property
+    def sizing(self) -> str:
+        """What a person types to bring pictures to size in the same way."""
+        return _typed({"--resize": self.preprocess.resize, "--tokens": self.preprocess.tokens})
+
+    def differs_by(self, other: "Stamp") -> str:
+        """Return what a person types to get this instead of `other`, which does not agree."""
+        same_model = self.fingerprint == other.fingerprint
+        return self.sizing if same_model and self.sizing != other.sizing else self.options
+
+
+def _typed(given: Mapping[str, object]) -> str:
+    return " ".join(f"{option} {value}" for option, value in given.items() if value is not None)
 
 
 Given: TypeAlias = str | os.PathLike[str] | None

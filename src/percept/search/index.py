@@ -152,7 +152,7 @@ class Index:
         if not self.stamp.agrees(given):
             raise PerceptError(
                 f"the index {self.folder} was made with {self.stamp}, the model given is {given}: their vectors cannot "
-                f"be compared; use {self.stamp.options}, or make another index with --index OTHER"
+                f"be compared; use {self.stamp.differs_by(given)}, or make another index with --index OTHER"
             )
 
     def _take(self, given: Stamp, *, moved: bool) -> None:
