@@ -72,9 +72,9 @@ class Config:
         )
     )
     stages: tuple[tuple[str, int, float, float], ...] = (
-        ("regions", 48, 1.0, 0.56),
-        ("scenes", 96, 0.5, 0.37),
-        ("scenes", 96, 1.0, 0.07),
+        ("regions", 48, 1.0, 0.15),
+        ("scenes", 96, 0.5, 0.7),
+        ("scenes", 96, 1.0, 0.15),
     )
     """(what the pictures show, their side in pixels, share of patches seen, share of the steps), in order."""
 

@@ -90,7 +90,7 @@ class WorldSource:
         patch: int = 8,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.data, self.batch_size, self.stages, self.seed = data, batch, tuple(stages), seed
+        self.data, self.tokenizer, self.batch_size, self.stages, self.seed = data, tokenizer, batch, tuple(stages), seed
         self.patch, self.device = patch, torch.device(device)
         self.pictures = Pictures(folder, self.device)
         told = [read_json(file.with_suffix(".json")) for file in sorted(folder.glob("*.npy"))]
