@@ -8,6 +8,7 @@ from torch import nn
 
 from percept.core.errors import PerceptError
 from percept.optim.groups import build_optimisers, decay_groups
+from percept.optim.muon import Muon
 from percept.optim.schedule import warmup_cosine
 
 
@@ -93,7 +94,7 @@ def test_muon_takes_the_inner_matrices_and_adamw_the_rest() -> None:
     assert isinstance(only, torch.optim.AdamW)
     assert len(only.param_groups) == len(groups) == 3
     muon, adamw = build_optimisers(groups, "muon", rate=1e-3, betas=(0.9, 0.95))
-    assert isinstance(muon, torch.optim.Muon)
+    assert isinstance(muon, Muon)
     assert [group["weight_decay"] for group in muon.param_groups] == [0.1]
     assert [group["weight_decay"] for group in adamw.param_groups] == [0.1, 0.0]
     with pytest.raises(PerceptError, match="'muon'"):
@@ -110,3 +111,27 @@ def test_steps_of_muon_are_orthogonal_and_as_large_as_those_of_adamw() -> None:
     assert float(step.square().mean().sqrt()) == pytest.approx(0.2, rel=0.2)
     singular = torch.linalg.svdvals(step)
     assert float(singular.max() / singular.median()) < 2  # the gradient's own are forty times apart
+
+
+def test_muon_by_shapes_steps_as_the_one_of_pytorch_does() -> None:
+    shapes = [(16, 16), (48, 16), (16, 48), (16, 16), (48, 16)]
+    ours, theirs = (
+        [
+            torch.randn(shape, generator=torch.Generator().manual_seed(i)).requires_grad_()
+            for i, shape in enumerate(shapes)
+        ]
+        for _ in range(2)
+    )
+    one = Muon([{"params": ours, "weight_decay": 0.1}], lr=0.02)
+    other = torch.optim.Muon([{"params": theirs, "weight_decay": 0.1}], lr=0.02, adjust_lr_fn="match_rms_adamw")
+    for turn in range(4):
+        for index, (mine, its) in enumerate(zip(ours, theirs, strict=True)):
+            if (turn, index) == (1, 0):  # one without a gradient is left alone
+                mine.grad = its.grad = None
+                continue
+            mine.grad = torch.randn(mine.shape, generator=torch.Generator().manual_seed(10 * turn + index))
+            its.grad = mine.grad.clone()
+        one.step()
+        other.step()
+    for mine, its in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, its, atol=2e-3, rtol=0)  # products in bfloat16

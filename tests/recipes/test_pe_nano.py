@@ -12,7 +12,8 @@ from percept.core.contracts import Batch
 from percept.core.errors import PerceptError
 from percept.core.io import load_tensors
 from percept.data.tokenizers import Tokenizer
-from percept.data.world.cache import Stage, draw_cache, some_texts
+from percept.data.world.cache import draw_cache, some_texts
+from percept.data.world.source import Stage
 from percept.models.clip import CLIP
 from percept.models.folder import open_folder
 from percept.recipes import RECIPES, pe_nano
@@ -81,14 +82,14 @@ def test_a_step_of_words_leaves_the_text_tower_alone_and_one_of_texts_trains_eve
     whole = model.training_step(scenes)
     whole["loss"].backward()
     assert all(one.grad is not None and one.grad.any() for one in model.parameters())
-    parts = ("words", "kinds", "colours", "contrast", "things")
+    parts = ("words", "kinds", "colours", "claims", "contrast", "things", "said")
     expected = torch.stack([whole[part] for part in parts]).sum() + 4 * whole["contrary"]
     torch.testing.assert_close(whole["loss"].detach(), expected)
 
 
 def test_a_batch_without_truth_about_its_patches_has_contrast_and_words() -> None:
     model, _, scenes = pretraining()
-    bare = replace(scenes, cover=None, things=None, names=None, contrary=None)
+    bare = replace(scenes, cover=None, things=None, names=None, claims=None, contrary=None)
     found, whole = model.training_step(bare), model.training_step(scenes)
     assert set(found) == {"loss", "words", "contrast", "scale", "batch_accuracy"}
     torch.testing.assert_close(found["words"], whole["words"])

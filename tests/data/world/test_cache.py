@@ -18,11 +18,13 @@ from percept.core.seed import derive
 from percept.data.tokenizers import Tokenizer
 from percept.data.world import CATEGORIES, COLOURS, Scene, held_out, triples
 from percept.data.world import cache as module
-from percept.data.world.cache import SIDE, TEXTS, Stage, WorldData, WorldSource, draw_cache, some_texts
+from percept.data.world.augment import NONE, Augment, Draws, cropped
+from percept.data.world.cache import SIDE, TEXTS, WorldData, draw_cache, some_texts
 from percept.data.world.regions import NAMES
+from percept.data.world.source import Stage, WorldSource
 
 DATA = WorldData(pairs=20)
-UNTOUCHED = replace(DATA, crop=0, brightness=0.0, contrast=0.0, noise=0.0)
+UNTOUCHED = replace(DATA, augment=NONE)
 STAGES = (Stage(0, 48), Stage(3, 64), Stage(5, 96))
 WINDOWS = (Stage(0, 48, "words"), Stage(4, 40, "regions"), Stage(8, 64))
 
@@ -79,7 +81,7 @@ def test_files_hold_pictures_and_texts_of_all_pairs(drawn: Path) -> None:
     assert {len(row) for row in texts} == {len(TEXTS)}
     numbered = [np.load(path) for path in sorted(drawn.glob("*.ids"))]
     assert [one.shape for one in numbered] == [(len(one), SIDE, SIDE) for one in pictures]
-    assert {len(row) for row in told(drawn, "contrary")} == {2}
+    assert {len(row) for row in told(drawn, "contrary")} == {4}
     assert some_texts(drawn, 7) == [text for row in texts[:2] for text in row][:7]
 
 
@@ -105,7 +107,7 @@ def test_the_name_of_the_folder_tells_what_is_drawn_apart() -> None:
     changes = ({"seed": 1}, {"pairs": 21}, {"style": "plain"}, {"stretched": 0.1}, {"stretch": 0.1})
     drawn_otherwise = {module._cache_name(replace(DATA, **change)) for change in changes}
     assert len(drawn_otherwise | {module._cache_name(DATA)}) == 6
-    assert module._cache_name(replace(DATA, crop=0, brightness=0.0, noise=0.0, twins=0.1)) == module._cache_name(DATA)
+    assert module._cache_name(replace(DATA, augment=NONE, twins=0.1)) == module._cache_name(DATA)
 
 
 def test_no_picture_carries_a_held_out_composition(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,10 +201,12 @@ def test_right_and_wrong_texts_are_a_pair_of_the_picture(drawn: Path) -> None:
         contrary = world.batch(step).contrary
         assert contrary is not None
         for sample, number in enumerate(world.numbers_of(step)):
-            pairs = [torch.equal(contrary[sample, 0], words(pair)) for pair in rows[number]]
-            assert any(pairs)
-            chosen.add(pairs.index(True))
-    assert chosen == {0, 1}
+            assert contrary[sample].shape[:2] == (2, 2)  # one of each kind: colours, sides
+            for kind in (0, 1):
+                pairs = [torch.equal(contrary[sample, kind], words(texts)) for texts, _ in rows[number][2 * kind :][:2]]
+                assert any(pairs)
+                chosen.add(2 * kind + pairs.index(True))
+    assert chosen == {0, 1, 2, 3}
 
 
 def test_a_stage_may_show_a_share_of_the_patches_only(drawn: Path) -> None:
@@ -334,7 +338,7 @@ def test_without_augmentation_a_picture_is_the_one_on_disk(drawn: Path) -> None:
 
 
 def test_brightness_stays_within_its_bound(drawn: Path) -> None:
-    world = source(drawn, replace(UNTOUCHED, brightness=0.15))
+    world = source(drawn, replace(UNTOUCHED, augment=replace(NONE, brightness=0.15)))
     plain = source(drawn, UNTOUCHED)
     drawn_ratios = []
     for step in (5, 6):
@@ -346,13 +350,17 @@ def test_brightness_stays_within_its_bound(drawn: Path) -> None:
     assert drawn_ratios[0] != pytest.approx(drawn_ratios[1], abs=0.01)
 
 
-def test_crops_leave_out_a_few_pixels_anywhere(drawn: Path) -> None:
-    world = source(drawn, replace(UNTOUCHED, crop=8))
+def test_shares_are_within_bounds() -> None:
+    with pytest.raises(PerceptError, match="noise"):
+        Augment(noise=-0.1)
+
+
+def test_crops_leave_out_a_few_pixels_anywhere() -> None:
     ramp = torch.arange(SIDE, dtype=torch.uint8)
     image = torch.stack([ramp.expand(SIDE, SIDE), ramp[:, None].expand(SIDE, SIDE), ramp.expand(SIDE, SIDE)])[None]
-    rng, found = np.random.default_rng(0), []
+    draws, found = Draws(0, torch.device("cpu")), []
     for _ in range(200):
-        pixels, ids = world._cropped(image, image[:, 1], SIDE, rng)
+        pixels, ids = cropped(image, image[:, 1], SIDE, 8, draws)
         seen = pixels[0].float()
         assert (ids[0] - seen[1]).abs().max() <= 1.5  # cropped alike; nearest against bilinear
         found.append((seen[0].min().item(), SIDE - 1 - seen[0].max().item(), seen[1].min().item()))
@@ -375,11 +383,16 @@ def test_pictures_that_are_not_square_are_squashed() -> None:
 
 def test_contrast_and_noise_keep_the_mean_and_spare_some_pictures(drawn: Path) -> None:
     plain = source(drawn, UNTOUCHED).batch(5).tensors()["image"]
-    flat = source(drawn, replace(UNTOUCHED, contrast=0.3)).batch(5).tensors()["image"]
+    flat = source(drawn, replace(UNTOUCHED, augment=replace(NONE, contrast=0.3))).batch(5).tensors()["image"]
     spread = flat.flatten(1).std(dim=1) / plain.flatten(1).std(dim=1)
     assert 0.68 < float(spread.min()) < float(spread.max()) < 1.32
     assert float(spread.max() - spread.min()) > 0.1
-    noisy = torch.cat([source(drawn, replace(UNTOUCHED, noise=0.1)).batch(step).tensors()["image"] for step in (5, 6)])
+    noisy = torch.cat(
+        [
+            source(drawn, replace(UNTOUCHED, augment=replace(NONE, noise=0.1))).batch(step).tensors()["image"]
+            for step in (5, 6)
+        ]
+    )
     plain = torch.cat([plain, source(drawn, UNTOUCHED).batch(6).tensors()["image"]])
     changed = (noisy - plain).flatten(1).std(dim=1)
     assert 0 < int((changed > 0).sum()) < len(changed)
@@ -396,10 +409,9 @@ def test_seeds_of_pairs_do_not_meet() -> None:
     ("change", "words"),
     [
         ({"pairs": 0}, "pairs=0"),
-        ({"crop": 200}, "crop=200"),
+        ({"augment": Augment(crop=200)}, "crop=200"),
         ({"twins": 1.5}, "twins=1.5"),
         ({"weights": (0.0, 0.0, 0.0, 0.0)}, "not all 0"),
-        ({"noise": -0.1}, "noise"),
         ({"weights": (1.0,)}, "one weight per kind"),
         ({"region_weights": (1.0, -1.0, 1.0)}, "region_weights"),
     ],

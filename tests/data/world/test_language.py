@@ -16,6 +16,7 @@ from percept.data.world import (
     Thing,
     alt_text,
     fill_template,
+    held_out,
     long_caption,
     sample_scene,
     short_caption,
@@ -23,8 +24,10 @@ from percept.data.world import (
     swapped_attributes,
     swapped_sides,
 )
+from percept.data.world.claims import SIDES, coloured, shown, sided
+from percept.data.world.contrary import KINDS, contrary
 from percept.data.world.elements import Word
-from percept.data.world.language import NUMBERS, contrary, counted, groups
+from percept.data.world.language import NUMBERS, counted, groups
 from percept.data.world.questions import questions
 
 SCENES = [sample_scene(seed, style="mixed", split="evaluation") for seed in range(400)]
@@ -131,19 +134,50 @@ def test_contrary_texts_are_one_true_and_one_false_in_one_point() -> None:
     exchanged = 0
     for index, scene in enumerate(SCENES):
         pairs = contrary(scene, random.Random(index))
-        assert len(pairs) == 2
-        for right, wrong in pairs:
-            assert right != wrong
+        assert len(pairs) == len(KINDS)
+        truth = set(shown(scene))
+        for pair in pairs:
+            right, wrong = (set(claims) for claims in pair.claims)
+            assert pair.texts[0] != pair.texts[1]
+            assert right <= truth
+            assert wrong <= truth or wrong - right  # two things may stand on both sides of others
         if swapped_attributes(scene, random.Random(index)) is not None:
             exchanged += 1
-            assert _claims(pairs[0][0]) <= {(thing.category, thing.colour) for thing in scene.things}
+            for pair in pairs[:2]:
+                assert _claims(pair.texts[0]) <= {(thing.category, thing.colour) for thing in scene.things}
+                for text, claims in zip(pair.texts, pair.claims, strict=True):
+                    assert {coloured(*claim) for claim in _claims(text)} == set(claims)
             continue
         names = {thing.category for thing in scene.things}
-        assert all(name in pairs[0][0] for name in names)
-        told = {colour for colour in COLOURS if colour in pairs[0][1].split()}
+        assert all(name in pairs[0].texts[0] for name in names)
+        told = {colour for colour in COLOURS if colour in pairs[0].texts[1].split()}
         unseen = told - {thing.colour for thing in scene.things}
         assert len(unseen) == 1 or not shows_colour(scene)
     assert 100 < exchanged < len(SCENES)
+
+
+def test_no_wrong_text_for_training_says_a_held_out_composition() -> None:
+    """Sides are said with colours, so a text could; and single things in other colours or kinds."""
+    checked = 0
+    for seed in range(300):
+        scene = sample_scene(seed, style="mixed")
+        if not shows_colour(scene):
+            continue
+        for pair in contrary(scene, random.Random(seed)):
+            said = dict(_said(pair.claims[1]))
+            if len(said) == 1 or any(said.values()):
+                checked += 1
+                assert not any(held_out(*thing, side) for thing, sides in said.items() for side in (sides or {"alone"}))
+    assert checked > 200
+
+
+def _said(claims: list[int]) -> list[tuple[tuple[str, str], set[str]]]:
+    """Return what a text of one or two different kinds says: things, each with its sides."""
+    found = []
+    for category in CATEGORIES:
+        sides = {side for side in SIDES if sided(category, side) in claims}
+        found += [((category, colour), sides) for colour in COLOURS if coloured(category, colour) in claims]
+    return found
 
 
 def test_alt_text_is_noisy_but_mostly_about_the_picture() -> None:

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from percept.data.world import generate, held_out, shows_colour
-from percept.data.world.regions import LEAST_SIDE, LEAST_VISIBLE, MARGINS, cut, regions_of, window
+from percept.data.world.regions import LEAST_SIDE, LEAST_VISIBLE, MARGINS, cut, regions_of, window, windows
 
 BOXES = ([0.4, 0.4, 0.6, 0.5], [0.0, 0.0, 0.3, 0.9], [0.7, 0.8, 1.0, 1.0], [0.05, 0.1, 0.95, 0.9])
 
@@ -64,7 +65,8 @@ def test_a_window_shows_the_pixels_of_its_thing() -> None:
     box = np.array([[50 / 96, 20 / 96, 80 / 96, 40 / 96]], np.float32)
     ids = np.ascontiguousarray(image[..., 2] // 30)
     for loose in (0.0, 1.0):
-        shown, numbered = cut([image], [ids], box, 48, loose, np.random.default_rng(1))
+        where = windows(box, loose, np.random.default_rng(1))
+        shown, numbered = cut(_batch(image), torch.from_numpy(ids)[None], where, 48)
         assert float((numbered[0].bool() == (shown[0, 1] > 100)).float().mean()) > 0.97
         assert shown.shape == (1, 3, 48, 48)
         share = float((shown[0, 1] > 150).float().mean())
@@ -77,5 +79,10 @@ def test_pictures_that_are_not_square_are_cut_in_their_own_shares() -> None:
     image = np.zeros((48, 96, 3), np.uint8)
     image[:, 60:] = 255
     box = np.array([[0.7, 0.2, 0.9, 0.8]], np.float32)
-    shown, _ = cut([image], [image[..., 0]], box, 32, 0.0, np.random.default_rng(0))
+    where = windows(box, 0.0, np.random.default_rng(0))
+    shown, _ = cut(_batch(image), torch.from_numpy(image[..., 0].copy())[None], where, 32)
     assert float(shown[..., 31].float().mean()) == 255
+
+
+def _batch(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None]

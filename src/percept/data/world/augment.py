@@ -48,7 +48,10 @@ class Augment:
                 raise PerceptError(f"{name}={most}; it is a share within 0..1")
 
 
-NONE = Augment(crop=0, brightness=0, contrast=0, tint=0, noise=0, shaded=0, blurred=0, behind=0, inked=0)
+NONE = Augment(
+    crop=0, brightness=0.0, contrast=0.0, tint=0.0, noise=0.0, shaded=0.0, blurred=0.0, behind=0.0, inked=0.0
+)
+"""Pictures as they were drawn."""
 
 
 class Draws:
@@ -90,7 +93,7 @@ def lit(
     scaled = image.float().div_(255)
     some = draws.some(count, how.behind)
     if len(some):
-        free = (ids[some] == 0)[:, None] * draws.uniform(0.3, 1, len(some), 1, 1, 1)
+        free = (ids[some] == 0)[:, None] * draws.uniform(0.3, 1.0, len(some), 1, 1, 1)
         scaled[some] = torch.lerp(scaled[some], draws.blots(len(some), 3, size), free)
     some = grey[draws.some(len(grey), how.inked)]
     if len(some):
@@ -110,15 +113,15 @@ def lit(
     if how.noise:
         some = draws.some(count, 1 / 3)
         noise = torch.randn(len(some), *image.shape[1:], generator=draws.generator, device=draws.device)
-        scaled[some] += noise * draws.uniform(0, 2 * how.noise, len(some), 1, 1, 1)
+        scaled[some] += noise * draws.uniform(0.0, 2 * how.noise, len(some), 1, 1, 1)
     return scaled.clamp_(-1, 1)
 
 
 def inked(image: Float[Tensor, "k 3 s s"], draws: Draws) -> Float[Tensor, "k 3 s s"]:
     """Draw grey pictures in [0, 1] with two colours in place of black and white, which are clearly apart."""
     level = image.mean(dim=1, keepdim=True)
-    dark, light = draws.uniform(0, 0.4, len(image), 3, 1, 1), draws.uniform(0.6, 1, len(image), 3, 1, 1)
-    turned = draws.uniform(0, 1, len(image), 1, 1, 1) < 0.5
+    dark, light = draws.uniform(0.0, 0.4, len(image), 3, 1, 1), draws.uniform(0.6, 1.0, len(image), 3, 1, 1)
+    turned = draws.uniform(0.0, 1.0, len(image), 1, 1, 1) < 0.5
     return torch.lerp(torch.where(turned, light, dark), torch.where(turned, dark, light), level)
 
 

@@ -15,7 +15,7 @@ from percept.core.io import read_json
 from percept.core.seed import derive
 from percept.data.tokenizers import Tokenizer
 from percept.data.world.augment import Draws, cropped, lit
-from percept.data.world.cache import CHUNK, IDS, WorldData
+from percept.data.world.cache import IDS, WorldData
 from percept.data.world.claims import MOST_SAID, MOST_SHOWN
 from percept.data.world.patches import MOST_THINGS, cover_of
 from percept.data.world.regions import cut, windows
@@ -68,7 +68,9 @@ class Pictures:
         if self._held is not None:
             image, ids = (one[torch.from_numpy(numbers).to(self.device)] for one in self._held)
         else:
-            places = [divmod(int(number), 2 * CHUNK) for number in numbers]
+            places = [
+                divmod(int(number), len(self._parts[0][0])) for number in numbers
+            ]  # all files but the last are full
             image, ids = (
                 torch.from_numpy(np.stack([files[file][place] for file, place in places])) for files in self._parts
             )
