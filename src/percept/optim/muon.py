@@ -10,6 +10,8 @@ from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration, steepest at 0 (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/)."""
+LISTS: Any = torch
+"""Its operators on lists of tensors, which have private names."""
 ITERATIONS = 5
 SMALLEST = 1e-7
 """Norm below which a step is taken as it is."""
@@ -63,13 +65,13 @@ class Muon(torch.optim.Optimizer):
 
     def _step(self, parameters: list[Tensor], group: dict[str, Any], scale: float) -> None:
         """Step matrices of one shape."""
-        gradients = [parameter.grad for parameter in parameters]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         for parameter in parameters:
             if "momentum_buffer" not in self.state[parameter]:
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         momenta = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
-        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        LISTS._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        ahead = LISTS._foreach_lerp(gradients, momenta, group["momentum"])
         steps = orthogonal(torch.stack(ahead)).to(parameters[0].dtype).unbind()
-        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(parameters, steps, alpha=-group["lr"] * scale)
+        LISTS._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        LISTS._foreach_add_(parameters, steps, alpha=-group["lr"] * scale)
