@@ -25,10 +25,9 @@ from torch import Tensor
 from percept.core.io import write_json
 from percept.core.machine import device_name, pick_device
 from percept.core.report import out, table
-from percept.data.world import CATEGORIES, generate
+from percept.data.world import CATEGORIES, generate, regions
 from percept.data.world.language import article
 from percept.data.world.patches import ids_of
-from percept.data.world.regions import cut, regions_of
 from percept.losses.words import word_loss, word_targets
 from percept.recipes import pe_nano
 from percept.train import Experiment, fit
@@ -43,14 +42,15 @@ def validation(windows: int) -> tuple[Tensor, list[str]]:
     images, ids, boxes, names, seed = [], [], [], [], 0
     while len(names) < windows:
         picture = generate(seed, split="validation")
-        for box, texts in regions_of(picture):
+        for box, texts in regions.regions_of(picture):
             images.append(picture.image)
             ids.append(ids_of(picture))
             boxes.append(box)
             names.append(texts[0])
         seed += 1
-    places = np.array(boxes[:windows], np.float32)
-    shown, _ = cut(images[:windows], ids[:windows], places, 48, 0.5, np.random.default_rng(0))
+    where = regions.windows(np.array(boxes[:windows], np.float32), 0.5, np.random.default_rng(0))
+    image, numbered = (torch.from_numpy(np.stack(one[:windows])) for one in (images, ids))
+    shown, _ = regions.cut(image.permute(0, 3, 1, 2), numbered, where, 48)
     return shown.float() / 127.5 - 1, names[:windows]
 
 
