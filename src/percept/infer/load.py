@@ -9,6 +9,7 @@ from percept.core.errors import PerceptError, unknown_name
 from percept.core.machine import compiler, fast_dtype, pick_device
 from percept.data.clip_vocabulary import read_vocabulary
 from percept.data.tokenizers import Tokenizer
+from percept.data.transforms import Preprocess
 from percept.infer.encoder import Encoder, Setting
 from percept.infer.exported import is_export, open_export
 from percept.infer.identity import Identity
@@ -73,10 +74,7 @@ def load(
         if resize is None and tokens is None:
             return export
         return export.resizing(resize or export.preprocess.resize, tokens=tokens)
-    place = pick_device(device)
-    if compile and compiler(place) is None:
-        needed = "a C++ compiler (g++ or clang++)" if place.type == "cpu" else "Triton"
-        raise PerceptError(f"compile=True needs {needed} for {place}, and there is none; leave it out or install that")
+    place = _device(device, compile=compile)
     keep = weights is not None or Path(name).is_file()
     chosen: list[tuple[torch.dtype, str]] = []
 
@@ -86,22 +84,34 @@ def load(
 
     opened = open_model(name, weights, Wish(image_size=image_size, dtype=choose))
     number_type, reason = chosen[0]
+    return Encoder(
+        opened.model,
+        preprocess=_preprocess(opened, image_size=image_size, resize=resize, tokens=tokens),
+        tokenizer=opened.tokenizer if tokenizer is None else _tokenizer(tokenizer, opened.model),
+        identity=_identity(opened),
+        setting=Setting(device=place, dtype=number_type, reason=reason, batch=batch, compile=compile),
+    )
+
+
+def _device(name: str, *, compile: bool) -> torch.device:
+    place = pick_device(name)
+    if compile and compiler(place) is None:
+        needed = "a C++ compiler (g++ or clang++)" if place.type == "cpu" else "Triton"
+        raise PerceptError(f"compile=True needs {needed} for {place}, and there is none; leave it out or install that")
+    return place
+
+
+def _preprocess(opened: Opened, *, image_size: int | None, resize: str | None, tokens: int | None) -> Preprocess:
+    """Return how pictures are brought to size: as the model says, or as asked."""
     patch = opened.model.config.vision.patch_size
     if image_size is not None and image_size % patch:
         near = image_size // patch * patch
         raise PerceptError(
             f"image_size={image_size} does not divide into patches of {patch} pixels; give {near} or {near + patch}"
         )
-    preprocess = opened.preprocess
-    if resize is not None or tokens is not None:
-        preprocess = preprocess.resizing(resize or preprocess.resize, patch=patch, tokens=tokens)
-    return Encoder(
-        opened.model,
-        preprocess=preprocess,
-        tokenizer=opened.tokenizer if tokenizer is None else _tokenizer(tokenizer, opened.model),
-        identity=_identity(opened),
-        setting=Setting(device=place, dtype=number_type, reason=reason, batch=batch, compile=compile),
-    )
+    if resize is None and tokens is None:
+        return opened.preprocess
+    return opened.preprocess.resizing(resize or opened.preprocess.resize, patch=patch, tokens=tokens)
 
 
 def _load_export(

@@ -3,13 +3,13 @@
 Architecture and ideas of Bolya et al. 2025, arXiv:2504.13181, section 2: attention pooling, two-dimensional rotary positions
 beside learned ones, a class token, symmetric InfoNCE with the scale clamped at 100, progressive resolution in one schedule.
 Differs from it: Muon in place of LAMB; the first stage shows windows around single things, with their names; the words of
-a text are labels too (Huang et al. 2024, arXiv:2411.03313), and every patch is told the kind and colour of what covers it,
-because shapes are learned late from contrast alone; claims of two words are labels of pictures and texts, so that they
-are bound; things are compared with their names (MaskCLIP's regions, Zhou et al.
-2022, arXiv:2112.01071), pictures with a right and a wrong text (NegCLIP, Yuksekgonul et al. 2023, arXiv:2210.01936); half of
-a batch are pairs of twins that differ in two colours, one kind, or in left and right; half of the patches are left out
-until the last steps (FLIP, Li et al. 2023, arXiv:2212.00794); light crops, light and noise only (a heavy crop or a flip
-would make captions of the world wrong).
+a text are labels too (Huang et al. 2024, arXiv:2411.03313), and so are claims of two words ("a cup is red"), of pictures and
+of texts, because a sum of words does not tell which belongs to which; every patch is told the kind and colour of what covers
+it, because shapes are learned late from contrast alone; things are compared with their names (MaskCLIP's regions, Zhou et al.
+2022, arXiv:2112.01071), pictures with right and wrong texts (NegCLIP, Yuksekgonul et al. 2023, arXiv:2210.01936); half of a
+batch are pairs of twins that differ in two colours, one kind, or in left and right; half of the patches are left out until
+the last steps (FLIP, Li et al. 2023, arXiv:2212.00794); backgrounds, light and inks change, but crops are light and nothing
+is flipped, which would make captions of the world wrong.
 """
 
 import os
@@ -92,10 +92,11 @@ class Config:
 
 
 class Pretraining(nn.Module):
-    """Both towers, a head that names words, and heads that name what every patch shows.
+    """Both towers, a head that names words, one that names claims, and heads that name what every patch shows.
 
-    The loss is the sum of: contrast of pictures and texts; words of the text; kinds and colours of the patches;
-    contrast of things and their names; and right texts over wrong ones. What a batch does not have is left out.
+    The loss is the sum of: contrast of pictures and texts; words of the text; kinds and colours of the patches; contrast of
+    things and their names; right texts over wrong ones; claims of the pictures, and of those texts. What a batch does not
+    have is left out.
     """
 
     weights: Float[Tensor, " v"]

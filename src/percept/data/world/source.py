@@ -1,4 +1,4 @@
-"""Batches of the drawn pictures, from disk or from the memory of an accelerator; a batch depends on its step alone."""
+"""Batches of the drawn pictures, on the CPU or an accelerator; a batch depends on its step alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +24,8 @@ SHOWN = ("words", "regions", "scenes")
 """What a batch can hold: windows around single things with words as labels, the same with texts too, or whole scenes."""
 ROWS = 4096
 """Rows whose texts are tokenized at once: ids of 64 bits for all of them would fill the memory."""
+MEMORY_SHARE = 0.4
+"""Of an accelerator's free memory, the most that pictures may take."""
 
 
 @dataclass(frozen=True)
@@ -47,32 +49,33 @@ class Stage:
 
 
 class Pictures:
-    """Pixels and ids of all pictures: read from disk when asked for, or held by the accelerator where they are needed."""
+    """Pixels and ids of all pictures: held by an accelerator whose memory has room for them, else read when asked for."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         files = sorted(folder.glob("*.npy"))
         self.device = device
         self._parts = [[np.load(file.with_suffix(ending), mmap_mode="r") for file in files] for ending in (".npy", IDS)]
         self._held: list[Tensor] | None = None
-        if device.type != "cpu":
+        if device.type == "cuda" and self.size < MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]:
             self._held = [
                 torch.cat([torch.from_numpy(np.array(one)).to(device) for one in part]) for part in self._parts
             ]
 
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return sum(len(one) for one in self._parts[0])
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        return sum(one.nbytes for part in self._parts for one in part)
 
     def of(self, numbers: Int[np.ndarray, " b"]) -> tuple[UInt8[Tensor, "b 3 y x"], UInt8[Tensor, "b y x"]]:
         """Return pixels and ids of some pictures, on the device."""
         if self._held is not None:
             image, ids = (one[torch.from_numpy(numbers).to(self.device)] for one in self._held)
         else:
-            places = [
-                divmod(int(number), len(self._parts[0][0])) for number in numbers
-            ]  # all files but the last are full
+            each = len(self._parts[0][0])  # the last file alone may hold fewer
+            places = [divmod(int(number), each) for number in numbers]
             image, ids = (
-                torch.from_numpy(np.stack([files[file][place] for file, place in places])) for files in self._parts
+                torch.from_numpy(np.stack([files[file][place] for file, place in places])).to(self.device)
+                for files in self._parts
             )
         return image.permute(0, 3, 1, 2), ids
 
