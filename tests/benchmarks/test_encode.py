@@ -23,7 +23,7 @@ echo '{"library": "open_clip", "error": "ValueError: no such model"}'
 def module(monkeypatch: pytest.MonkeyPatch):
     found = benchmark("encode")
     monkeypatch.setattr(found, "vision", lambda name: TINY)
-    monkeypatch.setattr(found, "SIDES", {"cpu": 64})
+    monkeypatch.setattr(found, "peak_side", lambda device: 64)
     monkeypatch.setattr(found, "fast_dtype", lambda device: (torch.bfloat16, "it is a test"))
     return found
 

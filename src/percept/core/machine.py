@@ -72,9 +72,15 @@ def device_name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
+def peak_side(device: torch.device) -> int:
+    """Return rows and columns of the matrices whose product reaches the peak of a device."""
+    return 8192 if device.type == "cuda" else 2048
+
+
 @lru_cache
-def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 2048, seconds: float = 0.5) -> float:
-    """Measure the matrix-product peak: floating-point operations per second of a size³ product."""
+def matmul_peak(device: torch.device, dtype: torch.dtype, size: int | None = None, seconds: float = 0.5) -> float:
+    """Measure the matrix-product peak: floating-point operations per second of a size³ product, of `peak_side` if None."""
+    size = size or peak_side(device)
     generator = torch.Generator(device).manual_seed(0)  # the caller's random state stays
     left = torch.randn(size, size, device=device, generator=generator).to(dtype)
     right = torch.randn(size, size, device=device, generator=generator).to(dtype)

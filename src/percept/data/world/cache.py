@@ -100,6 +100,7 @@ class _Drawn:
     things: list[tuple[int, int, str]]
     """Category, colour and name of every thing, see `_things`."""
     claims: list[int]
+    """Of the whole picture, see `percept.data.world.claims`."""
     contrary: list[tuple[tuple[str, str], tuple[list[int], list[int]]]]
     """Texts and claims of each pair, see `percept.data.world.contrary`."""
 
