@@ -6,7 +6,8 @@
     python benchmarks/encode.py --device cuda        # on a GPU: B16, L14 and G14, and writes encode_gpu.json
 
 Random weights of the released sizes; a pass is the vision tower from normalised pixels to the projected vector. Ways take
-turns, and between the turns the peak is measured, a product of large matrices in the same number type:
+turns, each model and batch on a CPU in a process of its own, and between the turns the peak is measured, a product of large
+matrices in the same number type:
     plain          float32, every layer called as it is written, as the public code computes
     autocast       the same under torch.autocast to bfloat16
     timm, open_clip    their models, in float32 and with bfloat16 weights; skipped with a notice where they are not installed
@@ -35,6 +36,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +262,25 @@ def measured(
     return [row | {"passes a turn": passes[row["way"]], "attention": ways[row["way"]].attention} for row in rows]
 
 
+def measured_apart(
+    name: str, batch: int, repeats: int, device: torch.device, peaks: Peaks, *, tuned: bool = False
+) -> list[dict[str, Any]]:
+    """Do it in a process of its own, as the other libraries' models are: what ran before leaves memory slower behind."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "one.json"
+        command = [sys.executable, __file__, "--models", name, "--batches", str(batch), "--repeats", str(repeats)]
+        command += ["--files", "0", "--device", str(device), "--oracles", folder, "--json-file", str(file)]
+        done = subprocess.run(command + ["--tuned"] * tuned, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise PerceptError(f"{name}, batch {batch}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+        found = json.loads(file.read_text())
+    for known, told in ((peaks.clock, "by the clock"), (peaks.processor, "of the processor")):
+        for dtype, peak in found[f"peak GFLOP/s {told}"].items():
+            one = getattr(torch, dtype.removeprefix("torch."))
+            known[one] = max(known.get(one, 0), 1e9 * peak)
+    return found["results"]
+
+
 def warmed(way: Way, image: Tensor, device: torch.device) -> int:
     """Compute the first passes, which compile, and return how many passes a turn has from now on."""
     times = Times()
@@ -453,8 +474,13 @@ def main(
         notice(f"timm and open_clip are left out: there is no {python}; make it with: sh benchmarks/oracles.sh")
     if beside and fast_dtype(place)[0] != NARROW:
         notice("bfloat16 is left out: this processor has no fast bfloat16")
-    for name, batch in ((name, batch) for name in names for batch in batches or ((1, 8) if beside else (1, 64))):
-        rows += measured(name, batch, repeats, place, peaks, tuned=tuned)
+    sizes = batches or ((1, 8) if beside else (1, 64))
+    cases = list(product(names, sizes))
+    for name in names:
+        vision(name)  # an unknown one is said before minutes of work
+    for name, batch in track(cases, "models and batches", len(cases)):
+        alone = len(cases) == 1 or not beside
+        rows += (measured if alone else measured_apart)(name, batch, repeats, place, peaks, tuned=tuned)
         free(place)
         if beside and python.is_file():
             rows += with_oracles(name, batch, repeats, python, list(peaks.clock))

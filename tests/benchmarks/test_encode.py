@@ -1,6 +1,7 @@
 """The benchmarks of encoding and of precision run; the figures of so short runs mean nothing."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,30 @@ def test_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
     assert "goal for vectors" in capsys.readouterr().out
     with pytest.raises(PerceptError, match="at least one"):
         module.main(pictures=0)
+
+
+def test_several_models_run_in_processes_of_their_own(module, tmp_path, monkeypatch, capsys) -> None:
+    """What a process wrote is taken over, and its better peak counts for all."""
+    asked = []
+
+    def fake(command, **_):
+        told = dict(zip(command[2::2], command[3::2], strict=True))
+        asked.append((told["--models"], told["--batches"]))
+        times = module.Times([0.5], [1.0])
+        row = module.row_of(told["--models"], int(told["--batches"]), "plain", "torch.float32", times)
+        peaks = {"torch.float32": 10.0 * len(asked)}
+        written = {"results": [row], "peak GFLOP/s by the clock": peaks, "peak GFLOP/s of the processor": peaks}
+        Path(told["--json-file"]).write_text(json.dumps(written))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(module.subprocess, "run", fake)
+    written = run(module, tmp_path, models=("a", "b"), batches=(1, 2))
+    assert asked == [("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")]
+    assert written["peak GFLOP/s by the clock"] == {"torch.float32": 40.0}
+    shares = [row["share by the clock"] for row in written["results"]]
+    assert shares[1] == pytest.approx(2 * shares[0], abs=2e-4)
+
+
+def test_a_process_that_fails_says_why(module, tmp_path) -> None:
+    with pytest.raises(PerceptError, match=r"no-such, batch 1: .*unknown model"):
+        run(module, tmp_path, models=("no-such", "nor-such"), batches=(1,))
