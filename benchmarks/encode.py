@@ -494,7 +494,8 @@ def main(
         "torch": torch.__version__, "machine": device_name(place), "device": str(place),
         "threads": torch.get_num_threads(), "load": round(os.getloadavg()[0], 2), "seed": 0, "repeats": repeats,
         "peak GFLOP/s by the clock": {str(key): round(value / 1e9, 1) for key, value in peaks.clock.items()},
-        "peak GFLOP/s of the processor": {str(key): round(value / 1e9, 1) for key, value in peaks.processor.items()},
+        "peak GFLOP/s of the processor":
+            {str(key): round(value / 1e9, 1) for key, value in peaks.processor.items()} if beside else None,
         "seconds": round(time.perf_counter() - start, 1),
     }  # fmt: skip
     write_json(json_file, about | {"results": rows, "preprocessing": read})

@@ -99,7 +99,7 @@ def nano(config: pe_nano.Config) -> ClipConfig:
 def way(config: pe_nano.Config, device: torch.device, dtype: torch.dtype, inside: Callable[[], Any]) -> Way:
     torch.manual_seed(0)
     model = pe_nano.Pretraining(CLIP(nano(config)), torch.ones(config.vocabulary)).to(device)
-    model.clip.micro_tokens = config.settings.micro_tokens
+    model.clip.micro_tokens = pe_nano.CPU_TOKENS
     for parameter in model.parameters():
         if parameter.dim():
             parameter.data = parameter.data.to(dtype)

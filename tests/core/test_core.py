@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import percept
+from percept.core import machine
 from percept.core.contracts import Batch
 from percept.core.errors import PerceptError, missing_extra, unknown_name
 from percept.core.machine import fast_dtype, keep_freed_memory, matmul_peak, pick_device
@@ -145,3 +146,19 @@ def test_what_is_printed_is_one_line_without_codes(capsys: pytest.CaptureFixture
     assert "10\u202f000\u00a0€ 👩\u200d🚒 猫" in printed.out
     assert "\x1b" not in printed.out + printed.err
     assert printed.err.startswith("first\nsecond a\nb�[31m��")
+
+
+def test_the_compiler_is_the_one_that_torch_would_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.sys, "platform", "linux")
+    monkeypatch.setattr(machine.shutil, "which", lambda name: f"/bin/{name}" if name in ("clang++", "clang") else None)
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("CC", raising=False)
+    assert machine.compiler(torch.device("cpu")) is None  # on Linux it looks for g++ alone
+    monkeypatch.setenv("CXX", "clang++")
+    assert machine.compiler(torch.device("cpu")) == "/bin/clang++"
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    assert machine.compiler(torch.device("cpu")) is None
+    monkeypatch.setattr(machine, "find_spec", lambda name: name)
+    assert machine.compiler(torch.device("cuda")) == "triton"
+    monkeypatch.setattr(machine.shutil, "which", lambda name: None)
+    assert machine.compiler(torch.device("cuda")) is None

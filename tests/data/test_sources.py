@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from percept.core.errors import PerceptError
-from percept.data.sources import find_images, in_order
+from percept.data.sources import find_images, find_media, in_order
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -69,3 +69,15 @@ def test_an_error_in_the_function_reaches_the_caller() -> None:
 
     with pytest.raises(ZeroDivisionError):
         list(in_order(fails, range(5)))
+
+
+def test_what_a_person_may_take_for_a_picture_is_named_where_it_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch(tmp_path, "a.jpg", "b.HEIC", "c.heic", "d.mp4", "e.txt", "notes.json")
+    assert find_images(tmp_path) == [tmp_path / "a.jpg"]
+    assert "not read here: 2 .heic, 1 .mp4" in capsys.readouterr().err
+    assert find_media(tmp_path) == [tmp_path / "a.jpg", tmp_path / "d.mp4"]
+    assert "not read here: 2 .heic\n" in capsys.readouterr().err
+    assert find_images(tmp_path / "b.HEIC") == [tmp_path / "b.HEIC"]  # named outright, it is tried
+    assert not capsys.readouterr().err

@@ -13,8 +13,10 @@ from percept.core.errors import PerceptError
 from percept.core.io import load_tensors
 from percept.data.tokenizers import Tokenizer
 from percept.data.world.cache import draw_cache, some_texts
+from percept.data.world.claims import COUNT, FIRST_SIDE
 from percept.data.world.source import Stage
-from percept.models.clip import CLIP
+from percept.losses.claims import claim_loss
+from percept.models.clip import CLIP, unit
 from percept.models.folder import open_folder
 from percept.recipes import RECIPES, pe_nano
 from percept.train import fit
@@ -85,6 +87,36 @@ def test_a_step_of_words_leaves_the_text_tower_alone_and_one_of_texts_trains_eve
     parts = ("words", "kinds", "colours", "claims", "contrast", "things", "said")
     expected = torch.stack([whole[part] for part in parts]).sum() + 4 * whole["contrary"]
     torch.testing.assert_close(whole["loss"].detach(), expected)
+
+
+def test_one_head_tells_what_pictures_and_texts_claim() -> None:
+    """Right and wrong texts by their own claims; colours and sides are questions of their own."""
+    model, _, scenes = pretraining()
+    assert scenes.contrary is not None
+    assert scenes.said is not None
+    assert scenes.claims is not None
+    with torch.no_grad():
+        found = model.training_step(scenes)
+        texts = unit(model.clip.encode_text(scenes.contrary.flatten(0, 2)))
+        image = unit(model.clip.vision(scenes.image, keep=scenes.keep).pooled)
+        for name, vectors, claims in (
+            ("said", texts, scenes.said.flatten(0, 2)),
+            ("claims", image, scenes.claims),
+        ):
+            logits = model.claim_head(pe_nano.CLAIM_SCALE * vectors)
+            colours = claim_loss(logits, claims, (1, FIRST_SIDE))
+            sides = claim_loss(logits, claims, (FIRST_SIDE, COUNT))
+            torch.testing.assert_close(found[name], colours + sides, atol=1e-4, rtol=1e-4)
+    exchanged = replace(scenes, said=scenes.said.flip(2))
+    assert not torch.allclose(model.training_step(exchanged)["said"], found["said"])
+
+
+def test_the_settings_choose_how_much_a_tower_sees_at_once() -> None:
+    for asked, expected in ((400, 400), (None, pe_nano.CPU_TOKENS)):
+        config = replace(short(), settings=replace(short().settings, micro_tokens=asked))
+        model = pe_nano.recipe(config).model
+        assert isinstance(model, pe_nano.Pretraining)
+        assert model.clip.micro_tokens == expected
 
 
 def test_a_batch_without_truth_about_its_patches_has_contrast_and_words() -> None:
@@ -173,3 +205,11 @@ def test_another_seed_starts_from_other_weights() -> None:
     one, two, three = (pe_nano.recipe(which).model.state_dict() for which in (config, config, other))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not torch.equal(one["clip.vision.patch.weight"], three["clip.vision.patch.weight"])
+
+
+def test_patches_divide_every_size() -> None:
+    config = short()
+    with pytest.raises(PerceptError, match=r"vision\.image_size of 96 pixels does not divide into patches of 7"):
+        replace(config, vision=replace(config.vision, patch_size=7))
+    with pytest.raises(PerceptError, match="a stage of 50 pixels"):
+        replace(config, stages=(("scenes", 50, 1.0, 1.0),))

@@ -223,6 +223,7 @@ def test_pictures_are_brought_to_size_as_the_index_says(
     picture(tmp_path / "pictures" / "new.png", "blue", (20, 90))
     assert main(["index", "pictures"]) == 0
     assert main(["index", "pictures", *native]) == 0
+    assert main(["index", "pictures", "--tokens", "12"]) == 0  # of the way to resize that the index has
     with Index.open("percept-index") as store:
         sizes = load(folder, resize="native", tokens=12)
         (row,) = [row for row, entry in enumerate(store.entries()) if entry.paths[0].name == "new.png"]

@@ -123,6 +123,8 @@ def load_for(
         weights = weights or _remembered(stored, stored.weights, "weights")
         tokenizer = tokenizer or _remembered(stored, stored.tokenizer, "tokenizer")
     model = model or "nano"
+    if stored is not None and resize is None and tokens is not None:
+        resize = stored.preprocess.resize
     encoder = load(model, weights=weights, tokenizer=tokenizer, device=device, resize=resize, tokens=tokens)
     if stored is not None and resize is None and tokens is None:
         encoder = _sized(encoder, stored)

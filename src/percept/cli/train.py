@@ -58,6 +58,8 @@ def parse(name: str, recipe: Callable[..., Any], rest: list[str], *, tiny: Calla
     )
     options.__doc__ = f"""{(recipe.__doc__ or name).splitlines()[0]}
 
+    With --tiny the options start from a configuration that runs in seconds.
+
     Args:
         out: Folder of the run and of the finished model.
         minutes: Stop after so long with a checkpoint; the same command goes on later.

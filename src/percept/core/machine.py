@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import shutil
+import sys
 import time
 from functools import lru_cache
 from importlib.util import find_spec
@@ -55,9 +56,10 @@ def fast_dtype(device: torch.device) -> tuple[torch.dtype, str]:
 
 def compiler(device: torch.device) -> str | None:
     """Return what `torch.compile` would compile with on `device`; None where there is nothing."""
-    if device.type == "cuda":
-        return "triton" if find_spec("triton") else None
-    return shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
+    if device.type == "cuda":  # Triton itself compiles a launcher in C
+        found = (shutil.which(name) for name in (os.environ.get("CC", ""), "gcc", "clang"))
+        return "triton" if find_spec("triton") and any(found) else None
+    return shutil.which(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++"))
 
 
 def device_name(device: torch.device) -> str:

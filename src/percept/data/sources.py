@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,6 +41,12 @@ class BadFile:
     reason: str
 
 
+ALIKE = VIDEO_SUFFIXES | {
+    ".arw", ".cr2", ".cr3", ".dng", ".eps", ".heic", ".heif", ".jxl", ".nef", ".orf", ".psd", ".raf", ".svg", ".xcf",
+}  # fmt: skip
+"""Endings of what a person may take for a picture of the folder: said where it is not looked at."""
+
+
 def find_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
     """List picture files: files as given, folders searched with their subfolders, in natural order, each once.
 
@@ -76,7 +82,12 @@ def _find(
     given = [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
     found: dict[Path, None] = {}
     for path in given:
-        found.update(dict.fromkeys(_files_at(path, suffixes)))
+        found.update(dict.fromkeys(_files_at(path, suffixes | ALIKE)))
+    left = Counter(path.suffix.lower() for path in found if path not in given and path.suffix.lower() not in suffixes)
+    found = {path: None for path in found if path in given or path.suffix.lower() in suffixes}
+    if left:
+        endings = ", ".join(f"{count} {ending}" for ending, count in sorted(left.items()))
+        notice(f"left alone, of a kind that is not read here: {endings}")
     if not found:
         if not given:
             raise PerceptError("no path was given; name at least one folder or picture file")

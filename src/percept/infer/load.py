@@ -58,7 +58,7 @@ def load(
             first pictures or texts come: seconds, however deep the model. Once more for another batch, for a single
             picture and for another number of patches; sizes beyond those cost nothing. On a GPU norms, rotations and
             activations then take a fraction of their time. On a CPU oneDNN's packed products are given up for it, so
-            measure there. Pictures of different shapes that run as one packed row are not compiled.
+            measure there. Pictures of different shapes that run as one packed row are not compiled. The model cannot be pickled then.
 
     Raises:
         PerceptError: unknown name (the nearest is suggested), weights that do not fit or cannot be fetched, settings that
@@ -96,7 +96,7 @@ def load(
 def _device(name: str, *, compile: bool) -> torch.device:
     place = pick_device(name)
     if compile and compiler(place) is None:
-        needed = "a C++ compiler (g++ or clang++)" if place.type == "cpu" else "Triton"
+        needed = "a C++ compiler ($CXX, or g++)" if place.type == "cpu" else "Triton and a C compiler"
         raise PerceptError(f"compile=True needs {needed} for {place}, and there is none; leave it out or install that")
     return place
 

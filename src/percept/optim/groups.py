@@ -13,7 +13,10 @@ OPTIMISERS = ("adamw", "muon")
 NEVER_DECAYED = ("positions", "class_token", "embedding", "probe")
 """Parameters that are tables or single tokens, by the last parts of their names."""
 OUTER = ("patch", "projection", "head")
-"""Parameters that face pixels or answers: they decay, but are no inner matrices of the model."""
+"""Parts of names of parameters that face pixels or answers: they decay, but are no inner matrices of the model.
+
+Names are compared whole: heads of labels that only help training, such as `kind_head`, count as inner ones.
+"""
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -14,11 +14,13 @@ LISTS: Any = torch
 """Its operators on lists of tensors, which have private names."""
 ITERATIONS = 5
 SMALLEST = 1e-7
-"""Norm below which a step is taken as it is."""
+"""Least norm that a step is divided by."""
 
 
 def orthogonal(steps: Float[Tensor, "k m n"]) -> Float[Tensor, "k m n"]:
-    """Return the nearest matrices with orthogonal rows or columns, roughly: singular values come out within 0.7 to 1.2.
+    """Return the nearest matrices with orthogonal rows or columns, roughly.
+
+    Singular values come out within 0.7 to 1.2, those below a hundredth of the norm smaller.
 
     Computed in bfloat16, as it was published.
     """
@@ -37,7 +39,7 @@ class Muon(torch.optim.Optimizer):
 
     Steps are scaled by 0.2 sqrt(longer side): as large as those of AdamW, whose learning rate fits then (Liu et al. 2025,
     arXiv:2502.16982, section 2.2). `torch.optim.Muon` gives the same with adjust_lr_fn="match_rms_adamw", one matrix after
-    the other: on a GPU the many small products of a small model then take as long as its training step.
+    the other, which is many more launches on a GPU.
     """
 
     def __init__(

@@ -46,8 +46,9 @@ from percept.train.experiment import Experiment, Settings
 
 CONTRARY_SCALE = 30.0
 """Of the cosines with a right and a wrong text."""
-GPU_TOKENS = 2**17
-"""Tokens the towers see at once on a GPU: all pictures, and texts in a few parts of about one length."""
+CPU_TOKENS, GPU_TOKENS = 4_800, 2**17
+"""Tokens the towers see at once unless the settings say: what fits the caches of a CPU, and on a GPU most pictures of a
+batch, and its texts in a few parts of about one length."""
 CLAIM_SCALE = 16.0
 """Length of the vectors whose claims are told."""
 TOWER = VisionConfig(image_size=96, patch_size=8, width=256, layers=6, heads=4, output_dim=256)
@@ -69,7 +70,7 @@ class Config:
     data: WorldData = field(default_factory=lambda: WorldData(pairs=40_000))
     settings: Settings = field(
         default_factory=lambda: Settings(
-            steps=3_900, batch=128, optimiser="muon", learning_rate=2e-3, warmup=60, hold=1_900, micro_tokens=4_800
+            steps=3_900, batch=128, optimiser="muon", learning_rate=2e-3, warmup=60, hold=1_900
         )
     )
     stages: tuple[tuple[str, int, float, float], ...] = (
@@ -85,7 +86,12 @@ class Config:
         shares = sum(share for *_, share in self.stages)
         if abs(shares - 1) > 1e-6:
             raise PerceptError(f"the shares of the stages sum to {shares}; they must sum to 1")
-        stages(self)
+        for stage in stages(self):
+            for what, size in (("vision.image_size", self.vision.image_size), ("a stage", stage.size)):
+                if size % self.vision.patch_size:
+                    raise PerceptError(
+                        f"{what} of {size} pixels does not divide into patches of {self.vision.patch_size}"
+                    )
         if self.vision.output_dim is None:
             raise PerceptError("vision.output_dim=None; both towers need vectors of one length, give it a number")
         text_config(self, self.vocabulary)  # what cannot be built is said before anything is drawn
@@ -261,7 +267,7 @@ def cache_home() -> Path:
 
 
 def recipe(config: Config | None = None, *, command: str = "percept train pe/nano") -> Experiment:
-    """Draw the pictures unless they are there, train the tokenizer on their texts, and return the run.
+    """Train an encoder like nano on the labelled world; its pictures are drawn first and kept, its tokenizer is trained on their texts.
 
     Expected: see the report card packaged with nano, whose 1,632 steps of 1,024 took 274 s on one H200. The defaults are for a
     laptop.
@@ -274,7 +280,8 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/nan
     model = Pretraining(
         CLIP(clip_config(config, tokenizer)), some_weights(folder, tokenizer), contrary_weight=config.contrary_weight
     )
-    model.clip.micro_tokens = config.settings.micro_tokens if device.type == "cpu" else GPU_TOKENS
+    usual = CPU_TOKENS if device.type == "cpu" else GPU_TOKENS
+    model.clip.micro_tokens = config.settings.micro_tokens or usual
     source = WorldSource(
         config.data,
         folder,

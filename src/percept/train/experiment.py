@@ -44,7 +44,8 @@ class Settings:
     clip: float = 1.0
     """Largest gradient norm."""
     micro_tokens: int | None = None
-    """Tokens the towers see at once; smaller fits the caches of a CPU better. The loss always sees the whole batch."""
+    """Tokens the towers see at once; smaller fits the caches of a CPU better. The loss always sees the whole batch. None:
+    as the recipe chooses for the device."""
     device: str = "auto"
     dtype: str = "auto"
     """Type of the weights while training, with float32 masters: auto, float32 or bfloat16."""

@@ -27,6 +27,11 @@ def announce(experiment: Experiment, device: torch.device, dtype: torch.dtype, r
     )
 
 
+def reassure(seconds: float, settings: Settings) -> None:
+    """Say after the first step how long it took, for the first report may be minutes away."""
+    err.print(f"the first step took {seconds:.1f} s; a line every {settings.log_every} steps from here")
+
+
 def report(folder: Path, scalars: dict[str, float], progress: Progress, settings: Settings) -> None:
     """Append one line to metrics.jsonl and print its main figures."""
     line = {"step": progress.step, "samples": progress.samples, "seconds": round(progress.seconds, 2)}

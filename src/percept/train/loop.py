@@ -25,7 +25,7 @@ from percept.optim.groups import build_optimisers, decay_groups
 from percept.optim.master import MasterWeights
 from percept.optim.schedule import warmup_cosine
 from percept.train.experiment import Experiment, Settings, Source
-from percept.train.journal import announce, forget_after, report
+from percept.train.journal import announce, forget_after, reassure, report
 from percept.train.meters import Meter
 from percept.train.state import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
 
@@ -87,7 +87,7 @@ class _Run:
         """Take steps until the end (True) or until told to leave (False); a checkpoint stands either way."""
         progress, settings = self.progress, self.settings
         saved = started = time.monotonic()
-        before, failures = progress.seconds, 0
+        before, first, failures = progress.seconds, progress.step, 0
         self.meter.reset()
         for batch in batches:
             batch = batch.to(self.device, self.dtype)
@@ -100,6 +100,8 @@ class _Run:
             progress.skipped += scalars is None
             progress.seconds = before + time.monotonic() - started
             self.meter.count(self.model, batch)
+            if progress.step == first + 1:
+                reassure(progress.seconds - before, settings)
             last, leaving = progress.step == settings.steps, leave()
             if scalars and (progress.step % settings.log_every == 0 or last):
                 report(self.folder, scalars | self.meter.rates(), progress, settings)
@@ -139,7 +141,7 @@ def _step(
         notice(f"step {step}: loss {float(values['loss'].detach())}, gradient norm {float(norm)}; left out")
         return None
     optimiser.step(rate, norm=norm, clip=settings.clip)
-    told = torch.stack([value.detach().float() for value in (*values.values(), norm)]).tolist()  # one wait for all
+    told = torch.stack([value.detach().to(norm) for value in (*values.values(), norm)]).tolist()  # one copy for all
     return dict(zip((*values, "gradient_norm"), told, strict=True)) | {"rate": rate}
 
 

@@ -74,6 +74,16 @@ def test_shades_only_darken_and_blur_keeps_the_mean() -> None:
     assert float(soft.diff(dim=-1).abs().mean()) < 0.7 * float(plain(image).diff(dim=-1).abs().mean())
 
 
+def test_blur_and_tint_are_put_on_pictures() -> None:
+    image, ids = batch(6)
+    soft = lit(image, ids, NO_GREY, replace(NONE, blurred=1.0), Draws(0, CPU))
+    assert float(soft.diff(dim=-1).abs().mean()) < 0.8 * float(plain(image).diff(dim=-1).abs().mean())
+    tinted = lit(image, ids, NO_GREY, replace(NONE, tint=0.3), Draws(0, CPU))
+    gain = (tinted + 1).mean(dim=(2, 3)) / (plain(image) + 1).mean(dim=(2, 3))
+    assert float(gain.std(dim=1).median()) > 0.05  # each channel by a factor of its own
+    assert 0.69 < float(gain.min()) < float(gain.max()) < 1.31
+
+
 def test_blur_is_a_gaussian_of_each_picture_s_own_width() -> None:
     point = torch.zeros(2, 1, 15, 15)
     point[:, :, 7, 7] = 1

@@ -198,14 +198,21 @@ def test_right_and_wrong_texts_are_a_pair_of_the_picture(drawn: Path) -> None:
     world, words, rows = source(drawn), words_of(drawn), told(drawn, "contrary")
     chosen = set()
     for step in range(4):
-        contrary = world.batch(step).contrary
+        batch = world.batch(step)
+        contrary = batch.contrary
         assert contrary is not None
+        assert batch.said is not None
+        assert batch.claims is not None
         for sample, number in enumerate(world.numbers_of(step)):
             assert contrary[sample].shape[:2] == (2, 2)  # one of each kind: colours, sides
             for kind in (0, 1):
                 pairs = [torch.equal(contrary[sample, kind], words(texts)) for texts, _ in rows[number][2 * kind :][:2]]
                 assert any(pairs)
                 chosen.add(2 * kind + pairs.index(True))
+                _, claims = rows[number][2 * kind + pairs.index(True)]
+                found = [[one for one in row.tolist() if one] for row in batch.said[sample, kind]]
+                assert found == claims
+            assert [one for one in batch.claims[sample].tolist() if one] == told(drawn, "claims")[number]
     assert chosen == {0, 1, 2, 3}
 
 
@@ -227,9 +234,9 @@ def test_a_batch_depends_on_its_step_alone(drawn: Path) -> None:
     one, other = source(drawn), source(drawn)
     later = [one.batch(step) for step in range(7)]
     for step in (6, 0, 3):  # another source, in another order, as after a resume
-        again = other.batch(step)
-        assert torch.equal(again.tensors()["image"], later[step].tensors()["image"])
-        assert torch.equal(again.tensors()["tokens"], later[step].tensors()["tokens"])
+        again, before = other.batch(step).tensors(), later[step].tensors()
+        assert again.keys() == before.keys() >= {"image", "tokens", "cover", "claims", "contrary", "said"}
+        assert all(torch.equal(again[name], before[name]) for name in again)
     assert not torch.equal(later[0].tensors()["tokens"], later[1].tensors()["tokens"])
     assert not torch.equal(source(drawn, seed=1).batch(0).tensors()["tokens"], later[0].tensors()["tokens"])
 
@@ -428,3 +435,16 @@ def test_stages_that_cannot_be() -> None:
         Stage(0, 48, keep=0.0)
     with pytest.raises(PerceptError, match="'scenes'"):
         Stage(0, 8, "scene")
+
+
+def test_inks_are_for_pictures_whose_colours_do_not_show(drawn: Path) -> None:
+    """Whichever they are in the cache."""
+    inked, plain = (source(drawn, replace(UNTOUCHED, augment=how)) for how in (replace(NONE, inked=1.0), NONE))
+    rows, seen = told(drawn, "things"), set()
+    for step in range(5, 12):
+        changed = (inked.batch(step).tensors()["image"] - plain.batch(step).tensors()["image"]).abs().amax((1, 2, 3))
+        for number, change in zip(plain.numbers_of(step), changed.tolist(), strict=True):
+            colourless = rows[number][0][1] < 0
+            assert (change > 0.1) == colourless
+            seen.add(colourless)
+    assert seen == {True, False}

@@ -10,6 +10,7 @@ from percept.data.world.elements import Scene, Thing
 from percept.data.world.language import pairs_told
 from percept.data.world.objects import CATEGORIES
 from percept.data.world.palette import COLOURS
+from percept.data.world.patches import MOST_THINGS
 from percept.data.world.relations import OPPOSITE
 from percept.data.world.variants import shows_colour
 
@@ -20,8 +21,10 @@ FIRST_SIDE = 1 + len(CATEGORIES) * (len(COLOURS) + 1)
 """Number of the first claim about sides; those before it are about colours."""
 COUNT = FIRST_SIDE + len(CATEGORIES) * len(SIDES)
 """Numbers there are."""
-MOST_SHOWN, MOST_SAID = 24, 8
-"""Claims kept of a picture and of a text."""
+MOST_SAID = 8
+"""Most claims of a text: six things, or two with their sides."""
+MOST_SHOWN = MOST_THINGS * (1 + len(SIDES))
+"""Most claims of a picture."""
 
 
 def coloured(category: str, colour: str) -> int:
@@ -43,7 +46,7 @@ def said(things: Sequence[Thing], *, colours: bool, relation: str | None = None)
     claims = [coloured(thing.category, thing.colour if colours else "") for thing in things]
     if relation in SIDES:
         claims += [sided(things[0].category, relation), sided(things[1].category, OPPOSITE[relation])]
-    return list(dict.fromkeys(claims))[:MOST_SAID]
+    return list(dict.fromkeys(claims))
 
 
 def shown(scene: Scene) -> list[int]:
@@ -52,4 +55,4 @@ def shown(scene: Scene) -> list[int]:
     for first, second, relation in pairs_told(scene):
         if relation in SIDES:
             claims += [sided(first.category, relation), sided(second.category, OPPOSITE[relation])]
-    return list(dict.fromkeys(claims))[:MOST_SHOWN]
+    return list(dict.fromkeys(claims))

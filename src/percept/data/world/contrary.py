@@ -5,11 +5,13 @@ says what is kept for evaluation.
 """
 
 import random
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from percept.data.world.claims import said
 from percept.data.world.elements import Scene, Thing
-from percept.data.world.language import article, exchangeable, exchanged_texts, listing, noun, pairs_told, sided_texts
+from percept.data.world.language import counted, exchangeable, exchanged_texts, listing, pairs_told, sided_texts
 from percept.data.world.objects import CATEGORIES
 from percept.data.world.palette import COLOURS
 from percept.data.world.relations import OPPOSITE
@@ -82,8 +84,14 @@ def _altered(scene: Scene, rng: random.Random, what: str) -> Contrary:
     things = list(scene.things)
     things[index] = rng.choice(others)
     order = rng.sample(range(len(things)), len(things))
-    right, wrong = (listing([article(noun(of[place], colours)) for place in order]) for of in (scene.things, things))
+    right, wrong = (_list([of[place] for place in order], colours) for of in (scene.things, things))
     return Contrary((right, wrong), (said(scene.things, colours=colours), said(things, colours=colours)))
+
+
+def _list(things: Sequence[Thing], colours: bool) -> str:
+    """Name things in this order, and those that are called alike together."""
+    named = Counter((thing.category, thing.colour if colours else "") for thing in things)
+    return listing([counted(count, category, colour) for (category, colour), count in named.items()])
 
 
 def _with(thing: Thing, what: str, name: str) -> Thing:

@@ -1,4 +1,4 @@
-"""Batches of the drawn pictures, on the CPU or an accelerator; a batch depends on its step alone."""
+"""Batches of the drawn pictures, on the CPU or an accelerator; on one kind of device a batch depends on its step alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,6 +119,8 @@ class WorldSource:
         self._orders: dict[str, tuple[int, np.ndarray]] = {}
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         """Of its own, so that batches are made while the model trains."""
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(self.device))  # pictures may still be on their way
 
     def stage_at(self, step: int) -> Stage:
         """Return the stage a step is in."""

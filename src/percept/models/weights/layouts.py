@@ -80,6 +80,10 @@ def recognise(keys: Collection[str], *, source: str) -> str:
     for name, layout in LAYOUTS.items():
         if any(key.startswith(layout.marks) for key in keys):
             return name
+    if any(key.startswith("master.") for key in keys):
+        raise PerceptError(
+            f"{source} is the checkpoint of a training run that is not finished; repeat its percept train command to go on"
+        )
     shown = ", ".join(sorted(keys)[:4])
     known = "; ".join(f"{name} ({' or '.join(layout.marks[:2])}...)" for name, layout in LAYOUTS.items())
     raise PerceptError(
