@@ -8,10 +8,12 @@ import copy
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import percept
 from percept.core import machine
 from percept.infer.encoder import Encoder
+from percept.nn import attention, linear
 from percept.nn.stack import call_block, compiled_step
 from tests.infer import tiny
 
@@ -99,3 +101,49 @@ def test_training_compiles_too() -> None:
             gradients.append(model.vision.patch.weight.grad)
     for other in gradients[1:]:
         torch.testing.assert_close(other, gradients[0])
+
+
+def test_layers_inserted_tokens_and_hooks_are_as_before() -> None:
+    model, images, seen = tiny.model().eval(), torch.randn(2, 3, 24, 24), []
+    extra = {1: torch.randn(2, model.config.vision.width), 2: torch.randn(1, model.config.vision.width)}
+    with torch.no_grad():
+        expected = [model.vision(images, layers=(0, -1), extra=one) for one in ({}, extra)]
+        model.vision.step = compiled_step(backend="eager")
+        model.vision.blocks[0].register_forward_hook(lambda block, given, out: seen.append(out))
+        found = [model.vision(images, layers=(0, -1), extra=one) for one in ({}, extra)]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close((one.tokens, one.hidden, one.pooled), (other.tokens, other.hidden, other.pooled))
+    torch.testing.assert_close(seen, [one.hidden[0] for one in expected])
+
+
+def test_what_a_hopper_gpu_would_be_given(monkeypatch) -> None:
+    """Shapes only: its operators do not run here."""
+    cudnn, gelu = torch.ops.aten._scaled_dot_product_cudnn_attention, torch.ops.aten._addmm_activation
+    called, graphs = [], []
+
+    class Listening(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            called.append(func.overloadpacket)
+            return func(*args, **(kwargs or {}))
+
+    def traced(graph, inputs):
+        graphs.append([node.target for node in graph.graph.nodes])
+        return graph
+
+    for module in (attention, linear):
+        monkeypatch.setattr(module, "only_inferring_on_gpu", lambda x: True)
+    monkeypatch.setattr(attention, "_is_hopper", torch.compiler.assume_constant_result(lambda index: True))
+    monkeypatch.setattr(attention, "LEAST_QUERIES", 2)
+    model = tiny.model().eval().to("meta", torch.bfloat16)
+    images = torch.empty(2, 3, 24, 24, device="meta", dtype=torch.bfloat16)
+    counters.clear()
+    with torch.no_grad():
+        with Listening():
+            eager = model.vision(images).pooled.shape
+        model.vision.step = compiled_step(backend=traced)
+        assert model.vision(images).pooled.shape == eager == (2, model.config.vision.output_dim)
+    blocks = len(model.vision.blocks)
+    assert called.count(cudnn) == blocks
+    assert called.count(gelu) == blocks + 1  # attention pooling has an MLP too
+    assert [(graph.count(cudnn), graph.count(gelu)) for graph in graphs] == [(1, 1)]  # of all blocks
+    assert not counters["graph_break"]

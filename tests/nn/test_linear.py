@@ -14,7 +14,17 @@ from percept.models.vision import VisionTower
 from percept.nn import attention
 from percept.nn import linear as module
 from percept.nn.attention import Attention
-from percept.nn.linear import direct, linear, only_inferring, pack, packed_bytes, plain_layers, stamp
+from percept.nn.linear import (
+    direct,
+    linear,
+    only_inferring,
+    only_inferring_on_gpu,
+    pack,
+    packed_bytes,
+    plain_layers,
+    product_with_gelu,
+    stamp,
+)
 from percept.nn.rope import rope_2d, rotate
 
 TYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -243,3 +253,18 @@ def test_a_stamp_changes_with_the_weights() -> None:
     assert stamp(layer) == before
     in_place(layer)
     assert stamp(layer) != before
+
+
+@torch.no_grad()
+def test_gelu_within_the_product_as_gpus_get_it() -> None:
+    layer = nn.Linear(32, 48)
+    for shape in ((7, 32), (2, 5, 32), (2, 3, 5, 32)):
+        x = torch.randn(shape)
+        found, exact = product_with_gelu(layer, x), nn.functional.gelu(layer(x))
+        assert found.shape == exact.shape
+        torch.testing.assert_close(found, exact, atol=5e-4, rtol=0)
+
+
+def test_a_processor_is_no_gpu() -> None:
+    with torch.no_grad():
+        assert not only_inferring_on_gpu(torch.zeros(2))

@@ -64,6 +64,18 @@ class Block(nn.Module):
         segments: Segments | None = None,
     ) -> Float[Tensor, "b n w"]:
         """Transform the tokens; see `Attention` for `rope`, `bias`, `causal` and `segments`."""
+        x, branch = self.unsummed(x, rope, bias, causal, segments)
+        return x + branch
+
+    def unsummed(
+        self,
+        x: Float[Tensor, "b n w"],
+        rope: Rope | None = None,
+        bias: Tensor | None = None,
+        causal: bool = False,
+        segments: Segments | None = None,
+    ) -> tuple[Float[Tensor, "b n w"], Float[Tensor, "b n w"]]:
+        """Do it but for the last sum: return its two terms, the residual stream and the branch of the MLP."""
         mixed = self.attention(self.norm_1(x), rope=rope, bias=bias, causal=causal, segments=segments)
         x = x + self.drop_path(self.scale_1(mixed), segments)
-        return x + self.drop_path(self.scale_2(self.mlp(self.norm_2(x))), segments)
+        return x, self.drop_path(self.scale_2(self.mlp(self.norm_2(x))), segments)

@@ -7,7 +7,7 @@ from percept.nn.linear import linear
 
 
 class MLP(nn.Module):
-    """Linear, exact GELU, linear."""
+    """Linear, GELU, linear; GELU is exact but where `percept.nn.linear.linear` says otherwise."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()

@@ -53,9 +53,13 @@ def rotate(
     if only_inferring(x):
         turned = torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * torch.complex(cos[..., ::2], sin[..., ::2])
         return torch.view_as_real(turned).flatten(-2).to(x.dtype, memory_format=torch.contiguous_format)
-    a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = cos[..., ::2], sin[..., ::2]
-    return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2).to(x.dtype)
+    exact = x.float()
+    swapped = exact.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    signs = torch.arange(x.shape[-1], device=x.device) % 2 * 2 - 1  # minus for the first of a pair
+    turned = exact * cos + swapped * (sin * signs)
+    return turned.to(
+        x.dtype, memory_format=torch.contiguous_format
+    ).contiguous()  # the first heeds no format without a cast
 
 
 def quarter_turn(rows: Float[Tensor, "*c"]) -> Float[Tensor, "*c"]:

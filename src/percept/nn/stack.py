@@ -14,31 +14,70 @@ from torch.utils.checkpoint import checkpoint
 
 from percept.core.errors import PerceptError
 from percept.nn.attention import Rope
+from percept.nn.block import Block
+from percept.nn.linear import listened
 from percept.nn.packing import Segments
 
-Step: TypeAlias = Callable[[nn.Module, Tensor, Rope | None, Tensor | None, bool, Segments | None], Tensor]
-"""How a block is called: with tokens, rotation table, bias, causal, segments."""
+Step: TypeAlias = Callable[
+    [nn.Module, Tensor, Tensor | None, Rope | None, Tensor | None, bool, Segments | None], tuple[Tensor, Tensor | None]
+]
+"""How a block is called: with tokens and what is still to be added to them, rotation table, bias, causal, segments.
+
+It gives tokens, and what is still to be added to those.
+"""
 _numbers = count(1)
 
 
 def call_block(
-    block: nn.Module, x: Tensor, rope: Rope | None, bias: Tensor | None, causal: bool, segments: Segments | None
-) -> Tensor:
-    """Run one block."""
-    return block(x, rope, bias, causal, segments)
+    block: nn.Module,
+    x: Tensor,
+    late: Tensor | None,
+    rope: Rope | None,
+    bias: Tensor | None,
+    causal: bool,
+    segments: Segments | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Run one block, and leave nothing to be added."""
+    return block(summed(x, late), rope, bias, causal, segments), None
+
+
+def open_block(
+    block: Block,
+    x: Tensor,
+    late: Tensor,
+    rope: Rope | None,
+    bias: Tensor | None,
+    causal: bool,
+    segments: Segments | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Run one block, and leave its last sum to the next one: compiled, that and the norm behind it are one pass over memory."""
+    return block.unsummed(x + late, rope, bias, causal, segments)
+
+
+def summed(x: Tensor, late: Tensor | None) -> Tensor:
+    """Add what is still to be added."""
+    return x if late is None else x + late
 
 
 def compiled_step(**options: Any) -> Step:
-    """Return `call_block` compiled: blocks of the same shapes share what is compiled at the first call of one of them.
+    """Return `open_block` compiled: blocks of the same shapes share what is compiled at the first call of one of them.
 
+    Blocks of another kind, and those with hooks anywhere in them, are called as they are written.
     Every step compiled has a code object of its own, for `torch.compile` counts and limits what it compiles by those.
 
     Args:
         options: for `torch.compile`.
     """
-    name = f"call_block_{next(_numbers)}"
-    code = call_block.__code__.replace(co_name=name)
-    return torch.compile(FunctionType(code, call_block.__globals__, name, None, call_block.__closure__), **options)
+    name = f"open_block_{next(_numbers)}"
+    code = open_block.__code__.replace(co_name=name)
+    compiled = torch.compile(FunctionType(code, open_block.__globals__, name, None, open_block.__closure__), **options)
+
+    def step(block: nn.Module, x: Tensor, late: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor | None]:
+        if type(block) is not Block or any(listened(one) for one in block.modules()):
+            return call_block(block, x, late, *rest)  # the compiler does not ask whether hooks are new
+        return compiled(block, x, torch.zeros_like(x) if late is None else late, *rest)  # compiled once, not for both
+
+    return step
 
 
 @dataclass(frozen=True)
@@ -132,6 +171,7 @@ def run_stack(
     states: dict[int, Tensor] = {}
     inserted = 0
     table = rope(prefix) if rope else None
+    late: Tensor | None = None
     most = max((tokens.shape[-2] for tokens in inserts.values()), default=0)
     recompute = checkpointing and torch.is_grad_enabled()
     for index, block in enumerate(blocks):
@@ -141,9 +181,11 @@ def run_stack(
             table = rope(prefix + inserted) if rope else None
         added = None if bias is None else fit_bias(bias, x.shape[1], prefix=prefix, inserted=inserted, most=most)
         if recompute:
-            x = checkpoint(step, block, x, table, added, causal, segments, use_reentrant=False)
+            x, late = checkpoint(step, block, x, late, table, added, causal, segments, use_reentrant=False)
         else:
-            x = step(block, x, table, added, causal, segments)
+            x, late = step(block, x, late, table, added, causal, segments)
+        if index in wanted.values() or index + 1 in inserts or index + 1 == len(blocks):
+            x, late = summed(x, late), None
         if index in wanted.values():
             states[index] = x
     return StackOut(x, prefix + inserted, {layer: states[index] for layer, index in wanted.items()})
