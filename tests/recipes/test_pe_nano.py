@@ -57,7 +57,7 @@ def test_stages_follow_the_shares() -> None:
 def test_what_cannot_be_built_is_said_before_anything_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pe_nano, "draw_cache", None)
     config = short()
-    with pytest.raises(PerceptError, match="cannot be used here"):
+    with pytest.raises(PerceptError, match="unknown device 'quantum'"):
         pe_nano.recipe(replace(config, settings=replace(config.settings, device="quantum")))
     with pytest.raises(PerceptError, match="output_dim"):
         replace(config, vision=replace(config.vision, output_dim=None))
