@@ -204,10 +204,13 @@ def test_an_interruption_says_how_to_go_on(capsys: pytest.CaptureFixture[str], m
     assert stops.encoded == 5 + 1  # the picture it stopped at, once more
 
 
-def test_a_folder_of_bad_files_alone_fails(tmp_path: Path) -> None:
+def test_a_folder_of_bad_files_alone_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.jpg").write_bytes(b"")
     assert main(["index", "bad"]) == 2
+    printed = capsys.readouterr()
+    assert "x.jpg" in printed.out
+    assert "none of the files could be read, so there is nothing to search in percept-index" in printed.err
 
 
 def test_pictures_are_brought_to_size_as_the_index_says(
