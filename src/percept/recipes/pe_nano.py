@@ -60,7 +60,9 @@ class Config:
 
     vision: VisionConfig = TOWER
     text_width: int = 192
+    """Channels of the text tower's residual stream; a head has 64 of them."""
     text_layers: int = 4
+    """Blocks of the text tower."""
     context: int = 64
     """Ids of the longest text."""
     vocabulary: int = 1536
