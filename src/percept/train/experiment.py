@@ -1,8 +1,8 @@
 """What a recipe hands to the loop."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -93,3 +93,5 @@ class Experiment:
     """Called with the run folder and the totals of the run."""
     config: Any
     """The resolved configuration, a dataclass; saved with the run."""
+    stages: Mapping[int, str] = field(default_factory=dict)
+    """First step of each part of the run, and what it is, for the person who watches."""
