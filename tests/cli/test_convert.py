@@ -1,5 +1,6 @@
 """`percept convert`: from any layout to any other and back, with one sentence for every mistake."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 import percept
 from percept.cli import main
 from percept.core.io import same_tensors
+from percept.data.transforms import Preprocess
 from percept.infer.opening import open_model
 from percept.models import zoo
 from percept.models.weights import timm as timm_layout
@@ -39,10 +41,40 @@ def test_around_the_layouts_and_back(model, tmp_path, capsys):
     before = open_model(model).model.state_dict()
     for _, target in chain:
         assert same_tensors(open_model(str(tmp_path / target)).model.state_dict(), before)
-    assert (tmp_path / "e" / "PE-Tiny.pt").is_file()  # a pickled file does not say what it is called
+    assert {file.name for file in (tmp_path / "e").iterdir()} == {"tiny.pt", "tiny.pt.json"}
     assert percept.load(tmp_path / "a").identity == percept.load(tmp_path / "c.safetensors").identity
     texts = percept.load(tmp_path / "b", dtype="float32").text("a red cup")
     torch.testing.assert_close(texts, tiny.encoder().text("a red cup"))  # the tokenizer went along
+
+
+@pytest.mark.parametrize("target", ["folder", "own.pt", "own.safetensors"])
+def test_a_model_that_is_none_of_the_released_ones_opens_again(model, tmp_path, capsys, target):
+    own, target = shutil.copytree(model, tmp_path / "run"), str(tmp_path / target)
+    Preprocess(size=tiny.SIZE, resize="crop").save(own / "preprocess.json")
+    assert main(["convert", str(own), target, "--to", "official"]) == 0
+    printed = capsys.readouterr().out
+    assert "equal to the bit" in printed
+    alone = Path(target).is_file()
+    assert ("the tokenizer, for which a folder has a place" in " ".join(printed.split())) == alone
+    beside = own / "tokenizer.json" if alone else None
+    again, before = percept.load(target, dtype="float32", tokenizer=beside), percept.load(own, dtype="float32")
+    assert (again.preprocess, again.identity.name) == (before.preprocess, before.identity.name)
+    images = torch.randn(2, 3, 24, 24)
+    torch.testing.assert_close(again.image(images), before.image(images))
+    torch.testing.assert_close(again.text("a red cup"), before.text("a red cup"))
+    assert percept.load(target, image_size=40, tokenizer=beside).preprocess == Preprocess(size=40, resize="crop")
+
+
+def test_what_else_lies_beside_a_pickled_file_is_not_taken_for_its_facts(model, tmp_path, capsys):
+    (tmp_path / "own.pt.json").write_text('{"model": {}}')
+    assert main(["convert", model, str(tmp_path / "own.pt"), "--to", "official"]) == 2
+    assert "own.pt.json, which belongs beside it, is there already" in " ".join(capsys.readouterr().err.split())
+    assert main(["convert", model, str(tmp_path / "other.pt"), "--to", "official"]) == 0
+    (tmp_path / "other.pt").rename(tmp_path / "own.pt")
+    for foreign in ('{"model": {}}', "[]", '{"percept": 1}', "not json"):
+        (tmp_path / "own.pt.json").write_text(foreign)
+        with pytest.raises(percept.PerceptError, match="no released model has its shapes"):
+            open_model(str(tmp_path / "own.pt"))
 
 
 @pytest.mark.usefixtures("known")

@@ -28,5 +28,6 @@ def test_mistakes(mistake, model, tmp_path, capsys, monkeypatch):
     assert main(["export", "onnx", *[word.replace("MODEL", model) for word in arguments]]) == 2
     captured = capsys.readouterr()
     assert words in " ".join(captured.err.split())
+    assert "exporting" not in captured.err
     assert captured.out == ""
     assert [file.name for file in Path().iterdir()] == ["full"]

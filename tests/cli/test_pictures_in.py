@@ -34,6 +34,15 @@ def test_classify_ranks_all_and_lists_bad_files(model, pictures, tmp_path, capsy
         assert sum(guess["probability"] for guess in entry["guesses"]) == pytest.approx(1)
 
 
+def test_classify_says_when_nothing_could_be_read(model, pictures, tmp_path, capsys):
+    out, bad = tmp_path / "labels.json", [str(pictures / name) for name in ("empty.png", "text.jpg")]
+    assert main(["classify", *bad, "--labels", "cat,dog", "--model", model, "--json", str(out)]) == 2
+    printed = capsys.readouterr()
+    assert "2 files left out" in printed.out
+    assert printed.err.endswith("percept classify: none of the files could be read, so nothing was ranked\n")
+    assert len(json.loads(out.read_text())["bad"]) == 2
+
+
 def test_classify_shows_a_part_of_many(model, pictures, capsys):
     assert main(["classify", str(pictures), "--labels", "cat,dog", "--model", model, "--show", "1", "--top", "9"]) == 0
     printed = capsys.readouterr().out

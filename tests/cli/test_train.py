@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -44,6 +45,22 @@ def test_a_tiny_run_becomes_a_model_that_opens(tmp_path, monkeypatch, capsys):
     )
     assert main([*command[:-3], "5", *command[-2:]]) == 2
     assert "another" in capsys.readouterr().err
+
+
+def test_every_option_of_a_recipe_says_what_it_is(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["train", "pe/nano", "--help"]) == 0
+    lines = [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
+    options = {line: below for line, below in pairwise(lines) if line.startswith("--")}
+    assert len(options) > 40
+    assert [option for option, below in options.items() if below.startswith("(default")] == []
+
+
+def test_a_style_that_does_not_exist_is_refused_before_any_folder_is_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PERCEPT_CACHE", str(tmp_path / "cache"))
+    assert main(["train", "pe/nano", "--tiny", "--data.style", "sketsh", "--out", str(tmp_path / "run")]) == 2
+    assert "did you mean 'sketch'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("minutes", ["0", "-1", "nan"])

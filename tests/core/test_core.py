@@ -3,9 +3,11 @@
 import doctest
 import importlib
 import inspect
+import io
 import pkgutil
 import platform
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 import percept
-from percept.core import machine
+from percept.core import machine, report
 from percept.core.contracts import Batch
 from percept.core.errors import PerceptError, missing_extra, unknown_name
 from percept.core.machine import fast_dtype, keep_freed_memory, matmul_peak, pick_device
@@ -79,9 +82,12 @@ def test_the_device_and_its_number_type() -> None:
     dtype, reason = fast_dtype(torch.device("cpu"))
     assert dtype in (torch.float32, torch.bfloat16)
     assert ("CPU" in reason) == (dtype == torch.bfloat16)
-    for name in ("quantum", "cuda:97"):
-        with pytest.raises(PerceptError, match="cannot be used here"):
+    with pytest.raises(PerceptError, match=r"^unknown device 'quantum'\. Known: auto, cpu, cuda, mps$"):
+        pick_device("quantum")
+    for name in ("cuda:97", "vulkan"):
+        with pytest.raises(PerceptError, match="cannot be used here") as caught:
             pick_device(name)
+        assert len(str(caught.value)) < 200
 
 
 def test_the_peak_is_that_of_a_product_of_such_matrices() -> None:
@@ -135,6 +141,19 @@ def test_a_batch_moves_changes_type_and_is_cut() -> None:
     assert (len(batch), len(first), len(Batch())) == (4, 3, 0)
     assert first.label is not None
     assert first.label.tolist() == [0, 1, 2]
+
+
+def test_steps_are_shown_by_name_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = {}
+    for looks in (True, False):
+        file = io.StringIO()
+        monkeypatch.setattr(report, "err", Console(file=file, force_terminal=looks, width=80))
+        with report.steps(2) as begin:
+            begin("tracing")
+            begin("comparing")
+        shown[looks] = file.getvalue()
+    assert re.search(r"tracing.*0/2.*comparing.*1/2", shown[True], re.DOTALL)
+    assert shown[False] == ""
 
 
 def test_what_is_printed_is_one_line_without_codes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,6 +113,12 @@ def test_one_that_fails_costs_the_others_nothing(suites, tmp_path, capsys):
     assert "zeroshot: tiny" in printed.out
 
 
+def test_one_that_fails_alone_is_told_once(suites, tmp_path, capsys):
+    suites["zeroshot"] = fails(PerceptError("no pictures there"))
+    assert main(["eval", "zeroshot", "--model", str(tiny.folder(tmp_path / "model"))]) == 2
+    assert capsys.readouterr().err.count("no pictures there") == 1
+
+
 def test_a_bug_in_one_is_not_hidden_and_costs_the_others_nothing(suites, tmp_path):
     suites["binding"] = fails(ZeroDivisionError("by zero"))
     model, out = tiny.folder(tmp_path / "model"), tmp_path / "card.json"

@@ -189,7 +189,7 @@ def test_a_missing_library_names_the_extra(library, monkeypatch, tmp_path, expor
 
 
 def test_a_graph_that_does_not_agree_is_not_kept(exported, tmp_path, monkeypatch):
-    def another(encoder, folder, plan):
+    def another(encoder, folder, plan, begin):
         shutil.copytree(exported.folder, folder, dirs_exist_ok=True)
         return read_manifest(folder)
 

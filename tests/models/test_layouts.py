@@ -3,6 +3,7 @@
 import json
 import pickle
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -120,13 +121,13 @@ def test_no_two_released_models_have_the_same_shapes_but_the_tiling_twins() -> N
 
 def test_files_of_ours_say_what_model_they_hold(tmp_path: Path) -> None:
     model = filled(tiny("PE-Core-G14-448"))
-    for layout in ("official", "timm"):
-        write(tmp_path / f"{layout}.safetensors", model, layout)
-        read = open_weights(tmp_path / f"{layout}.safetensors")
+    for layout, suffix in product(("official", "timm"), (".safetensors", ".pt")):
+        write(tmp_path / f"{layout}{suffix}", model, layout)
+        read = open_weights(tmp_path / f"{layout}{suffix}")
         assert read.name == "tiny"
         assert read.config.vision == model.config.vision
         assert (read.config.text is None) == (layout == "timm")
-    write(tmp_path / "official.pt", model, "official")  # a published file is nothing but its tensors
+    (tmp_path / "official.pt.json").unlink()  # a published file is nothing but its tensors
     with pytest.raises(
         PerceptError, match=r"no released model has its shapes \(the nearest, PE-.*\), differs".replace(r"\)", "")
     ):
@@ -353,6 +354,7 @@ def test_which_files_of_a_folder_make_the_model() -> None:
     ]
     own = ["config.json", "preprocess.json", "model.safetensors", "metrics.json", "tokenizer.json"]
     assert set(pick_files(own, "X")) == set(own)
+    assert pick_files(["own.pt.json", "own.pt", "own.json"], "X") == ["own.pt", "own.pt.json"]
     assert pick_files(["weights.pth"], "X") == ["weights.pth"]
     with pytest.raises(PerceptError, match=r"several weight files: a\.pt, b\.pt"):
         pick_files(["a.pt", "b.pt"], "X")

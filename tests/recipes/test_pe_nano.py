@@ -46,6 +46,8 @@ def test_the_table_of_recipes_names_functions_that_exist() -> None:
 def test_stages_follow_the_shares() -> None:
     config = replace(short(), stages=(("words", 48, 1.0, 0.5), ("regions", 64, 1.0, 0.25), ("scenes", 96, 0.5, 0.25)))
     assert pe_nano.stages(config) == (Stage(0, 48, "words"), Stage(2, 64, "regions"), Stage(3, 96, "scenes", 0.5))
+    told = pe_nano.in_words(pe_nano.stages(config))
+    assert told[3] == "stage 3 of 3, scenes of 96 pixels, 50 % of the patches seen"
     with pytest.raises(PerceptError, match=r"sum to 0\.9"):
         pe_nano.Config(stages=(("words", 48, 1.0, 0.5), ("scenes", 96, 1.0, 0.4)))
     with pytest.raises(PerceptError, match="'scenes'"):
@@ -57,7 +59,7 @@ def test_stages_follow_the_shares() -> None:
 def test_what_cannot_be_built_is_said_before_anything_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pe_nano, "draw_cache", None)
     config = short()
-    with pytest.raises(PerceptError, match="cannot be used here"):
+    with pytest.raises(PerceptError, match="unknown device 'quantum'"):
         pe_nano.recipe(replace(config, settings=replace(config.settings, device="quantum")))
     with pytest.raises(PerceptError, match="output_dim"):
         replace(config, vision=replace(config.vision, output_dim=None))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,20 @@ def test_index_then_search_by_text_picture_and_both(capsys: pytest.CaptureFixtur
     assert "pictures/blue.png" in capsys.readouterr().out
     assert main(["search", "blue", "--image", "pictures/red.png", "--weight", "0.9", "--top", "1"]) == 0
     assert "pictures/blue.png" in capsys.readouterr().out
+
+
+def test_copies_count_once_and_that_is_said(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("again.png", "once more.png"):
+        shutil.copy(tmp_path / "pictures" / "red.png", tmp_path / "pictures" / name)
+    assert main(["index", "pictures"]) == 0
+    assert main(["search", "red", "--page", "p.html"]) == 0
+    printed = capsys.readouterr().out
+    assert "“red”: best 5 of 5 pictures (7 files, copies count once)" in printed
+    assert "2 more alike" in printed
+    assert (tmp_path / "p.html").read_text().count("(7 files, copies count once)") == 2
 
 
 def test_indexing_again_and_with_the_index_model(capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,10 +219,13 @@ def test_an_interruption_says_how_to_go_on(capsys: pytest.CaptureFixture[str], m
     assert stops.encoded == 5 + 1  # the picture it stopped at, once more
 
 
-def test_a_folder_of_bad_files_alone_fails(tmp_path: Path) -> None:
+def test_a_folder_of_bad_files_alone_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.jpg").write_bytes(b"")
     assert main(["index", "bad"]) == 2
+    printed = capsys.readouterr()
+    assert "x.jpg" in printed.out
+    assert "none of the files could be read, so there is nothing to search in percept-index" in printed.err
 
 
 def test_pictures_are_brought_to_size_as_the_index_says(

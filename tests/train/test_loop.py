@@ -110,6 +110,20 @@ def test_checkpoints_are_written_along_the_way(tmp_path: Path) -> None:
     assert same_tensors(weights(resumed), weights(whole))
 
 
+def test_a_stage_is_told_as_it_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    staged = {"stages": {0: "small pictures", 5: "large pictures"}}
+    run = replace(experiment(), **staged)
+    interrupt_at(run.model, 3)
+    fit(run, tmp_path)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "from step 0 on: small pictures the first" in told
+    assert "large" not in told
+    fit(replace(experiment(), **staged), tmp_path)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "small" not in told
+    assert "from step 5 on: large pictures; the loss starts anew, it does not compare with before step 6/8" in told
+
+
 def test_a_finished_run_is_finished_again_without_a_step(tmp_path: Path) -> None:
     fit(experiment(), tmp_path)
     finished: list[dict] = []
@@ -327,7 +341,7 @@ def test_settings_that_cannot_be(changes: dict, hint: str) -> None:
 def test_a_number_type_or_device_that_is_not_possible(tmp_path: Path) -> None:
     with pytest.raises(PerceptError, match="'bfloat16'"):
         experiment(dtype="float16")
-    with pytest.raises(PerceptError, match="cannot be used here"):
+    with pytest.raises(PerceptError, match="unknown device 'quantum'"):
         fit(experiment(device="quantum"), tmp_path)
 
 

@@ -71,7 +71,9 @@ def classify(
     if json is not None:
         _write(json, encoder, found, ranked, sampling)
     _show(found, ranked, top=min(top, len(names)), show=show)
-    return 0 if found.paths else 2
+    if not found.paths:
+        raise PerceptError("none of the files could be read, so nothing was ranked")
+    return 0
 
 
 def _show(found: "FileVectors", ranked: "list[list[Guess]]", *, top: int, show: int) -> None:

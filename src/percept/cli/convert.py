@@ -39,18 +39,25 @@ def convert(
     if target.exists() and (target.is_file() or any(target.iterdir())):
         raise PerceptError(f"{target} is there already; remove it, or give another place")
     from percept.infer.opening import Wish, open_model
+    from percept.models.weights.files import PICKLED
+    from percept.models.weights.opening import facts_file
 
+    if target.suffix in PICKLED and facts_file(target).exists():
+        raise PerceptError(f"{facts_file(target)}, which belongs beside it, is there already; give another place")
     wish = Wish(image_size=image_size, revision=revision)
     opened = open_model(source, wish=wish) if model is None else open_model(model, weights=source, wish=wish)
     say(f"{opened.name}, {opened.layout} layout, to {to}")
     file = _write(opened, target, to)
     same, left = _read_back(opened, target, to)
+    alone = file == target and opened.tokenizer is not None and to != "timm"
     rows = [
         ("model", opened.name),
         ("from", f"{source} ({opened.layout})"),
         ("to", f"{file} ({to}), {file.stat().st_size / 1e6:.1f} MB"),
+        *([("beside it", f"{facts_file(file).name}, by which percept opens it")] if file.suffix in PICKLED else []),
         ("read back", f"{same} tensors, equal to the bit"),
         *([("left out", f"{left} tensors of the text tower, for which timm has no place")] if left else []),
+        *([("left out", "the tokenizer, for which a folder has a place")] if alone else []),
     ]
     table("Converted", ("what", "value"), rows)
     return 0

@@ -106,9 +106,10 @@ def _measure(encoder: "Encoder", suites: Sequence[str], options: Options) -> Mea
         start = time.perf_counter()
         try:
             measured.results[suite] = SUITES[suite](encoder, plan)
-        except Exception as error:  # told at once, raised or counted when the others are saved
+        except Exception as error:  # one of several is told at once, and raised or counted when the others are saved
             measured.errors[suite] = error
-            notice(f"{suite} failed: {_reason(error)}")
+            if len(suites) > 1:
+                notice(f"{suite} failed: {_reason(error)}")
         else:
             measured.seconds[suite] = round(time.perf_counter() - start, 1)
     return measured

@@ -38,11 +38,9 @@ def onnx(
         tokenizer: tokenizer.json for a model that comes without one.
     """
     pixels = _size(size)
-    from percept.infer.export import Plan, check_folder, export_onnx
+    from percept.infer.export import Plan, export_onnx
 
     plan = Plan(tower=tower, size=pixels, dtype=dtype, int8=int8, layers=layers)
-    check_folder(folder)
-    say(f"exporting {model}; tracing takes a minute or more for large models")
     exported = export_onnx(model, folder, plan, weights=weights, tokenizer=tokenizer)
     _show(exported)
     return 0

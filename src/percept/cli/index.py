@@ -61,7 +61,9 @@ def index(
             say(f"stopped; {count(len(store), 'file')} are in {index}, the same command goes on from there")
             raise
         _show(report, store)
-        return 2 if report.bad and not len(store) else 0
+        if report.bad and not len(store):
+            raise PerceptError(f"none of the files could be read, so there is nothing to search in {index}")
+    return 0
 
 
 def _pictures(paths: tuple[Path, ...], index: Path) -> list[Path]:

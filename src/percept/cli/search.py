@@ -72,7 +72,7 @@ def _check_sheet(sheet: Path | None, image: Path | None, store: "Index") -> None
 
 def _show(answer: "Answer") -> None:
     rows = [(hit.rank, hit.score, _place(hit), f"{hit.width}×{hit.height}", _remark(hit)) for hit in answer.hits]
-    title = f"{answer}: best {len(rows)} of {answer.searched:,} pictures, {answer.seconds * 1000:.0f} ms"
+    title = f"{answer}: best {len(rows)} of {answer.among}, {answer.seconds * 1000:.0f} ms"
     table(title, ("rank", "score", "picture", "size", ""), rows)
 
 
@@ -96,7 +96,7 @@ def _write(answer: "Answer", *, sheet: Path | None, page: Path | None, facts: tu
     if page is not None:
         from percept.search.page import Page, write_page
 
-        facts += (("Searched", f"{answer.searched:,} pictures in {answer.seconds * 1000:.0f} ms"),)
+        facts += (("Searched", f"{answer.among} in {answer.seconds * 1000:.0f} ms"),)
         write_page(page, Page(title=f"Search: {answer}", facts=facts, answers=(answer,)))
         say(f"wrote {page}")
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import torch
 
-from percept.core.errors import PerceptError
+from percept.core.errors import PerceptError, unknown_name
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -31,11 +33,15 @@ def pick_device(name: str = "auto") -> torch.device:
 def _present(name: str) -> torch.device:
     try:
         device = torch.device(name)
+    except RuntimeError:
+        raise unknown_name("device", name, DEVICES) from None
+    try:
         torch.empty(0, device=device)
         if device.type == "meta":
             raise RuntimeError("it has no memory")
     except (RuntimeError, AssertionError, ImportError) as error:
-        reason = (str(error).splitlines() or [""])[0]
+        absent = isinstance(error, NotImplementedError)  # lists all parts of torch that would have it
+        reason = "this torch has none" if absent else (str(error).splitlines() or [""])[0]
         raise PerceptError(f"device {name!r} cannot be used here ({reason}); 'auto' takes the best present") from None
     return device
 

@@ -1,8 +1,9 @@
 """Terminal output: one console, tables, progress; quiet when nobody looks."""
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import TypeVar
 
 from rich.console import Console
@@ -63,6 +64,18 @@ def progress_bar() -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         yield progress
+
+
+@contextmanager
+def steps(total: int) -> Iterator[Callable[[str], None]]:
+    """Show which of `total` unlike steps is being done; yield what is called with the name of each as it begins."""
+    with progress_bar() as progress:
+        bar, begun = progress.add_task("", total=total), count()
+
+        def begin(name: str) -> None:
+            progress.update(bar, description=name, completed=next(begun), refresh=True)
+
+        yield begin
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:

@@ -5,7 +5,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor
 from percept.core.config import to_dict
 from percept.core.errors import PerceptError, missing_extra, unknown_name
 from percept.core.io import write_json
+from percept.core.report import notice, steps
 from percept.infer.encoder import Encoder
 from percept.infer.exported import MANIFEST, Graph, Manifest, onnxruntime
 from percept.infer.load import load
@@ -104,20 +105,21 @@ def export_onnx(
             missing library, or a graph that does not agree with the model.
     """
     plan, folder = plan or Plan(), Path(folder)
-    check_folder(folder)
+    _check_folder(folder)
     _libraries()
     size = plan.size if isinstance(plan.size, int) else None
     encoder = load(model, weights=weights, tokenizer=tokenizer, image_size=size, device="cpu", dtype="float32", batch=4)
     _check_model(encoder, plan)
-    with _new_folder(folder) as work:
-        manifest = _write(encoder, work, plan)
-        receipts = _prove(encoder, work, plan)
+    notice(f"exporting {encoder.identity.name}; tracing takes a minute or more for large models")
+    with _new_folder(folder) as work, steps((len(plan.towers) + 1) * (1 + plan.int8)) as begin:
+        manifest = _write(encoder, work, plan, begin)
+        receipts = _prove(encoder, work, plan, begin)
         manifest = Manifest(**{**vars(manifest), "checks": {name: _summary(one) for name, one in receipts.items()}})
         write_json(work / MANIFEST, to_dict(manifest))
     return Exported(folder=folder, manifest=manifest, receipts=receipts)
 
 
-def check_folder(folder: Path) -> None:
+def _check_folder(folder: Path) -> None:
     """Refuse a folder that is not free, before any work is spent.
 
     Raises:
@@ -173,16 +175,20 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         work.rename(folder)
 
 
-def _write(encoder: Encoder, folder: Path, plan: Plan) -> Manifest:
+def _write(encoder: Encoder, folder: Path, plan: Plan, begin: Callable[[str], None]) -> Manifest:
     """Write the graphs and what they are used with; return the manifest, which is written too."""
     config = to_dict(encoder.model.config)
     write_json(folder / CONFIG, {"name": encoder.identity.name, "model": config, "provenance": {}})
     encoder.preprocess.save(folder / PREPROCESS)
     if encoder.tokenizer is not None:
         encoder.tokenizer.save(folder / TOKENIZER)
-    graphs = [_tower(encoder, folder, plan, tower) for tower in plan.towers]
-    if plan.int8:
-        graphs += [_quantised(folder, graph) for graph in graphs]
+    graphs = []
+    for tower in plan.towers:
+        begin(f"tracing the {tower} tower")
+        graphs.append(_tower(encoder, folder, plan, tower))
+    for graph in tuple(graphs) if plan.int8 else ():
+        begin(f"writing {graph.file} in 8 bits")
+        graphs.append(_quantised(folder, graph))
     manifest = Manifest(
         name=encoder.identity.name, fingerprint=encoder.identity.fingerprint, scale=encoder.scale,
         size=None if plan.dynamic else encoder.preprocess.shape, layers=plan.layers, opset=OPSET, graphs=tuple(graphs),
@@ -288,7 +294,7 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not said.startswith(("torchvision is not installed", "Please consider to run pre-processing"))
 
 
-def _prove(encoder: Encoder, folder: Path, plan: Plan) -> dict[str, Receipt]:
+def _prove(encoder: Encoder, folder: Path, plan: Plan, begin: Callable[[str], None]) -> dict[str, Receipt]:
     """Run every graph against the model, int8 against the plain ones.
 
     Raises:
@@ -299,8 +305,10 @@ def _prove(encoder: Encoder, folder: Path, plan: Plan) -> dict[str, Receipt]:
     grid = encoder.model.config.vision.grid
     shapes = [(2 * grid, grid), (max(1, grid // 2), grid + 3)] if plan.dynamic and "image" in plan.towers else []
     sizes = [(rows * patch, columns * patch) for rows, columns in shapes]
+    begin("running the graphs against the model")
     receipts = {plan.dtype: compare(encoder, plain, generated(), sizes=sizes)}
     if plan.int8:
+        begin("running the graphs in 8 bits against them")
         probes = generated(AGREEMENT, seed=COUNT)
         receipts["int8"] = compare(plain, load(folder, dtype="int8", batch=encoder.setting.batch), probes)
     for name, receipt in receipts.items():

@@ -28,20 +28,29 @@ class VisionConfig:
     width: int
     """Channels of the residual stream."""
     layers: int
+    """Blocks."""
     heads: int
+    """Attention heads of a block."""
     hidden: int | None = None
     """Channels inside the MLP of a block; 4 x width when None."""
     class_token: bool = True
+    """A learned token stands before the patches."""
     pool: Pool = "attention"
+    """What becomes the vector of a picture: a query's attention to all tokens, the class token, the mean of all, or none."""
     pool_heads: int = 8
+    """Heads of that query; for attention only."""
     output_dim: int | None = None
     """Length of the embedding; no projection when None."""
     output_bias: bool = False
     """The projection adds a bias. No released model does; a head trained in timm can."""
     norm_pre: bool = True
+    """LayerNorm before the first block."""
     norm_post: bool = True
+    """LayerNorm after the last block."""
     rope: bool = True
+    """Rotary positions in two dimensions, in every block."""
     absolute_positions: bool = True
+    """Learned positions, added before the first block."""
     layer_scale: float | None = None
     """Initial value of LayerScale; no LayerScale when None."""
     drop_path: float = 0.0

@@ -13,7 +13,7 @@ is flipped, which would make captions of the world wrong.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -60,7 +60,9 @@ class Config:
 
     vision: VisionConfig = TOWER
     text_width: int = 192
+    """Channels of the text tower's residual stream; a head has 64 of them."""
     text_layers: int = 4
+    """Blocks of the text tower."""
     context: int = 64
     """Ids of the longest text."""
     vocabulary: int = 1536
@@ -261,6 +263,15 @@ def stages(config: Config) -> tuple[Stage, ...]:
     return tuple(found)
 
 
+def in_words(found: Sequence[Stage]) -> dict[int, str]:
+    """Return what every stage is, by its first step, for the person who watches."""
+    return {
+        stage.first: f"stage {number} of {len(found)}, {stage.shown} of {stage.size} pixels, "
+        f"{100 * stage.keep:.0f} % of the patches seen"
+        for number, stage in enumerate(found, start=1)
+    }
+
+
 def cache_home() -> Path:
     """Return where drawn pictures are kept: $PERCEPT_CACHE, or the user's cache folder."""
     return Path(os.environ.get("PERCEPT_CACHE", Path.home() / ".cache" / "percept")) / "world"
@@ -308,7 +319,13 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/nan
         )
 
     return Experiment(
-        name="pe/nano", settings=config.settings, model=model, source=source, finish=finish, config=config
+        name="pe/nano",
+        settings=config.settings,
+        model=model,
+        source=source,
+        finish=finish,
+        config=config,
+        stages=in_words(stages(config)),
     )
 
 

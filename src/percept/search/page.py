@@ -89,7 +89,7 @@ def _answer(number: int, answer: Answer, folder: Path) -> str:
         [*([f"“{escape(answer.text)}”"] if answer.text else []), *(["pictures like this one"] if answer.image else [])]
     )
     example = f'<div class="example">{_picture(answer.image, folder)}</div>' if answer.image else ""
-    note = f"best {len(answer.hits)} of {answer.searched:,} pictures, {answer.seconds * 1000:.1f} ms"
+    note = f"best {len(answer.hits)} of {answer.among}, {answer.seconds * 1000:.1f} ms"
     hits = "\n".join(_hit(hit, folder) for hit in answer.hits)
     return f"""<section class="answer"><header>{example}<div><p class="kicker">Query {number}</p>
 <h2>{asked or "a picture"}</h2><p class="note">{note}</p></div></header>

@@ -46,7 +46,15 @@ class Answer:
     hits: tuple[Hit, ...]
     searched: int
     """Distinct pictures compared."""
+    files: int = 0
+    """Files that hold them."""
     seconds: float
+
+    @property
+    def among(self) -> str:
+        """Say what was searched; copies count once."""
+        copies = f" ({self.files:,} files, copies count once)" if self.files > self.searched else ""
+        return f"{self.searched:,} pictures{copies}"
 
     def __str__(self) -> str:
         parts = ([f"“{self.text}”"] if self.text else []) + ([f"like {self.image.name}"] if self.image else [])
@@ -71,6 +79,7 @@ def ask(
         image=file,
         hits=tuple(hits),
         searched=len(index.matrix().ids),
+        files=len(index),
         seconds=time.perf_counter() - start,
     )
 

@@ -1,8 +1,8 @@
 """What a recipe hands to the loop."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -29,30 +29,36 @@ class Settings:
     """What a person changes between runs of a recipe."""
 
     steps: int
+    """Steps of the whole run."""
     batch: int
     """Samples per step."""
     seed: int = 0
+    """Of the first weights, of the order of the samples, and of what is drawn in a step."""
     optimiser: str = "adamw"
     """adamw, or muon: Muon for the matrices between the first and the last layer, AdamW for everything else."""
     learning_rate: float = 1e-3
+    """The highest, between warmup and the fall at the end."""
     warmup: int = 200
     """Steps of linear rise of the learning rate."""
     hold: int = 0
     """Steps after them at the full learning rate; half a cosine to 0 follows."""
     weight_decay: float = 0.05
+    """Of matrices, times the learning rate; vectors, scalars and embeddings do not decay."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """How much AdamW keeps of the running means of gradients and of their squares."""
     clip: float = 1.0
     """Largest gradient norm."""
     micro_tokens: int | None = None
     """Tokens the towers see at once; smaller fits the caches of a CPU better. The loss always sees the whole batch. None:
     as the recipe chooses for the device."""
     device: str = "auto"
+    """auto, cpu, cuda or mps."""
     dtype: str = "auto"
     """Type of the weights while training, with float32 masters: auto, float32 or bfloat16."""
     log_every: int = 20
-    """Steps."""
+    """Steps from one line of the log to the next."""
     checkpoint_every: float = 5.0
-    """Minutes."""
+    """Minutes from one checkpoint to the next."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "log_every"):
@@ -87,3 +93,5 @@ class Experiment:
     """Called with the run folder and the totals of the run."""
     config: Any
     """The resolved configuration, a dataclass; saved with the run."""
+    stages: Mapping[int, str] = field(default_factory=dict)
+    """First step of each part of the run, and what it is, for the person who watches."""

@@ -27,6 +27,13 @@ def announce(experiment: Experiment, device: torch.device, dtype: torch.dtype, r
     )
 
 
+def begin(step: int, stage: str) -> None:
+    """Say which stage begins, and that the losses of two stages do not compare."""
+    err.print(
+        f"from step {step} on: {stage}" + ("; the loss starts anew, it does not compare with before" if step else "")
+    )
+
+
 def reassure(seconds: float, settings: Settings) -> None:
     """Say after the first step how long it took, for the first report may be minutes away."""
     err.print(f"the first step took {seconds:.1f} s; a line every {settings.log_every} steps from here")

@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from percept.optim.groups import build_optimisers, decay_groups
 from percept.optim.master import MasterWeights
 from percept.optim.schedule import warmup_cosine
 from percept.train.experiment import Experiment, Settings, Source
-from percept.train.journal import announce, forget_after, reassure, report
+from percept.train.journal import announce, begin, forget_after, reassure, report
 from percept.train.meters import Meter
 from percept.train.state import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
 
@@ -55,7 +55,8 @@ def fit(experiment: Experiment, folder: Path | str, *, minutes: float | None = N
     forget_after(folder, progress.step)
     write_json(folder / "run.json", config)
     announce(experiment, device, dtype, reason, progress)
-    run = _Run(model, optimiser, Meter(device, dtype), progress, settings, folder, config, device, dtype)
+    meter = Meter(device, dtype)
+    run = _Run(model, optimiser, meter, progress, settings, folder, config, device, dtype, experiment.stages)
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     with _stopping() as asked, _prefetched(experiment.source, progress.step, settings.steps) as batches:
         done = run.through(batches, leave=lambda: asked() or time.monotonic() > deadline)
@@ -82,6 +83,7 @@ class _Run:
     config: dict[str, Any]
     device: torch.device
     dtype: torch.dtype
+    stages: Mapping[int, str]
 
     def through(self, batches: Iterator[Batch], *, leave: Callable[[], bool]) -> bool:
         """Take steps until the end (True) or until told to leave (False); a checkpoint stands either way."""
@@ -90,6 +92,8 @@ class _Run:
         before, first, failures = progress.seconds, progress.step, 0
         self.meter.reset()
         for batch in batches:
+            if progress.step in self.stages:
+                begin(progress.step, self.stages[progress.step])
             batch = batch.to(self.device, self.dtype)
             scalars = _step(self.model, self.optimiser, batch, progress.step, settings)
             failures = 0 if scalars else failures + 1

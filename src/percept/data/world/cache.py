@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from percept.core.errors import PerceptError
+from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import content_hash, read_json, replacing
 from percept.core.parallel import map_processes
 from percept.core.report import track
@@ -31,7 +31,7 @@ from percept.data.world.regions import NAMES, Region, regions_of
 from percept.data.world.render import render
 from percept.data.world.scene import sample_scene
 from percept.data.world.splits import held_out
-from percept.data.world.variants import shows_colour
+from percept.data.world.variants import STYLES, shows_colour
 
 TEXTS = ("alt", "names", "short", "long")
 """Kinds of the texts kept for every picture; a training step draws one of them for all its pictures."""
@@ -54,6 +54,7 @@ class WorldData:
     pairs: int = 100_000
     """Pairs of pictures; each is 2 x 36.9 kB on disk."""
     seed: int = 0
+    """Of the pictures and their texts."""
     style: str = "mixed"
     """A style of the world, or "mixed": half plain."""
     stretched: float = 0.4
@@ -176,7 +177,12 @@ def draw_cache(data: WorldData, home: Path | str, *, workers: int | None = None)
     """Draw all pairs of `data` below `home` unless they are there, and return their folder.
 
     The folder's name tells settings and drawing code apart; an interrupted drawing goes on where it stopped.
+
+    Raises:
+        PerceptError: a style that the world does not have; no folder is made then.
     """
+    if data.style not in (*STYLES, "mixed"):
+        raise unknown_name("style", data.style, (*STYLES, "mixed"))
     folder = Path(home) / _cache_name(data)
     folder.mkdir(parents=True, exist_ok=True)
     starts = [first for first in range(0, data.pairs, CHUNK) if not (folder / f"{first:08d}.npy").is_file()]

@@ -18,7 +18,7 @@ from percept.core.report import notice
 from percept.data.transforms import Preprocess
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig
-from percept.models.weights.files import SUFFIXES, read_facts, read_tensors
+from percept.models.weights.files import PICKLED, SUFFIXES, read_facts, read_tensors
 from percept.models.weights.layouts import LAYOUTS, fit, recognise
 from percept.models.weights.open_clip import RESIZES
 from percept.models.zoo import CONFIGS
@@ -28,7 +28,9 @@ OPEN_CLIP, TIMM, OWN = "open_clip_config.json", "config.json", "preprocess.json"
 """The file that tells the layout of a folder."""
 POSITIONS = "vision.positions"
 FACTS = "percept"
-"""Under this key our safetensors files say which model they hold."""
+"""Under this key our safetensors files, and the json beside our pickled ones, say which model they hold."""
+BESIDE = ("tokenizer.json", "metrics.json")
+"""Files that may belong to a model in any layout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,6 @@ def pick_files(files: Collection[str], name: str) -> list[str]:
     Raises:
         PerceptError: no file of weights, or several and none is the model's.
     """
-    beside = [extra for extra in ("tokenizer.json", "metrics.json") if extra in files]
     options = (
         (OWN, ("model.safetensors",), (TIMM, OWN)),
         (OPEN_CLIP, ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"), (OPEN_CLIP,)),
@@ -62,12 +63,22 @@ def pick_files(files: Collection[str], name: str) -> list[str]:
     for sign, weights, configs in options:
         found = [one for one in weights if one in files]
         if found and (not sign or sign in files):
-            return [found[0], *(config for config in configs if config in files), *beside]
+            return _with_those_beside(found[0], configs, files)
     rest = sorted(file for file in files if "/" not in file and file.endswith(SUFFIXES))
     if len(rest) == 1:
-        return [rest[0], *beside]
+        return _with_those_beside(rest[0], (), files)
     what = f"holds several weight files: {', '.join(rest)}" if rest else f"holds no weights ({', '.join(SUFFIXES)})"
     raise PerceptError(f"{name} {what}; give the one file that is meant")
+
+
+def _with_those_beside(weights: str, configs: Collection[str], files: Collection[str]) -> list[str]:
+    extras = (*configs, facts_file(Path(weights)).name, *BESIDE)
+    return [weights, *(extra for extra in extras if extra in files)]
+
+
+def facts_file(file: Path) -> Path:
+    """Return where it is said which model a pickled file holds, if we wrote it."""
+    return file.with_name(f"{file.name}.json")
 
 
 def open_weights(
@@ -90,7 +101,7 @@ def open_weights(
     stored = read_tensors(file)
     layout = recognise(stored, source=str(file))
     state = LAYOUTS[layout].read(stored)
-    facts = _facts(file)
+    facts = _facts(file) if config is None else {}
     found = facts.get("name")
     if config is None and facts:
         config = from_dict(ClipConfig, facts["model"])
@@ -98,7 +109,10 @@ def open_weights(
         found, config = _released(state, layout, file)
     config, state = _fitted(state, config, layout, file)
     config, state = with_image_size(config, state, image_size)
-    preprocess = _preprocess(file, layout, config.vision.image_size)
+    stored_as = facts.get("preprocess")
+    if stored_as is not None and image_size is not None:
+        stored_as = {**stored_as, "size": image_size}
+    preprocess = _preprocess(file, layout, config.vision.image_size, stored_as)
     return Weights(
         name=name or found or _stem(file), config=config, state=state, layout=layout, file=file, preprocess=preprocess
     )
@@ -128,9 +142,13 @@ def with_image_size(
 
 
 def _facts(file: Path) -> dict[str, Any]:
+    beside = facts_file(file)
     try:
-        facts = json.loads(read_facts(file).get(FACTS, "{}"))
-    except json.JSONDecodeError:
+        if file.suffix in PICKLED:
+            facts = json.loads(beside.read_text(encoding="utf-8"))[FACTS] if beside.is_file() else {}
+        else:
+            facts = json.loads(read_facts(file).get(FACTS, "{}"))
+    except (ValueError, KeyError, TypeError):  # not ours
         return {}
     return facts if isinstance(facts, dict) and isinstance(facts.get("model"), dict) else {}
 
@@ -185,11 +203,11 @@ def _stem(file: Path) -> str:
     return file.resolve().parent.name if file.stem in generic else file.stem
 
 
-def _preprocess(file: Path, layout: str, size: int) -> Preprocess:
-    """Return the published preprocessing with what the folder's own configuration changes in it."""
+def _preprocess(file: Path, layout: str, size: int, stored: Any) -> Preprocess:
+    """Return the published preprocessing with what the folder's own configuration changes in it, or as we `stored` it."""
     beside = file.with_name(OPEN_CLIP if layout == "open_clip" else TIMM)
     if layout not in ("open_clip", "timm") or not beside.is_file():
-        return Preprocess(size=size)
+        return Preprocess(size=size) if stored is None else from_dict(Preprocess, stored)
     facts = read_json(beside)
     facts = facts.get("preprocess_cfg" if layout == "open_clip" else "pretrained_cfg", facts)
     changes: dict[str, Any] = {key: tuple(map(float, facts[key])) for key in ("mean", "std") if facts.get(key)}

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -11,10 +12,10 @@ from percept.core.io import write_json
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 from percept.models.config import ClipConfig
-from percept.models.weights.files import SUFFIXES, write_tensors
+from percept.models.weights.files import PICKLED, SUFFIXES, write_tensors
 from percept.models.weights.layouts import find_layout
 from percept.models.weights.open_clip import open_clip_config
-from percept.models.weights.opening import FACTS, OPEN_CLIP, TIMM
+from percept.models.weights.opening import FACTS, OPEN_CLIP, TIMM, facts_file
 from percept.models.weights.timm import timm_config
 
 
@@ -32,14 +33,15 @@ def write_weights(
 
     A target that ends as a weight file does becomes that file; any other becomes a folder, with the configuration that
     the layout's own library reads: NAME.pt (official); config.json, model.safetensors (timm); open_clip_config.json,
-    open_clip_model.safetensors (open_clip).
+    open_clip_model.safetensors (open_clip). Which model it is, so that `percept.load` opens any, stands in a safetensors
+    file itself and in NAME.pt.json beside a pickled one.
 
     Raises:
         PerceptError: a model that the layout cannot hold, or a single file for open_clip, whose folder needs two.
     """
     target = Path(target)
     single = target.suffix in SUFFIXES
-    facts = {FACTS: json.dumps({"name": name, "model": to_dict(config)})}
+    facts = {"name": name, "model": to_dict(config), "preprocess": to_dict(preprocess)}
     if layout == "open_clip" and single:
         raise PerceptError(f"open_clip reads a folder with {OPEN_CLIP}; give a folder instead of {target}")
     header: dict[str, dict] = {}
@@ -47,10 +49,10 @@ def write_weights(
         header[OPEN_CLIP] = open_clip_config(config, preprocess)
     elif layout == "timm":
         header[TIMM] = timm_config(config.vision, preprocess)
-        facts[FACTS] = json.dumps({"name": name, "model": {**to_dict(config), "text": None}})
+        facts["model"]["text"] = None
     theirs = find_layout(layout).write(state)
     if single:
-        write_tensors(target, theirs, facts)
+        _write(target, theirs, facts)
         return target
     target.mkdir(parents=True, exist_ok=True)
     for file, content in header.items():
@@ -59,5 +61,11 @@ def write_weights(
         tokenizer.save(target / "tokenizer.json")
     names = {"open_clip": "open_clip_model.safetensors", "timm": "model.safetensors"}
     weights = target / names.get(layout, f"{name}.pt")
-    write_tensors(weights, theirs, facts)
+    _write(weights, theirs, facts)
     return weights
+
+
+def _write(file: Path, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    write_tensors(file, state, {FACTS: json.dumps(facts)})
+    if file.suffix in PICKLED:  # which holds tensors alone
+        write_json(facts_file(file), {FACTS: facts})
