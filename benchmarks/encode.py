@@ -2,7 +2,7 @@
 
     sh benchmarks/oracles.sh                         # once: timm and open_clip in an environment of their own
     python benchmarks/encode.py                      # prints tables and writes encode.json beside this file
-    python benchmarks/encode.py --quick              # the smallest and the middle model, two turns
+    python benchmarks/encode.py --quick              # the smallest and the middle model, two turns; writes nothing
     python benchmarks/encode.py --device cuda        # on a GPU: B16, L14 and G14, and writes encode_gpu.json
 
 Random weights of the released sizes; a pass is the vision tower from normalised pixels to the projected vector. Ways take
@@ -435,12 +435,13 @@ def main(
         tuned: On a GPU also with tuned kernels.
         device: auto, cpu, cuda or mps.
         oracles: Environment with timm and open_clip.
-        json_file: Where to write the figures; encode.json or encode_gpu.json if not given.
+        json_file: Where to write the figures; if not given, encode.json or encode_gpu.json, of all models and batches only.
     """
     start, place = time.perf_counter(), pick_device(device)
     beside = place.type == "cpu"
     repeats, files = (5 if beside else 9) if repeats is None else repeats, 48 * beside if files is None else files
-    json_file = json_file or (RESULTS if beside else GPU_RESULTS)
+    if json_file is None and not (quick or models or batches):
+        json_file = RESULTS if beside else GPU_RESULTS
     if repeats < 1 or files < 0:
         raise PerceptError(f"repeats={repeats} and files={files}; at least 1 and 0")
     names = models or tuple(ON_CPU if beside else ON_GPU)
@@ -468,11 +469,15 @@ def main(
         read = preprocessing(names[0], files, place)
         show_preprocessing(read)
     write(json_file, rows, peaks, repeats=repeats, start=start, preprocessing=read)
-    out.print(f"written: {json_file}", soft_wrap=True)
+    out.print("nothing written: give --json-file" if json_file is None else f"written: {json_file}", soft_wrap=True)
 
 
-def write(file: Path, rows: list[dict[str, Any]], peaks: Peaks, *, repeats: int, start: float, **more: Any) -> None:
-    """Write what was measured, and on what."""
+def write(
+    file: Path | None, rows: list[dict[str, Any]], peaks: Peaks, *, repeats: int, start: float, **more: Any
+) -> None:
+    """Write what was measured, and on what, if there is a file for it."""
+    if file is None:
+        return
     told = ((peaks.clock, "by the clock"), (peaks.processor if peaks.device.type == "cpu" else {}, "of the processor"))
     about = {
         "command": " ".join(["python", "benchmarks/encode.py", *sys.argv[1:]]),

@@ -124,6 +124,13 @@ def test_steps_and_plain_layers_end_with_their_way(module) -> None:
     assert model.step is before
 
 
+def test_a_part_of_the_cases_replaces_no_published_figures(module, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(module, "measured", lambda *args, **keywords: [])
+    monkeypatch.setattr(module, "write_json", lambda *args: pytest.fail("written"))
+    module.main(models=("PE-Core-T16-384",), batches=(1,), files=0, device="cpu", oracles=Path("nowhere"))
+    assert "nothing written" in capsys.readouterr().out
+
+
 def test_bursts_are_for_gpus(module) -> None:
     times = module.Times(clock=[module.BURST / 20])
     assert (times.burst(torch.device("cpu")), times.burst(torch.device("cuda"))) == (1, 20)

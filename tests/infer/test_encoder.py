@@ -249,6 +249,15 @@ def test_texts_are_computed_once_for_a_tokenizer(monkeypatch):
     assert counted == [2, 1]
 
 
+def test_another_tokenizer_of_a_copy_is_its_own(encoder):
+    first = encoder.text("a cat")
+    copy = encoder.resizing("crop")
+    assert torch.equal(copy.text("a cat"), first)
+    copy.tokenizer = lambda texts: encoder.tokenizer(["a dog"] * len(texts))
+    assert not torch.equal(copy.text("a cat"), first)
+    assert torch.equal(encoder.text("a cat"), first)
+
+
 def test_weights_are_packed_where_memory_permits(monkeypatch):
     packed = []
     monkeypatch.setattr(encoder_module, "pack", packed.append)

@@ -128,6 +128,7 @@ def test_one_tower_of_one_size_in_half_numbers_with_weights_beside_it(tmp_path):
     for call, words in (
         (lambda: one.image(torch.randn(1, 3, 24, 24)), "takes 32x32 only"),
         (lambda: one.text("a cup"), "no text tower"),
+        (lambda: one.cut(1), "one piece"),
         (lambda: one.tokens(images), "--no-layers"),
         (lambda: percept.load(tmp_path / "out", dtype="int8"), "unknown type"),
     ):

@@ -157,6 +157,15 @@ def test_tokenizers_are_compared_or_done_without():
     assert found.difference("text block 1") is not None
 
 
+def test_a_scale_of_logits_that_no_vector_shows_is_a_finding():
+    one, changed = tiny.encoder(), tiny.encoder()
+    changed.scale = one.scale * 1.5
+    found = compare(one, changed, probes())
+    assert found.first_departure is None
+    assert [part for part in found.findings if "logit scale" in part] == found.findings != []
+    assert not found.agrees
+
+
 def test_only_what_both_have_is_compared():
     dense = tiny.encoder(text=False)
     found = compare(dense, dense, probes())

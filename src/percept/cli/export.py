@@ -67,7 +67,18 @@ def _show(exported: "Exported") -> None:
             for one in receipt.differences if one.stage.endswith(("vector", "embedding"))]  # fmt: skip
     table("Checked by running it", ("stage", "largest", "mean", "of its length", "least cosine"), rows)
     table("Verdict", ("type", "against", "agrees within", "same nearest text"), _verdicts(exported))
-    say(f"use it: percept classify PICTURES --labels cat,dog --model {exported.folder}")
+    say(f"use it: {_use(exported)}")
+
+
+def _use(exported: "Exported") -> str:
+    """Return a line that works with the towers there are."""
+    from percept.models.folder import TOKENIZER
+
+    towers, folder = {graph.tower for graph in exported.manifest.graphs}, exported.folder
+    if towers == {"text"}:
+        return f'percept.load("{folder}").text(["a red cup"])'
+    labels = " --labels cat,dog" if "text" in towers and (folder / TOKENIZER).is_file() else ""
+    return f"percept {'classify' if labels else 'encode'} PICTURES{labels or ' --out vectors.parquet'} --model {folder}"
 
 
 def _verdicts(exported: "Exported") -> list[tuple[str, str, str, str]]:

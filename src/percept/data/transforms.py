@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,9 @@ class Preprocess:
     """Side of the model's patches in pixels; for keep and native, and only for these."""
     tokens: int | None = None
     """Most patches of a picture; for native, and only for it. As many as `size` has when not given."""
+    draft: int = field(default=4, compare=False)
+    """Large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size, several times as fast, as long as this many times the
+    model's size remains; 0 to decode all of them whole. Vectors of both are comparable."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int):
@@ -51,6 +54,10 @@ class Preprocess:
             raise unknown_name("way to resize", self.resize, RESIZES)
         if min(self.shape) < 1 or min(self.std) <= 0:
             raise PerceptError(f"size and std have to be positive; given: size={self.size}, std={self.std}")
+        if self.draft < 0:
+            raise PerceptError(
+                f"draft={self.draft}; give 0 to decode files whole, or how many times the size has to remain"
+            )
         self._check_patches()
 
     def _check_patches(self) -> None:
@@ -90,6 +97,11 @@ class Preprocess:
         if self.tokens is None or self.patch is None:
             return max(self.shape)
         return math.ceil(math.sqrt(self.tokens)) * self.patch
+
+    @property
+    def at_least(self) -> int | None:
+        """Pixels that the shorter side of a JPEG file keeps when it is decoded; None for all of them."""
+        return self.draft * self.reach or None
 
     @property
     def shape(self) -> tuple[int, int]:

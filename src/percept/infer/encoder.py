@@ -39,6 +39,7 @@ from percept.infer.identity import Identity
 from percept.infer.labels import Guess, Labels, Templates, Texts, check_labels, class_vectors, rank
 from percept.infer.pictures import Pictures, as_list, is_single, packs, prepared, to_tensor, whole_patches
 from percept.models.clip import CLIP
+from percept.models.vision import VisionTower
 from percept.nn.linear import pack, packed_bytes, stamp
 from percept.nn.stack import compiled_step, resolve_layer
 
@@ -333,8 +334,14 @@ class Encoder:
         The weights are shared, not copied.
 
         Raises:
-            PerceptError: there is no such block.
+            PerceptError: there is no such block, or an export runs, whose graph is one piece.
         """
+        if not isinstance(self.model.vision, VisionTower):
+            raise PerceptError(
+                f"{self.identity.name} is an export, whose graph runs as one piece; cut the model it was made of"
+            )
+        if not isinstance(after, int):
+            raise PerceptError(f"cut takes the number of one block, counted from either end; given: {after!r}")
         (after,) = self._check_layers(after)
         last = resolve_layer(after, self.model.config.vision.layers)
         identity = Identity(
@@ -355,6 +362,7 @@ class Encoder:
             PerceptError: there is no such way, or `tokens` goes with another one than native.
         """
         other = copy.copy(self)
+        other._texts = OrderedDict(self._texts)  # its own from here on: another tokenizer may be given to it
         other.preprocess = self.preprocess.resizing(resize, patch=self.patch, tokens=tokens)
         return other
 

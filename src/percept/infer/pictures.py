@@ -31,9 +31,6 @@ Key = TypeVar("Key")
 Made = TypeVar("Made")
 
 FILES_AND_PIXELS = (str, os.PathLike, bytes, Image.Image, np.ndarray)
-DRAFT = 2
-"""Large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size as long as this many times the model's size remains."""
-
 WAITING = 8
 """Most pictures of many shapes that are kept back to meet others of their shape, in batches."""
 
@@ -75,7 +72,7 @@ def to_tensor(picture: Any, preprocess: Preprocess) -> UInt8[Tensor, "3 y x"] | 
         )
     if not isinstance(picture, FILES_AND_PIXELS):
         raise _not_a_picture(picture)
-    return preprocess(read_image(picture, at_least=DRAFT * preprocess.reach))
+    return preprocess(read_image(picture, at_least=preprocess.at_least))
 
 
 def _from_tensor(picture: Tensor, preprocess: Preprocess) -> Tensor:

@@ -123,6 +123,7 @@ def compare(
         _compare_pictures(work, sizes)
     if texts:
         _compare_texts(work)
+        _compare_scales(work, limit)
     work.findings += [_words(one, limit) for one in work.differences if not one.within(limit)][:1]
     return Receipt(
         a=_facts(a), b=_facts(b), tolerance=limit, differences=work.differences, findings=work.findings,
@@ -217,6 +218,13 @@ def _compare_texts(work: _Work) -> None:
     ends = int(ids.argmax(dim=-1).max()) + 1  # what follows the last end token cannot change anything
     _stages(work, "text", "", list(ids[:, :ends].split(BATCH)), _layers(work, "text"))
     _ends(work, "text", lambda side: side.text(ids if side is work.a else others))
+
+
+def _compare_scales(work: _Work, limit: float) -> None:
+    """Compare what cosines are multiplied with before the softmax over labels: no vector shows it."""
+    one, other = work.both(lambda side: side.scale)
+    if not abs(one - other) <= limit * max(abs(one), abs(other)):
+        work.findings.append(f"the logit scale is {one:.4g} against {other:.4g}: probabilities of labels differ")
 
 
 def _random_ids(side: Encoder, count: int) -> Tensor:

@@ -14,7 +14,6 @@ from percept.core.report import track
 from percept.data.images import ImageSource, read_bytes, read_image, upright_size
 from percept.data.sources import BadFile, in_order, reason_without_path
 from percept.data.transforms import Preprocess
-from percept.infer.pictures import DRAFT
 from percept.search.contracts import Embeds
 from percept.search.index import Content, FileRow, Index
 
@@ -158,7 +157,7 @@ def _read(path: Path, hashes: set[str], preprocess: Preprocess) -> Candidate:
 
 def prepared(source: ImageSource, preprocess: Preprocess) -> Image.Image:
     """Return the picture at the model's size already: small to keep waiting, and preprocessing leaves it as it is."""
-    image = read_image(source, at_least=DRAFT * preprocess.reach)
+    image = read_image(source, at_least=preprocess.at_least)
     return Image.fromarray(preprocess(image).permute(1, 2, 0).contiguous().numpy())
 
 
