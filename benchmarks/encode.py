@@ -472,6 +472,11 @@ def main(
     out.print("nothing written: give --json-file" if json_file is None else f"written: {json_file}", soft_wrap=True)
 
 
+def without_folder(word: str) -> str:
+    """Leave out the folders of an absolute path, which say nothing elsewhere."""
+    return Path(word).name if os.path.isabs(word) else word
+
+
 def write(
     file: Path | None, rows: list[dict[str, Any]], peaks: Peaks, *, repeats: int, start: float, **more: Any
 ) -> None:
@@ -480,7 +485,7 @@ def write(
         return
     told = ((peaks.clock, "by the clock"), (peaks.processor if peaks.device.type == "cpu" else {}, "of the processor"))
     about = {
-        "command": " ".join(["python", "benchmarks/encode.py", *sys.argv[1:]]),
+        "command": " ".join(["python", "benchmarks/encode.py", *map(without_folder, sys.argv[1:])]),
         "torch": torch.__version__, "machine": device_name(peaks.device), "device": str(peaks.device),
         "threads": torch.get_num_threads(), "load": round(os.getloadavg()[0], 2), "seed": 0, "repeats": repeats,
         **{f"peak GFLOP/s {how}": {str(key): round(value / 1e9, 1) for key, value in known.items()} or None
