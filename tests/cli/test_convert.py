@@ -114,9 +114,48 @@ def test_every_tensor_keeps_its_type(model, tmp_path):
     assert {parameter.dtype for parameter in encoder.model.parameters()} == {torch.float32}
 
 
+@pytest.mark.usefixtures("known")
+def test_another_size_goes_through_a_layout_without_text(model, tmp_path):
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    assert main(["convert", model, first, "--to", "timm", "--image-size", "40"]) == 0
+    assert main(["convert", first, second, "--to", "official"]) == 0
+    images = torch.randn(2, 3, 40, 40)
+    again = percept.load(second, dtype="float32")
+    torch.testing.assert_close(again.image(images), tiny.encoder().image(images))
+    assert again.preprocess.size == 40
+
+
+def test_the_packaged_model_comes_back_from_its_weights_alone(tmp_path):
+    assert main(["convert", "nano", str(tmp_path / "nano"), "--to", "official"]) == 0
+    (tmp_path / "nano" / "nano.pt").rename(tmp_path / "alone.pt")
+    arguments = ["convert", str(tmp_path / "alone.pt"), str(tmp_path / "again"), "--to", "percept", "--model", "nano"]
+    assert main(arguments) == 0
+    assert percept.load(tmp_path / "again").identity == percept.load("nano").identity
+
+
+def test_what_is_no_number_keeps_its_bits(model, tmp_path):
+    state = open_model(model).model.state_dict()
+    state["vision.projection"][0, 0] = float("nan")
+    torch.save(state, tmp_path / "nan.pt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(zoo.CONFIGS, "PE-Tiny", tiny.config())
+        assert main(["convert", str(tmp_path / "nan.pt"), str(tmp_path / "out.pt"), "--to", "official"]) == 0
+    assert same_tensors(open_model(str(tmp_path / "out.pt")).model.state_dict(), state)
+
+
+def test_a_result_that_does_not_open_is_not_called_converted(model, tmp_path, capsys, monkeypatch):
+    from percept.models.weights import writing
+
+    monkeypatch.setattr(writing, "facts_file", lambda file: tmp_path / "elsewhere.json")
+    assert main(["convert", model, str(tmp_path / "out.pt"), "--to", "official"]) == 2
+    captured = capsys.readouterr()
+    assert "no released model has its shapes" in captured.err
+    assert "equal to the bit" not in captured.out
+
+
 MISTAKES = {
     "a layout that does not exist": (["MODEL", "out", "--to", "tim"], "did you mean 'timm'"),
-    "a source that is not there": (["nothing.pt", "out", "--to", "timm"], "unknown model 'nothing.pt'"),
+    "a source that is not there": (["nothing.pt", "out", "--to", "timm"], "there is no file or folder nothing.pt"),
     "a file for open_clip": (["MODEL", "out.safetensors", "--to", "open_clip"], "give a folder"),
     "a file for percept": (["MODEL", "out.safetensors", "--to", "percept"], "is a folder"),
     "sizes that timm has no name for": (["MODEL", "out", "--to", "open_clip"], "none for one of these sizes"),

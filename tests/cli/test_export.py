@@ -15,7 +15,7 @@ MISTAKES = {
     "something is there": (["MODEL", "full"], "is there already"),
     "a file in the way": (["MODEL", "full/file/out"], "cannot be written"),
     "a model": (["nanno", "out"], "'nano'"),
-    "weights of a packaged model": (["nano", "out", "--weights", "x.pt"], "takes no weights"),
+    "weights that are not there": (["nano", "out", "--weights", "x.pt"], "no weight file x.pt"),
 }
 
 

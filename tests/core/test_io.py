@@ -104,6 +104,12 @@ def test_same_tensors_sees_every_difference() -> None:
         assert not same_tensors(base, other)
 
 
+def test_same_tensors_compares_bits() -> None:
+    nan = torch.tensor([float("nan"), 0.0, 1.0])
+    assert same_tensors({"a": nan, "b": nan[0].half()}, {"a": nan.clone(), "b": nan[0].half()})
+    assert not same_tensors({"a": torch.zeros(2)}, {"a": -torch.zeros(2)})
+
+
 def test_the_hash_is_of_the_content() -> None:
     assert content_hash(b"a") != content_hash(b"b")
     assert len(content_hash(b"")) == 32

@@ -116,8 +116,12 @@ def test_offline_the_cache_serves_and_nothing_is_asked(played, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     played.error = AssertionError("the hub was asked")
     assert percept.load("hf://somebody/model").dim == tiny.DIM
-    with pytest.raises(PerceptError, match=r"HF_HUB_OFFLINE is set.*hf download somebody/other"):
+    with pytest.raises(PerceptError, match=r"HF_HUB_OFFLINE is set.*hf download somebody/other --local-dir"):
         percept.load("hf://somebody/other")
+    with pytest.raises(PerceptError, match=r"hf download somebody/other --revision v2 --local-dir"):
+        percept.load("hf://somebody/other@v2")
+    with pytest.raises(PerceptError, match=r"Fetch PE-Core-T16-384\.pt from .* facebook/PE-Core-T16-384 at v2 on"):
+        percept.load("PE-Core-T16-384@v2")
 
 
 def test_a_download_that_was_cut_off_is_taken_up_again(played):
@@ -168,7 +172,7 @@ def test_refusals_are_told_in_a_sentence(played, error, words):
 def test_a_repository_without_weights(played):
     played.place("somebody/texts", None).mkdir(parents=True)
     (played.place("somebody/texts", None) / "README.md").write_text("no model")
-    with pytest.raises(PerceptError, match="holds no weights"):
+    with pytest.raises(PerceptError, match=r"^somebody/texts holds no weights"):
         percept.load("hf://somebody/texts")
 
 

@@ -1,3 +1,4 @@
+import inspect
 import socket
 import time
 
@@ -94,8 +95,31 @@ def test_weights_that_do_not_fit_are_listed(official, tmp_path):
     state = torch.load(official)
     state["surplus"] = state.pop("visual.conv1.weight")
     torch.save(state, tmp_path / "wrong.pt")
-    with pytest.raises(PerceptError, match=r"vision\.patch\.weight"):
+    with pytest.raises(PerceptError, match=r"missing: visual\.conv1\.weight\n  unexpected: surplus"):
         percept.load("PE-Tiny", weights=tmp_path / "wrong.pt")
+
+
+def test_a_vision_tower_alone_gives_vectors_and_says_which_files_have_text(official, tmp_path, capsys):
+    state = torch.load(official)
+    torch.save({key: value for key, value in state.items() if key.startswith("visual.")}, tmp_path / "vision.pt")
+    one = percept.load("PE-Tiny", weights=tmp_path / "vision.pt")
+    assert "holds a vision tower only" in " ".join(capsys.readouterr().err.split())
+    images = torch.randn(2, 3, 24, 24)
+    assert torch.equal(one.image(images), percept.load("PE-Tiny", weights=official).image(images))
+    with pytest.raises(PerceptError, match=r"opened with a vision tower only.*never in timm's"):
+        one.text("a cup")
+
+
+def test_the_packaged_model_takes_weights_and_lends_what_they_lack(tmp_path):
+    own = opening.open_packaged("nano")
+    names = to_official(own.model, has_text=True)
+    torch.save({names[key]: value for key, value in own.model.state_dict().items()}, tmp_path / "nano.pt")
+    one, other = (
+        percept.load("nano", weights=tmp_path / "nano.pt", dtype="float32"),
+        percept.load("nano", dtype="float32"),
+    )
+    assert torch.equal(one.text("a red duck"), other.text("a red duck"))
+    assert (one.preprocess, one.identity.name) == (other.preprocess, "nano")
 
 
 def test_cached_weights_need_no_network(official, monkeypatch):
@@ -135,8 +159,12 @@ def test_a_name_that_never_resolves_does_not_hang(monkeypatch):
 MISTAKES = {
     "nanno": ({}, "'nano'"),
     "pe-core-t16": ({}, "PE-Core-T16-384"),
-    "some/where": ({}, "not a model folder"),
-    "nano": ({"weights": "x.pt"}, "takes no weights"),
+    "some/where": ({}, "there is no folder some/where.*hf://some/where$"),
+    "hf-hub:timm/x": ({}, "hf://timm/x$"),
+    "/tmp/nope.pt": ({}, "there is no file or folder /tmp/nope.pt"),
+    "./some/where": ({}, "there is no file or folder ./some/where"),
+    "nope.ckpt": ({}, "there is no file or folder nope.ckpt"),
+    "nano": ({"weights": "x.pt"}, "there is no weight file x.pt"),
     "PE-Core-T16-384": ({"weights": "missing.pt"}, "missing.pt"),
 }
 
@@ -146,6 +174,20 @@ def test_mistakes_are_explained(name):
     keywords, words = MISTAKES[name]
     with pytest.raises(PerceptError, match=words):
         percept.load(name, **keywords)
+
+
+@pytest.mark.parametrize("name", [None, b"nano", 3])
+def test_what_is_no_name_at_all(name):
+    with pytest.raises(PerceptError, match=f"given {type(name).__name__}"):
+        inspect.unwrap(percept.load)(name)  # as a user calls it, without the type checks of the tests
+
+
+def test_folders_that_are_not_read_are_named(tmp_path):
+    with pytest.raises(PerceptError, match=f"{tmp_path} holds no weights"):
+        percept.load("PE-Core-T16-384", weights=tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(PerceptError, match=f"{tmp_path} is in transformers' layout"):
+        percept.load(tmp_path)
 
 
 def test_a_type_or_device_that_does_not_exist(tmp_path):

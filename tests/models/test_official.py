@@ -26,7 +26,15 @@ WRAPPINGS = {
     "state_dict": lambda state: {"state_dict": state, "epoch": 3},
     "weights": lambda state: {"weights": state},
     "both": lambda state: {"state_dict": {"weights": state}},
+    "nested": lambda state: {"model": {"state_dict": {"weights": state}, "epoch": 3}},
+    "beside an empty one": lambda state: {"state_dict": {}, "model": state},
+    "among an empty one": lambda state: {"state_dict": {}, **state},
     "module.": lambda state: {f"module.{key}": value for key, value in state.items()},
+    "compiled": lambda state: {f"_orig_mod.{key}": value for key, value in state.items()},
+    "compiled in parallel": lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},
+    "a compiled part": lambda state: {
+        key.replace("visual.", "visual._orig_mod."): value for key, value in state.items()
+    },
 }
 
 
@@ -99,8 +107,14 @@ def test_truncated_files(tmp_path: Path, share: float) -> None:
 
 def test_other_files(tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_text("weights, honestly")
-    with pytest.raises(PerceptError, match="not a complete file of weights"):
+    with pytest.raises(PerceptError, match="begins neither as safetensors nor as what torch"):
         read_official(tmp_path / "text.pt", has_text=True)
+    (tmp_path / "pointer.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
+    with pytest.raises(PerceptError, match="a pointer of Git LFS"):
+        read_official(tmp_path / "pointer.pt", has_text=True)
+    (tmp_path / "odd.pt").write_bytes(pickle.dumps({"a": torch.zeros(2).numpy()}))
+    with pytest.raises(PerceptError, match=r"\(damaged, or more than tensors\)"):
+        read_official(tmp_path / "odd.pt", has_text=True)
     torch.save([torch.zeros(2)], tmp_path / "list.pt")
     with pytest.raises(PerceptError, match="holds a list"):
         read_official(tmp_path / "list.pt", has_text=True)

@@ -1,6 +1,5 @@
 """`percept convert`: write a model in the layout that another program reads, and read it back to compare every bit."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,20 +83,18 @@ def _write(opened: "Opened", target: Path, to: str) -> Path:
 
 
 def _read_back(opened: "Opened", target: Path, to: str) -> tuple[int, int]:
-    """Return how many tensors came back, and how many were not written."""
-    from percept.core.io import same_tensors
-    from percept.models.folder import open_folder
-    from percept.models.weights.opening import open_weights
+    """Return how many tensors came back, and how many were not written.
 
-    before, config = opened.model.state_dict(), opened.model.config
-    written = before
-    if to == "timm":
-        written = {key: value for key, value in before.items() if key.startswith("vision.")}
-        config = replace(config, text=None)
-    if to == "percept":
-        after = open_folder(target).model.state_dict()
-    else:
-        after = open_weights(target, config=config, name=opened.name).state
+    Raises:
+        PerceptError: the result does not open, or not with the same bits.
+    """
+    from percept.core.io import same_tensors
+    from percept.infer.opening import open_model
+
+    before = opened.model.state_dict()
+    written = {key: value for key, value in before.items() if to != "timm" or key.startswith("vision.")}
+    again = open_model(str(target.absolute()))  # as a user will, who knows no more than the files say
+    after = again.model.state_dict()
     if not same_tensors(written, after):
         raise PerceptError(f"{target} does not read back as it was written; the disk may be failing, do not use it")
     return len(after), len(before) - len(after)

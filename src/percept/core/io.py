@@ -13,6 +13,9 @@ from torch import Tensor
 
 from percept.core.errors import PerceptError
 
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Whole numbers by their size in bytes."""
+
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
@@ -124,7 +127,16 @@ def _reading_safetensors(path: Path | str) -> Iterator[None]:
 
 
 def same_tensors(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
-    """Tell whether two sets of tensors have the same names, types and bits."""
+    """Tell whether two sets of tensors have the same names, types and bits; so what is no number equals itself."""
     return left.keys() == right.keys() and all(
-        left[name].dtype == right[name].dtype and torch.equal(left[name], right[name]) for name in left
+        left[name].dtype == right[name].dtype and torch.equal(bits(left[name]), bits(right[name])) for name in left
     )
+
+
+def bits(tensor: Tensor) -> Tensor:
+    """Return the bits of a tensor as whole numbers of its shape, without a copy: -0.0 is not 0.0 among them.
+
+    >>> bits(torch.tensor([0.0, -0.0, 1.0])).tolist()
+    [0, -2147483648, 1065353216]
+    """
+    return tensor.detach().view(INTEGERS[tensor.element_size()])

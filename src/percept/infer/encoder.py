@@ -35,6 +35,7 @@ from percept.infer.clips import (
     whole_file,
 )
 from percept.infer.dense import Hidden, PoolAttention, attention_of, hidden_of
+from percept.infer.exported import Absent
 from percept.infer.identity import Identity
 from percept.infer.labels import Guess, Labels, Templates, Texts, check_labels, class_vectors, rank
 from percept.infer.pictures import Pictures, as_list, is_single, packs, prepared, to_tensor, whole_patches
@@ -200,8 +201,11 @@ class Encoder:
         """
         if self.model.text is None:
             raise PerceptError(
-                f"{self.identity.name} has no text tower; 'nano' and the PE-Core models have one (see: percept list)"
+                f"{self.identity.name} has no text tower here, it was opened with a vision tower only; 'nano' has both, and so "
+                "have the PE-Core models in files of the layouts official, open_clip and percept (never in timm's)"
             )
+        if isinstance(self.model.text, Absent):
+            self.model.text()  # says that the export lacks it
         if isinstance(texts, Tensor):
             return self._text_of_ids(texts)
         if not isinstance(texts, Iterable):

@@ -64,11 +64,11 @@ def fetch_weights(name: str, repository: str, revision: str | None = None) -> Pa
     if (folder := _cached_folder(name, repository, revision)) is not None:
         return folder
     if not hub_allowed():
-        raise _unreachable(name, repository, "HF_HUB_OFFLINE is set")
+        raise _unreachable(name, repository, revision, "HF_HUB_OFFLINE is set")
     if not hub_reachable():
-        raise _unreachable(name, repository, "the hub does not answer; there may be no network")
+        raise _unreachable(name, repository, revision, "the hub does not answer; there may be no network")
     try:
-        wanted = pick_files(repository_files(repository, revision), name)
+        wanted = pick_files(repository_files(repository, revision), name, place=repository)
         notice(
             f"fetching {wanted[0]} from {repository}{f' at {revision}' if revision else ''}; it is kept in the cache"
         )
@@ -79,7 +79,7 @@ def fetch_weights(name: str, repository: str, revision: str | None = None) -> Pa
     except Exception as error:
         if (reason := _refusal(error, repository, revision)) is None:
             raise
-        raise _unreachable(name, repository, reason) from error
+        raise _unreachable(name, repository, revision, reason) from error
 
 
 def fetch_vocabulary(*, online: bool) -> Path | None:
@@ -187,15 +187,17 @@ def _refusal(error: Exception, repository: str, revision: str | None) -> str | N
     return _first_line(error) if network else None
 
 
-def _unreachable(name: str, repository: str, reason: str) -> PerceptError:
+def _unreachable(name: str, repository: str, revision: str | None, reason: str) -> PerceptError:
+    pin = "" if revision is None else f" --revision {revision}"
+    at = "" if revision is None else f" at {revision}"
     if name not in zoo.ZOO:
         return PerceptError(
-            f"{repository} is not on this machine and could not be fetched: {reason}. Where there is a network, run "
-            f"'hf download {repository} --local-dir FOLDER' and pass the folder: percept.load('FOLDER')"
+            f"{repository}{at} is not on this machine and could not be fetched: {reason}. Where there is a network, run "
+            f"'hf download {repository}{pin} --local-dir FOLDER' and pass the folder: percept.load('FOLDER')"
         )
     return PerceptError(
-        f"the weights of {name} are not on this machine and could not be fetched: {reason}. Fetch {name}.pt from the "
-        f"hub repository {repository} on a machine with a network and pass it: percept.load({name!r}, "
+        f"the weights of {name}{at} are not on this machine and could not be fetched: {reason}. Fetch {name}.pt from the "
+        f"hub repository {repository}{at} on a machine with a network and pass it: percept.load({name!r}, "
         f"weights='{name}.pt'); or use 'nano', which needs no download"
     )
 

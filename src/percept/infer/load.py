@@ -42,7 +42,8 @@ def load(
             Face hub on first use; "hf://OWNER/NAME", with "@REVISION" to pin it; or a folder or weight file in the
             layout of percept, of the published checkpoints, of timm or of open_clip ("./nano" for a folder that has the
             name of a model); or a folder that `percept export` wrote, which onnxruntime runs on the CPU.
-        weights: a local weight file or folder in any of these layouts for an official name; nothing is fetched then.
+        weights: a local weight file or folder in any of these layouts for "nano" or an official name; nothing is fetched
+            then.
         tokenizer: a tokenizer.json, or CLIP's list of merges, for a model that comes without one.
         image_size: side in pixels of the square that pictures are brought to; the learned positions are resized to its
             grid once. As the weights were trained when None.
@@ -64,6 +65,10 @@ def load(
         PerceptError: unknown name (the nearest is suggested), weights that do not fit or cannot be fetched, settings that
             are impossible.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise PerceptError(
+            f"give the name of a model, a folder or a weight file; given {type(name).__name__}: {name!r}"
+        )
     name = os.fspath(name)
     if name not in zoo.ZOO and is_export(name):
         if compile:

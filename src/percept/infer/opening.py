@@ -1,6 +1,7 @@
 """From a name, a hub address, a folder or a weight file to a model with its preprocessing and tokenizer."""
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from percept.core.errors import PerceptError, unknown_name
-from percept.core.io import content_hash, read_json
+from percept.core.io import bits, content_hash, read_json
 from percept.data.clip_vocabulary import find_vocabulary, read_vocabulary
 from percept.data.tokenizers import Tokenizer
 from percept.infer import hub
@@ -19,6 +20,7 @@ from percept.models.clip import CLIP
 from percept.models.config import ClipConfig
 from percept.models.folder import CONFIG, Opened, open_folder
 from percept.models.weights.files import SUFFIXES
+from percept.models.weights.layouts import not_read
 from percept.models.weights.memory import cast, stored_type
 from percept.models.weights.opening import OPEN_CLIP, OWN, open_weights
 from percept.models.weights.strict import check_fit
@@ -26,7 +28,12 @@ from percept.models.weights.strict import check_fit
 PACKAGED = Path(__file__).parents[1] / "models" / "packaged"
 """Where the models that ship with percept lie, one folder each."""
 CLIP_VOCABULARY = 49_408
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+PART = 1 << 18
+"""Numbers summed at a time."""
+REPOSITORY = r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?"
+"""OWNER/NAME on the hub; a path begins with a dot or a slash, or has more parts."""
+FILES = (*SUFFIXES, ".ckpt")
+"""Endings by which a name that is not here is taken for a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,25 +65,33 @@ def open_model(name: str, weights: str | os.PathLike[str] | None = None, wish: W
     address = hub.parse_address(name)
     known = address.name in zoo.ZOO and address.owner in (None, "facebook")
     if not known and address.owner is None:
-        if os.sep in name:
-            raise PerceptError(f"{name} is not a model folder on this machine; a repository on the hub is hf://{name}")
-        raise unknown_name("model", name, zoo.ZOO)
+        raise _unknown(name)
     entry = zoo.find(address.name) if known else None
     revision = wish.revision or address.revision
     if weights is not None or (entry and entry.config is None):
         _refuse_revision(name, revision)
     if entry is not None and entry.config is None:
         if weights is not None:
-            raise PerceptError(f"{name} ships with percept and takes no weights=; give the folder of a model instead")
+            return _open_weights(Path(weights), wish, like=open_packaged(name))
         return open_packaged(name, wish)
     config = None if entry is None else entry.config
     if weights is not None:
-        return _open_weights(Path(weights), wish, config=config, name=address.name if known else None, online=False)
+        return _open_weights(Path(weights), wish, config=config, name=address.name if known else None)
     repository = f"{address.owner}/{address.name}" if entry is None or address.owner else entry.repository or name
     found = hub.fetch_weights(address.name, repository, revision)
     if (found / OWN).is_file():
         return open_folder(found, image_size=wish.image_size, dtype=wish.dtype)
     return _open_weights(found, wish, config=config, name=address.name if known else None, online=True)
+
+
+def _unknown(name: str) -> PerceptError:
+    """Build the error for what is neither here nor a name: a file, a repository without hf://, or a misspelt model."""
+    repository = re.sub(r"^(hf[-_]hub:|https?://huggingface\.co/)", "", name)
+    if re.fullmatch(REPOSITORY, repository) and not name.endswith(FILES):
+        return PerceptError(f"there is no folder {name} on this machine; a repository on the hub is hf://{repository}")
+    if os.sep in name or name.endswith(FILES):
+        return PerceptError(f"there is no file or folder {name}; give one that is there, or the name of a model")
+    return unknown_name("model", name, zoo.ZOO)
 
 
 def _refuse_revision(name: str, revision: str | None) -> None:
@@ -103,35 +118,60 @@ def open_packaged(name: str, wish: Wish | None = None) -> Opened:
 def _open_path(path: Path, wish: Wish) -> Opened:
     """Open a local folder or weight file."""
     if not path.is_dir():
-        return _open_weights(path, wish, config=None, name=None, online=False)
+        return _open_weights(path, wish)
     if is_export(path):
         raise PerceptError(f"{path} is an export, whose weights are inside its graphs; use the model it was made of")
     names = {file.name for file in path.iterdir()}
-    foreign = OPEN_CLIP in names or (CONFIG in names and "architecture" in read_json(path / CONFIG))
+    header = read_json(path / CONFIG) if CONFIG in names else {}
+    foreign = OPEN_CLIP in names or "architecture" in header
+    if not foreign and ("model_type" in header or "transformers_version" in header):
+        raise not_read(str(path))
     if CONFIG in names and not foreign:
         return open_folder(path, image_size=wish.image_size, dtype=wish.dtype)
     if foreign or any(name.endswith(SUFFIXES) for name in names):
-        return _open_weights(path, wish, config=None, name=None, online=False)
+        return _open_weights(path, wish)
     return open_folder(path)  # says what the folder lacks
 
 
-def _open_weights(path: Path, wish: Wish, *, config: ClipConfig | None, name: str | None, online: bool) -> Opened:
-    found = open_weights(path, config=config, name=name, image_size=wish.image_size)
+def _open_weights(
+    path: Path,
+    wish: Wish,
+    *,
+    config: ClipConfig | None = None,
+    name: str | None = None,
+    like: Opened | None = None,
+    online: bool = False,
+) -> Opened:
+    """Open a weight file or the folder of another library.
+
+    Args:
+        config: of the model `name` that they are for; they say it themselves when None.
+        like: the model that they are for, with what belongs to it unless it lies beside them.
+        online: what is missing may be fetched.
+    """
+    if like is not None:
+        config, name = like.model.config, like.name
+    found = open_weights(
+        path, config=config, name=name, image_size=wish.image_size, preprocess=like and like.preprocess
+    )
     prints: dict[str, bytes] = {}
     stored = torch.float32 if wish.dtype is None else stored_type(found.state, source=str(found.file))
     with torch.device("meta"):
         model = CLIP(found.config)
-    check_fit(model, found.state, source=str(found.file))
+    check_fit(model, found.state, source=str(found.file), spelled=found.spelled)
 
     def note(key: str, tensor: Tensor) -> None:
         prints[key] = _sample(key, tensor)
 
+    tokenizer = _vocabulary(found.file, found.config, online=online)
+    if tokenizer is None and like is not None and found.config.text is not None:
+        tokenizer = like.tokenizer
     model.load_state_dict(cast(found.state, wish.dtype and wish.dtype(stored), before=note), assign=True)
     return Opened(
         name=found.name,
         model=model.eval(),
         preprocess=found.preprocess,
-        tokenizer=_vocabulary(found.file, found.config, online=online),
+        tokenizer=tokenizer,
         fingerprint=content_hash(b"".join(prints[key] for key in model.state_dict())),
         layout=found.layout,
     )
@@ -141,7 +181,8 @@ def _sample(name: str, tensor: Tensor) -> bytes:
     """Return name, shape, a spread of 64 values and the sum of all bits as integers: changing any one value changes it."""
     flat = tensor.detach().reshape(-1)
     sample = flat[:: max(1, len(flat) // 64)][:64].float()
-    total = int(flat.view(_INTEGERS[flat.element_size()]).sum(dtype=torch.int64))
+    parts = bits(flat).split(PART)  # a sum in another type copies what it sums
+    total = int(torch.stack([part.sum(dtype=torch.int64) for part in parts]).sum())
     return f"{name}{list(tensor.shape)}{total}".encode() + sample.numpy().tobytes()
 
 

@@ -9,11 +9,12 @@ import torch
 
 from percept.core.config import from_dict, to_dict
 from percept.core.errors import PerceptError
-from percept.core.io import content_hash, file_hash, load_tensors, read_json, save_tensors, write_json
+from percept.core.io import content_hash, file_hash, read_json, save_tensors, write_json
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig
+from percept.models.weights.files import read_tensors
 from percept.models.weights.memory import cast, stored_type
 from percept.models.weights.opening import with_image_size
 from percept.models.weights.strict import load_strict
@@ -84,7 +85,7 @@ def open_folder(
     header = read_json(folder / CONFIG)
     if not isinstance(header, dict) or "model" not in header:
         raise PerceptError(f"{folder / CONFIG} has no entry 'model'; it was not written by percept")
-    config, state = from_dict(ClipConfig, header["model"]), load_tensors(folder / WEIGHTS)
+    config, state = from_dict(ClipConfig, header["model"]), read_tensors(folder / WEIGHTS)
     if dtype is not None:
         state = cast(state, dtype(stored_type(state, source=str(folder / WEIGHTS))))
     config, state = with_image_size(config, state, image_size)

@@ -1,6 +1,7 @@
 """Weight files, whatever they are named: tensors in, mapped into memory and nothing run; tensors out, whole or not at all."""
 
 import pickle
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,14 @@ from percept.core.io import load_metadata, load_tensors, replacing, save_tensors
 PICKLED = (".pt", ".pth", ".bin")
 SUFFIXES = (".safetensors", *PICKLED)
 """Endings of files that hold weights."""
+ARCHIVE = b"PK\x03\x04"
+"""What torch.save writes begins so."""
 WRAPPERS = ("state_dict", "weights", "model")
 """Entries of a training checkpoint that hold the weights proper."""
+NESTED = 4
+"""Wrappers that may lie in one another; a dictionary can also hold itself."""
+NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Types of weights that can be computed with."""
 
 
 def read_tensors(path: Path | str) -> dict[str, Tensor]:
@@ -27,24 +34,63 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise PerceptError(f"there is no weight file {path}")
-    state = load_tensors(path) if path.suffix == ".safetensors" else unwrap(_unpickled(path))
+    state = _stored(path)
     if not state:
         raise PerceptError(f"{path} holds no weights at all; fetch or write it again")
     strange = [f"{key} ({type(value).__name__})" for key, value in state.items() if not isinstance(value, Tensor)]
     if strange:
         raise PerceptError(f"{path} is not a dictionary of weights alone; it also holds {', '.join(strange[:5])}")
-    whole = [key for key, value in state.items() if not value.is_floating_point()]
-    if whole:
-        raise PerceptError(
-            f"{path} holds tensors that are no floating-point numbers: {', '.join(whole[:5])}; quantised weights are "
-            "not read here, take the file in float32, float16 or bfloat16"
-        )
-    return state
+    return _numbers(path, state)
+
+
+def is_safetensors(path: Path | str) -> bool:
+    """Tell by its first bytes whether a file is safetensors: the length of its header in eight, then the header, json."""
+    return _head(Path(path))[4:9] == b"\0\0\0\0{"  # headers have at most 100 MB
 
 
 def read_facts(path: Path | str) -> dict[str, str]:
     """Return the texts that a safetensors file holds beside its tensors; nothing for other files."""
-    return load_metadata(path) if Path(path).suffix == ".safetensors" else {}
+    return load_metadata(path) if is_safetensors(path) else {}
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """Read a file by what it begins with, whatever its name ends in."""
+    head = _head(path)
+    if is_safetensors(path):
+        return unwrap(load_tensors(path))
+    if head.startswith((ARCHIVE, b"\x80")):
+        return unwrap(_unpickled(path, archive=head.startswith(ARCHIVE)))
+    if head.startswith(b"version https://git-lfs"):
+        raise PerceptError(
+            f"{path} is a pointer of Git LFS in place of the weights; run 'git lfs pull' where it came from"
+        )
+    raise PerceptError(
+        f"{path} is not a complete file of weights: it begins neither as safetensors nor as what torch.save writes; "
+        "fetch or write it again"
+    )
+
+
+def _numbers(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state if every tensor of it is plain numbers that can be computed with."""
+    bare = [key for key, value in state.items() if value.layout != torch.strided or value.is_nested or value.is_meta]
+    if bare:
+        raise PerceptError(
+            f"{path} holds tensors that are sparse, nested or without values: {', '.join(bare[:5])}; write it again with "
+            "dense ones"
+        )
+    types = {key: str(value.dtype).removeprefix("torch.") for key, value in state.items() if value.dtype not in NUMBERS}
+    if types:
+        shown = ", ".join(f"{key} ({name})" for key, name in list(types.items())[:5])
+        raise PerceptError(
+            f"{path} holds numbers of types that are not computed in: {shown}; quantised weights are not "
+            "read here, take the file in float32, float16 or bfloat16"
+        )
+    return state
 
 
 def write_tensors(path: Path | str, state: dict[str, Tensor], facts: dict[str, str] | None = None) -> None:
@@ -71,21 +117,23 @@ def _alone(tensor: Tensor) -> Tensor:
 
 
 def unwrap(state: Any) -> dict[str, Any]:
-    """Take weights out of their wrappers and strip the prefix `module.` that parallel training leaves."""
-    for wrapper in WRAPPERS:
-        if isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    """Take weights out of their wrappers and strip what parallel training (`module.`) and compiling put into their names."""
+    for _ in range(NESTED):
+        inner = [state[wrapper] for wrapper in WRAPPERS if isinstance(state.get(wrapper), dict) and state[wrapper]]
+        state = inner[0] if inner else state
+    filled = {str(key): value for key, value in state.items() if not (isinstance(value, dict) and not value)}
+    return {key.replace("_orig_mod.", "").removeprefix("module."): value for key, value in filled.items()}
 
 
-def _unpickled(path: Path) -> dict[str, Any]:
+def _unpickled(path: Path, *, archive: bool) -> dict[str, Any]:
     try:
         with path.open("rb") as file, warnings.catch_warnings(action="ignore"):  # what is odd about it is refused below
-            archive = file.read(4) == b"PK\x03\x04"  # files of torch before 1.6 are none, and cannot be mapped
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+            # Files of torch before 1.6 are no archives and cannot be mapped; nor what torch takes for safetensors by name.
+            mapped = archive and path.suffix != ".safetensors"
+            state = torch.load(path if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "weights_only" in reason:  # the library goes on to advise running it
+        if isinstance(error, KeyError) or re.search("[Ww]eights.only", reason):  # a number, or advice to run it
             reason = "damaged, or more than tensors"
         raise PerceptError(
             f"{path} is not a complete file of weights alone ({reason}); nothing in it was run"

@@ -60,6 +60,10 @@ LAYOUTS: dict[str, Layout] = {  # in this order, so that marks of a later one ma
 }
 
 
+TRANSFORMERS = ("vision_model.", "text_model.", "timm_model.", "vision_tower.", "model.vision_tower.")
+"""Beginnings of keys in the layouts of the transformers library."""
+
+
 def find_layout(name: str) -> Layout:
     """Return a layout by its name.
 
@@ -84,12 +88,34 @@ def recognise(keys: Collection[str], *, source: str) -> str:
         raise PerceptError(
             f"{source} is the checkpoint of a training run that is not finished; repeat its percept train command to go on"
         )
+    if any(key.startswith(TRANSFORMERS) for key in keys):
+        raise not_read(source)
     shown = ", ".join(sorted(keys)[:4])
     known = "; ".join(f"{name} ({' or '.join(layout.marks[:2])}...)" for name, layout in LAYOUTS.items())
     raise PerceptError(
-        f"{source} is in no layout that is known here: its {len(keys)} keys are {shown}... It could be one of: {known}. "
-        "Models in transformers' layout have to be written in one of these first"
+        f"{source} is in no layout that is known here: its {len(keys)} keys are {shown}... It could be one of: {known}"
     )
+
+
+def not_read(source: str) -> PerceptError:
+    """Build the error for weights that the transformers library wrote."""
+    return PerceptError(
+        f"{source} is in transformers' layout, which is not read here; take the model as it was published (NAME.pt), or "
+        "in the layout of timm or open_clip"
+    )
+
+
+def spelling(layout: str, stored: Collection[str]) -> Callable[[State], State]:
+    """Return what gives some of our tensors the names and shapes of a file in this layout whose keys are `stored`."""
+    if layout == "official":
+        prefixed = any(key.startswith("visual.") for key in stored)
+        return lambda some: {published_name(key, prefixed): value for key, value in some.items()}
+    write = LAYOUTS[layout].write
+    return lambda some: {  # without the bias of zeros that goes with every projection
+        key: value
+        for key, value in write(some).items()
+        if "vision.projection_bias" in some or not key.endswith("head.bias")
+    }
 
 
 def fit(state: State, config: ClipConfig) -> State:

@@ -42,6 +42,8 @@ def to_open_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
             theirs["logit_scale"] = value
         elif key.startswith(TEXTS):
             theirs[TEXTS + rename(key.removeprefix(TEXTS), TEXT_INVERSE)] = value
+        elif not key.startswith("vision."):
+            theirs[key] = value
     return theirs
 
 

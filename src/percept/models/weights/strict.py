@@ -1,39 +1,57 @@
 """Strict loading: every difference is listed, and nothing is loaded when there is one."""
 
-from torch import Tensor, nn
+from collections.abc import Callable, Collection
+
+from torch import nn
 
 from percept.core.errors import PerceptError
+from percept.models.weights.layouts import State
 
+POSITIONS = "vision.positions"
 SHOWN = 8
 
 
-def _list(title: str, names: list[str]) -> str:
+def differences(wanted: State, state: State, spelled: Callable[[State], State] = dict) -> list[str]:
+    """Return lines about what is missing, unexpected or of another shape; none if nothing is.
+
+    Args:
+        spelled: gives tensors of ours the names and shapes they have in the file, for a reader who knows that one only.
+    """
+    other = [name for name in wanted if name in state and state[name].shape != wanted[name].shape]
+    given, right = (spelled({name: some[name] for name in other}) for some in (state, wanted))
+    shapes = [f"{name} {list(given[name].shape)} instead of {list(right[name].shape)}" for name in given]
+    missing = {name: wanted[name] for name in wanted.keys() - state.keys()}
+    unexpected = {name: state[name] for name in state.keys() - wanted.keys()}
+    lacking, strange = set(spelled(missing) or missing), set(spelled(unexpected) or unexpected)
+    lists = (
+        ("missing", sorted(lacking - strange or lacking)),  # of what is one tensor here a half may be there
+        ("unexpected", sorted(strange - lacking)),
+        ("of another shape", shapes),
+    )
+    lines = [_list(title, names) for title, names in lists if names]
+    if POSITIONS in other:
+        lines.append(
+            "  positions of another grid are resized only when asked: image_size=PIXELS, or --image-size PIXELS"
+        )
+    return lines
+
+
+def _list(title: str, names: Collection[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"  {title}: {', '.join(names[:SHOWN])}{more}"
+    return f"  {title}: {', '.join(list(names)[:SHOWN])}{more}"
 
 
-def check_fit(model: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
-    """Compare names and shapes of a state with those of a model.
+def check_fit(model: nn.Module, state: State, *, source: str, spelled: Callable[[State], State] = dict) -> None:
+    """Compare names and shapes of a state with those of a model; see `differences`.
 
     Raises:
         PerceptError: listing what is missing, unexpected or of another shape.
     """
-    wanted = model.state_dict()
-    missing = sorted(wanted.keys() - state.keys())
-    unexpected = sorted(state.keys() - wanted.keys())
-    other = [name for name in wanted if name in state and state[name].shape != wanted[name].shape]
-    shapes = [f"{name} {list(state[name].shape)} instead of {list(wanted[name].shape)}" for name in other]
-    problems = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-    found = [_list(title, names) for title, names in problems if names]
-    if "vision.positions" in other:
-        found.append(
-            "  positions of another grid are resized only when asked: image_size=PIXELS, or --image-size PIXELS"
-        )
-    if found:
+    if found := differences(model.state_dict(), state, spelled):
         raise PerceptError("\n".join([f"{source} does not fit this model; nothing was loaded.", *found]))
 
 
-def load_strict(model: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
+def load_strict(model: nn.Module, state: State, *, source: str) -> None:
     """Make `state` the parameters of `model` without copying them; the model takes the types stored in it.
 
     Raises:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from percept.core.errors import PerceptError
+from percept.core.io import bits
 from percept.data.transforms import FREE, Preprocess
 from percept.models.config import VisionConfig
 from percept.models.weights.rename import rename
@@ -70,21 +71,36 @@ ANY = "vit_pe_core_tiny_patch16_384"
 
 
 def from_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the keys of a timm tower to those of our vision tower; a head bias of zeros is left out."""
+    """Rename the keys of a timm tower to those of our vision tower; a head bias of zeros is left out.
+
+    Raises:
+        PerceptError: query and key-value of the pooling head, one tensor here, do not fit together.
+    """
     state = dict(state)
     for part in ("weight", "bias"):
-        pair = [state.pop(f"attn_pool.{one}.{part}", None) for one in ("q", "kv")]
-        if all(tensor is not None for tensor in pair):
-            state[f"attn_pool.qkv.{part}"] = torch.cat([tensor for tensor in pair if tensor is not None])
-    if (head := state.get("head.weight")) is not None:
+        q, kv = f"attn_pool.q.{part}", f"attn_pool.kv.{part}"
+        if q in state and kv in state:
+            state[f"attn_pool.qkv.{part}"] = _joined(state.pop(q), state.pop(kv), part)
+    if (head := state.get("head.weight")) is not None and head.dim() == 2:
+        bias = state.get("head.bias")
         state["head.weight"] = head.T.contiguous()
-    if (bias := state.get("head.bias")) is not None and not bias.any():
-        del state["head.bias"]
+        if bias is not None and bias.dtype == head.dtype and not bits(bias).any():  # as `to_timm` writes it
+            del state["head.bias"]
     ours = {rename(key, OURS): value for key, value in state.items()}
     for name, axes in (("class_token", 2), ("positions", 1)):
         if name in ours and ours[name].shape[:axes] == (1,) * axes:
             ours[name] = ours[name].reshape(ours[name].shape[axes:])
     return ours
+
+
+def _joined(q: Tensor, kv: Tensor, part: str) -> Tensor:
+    if q.dtype == kv.dtype and q.dim() and kv.dim() and q.shape[1:] == kv.shape[1:]:
+        return torch.cat([q, kv])
+    kinds = [f"{str(one.dtype).removeprefix('torch.')} {list(one.shape)}" for one in (q, kv)]
+    raise PerceptError(
+        f"attn_pool.q.{part} is {kinds[0]} and attn_pool.kv.{part} is {kinds[1]}, which are one tensor here; store both in "
+        "one number type and width first"
+    )
 
 
 def to_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -94,7 +110,7 @@ def to_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if (whole := theirs.pop(f"attn_pool.qkv.{part}", None)) is not None:
             width = len(whole) // 3
             theirs[f"attn_pool.q.{part}"], theirs[f"attn_pool.kv.{part}"] = whole[:width], whole[width:]
-    if (head := theirs.get("head.weight")) is not None:
+    if (head := theirs.get("head.weight")) is not None and head.dim() == 2:
         theirs["head.weight"] = head.T.contiguous()
         theirs.setdefault("head.bias", head.new_zeros(head.shape[1]))
     for name, axes in (("cls_token", 2), ("pos_embed", 1)):
