@@ -19,8 +19,9 @@ On a GPU, in bfloat16, all with the same weights:
     ours eager     as percept.load computes: on Hopper GPUs cuDNN's attention, GELU within its matrix product
     ours compiled  as percept.load(..., compile=True) computes: also each sum with the norm behind it
     compiled, tuned    with --tuned: the compiler tries more ways to write a kernel
-There a turn is a burst of passes one after the other, as in use, and the pass its mean; the peak is that of such a burst
-too, for a GPU clocks lower after a while.
+A turn is a burst of passes one after the other, as in use, and the pass its mean. Short cases take more turns, for as long as
+`--span` says: a neighbour's work on a shared machine comes and goes in seconds. The peak of a CPU is the best single
+product of the whole run; that of a GPU is of a burst too, for it clocks lower after a while.
 The share of the peak counts the matrix products of the model. "by the clock" is what one waits for; "of the processor" divides
 by processor seconds of all threads, so that other work on the machine changes it little. Preprocessing reads JPEG files
 of 1600 x 1200 pixels made here.
@@ -81,7 +82,11 @@ GOALS = {
 }
 """Least shares of the peak, by the clock."""
 BURST, MOST = 0.4, 1000
-"""Seconds of a burst on a GPU, and its most passes."""
+"""Seconds of a burst, and its most passes."""
+SPANS = 5
+"""Ways of ours that share the seconds of a case; a model of another library has its own share."""
+TURNS = 100
+"""Most turns of a model and batch."""
 TUNED = {"coordinate_descent_tuning": True, "triton.multi_kernel": 1}
 """Options of the compiler."""
 KEEPS_UP = 1.2
@@ -105,9 +110,9 @@ class Times:
         self.clock.append((time.perf_counter() - clock) / passes)
         self.processor.append((time.process_time() - processor) / passes)
 
-    def burst(self, device: torch.device) -> int:
+    def burst(self) -> int:
         """Return how many passes make a burst."""
-        return 1 if device.type == "cpu" else max(1, min(MOST, round(BURST / self.clock[-1])))
+        return max(1, min(MOST, round(BURST / self.clock[-1])))
 
 
 @dataclass(frozen=True)
@@ -214,15 +219,30 @@ class Peaks:
         for turn in range(4):
             times.add(job, self.device, passes)
             if not turn:  # warms up
-                passes, times = times.burst(self.device), Times()
+                passes, times = 1 if self.device.type == "cpu" else times.burst(), Times()
         work = 2 * self.size**3
         self.clock[dtype] = max(self.clock.get(dtype, 0), work / min(times.clock))
         self.processor[dtype] = max(self.processor.get(dtype, 0), work / max(min(times.processor), 1e-9))
 
 
+@dataclass(frozen=True)
+class Turns:
+    """How often a model and batch are measured: so many turns at least, and for so many seconds."""
+
+    repeats: int
+    span: float
+
+    def __iter__(self) -> Iterator[int]:
+        """Count the turns while there is another one."""
+        start, turn = time.perf_counter(), 0
+        while turn < self.repeats or (time.perf_counter() - start < self.span and turn < TURNS):
+            yield turn
+            turn += 1
+
+
 @torch.no_grad()  # not inference_mode: weights made in that are never packed
 def measured(
-    name: str, batch: int, repeats: int, device: torch.device, peaks: Peaks, *, tuned: bool = False
+    name: str, batch: int, turns: Turns, device: torch.device, peaks: Peaks, *, tuned: bool = False
 ) -> list[dict[str, Any]]:
     """Measure all ways of one model, taking turns."""
     config = vision(name)
@@ -230,7 +250,7 @@ def measured(
     image = torch.randn(batch, 3, config.image_size, config.image_size, device=device)
     inputs = {key: image.to(way.dtype) for key, way in ways.items()}
     times, passes = {key: Times() for key in ways}, {key: warmed(way, inputs[key], device) for key, way in ways.items()}
-    for _ in track(range(repeats), f"{name}, batch {batch}", repeats):
+    for _ in turns:
         for dtype in dict.fromkeys(way.dtype for way in ways.values()):
             peaks.measure(dtype)
         for key, way in ways.items():
@@ -241,13 +261,14 @@ def measured(
 
 
 def measured_apart(
-    name: str, batch: int, repeats: int, device: torch.device, peaks: Peaks, *, tuned: bool = False
+    name: str, batch: int, turns: Turns, device: torch.device, peaks: Peaks, *, tuned: bool = False
 ) -> list[dict[str, Any]]:
     """Do it in a process of its own, as the other libraries' models are: what ran before leaves memory slower behind."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "one.json"
-        command = [sys.executable, __file__, "--models", name, "--batches", str(batch), "--repeats", str(repeats)]
-        command += ["--files", "0", "--device", str(device), "--oracles", folder, "--json-file", str(file)]
+        command = [sys.executable, __file__, "--models", name, "--batches", str(batch)]
+        command += ["--repeats", str(turns.repeats), "--span", str(turns.span), "--files", "0", "--device", str(device)]
+        command += ["--oracles", folder, "--json-file", str(file)]
         done = subprocess.run(command + ["--tuned"] * tuned, capture_output=True, text=True, check=False)
         if done.returncode:
             raise PerceptError(f"{name}, batch {batch}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
@@ -265,7 +286,7 @@ def warmed(way: Way, image: Tensor, device: torch.device) -> int:
     with way.inside():
         for _ in range(1 if device.type == "cpu" else 3):
             times.add(lambda: way.model(image), device)
-    return times.burst(device)
+    return times.burst()
 
 
 def free(device: torch.device) -> None:
@@ -294,17 +315,18 @@ def row_of(name: str, batch: int, way: str, dtype: str, times: Times) -> dict[st
         "clock s": round(statistics.median(times.clock), 6),
         "lowest s": round(min(times.clock), 6),
         "highest s": round(max(times.clock), 6),
+        "turns": len(times.clock),
         "processor s": round(statistics.median(times.processor), 6),
     }
 
 
 def with_oracles(
-    name: str, batch: int, repeats: int, python: Path, dtypes: list[torch.dtype]
+    name: str, batch: int, turns: Turns, python: Path, dtypes: list[torch.dtype]
 ) -> Iterator[dict[str, Any]]:
     """Measure the models of other libraries in their own environment."""
     for dtype in (str(one).removeprefix("torch.") for one in dtypes):
         command = [str(python), str(Path(__file__).with_name("oracle.py"))]
-        command += [name, str(batch), str(repeats), dtype, str(torch.get_num_threads())]
+        command += [name, str(batch), str(turns.repeats), str(turns.span / SPANS), dtype, str(torch.get_num_threads())]
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -314,9 +336,8 @@ def with_oracles(
             if "error" in one:
                 notice(f"{one['library']} has no {name} that runs here: {one['error']}")
                 continue
-            yield row_of(
-                name, batch, f"{one['library']} {one['version']}", dtype, Times([one["clock"]], [one["processor"]])
-            )
+            times = Times(one["clock"], one["processor"])
+            yield row_of(name, batch, f"{one['library']} {one['version']}", dtype, times)
 
 
 def finish(rows: list[dict[str, Any]], peaks: Peaks) -> None:
@@ -417,6 +438,7 @@ def main(
     models: tuple[str, ...] = (),
     batches: tuple[int, ...] = (),
     repeats: int | None = None,
+    span: float = 60,
     quick: bool = False,
     files: int | None = None,
     tuned: bool = False,
@@ -429,7 +451,8 @@ def main(
     Args:
         models: Released models; T16, S16, B16 and L14 on a CPU, B16, L14 and G14 on a GPU if none are given.
         batches: Pictures in a pass; 1 and 8 on a CPU, on a GPU one that fills it if none are given.
-        repeats: Turns of every way, medians of which are shown; 5 on a CPU, 9 on a GPU if not given.
+        repeats: Turns of every way at least, medians of which are shown; 5 on a CPU, 9 on a GPU if not given.
+        span: Seconds to take turns for with a model and batch on a CPU.
         quick: T16 and B16 only, 2 turns.
         files: JPEG files for the part about preprocessing, 0 to leave it out; 48 on a CPU, 0 on a GPU if not given.
         tuned: On a GPU also with tuned kernels.
@@ -442,11 +465,12 @@ def main(
     repeats, files = (5 if beside else 9) if repeats is None else repeats, 48 * beside if files is None else files
     if json_file is None and not (quick or models or batches):
         json_file = RESULTS if beside else GPU_RESULTS
-    if repeats < 1 or files < 0:
-        raise PerceptError(f"repeats={repeats} and files={files}; at least 1 and 0")
+    if repeats < 1 or files < 0 or span < 0:
+        raise PerceptError(f"repeats={repeats}, files={files} and span={span}; at least 1, 0 and 0")
     names = models or tuple(ON_CPU if beside else ON_GPU)
     if quick:
         names, repeats = models or (ON_CPU[0], ON_CPU[2]), min(repeats, 2)
+    turns = Turns(repeats, span if beside and not quick else 0)
     peaks, rows, python = Peaks(place), [], oracles / "bin" / "python"
     if beside and not python.is_file():
         notice(f"timm and open_clip are left out: there is no {python}; make it with: sh benchmarks/oracles.sh")
@@ -458,10 +482,10 @@ def main(
     read = None
     for name, batch in track(cases, "models and batches", len(cases)):
         alone = len(cases) == 1 or not beside
-        rows += (measured if alone else measured_apart)(name, batch, repeats, place, peaks, tuned=tuned)
+        rows += (measured if alone else measured_apart)(name, batch, turns, place, peaks, tuned=tuned)
         free(place)
         if beside and python.is_file():
-            rows += with_oracles(name, batch, repeats, python, list(peaks.clock))
+            rows += with_oracles(name, batch, turns, python, list(peaks.clock))
         finish(rows, peaks)
         write(json_file, rows, peaks, repeats=repeats, start=start)  # what is there survives an interruption
     show(rows, peaks)

@@ -1,14 +1,15 @@
 """How fast the models of timm and open_clip are: run by encode.py inside the environment that oracles.sh makes.
 
     .venv-oracles/bin/python benchmarks/oracle.py --check
-    .venv-oracles/bin/python benchmarks/oracle.py PE-Core-B16-224 8 3 bfloat16 2      # model, batch, repeats, type, threads
+    .venv-oracles/bin/python benchmarks/oracle.py PE-Core-B16-224 8 3 12 bfloat16 2
+
+The arguments are model, batch, least turns, seconds to take turns for, type, threads.
 
 Prints one line of json for each library. Imports nothing of percept, whose libraries are not in that environment.
 """
 
 import importlib
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +25,8 @@ NAMES = {
     "PE-Core-G14-448": ("vit_pe_core_gigantic_patch14_448", "PE-Core-bigG-14-448"),
 }
 """Ours, timm's, open_clip's."""
+BURST, MOST, TURNS = 0.4, 1000, 100
+"""As in encode.py."""
 
 
 def declare() -> torch.library.Library:
@@ -46,17 +49,20 @@ LIBRARIES = {"timm": timm_model, "open_clip": open_clip_model}
 
 
 @torch.inference_mode()
-def measure(model: Any, size: int, batch: int, repeats: int, dtype: torch.dtype) -> dict[str, float]:
-    """Return median seconds of the clock and of the processor for one batch."""
+def measure(model: Any, size: int, batch: int, repeats: int, span: float, dtype: torch.dtype) -> dict[str, list[float]]:
+    """Return seconds of the clock and of the processor for one batch, the mean of each burst."""
     model, image = model.to(dtype), torch.rand(batch, 3, size, size).to(dtype)
+    found: dict[str, list[float]] = {"clock": [], "processor": []}
+    begun = time.perf_counter()
     model(image)
-    clock, processor = [], []
-    for _ in range(repeats):
+    passes = max(1, min(MOST, round(BURST / (time.perf_counter() - begun))))
+    while len(found["clock"]) < repeats or (time.perf_counter() - begun < span and len(found["clock"]) < TURNS):
         start = time.perf_counter(), time.process_time()
-        model(image)
-        clock.append(time.perf_counter() - start[0])
-        processor.append(time.process_time() - start[1])
-    return {"clock": statistics.median(clock), "processor": statistics.median(processor)}
+        for _ in range(passes):
+            model(image)
+        found["clock"].append((time.perf_counter() - start[0]) / passes)
+        found["processor"].append((time.process_time() - start[1]) / passes)
+    return found
 
 
 def main() -> None:
@@ -66,12 +72,12 @@ def main() -> None:
             print(name, importlib.import_module(name).__version__)
         del kept
         return
-    name, batch, repeats, dtype, threads = sys.argv[1:]
+    name, batch, repeats, span, dtype, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
     size = int(name.rsplit("-", 1)[1])
     for library, make in LIBRARIES.items():
         try:
-            found = measure(make(name), size, int(batch), int(repeats), getattr(torch, dtype))
+            found = measure(make(name), size, int(batch), int(repeats), float(span), getattr(torch, dtype))
             version = importlib.import_module(library).__version__
             print(json.dumps({"library": library, "version": version, **found}), flush=True)
         except Exception as error:

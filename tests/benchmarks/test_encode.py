@@ -14,8 +14,8 @@ from tests.benchmarks.test_benchmarks import benchmark
 
 TINY = VisionConfig(image_size=32, patch_size=8, width=32, layers=2, heads=2, pool_heads=2, output_dim=16)
 ORACLE = """#!/bin/sh
-case "$5" in
-float32) echo '{"library": "timm", "version": "9.9", "clock": 0.5, "processor": 0.25}' ;;
+case "$6" in
+float32) echo '{"library": "timm", "version": "9.9", "clock": [0.5, 0.75, 0.25], "processor": [0.25]}' ;;
 esac
 echo '{"library": "open_clip", "error": "ValueError: no such model"}'
 """
@@ -26,13 +26,14 @@ def module(monkeypatch: pytest.MonkeyPatch):
     found = benchmark("encode")
     monkeypatch.setattr(found, "vision", lambda name: TINY)
     monkeypatch.setattr(found, "peak_side", lambda device: 64)
+    monkeypatch.setattr(found, "BURST", 0)
     monkeypatch.setattr(found, "fast_dtype", lambda device: (torch.bfloat16, "it is a test"))
     return found
 
 
 def run(module, folder: Path, **options) -> dict:
     file = folder / "encode.json"
-    chosen = {"models": ("a",), "batches": (2,), "repeats": 1, "files": 0, "device": "cpu"} | options
+    chosen = {"models": ("a",), "batches": (2,), "repeats": 1, "span": 0, "files": 0, "device": "cpu"} | options
     module.main(**chosen, oracles=folder / "oracles", json_file=file)
     return json.loads(file.read_text())
 
@@ -106,7 +107,7 @@ def test_what_a_gpu_would_do(module, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "compiled_step", lambda **options: module.call_block)
     monkeypatch.setattr(torch, "compile", lambda step: step)
     monkeypatch.setattr(module, "ways_of", module.ways_of_gpu)
-    monkeypatch.setattr(module.Times, "burst", lambda times, device: 3)
+    monkeypatch.setattr(module.Times, "burst", lambda times: 3)
     rows = run(module, tmp_path)["results"]
     assert [row["way"] for row in rows] == ["plain", "plain compiled", "ours eager", "ours compiled"]
     assert all(row["passes a turn"] == 3 and row["share by the clock"] > 0 for row in rows)
@@ -131,10 +132,24 @@ def test_a_part_of_the_cases_replaces_no_published_figures(module, monkeypatch, 
     assert "nothing written" in capsys.readouterr().out
 
 
-def test_bursts_are_for_gpus(module) -> None:
-    times = module.Times(clock=[module.BURST / 20])
-    assert (times.burst(torch.device("cpu")), times.burst(torch.device("cuda"))) == (1, 20)
-    assert module.Times(clock=[10.0]).burst(torch.device("cuda")) == 1
+def test_bursts_are_as_long_as_asked(module, monkeypatch) -> None:
+    monkeypatch.setattr(module, "BURST", 0.4)
+    assert (module.Times(clock=[0.02]).burst(), module.Times(clock=[10.0]).burst()) == (20, 1)
+
+
+def test_short_cases_take_more_turns(module, monkeypatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
+    assert len(list(module.Turns(2, 0))) == 2
+    assert len(list(module.Turns(2, 5))) == 6
+    assert len(list(module.Turns(7, 5))) == 7
+    assert len(list(module.Turns(2, 500))) == module.TURNS
+
+
+def test_more_turns_are_counted(module, tmp_path) -> None:
+    rows = run(module, tmp_path, span=0.5)["results"]
+    assert rows[0]["turns"] > 1
+    assert len({row["turns"] for row in rows}) == 1
 
 
 def test_what_is_no_released_model(module) -> None:

@@ -72,16 +72,6 @@ def test_text_is_embedded_once(encoder, monkeypatch):
     assert torch.equal(encoder.text("a dog"), first[1:2])
 
 
-def test_text_cache_drops_the_least_recently_used(monkeypatch):
-    monkeypatch.setattr(encoder_module, "TEXT_CACHE", 3)
-    one = tiny.encoder()
-    one.text(["a", "b", "c"])
-    one.text("a")
-    one.text(["d"])
-    assert list(one._texts) == ["c", "a", "d"]
-    assert one.text(["e", "f", "g", "h", "i"]).shape == (5, tiny.DIM)
-
-
 def test_video_is_the_mean_of_unit_frames(encoder):
     frames = torch.randn(5, 3, 24, 24)
     clip = encoder.video(frames)

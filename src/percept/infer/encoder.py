@@ -1,7 +1,6 @@
 """The user's face of an encoder: pictures, texts and clips in, float32 vectors on the CPU out."""
 
 import copy
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,13 +38,12 @@ from percept.infer.exported import Absent
 from percept.infer.identity import Identity
 from percept.infer.labels import Guess, Labels, Templates, Texts, check_labels, class_vectors, rank
 from percept.infer.pictures import Pictures, as_list, is_single, packs, prepared, to_tensor, whole_patches
+from percept.infer.texts import TextCache
 from percept.models.clip import CLIP
 from percept.models.vision import VisionTower
-from percept.nn.linear import pack, packed_bytes, stamp
+from percept.nn.linear import pack, packed_bytes
 from percept.nn.stack import compiled_step, resolve_layer
 
-TEXT_CACHE = 8192
-"""Text vectors kept, least recently used dropped first."""
 PACKED_SHARE = 1 / 8
 """On a CPU the weights of the vision tower are kept a second time, in the order its products want, if they take at most
 this share of the memory."""
@@ -117,8 +115,7 @@ class Encoder:
         self.preprocess = preprocess
         self.identity = identity
         self.tokenizer = tokenizer
-        self._texts: OrderedDict[str, Tensor] = OrderedDict()
-        self._texts_of: tuple[Any, ...] = ()
+        self._texts = TextCache()
         vision = self.model.vision
         if self.setting.compile:
             for tower in (vision, self.model.text):
@@ -211,13 +208,12 @@ class Encoder:
         if not isinstance(texts, Iterable):
             raise PerceptError(f"give a text, several, or token ids [n, context]; given {type(texts).__name__}")
         texts = [texts] if isinstance(texts, str) else list(texts)
+        for text in texts:
+            if not isinstance(text, str):
+                raise PerceptError(f"a text is a str; given {type(text).__name__}: {text!r}")
         if not texts:
             return torch.zeros(0, self.dim)
-        self._forget_if_changed(self.model.text)
-        self._remember([text for text in dict.fromkeys(texts) if text not in self._texts])
-        vectors = torch.stack([self._texts[text] for text in texts])
-        self._forget(keep=TEXT_CACHE, used=texts)
-        return vectors
+        return self._texts.vectors(texts, self._text_of_strings, tokenizer=self.tokenizer, tower=self.model.text)
 
     def video(
         self,
@@ -366,7 +362,7 @@ class Encoder:
             PerceptError: there is no such way, or `tokens` goes with another one than native.
         """
         other = copy.copy(self)
-        other._texts = OrderedDict(self._texts)  # its own from here on: another tokenizer may be given to it
+        other._texts = self._texts.copy()  # its own from here on: another tokenizer may be given to it
         other.preprocess = self.preprocess.resizing(resize, patch=self.patch, tokens=tokens)
         return other
 
@@ -442,32 +438,14 @@ class Encoder:
         ]
         return torch.cat(parts) if parts else torch.zeros(0, self.dim)
 
-    def _forget_if_changed(self, tower: torch.nn.Module) -> None:
-        """Drop all text vectors when the tokenizer is another one, or the weights of the text tower have changed."""
-        now = self.tokenizer, stamp(tower)
-        if not (self._texts_of and self._texts_of[0] is now[0] and self._texts_of[1] == now[1]):
-            self._texts.clear()
-            self._texts_of = now
-
-    def _remember(self, texts: list[Any]) -> None:
-        for text in texts:
-            if not isinstance(text, str):
-                raise PerceptError(f"a text is a str; given {type(text).__name__}: {text!r}")
-        if not texts:
-            return
+    def _text_of_strings(self, texts: list[str]) -> Tensor:
         if self.tokenizer is None:
             raise PerceptError(
                 f"{self.identity.name} was loaded without a tokenizer, so texts cannot be read; give token ids "
                 "[n, context] instead, load it with tokenizer='tokenizer.json' (or CLIP's merges.txt), or install a "
                 "package that brings CLIP's vocabulary: pip install open_clip_torch"
             )
-        self._texts.update(zip(texts, self._text_of_ids(self.tokenizer(texts)), strict=True))
-
-    def _forget(self, *, keep: int, used: Sequence[str]) -> None:
-        for text in used:
-            self._texts.move_to_end(text)
-        while len(self._texts) > keep:
-            self._texts.popitem(last=False)
+        return self._text_of_ids(self.tokenizer(texts))
 
 
 def _to_cpu(result: Any) -> Any:
