@@ -142,7 +142,7 @@ def test_short_cases_take_more_turns(module, monkeypatch) -> None:
     monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
     assert len(list(module.Turns(2, 0))) == 2
     assert len(list(module.Turns(2, 5))) == 6
-    assert len(list(module.Turns(7, 5))) == 7
+    assert len(list(module.Turns(7, 1))) == 7
     assert len(list(module.Turns(2, 500))) == module.TURNS
 
 
