@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from percept.models.config import VisionConfig
 from percept.models.vision import VisionTower
-from percept.nn import attention
+from percept.nn import attention, rope
 from percept.nn import linear as module
 from percept.nn.attention import Attention
 from percept.nn.linear import (
@@ -222,18 +222,39 @@ def test_operators_that_give_other_numbers_are_not_used(monkeypatch: pytest.Monk
 
 
 @TYPES
+@pytest.mark.parametrize("amx", [True, False])
 @torch.no_grad()
-def test_rotation_and_attention_of_inference_are_those_of_training(dtype: torch.dtype) -> None:
+def test_rotation_and_attention_of_inference_are_those_of_training(
+    dtype: torch.dtype, amx: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for one in (attention, rope):
+        monkeypatch.setattr(one, "has_amx", lambda: amx)
     layer, x = Attention(64, 4).to(dtype), torch.randn(2, 13, 64).to(dtype)
-    rope = rope_2d((3, 4), 16, prefix=1, first=1)
+    table = rope_2d((3, 4), 16, prefix=1, first=1)
     q = torch.randn(2, 13, 4, 16).to(dtype).transpose(1, 2)
     bias = torch.randn(1, 4, 13, 13)
-    found = rotate(q, *rope), layer(x, rope=rope), layer(x, rope=rope, bias=bias), layer(x, causal=True)
+    found = rotate(q, *table), layer(x, rope=table), layer(x, rope=table, bias=bias), layer(x, causal=True)
     with plain_layers():
-        expected = rotate(q, *rope), layer(x, rope=rope), layer(x, rope=rope, bias=bias), layer(x, causal=True)
+        expected = rotate(q, *table), layer(x, rope=table), layer(x, rope=table, bias=bias), layer(x, causal=True)
     assert dtype == torch.float32 or found[0].is_contiguous()  # the products want it so
     for one, other in zip(found, expected, strict=True):
         close(one, other)
+
+
+@pytest.mark.parametrize(("amx", "fused"), [(True, True), (False, False)])
+@torch.no_grad()
+def test_long_sequences_take_the_fused_kernel_with_amx(amx: bool, fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "has_amx", lambda: amx)
+    taken: list[Tensor] = []
+    kernel = F.scaled_dot_product_attention
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda *all, **more: taken.append(all[0]) or kernel(*all, **more)
+    )
+    q = torch.randn(1, 1, attention.LONG_WITH_AMX + 1, 8).bfloat16()
+    close(attention.attend(q, q, q), kernel(q, q, q))
+    assert bool(taken) == fused
+    attention.attend(q[:, :, 1:], q[:, :, 1:], q[:, :, 1:])
+    assert len(taken) == fused
 
 
 @torch.no_grad()

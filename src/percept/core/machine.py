@@ -46,6 +46,11 @@ def _present(name: str) -> torch.device:
     return device
 
 
+def has_amx() -> bool:
+    """Tell whether the processor multiplies bfloat16 matrices in tiles (AMX)."""
+    return torch.cpu._is_amx_tile_supported()
+
+
 def fast_dtype(device: torch.device) -> tuple[torch.dtype, str]:
     """Return the fastest safe number type on `device`, and why."""
     if device.type == "cuda":
@@ -53,7 +58,7 @@ def fast_dtype(device: torch.device) -> tuple[torch.dtype, str]:
             return torch.bfloat16, "the GPU computes bfloat16 natively"
         return torch.float32, "the GPU has no bfloat16"
     if device.type == "cpu":
-        if torch.cpu._is_amx_tile_supported():
+        if has_amx():
             return torch.bfloat16, "the CPU has AMX bfloat16 tiles"
         if torch.cpu._is_avx512_bf16_supported():
             return torch.bfloat16, "the CPU has AVX512-BF16"

@@ -33,11 +33,14 @@ class _Packed:
     source: Tensor
     """The weight packed, without a copy: it keeps the memory, so that no other weight can come to lie there."""
     version: int
+    seen: Tensor
+    """Some values of the weight, in its own memory."""
     probes: Tensor
+    """The same values as they were when it was packed."""
 
     def stands_for(self, weight: Tensor) -> bool:
         same = weight.data_ptr() == self.source.data_ptr() and weight._version == self.version
-        return same and torch.equal(_probes(weight), self.probes)
+        return same and torch.equal(self.seen, self.probes)
 
 
 _packed: WeakKeyDictionary[nn.Module, _Packed | None] = WeakKeyDictionary()
@@ -163,7 +166,9 @@ def _weight(layer: nn.Linear) -> Tensor:
         return weight
     kept = _packed[layer]
     if kept is None or not kept.stands_for(weight):
-        kept = _Packed(_reordered(weight), weight.detach(), weight._version, _probes(weight))
+        source = weight.detach()
+        seen = source.view(-1)[:: max(1, source.numel() // PROBES)]
+        kept = _Packed(_reordered(weight), source, weight._version, seen, seen.clone())
         _packed[layer] = kept
     return kept.weight
 
@@ -171,8 +176,3 @@ def _weight(layer: nn.Linear) -> Tensor:
 def _reordered(weight: Tensor) -> Tensor:
     with torch.inference_mode(False), torch.no_grad():
         return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKED_ROWS)
-
-
-def _probes(weight: Tensor) -> Tensor:
-    flat = weight.detach().view(-1)
-    return flat[:: max(1, len(flat) // PROBES)].clone()

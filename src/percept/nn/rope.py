@@ -3,10 +3,13 @@
 Bolya et al. 2025, arXiv:2504.13181, section 2; the rotation is Su et al. 2021, arXiv:2104.09864.
 """
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from percept.core.machine import has_amx
 from percept.nn.linear import only_inferring
 
 
@@ -48,9 +51,12 @@ def rotate(
 ) -> Float[Tensor, "*b n e"]:
     """Turn neighbouring channel pairs (a, b) to (a cos - b sin, b cos + a sin), in float32.
 
-    While only inferring on a CPU, pairs are complex numbers and turning is one product, in one pass over memory.
+    While only inferring on a CPU, pairs are complex numbers and turning is one product, in one pass over memory. Where
+    matrix products cost next to nothing (bfloat16 with AMX), one gives (-b, a), and both terms are summed in bfloat16.
     """
     if only_inferring(x):
+        if x.dtype == torch.bfloat16 and has_amx():
+            return _rotate_by_product(x, cos.to(x.dtype), sin.to(x.dtype))
         turned = torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * torch.complex(cos[..., ::2], sin[..., ::2])
         return torch.view_as_real(turned).flatten(-2).to(x.dtype, memory_format=torch.contiguous_format)
     exact = x.float()
@@ -60,6 +66,20 @@ def rotate(
     return turned.to(
         x.dtype, memory_format=torch.contiguous_format
     ).contiguous()  # the first heeds no format without a cast
+
+
+def _rotate_by_product(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn with the second term from a matrix product, which is exact: it only moves values and changes signs."""
+    x = x.clone(memory_format=torch.contiguous_format)  # of its own, to be written over
+    turned = (x.view(-1, x.shape[-1]) @ _turn(x.shape[-1])).view_as(x)
+    return x.mul_(cos).addcmul_(turned, sin)
+
+
+@lru_cache
+def _turn(channels: int) -> Tensor:
+    """Return the matrix whose product with rows of channels is their quarter turn."""
+    with torch.inference_mode(False):
+        return quarter_turn(torch.eye(channels, dtype=torch.bfloat16, device="cpu")).T
 
 
 def quarter_turn(rows: Float[Tensor, "*c"]) -> Float[Tensor, "*c"]:
