@@ -1,18 +1,18 @@
-"""How fast the models of timm and open_clip are: run by encode.py inside the environment that oracles.sh makes.
+"""The models of timm and open_clip, computing when told to: run by encode.py inside the environment that oracles.sh makes.
 
     .venv-oracles/bin/python benchmarks/oracle.py --check
-    .venv-oracles/bin/python benchmarks/oracle.py PE-Core-B16-224 8 3 12 bfloat16 2
+    .venv-oracles/bin/python benchmarks/oracle.py timm PE-Core-B16-224 8 2 float32 bfloat16
 
-The arguments are model, batch, least turns, seconds to take turns for, type, threads.
-
-Prints one line of json for each library. Imports nothing of percept, whose libraries are not in that environment.
+The arguments are library, model, batch, threads and number types. It prints a line of json as soon as the models are there, and
+one for each line it is given, such as `timm bfloat16 5` for five passes: the seconds of one, by the clock and of the
+processor. Imports nothing of percept, whose libraries are not in that environment.
 """
 
 import importlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -25,8 +25,6 @@ NAMES = {
     "PE-Core-G14-448": ("vit_pe_core_gigantic_patch14_448", "PE-Core-bigG-14-448"),
 }
 """Ours, timm's, open_clip's."""
-BURST, MOST, TURNS = 0.4, 1000, 100
-"""As in encode.py."""
 
 
 def declare() -> torch.library.Library:
@@ -37,11 +35,11 @@ def declare() -> torch.library.Library:
     return library
 
 
-def timm_model(name: str) -> Callable[[torch.Tensor], Any]:
+def timm_model(name: str) -> Any:
     return importlib.import_module("timm").create_model(NAMES[name][0]).eval()
 
 
-def open_clip_model(name: str) -> Callable[[torch.Tensor], Any]:
+def open_clip_model(name: str) -> Any:
     return importlib.import_module("open_clip").create_model(NAMES[name][1]).visual.eval()
 
 
@@ -49,20 +47,27 @@ LIBRARIES = {"timm": timm_model, "open_clip": open_clip_model}
 
 
 @torch.inference_mode()
-def measure(model: Any, size: int, batch: int, repeats: int, span: float, dtype: torch.dtype) -> dict[str, list[float]]:
-    """Return seconds of the clock and of the processor for one batch, the mean of each burst."""
-    model, image = model.to(dtype), torch.rand(batch, 3, size, size).to(dtype)
-    found: dict[str, list[float]] = {"clock": [], "processor": []}
-    begun = time.perf_counter()
-    model(image)
-    passes = max(1, min(MOST, round(BURST / (time.perf_counter() - begun))))
-    while len(found["clock"]) < repeats or (time.perf_counter() - begun < span and len(found["clock"]) < TURNS):
-        start = time.perf_counter(), time.process_time()
-        for _ in range(passes):
-            model(image)
-        found["clock"].append((time.perf_counter() - start[0]) / passes)
-        found["processor"].append((time.process_time() - start[1]) / passes)
-    return found
+def burst(model: Callable[[torch.Tensor], Any], image: torch.Tensor, passes: int) -> dict[str, float]:
+    """Return seconds of the clock and of the processor for one pass, the mean of so many."""
+    clock, processor = time.perf_counter(), time.process_time()
+    for _ in range(passes):
+        model(image)
+    return {
+        "clock": (time.perf_counter() - clock) / passes,
+        "processor": (time.process_time() - processor) / passes,
+    }
+
+
+def serve(library: str, name: str, batch: int, dtypes: list[str]) -> Iterator[dict[str, Any]]:
+    """Give what is there, then the times of each burst asked for, until there are no more lines."""
+    size = int(name.rsplit("-", 1)[1])
+    models: dict[str, Any] = {dtype: LIBRARIES[library](name).to(getattr(torch, dtype)) for dtype in dtypes}
+    image = torch.rand(batch, 3, size, size)
+    images = {dtype: image.to(getattr(torch, dtype)) for dtype in dtypes}
+    yield {"library": library, "version": importlib.import_module(library).__version__}
+    for line in sys.stdin:
+        _, dtype, passes = line.split()
+        yield burst(models[dtype], images[dtype], int(passes))
 
 
 def main() -> None:
@@ -72,16 +77,13 @@ def main() -> None:
             print(name, importlib.import_module(name).__version__)
         del kept
         return
-    name, batch, repeats, span, dtype, threads = sys.argv[1:]
+    library, name, batch, threads, *dtypes = sys.argv[1:]
     torch.set_num_threads(int(threads))
-    size = int(name.rsplit("-", 1)[1])
-    for library, make in LIBRARIES.items():
-        try:
-            found = measure(make(name), size, int(batch), int(repeats), float(span), getattr(torch, dtype))
-            version = importlib.import_module(library).__version__
-            print(json.dumps({"library": library, "version": version, **found}), flush=True)
-        except Exception as error:
-            print(json.dumps({"library": library, "error": f"{type(error).__name__}: {error}"[:200]}), flush=True)
+    try:
+        for told in serve(library, name, int(batch), dtypes):
+            print(json.dumps(told), flush=True)
+    except Exception as error:
+        print(json.dumps({"library": library, "error": f"{type(error).__name__}: {error}"[:200]}), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,28 @@ from tests.benchmarks.test_benchmarks import benchmark
 
 TINY = VisionConfig(image_size=32, patch_size=8, width=32, layers=2, heads=2, pool_heads=2, output_dim=16)
 ORACLE = """#!/bin/sh
-case "$6" in
-float32) echo '{"library": "timm", "version": "9.9", "clock": [0.5, 0.75, 0.25], "processor": [0.25]}' ;;
-esac
-echo '{"library": "open_clip", "error": "ValueError: no such model"}'
+if [ "$2" = open_clip ]; then echo '{"library": "open_clip", "error": "ValueError: no such model"}'; exit; fi
+echo "a word of a library"
+echo '{"library": "timm", "version": "9.9"}'
+while read -r library type passes; do
+    if [ "$type" = float32 ]; then echo '{"clock": 0.5, "processor": 0.25}'; else echo '{"clock": 0.25, "processor": 0.125}'; fi
+done
 """
+DYING = """#!/bin/sh
+echo '{"library": "timm", "version": "9.9"}'
+read -r line
+echo '{"clock": 0.5, "processor": 0.25}'
+"""
+MUTE = """#!/bin/sh
+echo "ImportError: no $2" >&2
+"""
+
+
+def oracle(folder: Path, script: str) -> None:
+    python = folder / "oracles" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(script)
+    python.chmod(0o755)
 
 
 @pytest.fixture
@@ -53,15 +70,41 @@ def test_all_ways_are_measured_and_what_is_missing_is_said(module, tmp_path, cap
     assert "a, batch 2" in captured.out
 
 
-def test_other_libraries_are_run_in_their_environment(module, tmp_path, capsys) -> None:
-    python = tmp_path / "oracles" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(ORACLE)
-    python.chmod(0o755)
-    rows = run(module, tmp_path)["results"]
-    (theirs,) = [row for row in rows if row["way"] == "timm 9.9"]
-    assert (theirs["type"], theirs["clock s"], theirs["processor s"]) == ("float32", 0.5, 0.25)
-    assert "open_clip has no a that runs here: ValueError" in capsys.readouterr().err
+def test_other_libraries_take_their_turns_in_their_environment(module, tmp_path, capsys) -> None:
+    oracle(tmp_path, ORACLE)
+    rows = run(module, tmp_path, repeats=2)["results"]
+    theirs = [(row["type"], row["clock s"], row["processor s"]) for row in rows if row["way"] == "timm 9.9"]
+    assert theirs == [("float32", 0.5, 0.25), ("bfloat16", 0.25, 0.125)]
+    assert {row["turns"] for row in rows} == {2}
+    captured = capsys.readouterr()
+    assert "open_clip has no a that runs here: ValueError" in captured.err
+    assert captured.out.count("timm 9.9") == 2
+
+
+def test_other_libraries_that_do_not_start_or_stop(module, tmp_path, capsys) -> None:
+    oracle(tmp_path / "mute", MUTE)
+    assert len(run(module, tmp_path / "mute")["results"]) == 5
+    assert "timm has no a that runs here: ImportError: no timm" in capsys.readouterr().err
+    oracle(tmp_path / "dying", DYING)
+    with pytest.raises(PerceptError, match="timm stopped: its process ended"):
+        run(module, tmp_path / "dying")
+
+
+def test_shares_are_of_the_peak_beside_and_of_the_best(module) -> None:
+    """A turn at half the speed, while the machine also multiplies at half the speed, has the same share."""
+    rates = [module.Rate(100.0, 50.0), module.Rate(50.0, 25.0), module.Rate(100.0, 50.0)]
+    plain = module.Times([0.4, 0.8, 0.4], [0.8, 1.6, 0.8], rates)
+    times = module.Times([0.2, 0.4, 0.25], [0.4, 0.8, 0.5], rates)
+    row = module.row_of("a", 2, "ours float32", "torch.float32", times)
+    module.add_shares(row, times, plain, 10.0)
+    assert row["share by the clock"] == pytest.approx(0.5)
+    assert row["share of the processor"] == pytest.approx(0.5)
+    assert row["times plain"] == 2
+    peaks = module.Peaks(torch.device("cpu"))
+    for rate in rates:
+        peaks.take(torch.float32, rate)
+    module.finish([row], peaks)
+    assert row["share of the best"] == pytest.approx(2 * module.operations(TINY) / 0.25 / 100, rel=1e-3)
 
 
 def test_without_fast_bfloat16_there_is_float32(module, tmp_path, monkeypatch, capsys) -> None:
@@ -177,19 +220,23 @@ def test_several_models_run_in_processes_of_their_own(module, tmp_path, monkeypa
     def fake(command, **_):
         told = dict(zip(command[2::2], command[3::2], strict=True))
         asked.append((told["--models"], told["--batches"]))
-        times = module.Times([0.5], [1.0])
+        times = module.Times([0.5], [1.0], [module.Rate(10.0, 10.0)])
         row = module.row_of(told["--models"], int(told["--batches"]), "plain", "torch.float32", times)
+        module.add_shares(row, times, times, 1.0)
         peaks = {"torch.float32": 10.0 * len(asked)}
         written = {"results": [row], "peak GFLOP/s by the clock": peaks, "peak GFLOP/s of the processor": peaks}
         Path(told["--json-file"]).write_text(json.dumps(written))
-        return subprocess.CompletedProcess(command, 0, "", "")
+        return subprocess.CompletedProcess(command, 0, "", "note: timm has no a that runs here: no\nnoise")
 
     monkeypatch.setattr(module.subprocess, "run", fake)
     written = run(module, tmp_path, models=("a", "b"), batches=(1, 2))
     assert asked == [("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")]
     assert written["peak GFLOP/s by the clock"] == {"torch.float32": 40.0}
-    shares = [row["share by the clock"] for row in written["results"]]
+    shares = [row["share of the best"] for row in written["results"]]
     assert shares[1] == pytest.approx(2 * shares[0], abs=2e-4)
+    told = capsys.readouterr().err
+    assert told.count("timm has no a that runs here: no") == 4
+    assert "noise" not in told
 
 
 def test_a_process_that_fails_says_why(module, tmp_path) -> None:
