@@ -138,6 +138,8 @@ class Way:
     dtype: torch.dtype
     model: Callable[[Tensor], Any]
     inside: Callable[[], AbstractContextManager[Any]] = nullcontext
+    products: torch.dtype | None = None
+    """The number type it multiplies in, if it is not that of its weights."""
 
     def turn(self, image: Tensor, device: torch.device, passes: int) -> Rate:
         """Compute so many passes and return the seconds of one."""
@@ -153,6 +155,7 @@ class Theirs:
     dtype: torch.dtype
     library: str
     process: "subprocess.Popen[str]"
+    products: torch.dtype | None = None
 
     def turn(self, image: Tensor, device: torch.device, passes: int) -> Rate:
         """Have so many passes computed, on an image of that process, and return the seconds of one."""
@@ -263,7 +266,7 @@ def ways_of(config: VisionConfig, device: torch.device, tuned: bool = False) -> 
     ways = {"plain": Way(FLOAT, tower(config, device, FLOAT), plain_layers)}
     ways["ours float32"] = Way(FLOAT, packed(config, device, FLOAT))
     if fast_dtype(device)[0] == NARROW:
-        ways["autocast"] = Way(FLOAT, ways["plain"].model, autocast)
+        ways["autocast"] = Way(FLOAT, ways["plain"].model, autocast, NARROW)
         ways["ours unpacked"] = Way(NARROW, tower(config, device, NARROW))
         ways["ours bfloat16"] = Way(NARROW, packed(config, device, NARROW))
     return ways
@@ -353,7 +356,7 @@ def measured(
         times, passes = {key: Times() for key in ways}, {key: warmed(way, image) for key, way in ways.items()}
         for _ in turns:
             for key, way in ways.items():
-                times[key].peaks.append(peaks.measure(way.dtype))
+                times[key].peaks.append(peaks.measure(way.products or way.dtype))
                 taken = way.turn(image, device, passes[key])
                 times[key].clock.append(taken.clock)
                 times[key].processor.append(taken.processor)

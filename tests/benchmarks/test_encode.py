@@ -90,6 +90,14 @@ def test_other_libraries_that_do_not_start_or_stop(module, tmp_path, capsys) -> 
         run(module, tmp_path / "dying")
 
 
+def test_each_way_is_held_against_the_peak_of_its_products(module, tmp_path, monkeypatch) -> None:
+    asked = []
+    measure = module.Peaks.measure
+    monkeypatch.setattr(module.Peaks, "measure", lambda peaks, dtype: asked.append(dtype) or measure(peaks, dtype))
+    run(module, tmp_path)
+    assert asked == [torch.float32, torch.float32, torch.bfloat16, torch.bfloat16, torch.bfloat16]
+
+
 def test_shares_are_of_the_peak_beside_and_of_the_best(module) -> None:
     """A turn at half the speed, while the machine also multiplies at half the speed, has the same share."""
     rates = [module.Rate(100.0, 50.0), module.Rate(50.0, 25.0), module.Rate(100.0, 50.0)]
