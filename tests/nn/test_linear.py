@@ -16,6 +16,7 @@ from percept.nn import linear as module
 from percept.nn.attention import Attention
 from percept.nn.linear import (
     direct,
+    forget,
     linear,
     only_inferring,
     only_inferring_on_gpu,
@@ -23,7 +24,6 @@ from percept.nn.linear import (
     packed_bytes,
     plain_layers,
     product_with_gelu,
-    stamp,
 )
 from percept.nn.rope import rope_2d, rotate
 
@@ -97,6 +97,14 @@ def behind(layer: nn.Linear) -> None:
     layer.weight.data.add_(1)
 
 
+def some_columns(layer: nn.Linear) -> None:
+    layer.weight.data[:, 17:20] = 50
+
+
+def some_rows(layer: nn.Linear) -> None:
+    layer.weight.data[11:13] = 50
+
+
 def loaded(layer: nn.Linear) -> None:
     layer.load_state_dict({"weight": torch.ones(24, 40), "bias": torch.zeros(24)})
 
@@ -113,7 +121,7 @@ def other_bias(layer: nn.Linear) -> None:
     layer.bias.data.add_(1)
 
 
-CHANGES = (in_place, one_value, by_optimiser, behind, loaded, assigned, other_data, other_bias)
+CHANGES = (in_place, one_value, by_optimiser, behind, some_columns, some_rows, loaded, assigned, other_data, other_bias)
 
 
 @TYPES
@@ -129,6 +137,27 @@ def test_weights_that_change_are_packed_anew(dtype: torch.dtype, change: Callabl
         found, expected = linear(layer, x), layer(x)
     close(found, expected)
     assert not torch.allclose(found.float(), before.float(), atol=0.1)
+
+
+@TYPES
+@torch.no_grad()
+def test_a_leading_part_of_a_weight_is_another_weight(dtype: torch.dtype) -> None:
+    layer, x = nn.Linear(40, 24).to(dtype), torch.randn(6, 40).to(dtype)
+    pack(layer)
+    linear(layer, x)
+    layer.weight, layer.bias = (nn.Parameter(one[:8].detach()) for one in (layer.weight, layer.bias))
+    close(linear(layer, x), layer(x))
+
+
+@torch.no_grad()
+def test_what_is_forgotten_is_packed_anew() -> None:
+    layer, x = nn.Linear(400, 240), torch.randn(6, 400)
+    pack(layer)
+    linear(layer, x)
+    layer.weight.data[7, 3] = 1e3  # too little to be seen
+    assert not torch.allclose(linear(layer, x), layer(x), atol=0.1)
+    forget(nn.Sequential(layer, nn.Linear(2, 2)))
+    close(linear(layer, x), layer(x))
 
 
 def test_copies_and_other_types_have_their_own_weights() -> None:
@@ -169,6 +198,13 @@ def test_replaced_and_heard_layers_are_called() -> None:
     layer.register_forward_hook(lambda *_: heard.append(1))
     linear(layer, x)
     assert heard == [1]
+    own = nn.Linear(40, 24)
+    own.forward = lambda input: 3 * input  # as libraries do that move weights about
+    assert torch.equal(linear(own, x), 3 * x)
+    everywhere = nn.modules.module.register_module_forward_hook(lambda *_: heard.append(2))
+    linear(nn.Linear(40, 24), x)
+    everywhere.remove()
+    assert heard == [1, 2]
     assert linear(nn.Linear(40, 24, bias=False), x).shape == (2, 24)
     assert linear(layer.half(), x.half()).dtype == torch.float16
 
@@ -266,14 +302,6 @@ def test_attention_in_parts_is_attention_at_once(monkeypatch: pytest.MonkeyPatch
     assert torch.equal(attention.attend(q, k, v, bias=bias), whole)
     with plain_layers():
         close(whole, attention.attend(q, k, v, bias=bias))
-
-
-def test_a_stamp_changes_with_the_weights() -> None:
-    layer = nn.Linear(4, 4)
-    before = stamp(layer)
-    assert stamp(layer) == before
-    in_place(layer)
-    assert stamp(layer) != before
 
 
 @torch.no_grad()

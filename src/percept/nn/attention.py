@@ -85,7 +85,7 @@ def _longest(q: Tensor) -> int:
 def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """Attend a few samples at a time, the softmax written over its logits."""
     each = q.shape[1] * q.shape[2] * k.shape[2] * q.element_size()
-    count, mixed = max(1, LOGITS // max(1, each)), q.new_empty(q.shape)
+    count, mixed = max(1, LOGITS // max(1, each)), q.new_empty((*q.shape[:-1], v.shape[-1]))
     nothing, scale = q.new_empty(()), q.shape[-1] ** -0.5
     bias = None if bias is None else bias.expand(len(q), q.shape[1], q.shape[2], k.shape[2])
     for part in (slice(start, start + count) for start in range(0, len(q), count)):

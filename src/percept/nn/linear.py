@@ -19,39 +19,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from percept.nn.watch import Watched, listened
+
 PACKED_ROWS = 1024
 """Rows of the products that packed weights are ordered for; others take them as well."""
-PROBES = 64
-"""Values of a weight that are compared before its packed form is used."""
 
 
 @dataclass
 class _Packed:
-    """A weight in the order oneDNN wants, and what tells whether the weight is still the same."""
+    """A weight in the order oneDNN wants, and the weight it was made of."""
 
     weight: Tensor
-    source: Tensor
-    """The weight packed, without a copy: it keeps the memory, so that no other weight can come to lie there."""
-    version: int
-    seen: Tensor
-    """Some values of the weight, in its own memory."""
-    probes: Tensor
-    """The same values as they were when it was packed."""
-
-    def stands_for(self, weight: Tensor) -> bool:
-        same = weight.data_ptr() == self.source.data_ptr() and weight._version == self.version
-        return same and torch.equal(self.seen, self.probes)
+    source: Watched
 
 
 _packed: WeakKeyDictionary[nn.Module, _Packed | None] = WeakKeyDictionary()
 """Layers whose weights are to be packed, and their packed weights as soon as they have been used."""
 _switch = {"direct": True}
-
-
-def listened(module: nn.Module) -> bool:
-    """Tell whether a module has hooks, which calling it runs."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(len(one) > 0 for one in hooks)
 
 
 def is_plain(layer: nn.Module) -> bool:
@@ -141,7 +125,7 @@ def pack(module: nn.Module) -> None:
     """Have the weights of all plain linear layers packed when they are first used; it takes their memory once more.
 
     A weight that has changed is packed anew: another tensor, or one whose changes PyTorch counts. Changes behind its back
-    (`weight.data.add_`) are seen by comparing some values, so they have to touch those, as an optimiser's do.
+    (`weight.data.add_`) are seen by comparing some values, see `percept.nn.watch`.
     """
     for layer in module.modules():
         if type(layer) is nn.Linear:
@@ -154,22 +138,21 @@ def packed_bytes(module: nn.Module) -> int:
     return sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
 
 
-def stamp(module: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Return what changes when a parameter is replaced or changed in a way that PyTorch counts."""
-    return tuple((one.data_ptr(), 0 if one.is_inference() else one._version) for one in module.parameters())
+def forget(module: nn.Module) -> None:
+    """Have the packed weights of a module made anew when they are next used."""
+    for layer in module.modules():
+        if type(layer) is nn.Linear and layer in _packed:
+            _packed[layer] = None
 
 
 def _weight(layer: nn.Linear) -> Tensor:
     """Return the weight as it is, or packed where that was asked for."""
     weight: Any = layer.weight
-    if layer not in _packed or type(weight) is not nn.Parameter or weight.is_inference() or not weight.is_contiguous():
+    if layer not in _packed or type(weight) is not nn.Parameter or not Watched.can(weight):
         return weight
     kept = _packed[layer]
-    if kept is None or not kept.stands_for(weight):
-        source = weight.detach()
-        seen = source.view(-1)[:: max(1, source.numel() // PROBES)]
-        kept = _Packed(_reordered(weight), source, weight._version, seen, seen.clone())
-        _packed[layer] = kept
+    if kept is None or not kept.source.same(weight):
+        kept = _packed[layer] = _Packed(_reordered(weight), Watched(weight))
     return kept.weight
 
 

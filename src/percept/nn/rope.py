@@ -49,10 +49,10 @@ def rope_2d(
 def rotate(
     x: Float[Tensor, "*b n e"], cos: Float[Tensor, "*#b #n e"], sin: Float[Tensor, "*#b #n e"]
 ) -> Float[Tensor, "*b n e"]:
-    """Turn neighbouring channel pairs (a, b) to (a cos - b sin, b cos + a sin), in float32.
+    """Turn neighbouring channel pairs (a, b) to (a cos - b sin, b cos + a sin), in float32 but for one case.
 
-    While only inferring on a CPU, pairs are complex numbers and turning is one product, in one pass over memory. Where
-    matrix products cost next to nothing (bfloat16 with AMX), one gives (-b, a), and both terms are summed in bfloat16.
+    While only inferring on a CPU, pairs are complex numbers and turning is one product, in one pass over memory. The one
+    case is bfloat16 with AMX, where matrix products cost next to nothing: one gives (-b, a), and the sum is in bfloat16.
     """
     if only_inferring(x):
         if x.dtype == torch.bfloat16 and has_amx():
@@ -69,7 +69,7 @@ def rotate(
 
 
 def _rotate_by_product(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn with the second term from a matrix product, which is exact: it only moves values and changes signs."""
+    """Turn with the second term from a matrix product, which is exact of finite values: it moves them and changes signs."""
     x = x.clone(memory_format=torch.contiguous_format)  # of its own, to be written over
     turned = (x.view(-1, x.shape[-1]) @ _turn(x.shape[-1])).view_as(x)
     return x.mul_(cos).addcmul_(turned, sin)

@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from percept.core.errors import PerceptError
 from percept.nn.attention import Rope
 from percept.nn.block import Block
-from percept.nn.linear import listened
 from percept.nn.packing import Segments
+from percept.nn.watch import listened
 
 Step: TypeAlias = Callable[
     [nn.Module, Tensor, Tensor | None, Rope | None, Tensor | None, bool, Segments | None], tuple[Tensor, Tensor | None]
