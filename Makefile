@@ -26,6 +26,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/video_seek.py
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/packing.py
+	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/load_memory.py
 	$(BIN)/python benchmarks/precision.py
 

@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from percept.core.errors import PerceptError
 from percept.nn import attention
 from percept.nn.attention import Attention
 from percept.nn.rope import rope_2d
@@ -55,6 +56,19 @@ def test_the_ways_compared_compute_the_same() -> None:
         theirs = layer(x, rope=rope)
     assert attention.attend is before
     torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0.05)
+
+
+def test_attention(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    module = benchmark("attention")
+    monkeypatch.setattr(module, "SHAPES", ((1, 2, 5), (2, 1, 16)))
+    monkeypatch.setattr(module, "BURST", 0)
+    module.main(turns=2, json_file=tmp_path / "attention.json")
+    rows = json.loads((tmp_path / "attention.json").read_text())["results"]
+    assert [(row["pictures"], row["heads"], row["tokens"]) for row in rows] == [(1, 2, 5), (2, 1, 16)]
+    assert all(row["fused ms"] > 0 and row["products ms"] > 0 for row in rows)
+    assert "of 2 shapes" in capsys.readouterr().out
+    with pytest.raises(PerceptError, match="at least one"):
+        module.main(turns=0)
 
 
 def test_shapes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
