@@ -73,8 +73,9 @@ def test_minutes_that_are_none_are_refused_before_anything_is_drawn(minutes, tmp
 
 def test_a_stopped_run_in_the_folder_of_a_finished_one_is_not_called_finished(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PERCEPT_CACHE", str(tmp_path / "cache"))
-    command = ["train", "pe/nano", "--tiny", "--settings.steps", "2", "--settings.batch", "8", "--out", str(tmp_path)]
+    command = ["train", "pe/nano", "--tiny", "--settings.steps", "2", "--settings.batch", "8"]
+    command += ["--out", str(tmp_path / "run")]
     assert main(command) == 0
-    (tmp_path / "checkpoint.safetensors").unlink()
+    (tmp_path / "run" / "checkpoint.safetensors").unlink()
     assert main([*command, "--minutes", "1e-9"]) == 0
     assert "stopped; the same command goes on" in capsys.readouterr().out

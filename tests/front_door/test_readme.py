@@ -51,7 +51,7 @@ def test_a_snippet_prints_what_the_readme_shows(number: int, monkeypatch: pytest
     found, words = numbers_apart(printed_by(code))
     wanted, expected_words = numbers_apart(expected)
     assert words.split() == expected_words.split()
-    assert found == pytest.approx(wanted, abs=0.02)
+    assert found == pytest.approx(wanted, abs=0.0101)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -192,9 +192,11 @@ def test_names_that_are_not_text(tmp_path: Path, index: Index) -> None:
 
 
 def test_another_model_is_refused(index: Index) -> None:
-    others = [ColourEncoder(fingerprint="another"), ColourEncoder(size=16)]
-    for other in others:
-        with pytest.raises(PerceptError, match=r"was made with colours .* cannot be compared; use --model colours"):
+    others = {"": ColourEncoder(fingerprint="another"), r" \(size 16 instead of 8\)": ColourEncoder(size=16)}
+    for why, other in others.items():
+        with pytest.raises(
+            PerceptError, match=rf"was made with colours .* cannot be compared{why}; use --model colours"
+        ):
             Index.open(index.folder, other)
         with pytest.raises(PerceptError, match="cannot be compared"):
             build(index, other, [])

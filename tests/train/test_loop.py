@@ -352,6 +352,14 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
             fit(experiment(), folder)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "one.jpg"])
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"precious")
+    with pytest.raises(PerceptError, match=r"not empty and holds no run \(no run\.json\)"):
+        fit(experiment(), tmp_path)
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [(name, b"precious")]
+
+
 def test_a_file_in_place_of_a_checkpoint_is_not_taken_for_one(tmp_path: Path) -> None:
     save_tensors(tmp_path / CHECKPOINT, {"master.0": torch.zeros(2)}, {"step": "7"})
     with pytest.raises(PerceptError, match="not a checkpoint of this version"):

@@ -53,7 +53,7 @@ def features(
 
     Args:
         paths: Picture files, and folders of them (searched with their subfolders).
-        layers: Blocks whose output to take, 4,8,-1: counted from 0, or from the end with negative numbers.
+        layers: Blocks whose output to take, 2,4,-1: counted from 0, or from the end with negative numbers.
         norm: Pass them through the final norm of the model; otherwise they are the raw residual stream.
         pca: PNG to draw: each picture, and its patches coloured by their first three principal components, a column per layer.
         attention: PNG to draw: where each head of the pooling query looks.
@@ -107,7 +107,7 @@ def features(
 
 
 def split_layers(text: str) -> list[int]:
-    """Return the layers of `4,8,-1`.
+    """Return the layers of `2,4,-1`.
 
     Raises:
         PerceptError: something is no whole number, or there is nothing.
@@ -117,7 +117,7 @@ def split_layers(text: str) -> list[int]:
     except ValueError:
         layers = []
     if not layers:
-        raise PerceptError(f"--layers {text!r}: give whole numbers with commas between them, such as 4,8,-1")
+        raise PerceptError(f"--layers {text!r}: give whole numbers with commas between them, such as 2,4,-1")
     return layers
 
 

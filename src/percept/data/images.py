@@ -184,7 +184,7 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise PerceptError(
             f"{name} has {width} × {height} pixels, more than the {max_pixels} allowed; "
-            "reduce it, or raise max_pixels if the memory is there"
+            "reduce it; in Python, max_pixels=N of read_image allows more, if the memory is there"
         )
     if not width * height:
         raise PerceptError(f"{name} has no pixels ({width} × {height})")

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float
@@ -54,8 +54,10 @@ class Stamp:
     """The tokenizer.json it was given, absolute."""
 
     def __str__(self) -> str:
-        patches = "" if self.preprocess.tokens is None else f" to {self.preprocess.tokens} patches"
-        return f"{self.name} ({self.fingerprint[:8]}, {self.dim} numbers, {self.preprocess.resize}{patches})"
+        height, width = self.preprocess.shape
+        patches = self.preprocess.tokens
+        side = f"{height} × {width} pixels" if patches is None else f"{patches} patches"
+        return f"{self.name} ({self.fingerprint[:8]}, {self.dim} numbers, {self.preprocess.resize} to {side})"
 
     def agrees(self, other: "Stamp") -> bool:
         """Tell whether vectors of both may be compared; a name is only a name."""
@@ -70,6 +72,14 @@ class Stamp:
     def sizing(self) -> str:
         """What a person types to bring pictures to size in the same way."""
         return _typed({"--resize": self.preprocess.resize, "--tokens": self.preprocess.tokens})
+
+    def differences(self, other: "Stamp") -> str:
+        """Name what of the preprocessing is another one in `other`; nothing for another model."""
+        if (self.fingerprint, self.dim) != (other.fingerprint, other.dim):
+            return ""
+        pairs = [(one.name, getattr(self.preprocess, one.name), getattr(other.preprocess, one.name))
+                 for one in fields(Preprocess) if one.compare]  # fmt: skip
+        return ", ".join(f"{name} {theirs} instead of {ours}" for name, ours, theirs in pairs if ours != theirs)
 
     def differs_by(self, other: "Stamp") -> str:
         """Return what a person types to get this instead of `other`, which does not agree."""

@@ -150,9 +150,11 @@ class Index:
         """Refuse a model whose vectors cannot be compared with those stored."""
         given = stamp_of(encoder)
         if not self.stamp.agrees(given):
+            differences = self.stamp.differences(given)
+            why = f" ({differences})" if differences else ""
             raise PerceptError(
                 f"the index {self.folder} was made with {self.stamp}, the model given is {given}: their vectors cannot "
-                f"be compared; use {self.stamp.differs_by(given)}, or make another index with --index OTHER"
+                f"be compared{why}; use {self.stamp.differs_by(given)}, or make another index with --index OTHER"
             )
 
     def _take(self, given: Stamp, *, moved: bool) -> None:

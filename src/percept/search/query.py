@@ -111,7 +111,9 @@ def search(
     query = query_vector(encoder, text=text, image=image, weight=weight)
     matrix = index.matrix()
     if not matrix.ids:
-        raise PerceptError(f"the index {index.folder} holds no pictures; add some with: percept index PICTURES")
+        raise PerceptError(
+            f"the index {index.folder} holds no pictures; add some with: percept index PICTURES --index {index.folder}"
+        )
     scores = matrix.vectors @ query
     best = torch.topk(scores, min(top, len(scores))).indices.tolist()
     best.sort(key=lambda row: (-float(scores[row]), row))  # equal scores: the order in which they were added

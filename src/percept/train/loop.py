@@ -42,7 +42,7 @@ def fit(experiment: Experiment, folder: Path | str, *, minutes: float | None = N
         replan: go on from the folder's checkpoint although the configuration is another one; the model tells both.
 
     Raises:
-        PerceptError: the folder holds another run, or the loss stays not finite.
+        PerceptError: the folder holds another run or something else, or the loss stays not finite.
     """
     folder, settings = _made(Path(folder)), experiment.settings
     keep_freed_memory()
@@ -154,6 +154,9 @@ def _made(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PerceptError(f"the folder {folder} cannot be made ({error.strerror}); give another one") from None
+    others = [one for one in folder.iterdir() if not one.name.startswith(".")]
+    if others and not any((folder / name).is_file() for name in ("run.json", CHECKPOINT)):
+        raise PerceptError(f"{folder} is not empty and holds no run (no run.json); give a folder that is new or empty")
     return folder
 
 
