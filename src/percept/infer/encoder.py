@@ -104,6 +104,8 @@ class Encoder:
         # Read before the cast: bfloat16 would round the logarithm and change the scale by percents.
         self.scale = 1.0 if model.log_scale is None else float(model.scale().detach())
         """What cosines are multiplied with before the softmax over labels."""
+        self.scale_dtype = torch.float32 if model.log_scale is None else model.log_scale.dtype
+        """Number type that its logarithm came in; a narrow one has rounded it."""
         self.patch = model.config.vision.patch_size
         """Side of a patch in pixels."""
         if preprocess.patch not in (None, self.patch):
