@@ -369,6 +369,10 @@ class Encoder:
         other.preprocess = self.preprocess.resizing(resize, patch=self.patch, tokens=tokens)
         return other
 
+    def own_type(self) -> torch.autocast:
+        """Return a context in which a caller's autocast is off: an encoder computes in the type of its setting."""
+        return torch.autocast(self.setting.device.type, enabled=False)
+
     def _check_layers(self, layers: Iterable[int] | int) -> list[int]:
         asked = [layers] if isinstance(layers, int) else list(layers)
         if not asked:
@@ -413,7 +417,7 @@ class Encoder:
         """Apply `step` to packs of (key, preprocessed picture); return one result per key, on the CPU."""
         results: dict[Any, Any] = {}
         most = ROW * self.patch**2 if self.setting.device.type == "cpu" else None
-        with progress_bar() as progress, self._own_type():
+        with progress_bar() as progress, self.own_type():
             bar = progress.add_task("pictures", total=total, visible=total >= SHOW_PROGRESS)
             for pack in packs(keyed, self.setting.batch, most):
                 keys = [key for group, _ in pack for key in group]
@@ -421,10 +425,6 @@ class Encoder:
                 results.update(zip(keys, map(_to_cpu, rows), strict=True))
                 progress.advance(bar, len(keys))
         return results
-
-    def _own_type(self) -> torch.autocast:
-        """Switch off a caller's autocast: an encoder computes in the type of its setting."""
-        return torch.autocast(self.setting.device.type, enabled=False)
 
     def _ready(self, batch: Tensor) -> Tensor:
         """Move to the device; pixels are normalised there, a float batch already is."""
@@ -438,7 +438,7 @@ class Encoder:
         if ids.is_floating_point() or ids.dtype == torch.bool or ids.ndim not in (1, 2) or ids.shape[-1] == 0:
             raise PerceptError(f"token ids are integers [n, context]; given {ids.dtype} {list(ids.shape)}")
         ids = ids[None] if ids.ndim == 1 else ids
-        with self._own_type():
+        with self.own_type():
             parts = [
                 self._unit(self.model.encode_text(part.long().to(self.setting.device))).cpu()
                 for part in ids.split(8 * self.setting.batch)

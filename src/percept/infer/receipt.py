@@ -346,12 +346,13 @@ def _run(side: Encoder, name: str, batch: Tensor, count: int) -> dict[str, Tenso
 
     "final tokens" have passed a final norm; "last tokens" are those of a tower without one.
     """
-    if name == "image":
-        given = batch.to(side.setting.device, side.setting.dtype)
-        out: Any = side.model.vision(given, layers=range(count))
-    else:
-        assert side.model.text is not None
-        out = side.model.text(batch.to(side.setting.device), layers=range(count))
+    with side.own_type():
+        if name == "image":
+            given = batch.to(side.setting.device, side.setting.dtype)
+            out: Any = side.model.vision(given, layers=range(count))
+        else:
+            assert side.model.text is not None
+            out = side.model.text(batch.to(side.setting.device), layers=range(count))
     last = "final tokens" if _normed(out, side) else "last tokens"
     stages = {f"block {layer}": tokens for layer, tokens in out.hidden.items()} | {last: out.tokens}
     return stages if out.pooled is None else {**stages, "vector": out.pooled}
