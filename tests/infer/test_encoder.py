@@ -40,6 +40,18 @@ def test_vectors_are_unit_float32_on_the_cpu_in_any_computing_type():
     assert not torch.equal(exact, rough)
 
 
+@pytest.mark.parametrize("outside", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("own", [torch.float32, torch.bfloat16])
+def test_an_encoder_computes_in_its_own_type_under_autocast(own, outside):
+    images, ids = torch.rand(2, 3, tiny.SIZE, tiny.SIZE), tiny.tokenizer()(["a dog", "a red cup"])
+    expected, one = tiny.encoder(dtype=own), tiny.encoder(dtype=own)
+    with torch.autocast("cpu", outside):
+        image, text, tokens = one.image(images), one.text(ids), one.tokens(images)
+    assert torch.equal(image, expected.image(images))
+    assert torch.equal(text, expected.text(ids))
+    assert torch.equal(tokens, expected.tokens(images))
+
+
 def test_a_float_tensor_is_taken_as_it_is(encoder):
     images = torch.randn(2, 3, 32, 16)  # another size than the model's, and values no picture has
     with torch.no_grad():
@@ -151,6 +163,8 @@ BAD_CALLS = {
     "a float array": (lambda one: one.image(np.zeros((4, 4, 3))), "uint8"),
     "an integer tensor": (lambda one: one.image(torch.zeros(3, 8, 8, dtype=torch.int64)), "uint8"),
     "a grey tensor": (lambda one: one.image(torch.zeros(1, 8, 8)), "shape"),
+    "no pixels": (lambda one: one.image(torch.zeros(3, 0, 0, dtype=torch.uint8)), r"\[3, 0, 0\] has no pixels"),
+    "no height": (lambda one: one.image(torch.zeros(1, 3, 0, 5, dtype=torch.uint8)), "has no pixels"),
     "a url": (lambda one: one.image("https://example.org/cat.jpg"), "url"),
     "a missing file": (lambda one: one.image("nowhere.png"), "nowhere.png"),
     "a missing layer": (lambda one: one.tokens(torch.zeros(1, 3, 24, 24), layer=3), "0 to 2"),

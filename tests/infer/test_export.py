@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 import shutil
 import sys
 from typing import Any
@@ -204,6 +206,46 @@ def test_a_graph_that_does_not_agree_is_not_kept(exported, tmp_path, monkeypatch
     with pytest.raises(PerceptError, match="not kept: image block 1 is the first to depart"):
         export_onnx(other, tmp_path / "out", Plan(tower="image"))
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_axis_that_tracing_pinned_is_refused(exported):
+    file, named = exported.folder / "text.onnx", {0: "batch", 1: "length"}
+    described = export_module._described(file, tower="text", dtype="float32", named=named)
+    assert described.inputs == {"ids": ["batch", "length"]}
+    with pytest.raises(PerceptError, match=r"pinned its words to length in text\.onnx"):
+        export_module._described(file, tower="text", dtype="float32", named={**named, 1: "words"})
+
+
+def test_an_export_is_copied_and_pickled(exported, tmp_path):
+    folder = shutil.copytree(exported.folder, tmp_path / "copy")
+    one, picture = percept.load(folder), tiny_picture()
+    pickled = pickle.dumps(one)
+    for other in (copy.deepcopy(one), pickle.loads(pickled)):
+        assert other.identity == one.identity
+        assert torch.equal(other.image(picture), one.image(picture))
+        assert torch.equal(other.text("a dog"), one.text("a dog"))
+    manifest = json.loads((folder / "export.json").read_text())
+    (folder / "export.json").write_text(json.dumps({**manifest, "fingerprint": "another"}))
+    with pytest.raises(PerceptError, match="another export than when it was pickled"):
+        pickle.loads(pickled)
+    shutil.rmtree(folder)
+    with pytest.raises(PerceptError, match="is gone"):
+        pickle.loads(pickled)
+    assert torch.equal(copy.deepcopy(one).image(picture), one.image(picture))
+
+
+def test_nothing_in_nothing_out(onnx):
+    text = onnx.model.text(torch.zeros(0, 5, dtype=torch.int64), layers=(0,))
+    assert (text.tokens.shape, text.pooled.shape, text.hidden[0].shape) == ((0, 5, 16), (0, tiny.DIM), (0, 5, 16))
+    image = onnx.model.vision(torch.zeros(0, 3, 16, 24), layers=(-1,))
+    assert (image.tokens.shape, image.pooled.shape, image.hidden[-1].shape) == ((0, 7, 16), (0, tiny.DIM), (0, 7, 16))
+    assert onnx.model.encode_text(torch.zeros(0, 5, dtype=torch.int64)).shape == (0, tiny.DIM)
+    assert onnx.image(torch.zeros(0, 3, 24, 24)).shape == onnx.text([]).shape == (0, tiny.DIM)
+    for rows in (0, 2):
+        with pytest.raises(PerceptError, match="no tokens"):
+            onnx.model.text(torch.zeros(rows, 0, dtype=torch.int64))
+    with pytest.raises(PerceptError, match="nothing to pack"):
+        onnx.model.vision.packed([])
 
 
 DAMAGE = {

@@ -16,6 +16,7 @@ from percept.infer.probes import Probes, generated, given
 from percept.infer.receipt import compare
 from percept.infer.sides import parse_side
 from percept.models.clip import CLIP
+from percept.models.config import ClipConfig
 from tests.infer import tiny
 
 LAYERS = ["block 0", "block 1", "block 2", "final tokens", "vector"]
@@ -37,6 +38,7 @@ def other(**changes) -> Encoder:
 def test_a_model_agrees_with_itself_at_every_stage():
     found = compare(tiny.encoder(), tiny.encoder(), probes(), sizes=[(40, 16)])
     assert found.agrees
+    assert found.verdict == "they agree"
     assert found.first_departure is None
     assert found.top1 == {"same": 5, "of": 5}
     assert [one.stage for one in found.differences] == [
@@ -166,6 +168,118 @@ def test_a_scale_of_logits_that_no_vector_shows_is_a_finding():
     assert not found.agrees
 
 
+def test_number_types_do_not_excuse_another_scale():
+    one, changed = (tiny.encoder(dtype=torch.bfloat16) for _ in range(2))
+    changed.scale = one.scale * 1.095
+    found = compare(one, changed, probes(), tolerance=0.5)
+    assert found.first_departure is None
+    assert [part for part in found.findings if "logit scale" in part] == found.findings != []
+
+
+def stored_scale(log_scale: float, dtype: torch.dtype = torch.float32) -> Encoder:
+    """The tiny encoder with another scale, whose logarithm was stored in a number type."""
+    model, like = tiny.model(), tiny.encoder()
+    model.log_scale = torch.nn.Parameter(torch.tensor(log_scale, dtype=dtype))
+    return Encoder(model, preprocess=like.preprocess, tokenizer=like.tokenizer, identity=like.identity)
+
+
+def test_a_scale_may_be_off_by_what_storing_it_rounded():
+    narrow, wide = stored_scale(3.5552, torch.bfloat16), stored_scale(3.5552)
+    assert abs(narrow.scale / wide.scale - 1) > 5e-3
+    assert compare(narrow, wide, probes()).agrees
+    assert compare(wide, narrow, probes()).agrees
+    assert not compare(narrow, stored_scale(3.58), probes()).agrees
+    assert not compare(stored_scale(float(torch.tensor(3.5552).bfloat16())), wide, probes()).agrees
+
+
+def norm_only(norm: bool) -> Encoder:
+    """A tiny vision model that gives tokens, with a final norm or without."""
+    dense = tiny.encoder(text=False)
+    if not norm:
+        return dense
+    config = replace(dense.model.config.vision, norm_post=True)
+    model = CLIP(ClipConfig(vision=config)).eval()
+    model.load_state_dict(dense.model.state_dict(), strict=False)
+    torch.nn.init.normal_(model.get_parameter("vision.norm_post.weight"))
+    return other_model(dense, model)
+
+
+def other_model(like: Encoder, model: CLIP) -> Encoder:
+    return Encoder(model, preprocess=like.preprocess, identity=like.identity)
+
+
+def test_tokens_with_a_final_norm_do_not_agree_with_those_without():
+    with_norm, without = norm_only(True), norm_only(False)
+    found = compare(with_norm, without, probes(), sizes=[(40, 16)])
+    assert found.first_departure is None
+    assert found.findings == [
+        f"only {with_norm} gives image final tokens, which cannot be compared",
+        f"only {without} gives image last tokens, which cannot be compared",
+    ]
+    assert found.verdict == "they depart"
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_vectors_of_one_side_only_are_no_agreement(swap):
+    whole, cut = tiny.encoder(), tiny.encoder().cut(-1)
+    found = compare(*((cut, whole) if swap else (whole, cut)), probes())
+    assert found.first_departure is None
+    assert not found.agrees
+    for stage in ("final tokens", "vector", "embeddings"):
+        assert any(part.startswith(f"only {whole} gives image {stage}") for part in found.findings)
+    assert any(part.startswith(f"only {cut} gives image last tokens") for part in found.findings)
+    assert found.difference("image block 2") is not None
+
+
+def test_probes_without_texts_or_pictures_compare_the_rest():
+    one = tiny.encoder()
+    found = compare(one, one, replace(probes(), texts=[]))
+    assert found.agrees
+    assert found.notes == ["no texts were given, so what both sides make of texts is not compared"]
+    assert found.verdict == f"they agree at {len(found.differences)} stages, not all was compared"
+    assert found.difference("image embedding") is not None
+    assert not any(part.stage.startswith("text") for part in found.differences)
+    found = compare(one, one, replace(probes(), pictures=[]))
+    assert found.notes == ["no pictures were given, so what both sides make of pictures is not compared"]
+    assert {part.stage.split()[0] for part in found.differences} == {"text"}
+    changed = tiny.encoder()
+    changed.scale = 2 * one.scale
+    assert not compare(one, changed, replace(probes(), texts=[])).agrees
+
+
+def test_probes_of_nothing_are_refused():
+    one, dense = tiny.encoder(), tiny.encoder(text=False)
+    with pytest.raises(PerceptError, match="share both towers, but the probes hold 0 pictures and 0 texts"):
+        compare(one, one, replace(probes(), pictures=[], texts=[]))
+    with pytest.raises(PerceptError, match="share only the vision tower, but the probes hold 0 pictures"):
+        compare(dense, dense, replace(probes(), pictures=[]))
+
+
+def test_pictures_in_their_own_shapes_are_compared():
+    one = tiny.encoder().resizing("native")
+    found = compare(one, one, probes())
+    assert found.agrees
+    block, pixels = found.difference("image block 0"), [one.preprocess(Image.fromarray(p)) for p in probes().pictures]
+    assert block is not None
+    assert block.vectors == sum(1 + p.shape[1] * p.shape[2] // 64 for p in pixels)
+
+
+def test_weights_changed_behind_the_back_are_seen():
+    one, changed = (percept.load("nano", dtype="float32") for _ in range(2))
+    assert compare(one, changed, generated(2)).agrees
+    for layer in range(changed.model.config.vision.layers):
+        changed.model.get_parameter(f"vision.blocks.{layer}.attention.out.weight").data[:, 64:128] = 0
+    found = compare(one, changed, generated(2))
+    assert found.first_departure == "image block 0"
+
+
+def test_a_receipt_is_the_same_under_autocast():
+    one, other = tiny.encoder(), tiny.encoder(dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.float16):
+        found = compare(one, other, probes())
+    assert found.differences == compare(one, other, probes()).differences
+
+
 def test_only_what_both_have_is_compared():
     dense = tiny.encoder(text=False)
     found = compare(dense, dense, probes())
@@ -174,6 +288,7 @@ def test_only_what_both_have_is_compared():
     assert [one.stage for one in found.differences][-1] == "image last tokens"
     found = compare(tiny.encoder(), dense, probes())
     assert any(note.startswith("only Encoder(tiny") for note in found.notes)
+    assert found.verdict == "they depart"
 
 
 def test_an_export_against_its_model(exported):

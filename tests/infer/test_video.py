@@ -107,6 +107,7 @@ def test_some_of_a_list_of_frames(encoder: Any) -> None:
     frames = [torch.full((3, 24, 24), number / 9) for number in range(10)]
     torch.testing.assert_close(encoder.video(frames, frames=3), encoder.video([frames[0], frames[4], frames[9]]))
     torch.testing.assert_close(encoder.video(torch.stack(frames)), encoder.video(frames))
+    assert torch.equal(encoder.video(frames, frames=np.int64(3)), encoder.video(frames, frames=3))
 
 
 def picture(width: int, height: int = 20) -> Image.Image:
@@ -126,6 +127,10 @@ MISTAKES: dict[str, tuple[Any, dict[str, Any], str]] = {
     "windows of a list": ([picture(8)], {"windows": [[0, 1]]}, "have no times"),
     "no such choice": ([picture(8)], {"choice": "demo"}, "'pe-demo'"),
     "no such average": ([picture(8)], {"average": "mean"}, "retrieval, zero-shot"),
+    "half a frame": ([picture(8)], {"frames": 2.5}, r"frames=2\.5 is no number of frames"),
+    "a truth as frames": ([picture(8)], {"frames": True}, "frames=True is no number of frames"),
+    "a word as frames": ([picture(8)], {"frames": "8"}, "frames='8' is no number of frames"),
+    "half a frame of a file": ("nowhere.mp4", {"frames": 2.5}, "a whole one from 1 on"),
     "no frame asked for": ([picture(8)], {"frames": 0}, "from 1 on"),
     "a missing file": ("nowhere.mp4", {}, "there is no file nowhere.mp4"),
     "a url": ("https://example.org/walk.mp4", {}, "nothing is fetched"),

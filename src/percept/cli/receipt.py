@@ -92,7 +92,7 @@ def _show(found: "Receipt", a: str, b: str) -> None:
     top1 = found.top1
     same = "not compared" if top1 is None else f"the same for {top1['same']} of {count(top1['of'], 'picture')}"
     verdict = [
-        ("verdict", "they agree" if found.agrees else "they depart"),
+        ("verdict", found.verdict),
         *(("finding", finding) for finding in found.findings),
         *(("not compared", note) for note in found.notes),
         ("nearest text", same),

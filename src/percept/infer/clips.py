@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
     Clip: TypeAlias = Pictures
     Windows: TypeAlias = Sequence[Sequence[float]] | np.ndarray | Tensor
+    Count: TypeAlias = int
 else:
     # Whatever a user passes reaches the checks below, whose words are made for users.
-    Clip = Windows = Any
+    Clip = Windows = Count = Any
 
 FRAMES = 8
 """Frames that stand for a video file when nothing else is said, as published."""
@@ -39,18 +40,23 @@ AVERAGES = ("retrieval", "zero-shot")
 class Sampling:
     """How many frames stand for a clip, and which."""
 
-    frames: int = FRAMES
+    frames: Count = FRAMES
     choice: str = "pe-evaluation"
     """A name of `percept.data.video.CHOICES`."""
 
     def check(self) -> "Sampling":
-        """Return itself, if it is possible at all.
+        """Return the same with a plain number of frames, if it is possible at all.
 
         Raises:
-            PerceptError: a number below 1, or no such choice.
+            PerceptError: no whole number, one below 1, or no such choice.
         """
-        choose(np.zeros(1), 1.0, self.frames, self.choice)
-        return self
+        if isinstance(self.frames, bool) or not isinstance(self.frames, int | np.integer):
+            raise PerceptError(
+                f"frames={self.frames!r} is no number of frames; give a whole one from 1 on, 8 are usual"
+            )
+        checked = replace(self, frames=int(self.frames))
+        choose(np.zeros(1), 1.0, checked.frames, checked.choice)
+        return checked
 
     def of(self, video: Video, window: tuple[float, float] | None = None) -> list[int]:
         """Return the numbers of the frames that stand for a video, or for a window [start, end) of it in seconds."""

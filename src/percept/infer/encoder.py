@@ -22,6 +22,7 @@ from percept.data.video import open_video
 from percept.infer.clips import (
     FRAMES,
     Clip,
+    Count,
     Sampling,
     Windows,
     averaged,
@@ -104,6 +105,8 @@ class Encoder:
         # Read before the cast: bfloat16 would round the logarithm and change the scale by percents.
         self.scale = 1.0 if model.log_scale is None else float(model.scale().detach())
         """What cosines are multiplied with before the softmax over labels."""
+        self.scale_dtype = torch.float32 if model.log_scale is None else model.log_scale.dtype
+        """Number type that its logarithm came in; a narrow one has rounded it."""
         self.patch = model.config.vision.patch_size
         """Side of a patch in pixels."""
         if preprocess.patch not in (None, self.patch):
@@ -219,7 +222,7 @@ class Encoder:
         self,
         clip: Clip,
         *,
-        frames: int | None = None,
+        frames: Count | None = None,
         choice: str = "pe-evaluation",
         windows: Windows | None = None,
         average: str = "retrieval",
@@ -237,8 +240,8 @@ class Encoder:
             normalize: makes the result of unit length, for cosines between clips.
 
         Raises:
-            PerceptError: a file that is no video or is damaged, frames of unequal size, no frames, a window that is
-                not in the video, an unknown choice or average, or a model without vectors.
+            PerceptError: a file that is no video or is damaged, frames of unequal size, no frames, a number of them that
+                is not whole, a window that is not in the video, an unknown choice or average, or a model without vectors.
         """
         check_average(average)
         sampling = Sampling(frames=FRAMES if frames is None else frames, choice=choice).check()
@@ -366,6 +369,10 @@ class Encoder:
         other.preprocess = self.preprocess.resizing(resize, patch=self.patch, tokens=tokens)
         return other
 
+    def own_type(self) -> torch.autocast:
+        """Return a context in which a caller's autocast is off: an encoder computes in the type of its setting."""
+        return torch.autocast(self.setting.device.type, enabled=False)
+
     def _check_layers(self, layers: Iterable[int] | int) -> list[int]:
         asked = [layers] if isinstance(layers, int) else list(layers)
         if not asked:
@@ -410,7 +417,7 @@ class Encoder:
         """Apply `step` to packs of (key, preprocessed picture); return one result per key, on the CPU."""
         results: dict[Any, Any] = {}
         most = ROW * self.patch**2 if self.setting.device.type == "cpu" else None
-        with progress_bar() as progress:
+        with progress_bar() as progress, self.own_type():
             bar = progress.add_task("pictures", total=total, visible=total >= SHOW_PROGRESS)
             for pack in packs(keyed, self.setting.batch, most):
                 keys = [key for group, _ in pack for key in group]
@@ -431,11 +438,12 @@ class Encoder:
         if ids.is_floating_point() or ids.dtype == torch.bool or ids.ndim not in (1, 2) or ids.shape[-1] == 0:
             raise PerceptError(f"token ids are integers [n, context]; given {ids.dtype} {list(ids.shape)}")
         ids = ids[None] if ids.ndim == 1 else ids
-        parts = [
-            self._unit(self.model.encode_text(part.long().to(self.setting.device))).cpu()
-            for part in ids.split(8 * self.setting.batch)
-            if len(part)
-        ]
+        with self.own_type():
+            parts = [
+                self._unit(self.model.encode_text(part.long().to(self.setting.device))).cpu()
+                for part in ids.split(8 * self.setting.batch)
+                if len(part)
+            ]
         return torch.cat(parts) if parts else torch.zeros(0, self.dim)
 
     def _text_of_strings(self, texts: list[str]) -> Tensor:

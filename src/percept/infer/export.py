@@ -242,11 +242,20 @@ def _traced(
 
 
 def _described(file: Path, *, tower: str, dtype: str, named: dict[int, str]) -> Graph:
-    """Read what a file takes and gives; an axis that should take any size and does not is a mistake of ours."""
+    """Read what a file takes and gives.
+
+    Raises:
+        PerceptError: an axis that should take any size does not, which is a mistake of tracing.
+    """
     session = onnxruntime("exporting a model").InferenceSession(os.fspath(file), providers=["CPUExecutionProvider"])
     inputs = {one.name: list(one.shape) for one in session.get_inputs()}
     shape = next(iter(inputs.values()))
-    assert all(shape[axis] == name for axis, name in named.items()), f"{file}: {shape} should be {named}"
+    pinned = [f"its {name} to {shape[axis]}" for axis, name in named.items() if shape[axis] != name]
+    if pinned:
+        raise PerceptError(
+            f"tracing pinned {' and '.join(pinned)} in {file.name}, which should take any; nothing was kept: please report "
+            "it, with the versions of torch and onnxscript"
+        )
     return Graph(
         tower=tower, dtype=dtype, file=file.name, inputs=inputs, megabytes=_megabytes(file),
         outputs={one.name: list(one.shape) for one in session.get_outputs()},

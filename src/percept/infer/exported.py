@@ -127,15 +127,56 @@ def _model(folder: Path, manifest: Manifest, config: ClipConfig, dtype: str) -> 
     with torch.device("meta"):
         model = CLIP(config)
     image, text = manifest.graph("image", dtype), manifest.graph("text", dtype)
-    vision = Absent("image") if image is None else OnnxVision(_session(folder, image), manifest, config.vision)
+    vision = Absent("image") if image is None else OnnxVision(Session(folder, manifest, image), manifest, config.vision)
     model.add_module("vision", vision)
     if config.text is not None:
-        model.add_module("text", Absent("text") if text is None else OnnxText(_session(folder, text), config.text))
+        words = Absent("text") if text is None else OnnxText(Session(folder, manifest, text), config.text)
+        model.add_module("text", words)
         model.log_scale = nn.Parameter(torch.tensor(math.log(manifest.scale)), requires_grad=False)
     return model.eval()
 
 
-def _session(folder: Path, graph: Graph) -> Any:
+class Session:
+    """A graph that onnxruntime has read. Copies share it; a pickle names its file, which is read again.
+
+    Raises:
+        PerceptError: the file is missing or damaged, or onnxruntime is not installed.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, graph: Graph) -> None:
+        self._source = folder.absolute(), manifest.fingerprint, graph
+        self._graph = _read(folder, graph)
+        self.input: str = self._graph.get_inputs()[0].name
+        self.outputs: list[str] = [one.name for one in self._graph.get_outputs()]
+
+    def __deepcopy__(self, _: Any) -> "Session":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, self._source
+
+    def run(self, given: Tensor, names: Sequence[str]) -> list[Tensor]:
+        """Return outputs of a batch, which may be empty; onnxruntime fails on one, so it gets a row of zeros then."""
+        rows = given if len(given) else given.new_zeros(1, *given.shape[1:])
+        found = self._graph.run(names, {self.input: rows.detach().cpu().contiguous().numpy()})
+        return [torch.from_numpy(one)[: len(given)] for one in found]
+
+
+def _again(folder: Path, fingerprint: str, graph: Graph) -> Session:
+    """Read a graph that was pickled.
+
+    Raises:
+        PerceptError: its folder is gone, or holds another export by now.
+    """
+    if not is_export(folder):
+        raise PerceptError(f"the export {folder} is gone; a pickle only names it: put it back, or load another one")
+    manifest = read_manifest(folder)
+    if (manifest.fingerprint, manifest.graph(graph.tower, graph.dtype)) != (fingerprint, graph):
+        raise PerceptError(f"{folder} holds another export than when it was pickled; load it with percept.load")
+    return Session(folder, manifest, graph)
+
+
+def _read(folder: Path, graph: Graph) -> Any:
     """Let onnxruntime read a file, with as many threads as torch has."""
     runtime = onnxruntime("running an exported model")
     file = folder / graph.file
@@ -182,17 +223,16 @@ class Absent(nn.Module):
 class OnnxTower(nn.Module):
     """A graph that onnxruntime runs, with the layers a caller asks for."""
 
-    def __init__(self, session: Any, layers: int) -> None:
+    def __init__(self, session: Session, layers: int) -> None:
         super().__init__()
         self.session = session
         self.num_layers = layers
-        self.outputs: list[str] = [one.name for one in session.get_outputs()]
+        self.outputs = session.outputs
 
     def run(self, given: Tensor, names: Collection[str]) -> dict[str, Tensor]:
         """Return outputs by name, as float32 on the CPU."""
-        feed = {self.session.get_inputs()[0].name: given.detach().cpu().contiguous().numpy()}
         names = [name for name in names if name in self.outputs]
-        return {name: torch.from_numpy(value) for name, value in zip(names, self.session.run(names, feed), strict=True)}
+        return dict(zip(names, self.session.run(given, names), strict=True))
 
     def names(self, layers: Collection[int]) -> dict[int, str]:
         """Return the outputs of blocks counted from either end.
@@ -209,7 +249,7 @@ class OnnxTower(nn.Module):
 class OnnxVision(OnnxTower):
     """A vision tower run by onnxruntime; stands where a `VisionTower` would."""
 
-    def __init__(self, session: Any, manifest: Manifest, config: VisionConfig) -> None:
+    def __init__(self, session: Session, manifest: Manifest, config: VisionConfig) -> None:
         super().__init__(session, config.layers)
         self.config = config
         self.size = manifest.size
@@ -237,14 +277,20 @@ class OnnxVision(OnnxTower):
     def packed(
         self, images: Sequence[Float[Tensor, "_ 3 _ _"]], *, layers: Collection[int] = (), pool: bool = True
     ) -> list[VisionOut]:
-        """Run batches of different sizes one after the other, in place of `VisionTower.packed`."""
+        """Run batches of different sizes one after the other, in place of `VisionTower.packed`.
+
+        Raises:
+            PerceptError: no batches.
+        """
+        if not images:
+            raise PerceptError("there is nothing to pack: give at least one batch of pictures")
         return [self(batch, layers=layers, pool=pool) for batch in images]
 
 
 class OnnxText(OnnxTower):
     """A text tower run by onnxruntime; stands where a `TextTower` would."""
 
-    def __init__(self, session: Any, config: TextConfig) -> None:
+    def __init__(self, session: Session, config: TextConfig) -> None:
         super().__init__(session, config.layers)
         self.config = config
 
@@ -252,12 +298,17 @@ class OnnxText(OnnxTower):
         """Run the tower on token ids; see `TextTower.forward`.
 
         Raises:
-            PerceptError: longer than the context, an id outside the vocabulary, or a block that the graph does not give.
+            PerceptError: longer than the context or of no tokens, an id outside the vocabulary, or a block that the graph
+                does not give.
         """
+        if ids.shape[-1] == 0:
+            raise PerceptError(f"token ids of shape {list(ids.shape)} hold texts of no tokens; a text has 1 or more")
         if ids.shape[-1] > self.config.context:
             raise PerceptError(f"a text of {ids.shape[-1]} tokens does not fit the context of {self.config.context}")
-        if int(ids.max()) >= self.config.vocabulary or int(ids.min()) < 0:
-            raise PerceptError(f"token ids must be 0 to {self.config.vocabulary - 1}; given up to {int(ids.max())}")
+        if ids.numel() and (int(ids.max()) >= self.config.vocabulary or int(ids.min()) < 0):
+            raise PerceptError(
+                f"token ids must be 0 to {self.config.vocabulary - 1}; given {int(ids.min())} to {int(ids.max())}"
+            )
         wanted = self.names(layers)
         found = self.run(ids.long(), {"tokens", "vector", *wanted.values()})
         hidden = {layer: found[name] for layer, name in wanted.items()}

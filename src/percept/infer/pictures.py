@@ -84,6 +84,8 @@ def _from_tensor(picture: Tensor, preprocess: Preprocess) -> Tensor:
         return picture.detach()
     if picture.dtype != torch.uint8:
         raise PerceptError(f"a tensor of {picture.dtype} is no picture: uint8 holds pixels, float is preprocessed")
+    if not picture.numel():
+        raise PerceptError(f"a tensor of shape {list(picture.shape)} has no pixels; each side is 1 or more")
     return preprocess(Image.fromarray(picture.permute(1, 2, 0).cpu().contiguous().numpy()))
 
 

@@ -7,6 +7,7 @@ embeddings and the nearest texts each with the side's own preprocessing and toke
 import platform
 import time
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,12 @@ from percept.infer.exported import Absent, OnnxTower
 from percept.infer.pictures import to_tensor
 from percept.infer.probes import Probes
 from percept.models.vision import VisionOut
+from percept.nn.linear import forget
 
 TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1, "int8": 2e-1}
 """Largest length of a difference over that of the vector, by the coarser number type of the two sides."""
+SCALE = 1e-4
+"""Largest difference of the logit scales, over the larger one: they are read before any cast, so types do not move them."""
 BATCH = 4
 """Pictures or texts whose layers are held at once."""
 
@@ -58,6 +62,14 @@ class Receipt:
         return not self.findings
 
     @property
+    def verdict(self) -> str:
+        """Say in words whether they agree, and no more than was compared."""
+        if self.findings:
+            return "they depart"
+        stages = f"{len(self.differences)} {'stage' if len(self.differences) == 1 else 'stages'}"
+        return f"they agree at {stages}, not all was compared" if self.notes else "they agree"
+
+    @property
     def first_departure(self) -> str | None:
         """Name the first stage beyond the tolerance; None if there is none."""
         return next((one.stage for one in self.differences if not one.within(self.tolerance)), None)
@@ -68,8 +80,8 @@ class Receipt:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for json."""
-        verdict = {"agrees": self.agrees, "first_departure": self.first_departure}
-        return {**verdict, **asdict(self), "differences": [to_dict(one) for one in self.differences]}
+        found = {"agrees": self.agrees, "verdict": self.verdict, "first_departure": self.first_departure}
+        return {**found, **asdict(self), "differences": [to_dict(one) for one in self.differences]}
 
     def save(self, path: Path | str) -> None:
         """Write the receipt as json."""
@@ -108,22 +120,32 @@ def compare(
         sizes: heights and widths in pixels at which the layers of pictures are compared too, beside the size of A.
 
     Raises:
-        PerceptError: a tolerance that is none, or sides that have no tower in common.
+        PerceptError: a tolerance that is none, sides that have no tower in common, or nothing to compare them on.
     """
     start = time.perf_counter()
     limit = _tolerance(a, b) if tolerance is None else tolerance
     if not limit >= 0:
         raise PerceptError(f"a tolerance of {limit} lets nothing agree; give 0 or more")
+    for side in (a, b):
+        forget(side.model)  # packed weights may be older than the weights
     work = _Work(a=a, b=b, probes=probes)
-    pictures, texts = (_shared(work, tower) for tower in ("vision", "text"))
-    if not pictures and not texts:
+    vision, text = (_shared(work, tower) for tower in ("vision", "text"))
+    if not vision and not text:
         raise PerceptError(f"{a.identity.name} and {b.identity.name} have no tower in common: nothing to compare")
-    if pictures:
+    pictures, texts = vision and _given(work, "pictures"), text and _given(work, "texts")
+    if not pictures and not texts:
+        raise PerceptError(
+            f"{a.identity.name} and {b.identity.name} share {_towers(vision=vision, text=text)}, but the probes hold "
+            f"{len(probes.pictures)} pictures and {len(probes.texts)} texts; give some of what they take"
+        )
+    if vision:
         _compare_preprocessing(work)
+    if pictures:
         _compare_pictures(work, sizes)
     if texts:
         _compare_texts(work)
-        _compare_scales(work, limit)
+    if text:
+        _compare_scales(work)
     work.findings += [_words(one, limit) for one in work.differences if not one.within(limit)][:1]
     return Receipt(
         a=_facts(a), b=_facts(b), tolerance=limit, differences=work.differences, findings=work.findings,
@@ -177,6 +199,18 @@ def _shared(work: _Work, tower: str) -> bool:
     return len(have) == 2
 
 
+def _given(work: _Work, what: str) -> bool:
+    """Tell whether there are pictures or texts to compare; note it where there are none."""
+    some = len(getattr(work.probes, what)) > 0
+    if not some:
+        work.notes.append(f"no {what} were given, so what both sides make of {what} is not compared")
+    return some
+
+
+def _towers(*, vision: bool, text: bool) -> str:
+    return "both towers" if vision and text else f"only the {'vision' if vision else 'text'} tower"
+
+
 def _compare_preprocessing(work: _Work) -> None:
     one, other = work.both(lambda side: to_dict(side.preprocess))
     parts = [f"{name} {one[name]} against {other[name]}" for name in one if one[name] != other[name]]
@@ -198,9 +232,16 @@ def _compare_pictures(work: _Work, sizes: Sequence[tuple[int, int]]) -> None:
         preprocess = work.a.preprocess if shape is None else replace(work.a.preprocess, size=shape)
         pixels = [to_tensor(picture, preprocess) for picture in work.probes.pictures]
         suffix = "" if shape is None else f" at {shape[0]}x{shape[1]}"
-        batches = torch.stack(pixels).split(BATCH)
-        _stages(work, "image", suffix, [preprocess.normalise(batch) for batch in batches], count)
+        _stages(work, "image", suffix, [preprocess.normalise(batch) for batch in _batches(pixels)], count)
     _ends(work, "image", lambda side: _embedded(side, work.probes.pictures))
+
+
+def _batches(pixels: list[Tensor]) -> list[Tensor]:
+    """Stack pictures of one size each; those in their own shapes have several."""
+    groups: dict[torch.Size, list[Tensor]] = {}
+    for picture in pixels:
+        groups.setdefault(picture.shape, []).append(picture)
+    return [batch for group in groups.values() for batch in torch.stack(group).split(BATCH)]
 
 
 def _embedded(side: Encoder, pictures: Sequence[Any]) -> Tensor | None:
@@ -220,11 +261,26 @@ def _compare_texts(work: _Work) -> None:
     _ends(work, "text", lambda side: side.text(ids if side is work.a else others))
 
 
-def _compare_scales(work: _Work, limit: float) -> None:
-    """Compare what cosines are multiplied with before the softmax over labels: no vector shows it."""
+def _compare_scales(work: _Work) -> None:
+    """Compare what cosines are multiplied with before the softmax over labels: no vector shows it.
+
+    A side whose logarithm was stored in a narrow type has it rounded; the other's may differ by that and no more.
+    """
     one, other = work.both(lambda side: side.scale)
-    if not abs(one - other) <= limit * max(abs(one), abs(other)):
-        work.findings.append(f"the logit scale is {one:.4g} against {other:.4g}: probabilities of labels differ")
+    if _near(one, other):
+        return
+    types = {side.scale_dtype for side in (work.a, work.b)}
+    if not any(_near(_rounded(one, dtype), _rounded(other, dtype)) for dtype in types):
+        work.findings.append(f"the logit scale is {one:.6g} against {other:.6g}: probabilities of labels differ")
+
+
+def _near(one: float, other: float) -> bool:
+    return abs(one - other) <= SCALE * max(abs(one), abs(other))
+
+
+def _rounded(scale: float, dtype: torch.dtype) -> float:
+    """Return a scale as it is when its logarithm is stored in a number type."""
+    return float(torch.tensor(scale).log().to(dtype).float().exp())
 
 
 def _random_ids(side: Encoder, count: int) -> Tensor:
@@ -264,6 +320,8 @@ def _stages(work: _Work, name: str, suffix: str, batches: list[Tensor], count: i
     try:
         for batch in batches:
             ones, others = work.both(lambda side: _run(side, name, batch, count))  # noqa: B023
+            if batch is batches[0] and not suffix:
+                _find_lone(work, name, ones.keys(), others.keys())
             for stage in (stage for stage in ones if stage in others):
                 if ones[stage].shape != others[stage].shape:
                     one, other = list(ones[stage].shape[1:]), list(others[stage].shape[1:])
@@ -276,15 +334,25 @@ def _stages(work: _Work, name: str, suffix: str, batches: list[Tensor], count: i
     work.differences += [gather.result() for gather in gathers.values()]
 
 
+def _find_lone(work: _Work, name: str, ones: AbstractSet[str], others: AbstractSet[str]) -> None:
+    """Find what only one side gives: the other has no such vector, or tokens without the final norm."""
+    for side, lone in ((work.a, ones - others), (work.b, others - ones)):
+        work.findings += [f"only {side} gives {name} {stage}, which cannot be compared" for stage in sorted(lone)]
+
+
 @torch.no_grad()
 def _run(side: Encoder, name: str, batch: Tensor, count: int) -> dict[str, Tensor]:
-    """Return what a tower gives, by stage, in the order in which it is computed."""
-    if name == "image":
-        given = batch.to(side.setting.device, side.setting.dtype)
-        out: Any = side.model.vision(given, layers=range(count))
-    else:
-        assert side.model.text is not None
-        out = side.model.text(batch.to(side.setting.device), layers=range(count))
+    """Return what a tower gives, by stage, in the order in which it is computed.
+
+    "final tokens" have passed a final norm; "last tokens" are those of a tower without one.
+    """
+    with side.own_type():
+        if name == "image":
+            given = batch.to(side.setting.device, side.setting.dtype)
+            out: Any = side.model.vision(given, layers=range(count))
+        else:
+            assert side.model.text is not None
+            out = side.model.text(batch.to(side.setting.device), layers=range(count))
     last = "final tokens" if _normed(out, side) else "last tokens"
     stages = {f"block {layer}": tokens for layer, tokens in out.hidden.items()} | {last: out.tokens}
     return stages if out.pooled is None else {**stages, "vector": out.pooled}
@@ -302,6 +370,8 @@ def _ends(work: _Work, name: str, embed: Callable[[Encoder], Tensor | None]) -> 
         work.findings.append(f"{name} embeddings cannot be compared: {error}")
         return
     if one is None or other is None:
+        if one is not other:
+            work.findings.append(f"only {work.a if other is None else work.b} gives {name} embeddings")
         return
     work.vectors[name] = one, other
     if one.shape != other.shape:

@@ -132,6 +132,13 @@ def pack(module: nn.Module) -> None:
             _packed.setdefault(layer, None)
 
 
+def forget(module: nn.Module) -> None:
+    """Have the packed weights of a module made anew when they are next used."""
+    for layer in module.modules():
+        if type(layer) is nn.Linear and layer in _packed:
+            _packed[layer] = None
+
+
 def packed_bytes(module: nn.Module) -> int:
     """Return the memory that `pack` takes in the end."""
     layers = (layer for layer in module.modules() if type(layer) is nn.Linear)
