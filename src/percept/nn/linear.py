@@ -145,13 +145,6 @@ def packed_bytes(module: nn.Module) -> int:
     return sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
 
 
-def forget(module: nn.Module) -> None:
-    """Have the packed weights of a module made anew when they are next used."""
-    for layer in module.modules():
-        if type(layer) is nn.Linear and layer in _packed:
-            _packed[layer] = None
-
-
 def _weight(layer: nn.Linear) -> Tensor:
     """Return the weight as it is, or packed where that was asked for."""
     weight: Any = layer.weight
