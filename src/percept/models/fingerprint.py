@@ -55,7 +55,9 @@ def model_hash(weights: Mapping[str, str], config: ClipConfig, preprocess: Prepr
 def _told(config: Any) -> dict[str, Any]:
     """Return the fields that differ from their defaults, so that a field added later changes no older hash."""
     told = {field.name: getattr(config, field.name) for field in fields(config) if field.compare}
-    return {field.name: told[field.name] for field in fields(config) if told.get(field.name, field.default) != field.default}
+    return {
+        field.name: told[field.name] for field in fields(config) if told.get(field.name, field.default) != field.default
+    }
 
 
 def tensor_hash(tensor: Tensor) -> str:
@@ -64,7 +66,7 @@ def tensor_hash(tensor: Tensor) -> str:
     >>> tensor_hash(torch.tensor([[1.0, 2.0]])) == tensor_hash(torch.tensor([[2.0, 1.0]]))
     False
     """
-    data = memoryview(bits(tensor).contiguous().reshape(-1).view(torch.uint8).numpy())
+    data = bits(tensor).contiguous().reshape(-1).view(torch.uint8).numpy()
     parts = [data[start : start + PART] for start in range(0, len(data), PART)]
     if len(parts) > 1:
         with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1, 8)) as pool:
@@ -74,7 +76,7 @@ def tensor_hash(tensor: Tensor) -> str:
     return content_hash(f"{tensor.dtype} {list(tensor.shape)} ".encode() + b"".join(digests))
 
 
-def _digest(part: memoryview) -> bytes:
+def _digest(part: Any) -> bytes:
     return hashlib.blake2b(part, digest_size=16).digest()
 
 

@@ -182,7 +182,9 @@ def _facts(file: Path) -> dict[str, Any]:
     if not (isinstance(facts, dict) and isinstance(facts.get("model"), dict)):
         return {}
     if "file" in facts and facts["file"] != file_facts(file):
-        notice(f"{beside} was written for another {file.name}, so what it says is left aside; remove it, or put that back")
+        notice(
+            f"{beside} was written for another {file.name}, so what it says is left aside; remove it, or put that back"
+        )
         return {}
     return facts
 

@@ -15,8 +15,8 @@ from percept.models.config import ClipConfig
 from percept.models.fingerprint import words_hash
 from percept.models.weights.files import PICKLED, SUFFIXES, write_tensors
 from percept.models.weights.layouts import find_layout
-from percept.models.weights.open_clip import open_clip_config
 from percept.models.weights.naming import checked_name
+from percept.models.weights.open_clip import open_clip_config
 from percept.models.weights.opening import FACTS, OPEN_CLIP, TIMM, facts_file, file_facts
 from percept.models.weights.timm import timm_config
 
