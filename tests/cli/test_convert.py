@@ -1,5 +1,7 @@
 """`percept convert`: from any layout to any other and back, with one sentence for every mistake."""
 
+import inspect
+import json
 import shutil
 from pathlib import Path
 
@@ -8,11 +10,13 @@ import torch
 
 import percept
 from percept.cli import main
-from percept.core.io import same_tensors
+from percept.core.io import load_metadata, load_tensors, same_tensors, save_tensors
 from percept.data.transforms import Preprocess
-from percept.infer.opening import open_model
+from percept.infer.opening import PACKAGED, open_model
 from percept.models import zoo
 from percept.models.weights import timm as timm_layout
+from percept.models.weights.files import write_tensors
+from percept.models.weights.writing import write_weights
 from tests.infer import tiny
 
 
@@ -42,7 +46,8 @@ def test_around_the_layouts_and_back(model, tmp_path, capsys):
     for _, target in chain:
         assert same_tensors(open_model(str(tmp_path / target)).model.state_dict(), before)
     assert {file.name for file in (tmp_path / "e").iterdir()} == {"tiny.pt", "tiny.pt.json"}
-    assert percept.load(tmp_path / "a").identity == percept.load(tmp_path / "c.safetensors").identity
+    identities = {percept.load(tmp_path / target).identity for _, target in chain}
+    assert identities == {percept.load(model).identity}
     texts = percept.load(tmp_path / "b", dtype="float32").text("a red cup")
     torch.testing.assert_close(texts, tiny.encoder().text("a red cup"))  # the tokenizer went along
 
@@ -153,6 +158,83 @@ def test_a_result_that_does_not_open_is_not_called_converted(model, tmp_path, ca
     assert "equal to the bit" not in captured.out
 
 
+EVIL = ("../../../tv/escaped", "..", ".hidden", "a/b", "a\\b", "", "a\nb", 5, None, ["a"])
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_a_name_that_would_leave_the_folder_is_refused(name, model, tmp_path, capsys):
+    inner = tmp_path / "deep" / "inner"
+    inner.mkdir(parents=True)
+    for target in ("x.safetensors", "x.pt"):
+        assert main(["convert", model, str(inner / target), "--to", "official"]) == 0
+    state, facts = load_tensors(inner / "x.safetensors"), json.loads(load_metadata(inner / "x.safetensors")["percept"])
+    save_tensors(inner / "x.safetensors", state, {"percept": json.dumps({**facts, "name": name})})
+    beside = json.loads((inner / "x.pt.json").read_text())
+    beside["percept"]["name"] = name
+    (inner / "x.pt.json").write_text(json.dumps(beside))
+    folder = shutil.copytree(model, inner / "folder")
+    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | {"name": name}))
+    there = sorted(tmp_path.rglob("*"))
+    for source in ("x.safetensors", "x.pt", "folder"):
+        capsys.readouterr()
+        assert main(["convert", str(inner / source), str(inner / "out"), "--to", "official"]) == 2
+        assert "which is no plain name" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(percept.PerceptError, match="which is no plain name"):
+        inspect.unwrap(write_weights)(  # without the type checks of the tests
+            inner / "out", tiny.model().state_dict(), layout="official", name=name, config=tiny.config(),
+            preprocess=Preprocess(size=24),
+        )  # fmt: skip
+    assert sorted(tmp_path.rglob("*")) == there
+
+
+def test_names_of_files_and_folders_become_plain_ones(model, tmp_path):
+    own = shutil.copytree(model, tmp_path / ".my model")
+    header = json.loads((own / "config.json").read_text())
+    del header["name"]
+    (own / "config.json").write_text(json.dumps(header))
+    assert main(["convert", str(own), str(tmp_path / "out"), "--to", "official"]) == 0
+    assert (tmp_path / "out" / "my model.pt").is_file()
+    assert percept.load(tmp_path / "out").identity.name == "my model"
+
+
+def test_facts_beside_a_file_that_was_replaced_are_left_aside(model, tmp_path, capsys):
+    file = tmp_path / "own.pt"
+    assert main(["convert", model, str(file), "--to", "official"]) == 0
+    other = {key: value + 1 for key, value in torch.load(file).items()}
+    whole = (file.read_bytes(), (tmp_path / "own.pt.json").read_text())
+    write_tensors(file, other)
+    assert file.stat().st_size == len(whole[0])
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(zoo.CONFIGS, "PE-Tiny", tiny.config())
+        assert open_model(str(file)).name == "PE-Tiny"
+    assert "own.pt.json was written for another own.pt" in " ".join(capsys.readouterr().err.split())
+    facts = json.loads(whole[1])
+    del facts["percept"]["file"]  # as percept wrote them before
+    (tmp_path / "own.pt.json").write_text(json.dumps(facts))
+    assert open_model(str(file)).name == "tiny"
+    file.write_bytes(whole[0])
+    (tmp_path / "own.pt.json").write_text(whole[1])
+    assert open_model(str(file)).name == "tiny"
+    assert "written for another" not in capsys.readouterr().err
+
+
+def test_a_conversion_of_the_packaged_model_makes_the_same_vectors(tmp_path):
+    nano = percept.load("nano").identity
+    for target in ("out.pt", "out.safetensors", "folder", "out.pth"):
+        assert main(["convert", "nano", str(tmp_path / target), "--to", "official"]) == 0
+        again = percept.load(tmp_path / target, dtype="float32")
+        assert again.identity == nano
+    words = PACKAGED / "nano" / "tokenizer.json"
+    assert percept.load(tmp_path / "out.pt", tokenizer=words).identity == nano
+    tiny.tokenizer().save(tmp_path / "tiny.json")
+    assert percept.load(tmp_path / "out.pt", tokenizer=tmp_path / "tiny.json").identity != nano
+    assert main(["convert", str(tmp_path / "out.pt"), str(tmp_path / "own"), "--to", "percept"]) == 0
+    assert percept.load(tmp_path / "own").identity == nano
+    Preprocess(size=96, resize="crop").save(tmp_path / "own" / "preprocess.json")
+    assert percept.load(tmp_path / "own").identity != nano
+
+
 MISTAKES = {
     "a layout that does not exist": (["MODEL", "out", "--to", "tim"], "did you mean 'timm'"),
     "a source that is not there": (["nothing.pt", "out", "--to", "timm"], "there is no file or folder nothing.pt"),
@@ -161,6 +243,10 @@ MISTAKES = {
     "sizes that timm has no name for": (["MODEL", "out", "--to", "open_clip"], "none for one of these sizes"),
     "something is there": (["MODEL", "full", "--to", "percept"], "is there already"),
     "another model": (["MODEL/model.safetensors", "out", "--to", "percept", "--model", "PE-Core-T16-384"], "missing"),
+    "a size that leaves pixels over": (
+        ["nano", "out", "--to", "official", "--image-size", "100"],
+        "image_size=100 does not divide into patches of 8 pixels; give 96 or 104",
+    ),
     "a revision of a local one": (["nano", "out", "--to", "official", "--revision", "v1"], "nothing is fetched"),
 }
 

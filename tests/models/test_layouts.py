@@ -226,6 +226,18 @@ def test_resized_once_is_interpolated_at_every_pass() -> None:
     torch.testing.assert_close(resized.encode_image(image), model.encode_image(image))
 
 
+@pytest.mark.parametrize("size", [20, 25, 39, 100])
+def test_a_size_that_patches_do_not_divide_is_refused(size: int, tmp_path: Path) -> None:
+    model = filled(tiny("PE-Core-T16-384"))
+    save_folder(tmp_path, model, name="tiny", preprocess=Preprocess(size=24), tokenizer=None)
+    write(tmp_path / "model.pt", model, "official")
+    words = f"image_size={size} does not divide into patches of 8 pixels; give {size // 8 * 8} or {size // 8 * 8 + 8}"
+    with pytest.raises(PerceptError, match=words):
+        open_folder(tmp_path, image_size=size)
+    with pytest.raises(PerceptError, match=words):
+        open_weights(tmp_path / "model.pt", image_size=size)
+
+
 def test_a_folder_of_ours_is_resized_when_asked(tmp_path: Path) -> None:
     model = filled(tiny("PE-Core-T16-384"))
     save_folder(tmp_path, model, name="tiny", preprocess=Preprocess(size=24, mean=(0.1, 0.2, 0.3)), tokenizer=None)

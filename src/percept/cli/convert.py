@@ -67,17 +67,17 @@ def _write(opened: "Opened", target: Path, to: str) -> Path:
     from percept.models.weights.files import SUFFIXES
     from percept.models.weights.writing import write_weights
 
-    model = opened.model
+    model, words = opened.model, opened.content and opened.content.words
     if to != "percept":
         return write_weights(
             target, model.state_dict(), layout=to, name=opened.name, config=model.config,
-            preprocess=opened.preprocess, tokenizer=opened.tokenizer,
+            preprocess=opened.preprocess, tokenizer=opened.tokenizer, words=words,
         )  # fmt: skip
     if target.suffix in SUFFIXES:
         raise PerceptError(f"a model of percept is a folder; give one instead of the file {target}")
     save_folder(
         target, model, name=opened.name, preprocess=opened.preprocess, tokenizer=opened.tokenizer,
-        provenance=opened.provenance, metrics=opened.metrics or None,
+        provenance=opened.provenance, metrics=opened.metrics or None, words=words,
     )  # fmt: skip
     return target / WEIGHTS
 

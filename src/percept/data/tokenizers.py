@@ -16,6 +16,8 @@ from percept.core.report import notice
 PADDING, START, END = "<pad>", "<start>", "<end>"
 CLIP_END = "<|endoftext|>"
 """The end token of CLIP's own vocabulary, whose texts are cleaned as CLIP does."""
+PROBE = "It's a CAF\u00c9,  e\u0301 at 12:30 -- don't stop_now (x2)!\nA second line, <end> <|endoftext|>"
+"""A text that tokenizers of one vocabulary cut in other ways if they clean or split it in other ways."""
 
 
 class Tokenizer:
@@ -108,6 +110,13 @@ class Tokenizer:
         whole.enable_truncation(self.context)
         whole.enable_padding(length=self.context, pad_id=0, pad_token=whole.id_to_token(0))
         return whole.to_str(pretty=True)
+
+    @property
+    def pieces(self) -> str:
+        """Hash of what texts are cut into, whatever the context: the same in every version of the library."""
+        model = json.loads(self._library.to_str())["model"]
+        merges = [pair.split(" ", 1) if isinstance(pair, str) else pair for pair in model.get("merges", ())]
+        return content_hash(json.dumps([model["vocab"], merges, self.encode(PROBE)], sort_keys=True).encode())
 
     @property
     def fingerprint(self) -> str:

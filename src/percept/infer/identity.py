@@ -1,4 +1,4 @@
-"""Who made a vector: the model's name, the hash of its weights, the length of its vectors."""
+"""Who made a vector: the model's name, the hash of all that decides its vectors, their length."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ class Identity:
     name: str
     """What the model was loaded by."""
     fingerprint: str
-    """Hash of the weights."""
+    """Hash of weights, configuration, tokenizer and preprocessing, equal however the model is stored."""
     dim: int
     """Length of the vectors; 0 for a model that gives tokens only."""
 

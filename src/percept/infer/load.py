@@ -1,11 +1,13 @@
 """`percept.load`: from a name, a folder or a weight file to an encoder that is ready to use."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from percept.core.errors import PerceptError, unknown_name
+from percept.core.io import content_hash
 from percept.core.machine import compiler, fast_dtype, pick_device
 from percept.data.clip_vocabulary import read_vocabulary
 from percept.data.tokenizers import Tokenizer
@@ -16,6 +18,7 @@ from percept.infer.identity import Identity
 from percept.infer.opening import PACKAGED, Wish, open_model, open_packaged
 from percept.models import zoo
 from percept.models.clip import CLIP
+from percept.models.fingerprint import words_hash
 from percept.models.folder import Opened
 
 __all__ = ["PACKAGED", "load", "open_packaged"]
@@ -89,11 +92,12 @@ def load(
 
     opened = open_model(name, weights, Wish(image_size=image_size, dtype=choose))
     number_type, reason = chosen[0]
+    given = None if tokenizer is None else _tokenizer(tokenizer, opened.model)
     return Encoder(
         opened.model,
-        preprocess=_preprocess(opened, image_size=image_size, resize=resize, tokens=tokens),
-        tokenizer=opened.tokenizer if tokenizer is None else _tokenizer(tokenizer, opened.model),
-        identity=_identity(opened),
+        preprocess=_preprocess(opened, resize=resize, tokens=tokens),
+        tokenizer=given or opened.tokenizer,
+        identity=_identity(opened, given),
         setting=Setting(device=place, dtype=number_type, reason=reason, batch=batch, compile=compile),
     )
 
@@ -106,16 +110,11 @@ def _device(name: str, *, compile: bool) -> torch.device:
     return place
 
 
-def _preprocess(opened: Opened, *, image_size: int | None, resize: str | None, tokens: int | None) -> Preprocess:
+def _preprocess(opened: Opened, *, resize: str | None, tokens: int | None) -> Preprocess:
     """Return how pictures are brought to size: as the model says, or as asked."""
-    patch = opened.model.config.vision.patch_size
-    if image_size is not None and image_size % patch:
-        near = image_size // patch * patch
-        raise PerceptError(
-            f"image_size={image_size} does not divide into patches of {patch} pixels; give {near} or {near + patch}"
-        )
     if resize is None and tokens is None:
         return opened.preprocess
+    patch = opened.model.config.vision.patch_size
     return opened.preprocess.resizing(resize or opened.preprocess.resize, patch=patch, tokens=tokens)
 
 
@@ -125,11 +124,12 @@ def _load_export(
     if device not in ("auto", "cpu"):
         raise PerceptError(f"an export is run on the CPU here, not on {device!r}; for that, load the model itself")
     opened, chosen = open_export(folder, None if dtype in (None, "auto") else _short(dtype))
+    given = None if tokenizer is None else _tokenizer(tokenizer, opened.model)
     return Encoder(
         opened.model,
         preprocess=opened.preprocess,
-        tokenizer=opened.tokenizer if tokenizer is None else _tokenizer(tokenizer, opened.model),
-        identity=_identity(opened),
+        tokenizer=given or opened.tokenizer,
+        identity=_identity(opened, given),
         setting=Setting(
             device=torch.device("cpu"), dtype=torch.float32, reason=f"an export in {chosen}", batch=batch,
             backend=f"onnxruntime {chosen}",
@@ -141,10 +141,22 @@ def _short(dtype: str | torch.dtype | None) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _identity(opened: Opened) -> Identity:
+def _identity(opened: Opened, given: Tokenizer | None) -> Identity:
+    """Say who makes the vectors; a tokenizer that was given in place of the model's own makes another model of it."""
     config = opened.model.config.vision
     dim = 0 if config.pool == "none" else config.output_dim or config.width
-    return Identity(name=opened.name, fingerprint=opened.fingerprint, dim=dim)
+    return Identity(name=opened.name, fingerprint=_fingerprint(opened, given), dim=dim)
+
+
+def _fingerprint(opened: Opened, given: Tokenizer | None) -> str:
+    if given is None:
+        return opened.fingerprint
+    text = opened.model.config.text
+    words = words_hash(given, text)
+    if opened.content is not None:
+        return replace(opened.content, words=words).fingerprint
+    same = words == words_hash(opened.tokenizer, text)
+    return opened.fingerprint if same else content_hash(f"{opened.fingerprint} {words}".encode())
 
 
 def _tokenizer(path: str | os.PathLike[str], model: CLIP) -> Tokenizer:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from percept.core.errors import PerceptError, unknown_name
-from percept.core.io import bits, content_hash, read_json
+from percept.core.io import read_json
 from percept.data.clip_vocabulary import find_vocabulary, read_vocabulary
 from percept.data.tokenizers import Tokenizer
 from percept.infer import hub
@@ -18,6 +18,7 @@ from percept.infer.exported import is_export
 from percept.models import zoo
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig
+from percept.models.fingerprint import CLIP_VOCABULARY, Content, model_hash, tensor_hash, words_hash
 from percept.models.folder import CONFIG, Opened, open_folder
 from percept.models.weights.files import SUFFIXES
 from percept.models.weights.layouts import not_read
@@ -27,9 +28,6 @@ from percept.models.weights.strict import check_fit
 
 PACKAGED = Path(__file__).parents[1] / "models" / "packaged"
 """Where the models that ship with percept lie, one folder each."""
-CLIP_VOCABULARY = 49_408
-PART = 1 << 18
-"""Numbers summed at a time."""
 REPOSITORY = r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?"
 """OWNER/NAME on the hub; a path begins with a dot or a slash, or has more parts."""
 FILES = (*SUFFIXES, ".ckpt")
@@ -154,36 +152,30 @@ def _open_weights(
     found = open_weights(
         path, config=config, name=name, image_size=wish.image_size, preprocess=like and like.preprocess
     )
-    prints: dict[str, bytes] = {}
+    prints: dict[str, str] = {}
     stored = torch.float32 if wish.dtype is None else stored_type(found.state, source=str(found.file))
     with torch.device("meta"):
         model = CLIP(found.config)
     check_fit(model, found.state, source=str(found.file), spelled=found.spelled)
 
     def note(key: str, tensor: Tensor) -> None:
-        prints[key] = _sample(key, tensor)
+        prints[key] = tensor_hash(tensor)
 
     tokenizer = _vocabulary(found.file, found.config, online=online)
     if tokenizer is None and like is not None and found.config.text is not None:
         tokenizer = like.tokenizer
     model.load_state_dict(cast(found.state, wish.dtype and wish.dtype(stored), before=note), assign=True)
+    words = words_hash(tokenizer, found.config.text, found.words)
+    content = Content(model=model_hash(prints, found.config, found.preprocess), words=words)
     return Opened(
         name=found.name,
         model=model.eval(),
         preprocess=found.preprocess,
         tokenizer=tokenizer,
-        fingerprint=content_hash(b"".join(prints[key] for key in model.state_dict())),
+        fingerprint=content.fingerprint,
+        content=content,
         layout=found.layout,
     )
-
-
-def _sample(name: str, tensor: Tensor) -> bytes:
-    """Return name, shape, a spread of 64 values and the sum of all bits as integers: changing any one value changes it."""
-    flat = tensor.detach().reshape(-1)
-    sample = flat[:: max(1, len(flat) // 64)][:64].float()
-    parts = bits(flat).split(PART)  # a sum in another type copies what it sums
-    total = int(torch.stack([part.sum(dtype=torch.int64) for part in parts]).sum())
-    return f"{name}{list(tensor.shape)}{total}".encode() + sample.numpy().tobytes()
 
 
 def _vocabulary(file: Path, config: ClipConfig, *, online: bool) -> Tokenizer | None:

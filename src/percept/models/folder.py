@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from percept.core.config import from_dict, to_dict
 from percept.core.errors import PerceptError
-from percept.core.io import content_hash, file_hash, read_json, save_tensors, write_json
+from percept.core.io import read_json, save_tensors, write_json
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig
+from percept.models.fingerprint import Content, model_hash, tensor_hash, words_hash
 from percept.models.weights.files import read_tensors
 from percept.models.weights.memory import cast, stored_type
+from percept.models.weights.naming import checked_name, plain_name
 from percept.models.weights.opening import with_image_size
-from percept.models.weights.strict import load_strict
+from percept.models.weights.strict import POSITIONS, load_strict
 
 WEIGHTS, CONFIG, PREPROCESS, TOKENIZER = "model.safetensors", "config.json", "preprocess.json", "tokenizer.json"
 
@@ -31,7 +34,9 @@ class Opened:
     preprocess: Preprocess
     tokenizer: Tokenizer | None
     fingerprint: str
-    """Hash of the weights: of the whole file in a folder of ours, of a spread of values elsewhere."""
+    """Hash of all that decides the vectors, equal however the model is stored."""
+    content: Content | None = None
+    """What that is made of; None for an export."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """How it was trained: command, seed, samples seen, seconds."""
     layout: str = "percept"
@@ -49,15 +54,23 @@ def save_folder(
     provenance: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
     dtype: torch.dtype | None = None,
+    words: str | None = None,
 ) -> None:
-    """Write a model folder; `dtype` stores the weights in another type, except scalars."""
+    """Write a model folder.
+
+    Args:
+        dtype: stores the weights in another type, except scalars.
+        words: the `words_hash` of the tokenizer the model goes with, where that itself is not there.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(
         folder / WEIGHTS,
         {key: value.to(dtype) if dtype and value.dim() else value for key, value in model.state_dict().items()},
     )
-    write_json(folder / CONFIG, {"name": name, "model": to_dict(model.config), "provenance": provenance or {}})
+    told = {} if words is None or tokenizer is not None else {"tokenizer": words}
+    facts = {"name": plain_name(name), "model": to_dict(model.config), "provenance": provenance or {}}
+    write_json(folder / CONFIG, {**facts, **told})
     preprocess.save(folder / PREPROCESS)
     if tokenizer is not None:
         tokenizer.save(folder / TOKENIZER)
@@ -76,7 +89,7 @@ def open_folder(
         dtype: from the stored number type to the wanted one; as stored when None.
 
     Raises:
-        PerceptError: not a model folder, or a file in it is missing, broken or does not fit.
+        PerceptError: not a model folder, a file in it is missing, broken or does not fit, or its name is no file name.
     """
     folder = Path(folder)
     for file in (CONFIG, WEIGHTS, PREPROCESS):
@@ -85,27 +98,35 @@ def open_folder(
     header = read_json(folder / CONFIG)
     if not isinstance(header, dict) or "model" not in header:
         raise PerceptError(f"{folder / CONFIG} has no entry 'model'; it was not written by percept")
-    config, state = from_dict(ClipConfig, header["model"]), read_tensors(folder / WEIGHTS)
-    if dtype is not None:
-        state = cast(state, dtype(stored_type(state, source=str(folder / WEIGHTS))))
-    config, state = with_image_size(config, state, image_size)
+    name = checked_name(header["name"], str(folder / CONFIG)) if "name" in header else plain_name(folder.resolve().name)
+    stored, state = from_dict(ClipConfig, header["model"]), read_tensors(folder / WEIGHTS)
+    prints: dict[str, str] = {}
+
+    def note(key: str, tensor: Tensor) -> None:
+        if key == POSITIONS:
+            tensor = with_image_size(stored, {key: tensor}, image_size)[1][key]
+        prints[key] = tensor_hash(tensor)
+
+    state = cast(state, dtype and dtype(stored_type(state, source=str(folder / WEIGHTS))), before=note)
+    config, state = with_image_size(stored, state, image_size)
     with torch.device("meta"):
         model = CLIP(config)
     load_strict(model, state, source=str(folder / WEIGHTS))
     metrics = folder / "metrics.json"
     preprocess = Preprocess.load(folder / PREPROCESS)
+    if image_size is not None:
+        preprocess = replace(preprocess, size=image_size)
+    tokenizer = Tokenizer.load(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else None
+    content = Content(
+        model=model_hash(prints, config, preprocess), words=words_hash(tokenizer, config.text, header.get("tokenizer"))
+    )
     return Opened(
-        name=header.get("name", folder.name),
+        name=name,
         model=model.eval(),
-        preprocess=preprocess if image_size is None else replace(preprocess, size=image_size),
-        tokenizer=Tokenizer.load(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else None,
-        fingerprint=_fingerprint(folder / WEIGHTS, image_size),
+        preprocess=preprocess,
+        tokenizer=tokenizer,
+        fingerprint=content.fingerprint,
+        content=content,
         provenance=header.get("provenance", {}),
         metrics=read_json(metrics) if metrics.is_file() else {},
     )
-
-
-def _fingerprint(file: Path, image_size: int | None) -> str:
-    """Hash the file, and the size of the pictures where it is not the stored one: it changes the vectors."""
-    plain = file_hash(file)
-    return plain if image_size is None else content_hash(f"{plain} {image_size}".encode())

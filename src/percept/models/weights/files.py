@@ -11,6 +11,7 @@ from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.core.io import load_metadata, load_tensors, replacing, save_tensors
+from percept.models.weights.rename import renamed
 
 PICKLED = (".pt", ".pth", ".bin")
 SUFFIXES = (".safetensors", *PICKLED)
@@ -117,12 +118,32 @@ def _alone(tensor: Tensor) -> Tensor:
 
 
 def unwrap(state: Any) -> dict[str, Any]:
-    """Take weights out of their wrappers and strip what parallel training (`module.`) and compiling put into their names."""
+    """Take weights out of their wrappers and strip what parallel training (`module.`) and compiling put into their names.
+
+    Raises:
+        PerceptError: several wrappers hold weights, a wrapper and what it lies among do, or two keys are one without
+            what is stripped.
+    """
     for _ in range(NESTED):
-        inner = [state[wrapper] for wrapper in WRAPPERS if isinstance(state.get(wrapper), dict) and state[wrapper]]
-        state = inner[0] if inner else state
-    filled = {str(key): value for key, value in state.items() if not (isinstance(value, dict) and not value)}
-    return {key.replace("_orig_mod.", "").removeprefix("module."): value for key, value in filled.items()}
+        inner = [wrapper for wrapper in WRAPPERS if isinstance(state.get(wrapper), dict) and state[wrapper]]
+        full = [wrapper for wrapper in inner if _holds_weights(state[wrapper])]
+        bare = [key for key, value in state.items() if isinstance(value, Tensor) and "." in str(key)]
+        if full and len(full + bare) > 1:
+            raise PerceptError(
+                f"this file holds weights more than once, under {', '.join(map(str, [*full, *bare][:5]))}; write a file with "
+                "those alone that are meant"
+            )
+        state = state[(full or inner)[0]] if inner else state
+    filled = {key: value for key, value in state.items() if not (isinstance(value, dict) and not value)}
+    return renamed(filled, lambda key: str(key).replace("_orig_mod.", "").removeprefix("module."))
+
+
+def _holds_weights(state: dict[Any, Any], depth: int = NESTED) -> bool:
+    """Tell whether tensors lie in a dictionary, or in a wrapper of it."""
+    within = [state[wrapper] for wrapper in WRAPPERS if isinstance(state.get(wrapper), dict)] if depth else []
+    return any(isinstance(value, Tensor) for value in state.values()) or any(
+        _holds_weights(one, depth - 1) for one in within
+    )
 
 
 def _unpickled(path: Path, *, archive: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from percept.models.weights.files import read_tensors, unwrap
-from percept.models.weights.rename import rename
+from percept.models.weights.rename import Names, renamed
 
 SHARED = (
     (r"^transformer\.resblocks\.", "blocks."),
@@ -68,14 +68,15 @@ TEXT_INVERSE = (
     (r"^embedding\.", "token_embedding."),
     (r"^norm\.", "ln_final."),
 )
+VISION_NAMES, TEXT_NAMES = Names(VISION, VISION_INVERSE), Names(TEXT, TEXT_INVERSE)
 
 
 def _our_name(key: str, has_text: bool) -> str:
     if key.startswith("visual."):
-        return "vision." + rename(key.removeprefix("visual."), VISION)
+        return "vision." + VISION_NAMES.ours(key.removeprefix("visual."))
     if not has_text:
-        return "vision." + rename(key, VISION)
-    return "log_scale" if key == "logit_scale" else "text." + rename(key, TEXT)
+        return "vision." + VISION_NAMES.ours(key)
+    return "log_scale" if key == "logit_scale" else "text." + TEXT_NAMES.ours(key)
 
 
 def from_official(state: dict[str, Any], *, has_text: bool) -> dict[str, Tensor]:
@@ -83,11 +84,14 @@ def from_official(state: dict[str, Any], *, has_text: bool) -> dict[str, Tensor]
 
     Args:
         has_text: the model has a text tower; a vision-only model takes the `visual.` keys or the bare ones.
+
+    Raises:
+        PerceptError: two keys are one tensor here, or several dictionaries hold weights.
     """
     state = unwrap(state)
     if not has_text and any(key.startswith("visual.") for key in state):
         state = {key: value for key, value in state.items() if key.startswith("visual.")}
-    return {_our_name(key, has_text): value for key, value in state.items()}
+    return renamed(state, lambda key: _our_name(key, has_text))
 
 
 def to_official(model: nn.Module, *, has_text: bool) -> dict[str, str]:
@@ -100,8 +104,8 @@ def published_name(name: str, has_text: bool) -> str:
     if name == "log_scale":
         return "logit_scale"
     if name.startswith("text."):
-        return rename(name.removeprefix("text."), TEXT_INVERSE)
-    return ("visual." if has_text else "") + rename(name.removeprefix("vision."), VISION_INVERSE)
+        return TEXT_NAMES.theirs(name.removeprefix("text."))
+    return ("visual." if has_text else "") + VISION_NAMES.theirs(name.removeprefix("vision."))
 
 
 def read_official(path: Path | str, *, has_text: bool) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ from torch import Tensor
 from percept.core.errors import PerceptError
 from percept.data.transforms import Preprocess
 from percept.models.config import ClipConfig
-from percept.models.weights.official import TEXT, TEXT_INVERSE
-from percept.models.weights.rename import rename
+from percept.models.weights.official import TEXT_NAMES
+from percept.models.weights.rename import STRANGE, renamed
 from percept.models.weights.timm import check_resize, from_timm, timm_name, to_timm
 
 TRUNK, TEXTS = "visual.trunk.", "text."
@@ -23,14 +23,13 @@ def from_open_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename the keys of an open_clip model to ours."""
     trunk = {key.removeprefix(TRUNK): value for key, value in state.items() if key.startswith(TRUNK)}
     ours = {f"vision.{key}": value for key, value in from_timm(trunk).items()}
-    for key, value in state.items():
-        if key == "logit_scale":
-            ours["log_scale"] = value
-        elif key.startswith(TEXTS):
-            ours[TEXTS + rename(key.removeprefix(TEXTS), TEXT)] = value
-        elif not key.startswith(TRUNK):
-            ours[key] = value
-    return ours
+    return ours | renamed({key: value for key, value in state.items() if not key.startswith(TRUNK)}, _our_name)
+
+
+def _our_name(key: str) -> str:
+    if key == "logit_scale":
+        return "log_scale"
+    return TEXTS + TEXT_NAMES.ours(key.removeprefix(TEXTS)) if key.startswith(TEXTS) else STRANGE + key
 
 
 def to_open_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -41,9 +40,9 @@ def to_open_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if key == "log_scale":
             theirs["logit_scale"] = value
         elif key.startswith(TEXTS):
-            theirs[TEXTS + rename(key.removeprefix(TEXTS), TEXT_INVERSE)] = value
+            theirs[TEXTS + TEXT_NAMES.theirs(key.removeprefix(TEXTS))] = value
         elif not key.startswith("vision."):
-            theirs[key] = value
+            theirs[key.removeprefix(STRANGE)] = value
     return theirs
 
 

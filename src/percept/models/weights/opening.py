@@ -10,12 +10,13 @@ from torch import Tensor
 
 from percept.core.config import from_dict
 from percept.core.errors import PerceptError, unknown_name
-from percept.core.io import read_json
+from percept.core.io import content_hash, read_json
 from percept.core.report import notice
 from percept.data.transforms import Preprocess
 from percept.models.config import ClipConfig
 from percept.models.weights.files import SUFFIXES, is_safetensors, read_facts, read_tensors
 from percept.models.weights.layouts import LAYOUTS, State, fit, recognise, spelling
+from percept.models.weights.naming import checked_name, plain_name
 from percept.models.weights.open_clip import RESIZES
 from percept.models.weights.released import find_released, stored_grid
 from percept.models.weights.strict import POSITIONS
@@ -25,6 +26,8 @@ OPEN_CLIP, TIMM, OWN = "open_clip_config.json", "config.json", "preprocess.json"
 """The file that tells the layout of a folder."""
 FACTS = "percept"
 """Under this key our safetensors files, and the json beside our pickled ones, say which model they hold."""
+END = 1 << 20
+"""Bytes at either end of a pickled file by which it is known again; the last hold a checksum of every tensor."""
 BESIDE = ("tokenizer.json", "metrics.json")
 """Files that may belong to a model in any layout."""
 
@@ -39,6 +42,8 @@ class Weights:
     layout: str
     file: Path
     preprocess: Preprocess
+    words: str | None = None
+    """The `words_hash` of the tokenizer that the model had, where the file says it."""
     spelled: Callable[[State], State]
     """From our names and shapes to those of the file, for messages."""
 
@@ -80,6 +85,16 @@ def facts_file(file: Path) -> Path:
     return file.with_name(f"{file.name}.json")
 
 
+def file_facts(file: Path) -> dict[str, Any]:
+    """Return by what a pickled file is told from one that took its place: its length, and a hash of both ends."""
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        ends = opened.read(END)
+        opened.seek(max(0, size - END))
+        ends += opened.read(END)
+    return {"bytes": size, "ends": content_hash(ends)}
+
+
 def open_weights(
     path: Path | str,
     *,
@@ -109,7 +124,8 @@ def open_weights(
     state = LAYOUTS[layout].read(stored)
     facts, found = _facts(file), None
     if config is None and facts:
-        found, config = facts.get("name"), from_dict(ClipConfig, facts["model"])
+        config = from_dict(ClipConfig, facts["model"])
+        found = checked_name(facts["name"], str(file)) if "name" in facts else None
     elif config is None:
         found, config = find_released(
             state, layout, file, spelled, named=(_stem(file), file.parent.name), any_size=image_size is not None
@@ -124,6 +140,7 @@ def open_weights(
     return Weights(
         name=name or found or _stem(file), config=config, state=state, layout=layout, file=file,
         preprocess=replace(preprocess or Preprocess(size=config.vision.image_size), **changes), spelled=spelled,
+        words=facts.get("tokenizer") if isinstance(facts.get("tokenizer"), str) else None,
     )  # fmt: skip
 
 
@@ -135,11 +152,17 @@ def with_image_size(
     Bilinear, corners not aligned, in float32, as the published converter does; a stored grid is taken to be square.
 
     Raises:
-        PerceptError: a size below one patch.
+        PerceptError: a size below one patch, or one that does not divide into patches.
     """
     if size is None:
         return config, state
     vision = replace(config.vision, image_size=size)
+    if size % vision.patch_size:
+        near = vision.grid * vision.patch_size
+        raise PerceptError(
+            f"image_size={size} does not divide into patches of {vision.patch_size} pixels; give {near} or "
+            f"{near + vision.patch_size}"
+        )
     if (old := stored_grid(config, state)) is not None:
         prefix = int(vision.class_token)
         resized = resize_positions(state[POSITIONS], (old, old), (vision.grid, vision.grid), prefix=prefix)
@@ -156,7 +179,14 @@ def _facts(file: Path) -> dict[str, Any]:
             facts = json.loads(beside.read_text(encoding="utf-8"))[FACTS] if beside.is_file() else {}
     except (ValueError, KeyError, TypeError):  # not ours
         return {}
-    return facts if isinstance(facts, dict) and isinstance(facts.get("model"), dict) else {}
+    if not (isinstance(facts, dict) and isinstance(facts.get("model"), dict)):
+        return {}
+    if "file" in facts and facts["file"] != file_facts(file):
+        notice(
+            f"{beside} was written for another {file.name}, so what it says is left aside; remove it, or put that back"
+        )
+        return {}
+    return facts
 
 
 def _fitted(state: State, config: ClipConfig, file: Path) -> tuple[ClipConfig, State]:
@@ -171,7 +201,7 @@ def _fitted(state: State, config: ClipConfig, file: Path) -> tuple[ClipConfig, S
 
 def _stem(file: Path) -> str:
     generic = {"model", "pytorch_model", "open_clip_model", "open_clip_pytorch_model"}
-    return file.resolve().parent.name if file.stem in generic else file.stem
+    return plain_name(file.resolve().parent.name if file.stem in generic else file.stem)
 
 
 def _resizing(file: Path, layout: str) -> dict[str, Any]:

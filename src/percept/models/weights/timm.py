@@ -14,7 +14,7 @@ from percept.core.errors import PerceptError
 from percept.core.io import bits
 from percept.data.transforms import FREE, Preprocess
 from percept.models.config import VisionConfig
-from percept.models.weights.rename import rename
+from percept.models.weights.rename import STRANGE, Names, renamed
 from percept.models.zoo import CONFIGS
 
 OURS = (
@@ -51,6 +51,7 @@ THEIRS = (
     (r"^projection$", "head.weight"),
     (r"^projection_bias$", "head.bias"),
 )
+TIMM_NAMES = Names(OURS, THEIRS)
 NAMES = {
     "vit_pe_core_tiny_patch16_384": "PE-Core-T16-384",
     "vit_pe_core_small_patch16_384": "PE-Core-S16-384",
@@ -76,7 +77,9 @@ def from_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         PerceptError: query and key-value of the pooling head, one tensor here, do not fit together.
     """
-    state = dict(state)
+    whole = {f"attn_pool.qkv.{part}" for part in ("weight", "bias")}  # which timm's class has in two only
+    surplus = {STRANGE + key: value for key, value in state.items() if key in whole}
+    state = {key: value for key, value in state.items() if key not in whole}
     for part in ("weight", "bias"):
         q, kv = f"attn_pool.q.{part}", f"attn_pool.kv.{part}"
         if q in state and kv in state:
@@ -86,7 +89,7 @@ def from_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
         state["head.weight"] = head.T.contiguous()
         if bias is not None and bias.dtype == head.dtype and not bits(bias).any():  # as `to_timm` writes it
             del state["head.bias"]
-    ours = {rename(key, OURS): value for key, value in state.items()}
+    ours = renamed(state, TIMM_NAMES.ours) | surplus
     for name, axes in (("class_token", 2), ("positions", 1)):
         if name in ours and ours[name].shape[:axes] == (1,) * axes:
             ours[name] = ours[name].reshape(ours[name].shape[axes:])
@@ -105,9 +108,11 @@ def _joined(q: Tensor, kv: Tensor, part: str) -> Tensor:
 
 def to_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename our vision tower's keys to timm's; a projection without bias gets one of zeros."""
-    theirs = {rename(key, THEIRS): value for key, value in state.items()}
-    for part in ("weight", "bias"):
-        if (whole := theirs.pop(f"attn_pool.qkv.{part}", None)) is not None:
+    state = dict(state)
+    pooled = {part: state.pop(f"pool.qkv.{part}", None) for part in ("weight", "bias")}
+    theirs = renamed(state, TIMM_NAMES.theirs)
+    for part, whole in pooled.items():
+        if whole is not None:
             width = len(whole) // 3
             theirs[f"attn_pool.q.{part}"], theirs[f"attn_pool.kv.{part}"] = whole[:width], whole[width:]
     if (head := theirs.get("head.weight")) is not None and head.dim() == 2:

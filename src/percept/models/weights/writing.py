@@ -12,10 +12,12 @@ from percept.core.io import write_json
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 from percept.models.config import ClipConfig
+from percept.models.fingerprint import words_hash
 from percept.models.weights.files import PICKLED, SUFFIXES, write_tensors
 from percept.models.weights.layouts import find_layout
+from percept.models.weights.naming import checked_name
 from percept.models.weights.open_clip import open_clip_config
-from percept.models.weights.opening import FACTS, OPEN_CLIP, TIMM, facts_file
+from percept.models.weights.opening import FACTS, OPEN_CLIP, TIMM, facts_file, file_facts
 from percept.models.weights.timm import timm_config
 
 
@@ -28,6 +30,7 @@ def write_weights(
     config: ClipConfig,
     preprocess: Preprocess,
     tokenizer: Tokenizer | None = None,
+    words: str | None = None,
 ) -> Path:
     """Write weights under the names of a foreign layout and return the weight file.
 
@@ -36,12 +39,18 @@ def write_weights(
     open_clip_model.safetensors (open_clip). Which model it is, so that `percept.load` opens any, stands in a safetensors
     file itself and in NAME.pt.json beside a pickled one.
 
+    Args:
+        words: the `words_hash` of the tokenizer the model goes with, for a target that has no place for it; that of
+            `tokenizer` when None.
+
     Raises:
-        PerceptError: a model that the layout cannot hold, or a single file for open_clip, whose folder needs two.
+        PerceptError: a name that is no file name, a model that the layout cannot hold, or a single file for open_clip, whose folder needs two.
     """
     target = Path(target)
     single = target.suffix in SUFFIXES
-    facts = {"name": name, "model": to_dict(config), "preprocess": to_dict(preprocess)}
+    facts = {"name": checked_name(name, "this"), "model": to_dict(config), "preprocess": to_dict(preprocess)}
+    if told := words or words_hash(tokenizer, config.text):
+        facts["tokenizer"] = told
     if layout == "open_clip" and single:
         raise PerceptError(f"open_clip reads a folder with {OPEN_CLIP}; give a folder instead of {target}")
     header: dict[str, dict] = {}
@@ -50,6 +59,7 @@ def write_weights(
     elif layout == "timm":
         header[TIMM] = timm_config(config.vision, preprocess)
         facts["model"]["text"] = None
+        facts.pop("tokenizer", None)
     theirs = find_layout(layout).write(state)
     if single:
         _write(target, theirs, facts)
@@ -68,4 +78,4 @@ def write_weights(
 def _write(file: Path, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
     write_tensors(file, state, {FACTS: json.dumps(facts)})
     if file.suffix in PICKLED:  # which holds tensors alone
-        write_json(facts_file(file), {FACTS: facts})
+        write_json(facts_file(file), {FACTS: {**facts, "file": file_facts(file)}})
