@@ -11,6 +11,7 @@ from percept.core.machine import fast_dtype
 from percept.infer import hub, opening
 from percept.models import zoo
 from percept.models.weights import to_official
+from tests.golden.filling import checkpoint
 from tests.infer import tiny
 
 
@@ -207,3 +208,19 @@ def test_a_missing_package_model_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr(opening, "PACKAGED", tmp_path)
     with pytest.raises(PerceptError, match="percept train pe/nano"):
         percept.load("nano")
+
+
+def test_a_file_of_another_released_model_is_known_by_its_shapes(tmp_path):
+    torch.save(checkpoint("PE-Core-T16-384"), tmp_path / "own.pt")
+    with pytest.raises(PerceptError) as error:
+        percept.load("PE-Core-S16-384", weights=tmp_path / "own.pt")
+    text = str(error.value)
+    assert "It has the shapes of PE-Core-T16-384: give that name, or the file alone." in text
+    assert "another grid" not in text  # every shape is another one, not only that of the positions
+
+
+def test_without_a_tokenizer_the_remedy_fits_the_model(tmp_path):
+    encoder = tiny.encoder()
+    encoder.tokenizer = None
+    with pytest.raises(PerceptError, match=r"for weights of nano its name with --weights FILE: --tokenizer FILE"):
+        encoder.text(["a"])

@@ -41,6 +41,7 @@ from percept.infer.labels import Guess, Labels, Templates, Texts, check_labels, 
 from percept.infer.pictures import Pictures, as_list, is_single, packs, prepared, to_tensor, whole_patches
 from percept.infer.texts import TextCache
 from percept.models.clip import CLIP
+from percept.models.fingerprint import CLIP_VOCABULARY
 from percept.models.vision import VisionTower
 from percept.nn.linear import pack, packed_bytes
 from percept.nn.stack import compiled_step, resolve_layer
@@ -448,10 +449,15 @@ class Encoder:
 
     def _text_of_strings(self, texts: list[str]) -> Tensor:
         if self.tokenizer is None:
+            clip = self.model.config.text is not None and self.model.config.text.vocabulary == CLIP_VOCABULARY
+            how = (
+                "install a package that brings CLIP's vocabulary (pip install open_clip_torch), or give its merges.txt"
+                if clip
+                else "give the one it was trained with, or for weights of nano its name with --weights FILE"
+            )
             raise PerceptError(
-                f"{self.identity.name} was loaded without a tokenizer, so texts cannot be read; give token ids "
-                "[n, context] instead, load it with tokenizer='tokenizer.json' (or CLIP's merges.txt), or install a "
-                "package that brings CLIP's vocabulary: pip install open_clip_torch"
+                f"{self.identity.name} was loaded without a tokenizer, so texts cannot be read; {how}: --tokenizer FILE, "
+                "tokenizer= in Python, where token ids [n, context] are taken too"
             )
         return self._text_of_ids(self.tokenizer(texts))
 

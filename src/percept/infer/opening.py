@@ -24,6 +24,7 @@ from percept.models.weights.files import SUFFIXES
 from percept.models.weights.layouts import not_read
 from percept.models.weights.memory import cast, stored_type
 from percept.models.weights.opening import OPEN_CLIP, OWN, open_weights
+from percept.models.weights.released import fitting_name
 from percept.models.weights.strict import check_fit
 
 PACKAGED = Path(__file__).parents[1] / "models" / "packaged"
@@ -156,7 +157,9 @@ def _open_weights(
     stored = torch.float32 if wish.dtype is None else stored_type(found.state, source=str(found.file))
     with torch.device("meta"):
         model = CLIP(found.config)
-    check_fit(model, found.state, source=str(found.file), spelled=found.spelled)
+    other = fitting_name(found.state)
+    hint = "" if other is None else f"It has the shapes of {other}: give that name, or the file alone."
+    check_fit(model, found.state, source=str(found.file), spelled=found.spelled, hint=hint)
 
     def note(key: str, tensor: Tensor) -> None:
         prints[key] = tensor_hash(tensor)

@@ -56,8 +56,7 @@ def find_released(
     Raises:
         PerceptError: there is none; it is said in what the file differs from the nearest.
     """
-    has_text = any(key.startswith("text.") for key in state)
-    released = {name: config if has_text else replace(config, text=None) for name, config in CONFIGS.items()}
+    released = _released(state)
     aside = {POSITIONS} if any_size and POSITIONS in state else set()
     fitting = {
         name: config
@@ -69,6 +68,19 @@ def find_released(
         raise PerceptError(_nearest(state, near, released[near], layout, file, spelled))
     own = next((name for name in fitting if name in named), min(fitting, key=len))
     return own, fitting[own]
+
+
+def fitting_name(state: State) -> str | None:
+    """Return the name of a released model with these keys and shapes, if there is one."""
+    released = _released(state).items()
+    whole = [name for name, config in released if _similar(state, config) and not _differing(state, config)]
+    return min(whole, key=len) if whole else None
+
+
+def _released(state: State) -> dict[str, ClipConfig]:
+    """Return the released models, without text towers if the state has none."""
+    has_text = any(key.startswith("text.") for key in state)
+    return {name: config if has_text else replace(config, text=None) for name, config in CONFIGS.items()}
 
 
 def _nearest(

@@ -29,7 +29,7 @@ def differences(wanted: State, state: State, spelled: Callable[[State], State] =
         ("of another shape", shapes),
     )
     lines = [_list(title, names) for title, names in lists if names]
-    if POSITIONS in other:
+    if other == [POSITIONS]:
         lines.append(
             "  positions of another grid are resized only when asked: image_size=PIXELS, or --image-size PIXELS"
         )
@@ -41,14 +41,20 @@ def _list(title: str, names: Collection[str]) -> str:
     return f"  {title}: {', '.join(list(names)[:SHOWN])}{more}"
 
 
-def check_fit(model: nn.Module, state: State, *, source: str, spelled: Callable[[State], State] = dict) -> None:
+def check_fit(
+    model: nn.Module, state: State, *, source: str, spelled: Callable[[State], State] = dict, hint: str = ""
+) -> None:
     """Compare names and shapes of a state with those of a model; see `differences`.
+
+    Args:
+        hint: said after the list, where there is one.
 
     Raises:
         PerceptError: listing what is missing, unexpected or of another shape.
     """
     if found := differences(model.state_dict(), state, spelled):
-        raise PerceptError("\n".join([f"{source} does not fit this model; nothing was loaded.", *found]))
+        told = [f"{source} does not fit this model; nothing was loaded.", *found]
+        raise PerceptError("\n".join([*told, *([hint] if hint else [])]))
 
 
 def load_strict(model: nn.Module, state: State, *, source: str) -> None:
