@@ -27,6 +27,13 @@ from percept.nn.linear import (
 )
 from percept.nn.rope import rope_2d, rotate
 
+
+@pytest.fixture(autouse=True)
+def any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have products called directly on Intel's processors too."""
+    monkeypatch.setattr(module, "on_intel", lambda: False)
+
+
 TYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 
 
@@ -49,6 +56,25 @@ def test_plain_dense_and_packed_weights_give_the_same(dtype: torch.dtype, gelu: 
         close(linear(layer, x, gelu=gelu), expected)
     strided = torch.randn(40, rows, 2).to(dtype).permute(2, 1, 0)
     close(linear(layer, strided, gelu=gelu), F.gelu(layer(strided)) if gelu else layer(strided))
+
+
+@torch.no_grad()
+def test_float32_is_left_to_mkl_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, taken = nn.Linear(8, 4), []
+    product = module._product
+    monkeypatch.setattr(module, "_product", lambda *all: taken.append(len(all[0])) or product(*all))
+    for intel, packed, rows in ((True, [200, 1024], [200, 577, 1024]), (False, [200, 577, 1024], [200, 577, 1024])):
+        monkeypatch.setattr(module, "on_intel", lambda intel=intel: intel)
+        taken.clear()
+        for count in rows:
+            linear(layer, torch.randn(count, 8))
+        assert taken == ([] if intel else rows)
+        pack(layer)
+        taken.clear()
+        for count in rows:
+            linear(layer, torch.randn(count, 8))
+        assert taken == packed
+        layer = nn.Linear(8, 4)
 
 
 def tower(dtype: torch.dtype) -> VisionTower:

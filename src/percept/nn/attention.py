@@ -17,8 +17,8 @@ Rope = tuple[Tensor, Tensor]
 
 LONG = 640
 """Tokens from which the fused kernel is faster than two matrix products on a CPU in bfloat16, while training."""
-LONG_WITH_AMX = 512
-"""The same for only inferring with AMX. At 197 tokens the kernel is a little faster too, at 145 it takes twice as long."""
+LONG_WITH_AMX = 383
+"""The same for only inferring with AMX. With fewer it is the slower one at some lengths, see `benchmarks/attention.py`."""
 VERY_LONG = 2048
 """The same for only inferring without AMX: there the fused kernel takes 1.6 times as long even at 1,024 tokens."""
 LEAST_QUERIES = 64

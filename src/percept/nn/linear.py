@@ -19,8 +19,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from percept.core.machine import device_name
 from percept.nn.watch import Watched, listened
 
+FEW_ROWS, MANY_ROWS = 256, 1024
+"""Rows of a float32 product between which MKL is faster than oneDNN on Intel's processors, by a fifth at 577 rows of 1,024."""
 PACKED_ROWS = 1024
 """Rows of the products that packed weights are ordered for; others take them as well."""
 
@@ -90,7 +93,8 @@ def linear(layer: nn.Module, x: Float[Tensor, "*b i"], *, gelu: bool = False) ->
     if gelu and narrow and only_inferring_on_gpu(x) and is_plain(layer):
         assert isinstance(layer, nn.Linear)
         return product_with_gelu(layer, x)
-    if not (only_inferring(x) and is_plain(layer) and x.dtype == layer.weight.dtype and direct(x.dtype)):
+    ours = only_inferring(x) and is_plain(layer) and x.dtype == layer.weight.dtype and direct(x.dtype)
+    if not ours or (x.dtype == torch.float32 and mkl_is_faster(layer, x.numel() // max(1, x.shape[-1]))):
         return F.gelu(layer(x)) if gelu else layer(x)
     assert isinstance(layer, nn.Linear)
     return _product(x, _weight(layer), layer.bias, "gelu" if gelu else "none")
@@ -104,6 +108,17 @@ def product_with_gelu(layer: nn.Linear, x: Float[Tensor, "*b i"]) -> Float[Tenso
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, then: str) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none")
+
+
+def mkl_is_faster(layer: nn.Module, rows: int) -> bool:
+    """Tell whether float32 products are left to MKL: on its own processors those of weights not packed, and some others."""
+    return on_intel() and (layer not in _packed or FEW_ROWS < rows < MANY_ROWS)
+
+
+@lru_cache
+def on_intel() -> bool:
+    """Tell whether float32 products go to MKL on a processor that it is made for."""
+    return torch.backends.mkl.is_available() and "Intel" in device_name(torch.device("cpu"))
 
 
 @lru_cache
