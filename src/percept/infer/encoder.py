@@ -453,7 +453,7 @@ class Encoder:
             how = (
                 "install a package that brings CLIP's vocabulary (pip install open_clip_torch), or give its merges.txt"
                 if clip
-                else "give the one it was trained with, or for weights of nano its name with --weights FILE"
+                else "give the tokenizer.json it was trained with, or for weights of nano its name with --weights FILE"
             )
             raise PerceptError(
                 f"{self.identity.name} was loaded without a tokenizer, so texts cannot be read; {how}: --tokenizer FILE, "
