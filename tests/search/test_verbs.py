@@ -226,7 +226,8 @@ def test_a_folder_of_bad_files_alone_fails(tmp_path: Path, capsys: pytest.Captur
     printed = capsys.readouterr()
     assert "x.jpg" in printed.out
     assert "none of the files could be read, so there is nothing to search in percept-index" in printed.err
-    assert not (tmp_path / "percept-index").exists()
+    assert main(["search", "red", "--index", "percept-index"]) == 2
+    assert "add some with: percept index PICTURES --index percept-index" in " ".join(capsys.readouterr().err.split())
 
 
 def test_pictures_are_brought_to_size_as_the_index_says(

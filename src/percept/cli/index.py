@@ -48,14 +48,12 @@ def index(
     """
     from percept.search.build import build
     from percept.search.index import Index
-    from percept.search.store import drop_store
 
     files = [] if prune and not paths else _pictures(paths, index)
     encoder, stamp = load_for(
         _stored(index, model), model, weights=weights, tokenizer=tokenizer, device=device, resize=resize, tokens=tokens
     )
     say(f"{encoder} looks at {count(len(files), 'file')}")
-    fresh = not _is_index(index)
     with Index.open_or_create(index, encoder, stamp=stamp) as store:
         try:
             report = build(store, encoder, files, within=paths, prune=prune)
@@ -63,11 +61,8 @@ def index(
             say(f"stopped; {count(len(store), 'file')} are in {index}, the same command goes on from there")
             raise
         _show(report, store)
-        empty = bool(report.bad) and not len(store)
-    if empty and fresh:
-        drop_store(index)
-    if empty:
-        raise PerceptError(f"none of the files could be read, so there is nothing to search in {index}")
+        if report.bad and not len(store):
+            raise PerceptError(f"none of the files could be read, so there is nothing to search in {index}")
     return 0
 
 

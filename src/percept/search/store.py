@@ -55,15 +55,6 @@ def make_store(folder: Path, stamp: str) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def drop_store(folder: Path) -> None:
-    """Take away a database that nobody has open, and its folder if nothing else is in it."""
-    with explained(folder):
-        for file in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
-            (folder / file).unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
-
-
 def _check_free(folder: Path) -> None:
     if (folder / FILE).exists():
         raise _there_already(folder)
