@@ -26,8 +26,8 @@ from percept.core.report import out, table
 from percept.data.transforms import Preprocess
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig
-from percept.models.weights.writing import write_weights
 from percept.models.zoo import find
+from percept.weights.write import write_weights
 
 RESULTS = Path(__file__).with_suffix(".json")
 GOAL = 1.1
@@ -40,7 +40,7 @@ import torch
 import percept
 from percept.infer.load import load
 from percept.models.clip import CLIP
-from percept.models.weights.official import from_official
+from percept.weights.layouts.official import from_official
 from percept.models.zoo import find
 
 name, file, dtype, plain = sys.argv[1:]

@@ -23,7 +23,6 @@ from percept.core.errors import PerceptError
 from percept.core.io import write_json
 from percept.core.machine import device_name, fast_dtype, pick_device
 from percept.core.report import out, table
-from percept.data.world.objects import CATEGORIES
 from percept.eval import world
 from percept.eval.statistics import proportion
 from percept.eval.suites import CLASS_TEMPLATES, colour_texts
@@ -31,6 +30,7 @@ from percept.eval.zeroshot import prompts
 from percept.infer.encoder import Encoder
 from percept.infer.labels import averaged
 from percept.infer.load import load
+from percept.world.objects import CATEGORIES
 
 RESULTS = Path(__file__).with_suffix(".json")
 AGREEMENT, COSINE = 0.995, 0.999

@@ -25,12 +25,12 @@ from torch import Tensor
 from percept.core.io import write_json
 from percept.core.machine import device_name, pick_device
 from percept.core.report import out, table
-from percept.data.world import CATEGORIES, generate, regions
-from percept.data.world.language import article
-from percept.data.world.patches import ids_of
 from percept.losses.words import word_loss, word_targets
 from percept.recipes import pe_nano
 from percept.train import Experiment, fit
+from percept.world import CATEGORIES, generate, regions
+from percept.world.language import article
+from percept.world.patches import ids_of
 
 RESULTS = Path(__file__).with_suffix(".json")
 WAYS = (("adamw", 3e-4), ("adamw", 1e-3), ("adamw", 3e-3), ("muon", 1e-3))

@@ -22,7 +22,7 @@ from percept.core.io import write_json
 from percept.core.machine import device_name
 from percept.core.report import out, table, track
 from percept.core.seed import derive
-from percept.data.world import generate, short_caption
+from percept.world import generate, short_caption
 
 TARGET = 300
 """Pictures per core second at 96 pixels, without truth."""

@@ -10,14 +10,14 @@ import percept
 from percept.cli.show import bad_files
 from percept.core.io import content_hash
 from percept.core.report import out, table
-from percept.data.sources import find_images
-from percept.data.world.objects import CATEGORIES
+from percept.data.files import find_images
 from percept.infer.labels import class_vectors, rank
 from percept.search.build import build
 from percept.search.index import Index
 from percept.search.page import Labelled, Page, write_page
 from percept.search.query import Answer, ask
 from percept.search.sheet import write_sheet
+from percept.world.objects import CATEGORIES
 
 PICTURES = Path(__file__).parent / "pictures"
 TEXTS = (

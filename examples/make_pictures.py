@@ -12,8 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from percept.data.world import CATEGORIES, STYLES, Scene, render, sample_scene
-from percept.data.world.language import counted
+from percept.world import CATEGORIES, STYLES, Scene, render, sample_scene
+from percept.world.language import counted
 
 COUNT, FIRST_SEED = 72, 900_000
 KINDS = ("jpg", "jpg", "jpg", "png", "webp", "jpg", "jpg", "gif", "png", "jpg", "webp", "jpg")

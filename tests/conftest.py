@@ -7,3 +7,6 @@ import torch
 @pytest.fixture(autouse=True)
 def _same_start() -> None:
     torch.manual_seed(0)
+
+
+pytest_plugins = ("tests.export.written",)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from percept.infer.encoder import Encoder
     from percept.infer.load import load
 
-__version__ = "0.1.0"
+from percept.core import VERSION as __version__
+
 __all__ = ["Encoder", "PerceptError", "__version__", "load"]
 
 _HOMES = {"load": "percept.infer.load", "Encoder": "percept.infer.encoder", "PerceptError": "percept.core.errors"}

@@ -12,11 +12,11 @@ import percept
 from percept.cli import main
 from percept.core.io import load_metadata, load_tensors, same_tensors, save_tensors
 from percept.data.transforms import Preprocess
-from percept.infer.opening import PACKAGED, open_model
 from percept.models import zoo
-from percept.models.weights import timm as timm_layout
-from percept.models.weights.files import write_tensors
-from percept.models.weights.writing import write_weights
+from percept.weights.files import write_tensors
+from percept.weights.layouts import timm as timm_layout
+from percept.weights.locate import PACKAGED, open_model
+from percept.weights.write import write_weights
 from tests.infer import tiny
 
 
@@ -149,7 +149,7 @@ def test_what_is_no_number_keeps_its_bits(model, tmp_path):
 
 
 def test_a_result_that_does_not_open_is_not_called_converted(model, tmp_path, capsys, monkeypatch):
-    from percept.models.weights import writing
+    from percept.weights import write as writing
 
     monkeypatch.setattr(writing, "facts_file", lambda file: tmp_path / "elsewhere.json")
     assert main(["convert", model, str(tmp_path / "out.pt"), "--to", "official"]) == 2
@@ -266,7 +266,7 @@ def test_mistakes(mistake, model, tmp_path, capsys, monkeypatch):
 
 
 def test_a_damaged_copy_is_not_called_equal(model, tmp_path, capsys, monkeypatch):
-    from percept.models.weights import writing
+    from percept.weights import write as writing
 
     whole = writing.write_tensors
 

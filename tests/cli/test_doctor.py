@@ -14,7 +14,8 @@ from percept.cli.diagnosis import Finding
 from percept.core import machine
 from percept.core.errors import PerceptError
 from percept.core.machine import cpu_quota
-from percept.infer import hub, load
+from percept.infer import load
+from percept.weights import hub
 
 CPU = torch.device("cpu")
 

@@ -1,4 +1,4 @@
-"""`percept export onnx`: one sentence for every mistake, before any work is done. What it writes: tests/infer/test_export.py."""
+"""`percept export onnx`: one sentence for every mistake, before any work is done. What it writes: tests/export/test_export.py."""
 
 from pathlib import Path
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from percept.data.world.objects import CATEGORIES
-from percept.data.world.palette import COLOURS
+from percept.world.objects import CATEGORIES
+from percept.world.palette import COLOURS
 
 
 class Fake:

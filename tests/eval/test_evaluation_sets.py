@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from percept.core.errors import PerceptError
-from percept.data.world import CATEGORIES, COLOURS, SEEN, UNSEEN, Scene, held_out, obeys, triples
 from percept.eval import suites, world
 from percept.eval.suites import SUITES, Plan
+from percept.world import CATEGORIES, COLOURS, SEEN, UNSEEN, Scene, held_out, obeys, triples
 from tests.eval.fakes import Fake, bag_of_words, chance
 
 

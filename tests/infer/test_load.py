@@ -8,9 +8,9 @@ import torch
 import percept
 from percept import PerceptError
 from percept.core.machine import fast_dtype
-from percept.infer import hub, opening
 from percept.models import zoo
-from percept.models.weights import to_official
+from percept.weights import hub, to_official
+from percept.weights import locate as opening
 from tests.golden.filling import checkpoint
 from tests.infer import tiny
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from percept.core.errors import PerceptError
-from percept.data.sources import find_images, find_media
+from percept.data.files import find_images, find_media
 from percept.data.video import open_video
 from percept.infer.clips import Sampling
 from tests.data.video.films import film, gif, sound_only

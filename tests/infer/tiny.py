@@ -10,7 +10,7 @@ from percept.infer.encoder import Encoder, Setting
 from percept.infer.identity import Identity
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
-from percept.models.folder import save_folder
+from percept.weights.folder import save_folder
 
 SIZE, DIM, CONTEXT = 24, 20, 16
 

@@ -15,11 +15,11 @@ import percept
 from percept.core.io import save_tensors, write_json
 from percept.infer.encoder import Encoder
 from percept.models.config import ClipConfig
-from percept.models.weights.layouts import LAYOUTS, recognise
-from percept.models.weights.official import from_official
-from percept.models.weights.opening import OPEN_CLIP, TIMM, open_weights
-from percept.models.weights.timm import NAMES, timm_name, to_timm
 from percept.models.zoo import CONFIGS
+from percept.weights.layouts import LAYOUTS, recognise
+from percept.weights.layouts.official import from_official
+from percept.weights.layouts.timm import NAMES, timm_name, to_timm
+from percept.weights.open import OPEN_CLIP, TIMM, open_weights
 from tests.golden.filling import FOLDER, checkpoint, image, manifest, tokens, weight
 
 TOLERANCE = 1e-4

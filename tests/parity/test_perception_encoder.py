@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from percept.models.clip import CLIP
-from percept.models.weights import from_official, to_official
-from percept.models.weights.strict import load_strict
 from percept.models.zoo import CONFIGS
+from percept.weights import from_official, to_official
+from percept.weights.fit import load_strict
 from tests.golden.filling import checkpoint, image, manifest, reference, tokens
 
 TOLERANCE = 1e-4

@@ -12,14 +12,14 @@ from percept.core.contracts import Batch
 from percept.core.errors import PerceptError
 from percept.core.io import load_tensors
 from percept.data.tokenizers import Tokenizer
-from percept.data.world.cache import draw_cache, some_texts
-from percept.data.world.claims import COUNT, FIRST_SIDE
-from percept.data.world.source import Stage
 from percept.losses.claims import claim_loss
 from percept.models.clip import CLIP, unit
-from percept.models.folder import open_folder
 from percept.recipes import RECIPES, pe_nano
 from percept.train import fit
+from percept.weights.folder import open_folder
+from percept.world.cache import draw_cache, some_texts
+from percept.world.claims import COUNT, FIRST_SIDE
+from percept.world.source import Stage
 
 
 @pytest.fixture(scope="module")

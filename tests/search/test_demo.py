@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from percept.data.images import read_image
-from percept.data.world.objects import CATEGORIES
+from percept.world.objects import CATEGORIES
 from tests.search.fakes import COLOURS, ColourEncoder, picture
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"

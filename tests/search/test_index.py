@@ -13,7 +13,7 @@ from PIL import Image
 
 from percept.core.config import to_dict
 from percept.core.errors import PerceptError
-from percept.data.sources import find_images
+from percept.data.files import find_images
 from percept.infer.identity import Identity
 from percept.search import build as building
 from percept.search.build import build

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from percept.core.errors import PerceptError
-from percept.data.sources import BadFile
+from percept.data.files import BadFile
 from percept.search.page import Labelled, Page, write_page
 from percept.search.query import Answer, Hit
 from percept.search.sheet import Measures, draw_sheet, write_sheet

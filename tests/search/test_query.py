@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from percept.core.errors import PerceptError
-from percept.data.sources import find_images
+from percept.data.files import find_images
 from percept.search.build import build
 from percept.search.index import Index
 from percept.search.query import ask, query_vector, search

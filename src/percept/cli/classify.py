@@ -50,7 +50,7 @@ def classify(
         resize: How pictures are brought to size: squash, crop, pad, keep or native. Default: as the model says.
         tokens: Most patches of a picture, for --resize native.
     """
-    from percept.data.sources import find_media
+    from percept.data.files import find_media
 
     if top < 1 or show < 0:
         raise PerceptError(f"--top {top} --show {show}: at least 1 label is shown per picture, and 0 or more pictures")
@@ -77,7 +77,7 @@ def classify(
 
 
 def _show(found: "FileVectors", ranked: "list[list[Guess]]", *, top: int, show: int) -> None:
-    from percept.data.sources import is_video
+    from percept.data.files import is_video
 
     folder, videos = common_folder(found.paths), any(map(is_video, found.paths))
     rows = [
@@ -104,7 +104,7 @@ def _write(
 ) -> None:
     from percept.core.config import to_dict
     from percept.core.io import write_json
-    from percept.data.sources import as_text
+    from percept.data.files import as_text
 
     pictures: list[dict[str, Any]] = [
         {"path": as_text(path), "guesses": [to_dict(guess) for guess in guesses]}

@@ -10,7 +10,7 @@ from percept.core.errors import PerceptError, unknown_name
 from percept.core.report import table
 
 if TYPE_CHECKING:
-    from percept.models.folder import Opened
+    from percept.weights.folder import Opened
 
 TARGETS = ("official", "timm", "open_clip", "percept")
 
@@ -37,9 +37,9 @@ def convert(
         raise unknown_name("layout", to, TARGETS)
     if target.exists() and (target.is_file() or any(target.iterdir())):
         raise PerceptError(f"{target} is there already; remove it, or give another place")
-    from percept.infer.opening import Wish, open_model
-    from percept.models.weights.files import PICKLED
-    from percept.models.weights.opening import facts_file
+    from percept.weights.files import PICKLED
+    from percept.weights.locate import Wish, open_model
+    from percept.weights.open import facts_file
 
     if target.suffix in PICKLED and facts_file(target).exists():
         raise PerceptError(f"{facts_file(target)}, which belongs beside it, is there already; give another place")
@@ -63,9 +63,9 @@ def convert(
 
 
 def _write(opened: "Opened", target: Path, to: str) -> Path:
-    from percept.models.folder import WEIGHTS, save_folder
-    from percept.models.weights.files import SUFFIXES
-    from percept.models.weights.writing import write_weights
+    from percept.weights.files import SUFFIXES
+    from percept.weights.folder import WEIGHTS, save_folder
+    from percept.weights.write import write_weights
 
     model, words = opened.model, opened.content and opened.content.words
     if to != "percept":
@@ -89,7 +89,7 @@ def _read_back(opened: "Opened", target: Path, to: str) -> tuple[int, int]:
         PerceptError: the result does not open, or not with the same bits.
     """
     from percept.core.io import same_tensors
-    from percept.infer.opening import open_model
+    from percept.weights.locate import open_model
 
     before = opened.model.state_dict()
     written = {key: value for key, value in before.items() if to != "timm" or key.startswith("vision.")}

@@ -130,7 +130,7 @@ def video() -> Iterator[Finding]:
 
 def hub() -> Iterator[Finding]:
     """Tell whether weights can be fetched; never waits longer than `HUB_SECONDS`."""
-    from percept.infer.hub import hub_allowed, hub_reachable
+    from percept.weights.hub import hub_allowed, hub_reachable
 
     if not hub_allowed():
         yield Finding("hub", "not asked, HF_HUB_OFFLINE is set: weights must be in the cache, or given with --weights")

@@ -42,7 +42,7 @@ def encode(
         tokens: Most patches of a picture, for --resize native.
     """
     from percept.core.config import to_dict
-    from percept.data.sources import as_text, find_media
+    from percept.data.files import as_text, find_media
 
     write = _writer(out)
     files = find_media(paths)

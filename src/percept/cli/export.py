@@ -10,7 +10,7 @@ from percept.core.errors import PerceptError
 from percept.core.report import table
 
 if TYPE_CHECKING:
-    from percept.infer.export import Exported
+    from percept.export.write import Exported
 
 
 def onnx(
@@ -38,7 +38,7 @@ def onnx(
         tokenizer: tokenizer.json for a model that comes without one.
     """
     pixels = _size(size)
-    from percept.infer.export import Plan, export_onnx
+    from percept.export.write import Plan, export_onnx
 
     plan = Plan(tower=tower, size=pixels, dtype=dtype, int8=int8, layers=layers)
     exported = export_onnx(model, folder, plan, weights=weights, tokenizer=tokenizer)
@@ -72,7 +72,7 @@ def _show(exported: "Exported") -> None:
 
 def _use(exported: "Exported") -> str:
     """Return a line that works with the towers there are."""
-    from percept.models.folder import TOKENIZER
+    from percept.weights.folder import TOKENIZER
 
     towers, folder = {graph.tower for graph in exported.manifest.graphs}, exported.folder
     if towers == {"text"}:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from percept.data.sources import BadFile
+    from percept.data.files import BadFile
     from percept.infer.dense import Hidden, PoolAttention
     from percept.infer.encoder import Encoder
 
@@ -65,7 +65,7 @@ def features(
         resize: How pictures are brought to size: squash, crop, pad, keep or native. Default: as the model says.
         tokens: Most patches of a picture, for --resize native.
     """
-    from percept.data.sources import find_images
+    from percept.data.files import find_images
 
     wanted = split_layers(layers)
     if show < 1:
@@ -123,7 +123,7 @@ def split_layers(text: str) -> list[int]:
 
 def look(encoder: "Encoder", files: Sequence[Path], layers: list[int], *, norm: bool, attention: bool) -> Seen:
     """Read pictures and run them through the model; a file that cannot be read is listed with its reason."""
-    from percept.data.sources import BadFile, in_order, reason_without_path
+    from percept.data.files import BadFile, in_order, reason_without_path
     from percept.infer.pictures import to_tensor
 
     def read(path: Path) -> "Tensor | BadFile":
@@ -166,7 +166,7 @@ def _write(file: Path, encoder: "Encoder", seen: Seen, *, norm: bool) -> None:
     """Write `picture.I.layer.K` [y, x, w] and, where asked for, `picture.I.attention` [h, y, x] with its class token's shares."""
     from percept.core.config import to_dict
     from percept.core.io import save_tensors
-    from percept.data.sources import as_text
+    from percept.data.files import as_text
 
     tensors: dict[str, Tensor] = {}
     for place, one in enumerate(seen.hidden):

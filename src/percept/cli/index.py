@@ -68,7 +68,7 @@ def index(
 
 def _pictures(paths: tuple[Path, ...], index: Path) -> list[Path]:
     """List the picture files; none where folders were emptied of which the index still knows files."""
-    from percept.data.sources import find_images
+    from percept.data.files import find_images
     from percept.search.build import below
     from percept.search.index import Index
 

@@ -13,8 +13,8 @@ from percept.core.errors import PerceptError
 from percept.core.report import printable, table
 
 if TYPE_CHECKING:
-    from percept.infer.probes import Probes
-    from percept.infer.receipt import Receipt
+    from percept.export.probes import Probes
+    from percept.export.receipt import Receipt
 
 AGREES, DEPARTS = 0, 1
 
@@ -45,8 +45,8 @@ def receipt(
     own = None if texts is None else split_labels(texts)
     if tolerance is not None and not tolerance >= 0:
         raise PerceptError(f"--tolerance {tolerance} lets nothing agree; give 0 or more")
-    from percept.infer.receipt import compare
-    from percept.infer.sides import parse_side
+    from percept.export.receipt import compare
+    from percept.export.sides import parse_side
 
     sides = [parse_side(text) for text in (a, b)]
     probes = _probes(inputs, own, pictures=pictures, seed=seed)
@@ -73,7 +73,7 @@ def _typed(a: str, b: str, options: Mapping[str, object]) -> str:
 
 
 def _probes(inputs: tuple[Path, ...], texts: list[str] | None, *, pictures: int, seed: int) -> "Probes":
-    from percept.infer.probes import generated, given
+    from percept.export.probes import generated, given
 
     if inputs:
         return given(inputs, texts)

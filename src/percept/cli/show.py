@@ -10,7 +10,7 @@ from percept.core.errors import PerceptError
 from percept.core.report import err, printable_lines, table
 
 if TYPE_CHECKING:
-    from percept.data.sources import BadFile
+    from percept.data.files import BadFile
 
 SHOWN_BAD = 20
 """Bad files listed by name; the rest is counted."""
@@ -67,7 +67,7 @@ def count_files(paths: Sequence[Path]) -> str:
     >>> count_files([Path("a.jpg"), Path("b.mp4"), Path("c.png")])
     '2 pictures and 1 video'
     """
-    from percept.data.sources import is_video
+    from percept.data.files import is_video
 
     videos = sum(map(is_video, paths))
     kinds = [(len(paths) - videos, "picture"), (videos, "video")]

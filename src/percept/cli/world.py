@@ -35,7 +35,7 @@ def write(
     import time
 
     from percept.core import report
-    from percept.data.world.write import write as write_files
+    from percept.world.write import write as write_files
 
     start = time.perf_counter()
     write_files(folder, count, seed=seed, split=split, style=style, format=format, size=size, workers=workers)
@@ -67,8 +67,8 @@ def show(
     from percept.cli.show import check_output
     from percept.core import report
     from percept.core.errors import PerceptError
-    from percept.data.world import generate
-    from percept.data.world.sheet import save_sheet
+    from percept.world import generate
+    from percept.world.sheet import save_sheet
 
     if not 1 <= count <= 400:
         raise PerceptError(f"--count {count}: a sheet holds 1 to 400 pictures")

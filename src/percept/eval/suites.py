@@ -8,10 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from percept.data.world.language import CLASS_TEMPLATES, COLOUR_TEMPLATES, fill_template
-from percept.data.world.objects import CATEGORIES
-from percept.data.world.palette import COLOURS
-from percept.data.world.variants import STYLES, UNSEEN
 from percept.eval import world
 from percept.eval.binding import binding
 from percept.eval.digits import digits
@@ -20,6 +16,10 @@ from percept.eval.robustness import Styled, robustness
 from percept.eval.statistics import Score, proportion
 from percept.eval.zeroshot import Confusion, Encodes, hits, judge, prompts
 from percept.infer.labels import averaged
+from percept.world.language import CLASS_TEMPLATES, COLOUR_TEMPLATES, fill_template
+from percept.world.objects import CATEGORIES
+from percept.world.palette import COLOURS
+from percept.world.variants import STYLES, UNSEEN
 
 
 @dataclass(frozen=True, kw_only=True)

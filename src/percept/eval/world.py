@@ -13,12 +13,12 @@ from percept.core.errors import PerceptError
 from percept.core.parallel import map_processes
 from percept.core.report import track
 from percept.core.seed import derive
-from percept.data.world.elements import Scene
-from percept.data.world.language import long_caption, short_caption, swapped_attributes, swapped_sides
-from percept.data.world.objects import CATEGORIES
-from percept.data.world.palette import COLOURS
-from percept.data.world.render import render
-from percept.data.world.scene import sample_scene
+from percept.world.elements import Scene
+from percept.world.language import long_caption, short_caption, swapped_attributes, swapped_sides
+from percept.world.objects import CATEGORIES
+from percept.world.palette import COLOURS
+from percept.world.render import render
+from percept.world.scene import sample_scene
 
 SEED = 0
 """Of all published numbers."""

@@ -14,8 +14,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from percept.core.errors import PerceptError, unknown_name
+from percept.data.files import is_video
 from percept.data.images import upright_size
-from percept.data.sources import is_video
 from percept.data.transforms import Preprocess
 from percept.data.video import Video, choose, frames_within, open_video
 from percept.infer.pictures import FILES_AND_PIXELS, as_list, is_single

@@ -15,7 +15,7 @@ from percept.core.errors import PerceptError
 from percept.core.io import content_hash
 from percept.core.machine import total_memory
 from percept.core.report import progress_bar
-from percept.data.sources import BadFile, is_video, reason_without_path
+from percept.data.files import BadFile, is_video, reason_without_path
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 from percept.data.video import open_video
@@ -35,16 +35,16 @@ from percept.infer.clips import (
     whole_file,
 )
 from percept.infer.dense import Hidden, PoolAttention, attention_of, hidden_of
-from percept.infer.exported import Absent
 from percept.infer.identity import Identity
 from percept.infer.labels import Guess, Labels, Templates, Texts, check_labels, class_vectors, rank
 from percept.infer.pictures import Pictures, as_list, is_single, packs, prepared, to_tensor, whole_patches
 from percept.infer.texts import TextCache
 from percept.models.clip import CLIP
-from percept.models.fingerprint import CLIP_VOCABULARY
+from percept.models.onnx import Absent
 from percept.models.vision import VisionTower
 from percept.nn.linear import pack, packed_bytes
 from percept.nn.stack import compiled_step, resolve_layer
+from percept.weights.fingerprint import CLIP_VOCABULARY
 
 PACKED_SHARE = 1 / 8
 """On a CPU the weights of the vision tower are kept a second time, in the order its products want, if they take at most

@@ -13,13 +13,14 @@ from percept.data.clip_vocabulary import read_vocabulary
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 from percept.infer.encoder import Encoder, Setting
-from percept.infer.exported import is_export, open_export
 from percept.infer.identity import Identity
-from percept.infer.opening import PACKAGED, Wish, open_model, open_packaged
 from percept.models import zoo
 from percept.models.clip import CLIP
-from percept.models.fingerprint import words_hash
-from percept.models.folder import Opened
+from percept.models.onnx import is_export
+from percept.weights.exported import open_export
+from percept.weights.fingerprint import words_hash
+from percept.weights.folder import Opened
+from percept.weights.locate import PACKAGED, Wish, open_model, open_packaged
 
 __all__ = ["PACKAGED", "load", "open_packaged"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

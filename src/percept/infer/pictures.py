@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from percept.core.errors import PerceptError
+from percept.data.files import in_order
 from percept.data.images import ImageSource, read_image
-from percept.data.sources import in_order
 from percept.data.transforms import Preprocess
 
 if TYPE_CHECKING:

@@ -29,20 +29,20 @@ from percept.core.machine import pick_device
 from percept.core.seed import seed_everything
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
-from percept.data.world.cache import WorldData, draw_cache, some_texts
-from percept.data.world.claims import COUNT, FIRST_SIDE
-from percept.data.world.objects import CATEGORIES
-from percept.data.world.palette import COLOURS
-from percept.data.world.patches import BACKGROUND, MOST_THINGS
-from percept.data.world.source import Stage, WorldSource
 from percept.losses.claims import claim_loss
 from percept.losses.contrastive import info_nce, right_over_wrong
 from percept.losses.patches import NOTHING, patch_loss
 from percept.losses.words import word_loss, word_targets, word_weights
 from percept.models.clip import CLIP, unit
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
-from percept.models.folder import save_folder
 from percept.train.experiment import Experiment, Settings
+from percept.weights.folder import save_folder
+from percept.world.cache import WorldData, draw_cache, some_texts
+from percept.world.claims import COUNT, FIRST_SIDE
+from percept.world.objects import CATEGORIES
+from percept.world.palette import COLOURS
+from percept.world.patches import BACKGROUND, MOST_THINGS
+from percept.world.source import Stage, WorldSource
 
 CONTRARY_SCALE = 30.0
 """Of the cosines with a right and a wrong text."""

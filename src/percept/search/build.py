@@ -11,8 +11,8 @@ from PIL import Image
 from percept.core.errors import PerceptError
 from percept.core.io import content_hash
 from percept.core.report import track
+from percept.data.files import BadFile, in_order, reason_without_path
 from percept.data.images import ImageSource, read_bytes, read_image, upright_size
-from percept.data.sources import BadFile, in_order, reason_without_path
 from percept.data.transforms import Preprocess
 from percept.search.contracts import Embeds
 from percept.search.index import Content, FileRow, Index

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from percept.core.io import replacing
 from percept.core.report import printable
-from percept.data.sources import BadFile
+from percept.data.files import BadFile
 from percept.search.query import Answer, Hit
 from percept.search.thumbnails import data_uri, thumbnail
 

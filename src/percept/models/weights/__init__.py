@@ -1,5 +1,0 @@
-"""Weight files in, state dicts of our modules out: one key map per source format."""
-
-from percept.models.weights.official import from_official, read_official, to_official
-
-__all__ = ["from_official", "read_official", "to_official"]

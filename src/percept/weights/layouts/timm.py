@@ -1,0 +1,202 @@
+"""The layout of the timm library: a vision tower as `timm.models.eva.Eva`, and the config.json that builds it.
+
+Keys: huggingface/pytorch-image-models, timm/models/eva.py. Differs from the published layout: query and key-value of the
+pooling head are apart, the projection is a linear layer with a bias, class token and positions have leading axes of 1.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from percept.core.errors import PerceptError
+from percept.core.io import bits
+from percept.data.transforms import FREE, Preprocess
+from percept.models.config import VisionConfig
+from percept.models.zoo import CONFIGS
+from percept.weights.rename import STRANGE, Names, renamed
+
+OURS = (
+    (r"^patch_embed\.proj\.", "patch."),
+    (r"^cls_token$", "class_token"),
+    (r"^pos_embed$", "positions"),
+    (r"^norm\.", "norm_post."),
+    (r"^attn_pool\.latent$", "pool.probe"),
+    (r"^attn_pool\.proj\.", "pool.out."),
+    (r"^attn_pool\.", "pool."),
+    (r"\bnorm([12])\.", r"norm_\1."),
+    (r"\bgamma_([12])$", r"scale_\1.gamma"),
+    (r"\battn\.qkv\.", "attention.qkv."),
+    (r"\battn\.proj\.", "attention.out."),
+    (r"\bmlp\.fc1\.", "mlp.up."),
+    (r"\bmlp\.fc2\.", "mlp.down."),
+    (r"^head\.weight$", "projection"),
+    (r"^head\.bias$", "projection_bias"),
+)
+THEIRS = (
+    (r"^patch\.", "patch_embed.proj."),
+    (r"^class_token$", "cls_token"),
+    (r"^positions$", "pos_embed"),
+    (r"^norm_post\.", "norm."),
+    (r"\bnorm_([12])\.", r"norm\1."),
+    (r"\bscale_([12])\.gamma$", r"gamma_\1"),
+    (r"\battention\.qkv\.", "attn.qkv."),
+    (r"\battention\.out\.", "attn.proj."),
+    (r"\bmlp\.up\.", "mlp.fc1."),
+    (r"\bmlp\.down\.", "mlp.fc2."),
+    (r"^pool\.probe$", "attn_pool.latent"),
+    (r"^pool\.out\.", "attn_pool.proj."),
+    (r"^pool\.", "attn_pool."),
+    (r"^projection$", "head.weight"),
+    (r"^projection_bias$", "head.bias"),
+)
+TIMM_NAMES = Names(OURS, THEIRS)
+NAMES = {
+    "vit_pe_core_tiny_patch16_384": "PE-Core-T16-384",
+    "vit_pe_core_small_patch16_384": "PE-Core-S16-384",
+    "vit_pe_core_base_patch16_224": "PE-Core-B16-224",
+    "vit_pe_core_large_patch14_336": "PE-Core-L14-336",
+    "vit_pe_core_gigantic_patch14_448": "PE-Core-G14-448",
+    "vit_pe_lang_large_patch14_448": "PE-Lang-L14-448",
+    "vit_pe_lang_gigantic_patch14_448": "PE-Lang-G14-448",
+    "vit_pe_spatial_tiny_patch16_512": "PE-Spatial-T16-512",
+    "vit_pe_spatial_small_patch16_512": "PE-Spatial-S16-512",
+    "vit_pe_spatial_base_patch16_512": "PE-Spatial-B16-512",
+    "vit_pe_spatial_large_patch14_448": "PE-Spatial-L14-448",
+    "vit_pe_spatial_gigantic_patch14_448": "PE-Spatial-G14-448",
+}
+"""timm's architecture: the released model of that shape."""
+ANY = "vit_pe_core_tiny_patch16_384"
+"""The architecture whose arguments describe every other tower of the family."""
+
+
+def from_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the keys of a timm tower to those of our vision tower; a head bias of zeros is left out.
+
+    Raises:
+        PerceptError: query and key-value of the pooling head, one tensor here, do not fit together.
+    """
+    whole = {f"attn_pool.qkv.{part}" for part in ("weight", "bias")}  # which timm's class has in two only
+    surplus = {STRANGE + key: value for key, value in state.items() if key in whole}
+    state = {key: value for key, value in state.items() if key not in whole}
+    for part in ("weight", "bias"):
+        q, kv = f"attn_pool.q.{part}", f"attn_pool.kv.{part}"
+        if q in state and kv in state:
+            state[f"attn_pool.qkv.{part}"] = _joined(state.pop(q), state.pop(kv), part)
+    if (head := state.get("head.weight")) is not None and head.dim() == 2:
+        bias = state.get("head.bias")
+        state["head.weight"] = head.T.contiguous()
+        if bias is not None and bias.dtype == head.dtype and not bits(bias).any():  # as `to_timm` writes it
+            del state["head.bias"]
+    ours = renamed(state, TIMM_NAMES.ours) | surplus
+    for name, axes in (("class_token", 2), ("positions", 1)):
+        if name in ours and ours[name].shape[:axes] == (1,) * axes:
+            ours[name] = ours[name].reshape(ours[name].shape[axes:])
+    return ours
+
+
+def _joined(q: Tensor, kv: Tensor, part: str) -> Tensor:
+    if q.dtype == kv.dtype and q.dim() and kv.dim() and q.shape[1:] == kv.shape[1:]:
+        return torch.cat([q, kv])
+    kinds = [f"{str(one.dtype).removeprefix('torch.')} {list(one.shape)}" for one in (q, kv)]
+    raise PerceptError(
+        f"attn_pool.q.{part} is {kinds[0]} and attn_pool.kv.{part} is {kinds[1]}, which are one tensor here; store both in "
+        "one number type and width first"
+    )
+
+
+def to_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename our vision tower's keys to timm's; a projection without bias gets one of zeros."""
+    state = dict(state)
+    pooled = {part: state.pop(f"pool.qkv.{part}", None) for part in ("weight", "bias")}
+    theirs = renamed(state, TIMM_NAMES.theirs)
+    for part, whole in pooled.items():
+        if whole is not None:
+            width = len(whole) // 3
+            theirs[f"attn_pool.q.{part}"], theirs[f"attn_pool.kv.{part}"] = whole[:width], whole[width:]
+    if (head := theirs.get("head.weight")) is not None and head.dim() == 2:
+        theirs["head.weight"] = head.T.contiguous()
+        theirs.setdefault("head.bias", head.new_zeros(head.shape[1]))
+    for name, axes in (("cls_token", 2), ("pos_embed", 1)):
+        if name in theirs:
+            theirs[name] = theirs[name].reshape(*(1,) * axes, *theirs[name].shape)
+    return theirs
+
+
+def timm_name(config: VisionConfig) -> str | None:
+    """Return timm's architecture of exactly this tower; None where it has none."""
+    plain = _plain(config)
+    return next((theirs for theirs, ours in NAMES.items() if _plain(CONFIGS[ours].vision) == plain), None)
+
+
+def _plain(config: VisionConfig) -> VisionConfig:
+    return replace(config, output_bias=False, drop_path=0.0)
+
+
+def check_resize(preprocess: Preprocess, layout: str) -> None:
+    """Refuse to write a way to resize that only our own layout has a name for.
+
+    Raises:
+        PerceptError: pictures keep their shape.
+    """
+    if preprocess.resize in FREE:
+        raise PerceptError(
+            f"{layout}'s layout has no name for resize={preprocess.resize!r}; write it --to percept, or change resize in "
+            "preprocess.json to squash, crop or pad (and take patch and tokens out)"
+        )
+
+
+def timm_config(config: VisionConfig, preprocess: Preprocess) -> dict[str, Any]:
+    """Return the config.json with which timm builds this tower.
+
+    Raises:
+        PerceptError: a tower that timm's class cannot express, or a way to resize that has no name there.
+    """
+    check_resize(preprocess, "timm")
+    name = timm_name(config)
+    size = config.image_size
+    facts = {
+        "architecture": name or ANY,
+        "num_classes": config.output_dim or 0,
+        "num_features": config.width,
+        "pretrained_cfg": {
+            "input_size": [3, size, size],
+            "fixed_input_size": True,
+            "interpolation": "bilinear",
+            "crop_pct": 1.0,
+            "crop_mode": {"squash": "squash", "crop": "center", "pad": "border"}[preprocess.resize],
+            "mean": list(preprocess.mean),
+            "std": list(preprocess.std),
+            "num_classes": config.output_dim or 0,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+    }
+    return facts if name else {**facts, "model_args": _arguments(config)}
+
+
+def _arguments(config: VisionConfig) -> dict[str, Any]:
+    if not (config.rope and config.norm_pre and config.absolute_positions and config.pool in ("attention", "none")):
+        raise PerceptError(
+            "timm's Perception Encoder has rotary and learned positions, a first norm, and attention pooling or none; "
+            "this model differs, so write it with --to percept or --to official"
+        )
+    if config.pool == "attention" and config.output_dim is None:
+        raise PerceptError("timm's pooling head ends in a projection and this model has none; write it --to percept")
+    return {
+        "img_size": config.image_size,
+        "patch_size": config.patch_size,
+        "embed_dim": config.width,
+        "depth": config.layers,
+        "num_heads": config.heads,
+        "mlp_ratio": config.mlp_width / config.width,
+        "class_token": config.class_token,
+        "global_pool": "map" if config.pool == "attention" else "",
+        "attn_pool_num_heads": config.pool_heads,
+        "init_values": config.layer_scale,
+        "use_post_transformer_norm": config.norm_post,
+        "use_fc_norm": False,
+        "ref_feat_shape": [config.grid, config.grid],
+        "rope_grid_offset": 1.0 if config.class_token else 0.0,
+    }

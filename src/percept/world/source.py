@@ -1,0 +1,247 @@
+"""Batches of the drawn pictures, on the CPU or an accelerator; on one kind of device a batch depends on its step alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8, UInt16
+from torch import Tensor
+
+from percept.core.contracts import Batch
+from percept.core.errors import PerceptError, unknown_name
+from percept.core.io import read_json
+from percept.core.seed import derive
+from percept.data.tokenizers import Tokenizer
+from percept.world.augment import Draws, cropped, lit
+from percept.world.cache import IDS, WorldData
+from percept.world.claims import MOST_SAID, MOST_SHOWN
+from percept.world.patches import MOST_THINGS, cover_of
+from percept.world.regions import cut, windows
+
+SHOWN = ("words", "regions", "scenes")
+"""What a batch can hold: windows around single things with words as labels, the same with texts too, or whole scenes."""
+ROWS = 4096
+"""Rows whose texts are tokenized at once: ids of 64 bits for all of them would fill the memory."""
+MEMORY_SHARE = 0.4
+"""Of an accelerator's free memory, the most that pictures may take."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What batches hold from step `first` on, `size` pixels a side."""
+
+    first: int
+    size: int
+    shown: str = "scenes"
+    """One of SHOWN."""
+    keep: float = 1.0
+    """Share of the patches that the model sees (Li et al. 2023, arXiv:2212.00794, FLIP); others are left out by chance."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise PerceptError(f"a stage shows pictures of {self.size} pixels; give at least 1")
+        if not 0 < self.keep <= 1:
+            raise PerceptError(f"a stage that keeps {self.keep} of the patches; it must be above 0 and at most 1")
+        if self.shown not in SHOWN:
+            raise unknown_name("stage", self.shown, SHOWN)
+
+
+class Pictures:
+    """Pixels and ids of all pictures: held by an accelerator whose memory has room for them, else read when asked for."""
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        files = sorted(folder.glob("*.npy"))
+        self.device = device
+        self._parts = [[np.load(file.with_suffix(ending), mmap_mode="r") for file in files] for ending in (".npy", IDS)]
+        self._held: list[Tensor] | None = None
+        if device.type == "cuda" and self.size < MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]:
+            self._held = [
+                torch.cat([torch.from_numpy(np.array(one)).to(device) for one in part]) for part in self._parts
+            ]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        return sum(one.nbytes for part in self._parts for one in part)
+
+    def of(self, numbers: Int[np.ndarray, " b"]) -> tuple[UInt8[Tensor, "b 3 y x"], UInt8[Tensor, "b y x"]]:
+        """Return pixels and ids of some pictures, on the device."""
+        if self._held is not None:
+            image, ids = (one[torch.from_numpy(numbers).to(self.device)] for one in self._held)
+        else:
+            each = len(self._parts[0][0])  # the last file alone may hold fewer
+            places = [divmod(int(number), each) for number in numbers]
+            image, ids = (
+                torch.from_numpy(np.stack([files[file][place] for file, place in places])).to(self.device)
+                for files in self._parts
+            )
+        return image.permute(0, 3, 1, 2), ids
+
+
+class WorldSource:
+    """Batches from a drawn cache, so that a resumed run sees what it would have seen."""
+
+    def __init__(
+        self,
+        data: WorldData,
+        folder: Path,
+        tokenizer: Tokenizer,
+        *,
+        batch: int,
+        stages: Sequence[Stage],
+        seed: int,
+        patch: int = 8,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.data, self.tokenizer, self.batch_size, self.stages, self.seed = data, tokenizer, batch, tuple(stages), seed
+        self.patch, self.device = patch, torch.device(device)
+        self.pictures = Pictures(folder, self.device)
+        told = [read_json(file.with_suffix(".json")) for file in sorted(folder.glob("*.npy"))]
+
+        def rows(what: str) -> list[list]:
+            return [row for one in told for row in one[what]]
+
+        self.ids = _tokenized(rows("texts"), tokenizer)
+        things = rows("things")
+        self.things = _padded([[thing[:2] for thing in row] for row in things], MOST_THINGS, (-1, -1))
+        self.names = _named([[name for *_, name in row] for row in things], tokenizer)
+        self.claims = _padded(rows("claims"), MOST_SHOWN, 0)
+        contrary = rows("contrary")
+        self.contrary = _tokenized([[text for texts, _ in row for text in texts] for row in contrary], tokenizer)
+        self.said = _padded([said for row in contrary for _, both in row for said in both], MOST_SAID, 0)
+        self.said = self.said.reshape(*self.contrary.shape[:2], -1)
+        regions = [(picture, *region) for picture, row in enumerate(rows("regions")) for region in row]
+        self.region_pictures = np.array([picture for picture, _, _ in regions], dtype=np.int64)
+        self.region_boxes = np.array([box for _, box, _ in regions], dtype=np.float32).reshape(-1, 4)
+        self.region_ids = _distinct([names for _, _, names in regions], tokenizer)
+        self._orders: dict[str, tuple[int, np.ndarray]] = {}
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        """Of its own, so that batches are made while the model trains."""
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(self.device))  # pictures may still be on their way
+
+    def stage_at(self, step: int) -> Stage:
+        """Return the stage a step is in."""
+        return next(stage for stage in reversed(self.stages) if stage.first <= step)
+
+    def _walk(self, step: int, count: int, total: int, what: str) -> np.ndarray:
+        """Walk through `total` things, `count` a step, in a new random order per epoch."""
+        per_epoch = total // count
+        if per_epoch == 0:
+            raise PerceptError(f"{total} {what} are fewer than the {count} of one batch; draw more or batch less")
+        epoch, place = divmod(step, per_epoch)
+        if what not in self._orders or self._orders[what][0] != epoch:
+            rng = np.random.default_rng(derive(self.seed, "order", what, epoch))
+            self._orders[what] = epoch, rng.permutation(total)
+        return self._orders[what][1][place * count : (place + 1) * count]
+
+    def numbers_of(self, step: int) -> np.ndarray:
+        """Return the picture numbers of a step: whole pairs first, then one picture of each further pair."""
+        whole = int(self.batch_size * self.data.twins) // 2
+        pairs = self._walk(step, self.batch_size - whole, self.data.pairs, "pairs")
+        side = np.random.default_rng(derive(self.seed, "side", step)).integers(0, 2, len(pairs) - whole)
+        return np.concatenate([2 * pairs[:whole], 2 * pairs[:whole] + 1, 2 * pairs[whole:] + side])
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step: pictures scaled to the stage's size and to [-1, 1], and one text each.
+
+        All texts of a step are of one kind, so that none says of a picture what another says less closely.
+        """
+        if self._stream is None:
+            return self._batch(step)
+        with torch.cuda.stream(self._stream):
+            batch = self._batch(step)
+        self._stream.synchronize()
+        for tensor in batch.tensors().values():
+            tensor.record_stream(torch.cuda.default_stream(self.device))
+        return batch
+
+    def _batch(self, step: int) -> Batch:
+        draws = Draws(derive(self.seed, "draw", step), self.device)
+        stage = self.stage_at(step)
+        scenes = stage.shown == "scenes"
+        if scenes:
+            numbers = self.numbers_of(step)
+            ids = self.ids[numbers, _drawn(draws.rng, self.data.weights)]
+            image, things = cropped(*self.pictures.of(numbers), stage.size, self.data.augment.crop, draws)
+        else:
+            chosen = self._walk(step, self.batch_size, len(self.region_boxes), "regions")
+            numbers = self.region_pictures[chosen]
+            ids = self.region_ids[chosen, _drawn(draws.rng, self.data.region_weights)]
+            where = windows(self.region_boxes[chosen], self.looseness(step), draws.rng)
+            image, things = cut(*self.pictures.of(numbers), where, stage.size)
+        tokens, known = self._to(ids), self.things[numbers]
+        grey = torch.from_numpy(np.flatnonzero(known[:, 0, 1] < 0)).to(self.device)
+        cover = cover_of(things, self.patch)
+        contrary, said = self._contrary(numbers, draws.rng) if scenes else (None, None)
+        return Batch(
+            image=lit(image, things, grey, self.data.augment, draws),
+            tokens=None if stage.shown == "words" else tokens,
+            words=tokens,
+            cover=cover,
+            things=self._to(known),
+            names=self._to(self.names[numbers]) if stage.shown != "words" else None,
+            claims=self._to(self.claims[numbers]) if scenes else None,
+            contrary=contrary,
+            said=said,
+            keep=self._kept(cover.shape[1], stage.keep, draws.rng),
+        )
+
+    def looseness(self, step: int) -> float:
+        """Return how loose the windows of a step are: tight at first, loose where the scenes begin."""
+        scenes = next((stage.first for stage in self.stages if stage.shown == "scenes"), None)
+        return step / scenes if scenes else 1.0
+
+    def _contrary(
+        self, numbers: np.ndarray, rng: np.random.Generator
+    ) -> tuple[Int[Tensor, "b m 2 n"], Int[Tensor, "b m 2 c"]]:
+        """Draw half of the pairs of a right and a wrong text of each picture, one of each kind, and their claims."""
+        half = self.contrary.shape[1] // 4
+        chosen = 2 * np.arange(half) + rng.integers(0, 2, (len(numbers), half))
+        found = (one.reshape(len(one), 2 * half, 2, -1)[numbers[:, None], chosen] for one in (self.contrary, self.said))
+        texts, claims = (self._to(one) for one in found)
+        return texts, claims
+
+    def _to(self, numbers: UInt16[np.ndarray, "*b n"] | Int[np.ndarray, "*b n"]) -> Int[Tensor, "*b n"]:
+        return torch.from_numpy(numbers.astype(np.int64)).to(self.device)
+
+    def _kept(self, count: int, share: float, rng: np.random.Generator) -> Int[Tensor, " k"] | None:
+        """Draw which of `count` patches are kept, in their order; None for all."""
+        if share == 1:
+            return None
+        return self._to(np.sort(rng.permutation(count)[: max(1, round(share * count))]))
+
+
+def _drawn(rng: np.random.Generator, weights: Sequence[float]) -> int:
+    """Draw a position with these weights."""
+    return int(rng.choice(len(weights), p=np.array(weights) / sum(weights)))
+
+
+def _padded(rows: Sequence[Sequence], count: int, padding: object) -> np.ndarray:
+    """Return rows of one length."""
+    return np.array([[*row, *[padding] * (count - len(row))] for row in rows], dtype=np.int16)
+
+
+def _tokenized(rows: Sequence[Sequence[str]], tokenizer: Tokenizer) -> UInt16[np.ndarray, "r t n"]:
+    """Return ids [rows, texts, context]."""
+    parts = [
+        tokenizer([text for row in rows[first : first + ROWS] for text in row]).numpy().astype(np.uint16)
+        for first in range(0, len(rows), ROWS)
+    ]
+    return np.concatenate(parts).reshape(len(rows), len(rows[0]), -1)
+
+
+def _distinct(rows: Sequence[Sequence[str]], tokenizer: Tokenizer) -> UInt16[np.ndarray, "r t n"]:
+    """Do the same where the same texts come again and again."""
+    known = {text: number for number, text in enumerate(dict.fromkeys(text for row in rows for text in row))}
+    ids = _tokenized([[text] for text in known], tokenizer)[:, 0]
+    return ids[np.array([[known[text] for text in row] for row in rows])]
+
+
+def _named(rows: Sequence[Sequence[str]], tokenizer: Tokenizer) -> UInt16[np.ndarray, "r k n"]:
+    """Return ids of the names of things; all 0 where a thing has none."""
+    names = _distinct([[*row, *[""] * (MOST_THINGS - len(row))] for row in rows], tokenizer)
+    names[names[..., 1] == tokenizer.end_id] = 0
+    return names

@@ -1,0 +1,102 @@
+"""The fingerprint of a model: the same from every layout, another when anything changes that decides its vectors."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from percept.core.io import same_tensors
+from percept.data.tokenizers import Tokenizer
+from percept.data.transforms import Preprocess
+from percept.models.clip import CLIP
+from percept.models.config import ClipConfig
+from percept.weights.fingerprint import (
+    CLIP_PIECES,
+    CLIP_VOCABULARY,
+    PART,
+    Content,
+    model_hash,
+    tensor_hash,
+    words_hash,
+)  # fmt: skip
+from percept.weights.folder import open_folder, save_folder
+from tests.models.small import TEXT, clip
+
+PREPROCESS = Preprocess(size=16)
+
+
+def whole(config: ClipConfig, preprocess: Preprocess = PREPROCESS) -> str:
+    return model_hash({"a": "b"}, config, preprocess)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_values_count_with_their_places(dtype: torch.dtype) -> None:
+    tensor = torch.randn(64, 128).to(dtype)
+    columns = tensor[:, [0, *reversed(range(1, 128))]]  # the first column and all sums stay as they are
+    rows, turned = tensor.flip(0), tensor.T
+    assert len({tensor_hash(one) for one in (tensor, columns, rows, turned, tensor.reshape(128, 64))}) == 5
+    assert tensor_hash(turned) == tensor_hash(turned.contiguous())
+    assert tensor_hash(tensor.clone()) == tensor_hash(tensor)
+    assert tensor_hash(torch.zeros(2)) != tensor_hash(-torch.zeros(2))
+    assert tensor_hash(torch.zeros((), dtype=dtype)) != tensor_hash(torch.zeros(1, dtype=dtype))
+
+
+def test_large_tensors_are_hashed_in_parts() -> None:
+    tensor = torch.arange(PART // 2 + 5)
+    assert tensor.nbytes > 3 * PART
+    first, moved = tensor_hash(tensor), tensor.roll(PART // 8)
+    assert tensor_hash(tensor.clone()) == first != tensor_hash(moved)
+    tensor[-1] += 1
+    assert tensor_hash(tensor) != first
+
+
+def test_what_decides_the_vectors_counts_and_nothing_else() -> None:
+    config = clip().config
+    vision, first = config.vision, whole(config)
+    same = (replace(vision, hidden=4 * vision.width), replace(vision, drop_path=0.1))
+    other = (replace(vision, rope=False), replace(vision, heads=4), replace(vision, image_size=32))
+    assert {whole(replace(config, vision=one)) for one in same} == {first}
+    assert len({first, *(whole(replace(config, vision=one)) for one in other)}) == 4
+    assert whole(config, replace(PREPROCESS, draft=0)) == first
+    changed = [replace(PREPROCESS, resize="crop"), replace(PREPROCESS, mean=(0.4, 0.5, 0.5))]
+    assert len({first, *(whole(config, one) for one in changed)}) == 3
+
+
+def test_a_tokenizer_counts_by_what_it_makes_of_texts(tmp_path: Path) -> None:
+    one = Tokenizer.train(["a red cup"], vocab_size=300, context=10)
+    other = Tokenizer.train(["a blue dog"], vocab_size=300, context=10)
+    one.save(tmp_path / "tokenizer.json")
+    assert words_hash(Tokenizer.load(tmp_path / "tokenizer.json"), TEXT) == words_hash(one, TEXT)
+    assert words_hash(one, TEXT) != words_hash(other, TEXT)
+    assert words_hash(one, TEXT) != words_hash(Tokenizer.load(tmp_path / "tokenizer.json", context=8), TEXT)
+    assert words_hash(one, None) is None
+    assert words_hash(None, TEXT, words_hash(one, TEXT)) == words_hash(one, TEXT)
+    assert words_hash(None, TEXT, 5) is None
+    assert words_hash(None, replace(TEXT, vocabulary=CLIP_VOCABULARY)) == f"{CLIP_PIECES} {TEXT.context}"
+    contents = {Content(model="a", words=words).fingerprint for words in (None, words_hash(one, TEXT), "b")}
+    assert len(contents) == 3
+
+
+def test_a_folder_at_another_size_is_the_folder_written_at_that_size(tmp_path: Path) -> None:
+    save_folder(tmp_path / "a", clip(), name="a", preprocess=PREPROCESS, tokenizer=None, dtype=torch.bfloat16)
+    large = open_folder(tmp_path / "a", image_size=32)
+    save_folder(tmp_path / "b", large.model, name="b", preprocess=large.preprocess, tokenizer=None)
+    again = open_folder(tmp_path / "b")
+    assert same_tensors(again.model.state_dict(), large.model.state_dict())
+    assert again.fingerprint == large.fingerprint != open_folder(tmp_path / "a").fingerprint
+    wide = open_folder(tmp_path / "a", image_size=32, dtype=lambda _: torch.float32)
+    assert wide.fingerprint == large.fingerprint
+    assert open_folder(tmp_path / "a", image_size=16).fingerprint == open_folder(tmp_path / "a").fingerprint
+
+
+def test_permuted_weights_are_another_model(tmp_path: Path) -> None:
+    model = clip()
+    other = CLIP(model.config)
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    weight = state["vision.blocks.0.mlp.up.weight"]
+    weight[:, 1:] = weight[:, 1:].flip(1)
+    other.load_state_dict(state)
+    for name, one in (("a", model), ("b", other)):
+        save_folder(tmp_path / name, one, name="x", preprocess=PREPROCESS, tokenizer=None)
+    assert open_folder(tmp_path / "a").fingerprint != open_folder(tmp_path / "b").fingerprint

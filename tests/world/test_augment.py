@@ -1,0 +1,106 @@
+"""What training does to pictures: bounds, shares, and that nothing that a caption tells is moved."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from percept.core.errors import PerceptError
+from percept.world import generate
+from percept.world.augment import NONE, Augment, Draws, blurred, cropped, inked, lit
+from percept.world.patches import ids_of
+
+CPU = torch.device("cpu")
+NO_GREY = torch.zeros(0, dtype=torch.int64)
+
+
+def batch(count: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return drawn pictures and the ids of their pixels."""
+    pictures = [generate(seed) for seed in range(count)]
+    image = torch.from_numpy(np.stack([one.image for one in pictures])).permute(0, 3, 1, 2)
+    return image, torch.from_numpy(np.stack([ids_of(one) for one in pictures]))
+
+
+def plain(image: torch.Tensor) -> torch.Tensor:
+    return image.float() / 127.5 - 1
+
+
+def test_without_augmentation_pictures_are_only_scaled() -> None:
+    image, ids = batch(4)
+    torch.testing.assert_close(lit(image, ids, torch.arange(4), NONE, Draws(0, CPU)), plain(image), atol=1e-6, rtol=0)
+
+
+def test_the_same_seed_gives_the_same_pictures() -> None:
+    image, ids = batch(8)
+    one, again, other = (lit(image, ids, NO_GREY, Augment(), Draws(seed, CPU)) for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert -1 <= float(one.min()) < float(one.max()) <= 1
+
+
+def test_other_backgrounds_leave_every_thing_and_printed_word_alone() -> None:
+    image, ids = batch()
+    how = replace(NONE, behind=1.0)
+    found = (lit(image, ids, NO_GREY, how, Draws(3, CPU)) - plain(image)).abs().amax(dim=1)
+    assert float(found[ids != 0].max()) < 1e-5
+    assert float((found[ids == 0] > 0.1).float().mean()) > 0.5
+    touched = (lit(image, ids, NO_GREY, replace(NONE, behind=0.25), Draws(0, CPU)) - plain(image)).abs().amax((1, 2, 3))
+    assert 3 <= int((touched > 0.01).sum()) <= 18
+
+
+def test_inks_are_for_the_pictures_without_colours_only() -> None:
+    image, ids = batch(6)
+    found = (lit(image, ids, torch.tensor([1, 4]), replace(NONE, inked=1.0), Draws(0, CPU)) - plain(image)).abs()
+    assert [float(one.max()) > 0.1 for one in found] == [False, True, False, False, True, False]
+
+
+def test_inked_lines_stay_clearly_apart_from_their_sheet_on_either_side() -> None:
+    drawing = torch.ones(200, 3, 8, 8)
+    drawing[:, :, 4] = 0
+    levels = inked(drawing, Draws(0, CPU)).mean(dim=1)
+    difference = levels[:, 0, 0] - levels[:, 4, 0]
+    assert float(difference.abs().min()) > 0.2
+    assert 60 < int((difference < 0).sum()) < 140  # light on dark as well
+
+
+def test_shades_only_darken_and_blur_keeps_the_mean() -> None:
+    image, ids = batch(10)
+    shaded = lit(image, ids, NO_GREY, replace(NONE, shaded=1.0), Draws(0, CPU))
+    assert float((shaded - plain(image)).max()) < 1e-5
+    assert float((shaded - plain(image)).mean()) < -0.05
+    soft = blurred(plain(image), torch.full((10,), 1.2))
+    assert float((soft - plain(image)).mean().abs()) < 0.01
+    assert float(soft.diff(dim=-1).abs().mean()) < 0.7 * float(plain(image).diff(dim=-1).abs().mean())
+
+
+def test_blur_and_tint_are_put_on_pictures() -> None:
+    image, ids = batch(6)
+    soft = lit(image, ids, NO_GREY, replace(NONE, blurred=1.0), Draws(0, CPU))
+    assert float(soft.diff(dim=-1).abs().mean()) < 0.8 * float(plain(image).diff(dim=-1).abs().mean())
+    tinted = lit(image, ids, NO_GREY, replace(NONE, tint=0.3), Draws(0, CPU))
+    gain = (tinted + 1).mean(dim=(2, 3)) / (plain(image) + 1).mean(dim=(2, 3))
+    assert float(gain.std(dim=1).median()) > 0.05  # each channel by a factor of its own
+    assert 0.69 < float(gain.min()) < float(gain.max()) < 1.31
+
+
+def test_blur_is_a_gaussian_of_each_picture_s_own_width() -> None:
+    point = torch.zeros(2, 1, 15, 15)
+    point[:, :, 7, 7] = 1
+    narrow, wide = blurred(point, torch.tensor([0.5, 1.5]))[:, 0]
+    for one, deviation in ((narrow, 0.5), (wide, 1.5)):
+        assert float(one.sum()) == pytest.approx(1, abs=1e-4)
+        assert float(one[7, 8] / one[7, 7]) == pytest.approx(float(np.exp(-0.5 / deviation**2)), abs=1e-4)
+
+
+def test_pictures_and_ids_are_cropped_alike() -> None:
+    _, ids = batch(3)
+    pixels, numbers = cropped(ids[:, None].expand(-1, 3, -1, -1), ids, 48, 8, Draws(5, CPU))
+    assert pixels.shape == (3, 3, 48, 48)
+    near = (pixels[:, 0].float() - numbers.float()).abs()
+    assert float((near <= 1).float().mean()) > 0.9
+
+
+def test_shares_that_cannot_be_are_refused() -> None:
+    with pytest.raises(PerceptError, match=r"blurred=1\.5"):
+        Augment(blurred=1.5)
