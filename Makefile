@@ -1,50 +1,51 @@
-# make demo: the main job on a folder of pictures.   make test: everything that has to hold.
+# make demo: label, index and search the example images.   make test: everything that must hold.
 PYTHON ?= python3
+WORKERS ?= auto
 BIN := .venv/bin
-READY := .venv/.ready
+DEMO := .venv/.demo
+ALL := .venv/.all
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt
 
 .PHONY: demo test test-slow setup format bench oracles clean
 
-demo: $(READY)
+demo: $(DEMO)
 	$(BIN)/python examples/demo.py
 
-test: $(READY)
+test: $(ALL)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
-test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+test-slow: $(ALL)
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 
-bench: $(READY)
-	$(BIN)/python benchmarks/world_speed.py
-	$(BIN)/python benchmarks/train_speed.py
-	$(BIN)/python benchmarks/shapes.py
-	$(BIN)/python benchmarks/video_seek.py
-	$(BIN)/python benchmarks/encode.py
-	$(BIN)/python benchmarks/packing.py
-	$(BIN)/python benchmarks/attention.py
-	$(BIN)/python benchmarks/load_memory.py
-	$(BIN)/python benchmarks/precision.py
+bench: $(ALL)
+	for script in benchmarks/*_speed.py benchmarks/startup.py benchmarks/shapes.py benchmarks/video_seek.py \
+		benchmarks/encode.py benchmarks/reading.py benchmarks/packing.py benchmarks/attention.py \
+		benchmarks/load_memory.py benchmarks/precision.py; do $(BIN)/python $$script || exit 1; done
 
-# timm and open_clip in an environment of their own, for benchmarks/encode.py to compare with.
+# timm and open_clip in an environment of their own; benchmarks/encode.py compares with them.
 oracles:
 	PYTHON=$(PYTHON) sh benchmarks/oracles.sh
 
-setup: $(READY)
+setup: $(ALL)
 
-# torch goes in alone and first, so that nothing else can pull a build with CUDA packages.
-$(READY): pyproject.toml constraints-cpu.txt
+# The demo needs the core and video. torch is installed first and alone, so that no dependency can pull in a CUDA build.
+$(DEMO): pyproject.toml constraints-cpu.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing into .venv (once; a few minutes)"
+	@echo "installing into .venv (once)"
 	$(PIP) torch
+	$(PIP) -e '.[video]'
+	@touch $@
+
+$(ALL): $(DEMO)
+	@echo "installing what the tests need (once; a few minutes)"
 	$(PIP) -e '.[all,dev]'
 	@touch $@
 
-format: $(READY)
+format: $(ALL)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -1,12 +1,22 @@
-"""Every test starts from the same random state."""
+"""Every test starts from the same random state, and every worker process computes with one thread."""
+
+import os
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for child processes
+
 import torch
+
+pytest_plugins = ("tests.export.written",)
+
+
+def pytest_configure() -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def _same_start() -> None:
     torch.manual_seed(0)
-
-
-pytest_plugins = ("tests.export.written",)
