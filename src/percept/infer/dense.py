@@ -1,27 +1,26 @@
-"""What a model sees where: tokens of any layer, as maps, and where the pooling head looks."""
+"""What a model computes at each place of an image: tokens of any layer, as maps, and where the pooling head looks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
+import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from percept.core.errors import PerceptError
+from percept.models.towers import ImageTower
 from percept.models.vision import VisionOut
-
-Tower: TypeAlias = Any
-"""A `VisionTower`, or what stands in for one: an exported graph gives the same `VisionOut`."""
+from percept.nn.stack import resolve_layer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hidden:
-    """One picture inside a model, after the blocks asked for."""
+    """One image inside a model, after some of its blocks."""
 
     tokens: dict[int, Float[Tensor, "n w"]]
-    """By layer, with its number as it was asked for: the class token first where the model has one, then the patches."""
+    """By layer, numbered as the caller numbered it: the class token first where the model has one, then the patches."""
     prefix: int
-    """Tokens in front of the patches: 1 with a class token, else 0."""
+    """Tokens before the patches: 1 with a class token, else 0."""
     grid: tuple[int, int]
     """Patches down and across."""
 
@@ -30,7 +29,7 @@ class Hidden:
         return self.tokens[layer][self.prefix :]
 
     def map(self, layer: int) -> Float[Tensor, "y x w"]:
-        """Return the patch tokens where they lie in the picture."""
+        """Return the patch tokens at their places in the image."""
         return self.patches(layer).unflatten(0, self.grid)
 
     def class_token(self, layer: int) -> Float[Tensor, " w"]:
@@ -40,33 +39,58 @@ class Hidden:
             PerceptError: a model without one.
         """
         if not self.prefix:
-            raise PerceptError("this model has no class token; take its patches")
+            raise PerceptError("this model has no class token; use its patches")
         return self.tokens[layer][0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolAttention:
-    """Where the heads of the pooling query look in one picture."""
+    """Where the heads of the pooling query look in one image."""
 
     maps: Float[Tensor, "h y x"]
     """Share of each patch."""
     class_token: Float[Tensor, " h"]
-    """Share of the class token, 0 in a model without one; with it the shares of a head add up to 1."""
+    """Share of the class token, 0 in a model without one; with it the shares of a head sum to 1."""
 
 
-def run(tower: Tower, pack: Sequence[Tensor], layers: Sequence[int] = ()) -> list[VisionOut]:
-    """Run preprocessed batches, of one size each, without pooling: one batch densely, several as one packed row."""
-    if len(pack) == 1:
-        return [tower(pack[0], layers=layers, pool=False)]
-    return tower.packed(pack, layers=layers, pool=False)
+def check_layers(layers: Iterable[int] | int, num_layers: int) -> list[int]:
+    """Return one layer or several as a list.
+
+    Raises:
+        PerceptError: no layers, not an integer, or there is no such layer.
+    """
+    numbers = [layers] if isinstance(layers, int) else list(layers)
+    if not numbers:
+        raise PerceptError("no layers were given; -1 is the last one")
+    for layer in numbers:
+        if not isinstance(layer, int):
+            raise PerceptError(f"a layer must be an integer, counted from either end; got {layer!r}")
+        resolve_layer(layer, num_layers)
+    return numbers
 
 
-def hidden_of(tower: Tower, pack: Sequence[Tensor], layers: Sequence[int], norm: bool) -> list[Hidden]:
-    """Return what each picture is after the layers, in float32 on the CPU; with `norm`, through the final norm."""
-    finish = final_norm(tower) if norm else nn.Identity()
+def run(tower: ImageTower, group: Sequence[Tensor], layers: Sequence[int] = ()) -> list[VisionOut]:
+    """Run batches of one shape each without pooling: one batch densely, several as one packed row."""
+    if len(group) == 1:
+        return [tower(group[0], layers=layers, pool=False)]
+    return tower.packed(group, layers=layers, pool=False)
+
+
+def hidden_of(
+    tower: ImageTower, group: Sequence[Tensor], layers: Sequence[int], finish: Callable[[Tensor], Tensor] | None = None
+) -> list[Hidden]:
+    """Return what each image is after the layers, in float32 on the CPU.
+
+    Args:
+        tower: an image tower.
+        group: batches that run together.
+        layers: blocks, counted from either end.
+        finish: applied to the tokens, for example the tower's final norm.
+    """
     rows = []
-    for out in run(tower, pack, layers):
-        tokens = {layer: finish(state).float().cpu() for layer, state in out.hidden.items()}
+    for out in run(tower, group, layers):
+        states = {layer: finish(state) if finish else state for layer, state in out.hidden.items()}
+        tokens = {layer: state.float().cpu() for layer, state in states.items()}
         rows += [
             Hidden(tokens={layer: tokens[layer][row] for layer in layers}, prefix=out.prefix, grid=out.grid)
             for row in range(len(out.tokens))
@@ -74,36 +98,30 @@ def hidden_of(tower: Tower, pack: Sequence[Tensor], layers: Sequence[int], norm:
     return rows
 
 
-def final_norm(tower: Tower) -> Callable[[Tensor], Tensor]:
-    """Return the norm after the last block.
+def attention_of(tower: ImageTower, group: Sequence[Tensor]) -> list[PoolAttention]:
+    """Return where the pooling head looks in each image, in float32 on the CPU.
 
     Raises:
-        PerceptError: the model ends without one.
+        PerceptError: the model pools without attention, or not at all.
     """
-    if not hasattr(tower, "norm_post"):
-        raise PerceptError("an exported graph gives tokens without the final norm; load the model it was made of")
-    if not tower.config.norm_post:
-        raise PerceptError("this model ends without a norm (PE-Lang, PE-Spatial and cut models do); leave norm out")
-    return tower.norm_post
-
-
-def attention_of(tower: Tower, pack: Sequence[Tensor]) -> list[PoolAttention]:
-    """Return where the pooling head looks in each picture, in float32 on the CPU.
-
-    Raises:
-        PerceptError: the model pools in another way, or not at all.
-    """
-    if not hasattr(tower, "pool"):
-        raise PerceptError("an exported graph does not show where its pooling looks; load the model it was made of")
-    if tower.pool is None:
-        how = {"none": "gives tokens and pools nothing", "class": "takes its class token", "average": "takes the mean"}
-        raise PerceptError(
-            f"this model {how[tower.config.pool]}, so there is no pooling head whose attention could be shown; "
-            "nano and the PE-Core models have one"
-        )
     rows = []
-    for out in run(tower, pack):
-        weights = tower.pool.weights(out.tokens).cpu()
+    for out in run(tower, group):
+        weights = tower.pool_weights(out.tokens).cpu()
         maps, shares = weights[..., out.prefix :].unflatten(-1, out.grid), weights[..., : out.prefix].sum(dim=-1)
-        rows += [PoolAttention(maps=one, class_token=share) for one, share in zip(maps, shares, strict=True)]
+        rows += [PoolAttention(maps=heads, class_token=share) for heads, share in zip(maps, shares, strict=True)]
     return rows
+
+
+def stacked(rows: list[Tensor], what: str) -> Tensor:
+    """Stack one tensor per image.
+
+    Raises:
+        PerceptError: no images, or images of different shapes.
+    """
+    if not rows:
+        raise PerceptError(f"no images were given, so there are no {what}")
+    if any(row.shape != rows[0].shape for row in rows):
+        raise PerceptError(
+            f"images of different sizes give {what} of different shapes; give one size at a time, or use encoder.hidden"
+        )
+    return torch.stack(rows)

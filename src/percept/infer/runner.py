@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from percept.core.errors import PerceptError
 from percept.core.report import progress_bar
 
 Key = TypeVar("Key")
@@ -143,3 +144,20 @@ def _pixels(group: Sequence[list[tuple[int, Prepared]]]) -> int:
 
 def _stack(queue: list[tuple[int, Prepared]]) -> tuple[list[int], Batch]:
     return [number for number, _ in queue], torch.stack([image for _, image in queue])
+
+
+def check_finite(vectors: Float[Tensor, "n d"], name: str, dtype: torch.dtype) -> Float[Tensor, "n d"]:
+    """Return vectors in float32.
+
+    Raises:
+        PerceptError: a value is NaN or infinite, or a vector is zero, so that it has no direction.
+    """
+    vectors = vectors.float()
+    if not vectors.isfinite().all():
+        raise PerceptError(
+            f"{name} computed NaN or infinite values in {dtype}. Its weights are damaged, or this type is too narrow for them: try "
+            "dtype='float32'"
+        )
+    if not vectors.any(dim=-1).all():
+        raise PerceptError(f"{name} computed a vector of zeros, which has no direction. Its weights are damaged")
+    return vectors

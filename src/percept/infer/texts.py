@@ -1,77 +1,71 @@
-"""Vectors of texts, computed once and kept until what computes them changes."""
+"""What a user may pass as texts: strings, or token ids."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from threading import Lock
+from collections.abc import Iterable
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Int
 from torch import Tensor
 
-from percept.nn.watch import WatchedModule
+from percept.core.errors import PerceptError
+from percept.data.tokenizers import Tokenizer
+from percept.models.config import TextConfig
+from percept.weights.fingerprint import CLIP_VOCABULARY
 
-MOST = 8192
-"""Text vectors kept, least recently used dropped first."""
+
+def check_texts(texts: Any) -> list[str]:
+    """Return one text or several as a list.
+
+    Raises:
+        PerceptError: neither a text nor an iterable of texts.
+    """
+    if isinstance(texts, str):
+        return [texts]
+    if not isinstance(texts, Iterable):
+        raise PerceptError(
+            f"give a text, a list of texts, or token ids [n, context]; {type(texts).__name__} is none of them"
+        )
+    strings = list(texts)
+    for text in strings:
+        if not isinstance(text, str):
+            raise PerceptError(f"a text must be a str, got {type(text).__name__}: {text!r}")
+    return strings
 
 
-class TextCache:
-    """The vectors [d] of texts, of one tokenizer and one state of a text tower; threads may share it.
+def check_ids(ids: Tensor) -> Int[Tensor, "n c"]:
+    """Return token ids as rows; one row may come without its leading axis.
 
-    A copy by `copy.deepcopy` or `pickle` begins empty.
+    Raises:
+        PerceptError: not integers of one or two axes, or rows without tokens.
+    """
+    if ids.is_floating_point() or ids.dtype == torch.bool or ids.ndim not in (1, 2) or ids.shape[-1] == 0:
+        raise PerceptError(f"token ids must be integers [n, context], got {ids.dtype} {list(ids.shape)}")
+    return ids[None] if ids.ndim == 1 else ids
+
+
+def tokenize(
+    texts: list[str], tokenizer: Tokenizer | None, config: TextConfig | None, name: str
+) -> Int[Tensor, "n c"]:
+    """Return the token ids of texts.
 
     Args:
-        most: vectors kept between calls.
+        texts: strings.
+        tokenizer: of the model; None if it was loaded without one.
+        config: of the model's text tower.
+        name: of the model, for the message.
+
+    Raises:
+        PerceptError: there is no tokenizer.
     """
-
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._vectors: OrderedDict[str, Tensor] = OrderedDict()
-        self._made_by: tuple[object, WatchedModule] | None = None
-        self._lock = Lock()
-
-    def __len__(self) -> int:
-        return len(self._vectors)
-
-    def __reduce__(self) -> tuple[type, tuple[int]]:
-        return TextCache, (self._most,)
-
-    def copy(self) -> "TextCache":
-        """Return a cache with the same vectors, which goes its own way from here on."""
-        other = TextCache(self._most)
-        with self._lock:
-            other._vectors, other._made_by = OrderedDict(self._vectors), self._made_by
-        return other
-
-    def vectors(
-        self,
-        texts: Sequence[str],
-        compute: Callable[[list[str]], Float[Tensor, "n d"]],
-        *,
-        tokenizer: object,
-        tower: torch.nn.Module,
-    ) -> Float[Tensor, "n d"]:
-        """Return one vector per text; `compute` is asked once for those that are not known yet.
-
-        All are dropped first when the tokenizer or a part of the tower is another one, or weights have changed, as far as
-        `percept.nn.watch` can tell. Of a tower in which hooks run, or whose weights were made in `inference_mode`, nothing is kept.
-        """
-        with self._lock:
-            kept = self._forget_unless(tokenizer, tower)
-            missing = [text for text in dict.fromkeys(texts) if text not in self._vectors]
-            if missing:
-                self._vectors.update(zip(missing, compute(missing), strict=True))
-            vectors = torch.stack([self._vectors[text] for text in texts])
-            for text in texts:
-                self._vectors.move_to_end(text)
-            while len(self._vectors) > (self._most if kept else 0):
-                self._vectors.popitem(last=False)
-        return vectors
-
-    def _forget_unless(self, tokenizer: object, tower: torch.nn.Module) -> bool:
-        """Drop all vectors that something else made, and tell whether the new ones may be kept."""
-        can = WatchedModule.can(tower)
-        made_by = self._made_by
-        if made_by is None or not can or made_by[0] is not tokenizer or not made_by[1].same(tower):
-            self._vectors.clear()
-            self._made_by = (tokenizer, WatchedModule(tower)) if can else None
-        return can
+    if tokenizer is not None:
+        return tokenizer(texts)
+    clip = config is not None and config.vocabulary == CLIP_VOCABULARY
+    remedy = (
+        "Install a package that brings CLIP's vocabulary (pip install open_clip_torch), or give its merges.txt"
+        if clip
+        else "Give the tokenizer.json it was trained with, or for weights of nano its name with --weights FILE"
+    )
+    raise PerceptError(
+        f"{name} was loaded without a tokenizer, so it cannot read texts. {remedy}: --tokenizer FILE, tokenizer= in Python; token "
+        "ids [n, context] are accepted as well"
+    )

@@ -1,0 +1,49 @@
+"""Where and how an encoder computes."""
+
+from dataclasses import dataclass
+
+import torch
+
+from percept import fast
+from percept.core.errors import PerceptError
+from percept.core.machine import total_memory
+from percept.models.clip import CLIP
+
+PACKED_SHARE = 1 / 8
+"""On a CPU the weights of the image tower are kept a second time, in the order its products want, if they take at most this
+share of the memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Where and how a model computes."""
+
+    device: torch.device
+    dtype: torch.dtype
+    reason: str = ""
+    """Why this number type."""
+    batch: int = 32
+    """Images per pass."""
+    backend: str = "torch"
+    """What computes: torch, or onnxruntime and its number type."""
+    compile: bool = False
+    """The blocks go through `torch.compile`; see `percept.load`."""
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise PerceptError(f"batch must be at least 1, got {self.batch}")
+
+    def __str__(self) -> str:
+        kind = str(self.dtype).removeprefix("torch.") if self.backend == "torch" else self.backend
+        return f"{self.device}, {kind}{', compiled' if self.compile else ''}"
+
+
+def prepare_towers(model: CLIP, setting: Setting) -> None:
+    """Give the frozen towers of a model their inference forms, in place."""
+    towers = [tower for tower in (model.vision, model.text) if tower is not None]
+    packs = setting.device.type == "cpu" and not setting.compile
+    packs = packs and fast.packed_bytes(model.vision) <= PACKED_SHARE * total_memory()
+    for tower in towers:
+        fast.adopt(tower, pack=packs and tower is model.vision)
+        if setting.compile:
+            tower.call = fast.compiled_call()
