@@ -74,10 +74,9 @@ class Encoder:
                 f"preprocessing for patches of {preprocess.patch} pixels does not fit a model with patches of {self.patch}. Use "
                 "encoder.resizing, or resize= of percept.load, which take the model's"
             )
-        if weights_hash is None:
-            own_hash = state_hash(model.state_dict())  # before the cast below changes the tensors
-            weights_hash = lambda: own_hash  # noqa: E731
         self._weights_hash = weights_hash
+        if weights_hash is None:
+            self.weights_hash = state_hash(model.state_dict())  # before the cast below changes the tensors
         self.model = model.eval().requires_grad_(False).to(self.setting.device, self.setting.dtype)
         self.preprocess, self.name, self.tokenizer, self._tokens_hash = preprocess, name, tokenizer, tokens_hash
         prepare_towers(self.model, self.setting)
@@ -88,7 +87,12 @@ class Encoder:
     @cached_property
     def weights_hash(self) -> str:
         """Hash of the weights as they are stored; computed when first used, seconds for a large model."""
+        assert self._weights_hash is not None
         return self._weights_hash()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy or pickle the hash in place of what computes it."""
+        return {**self.__dict__, "weights_hash": self.weights_hash, "_weights_hash": None}
 
     @property
     def identity(self) -> Identity:
@@ -310,11 +314,9 @@ class Encoder:
         if not isinstance(after, int):
             raise PerceptError(f"cut takes the number of one block, counted from either end; got {after!r}")
         last = resolve_layer(after, self.model.config.vision.layers)
-        parent = self.weights_hash if "weights_hash" in self.__dict__ else None
-        compute = (lambda: parent) if parent else self._weights_hash
         return Encoder(
             self.model.cut(last), preprocess=self.preprocess, name=f"{self.name} up to block {last}", setting=self.setting,
-            weights_hash=lambda: content_hash(f"{compute()} up to block {last}".encode()),
+            weights_hash=lambda: content_hash(f"{self.weights_hash} up to block {last}".encode()),
         )  # fmt: skip
 
     def resizing(self, resize: str, *, tokens: int | None = None) -> "Encoder":
