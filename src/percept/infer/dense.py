@@ -1,17 +1,13 @@
 """What a model sees where: tokens of any layer, as maps, and where the pooling head looks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from percept.core.errors import PerceptError
-from percept.models.vision import VisionOut
-
-Tower: TypeAlias = Any
-"""A `VisionTower`, or what stands in for one: an exported graph gives the same `VisionOut`."""
+from percept.models.towers import ImageTower, VisionOut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,19 +50,19 @@ class PoolAttention:
     """Share of the class token, 0 in a model without one; with it the shares of a head add up to 1."""
 
 
-def run(tower: Tower, pack: Sequence[Tensor], layers: Sequence[int] = ()) -> list[VisionOut]:
+def run(tower: ImageTower, pack: Sequence[Tensor], layers: Sequence[int] = ()) -> list[VisionOut]:
     """Run preprocessed batches, of one size each, without pooling: one batch densely, several as one packed row."""
     if len(pack) == 1:
         return [tower(pack[0], layers=layers, pool=False)]
     return tower.packed(pack, layers=layers, pool=False)
 
 
-def hidden_of(tower: Tower, pack: Sequence[Tensor], layers: Sequence[int], norm: bool) -> list[Hidden]:
+def hidden_of(tower: ImageTower, pack: Sequence[Tensor], layers: Sequence[int], norm: bool) -> list[Hidden]:
     """Return what each picture is after the layers, in float32 on the CPU; with `norm`, through the final norm."""
-    finish = final_norm(tower) if norm else nn.Identity()
     rows = []
     for out in run(tower, pack, layers):
-        tokens = {layer: finish(state).float().cpu() for layer, state in out.hidden.items()}
+        states = {layer: tower.normed(state) if norm else state for layer, state in out.hidden.items()}
+        tokens = {layer: state.float().cpu() for layer, state in states.items()}
         rows += [
             Hidden(tokens={layer: tokens[layer][row] for layer in layers}, prefix=out.prefix, grid=out.grid)
             for row in range(len(out.tokens))
@@ -74,36 +70,15 @@ def hidden_of(tower: Tower, pack: Sequence[Tensor], layers: Sequence[int], norm:
     return rows
 
 
-def final_norm(tower: Tower) -> Callable[[Tensor], Tensor]:
-    """Return the norm after the last block.
-
-    Raises:
-        PerceptError: the model ends without one.
-    """
-    if not hasattr(tower, "norm_post"):
-        raise PerceptError("an exported graph gives tokens without the final norm; load the model it was made of")
-    if not tower.config.norm_post:
-        raise PerceptError("this model ends without a norm (PE-Lang, PE-Spatial and cut models do); leave norm out")
-    return tower.norm_post
-
-
-def attention_of(tower: Tower, pack: Sequence[Tensor]) -> list[PoolAttention]:
+def attention_of(tower: ImageTower, pack: Sequence[Tensor]) -> list[PoolAttention]:
     """Return where the pooling head looks in each picture, in float32 on the CPU.
 
     Raises:
-        PerceptError: the model pools in another way, or not at all.
+        PerceptError: the model does not pool by attention.
     """
-    if not hasattr(tower, "pool"):
-        raise PerceptError("an exported graph does not show where its pooling looks; load the model it was made of")
-    if tower.pool is None:
-        how = {"none": "gives tokens and pools nothing", "class": "takes its class token", "average": "takes the mean"}
-        raise PerceptError(
-            f"this model {how[tower.config.pool]}, so there is no pooling head whose attention could be shown; "
-            "nano and the PE-Core models have one"
-        )
     rows = []
     for out in run(tower, pack):
-        weights = tower.pool.weights(out.tokens).cpu()
+        weights = tower.pool_weights(out.tokens).cpu()
         maps, shares = weights[..., out.prefix :].unflatten(-1, out.grid), weights[..., : out.prefix].sum(dim=-1)
         rows += [PoolAttention(maps=one, class_token=share) for one, share in zip(maps, shares, strict=True)]
     return rows

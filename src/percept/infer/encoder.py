@@ -19,6 +19,7 @@ from percept.data.files import BadFile, is_video, reason_without_path
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 from percept.data.video import open_video
+from percept.fast import adopt, packed_bytes
 from percept.infer.clips import (
     FRAMES,
     Clip,
@@ -38,16 +39,12 @@ from percept.infer.dense import Hidden, PoolAttention, attention_of, hidden_of
 from percept.infer.identity import Identity
 from percept.infer.labels import Guess, Labels, Templates, Texts, check_labels, class_vectors, rank
 from percept.infer.pictures import Pictures, as_list, is_single, packs, prepared, to_tensor, whole_patches
-from percept.infer.texts import TextCache
 from percept.models.clip import CLIP
-from percept.models.onnx import Absent
-from percept.models.vision import VisionTower
-from percept.nn.linear import pack, packed_bytes
-from percept.nn.stack import compiled_step, resolve_layer
+from percept.nn.stack import resolve_layer
 from percept.weights.fingerprint import CLIP_VOCABULARY
 
 PACKED_SHARE = 1 / 8
-"""On a CPU the weights of the vision tower are kept a second time, in the order its products want, if they take at most
+"""On a CPU the weights of the image tower are stored a second time, in the layout its products use, if they take at most
 this share of the memory."""
 SHOW_PROGRESS = 64
 """From this many pictures on a progress bar is shown."""
@@ -91,7 +88,11 @@ class FileVectors:
 
 
 class Encoder:
-    """A model with everything around it that a user needs; made by `percept.load`."""
+    """A model with everything around it that a user needs; made by `percept.load`.
+
+    The model is frozen (`requires_grad_(False)`), cast, and its layers run their faster inference forms. To train it, use
+    `percept.load(..., train=True)`, which returns the model itself.
+    """
 
     def __init__(
         self,
@@ -115,21 +116,25 @@ class Encoder:
                 f"preprocessing for patches of {preprocess.patch} pixels does not go with a model of {self.patch}; "
                 "use encoder.resizing, or resize= of percept.load, which take the model's"
             )
-        self.model = model.eval().to(self.setting.device, self.setting.dtype)
+        self.model = model.eval().requires_grad_(False).to(self.setting.device, self.setting.dtype)
         self.preprocess = preprocess
         self.identity = identity
         self.tokenizer = tokenizer
-        self._texts = TextCache()
-        vision = self.model.vision
-        if self.setting.compile:
-            for tower in (vision, self.model.text):
-                if tower is not None:
-                    tower.step = compiled_step()
-        elif self.setting.device.type == "cpu" and packed_bytes(vision) <= PACKED_SHARE * total_memory():
-            pack(vision)
+        self._speed_up()
 
     def __repr__(self) -> str:
         return f"Encoder({self.identity}, {self.setting})"
+
+    def _speed_up(self) -> None:
+        """Adopt the faster forms of the layers, and compile the blocks or pack the weights of the image tower."""
+        adopt(self.model, pack=False)
+        vision = self.model.get_submodule("vision")
+        if self.setting.compile:
+            vision.compile()
+            if self.model.text is not None:
+                self.model.text.compile()
+        elif self.setting.device.type == "cpu" and packed_bytes(vision) <= PACKED_SHARE * total_memory():
+            adopt(vision, pack=True)
 
     @property
     def dim(self) -> int:
@@ -195,8 +200,6 @@ class Encoder:
     def text(self, texts: Texts) -> Float[Tensor, "n d"]:
         """Return unit-length vectors of one text or several, or of token ids [n, context].
 
-        Texts are computed once: their vectors are kept until the weights or the tokenizer change.
-
         Raises:
             PerceptError: a model without a text tower, strings without a tokenizer, something that is neither.
         """
@@ -205,8 +208,6 @@ class Encoder:
                 f"{self.identity.name} has no text tower here, it was opened with a vision tower only; 'nano' has both, and so "
                 "have the PE-Core models in files of the layouts official, open_clip and percept (never in timm's)"
             )
-        if isinstance(self.model.text, Absent):
-            self.model.text()  # says that the export lacks it
         if isinstance(texts, Tensor):
             return self._text_of_ids(texts)
         if not isinstance(texts, Iterable):
@@ -217,7 +218,7 @@ class Encoder:
                 raise PerceptError(f"a text is a str; given {type(text).__name__}: {text!r}")
         if not texts:
             return torch.zeros(0, self.dim)
-        return self._texts.vectors(texts, self._text_of_strings, tokenizer=self.tokenizer, tower=self.model.text)
+        return self._text_of_strings(texts)
 
     def video(
         self,
@@ -340,10 +341,6 @@ class Encoder:
         Raises:
             PerceptError: there is no such block, or an export runs, whose graph is one piece.
         """
-        if not isinstance(self.model.vision, VisionTower):
-            raise PerceptError(
-                f"{self.identity.name} is an export, whose graph runs as one piece; cut the model it was made of"
-            )
         if not isinstance(after, int):
             raise PerceptError(f"cut takes the number of one block, counted from either end; given: {after!r}")
         (after,) = self._check_layers(after)
@@ -366,7 +363,6 @@ class Encoder:
             PerceptError: there is no such way, or `tokens` goes with another one than native.
         """
         other = copy.copy(self)
-        other._texts = self._texts.copy()  # its own from here on: another tokenizer may be given to it
         other.preprocess = self.preprocess.resizing(resize, patch=self.patch, tokens=tokens)
         return other
 
