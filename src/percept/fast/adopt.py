@@ -20,7 +20,8 @@ def adopt(module: nn.Module, *, pack: bool) -> None:
     """Turn layers of exactly the types in `TWINS` into their twins, in place; names, weights and hooks stay.
 
     Subclasses, wrappers and parametrised layers are left alone. A twin takes the plain form wherever the faster one could be
-    noticed: with gradients enabled, under tracing, compiling on a CPU, vmap or dispatch modes.
+    noticed: with gradients enabled, under tracing, compiling on a CPU, vmap or dispatch modes. One form serves training
+    too: attention in bfloat16 on a CPU, which is computed by differentiable products.
 
     Args:
         pack: also store frozen weights a second time in the layout that CPU products use, see `packed_bytes`. The copy is

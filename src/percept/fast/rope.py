@@ -12,7 +12,7 @@ from percept.core.machine import has_amx
 def rotate(
     x: Float[Tensor, "*b n e"], cos: Float[Tensor, "*#b #n e"], sin: Float[Tensor, "*#b #n e"]
 ) -> Float[Tensor, "*b n e"]:
-    """Rotate as `percept.nn.rope.rotate` does; the result is contiguous.
+    """Rotate as `percept.nn.rope.rotate` does; the result is contiguous unless it is float32 and `x` is not.
 
     Channel pairs are complex numbers, and rotating is one product in one pass over memory. In bfloat16 with AMX, where
     matrix products cost next to nothing, one of them gives (-b, a), and the sum is in bfloat16.
@@ -36,16 +36,5 @@ def _rotate_by_product(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def _turn(channels: int) -> Tensor:
     """Return the matrix that maps rows of channel pairs (a, b) to (-b, a)."""
     with torch.inference_mode(False):
-        return quarter_turn(torch.eye(channels, dtype=torch.bfloat16, device="cpu")).T
-
-
-def quarter_turn(rows: Float[Tensor, "*c"]) -> Float[Tensor, "*c"]:
-    """Map neighbouring rows (a, b) of a weight or bias to (-b, a).
-
-    A projection with turned rows gives the second term of the rotation directly: t cos + turned(t) sin.
-
-    >>> quarter_turn(torch.tensor([1.0, 2.0, 3.0, 4.0]))
-    tensor([-2.,  1., -4.,  3.])
-    """
-    a, b = rows.unflatten(0, (-1, 2)).unbind(1)
-    return torch.stack([-b, a], dim=1).flatten(0, 1)
+        a, b = torch.eye(channels, dtype=torch.bfloat16, device="cpu").unflatten(0, (-1, 2)).unbind(1)
+        return torch.stack([-b, a], dim=1).flatten(0, 1).T
