@@ -77,7 +77,7 @@ def test_what_changes_a_layer_after_it_was_adopted_counts() -> None:
 def test_hooks_see_and_change_what_the_plain_layers_compute(dtype: torch.dtype) -> None:
     """Also those of the layer whose GELU is computed in its product, and hooks on all modules."""
     mlp, x = MLP(8, 16).to(dtype).requires_grad_(False), torch.randn(3, 8).to(dtype)
-    mlp.up.register_forward_hook(lambda module, inputs, output: output + 1)
+    mlp.up.register_forward_hook(lambda *call: call[-1] + 1)
     expected = mlp(x)
     adopt(mlp, pack=True)
     torch.testing.assert_close(mlp(x), expected, atol=0.02, rtol=0.02)

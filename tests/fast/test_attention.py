@@ -61,7 +61,9 @@ def test_layers_for_inference_are_the_plain_ones(
     q = torch.randn(2, 13, 4, 16).to(dtype).transpose(1, 2)
     expected = [*(layer(x, context) for context in contexts), pool(x), pool.weights(x)]
     adopt(nn.ModuleList([layer, pool]), pack=False)
-    for found, other in zip([*(layer(x, context) for context in contexts), pool(x), pool.weights(x)], expected, strict=True):
+    for found, other in zip(
+        [*(layer(x, context) for context in contexts), pool(x), pool.weights(x)], expected, strict=True
+    ):
         close(found, other)
     turned = rope.rotate(q, *table)
     close(turned, rotate(q, *table))

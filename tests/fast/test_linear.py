@@ -73,9 +73,7 @@ def test_direct_and_packed_products_are_the_plain_ones(
 
 @x86
 @torch.no_grad()
-def test_float32_is_left_to_mkl_where_that_is_faster(
-    monkeypatch: pytest.MonkeyPatch, products: list[Tensor]
-) -> None:
+def test_float32_is_left_to_mkl_where_that_is_faster(monkeypatch: pytest.MonkeyPatch, products: list[Tensor]) -> None:
     for intel, pack, expected in (
         (True, False, []), (True, True, [200, 1024]), (False, False, [200, 577, 1024]), (False, True, [200, 577, 1024]),
     ):  # fmt: skip
@@ -157,9 +155,7 @@ CHANGES = (
 
 @TYPES
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_packed_copy_is_never_older_than_its_weight(
-    dtype: torch.dtype, change: Callable[[nn.Linear], None]
-) -> None:
+def test_a_packed_copy_is_never_older_than_its_weight(dtype: torch.dtype, change: Callable[[nn.Linear], None]) -> None:
     layer, x = frozen(dtype), torch.randn(6, 40).to(dtype)
     with torch.inference_mode():
         before = layer(x)

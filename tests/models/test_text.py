@@ -6,7 +6,7 @@ import torch
 from percept.core.errors import PerceptError
 from percept.models.text import TextTower
 from percept.nn.context import Context
-from tests.models.small import END, START, TEXT, block, clip, texts
+from tests.models.small import END, START, TEXT, clip, linear, texts
 
 
 def tower() -> TextTower:
@@ -116,12 +116,13 @@ def test_checkpointing_reaches_every_parameter_with_the_same_gradient() -> None:
 
 
 def test_initialisation_scales_residual_outputs_down_with_depth() -> None:
-    first = block(tower().requires_grad_(False).blocks, 0)
-    for part, deviation in (
-        (first.attention.qkv, 16**-0.5),
-        (first.attention.out, 16**-0.5 * 4**-0.5),
-        (first.mlp.up, 32**-0.5),
-        (first.mlp.down, 16**-0.5 * 4**-0.5),
+    first = tower().requires_grad_(False).blocks[0]
+    for name, deviation in (
+        ("attention.qkv", 16**-0.5),
+        ("attention.out", 16**-0.5 * 4**-0.5),
+        ("mlp.up", 32**-0.5),
+        ("mlp.down", 16**-0.5 * 4**-0.5),
     ):
+        part = linear(first, name)
         assert float(part.weight.std()) == pytest.approx(deviation, rel=0.2)
         assert not part.bias.any()

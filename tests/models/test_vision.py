@@ -11,7 +11,7 @@ from percept.core.errors import PerceptError
 from percept.models import vision
 from percept.models.vision import VisionTower
 from percept.nn.rope import rope_2d
-from tests.models.small import VISION, block, clip, images
+from tests.models.small import VISION, clip, images, linear
 
 
 def tower(**changes: object) -> VisionTower:
@@ -212,7 +212,7 @@ def test_initialisation_is_the_one_of_the_reference() -> None:
     assert model.positions is not None
     assert model.pool is not None
     assert float(model.positions.std()) == pytest.approx(64**-0.5, rel=0.05)
-    qkv = block(model.blocks, 0).attention.qkv
+    qkv = linear(model, "blocks.0.attention.qkv")
     assert float(qkv.weight.abs().max()) <= (6 / (64 + 192)) ** 0.5
     assert not qkv.bias.any()
     assert bool((model.state_dict()["blocks.1.scale_2.gamma"] == 0.1).all())

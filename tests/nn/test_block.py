@@ -14,8 +14,8 @@ from percept.nn.rope import rotate
 from percept.nn.stack import run_stack
 
 
-def block(hidden: int = 32, **options: float) -> Block:
-    return Block(16, attention=Attention(16, 2), mlp=MLP(16, hidden), **options)
+def block(hidden: int = 32, layer_scale: float | None = None) -> Block:
+    return Block(16, attention=Attention(16, 2), mlp=MLP(16, hidden), layer_scale=layer_scale)
 
 
 def test_block_is_pre_norm_with_two_residual_branches() -> None:

@@ -38,7 +38,7 @@ def _present(name: str) -> torch.device:
     try:
         torch.empty(0, device=device)
         if device.type == "meta":
-            raise RuntimeError("tensors on it have no values")
+            raise RuntimeError("its tensors have no memory")
     except (RuntimeError, AssertionError, ImportError) as error:
         absent = isinstance(error, NotImplementedError)  # its message lists every backend of torch
         reason = "this torch does not support it" if absent else (str(error).splitlines() or [""])[0]

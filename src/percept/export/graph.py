@@ -12,6 +12,7 @@ from percept.core.errors import PerceptError
 from percept.models.config import PE
 from percept.models.onnx import layer_name
 from percept.models.text import TextTower
+from percept.models.towers import ImageTower
 from percept.models.vision import VisionTower
 from percept.nn.context import Rope
 from percept.nn.posembed import interpolate_positions
@@ -21,9 +22,9 @@ from percept.nn.rope import rope_2d
 class ImageGraph(nn.Module):
     """An image tower for images of one size, or with `dynamic` of any: positions and rotations follow the shape."""
 
-    def __init__(self, tower: VisionTower, *, dynamic: bool, layers: bool) -> None:
+    def __init__(self, tower: ImageTower, *, dynamic: bool, layers: bool) -> None:
         super().__init__()
-        if tower.config.kind != PE:
+        if not isinstance(tower, VisionTower):
             raise PerceptError(f"image towers of kind {tower.config.kind!r} cannot be exported; only {PE!r} can")
         self.tower = tower
         self.dynamic = dynamic
@@ -42,7 +43,9 @@ class ImageGraph(nn.Module):
         positions, nominal = self.tower.positions if self.dynamic else None, (config.grid, config.grid)
         if positions is not None:  # interpolated for the nominal grid too: a graph cannot branch on the size
             positions = interpolate_positions(positions, nominal, grid, prefix=config.prefix)
-        out = self.tower(image, layers=self.layers, positions=positions, rope=lambda prefix: self._rope(grid, prefix, image.device))
+        out = self.tower(
+            image, layers=self.layers, positions=positions, rope=lambda prefix: self._rope(grid, prefix, image.device)
+        )
         return _floats([] if out.pooled is None else [out.pooled], out.tokens, out.hidden)
 
     def _rope(self, grid: tuple[int, int], prefix: int, device: torch.device) -> Rope:

@@ -40,7 +40,6 @@ def repack(module: nn.Module) -> None:
     """Pack the packed weights of a module again, from the weights as they are now."""
     for part in module.modules():
         if isinstance(part, linear.Linear) and part.packed is not None:
-            part.packed = None
             part.pack()
 
 

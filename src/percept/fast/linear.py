@@ -58,9 +58,11 @@ class Linear(nn.Linear):
 
     def pack(self) -> None:
         """Store the weight a second time in the layout of oneDNN; only a frozen one, and only where it is used."""
-        weight: Any = self._parameters.get("weight")
-        fits = weight is not None and type(weight) is nn.Parameter and not weight.is_inference()
-        if fits and not weight.requires_grad and weight.device.type == "cpu" and direct(weight.dtype):
+        self.packed = None
+        weight = self._parameters.get("weight")
+        if type(weight) is not nn.Parameter or weight.requires_grad or weight.is_inference():
+            return
+        if weight.device.type == "cpu" and direct(weight.dtype):
             self.packed = Packed(_reordered(weight), weight, weight._version)
 
     def _is_direct(self, x: Tensor) -> bool:

@@ -40,6 +40,7 @@ from percept.infer.identity import Identity
 from percept.infer.labels import Guess, Labels, Templates, Texts, check_labels, class_vectors, rank
 from percept.infer.pictures import Pictures, as_list, is_single, packs, prepared, to_tensor, whole_patches
 from percept.models.clip import CLIP
+from percept.models.onnx import Absent
 from percept.nn.stack import resolve_layer
 from percept.weights.fingerprint import CLIP_VOCABULARY
 
@@ -208,6 +209,8 @@ class Encoder:
                 f"{self.identity.name} has no text tower here, it was opened with a vision tower only; 'nano' has both, and so "
                 "have the PE-Core models in files of the layouts official, open_clip and percept (never in timm's)"
             )
+        if isinstance(self.model.text, Absent):
+            raise self.model.text.error()
         if isinstance(texts, Tensor):
             return self._text_of_ids(texts)
         if not isinstance(texts, Iterable):

@@ -7,7 +7,7 @@ config.json selects one, "pe" where it is absent.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from percept.core.config import from_dict, to_dict
 from percept.core.errors import PerceptError, unknown_name
@@ -33,65 +33,42 @@ TOWERS: dict[str, Kind] = {
 """Kinds of image towers; nothing is imported before it is needed."""
 
 
-@runtime_checkable
-class TowerConfig(Protocol):
-    """What every configuration of an image tower has: a frozen dataclass whose `kind` is a key of `TOWERS`."""
+@dataclass(frozen=True, kw_only=True)
+class TowerConfig:
+    """What every configuration of an image tower has; each kind derives from it.
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
+    A kind also has the fields `pool` ("none" for a tower that returns tokens only), `output_dim` (length of the vector; `width`
+    when None) and `norm_post` (a norm follows the last block), and may have more.
+    """
 
-    @property
-    def kind(self) -> str:
-        """Key of `TOWERS`; a class variable, not a field."""
-        ...
+    kind: ClassVar[str]
+    """Key of `TOWERS`."""
+    image_size: int
+    """Side in pixels of the square image the tower was trained on."""
+    patch_size: int
+    """Side in pixels of a patch, the square that one token stands for."""
+    width: int
+    """Channels of a token."""
+    layers: int
+    """Number of blocks."""
 
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of the square image the tower was trained on."""
-        ...
+    if TYPE_CHECKING:
 
-    @property
-    def patch_size(self) -> int:
-        """Side in pixels of the square that one token stands for."""
-        ...
+        def __getattr__(self, name: str) -> Any: ...
 
     @property
     def grid(self) -> int:
-        """Tokens along a side at `image_size`."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """Channels of a token."""
-        ...
-
-    @property
-    def layers(self) -> int:
-        """Blocks whose output can be returned."""
-        ...
+        """Patches along a side at the nominal size."""
+        return self.image_size // self.patch_size
 
     @property
     def prefix(self) -> int:
         """Tokens in front of the patches."""
-        ...
-
-    @property
-    def pool(self) -> str:
-        """How tokens become a vector; "none" for a tower that returns tokens only."""
-        ...
-
-    @property
-    def output_dim(self) -> int | None:
-        """Length of the vector; `width` when None."""
-        ...
-
-    @property
-    def norm_post(self) -> bool:
-        """True if a norm follows the last block."""
-        ...
+        return 0
 
     def canonical(self) -> "TowerConfig":
         """Return an equal configuration for all that compute the same vectors from the same weights."""
-        ...
+        return self
 
 
 def load_class(name: str) -> Any:
@@ -135,18 +112,10 @@ def _check_counts(config: Any, *names: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VisionConfig:
+class VisionConfig(TowerConfig):
     """The image tower of the Perception Encoder. The defaults are what all released ones share."""
 
     kind: ClassVar[str] = PE
-    image_size: int
-    """Side in pixels of the square image the positions were learned on."""
-    patch_size: int
-    """Side of a patch in pixels."""
-    width: int
-    """Channels of the residual stream."""
-    layers: int
-    """Number of blocks."""
     heads: int
     """Attention heads of a block."""
     hidden: int | None = None
@@ -194,11 +163,6 @@ class VisionConfig:
             raise PerceptError("output_dim needs a pooled vector; choose pool='attention', 'class' or 'average'")
         if self.output_bias and self.output_dim is None:
             raise PerceptError("output_bias=True needs a projection; give output_dim")
-
-    @property
-    def grid(self) -> int:
-        """Patches along a side at the nominal size."""
-        return self.image_size // self.patch_size
 
     @property
     def prefix(self) -> int:

@@ -173,7 +173,11 @@ class Absent(nn.Module):
         Raises:
             PerceptError: always.
         """
-        raise PerceptError(f"this export has no {self.tower} tower; export the model again with --tower both")
+        raise self.error()
+
+    def error(self) -> PerceptError:
+        """Return the error that names the missing tower."""
+        return PerceptError(f"this export has no {self.tower} tower; export the model again with --tower both")
 
     packed = normed = pool_weights = cut = forward
 

@@ -133,7 +133,7 @@ class TextTower(nn.Module):
         )
         tokens = self.norm(out.tokens)
         ends = ends + (out.prefix - PREFIX) * (ends >= PREFIX)  # inserted tokens move all but the first
-        pooled = tokens[torch.arange(len(tokens), device=tokens.device), ends] @ self.projection
+        pooled = tokens[torch.arange(tokens.shape[0], device=tokens.device), ends] @ self.projection
         return TextOut(tokens, pooled, out.hidden)
 
     def _embedded(

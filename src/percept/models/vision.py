@@ -127,7 +127,8 @@ class VisionTower(nn.Module):
         if self.positions is None:
             return x
         if positions is None:
-            positions = resize_positions(self.positions, (self.config.grid,) * 2, grid, prefix=self.prefix)
+            nominal = (self.config.grid, self.config.grid)
+            positions = resize_positions(self.positions, nominal, grid, prefix=self.prefix)
         return x + positions
 
     def rope(self, grid: tuple[int, int], prefix: int, device: torch.device) -> Rope:
@@ -247,7 +248,9 @@ class VisionTower(nn.Module):
             PerceptError: the model has no final norm.
         """
         if not self.config.norm_post:
-            raise PerceptError("this model has no final norm (PE-Lang, PE-Spatial and cut models do not); leave norm out")
+            raise PerceptError(
+                "this model has no final norm (PE-Lang, PE-Spatial and cut models do not); leave norm out"
+            )
         return self.norm_post(tokens)
 
     def pool_weights(self, tokens: Float[Tensor, "b n w"]) -> Float[Tensor, "b h n"]:
@@ -258,9 +261,7 @@ class VisionTower(nn.Module):
         """
         return self._attention_pool().weights(tokens)
 
-    def pool_regions(
-        self, tokens: Float[Tensor, "b n w"], weights: Float[Tensor, "b k n"]
-    ) -> Float[Tensor, "b k d"]:
+    def pool_regions(self, tokens: Float[Tensor, "b n w"], weights: Float[Tensor, "b k n"]) -> Float[Tensor, "b k d"]:
         """Pool normed tokens once for each of k regions, with the given weights in place of the pooling attention.
 
         Raises:

@@ -53,7 +53,7 @@ class AttentionPool(nn.Module):
 
         One call projects the probe and the tokens together, so a layer in place of `qkv` is called once.
         """
-        rows = torch.cat([self.probe.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+        rows = torch.cat([self.probe.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
         q, k, v = self.qkv(rows).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return q[:, :, :1], k[:, :, 1:], v[:, :, 1:]
 

@@ -52,7 +52,7 @@ def insert_extra(
     x: Float[Tensor, "b n w"], extra: Float[Tensor, "*b m w"], prefix: int, replace: int
 ) -> Float[Tensor, "b k w"]:
     """Insert `extra` [m, w] or [b, m, w] after the first `prefix` tokens, replacing the `replace` tokens that follow them."""
-    extra = extra.to(x.dtype).expand(len(x), -1, -1) if extra.dim() == 2 else extra.to(x.dtype)
+    extra = extra.to(x.dtype).expand(x.shape[0], -1, -1) if extra.dim() == 2 else extra.to(x.dtype)
     return torch.cat([x[:, :prefix], extra, x[:, prefix + replace :]], dim=1)
 
 
