@@ -49,7 +49,7 @@ class VisionTower(nn.Module):
         self.call: Call = call_block
         """Runs a block; set by `compile`."""
         width = config.width
-        self.patch = PatchEmbedding(width, config.patch_size)
+        self.patch = PatchEmbedding(3, width, config.patch_size, config.patch_size, bias=False)
         self.class_token = nn.Parameter(torch.empty(width)) if config.class_token else None
         rows = config.grid**2 + self.prefix
         self.positions = nn.Parameter(torch.empty(rows, width)) if config.absolute_positions else None
