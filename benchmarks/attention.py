@@ -1,10 +1,11 @@
-"""Which attention is faster on a CPU in bfloat16 while inferring, at which length: the fused kernel or two matrix products.
+"""Which attention is faster on a CPU in bfloat16 for inference, by length: the fused kernel or two matrix products.
 
     python benchmarks/attention.py                   # prints a table and writes attention.json beside this file
 
-`percept.nn.attention` takes the fused kernel from a number of tokens on, one with AMX and another without. Shapes are those
-of the released towers and of `nano`, and lengths around multiples of the kernel's blocks, where it loses. Both ways run in
-turns, from rotated queries, keys and strided values to merged heads; medians by the clock, and the median of each turn's ratio.
+`percept.fast.attention` takes the fused kernel above a number of tokens that differs with and without AMX. The shapes are those
+of the released towers and of `nano`, and lengths around multiples of the kernel's blocks, where it is slower. Both ways take
+turns, from rotated queries, keys and strided values to merged heads. Reported are medians of wall-clock time and of the ratio
+within a turn.
 """
 
 import os
@@ -23,7 +24,7 @@ from percept.core.errors import PerceptError
 from percept.core.io import write_json
 from percept.core.machine import device_name, has_amx
 from percept.core.report import out, table, track
-from percept.nn import attention
+from percept.fast import attention
 
 RESULTS = Path(__file__).with_suffix(".json")
 SHAPES = (
@@ -31,26 +32,26 @@ SHAPES = (
     (8, 12, 257), (8, 12, 384), (8, 12, 401), (8, 12, 512), (8, 3, 577), (8, 6, 577), (4, 16, 577), (2, 16, 1024), (2, 16, 1025),
     (1, 12, 2304),
 )  # fmt: skip
-"""Pictures, heads and tokens; heads are 64 wide."""
+"""Images, heads and tokens; heads have 64 channels."""
 BURST = 0.05
-"""Seconds of a turn at least."""
+"""Least seconds of a turn."""
 
 
 def inputs(batch: int, heads: int, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries and keys as a rotation leaves them, and values as they lie in the projection's result."""
+    """Return queries and keys in the layout of a rotation's result, and values in that of the projection's."""
     q, k = torch.randn(2, batch, heads, tokens, 64).bfloat16()
     v = torch.randn(batch, tokens, 3, heads, 64).bfloat16()[:, :, 2].transpose(1, 2)
     return q, k, v
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attend by torch's kernel."""
+    """Attend with torch's kernel."""
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
 
 
 def products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attend by two products with a softmax between, as short sequences do."""
-    return attention._attend_in_parts(q, k, v, None).transpose(1, 2).flatten(-2)
+    """Attend with two products and a softmax, as short sequences do."""
+    return attention.attend_in_parts(q, k, v, None).transpose(1, 2).flatten(-2)
 
 
 def seconds(job: Callable[[], Tensor]) -> float:
@@ -69,10 +70,10 @@ def measure(shape: tuple[int, int, int], turns: int) -> dict[str, float | int]:
     torch.testing.assert_close(fused(q, k, v), products(q, k, v), atol=0.05, rtol=0.05)
     pairs = [(seconds(lambda: fused(q, k, v)), seconds(lambda: products(q, k, v))) for _ in range(turns)]
     return {
-        **dict(zip(("pictures", "heads", "tokens"), shape, strict=True)),
-        "fused ms": round(1000 * statistics.median(one for one, _ in pairs), 3),
-        "products ms": round(1000 * statistics.median(other for _, other in pairs), 3),
-        "fused is faster by": round(statistics.median(other / one for one, other in pairs), 3),
+        **dict(zip(("images", "heads", "tokens"), shape, strict=True)),
+        "fused ms": round(1000 * statistics.median(kernel for kernel, _ in pairs), 3),
+        "products ms": round(1000 * statistics.median(product for _, product in pairs), 3),
+        "fused is faster by": round(statistics.median(product / kernel for kernel, product in pairs), 3),
     }
 
 
@@ -80,17 +81,19 @@ def main(turns: int = 15, json_file: Path = RESULTS) -> None:
     """Measure.
 
     Args:
-        turns: Turns of both ways.
+        turns: Number of turns, each with both ways.
         json_file: Where to write the figures.
     """
     if turns < 1:
-        raise PerceptError(f"turns={turns}; at least one is needed")
+        raise PerceptError(f"turns={turns}; it must be at least one")
     start = time.perf_counter()
     rows = [measure(shape, turns) for shape in track(SHAPES, "shapes", len(SHAPES))]
     long = attention.LONG_WITH_AMX if has_amx() else attention.VERY_LONG
     wrong = [row for row in rows if (row["tokens"] > long) != (row["fused is faster by"] > 1)]
     table("attention in bfloat16, heads of 64", tuple(rows[0]), [tuple(map(str, row.values())) for row in rows])
-    out.print(f"the fused kernel is taken above {long} tokens: the slower way for {len(wrong)} of {len(rows)} shapes")
+    out.print(
+        f"above {long} tokens the fused kernel is taken; for {len(wrong)} of {len(rows)} shapes that is the slower way"
+    )
     about = {
         "command": " ".join(["python", "benchmarks/attention.py", *sys.argv[1:]]), "torch": torch.__version__,
         "machine": device_name(torch.device("cpu")), "amx": has_amx(), "threads": torch.get_num_threads(),

@@ -1,11 +1,11 @@
-"""Whether bfloat16 changes what nano says: its vectors and best labels against those of float32.
+"""Whether bfloat16 changes the results of nano: its vectors and best labels against those in float32.
 
     python benchmarks/precision.py                   # prints a table and writes precision.json beside this file
 
-Pictures of one thing each from the evaluation split of the labelled world. For every question (which of 100 categories, which
-of 12 colours) the best label is computed twice, with pictures and texts in bfloat16 and in float32, as `percept.load` does
-with dtype="bfloat16" and "float32"; how often the labels are right is shown beside, because two labels that are equally likely
-may change places without harm.
+Images of one object each from the evaluation split of the labelled world. For every question (which of 100 categories, which
+of 12 colours) the best label is computed twice, with images and texts in bfloat16 and in float32, as `percept.load` does with
+dtype="bfloat16" and "float32". The accuracy in both types is reported too, because two equally likely labels may change places
+without harm.
 """
 
 import os
@@ -34,11 +34,11 @@ from percept.world.objects import CATEGORIES
 
 RESULTS = Path(__file__).with_suffix(".json")
 AGREEMENT, COSINE = 0.995, 0.999
-"""Goals: the share of equal best labels, and the mean cosine of vectors."""
+"""Goals: the share of equal best labels, and the mean cosine of the vectors."""
 
 
 def answers(encoder: Encoder, images: list[np.ndarray]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the vectors of pictures, and for every question the number of the best label of each."""
+    """Return the vectors of images, and for every question the index of the best label of each image."""
     vectors, names = encoder.image(images), list(CATEGORIES)
     questions = {"category": prompts(names, CLASS_TEMPLATES), "colour": colour_texts(names)}
     return vectors, {key: (vectors @ averaged(encoder, texts).T).argmax(dim=1) for key, texts in questions.items()}
@@ -62,13 +62,13 @@ def main(pictures: int = 3000, model: str = "nano", device: str = "auto", json_f
     """Measure.
 
     Args:
-        pictures: How many are compared.
+        pictures: Number of images.
         model: nano, or a folder with a model trained on the labelled world.
         device: auto, cpu, cuda or mps.
         json_file: Where to write the figures.
     """
     if pictures < 1:
-        raise PerceptError(f"pictures={pictures}; at least one is compared")
+        raise PerceptError(f"pictures={pictures}; it must be at least one")
     start, place = time.perf_counter(), pick_device(device)
     data = world.singles(pictures)
     wide, wide_best = answers(load(model, device=device, dtype="float32"), data.images)

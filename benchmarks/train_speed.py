@@ -4,9 +4,9 @@
 
 Whole steps on made-up batches of the recipe's sizes: both towers, losses, backward, clipping, Muon and AdamW. Three ways take turns, so
 that whatever else the machine does hits all of them:
-    percept    as `percept train pe/nano` computes
-    float32    the same code with float32 weights
-    fused      bfloat16 with scaled_dot_product_attention and the rotation of channel pairs, as the public code does it
+    percept    bfloat16, where the machine computes it fast, with the faster layers of `percept.fast`
+    float32    the same layers with float32 weights
+    fused      bfloat16 with the plain layers, which use scaled_dot_product_attention as the public code does
 The share of the peak counts the operations of the model (matrix products forward, twice that backward; what a way computes
 beyond them does not count), by a product of large matrices in the same number type, measured between the turns.
 """
@@ -15,27 +15,21 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 import tyro
-from torch import Tensor
-from torch.nn import functional as F
 
 from percept.core.contracts import Batch
 from percept.core.io import write_json
 from percept.core.machine import device_name, fast_dtype, keep_freed_memory, matmul_peak, pick_device
 from percept.core.report import out, table, track
+from percept.fast import adopt
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig, TextConfig
-from percept.nn import attention
-from percept.nn.rope import rotate
 from percept.optim.groups import build_optimisers, decay_groups
 from percept.optim.master import MasterWeights
 from percept.recipes import pe_nano
@@ -45,35 +39,18 @@ RESULTS = Path(__file__).with_suffix(".json")
 RATE = 1e-4
 
 
-@contextmanager
-def public_way() -> Iterator[None]:
-    """Compute attention as the public implementation does: fused kernel, channel pairs turned in float32."""
-
-    def fused(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, causal: bool = False) -> Tensor:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal)
-
-    def turned(layer: attention.Attention, x: Tensor, rope: attention.Rope) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = layer.qkv(x).unflatten(-1, (3, layer.heads, -1)).permute(2, 0, 3, 1, 4)
-        return rotate(q, *rope), rotate(k, *rope), v
-
-    with patch.object(attention, "attend", fused), patch.object(attention.Attention, "_turned", turned):
-        yield
-
-
 @dataclass
 class Way:
     """One way to compute a training step."""
 
     dtype: torch.dtype
-    inside: Callable[[], Any]
     model: pe_nano.Pretraining
     optimiser: MasterWeights
 
     def step(self, batch: Batch) -> None:
         """Take one whole step."""
-        with self.inside():
-            self.model.training_step(batch)["loss"].backward()
-            self.optimiser.step(RATE, norm=self.optimiser.collect(), clip=1.0)
+        self.model.training_step(batch)["loss"].backward()
+        self.optimiser.step(RATE, norm=self.optimiser.collect(), clip=1.0)
 
     def seconds(self, batch: Batch, steps: int, device: torch.device) -> float:
         """Return the seconds that some steps take, the device's queue included."""
@@ -96,16 +73,18 @@ def nano(config: pe_nano.Config) -> ClipConfig:
     return ClipConfig(vision=config.vision, text=text)
 
 
-def way(config: pe_nano.Config, device: torch.device, dtype: torch.dtype, inside: Callable[[], Any]) -> Way:
+def way(config: pe_nano.Config, device: torch.device, dtype: torch.dtype, *, fast: bool) -> Way:
     torch.manual_seed(0)
     model = pe_nano.Pretraining(CLIP(nano(config)), torch.ones(config.vocabulary)).to(device)
     model.clip.micro_tokens = pe_nano.CPU_TOKENS
     for parameter in model.parameters():
         if parameter.dim():
             parameter.data = parameter.data.to(dtype)
+    if fast:
+        adopt(model, pack=False)
     groups = decay_groups(model, config.settings.weight_decay)
     build = partial(build_optimisers, name=config.settings.optimiser, rate=RATE, betas=config.settings.betas)
-    return Way(dtype, inside, model, MasterWeights(groups, build))
+    return Way(dtype, model, MasterWeights(groups, build))
 
 
 def made_up(config: pe_nano.Config, size: int, batch: int) -> Batch:
@@ -120,7 +99,7 @@ def made_up(config: pe_nano.Config, size: int, batch: int) -> Batch:
 
 def operations(config: pe_nano.Config, batch: Batch, device: torch.device) -> float:
     """Return the operations of the model per sample, averaged over some texts; counted in the plainest way."""
-    plain = way(config, device, torch.float32, nullcontext)
+    plain = way(config, device, torch.float32, fast=False)
     each = []
     for row in range(0, len(batch), max(1, len(batch) // 8)):
         meter = Meter(device, torch.float32)
@@ -150,11 +129,11 @@ def main(
     keep_freed_memory()
     start = time.perf_counter()
     place, config = pick_device(device), pe_nano.Config()
-    fast, reason = fast_dtype(place)
+    dtype, reason = fast_dtype(place)
     ways = {
-        "percept": way(config, place, fast, nullcontext),
-        "float32": way(config, place, torch.float32, nullcontext),
-        "fused": way(config, place, torch.bfloat16, public_way),
+        "percept": way(config, place, dtype, fast=True),
+        "float32": way(config, place, torch.float32, fast=True),
+        "fused": way(config, place, torch.bfloat16, fast=False),
     }
     results = []
     for size in sizes:
@@ -167,7 +146,7 @@ def main(
         "device": str(place),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 2),
-        "number type of percept": f"{fast}: {reason}",
+        "number type of percept": f"{dtype}: {reason}",
         "seed": 0,
         "batch": batch,
         "repeats": repeats,

@@ -24,7 +24,7 @@ def test_packing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ways = ("packed", "one by one", "padded")
     assert [(row["tokens"], row["way"]) for row in rows] == [(budget, way) for budget in (9, 20) for way in ways]
     assert all(row["times packed"] == 1 for row in rows if row["way"] == "packed")
-    assert "4 pictures of many shapes" in capsys.readouterr().out
+    assert "4 images of many shapes" in capsys.readouterr().out
 
 
 def test_pictures_of_many_shapes_within_the_budget() -> None:
@@ -38,6 +38,6 @@ def test_pictures_of_many_shapes_within_the_budget() -> None:
 def test_different_vectors_are_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = benchmark("packing")
     monkeypatch.setitem(module.WAYS, "padded", lambda tower, pictures: [torch.randn(1, tiny.DIM) for _ in pictures])
-    with pytest.raises(PerceptError, match="padded gives other vectors"):
+    with pytest.raises(PerceptError, match="padded returns different vectors"):
         run(module, tmp_path)
     assert not (tmp_path / "packing.json").exists()

@@ -202,7 +202,7 @@ def test_a_type_that_is_slower_than_thought_is_a_problem(monkeypatch: pytest.Mon
 
 
 def test_products_and_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("percept.nn.linear.direct", lambda dtype: dtype == torch.float32)
+    monkeypatch.setattr("percept.fast.linear.direct", lambda dtype: dtype == torch.float32)
     monkeypatch.setattr(diagnosis.shutil, "which", lambda name: None)
     found = list(diagnosis.products())
     assert one(found, "products on the CPU").found == "oneDNN directly, weights packed: float32"

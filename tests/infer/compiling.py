@@ -1,6 +1,6 @@
-"""A compiled encoder gives what the plain one gives, compiles a block once for all, and leaves the weights' names alone.
+"""A compiled encoder computes what the plain one does, compiles one block for all, and leaves the names of weights alone.
 
-`test_compile.py` runs these in another process: the compiler cannot see through functions whose shapes are checked.
+`test_compile.py` runs these in a process of their own: the compiler cannot trace functions whose shapes are checked.
 """
 
 import copy
@@ -12,9 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import percept
 from percept.core import machine
+from percept.fast import adopt, attention, compiled_call, linear
 from percept.infer.encoder import Encoder
-from percept.nn import attention, linear
-from percept.nn.stack import call_block, compiled_step
+from percept.models.vision import VisionTower
+from percept.nn.stack import call_block
+from tests.conformance.wrapping import replaceable, wrap
 from tests.infer import tiny
 
 CPU = torch.device("cpu")
@@ -26,10 +28,10 @@ needs_compiler = pytest.mark.skipif(machine.compiler(CPU) is None, reason="there
 
 
 def counting(encoder: Encoder, dynamo: str = "eager") -> Encoder:
-    """Trace as when compiling, but run what was traced as it is: what is compiled anew shows, and takes no time."""
+    """Trace as for compiling but run the traced graph as it is: compilations are counted, and take no time."""
     for tower in (encoder.model.vision, encoder.model.text):
         assert tower is not None
-        tower.step = compiled_step(backend=dynamo)
+        tower.compile(backend=dynamo)
     counters.clear()
     return encoder
 
@@ -85,7 +87,7 @@ def test_names_of_weights_and_copies_stay() -> None:
     assert compiled.model.state_dict().keys() == tiny.encoder().model.state_dict().keys()
     images = torch.randn(2, 3, 24, 24)
     compiled.image(images)
-    assert compiled.model.vision.cut(1).step is compiled.model.vision.step
+    assert compiled.model.vision.cut(1).call is compiled.model.vision.call
     copied = copy.deepcopy(compiled.model)
     with torch.no_grad():
         torch.testing.assert_close(copied.embed_image(images), compiled.image(images))
@@ -93,12 +95,14 @@ def test_names_of_weights_and_copies_stay() -> None:
 
 def test_training_compiles_too() -> None:
     images, gradients = torch.randn(2, 3, 24, 24), []
-    for step in (call_block, compiled_step(backend="aot_eager")):
+    for call in (call_block, compiled_call(backend="aot_eager")):
         for checkpointing in (False, True):
             model = tiny.model().train()
-            model.vision.step, model.vision.checkpointing = step, checkpointing
+            tower = model.vision
+            assert isinstance(tower, VisionTower)
+            tower.call, tower.checkpointing = call, checkpointing
             model.embed_image(images).square().mean(dim=0).sum().backward()
-            gradients.append(model.vision.patch.weight.grad)
+            gradients.append(tower.patch.weight.grad)
     for other in gradients[1:]:
         torch.testing.assert_close(other, gradients[0])
 
@@ -108,7 +112,7 @@ def test_layers_inserted_tokens_and_hooks_are_as_before() -> None:
     extra = {1: torch.randn(2, model.config.vision.width), 2: torch.randn(1, model.config.vision.width)}
     with torch.no_grad():
         expected = [model.vision(images, layers=(0, -1), extra=one) for one in ({}, extra)]
-        model.vision.step = compiled_step(backend="eager")
+        model.vision.compile(backend="eager")
         model.vision.blocks[0].register_forward_hook(lambda block, given, out: seen.append(out))
         found = [model.vision(images, layers=(0, -1), extra=one) for one in ({}, extra)]
     for one, other in zip(found, expected, strict=True):
@@ -131,19 +135,56 @@ def test_what_a_hopper_gpu_would_be_given(monkeypatch) -> None:
         return graph
 
     for module in (attention, linear):
-        monkeypatch.setattr(module, "only_inferring_on_gpu", lambda x: True)
-    monkeypatch.setattr(attention, "_is_hopper", torch.compiler.assume_constant_result(lambda index: True))
+        monkeypatch.setattr(module, "inference_on_gpu", lambda x: True)
+    monkeypatch.setattr(attention, "prefers_cudnn", lambda device: True)
     monkeypatch.setattr(attention, "LEAST_QUERIES", 2)
     model = tiny.model().eval().to("meta", torch.bfloat16)
+    adopt(model, pack=False)
     images = torch.empty(2, 3, 24, 24, device="meta", dtype=torch.bfloat16)
     counters.clear()
     with torch.no_grad():
         with Listening():
-            eager = model.vision(images).pooled.shape
-        model.vision.step = compiled_step(backend=traced)
-        assert model.vision(images).pooled.shape == eager == (2, model.config.vision.output_dim)
+            eager = model.encode_image(images).shape
+        model.vision.compile(backend=traced)
+        assert model.encode_image(images).shape == eager == (2, model.config.vision.output_dim)
     blocks = len(model.vision.blocks)
     assert called.count(cudnn) == blocks
     assert called.count(gelu) == blocks + 1  # attention pooling has an MLP too
     assert [(graph.count(cudnn), graph.count(gelu)) for graph in graphs] == [(1, 1)]  # of all blocks
     assert not counters["graph_break"]
+
+
+def towers() -> list[tuple[torch.nn.Module, torch.Tensor]]:
+    model = tiny.model()
+    ids = tiny.tokenizer()(["a cup", "a dog"])
+    return [(model.get_submodule("vision"), torch.randn(2, 3, 24, 24)), (model.get_submodule("text"), ids)]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["vision", "text"])
+@pytest.mark.parametrize("adopted", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_tower_is_one_graph(which: int, adopted: bool, training: bool) -> None:
+    tower, given = towers()[which]
+    if adopted:
+        adopt(tower, pack=False)
+    whole = torch.compile(tower, fullgraph=True, backend="eager")
+    with torch.set_grad_enabled(training):
+        expected = tower(given, layers=(0,))
+        found = whole(given, layers=(0,))
+    torch.testing.assert_close(found.pooled, expected.pooled)
+    torch.testing.assert_close(found.hidden[0], expected.hidden[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_wrapped_layers_of_a_compiled_tower_act_and_learn(dtype: torch.dtype) -> None:
+    model = tiny.model().to(dtype)
+    image = torch.randn(2, 3, 24, 24, dtype=dtype)
+    for name in replaceable(model.get_submodule("vision")):
+        tower = tiny.model().to(dtype).get_submodule("vision")
+        before = tower(image).pooled.detach()
+        wrapper = wrap(tower, name)
+        tower.compile(backend="eager")
+        out = tower(image).pooled
+        out.float().square().sum().backward()
+        assert wrapper.acted(), name
+        assert not torch.equal(out, before), name

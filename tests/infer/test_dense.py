@@ -106,7 +106,7 @@ def test_attention_is_that_of_the_pooling_query(encoder):
         torch.testing.assert_close(found.maps.sum(dim=(1, 2)) + found.class_token, torch.ones(2))
         with torch.no_grad():
             tokens = tower(picture[None]).tokens
-            _, _, value = tower.pool._query_key_value(tokens)
+            _, _, value = tower.pool._project(tokens)
             weights = torch.cat([found.class_token[:, None], found.maps.flatten(1)], dim=1)
             mixed = (weights[None, :, None] @ value).transpose(1, 2).flatten(-2)
             pooled = tower.pool.out(mixed)
@@ -121,7 +121,7 @@ def test_attention_without_a_class_token_gives_it_nothing():
 
 
 @pytest.mark.parametrize(
-    ("pool", "words"), [("none", "pools nothing"), ("class", "class token"), ("average", "the mean")]
+    ("pool", "words"), [("none", "returns tokens only"), ("class", "class token"), ("average", "the mean")]
 )
 def test_attention_of_a_model_that_pools_without_it(pool, words):
     one = changed(pool=pool)
@@ -153,7 +153,7 @@ def test_a_cut_encoder_gives_what_the_whole_one_gives_there(encoder, after):
         (lambda one: one.cut(after=1).cut(2), "layers 0 to 1"),
         (lambda one: one.cut(after=1).image(torch.randn(3, 24, 24)), "tokens, not one vector"),
         (lambda one: one.cut(after=1).text("a cup"), "no text tower"),
-        (lambda one: one.cut(after=1).tokens(torch.randn(3, 24, 24), norm=True), "ends without a norm"),
+        (lambda one: one.cut(after=1).tokens(torch.randn(3, 24, 24), norm=True), "no final norm"),
         (lambda one: one.cut(after=1).attention(torch.randn(3, 24, 24)), "no pooling head"),
         (lambda one: one.hidden(torch.randn(3, 24, 24), [0, 3]), "layers 0 to 2"),
         (lambda one: one.features(torch.randn(3, 24, 24), []), "no layers were given"),

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from percept import PerceptError
+from percept.fast.linear import Linear
 from percept.infer import encoder as encoder_module
 from tests.infer import tiny
 
@@ -72,16 +73,14 @@ def test_results_can_be_trained_on(encoder):
     assert probe.weight.grad is not None
 
 
-def test_text_is_embedded_once(encoder, monkeypatch):
+def test_equal_texts_have_equal_vectors(encoder):
     texts = ["a red cup", "a dog", "a red cup"]
-    first = encoder.text(texts)
-    assert torch.equal(first[0], first[2])
-    assert not torch.equal(first[0], first[1])
+    vectors = encoder.text(texts)
+    assert torch.equal(vectors[0], vectors[2])
+    assert not torch.equal(vectors[0], vectors[1])
     with torch.no_grad():
-        torch.testing.assert_close(first, encoder.model.embed_text(encoder.tokenizer(texts)))
-    torch.testing.assert_close(encoder.text(encoder.tokenizer(texts)), first)
-    monkeypatch.setattr(encoder.model, "encode_text", None)
-    assert torch.equal(encoder.text("a dog"), first[1:2])
+        torch.testing.assert_close(vectors, encoder.model.embed_text(encoder.tokenizer(texts)))
+    torch.testing.assert_close(encoder.text(encoder.tokenizer(texts)), vectors)
 
 
 def test_video_is_the_mean_of_unit_frames(encoder):
@@ -241,18 +240,6 @@ def test_vectors_follow_weights_that_change():
     assert not torch.allclose(one.text("a red cup"), words, atol=1e-3)
 
 
-def test_texts_are_computed_once_for_a_tokenizer(monkeypatch):
-    one, counted = tiny.encoder(), []
-    compute = one.model.encode_text
-    monkeypatch.setattr(one.model, "encode_text", lambda ids: counted.append(len(ids)) or compute(ids))
-    first = one.text(["a cat", "a dog"])
-    assert torch.equal(one.text(["a dog", "a cat"]), first.flip(0))
-    assert counted == [2]
-    one.tokenizer = tiny.tokenizer()
-    one.text("a cat")
-    assert counted == [2, 1]
-
-
 def test_another_tokenizer_of_a_copy_is_its_own(encoder):
     first = encoder.text("a cat")
     copy = encoder.resizing("crop")
@@ -262,12 +249,34 @@ def test_another_tokenizer_of_a_copy_is_its_own(encoder):
     assert torch.equal(encoder.text("a cat"), first)
 
 
-def test_weights_are_packed_where_memory_permits(monkeypatch):
-    packed = []
-    monkeypatch.setattr(encoder_module, "pack", packed.append)
-    monkeypatch.setattr(encoder_module, "total_memory", lambda: 0)
-    tiny.encoder()
-    assert not packed
-    monkeypatch.setattr(encoder_module, "total_memory", lambda: 1 << 40)
-    one = tiny.encoder()
-    assert packed == [one.model.vision]
+def test_weights_are_frozen_and_packed_if_memory_permits(monkeypatch):
+    monkeypatch.setattr("percept.fast.linear.direct", lambda dtype: True)
+    for memory, packed in ((0, 0), (1 << 40, 3 * 4 + 4)):  # four layers of each block, and of the pooling head
+        monkeypatch.setattr(encoder_module, "total_memory", lambda memory=memory: memory)
+        model = tiny.encoder().model
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        layers = [part for part in model.modules() if isinstance(part, Linear)]
+        assert len(layers) == 3 * 4 + 4 + 2 * 4
+        assert len([layer for layer in layers if layer.packed is not None]) == packed
+
+
+def test_text_follows_switches_of_the_modules_in_its_tower():
+    """Adapters are switched by an attribute, which nothing could notice."""
+    encoder = tiny.encoder()
+
+    class Switched(torch.nn.Module):
+        on = True
+
+        def __init__(self, layer):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x):
+            return self.layer(x) + float(self.on)
+
+    before = encoder.text("a cat")
+    mlp = encoder.model.get_submodule("text.blocks.0.mlp")
+    mlp.up = Switched(mlp.up)
+    assert not torch.allclose(encoder.text("a cat"), before, atol=1e-3)
+    Switched.on = False
+    assert torch.equal(encoder.text("a cat"), before)

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
-from percept.nn.block import Block
 
 VISION = VisionConfig(image_size=16, patch_size=4, width=16, layers=3, heads=2, pool_heads=2, output_dim=12)
 TEXT = TextConfig(context=10, vocabulary=40, width=16, layers=2, heads=2, output_dim=12)
@@ -34,5 +33,5 @@ def texts(count: int = 3) -> Tensor:
     return ids
 
 
-def block(blocks: nn.ModuleList, index: int) -> Block:
-    return cast(Block, blocks[index])
+def linear(module: nn.Module, name: str) -> nn.Linear:
+    return cast(nn.Linear, module.get_submodule(name))

@@ -24,6 +24,33 @@ def test_it_fulfils_the_contracts() -> None:
     assert isinstance(model, Embeds)
 
 
+def test_forward_returns_unit_vectors_and_the_scale() -> None:
+    model, image, ids = clip(), images(), texts()
+    both = model(image, ids)
+    assert torch.equal(both.image, model.embed_image(image))
+    assert torch.equal(both.text, model.embed_text(ids))
+    assert float(both.scale.detach()) == pytest.approx(1 / 0.07)
+    assert model(image).text is None
+    assert model(tokens=ids).image is None
+    assert torch.equal(model(tokens=ids).text, both.text)
+    dense = CLIP(ClipConfig(vision=VISION))
+    assert dense(image).scale is None
+    with pytest.raises(PerceptError, match="nothing to encode"):
+        model()
+    with pytest.raises(PerceptError, match="no text tower"):
+        dense(image, ids)
+
+
+def test_forward_runs_hooks_and_reaches_every_parameter() -> None:
+    model, calls = clip(layer_scale=0.1), []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    out = model(images(), texts())
+    info_nce(out.image, out.text, out.scale).backward()
+    assert calls == [1]
+    unreached = [name for name, one in model.named_parameters() if one.grad is None or not one.grad.any()]
+    assert unreached == []
+
+
 def test_vectors_have_length_1_in_float32_even_from_bfloat16() -> None:
     model = clip().bfloat16()
     for vectors in (model.embed_image(images()), model.embed_text(texts())):

@@ -21,6 +21,7 @@ from tests.models.small import TEXT, VISION
         ({"heads": 8}, "in fours, not 2"),
         ({"heads": 0}, "heads=0"),
         ({"layers": 0}, "layers=0"),
+        ({"layers": 10**7}, "at most 512"),
         ({"patch_size": 0}, "patch_size=0"),
         ({"image_size": 3}, "below one patch of 4"),
         ({"pool_heads": 5}, "change pool_heads"),

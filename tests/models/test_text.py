@@ -1,18 +1,19 @@
-"""The text tower: what counts is what stands before the end token."""
+"""The text tower: tokens up to the end token count, prompts follow the start token."""
 
 import pytest
 import torch
 
 from percept.core.errors import PerceptError
 from percept.models.text import TextTower
-from tests.models.small import END, START, TEXT, block, clip, texts
+from percept.nn.context import Context
+from tests.models.small import END, START, TEXT, clip, linear, texts
 
 
 def tower() -> TextTower:
     return TextTower(TEXT).eval()
 
 
-def test_tokens_behind_the_end_change_nothing() -> None:
+def test_tokens_after_the_end_change_nothing() -> None:
     model, ids = tower(), texts(4)
     changed = ids.clone()
     for row, end in enumerate(ids.argmax(dim=-1)):
@@ -43,7 +44,7 @@ def test_embeddings_in_are_ids_in() -> None:
         model()
 
 
-def test_an_end_can_be_said() -> None:
+def test_an_end_can_be_given() -> None:
     model, ids = tower(), texts()
     out = model(ids, ends=torch.tensor([1, 1, 1]))
     torch.testing.assert_close(out.pooled, out.tokens[:, 1] @ model.projection)
@@ -57,14 +58,37 @@ def test_bias_joins_the_causal_mask() -> None:
     assert not torch.allclose(model(ids, bias=nothing).tokens, model(ids).tokens, atol=1e-3)
 
 
-def test_extra_tokens_stand_in_front_and_the_end_is_still_found() -> None:
+@pytest.mark.parametrize("at", [0, 1])
+def test_extra_tokens_follow_the_start_token_and_the_end_is_still_found(at: int) -> None:
     model, ids = tower(), texts()
-    out = model(ids, extra={0: torch.randn(2, 16)}, layers=(0,))
-    ends = ids.argmax(dim=-1) + 2
-    torch.testing.assert_close(out.pooled, out.tokens[torch.arange(3), ends] @ model.projection)
-    assert out.hidden[0].shape == (3, TEXT.context + 2, 16)
-    # the first inserted token sees only itself, so the texts cannot change it
-    assert torch.allclose(out.hidden[0][:, 0], out.hidden[0][:1, 0])
+    extra = torch.randn(2, 16)
+    out = model(ids, extra={at: extra}, layers=(0, 1))
+    rows, ends = torch.arange(3), ids.argmax(dim=-1) + 2
+    torch.testing.assert_close(out.pooled, out.tokens[rows, ends] @ model.projection)
+    assert out.hidden[1].shape == (3, TEXT.context + 2, 16)
+    x = model.embedding(ids) + model.positions
+    for index, one in enumerate(model.blocks):
+        if index == at:
+            x = torch.cat([x[:, :1], extra.expand(3, -1, -1), x[:, 1:]], dim=1)
+        x = one(x, Context(causal=True))
+    torch.testing.assert_close(out.tokens, model.norm(x))
+    # causal: the start token sees nothing inserted
+    torch.testing.assert_close(out.tokens[:, 0], model(ids).tokens[:, 0])
+
+
+def test_extra_tokens_do_not_move_an_end_at_the_start() -> None:
+    model, ids = tower(), torch.tensor([[END, 0, 0], [START, 5, END]])
+    out = model(ids, extra={0: torch.randn(2, 16)})
+    torch.testing.assert_close(out.pooled, out.tokens[[0, 1], [0, 4]] @ model.projection)
+
+
+def test_a_bias_goes_with_extra_tokens() -> None:
+    model, ids, extra = tower(), texts(), torch.randn(2, 16)
+    hide = torch.zeros(TEXT.context + 2, TEXT.context + 2)
+    hide[:, 1:3] = float("-inf")
+    hide[1:3, 1:3] = 0
+    found, plain = model(ids, extra={0: extra}, bias=hide), model(ids)
+    torch.testing.assert_close(found.pooled, plain.pooled, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("ids", [[[START, END + 1]], [[START, -1]]])
@@ -92,12 +116,13 @@ def test_checkpointing_reaches_every_parameter_with_the_same_gradient() -> None:
 
 
 def test_initialisation_scales_residual_outputs_down_with_depth() -> None:
-    first = block(tower().requires_grad_(False).blocks, 0)
-    for part, deviation in (
-        (first.attention.qkv, 16**-0.5),
-        (first.attention.out, 16**-0.5 * 4**-0.5),
-        (first.mlp.up, 32**-0.5),
-        (first.mlp.down, 16**-0.5 * 4**-0.5),
+    first = tower().requires_grad_(False).blocks[0]
+    for name, deviation in (
+        ("attention.qkv", 16**-0.5),
+        ("attention.out", 16**-0.5 * 4**-0.5),
+        ("mlp.up", 32**-0.5),
+        ("mlp.down", 16**-0.5 * 4**-0.5),
     ):
+        part = linear(first, name)
         assert float(part.weight.std()) == pytest.approx(deviation, rel=0.2)
         assert not part.bias.any()

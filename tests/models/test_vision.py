@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from percept.core.errors import PerceptError
 from percept.models import vision
 from percept.models.vision import VisionTower
-from tests.models.small import VISION, block, clip, images
+from percept.nn.rope import rope_2d
+from tests.models.small import VISION, clip, images, linear
 
 
 def tower(**changes: object) -> VisionTower:
@@ -80,6 +81,40 @@ def test_pooling_by_class_token_and_by_mean() -> None:
         out = model(images())
         vector = out.tokens[:, 0] if kind == "class" else out.tokens.mean(dim=1)
         torch.testing.assert_close(out.pooled, vector @ model.projection)
+        prompted = model(images(), extra={0: torch.randn(2, 16)})
+        own = prompted.tokens[:, [0, *range(3, 19)]]  # inserted tokens are not part of the mean
+        vector = own[:, 0] if kind == "class" else own.mean(dim=1)
+        torch.testing.assert_close(prompted.pooled, vector @ model.projection)
+
+
+def test_capabilities_say_what_is_missing() -> None:
+    model = tower()
+    tokens = model(images(), layers=(-1,)).hidden[-1]
+    torch.testing.assert_close(model.normed(tokens), model.norm_post(tokens))
+    torch.testing.assert_close(model.pool_weights(tokens).sum(dim=-1), torch.ones(3, 2))
+    single = torch.eye(17).expand(3, 17, 17)[:, :1]
+    assert model.pool is not None
+    torch.testing.assert_close(
+        model.pool_regions(tokens, single)[:, 0], model.pooled(tokens[:, :1], prefix=1), atol=1e-5, rtol=1e-5
+    )
+    short = model.cut(0)
+    for call, words in ((short.normed, "no final norm"), (short.pool_weights, "returns tokens only")):
+        with pytest.raises(PerceptError, match=words):
+            call(tokens)
+    with pytest.raises(PerceptError, match="returns the mean"):
+        tower(pool="average").pool_regions(tokens, single)
+
+
+def test_positions_and_rotations_can_be_given() -> None:
+    model, image, nothing = tower(), images(), torch.zeros(17, 16)
+    assert model.positions is not None
+    same = model(image, positions=model.positions, rope=lambda prefix: rope_2d((4, 4), 8, prefix=prefix, first=1))
+    assert torch.equal(same.tokens, model(image).tokens)
+    still = rope_2d((4, 4), 8, prefix=1, first=1)
+    bare = tower(rope=False, absolute_positions=False)
+    bare.load_state_dict({name: value for name, value in model.state_dict().items() if name != "positions"})
+    unturned = model(image, positions=nothing, rope=lambda _: (torch.ones_like(still[0]), torch.zeros_like(still[1])))
+    torch.testing.assert_close(unturned.tokens, bare(image).tokens)
 
 
 def test_pixels_beyond_the_last_patch_change_nothing() -> None:
@@ -97,6 +132,8 @@ def test_embeddings_in_are_pictures_in() -> None:
         model(embeddings=embeddings, grid=(4, 5))
     with pytest.raises(PerceptError, match="together with their grid"):
         model(embeddings=embeddings)
+    with pytest.raises(PerceptError, match="give one of the two"):
+        model(image, embeddings=embeddings, grid=grid)
     with pytest.raises(PerceptError, match="smaller than one 4x4 patch"):
         model(images(1, 3, 16))
 
@@ -175,7 +212,7 @@ def test_initialisation_is_the_one_of_the_reference() -> None:
     assert model.positions is not None
     assert model.pool is not None
     assert float(model.positions.std()) == pytest.approx(64**-0.5, rel=0.05)
-    qkv = block(model.blocks, 0).attention.qkv
+    qkv = linear(model, "blocks.0.attention.qkv")
     assert float(qkv.weight.abs().max()) <= (6 / (64 + 192)) ** 0.5
     assert not qkv.bias.any()
     assert bool((model.state_dict()["blocks.1.scale_2.gamma"] == 0.1).all())
@@ -254,7 +291,7 @@ def test_packed_pictures_reach_every_parameter_and_not_each_other() -> None:
 def test_packing_without_pooling_and_of_nothing() -> None:
     model = tower()
     assert [out.pooled for out in model.packed([images(), images(1, 8, 8)], pool=False)] == [None, None]
-    with pytest.raises(PerceptError, match="nothing to pack"):
+    with pytest.raises(PerceptError, match="nothing to pack was given"):
         model.packed([])
     with pytest.raises(PerceptError, match="smaller than one 4x4 patch"):
         model.packed([images(), images(1, 3, 16)])

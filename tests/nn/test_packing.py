@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from percept.nn import attention
-from percept.nn.attention import Attention, attend, attend_within
+from percept.fast import adopt
+from percept.nn.attention import Attention, attend
 from percept.nn.block import Block, DropPath
+from percept.nn.context import Context
+from percept.nn.mlp import MLP
 from percept.nn.packing import merged, pack, unpack
 from percept.nn.rope import rope_2d
 from percept.nn.stack import run_stack
@@ -45,17 +47,18 @@ def block_diagonal() -> Tensor:
     return torch.where(owner[:, None] == owner[None], 0.0, float("-inf"))
 
 
-@pytest.mark.parametrize("long", [640, 1])
+@pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_within_sequences_is_block_diagonal(
-    dtype: torch.dtype, long: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attention, "LONG", long)
+def test_attention_within_sequences_is_block_diagonal(dtype: torch.dtype, fast: bool) -> None:
+    layer = Attention(16, 2)
+    if fast:
+        adopt(layer, pack=False)
     q, k, v = torch.randn(3, 1, 2, 23, 8).to(dtype)
-    found = attend_within(q, k, v, RUNS)
+    found = layer.attend_within(q, k, v, RUNS)
     tolerance = 1e-6 if dtype == torch.float32 else 0.02
     torch.testing.assert_close(found, attend(q, k, v, bias=block_diagonal()), atol=tolerance, rtol=tolerance)
-    torch.testing.assert_close(found[:, :, 5:10], attend(q[:, :, 5:10], k[:, :, 5:10], v[:, :, 5:10]))
+    alone = layer.attend(q[:, :, 5:10], k[:, :, 5:10], v[:, :, 5:10])
+    torch.testing.assert_close(found[:, :, 5:10], alone)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -63,14 +66,14 @@ def test_a_packed_row_goes_through_attention_as_its_parts_do(dtype: torch.dtype)
     layer, given = Attention(16, 2).to(dtype), [part.to(dtype) for part in parts()]
     tables = [rope_2d((1, length), 8, prefix=0, first=0) for _, length in RUNS]
     cos, sin = (torch.cat([t[i].repeat(n, 1) for t, (n, _) in zip(tables, RUNS, strict=True)]) for i in (0, 1))
-    found = unpack(layer(pack(given), rope=(cos, sin), segments=RUNS), RUNS)
+    found = unpack(layer(pack(given), Context(rope=(cos, sin), segments=RUNS)), RUNS)
     for one, part, table in zip(found, given, tables, strict=True):
         tolerance = 1e-5 if dtype == torch.float32 else 0.02
-        torch.testing.assert_close(one, layer(part, rope=table), atol=tolerance, rtol=tolerance)
+        torch.testing.assert_close(one, layer(part, Context(rope=table)), atol=tolerance, rtol=tolerance)
 
 
 def test_a_stack_of_blocks_with_and_without_checkpointing() -> None:
-    blocks = torch.nn.ModuleList(Block(16, 2, 32) for _ in range(2))
+    blocks = torch.nn.ModuleList(Block(16, attention=Attention(16, 2), mlp=MLP(16, 32)) for _ in range(2))
     given = parts()
     gradients = []
     for checkpointing in (False, True):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from percept.nn.rope import frequencies, quarter_turn, rope_2d, rotate
+from percept.nn.rope import frequencies, rope_2d, rotate
 
 
 def test_frequencies_are_the_published_ones() -> None:
@@ -32,7 +32,7 @@ def test_angles_of_the_patch_at_row_1_column_2(first: int, across: float, down: 
     torch.testing.assert_close(found[32:36], expected_down, atol=2e-6, rtol=0)
 
 
-def test_prefix_tokens_are_not_turned() -> None:
+def test_prefix_tokens_are_not_rotated() -> None:
     cos, sin = rope_2d((2, 3), 16, prefix=3, first=1)
     assert cos.shape == (9, 16)
     assert bool((cos[:3] == 1).all())
@@ -48,7 +48,7 @@ def test_rotation_is_complex_multiplication() -> None:
     torch.testing.assert_close(rotate(x, cos, sin), expected)
 
 
-def test_length_is_kept_and_16_bit_input_is_turned_in_float32() -> None:
+def test_length_is_kept_and_16_bit_input_is_rotated_in_float32() -> None:
     x = torch.randn(4, 6, 16)
     table = rope_2d((2, 3), 16, prefix=0, first=1)
     torch.testing.assert_close(rotate(x, *table).norm(dim=-1), x.norm(dim=-1))
@@ -78,8 +78,11 @@ def test_logits_depend_on_the_difference_of_positions_only() -> None:
     assert len({round(logits[0], 4) for logits in by_difference.values()}) > 50  # and it does depend on it
 
 
-def test_quarter_turn_gives_the_second_term_of_the_rotation() -> None:
-    weight, x = torch.randn(16, 5), torch.randn(6, 5)
-    cos, sin = rope_2d((2, 3), 16, prefix=0, first=1)
-    widened = (x @ weight.T) * cos + (x @ quarter_turn(weight).T) * sin
-    torch.testing.assert_close(widened, rotate(x @ weight.T, cos, sin))
+def test_float64_stays_float64() -> None:
+    x = torch.randn(3, 6, 16, dtype=torch.float64)
+    table = rope_2d((2, 3), 16, prefix=0, first=1)
+    found = rotate(x, *table)
+    assert found.dtype == torch.float64
+    rounded = rotate(x.float(), *table).double()
+    assert not torch.equal(found, rounded)
+    torch.testing.assert_close(found, rounded, atol=1e-5, rtol=1e-5)

@@ -1,29 +1,34 @@
-"""Running a stack: hidden states, inserted tokens, checkpointing, and a layer that is not there."""
+"""Running a stack: hidden states, inserted tokens, caches, checkpointing, and layers that do not exist."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from percept.core.errors import PerceptError
+from percept.nn.attention import Attention
 from percept.nn.block import Block
+from percept.nn.context import Context
+from percept.nn.mlp import MLP
 from percept.nn.rope import rope_2d
 from percept.nn.stack import resolve_layer, run_stack
 
 
 def stack(depth: int = 4, drop_path: float = 0.0) -> nn.ModuleList:
-    return nn.ModuleList(Block(16, 2, 32, drop_path=drop_path) for _ in range(depth))
+    return nn.ModuleList(
+        Block(16, attention=Attention(16, 2), mlp=MLP(16, 32), drop_path=drop_path) for _ in range(depth)
+    )
 
 
 def rope(prefix: int) -> tuple[Tensor, Tensor]:
     return rope_2d((2, 3), 8, prefix=prefix, first=1)
 
 
-def test_hidden_states_are_the_outputs_of_the_blocks_under_the_keys_asked_for() -> None:
+def test_hidden_states_are_the_outputs_of_the_blocks_under_the_requested_keys() -> None:
     blocks, x = stack(), torch.randn(2, 7, 16)
     out = run_stack(blocks, x, prefix=1, layers=(0, -2, 2, -1), rope=rope)
     expected = []
     for block in blocks:
-        x = block(x, rope(1))
+        x = block(x, Context(rope=rope(1)))
         expected.append(x)
     assert list(out.hidden) == [0, -2, 2, -1]
     for key, value in out.hidden.items():
@@ -33,7 +38,7 @@ def test_hidden_states_are_the_outputs_of_the_blocks_under_the_keys_asked_for() 
 
 
 @pytest.mark.parametrize("layer", [4, -5, 100])
-def test_a_layer_that_is_not_there(layer: int) -> None:
+def test_a_layer_that_does_not_exist(layer: int) -> None:
     with pytest.raises(PerceptError, match="layers 0 to 3"):
         run_stack(stack(), torch.randn(1, 2, 16), layers=(layer,))
     with pytest.raises(PerceptError, match=f"no layer {layer}"):
@@ -52,11 +57,11 @@ def test_extra_tokens_are_inserted_replaced_and_stay(batched: bool) -> None:
 
     y = torch.cat([x[:, :1], first.expand(2, -1, -1), x[:, 1:]], dim=1)
     for block in blocks[:2]:
-        y = block(y, rope(3))
+        y = block(y, Context(rope=rope(3)))
     torch.testing.assert_close(out.hidden[1], y)
     y = torch.cat([y[:, :1], second.expand(2, -1, -1), y[:, 3:]], dim=1)
     for block in blocks[2:]:
-        y = block(y, rope(4))
+        y = block(y, Context(rope=rope(4)))
     torch.testing.assert_close(out.tokens, y)
     assert out.prefix == 4
 
@@ -83,11 +88,10 @@ def test_a_bias_goes_with_inserted_tokens() -> None:
         found = [run_stack(blocks, x, prefix=1, extra={at: extra}, bias=one).tokens for one in (bias, whole)]
         assert found[0].shape == (1, 7, 16)
         torch.testing.assert_close(*found)
-    by_hand = blocks[0](x, None, bias)
+    by_hand = blocks[0](x, Context(bias=bias))
+    by_hand = torch.cat([by_hand[:, :1], extra[None], by_hand[:, 1:]], dim=1)
     for block in blocks[1:]:
-        by_hand = block(
-            torch.cat([by_hand[:, :1], extra[None], by_hand[:, 1:]], 1) if block is blocks[1] else by_hand, None, whole
-        )
+        by_hand = block(by_hand, Context(bias=whole))
     torch.testing.assert_close(found[0], by_hand)
     row = bias[:1]
     torch.testing.assert_close(
@@ -107,6 +111,37 @@ def test_causal_tokens_do_not_see_ahead() -> None:
     one, other = (run_stack(blocks, y, causal=True).tokens for y in (x, changed))
     assert torch.equal(one[:, :3], other[:, :3])
     assert not torch.isclose(one[:, 4], other[:, 4]).all()
+
+
+class KeptKeysAndValues:
+    """A cache in a few lines."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[Tensor, Tensor]] = []
+
+    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        self.rows.append((key, value))
+        keys, values = zip(*self.rows, strict=True)
+        return torch.cat(keys, dim=2), torch.cat(values, dim=2)
+
+
+@pytest.mark.parametrize("steps", [(1,) * 6, (3, 1, 2), (1, 5), (6,)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_cached_tokens_are_uncached_tokens(steps: tuple[int, ...], biased: bool) -> None:
+    blocks, x, table = stack(), torch.randn(2, 6, 16), rope(0)
+    bias = torch.randn(6, 6) if biased else None
+    whole = run_stack(blocks, x, causal=True, rope=lambda _: table, bias=bias).tokens
+    caches, parts, start = [KeptKeysAndValues() for _ in blocks], [], 0
+    for count in steps:
+        rows = slice(start, start + count)
+        now = table[0][rows], table[1][rows]
+        part = None if bias is None else bias[rows, : rows.stop]
+        parts.append(
+            run_stack(blocks, x[:, rows], causal=True, rope=lambda _: now, bias=part, caches=caches).tokens  # noqa: B023
+        )
+        start += count
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole)
+    assert all(len(cache.rows) == len(steps) for cache in caches)
 
 
 @pytest.mark.parametrize("drop_path", [0.0, 0.5])

@@ -100,7 +100,9 @@ def test_one_head_tells_what_pictures_and_texts_claim() -> None:
     with torch.no_grad():
         found = model.training_step(scenes)
         texts = unit(model.clip.encode_text(scenes.contrary.flatten(0, 2)))
-        image = unit(model.clip.vision(scenes.image, keep=scenes.keep).pooled)
+        pooled = model.clip.vision(scenes.image, keep=scenes.keep).pooled
+        assert pooled is not None
+        image = unit(pooled)
         for name, vectors, claims in (
             ("said", texts, scenes.said.flatten(0, 2)),
             ("claims", image, scenes.claims),

@@ -105,7 +105,7 @@ def products() -> Iterator[Finding]:
     import torch
 
     from percept.core.machine import compiler
-    from percept.nn.linear import direct
+    from percept.fast.linear import direct
 
     names = [str(one).removeprefix("torch.") for one in (torch.float32, torch.bfloat16) if direct(one)]
     found = f"oneDNN directly, weights packed: {', '.join(names)}" if names else "as torch computes them"

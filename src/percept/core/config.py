@@ -11,8 +11,12 @@ T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Turn a (nested) dataclass into plain data; tuples become lists."""
-    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    """Turn a (nested) dataclass into plain data; tuples become lists.
+
+    A field whose metadata has functions "write" and "read" is converted by those, here and in `from_dict`.
+    """
+    writers = {field.name: field.metadata.get("write", _plain) for field in dataclasses.fields(config)}
+    return {name: write(getattr(config, name)) for name, write in writers.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -45,7 +49,8 @@ def from_dict(kind: type[T], data: Any) -> T:
     values = {}
     for key, value in data.items():
         try:
-            values[key] = _typed(hints[key], value)
+            read = known[key].metadata.get("read")
+            values[key] = _typed(hints[key], value) if read is None else read(value)
         except _WrongTypeError:
             hint = getattr(hints[key], "__name__", None) if isinstance(hints[key], type) else None
             raise PerceptError(f"{kind.__name__} field {key!r} takes {hint or hints[key]}; given: {value!r}") from None

@@ -1,4 +1,4 @@
-"""What the machine can do: its device, the number type that is fast on it, and its matrix-product peak."""
+"""Capabilities of the machine: device, fast number type, matrix-product peak, memory and cores."""
 
 import ctypes
 import os
@@ -18,10 +18,10 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Return the named device, or the best one present: cuda, then mps, then cpu.
+    """Return the named device; "auto" selects the best available one of cuda, mps and cpu, in this order.
 
     Raises:
-        PerceptError: no such device, or this machine has none.
+        PerceptError: the device is unknown or not available here.
     """
     if name != "auto":
         return _present(name)
@@ -38,21 +38,28 @@ def _present(name: str) -> torch.device:
     try:
         torch.empty(0, device=device)
         if device.type == "meta":
-            raise RuntimeError("it has no memory")
+            raise RuntimeError("its tensors have no memory")
     except (RuntimeError, AssertionError, ImportError) as error:
-        absent = isinstance(error, NotImplementedError)  # lists all parts of torch that would have it
-        reason = "this torch has none" if absent else (str(error).splitlines() or [""])[0]
-        raise PerceptError(f"device {name!r} cannot be used here ({reason}); 'auto' takes the best present") from None
+        absent = isinstance(error, NotImplementedError)  # its message lists every backend of torch
+        reason = "this torch does not support it" if absent else (str(error).splitlines() or [""])[0]
+        raise PerceptError(
+            f"device {name!r} cannot be used here ({reason}); 'auto' selects the best available one"
+        ) from None
     return device
 
 
 def has_amx() -> bool:
-    """Tell whether the processor multiplies bfloat16 matrices in tiles (AMX)."""
-    return torch.cpu._is_amx_tile_supported()
+    """Return True if the processor multiplies bfloat16 matrices in tiles (AMX)."""
+    return _has("amx_tile")
+
+
+def _has(capability: str) -> bool:
+    """Return True if torch reports a capability of the processor; an older torch reports none."""
+    return bool(getattr(torch.cpu, "get_capabilities", dict)().get(capability, False))
 
 
 def fast_dtype(device: torch.device) -> tuple[torch.dtype, str]:
-    """Return the fastest safe number type on `device`, and why."""
+    """Return the fastest safe number type on `device`, and the reason."""
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, "the GPU computes bfloat16 natively"
@@ -60,21 +67,21 @@ def fast_dtype(device: torch.device) -> tuple[torch.dtype, str]:
     if device.type == "cpu":
         if has_amx():
             return torch.bfloat16, "the CPU has AMX bfloat16 tiles"
-        if torch.cpu._is_avx512_bf16_supported():
+        if _has("avx512_bf16"):
             return torch.bfloat16, "the CPU has AVX512-BF16"
     return torch.float32, f"{device.type} has no fast bfloat16"
 
 
 def compiler(device: torch.device) -> str | None:
-    """Return what `torch.compile` would compile with on `device`; None where there is nothing."""
-    if device.type == "cuda":  # Triton itself compiles a launcher in C
-        found = (shutil.which(name) for name in (os.environ.get("CC", ""), "gcc", "clang"))
-        return "triton" if find_spec("triton") and any(found) else None
+    """Return the compiler that `torch.compile` uses on `device`, or None if it is not installed."""
+    if device.type == "cuda":  # Triton compiles a launcher in C
+        compilers = (shutil.which(name) for name in (os.environ.get("CC", ""), "gcc", "clang"))
+        return "triton" if find_spec("triton") and any(compilers) else None
     return shutil.which(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++"))
 
 
 def device_name(device: torch.device) -> str:
-    """Return what the processor or GPU calls itself; the architecture where it does not say."""
+    """Return the model name of the processor or GPU, or the architecture if the name is unknown."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
@@ -86,15 +93,15 @@ def device_name(device: torch.device) -> str:
 
 
 def peak_side(device: torch.device) -> int:
-    """Return rows and columns of the matrices whose product reaches the peak of a device."""
+    """Return the side of square matrices whose product reaches the peak of a device."""
     return 8192 if device.type == "cuda" else 2048
 
 
 @lru_cache
 def matmul_peak(device: torch.device, dtype: torch.dtype, size: int | None = None, seconds: float = 0.5) -> float:
-    """Measure the matrix-product peak: floating-point operations per second of a size³ product, of `peak_side` if None."""
+    """Measure the matrix-product peak in floating-point operations per second, with a size³ product (`peak_side` if None)."""
     size = size or peak_side(device)
-    generator = torch.Generator(device).manual_seed(0)  # the caller's random state stays
+    generator = torch.Generator(device).manual_seed(0)  # leaves the global random state alone
     left = torch.randn(size, size, device=device, generator=generator).to(dtype)
     right = torch.randn(size, size, device=device, generator=generator).to(dtype)
     best, spent = float("inf"), 0.0
@@ -109,26 +116,26 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, size: int | None = Non
 
 
 def total_memory() -> int:
-    """Return the bytes of memory this process may use: the machine's, or what its container permits; 0 if unknown."""
+    """Return the memory in bytes that this process may use: the machine's or its container's; 0 if unknown."""
     try:
-        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return 0
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         text = Path(file).read_text().strip() if Path(file).is_file() else ""
-        found = min(found, int(text)) if text.isdigit() else found
-    return found
+        memory = min(memory, int(text)) if text.isdigit() else memory
+    return memory
 
 
 def usable_cores() -> float:
-    """Return the processor cores this process may use: those it may run on, or less where its container permits less."""
+    """Return the number of processor cores this process may use, limited by its affinity and its container."""
     cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     quota = cpu_quota()
     return cores if quota is None else min(cores, quota)
 
 
 def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Return the cores' worth of time that a container may use per second of the clock; None without a limit."""
+    """Return the core seconds per second that the container may use, or None if it has no limit."""
     second, first = root / "cpu.max", root / "cpu"
     files = [second] if second.is_file() else [first / "cpu.cfs_quota_us", first / "cpu.cfs_period_us"]
     try:
@@ -140,18 +147,18 @@ def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has done what was asked of it."""
+    """Wait until the device has finished its queued work."""
     if device.type != "cpu":
         torch.get_device_module(device).synchronize()
 
 
 def keep_freed_memory() -> None:
-    """Tell the C library to keep freed memory for the next tensor instead of returning it to the system.
+    """Make the C library keep freed memory for the next tensor instead of returning it to the system.
 
-    Large tensors otherwise fetch zeroed pages anew in every step, a fifth of the time of training on a CPU. Does
-    nothing where the C library is not glibc.
+    Otherwise large tensors get newly zeroed pages in every step, a fifth of the time of training on a CPU. Does nothing
+    if the C library is not glibc.
     """
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # names and numbers of malloc.h
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # constants of malloc.h
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):

@@ -1,58 +1,56 @@
 """The towers in the form that torch.export can trace: tensors in, a tuple of float32 tensors out.
 
-They run the blocks of the eager towers. What those decide with Python while they run (is this the grid the positions
-were learned on? has this table been made before?) is decided here once, when the graph is made.
+They call the eager towers. What a tower decides in Python for each image (does the grid equal the learned one? is the
+rotation table cached?) is decided here once, when the graph is traced.
 """
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from percept.core.errors import PerceptError
+from percept.models.config import PE
 from percept.models.onnx import layer_name
 from percept.models.text import TextTower
+from percept.models.towers import ImageTower
 from percept.models.vision import VisionTower
+from percept.nn.context import Rope
 from percept.nn.posembed import interpolate_positions
 from percept.nn.rope import rope_2d
-from percept.nn.stack import run_stack
 
 
 class ImageGraph(nn.Module):
-    """A vision tower for pictures of one size, or with `dynamic` of any: positions and rotations follow the shape."""
+    """An image tower for images of one size, or with `dynamic` of any: positions and rotations follow the shape."""
 
-    def __init__(self, tower: VisionTower, *, dynamic: bool, layers: bool) -> None:
+    def __init__(self, tower: ImageTower, *, dynamic: bool, layers: bool) -> None:
         super().__init__()
+        if not isinstance(tower, VisionTower):
+            raise PerceptError(f"image towers of kind {tower.config.kind!r} cannot be exported; only {PE!r} can")
         self.tower = tower
         self.dynamic = dynamic
         self.layers = range(tower.config.layers if layers else 0)
 
     @property
     def outputs(self) -> list[str]:
-        """Names of what `forward` returns."""
+        """Names of the outputs of `forward`."""
         vector = [] if self.tower.config.pool == "none" else ["vector"]
         return [*vector, "tokens", *map(layer_name, self.layers)]
 
     def forward(self, image: Float[Tensor, "b 3 y x"]) -> tuple[Tensor, ...]:
-        """Return the vector, not of unit length, where the model has one, the normed tokens, and those after each block."""
-        tower = self.tower
-        patches, grid = tower.embed_patches(image.to(tower.patch.weight.dtype))
-        x = tower.norm_pre(self._placed(patches, grid))
-        head_dim, prefix = tower.config.width // tower.config.heads, tower.prefix
-        rope = rope_2d(grid, head_dim, prefix=prefix, first=prefix, device=x.device) if tower.config.rope else None
-        table = None if rope is None else lambda _: rope
-        out = run_stack(tower.blocks, x, prefix=prefix, layers=self.layers, rope=table)
-        tokens = tower.norm_post(out.tokens)
-        vector = tower.pooled(tokens, prefix)
-        return _floats([] if vector is None else [vector], tokens, out.hidden)
+        """Return the vector, not of unit length, if the model has one, the normed tokens, and those after each block."""
+        config = self.tower.config
+        grid = (image.shape[-2] // config.patch_size, image.shape[-1] // config.patch_size)
+        positions, nominal = self.tower.positions if self.dynamic else None, (config.grid, config.grid)
+        if positions is not None:  # interpolated for the nominal grid too: a graph cannot branch on the size
+            positions = interpolate_positions(positions, nominal, grid, prefix=config.prefix)
+        out = self.tower(
+            image, layers=self.layers, positions=positions, rope=lambda prefix: self._rope(grid, prefix, image.device)
+        )
+        return _floats([] if out.pooled is None else [out.pooled], out.tokens, out.hidden)
 
-    def _placed(self, patches: Float[Tensor, "b n w"], grid: tuple[int, int]) -> Float[Tensor, "b m w"]:
-        """Put the class token in front and add the positions of the grid."""
-        tower = self.tower
-        if not self.dynamic or tower.positions is None:
-            return tower.add_positions(patches, grid)
-        if tower.class_token is not None:
-            patches = torch.cat([tower.class_token.expand(patches.shape[0], 1, -1), patches], dim=1)
-        nominal = (tower.config.grid, tower.config.grid)
-        return patches + interpolate_positions(tower.positions, nominal, grid, prefix=tower.prefix)
+    def _rope(self, grid: tuple[int, int], prefix: int, device: torch.device) -> Rope:
+        config = self.tower.config
+        return rope_2d(grid, config.width // config.heads, prefix=prefix, first=config.prefix, device=device)
 
 
 class TextGraph(nn.Module):
@@ -65,7 +63,7 @@ class TextGraph(nn.Module):
 
     @property
     def outputs(self) -> list[str]:
-        """Names of what `forward` returns."""
+        """Names of the outputs of `forward`."""
         return ["vector", "tokens", *map(layer_name, self.layers)]
 
     def forward(self, ids: Int[Tensor, "b n"]) -> tuple[Tensor, ...]:
@@ -75,4 +73,4 @@ class TextGraph(nn.Module):
 
 
 def _floats(vectors: list[Tensor], tokens: Tensor, hidden: dict[int, Tensor]) -> tuple[Tensor, ...]:
-    return tuple(one.float() for one in (*vectors, tokens, *hidden.values()))
+    return tuple(tensor.float() for tensor in (*vectors, tokens, *hidden.values()))

@@ -21,11 +21,11 @@ from percept.core.errors import PerceptError
 from percept.core.io import write_json
 from percept.export.difference import Difference, Gather
 from percept.export.probes import Probes
+from percept.fast import repack
 from percept.infer.encoder import Encoder
 from percept.infer.pictures import to_tensor
 from percept.models.onnx import Absent, OnnxTower
-from percept.models.vision import VisionOut
-from percept.nn.linear import forget
+from percept.models.towers import VisionOut
 
 TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1, "int8": 2e-1}
 """Largest length of a difference over that of the vector, by the coarser number type of the two sides."""
@@ -127,7 +127,7 @@ def compare(
     if not limit >= 0:
         raise PerceptError(f"a tolerance of {limit} lets nothing agree; give 0 or more")
     for side in (a, b):
-        forget(side.model)  # packed weights may be older than the weights
+        repack(side.model)  # packed weights may be older than the weights
     work = _Work(a=a, b=b, probes=probes)
     vision, text = (_shared(work, tower) for tower in ("vision", "text"))
     if not vision and not text:
@@ -303,7 +303,7 @@ def _layers(work: _Work, tower: str) -> int:
         return -1
     if counts[0] != counts[1]:
         work.findings.append(f"the {tower} towers have {counts[0]} and {counts[1]} blocks; the first are compared")
-    silent = [one for one in towers if isinstance(one, OnnxTower) and "block_0" not in one.outputs]
+    silent = [tower for tower in towers if isinstance(tower, OnnxTower) and not tower.has_layers]
     if silent:
         work.notes.append(
             f"an export gives no tokens between the blocks of its {tower} tower: only its ends are compared"

@@ -1,10 +1,11 @@
-"""Pictures and texts in one space: a vision tower, a text tower and a learned scale.
+"""Images and texts in one space: an image tower, a text tower and a learned scale.
 
 Radford et al. 2021, arXiv:2103.00020; video as in Bolya et al. 2025, arXiv:2504.13181, section 4.5.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -17,7 +18,7 @@ from percept.core.errors import PerceptError
 from percept.losses.contrastive import info_nce
 from percept.models.config import ClipConfig
 from percept.models.text import TextTower
-from percept.models.vision import VisionOut, VisionTower
+from percept.models.towers import ImageTower, VisionOut, build_tower
 
 INITIAL_LOG_SCALE = math.log(1 / 0.07)
 MAX_LOG_SCALE = math.log(100)
@@ -29,27 +30,39 @@ def unit(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
 
 
 def average_frames(vectors: Float[Tensor, "*b t d"], *, normalize: bool) -> Float[Tensor, "*b d"]:
-    """Return the mean over frames, each scaled to length 1 before if `normalize`; the mean is left as it is."""
+    """Return the mean over frames, each first scaled to length 1 if `normalize`; the mean itself is not scaled."""
     return (unit(vectors) if normalize else vectors).mean(dim=-2)
 
 
 def _vectors(out: VisionOut) -> Tensor:
     if out.pooled is None:
         raise PerceptError(
-            "this model gives tokens, not one vector per picture; the PE-Core models and nano give vectors"
+            "this model returns tokens, not one vector per image; use nano or a PE-Core model for vectors"
         )
     return out.pooled
 
 
+@dataclass(frozen=True)
+class ClipOut:
+    """The result of `CLIP.forward`; None for an input that was not given."""
+
+    image: Float[Tensor, "b d"] | None
+    """Unit-length vectors of the images."""
+    text: Float[Tensor, "b d"] | None
+    """Unit-length vectors of the texts."""
+    scale: Float[Tensor, ""] | None
+    """What cosines are multiplied by; None for a model without a text tower."""
+
+
 class CLIP(nn.Module):
-    """Two towers. A vision-only model has `text` None and no scale."""
+    """An image tower and a text tower. A model without a text tower has no `text` and no scale."""
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.config = config
         self.micro_tokens: int | None = None
         """Tokens a tower sees at once in training; the loss still compares the whole batch."""
-        self.vision = VisionTower(config.vision)
+        self.vision: ImageTower = build_tower(config.vision)
         self.text = None if config.text is None else TextTower(config.text)
         self.log_scale = None if config.text is None else nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
 
@@ -62,10 +75,10 @@ class CLIP(nn.Module):
             nn.init.constant_(self.log_scale, INITIAL_LOG_SCALE)
 
     def cut(self, after: int) -> "CLIP":
-        """Return a vision-only model of the blocks up to and including `after`; see `VisionTower.cut`.
+        """Return a model without text tower of the blocks up to and including `after`; see `VisionTower.cut`.
 
         Raises:
-            PerceptError: there is no such block.
+            PerceptError: the block does not exist, or the tower cannot be cut.
         """
         vision = self.vision.cut(after)
         with torch.device("meta"):
@@ -73,30 +86,46 @@ class CLIP(nn.Module):
         model.vision = vision
         return model.train(self.training)
 
-    def scale(self) -> Float[Tensor, ""]:
-        """Return exp(log_scale), at most 100: what cosines are multiplied with.
+    def forward(
+        self, image: Float[Tensor, "b 3 y x"] | None = None, tokens: Int[Tensor, "b n"] | None = None
+    ) -> ClipOut:
+        """Return unit-length vectors of images and of texts, and the scale.
 
         Raises:
-            PerceptError: a vision-only model.
+            PerceptError: neither images nor texts, or an input that the model has no tower for.
+        """
+        if image is None and tokens is None:
+            raise PerceptError("nothing to encode was given; give images, token ids, or both")
+        return ClipOut(
+            image=None if image is None else self.embed_image(image),
+            text=None if tokens is None else self.embed_text(tokens),
+            scale=None if self.log_scale is None else self.scale(),
+        )
+
+    def scale(self) -> Float[Tensor, ""]:
+        """Return exp(log_scale), at most 100: what cosines are multiplied by.
+
+        Raises:
+            PerceptError: the model has no text tower.
         """
         if self.log_scale is None:
             raise PerceptError("this model has no text tower; the PE-Core models and nano have one")
         return self.log_scale.float().clamp(max=MAX_LOG_SCALE).exp()
 
     def encode_image(self, image: Float[Tensor, "b 3 y x"], *, normalize: bool = False) -> Float[Tensor, "b d"]:
-        """Return one vector per picture.
+        """Return one vector per image.
 
         Raises:
-            PerceptError: a model that gives tokens only.
+            PerceptError: the model returns tokens only.
         """
         pooled = _vectors(self.vision(image))
         return unit(pooled) if normalize else pooled
 
     def encode_packed(self, images: Sequence[Float[Tensor, "_ 3 _ _"]]) -> Float[Tensor, "b d"]:
-        """Return one vector per picture of batches of different sizes, run as one row without padding.
+        """Return one vector per image of batches of different sizes, run as one row without padding.
 
         Raises:
-            PerceptError: a model that gives tokens only.
+            PerceptError: the model returns tokens only.
         """
         return torch.cat([_vectors(out) for out in self.vision.packed(images)])
 
@@ -104,12 +133,12 @@ class CLIP(nn.Module):
         """Return one vector per text.
 
         Raises:
-            PerceptError: a vision-only model.
+            PerceptError: the model has no text tower.
         """
         if self.text is None:
             raise PerceptError("this model has no text tower; the PE-Core models and nano have one")
         if len(ids):
-            ids = ids[:, : int(ids.argmax(dim=-1).max()) + 1]  # what follows the end token cannot change it
+            ids = ids[:, : int(ids.argmax(dim=-1).max()) + 1]  # later tokens cannot change the end token
         pooled = self.text(ids).pooled
         return unit(pooled) if normalize else pooled
 
@@ -122,7 +151,7 @@ class CLIP(nn.Module):
         return average_frames(vectors.unflatten(0, frames.shape[:2]), normalize=normalize)
 
     def embed_image(self, image: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b d"]:
-        """Return unit-length vectors of pictures."""
+        """Return unit-length vectors of images."""
         return self.encode_image(image, normalize=True)
 
     def embed_text(self, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b d"]:

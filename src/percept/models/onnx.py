@@ -1,7 +1,7 @@
-"""Towers whose graphs onnxruntime runs: what an export says of itself, and modules that stand where eager towers would."""
+"""Towers whose graphs onnxruntime runs: the manifest of an export, and modules that take the place of eager towers."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from percept.core.config import from_dict
 from percept.core.errors import PerceptError, missing_extra
 from percept.core.io import read_json
-from percept.models.config import TextConfig, VisionConfig
-from percept.models.text import TextOut
-from percept.models.vision import VisionOut
+from percept.models.config import TextConfig, TowerConfig
+from percept.models.text import TextOut, check_ids
+from percept.models.towers import ImageTower, VisionOut
 from percept.nn.stack import resolve_layer
 
 MANIFEST = "export.json"
-"""Its presence makes a folder an export."""
+"""A folder with this file is an export."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,62 +29,62 @@ class Graph:
     tower: str
     """image or text."""
     dtype: str
-    """float32, float16, or int8: weights of the linear layers in whole numbers, the rest in float32."""
+    """float32, float16, or int8: 8-bit integer weights of the linear layers, the rest in float32."""
     file: str
     """Beside the manifest."""
     megabytes: float
-    """On disk, with the file of weights beside it where they do not fit into one."""
+    """Size on disk, including a separate file of weights."""
     inputs: dict[str, list[Any]]
-    """Name: shape; a word in it stands for any size."""
+    """Name: shape; a word in a shape stands for any size."""
     outputs: dict[str, list[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What an export folder holds."""
+    """The contents of an export folder."""
 
     name: str
-    """What the exported model was loaded by."""
+    """Name the exported model was loaded by."""
     fingerprint: str
     """Hash of its weights, before any quantisation."""
     scale: float
-    """What cosines are multiplied with before the softmax over labels."""
+    """What cosines are multiplied by before the softmax over labels."""
     size: tuple[int, int] | None
-    """Height and width of the pictures in pixels; None where any will do."""
+    """Height and width of the images in pixels; None if the graph takes any."""
     layers: bool
-    """The graphs also give the tokens after every block."""
+    """The graphs also return the tokens after every block."""
     opset: int
     graphs: tuple[Graph, ...]
     checks: dict[str, Any] = field(default_factory=dict)
-    """How every graph compared to the model when it was written."""
+    """Comparison of every graph with the model when it was exported."""
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def dtypes(self) -> list[str]:
-        """Number types that the folder holds, the plain one first."""
+        """Number types of the graphs, the plain one first."""
         return list(dict.fromkeys(graph.dtype for graph in self.graphs))
 
     def graph(self, tower: str, dtype: str) -> Graph | None:
-        """Return the file of a tower; None if it was not exported."""
-        return next((one for one in self.graphs if (one.tower, one.dtype) == (tower, dtype)), None)
+        """Return the graph of a tower, or None if it was not exported."""
+        return next((graph for graph in self.graphs if (graph.tower, graph.dtype) == (tower, dtype)), None)
 
 
 def is_export(folder: str | os.PathLike[str]) -> bool:
-    """Tell whether this is a folder that `percept export` wrote."""
+    """Return True if this is a folder that `percept export` wrote."""
     return os.path.isfile(os.path.join(folder, MANIFEST))
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read what an export folder says of itself.
+    """Read the manifest of an export folder.
 
     Raises:
-        PerceptError: it does not say it, or in another way than this version does.
+        PerceptError: the manifest is missing, damaged, or of a different version.
     """
     return from_dict(Manifest, read_json(folder / MANIFEST))
 
 
 def layer_name(layer: int) -> str:
-    """Return what the output after a block is called, blocks counted from 0.
+    """Return the name of the output after a block, blocks counted from 0.
 
     >>> layer_name(3)
     'block_3'
@@ -93,7 +93,7 @@ def layer_name(layer: int) -> str:
 
 
 class Session:
-    """A graph that onnxruntime has read. Copies share it; a pickle names its file, which is read again.
+    """A graph that onnxruntime has loaded. Copies share it; a pickle names its file, which is loaded again.
 
     Raises:
         PerceptError: the file is missing or damaged, or onnxruntime is not installed.
@@ -103,55 +103,55 @@ class Session:
         self._source = folder.absolute(), manifest.fingerprint, graph
         self._graph = _read(folder, graph)
         self.input: str = self._graph.get_inputs()[0].name
-        self.outputs: list[str] = [one.name for one in self._graph.get_outputs()]
+        self.outputs: list[str] = [output.name for output in self._graph.get_outputs()]
 
     def __deepcopy__(self, _: Any) -> "Session":
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, self._source
+        return _unpickled, self._source
 
-    def run(self, given: Tensor, names: Sequence[str]) -> list[Tensor]:
-        """Return outputs of a batch, which may be empty; onnxruntime fails on one, so it gets a row of zeros then."""
-        rows = given if len(given) else given.new_zeros(1, *given.shape[1:])
-        found = self._graph.run(names, {self.input: rows.detach().cpu().contiguous().numpy()})
-        return [torch.from_numpy(one)[: len(given)] for one in found]
+    def run(self, batch: Tensor, names: Sequence[str]) -> list[Tensor]:
+        """Return outputs of a batch, which may be empty; onnxruntime fails on an empty one, so it gets a row of zeros."""
+        rows = batch if len(batch) else batch.new_zeros(1, *batch.shape[1:])
+        outputs = self._graph.run(names, {self.input: rows.detach().cpu().contiguous().numpy()})
+        return [torch.from_numpy(output)[: len(batch)] for output in outputs]
 
 
-def _again(folder: Path, fingerprint: str, graph: Graph) -> Session:
-    """Read a graph that was pickled.
+def _unpickled(folder: Path, fingerprint: str, graph: Graph) -> Session:
+    """Load a graph that was pickled.
 
     Raises:
-        PerceptError: its folder is gone, or holds another export by now.
+        PerceptError: its folder does not exist any more, or holds a different export.
     """
     if not is_export(folder):
-        raise PerceptError(f"the export {folder} is gone; a pickle only names it: put it back, or load another one")
+        raise PerceptError(f"the export {folder} is gone, and a pickle only names it; put the folder back")
     manifest = read_manifest(folder)
     if (manifest.fingerprint, manifest.graph(graph.tower, graph.dtype)) != (fingerprint, graph):
-        raise PerceptError(f"{folder} holds another export than when it was pickled; load it with percept.load")
+        raise PerceptError(f"{folder} holds a different export than when it was pickled; load it with percept.load")
     return Session(folder, manifest, graph)
 
 
 def _read(folder: Path, graph: Graph) -> Any:
-    """Let onnxruntime read a file, with as many threads as torch has."""
+    """Load a file with onnxruntime, with as many threads as torch uses."""
     runtime = onnxruntime("running an exported model")
     file = folder / graph.file
     if not file.is_file():
         raise PerceptError(f"the export {folder} lacks its file {graph.file}; export the model again")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors; the others are for its makers
+    options.log_severity_level = 3  # errors only
     try:
         return runtime.InferenceSession(os.fspath(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the library has a dozen exceptions without a common one
+    except Exception as error:  # the library has a dozen exceptions without a common base
         raise PerceptError(f"onnxruntime cannot read {file}: {error}; export the model again") from None
 
 
 def onnxruntime(purpose: str) -> Any:
-    """Return the library.
+    """Import and return onnxruntime.
 
     Raises:
-        PerceptError: it is not installed; the extra is named.
+        PerceptError: it is not installed; the message names the extra.
     """
     try:
         import onnxruntime
@@ -161,23 +161,29 @@ def onnxruntime(purpose: str) -> Any:
 
 
 class Absent(nn.Module):
-    """Stands where a tower was not exported."""
+    """Takes the place of a tower that was not exported."""
 
     def __init__(self, tower: str) -> None:
         super().__init__()
         self.tower = tower
 
     def forward(self, *_: Any, **__: Any) -> Any:
-        """Refuse.
+        """Raise an error.
 
         Raises:
             PerceptError: always.
         """
-        raise PerceptError(f"this export holds no {self.tower} tower; export the model again with --tower both")
+        raise self.error()
+
+    def error(self) -> PerceptError:
+        """Return the error that names the missing tower."""
+        return PerceptError(f"this export has no {self.tower} tower; export the model again with --tower both")
+
+    packed = normed = pool_weights = cut = forward
 
 
 class OnnxTower(nn.Module):
-    """A graph that onnxruntime runs, with the layers a caller asks for."""
+    """A graph that onnxruntime runs, with the requested layers."""
 
     def __init__(self, session: Session, layers: int) -> None:
         super().__init__()
@@ -185,66 +191,117 @@ class OnnxTower(nn.Module):
         self.num_layers = layers
         self.outputs = session.outputs
 
-    def run(self, given: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+    def run(self, batch: Tensor, names: Collection[str]) -> dict[str, Tensor]:
         """Return outputs by name, as float32 on the CPU."""
         names = [name for name in names if name in self.outputs]
-        return dict(zip(names, self.session.run(given, names), strict=True))
+        return dict(zip(names, self.session.run(batch, names), strict=True))
 
-    def names(self, layers: Collection[int]) -> dict[int, str]:
-        """Return the outputs of blocks counted from either end.
+    @property
+    def has_layers(self) -> bool:
+        """True if the graph returns the tokens after its blocks."""
+        return layer_name(0) in self.outputs
+
+    def compile(self, *_: Any, **__: Any) -> None:
+        """Raise an error: onnxruntime runs the graph.
 
         Raises:
-            PerceptError: there is no such block, or the graph does not give it.
+            PerceptError: always.
+        """
+        raise PerceptError("onnxruntime runs an export, so it cannot be compiled; load the model it was made from")
+
+    def names(self, layers: Collection[int]) -> dict[int, str]:
+        """Return the output names of blocks counted from either end.
+
+        Raises:
+            PerceptError: the block does not exist, or the graph does not return it.
         """
         names = {layer: layer_name(resolve_layer(layer, self.num_layers)) for layer in layers}
         if not set(names.values()) <= set(self.outputs):
-            raise PerceptError("this export gives no tokens between its blocks; export it without --no-layers")
+            raise PerceptError("this export does not return tokens between its blocks; export it without --no-layers")
         return names
 
 
 class OnnxVision(OnnxTower):
-    """A vision tower run by onnxruntime; stands where a `VisionTower` would."""
+    """An image tower run by onnxruntime: an `ImageTower` that takes images only."""
 
-    def __init__(self, session: Session, manifest: Manifest, config: VisionConfig) -> None:
+    def __init__(self, session: Session, manifest: Manifest, config: TowerConfig) -> None:
         super().__init__(session, config.layers)
         self.config = config
         self.size = manifest.size
 
-    def forward(self, image: Float[Tensor, "b 3 y x"], *, layers: Collection[int] = (), pool: bool = True) -> VisionOut:
-        """Run the tower on pictures; see `VisionTower.forward`.
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 y x"] | None = None,
+        *,
+        embeddings: Float[Tensor, "b n w"] | None = None,
+        grid: tuple[int, int] | None = None,
+        layers: Collection[int] = (),
+        extra: Mapping[int, Tensor] | None = None,
+        bias: Tensor | None = None,
+        keep: Int[Tensor, " k"] | None = None,
+        pool: bool = True,
+    ) -> VisionOut:
+        """Run the graph on images; see `VisionTower.forward`.
 
         Raises:
-            PerceptError: pictures of a size that the graph was not made for, or a block that it does not give.
+            PerceptError: an input other than images, images of a size that the graph was not made for, or a block that it
+                does not return.
         """
+        if image is None or any(option is not None for option in (embeddings, grid, extra, bias, keep)):
+            raise PerceptError("an exported graph takes images only; load the model it was made from for other inputs")
         size, shape = self.config.patch_size, (image.shape[-2], image.shape[-1])
         if self.size is not None and shape != tuple(self.size):
             raise PerceptError(
-                f"a picture of {shape[0]}x{shape[1]} was given; this export takes {self.size[0]}x{self.size[1]} only: "
+                f"an image of {shape[0]}x{shape[1]} was given; this export takes {self.size[0]}x{self.size[1]} only: "
                 "export it with --size dynamic for any"
             )
         if min(shape) < size:
-            raise PerceptError(f"a picture of {shape[0]}x{shape[1]} is smaller than one {size}x{size} patch")
+            raise PerceptError(f"an image of {shape[0]}x{shape[1]} is smaller than one {size}x{size} patch")
         wanted = self.names(layers)
-        found = self.run(image.float(), {"tokens", *(["vector"] if pool else []), *wanted.values()})
-        hidden = {layer: found[name] for layer, name in wanted.items()}
-        grid = (shape[0] // size, shape[1] // size)
-        return VisionOut(found["tokens"], int(self.config.class_token), grid, hidden, found.get("vector"))
+        outputs = self.run(image.float(), {"tokens", *(["vector"] if pool else []), *wanted.values()})
+        hidden = {layer: outputs[name] for layer, name in wanted.items()}
+        patches = (shape[0] // size, shape[1] // size)
+        return VisionOut(outputs["tokens"], self.config.prefix, patches, hidden, outputs.get("vector"))
 
     def packed(
         self, images: Sequence[Float[Tensor, "_ 3 _ _"]], *, layers: Collection[int] = (), pool: bool = True
     ) -> list[VisionOut]:
-        """Run batches of different sizes one after the other, in place of `VisionTower.packed`.
+        """Run batches of different sizes one after the other.
 
         Raises:
             PerceptError: no batches.
         """
         if not images:
-            raise PerceptError("there is nothing to pack: give at least one batch of pictures")
+            raise PerceptError("nothing to pack was given; give at least one batch of images")
         return [self(batch, layers=layers, pool=pool) for batch in images]
+
+    def normed(self, tokens: Float[Tensor, "b n w"]) -> Float[Tensor, "b n w"]:
+        """Raise an error: the graph contains its final norm.
+
+        Raises:
+            PerceptError: always.
+        """
+        raise PerceptError("an exported graph returns tokens without the final norm; load the model it was made from")
+
+    def pool_weights(self, tokens: Float[Tensor, "b n w"]) -> Float[Tensor, "b h n"]:
+        """Raise an error: the graph does not return its pooling attention.
+
+        Raises:
+            PerceptError: always.
+        """
+        raise PerceptError("an exported graph does not return its pooling attention; load the model it was made from")
+
+    def cut(self, after: int) -> ImageTower:
+        """Raise an error: the graph runs as one piece.
+
+        Raises:
+            PerceptError: always.
+        """
+        raise PerceptError("an exported graph runs as one piece and cannot be cut; cut the model it was made from")
 
 
 class OnnxText(OnnxTower):
-    """A text tower run by onnxruntime; stands where a `TextTower` would."""
+    """A text tower run by onnxruntime, in place of a `TextTower`."""
 
     def __init__(self, session: Session, config: TextConfig) -> None:
         super().__init__(session, config.layers)
@@ -254,18 +311,15 @@ class OnnxText(OnnxTower):
         """Run the tower on token ids; see `TextTower.forward`.
 
         Raises:
-            PerceptError: longer than the context or of no tokens, an id outside the vocabulary, or a block that the graph
-                does not give.
+            PerceptError: longer than the context or without tokens, an id outside the vocabulary, or a block that the graph
+                does not return.
         """
         if ids.shape[-1] == 0:
-            raise PerceptError(f"token ids of shape {list(ids.shape)} hold texts of no tokens; a text has 1 or more")
+            raise PerceptError(f"token ids of shape {list(ids.shape)} hold texts without tokens; give 1 or more")
         if ids.shape[-1] > self.config.context:
             raise PerceptError(f"a text of {ids.shape[-1]} tokens does not fit the context of {self.config.context}")
-        if ids.numel() and (int(ids.max()) >= self.config.vocabulary or int(ids.min()) < 0):
-            raise PerceptError(
-                f"token ids must be 0 to {self.config.vocabulary - 1}; given {int(ids.min())} to {int(ids.max())}"
-            )
+        check_ids(ids, self.config.vocabulary)
         wanted = self.names(layers)
-        found = self.run(ids.long(), {"tokens", "vector", *wanted.values()})
-        hidden = {layer: found[name] for layer, name in wanted.items()}
-        return TextOut(found["tokens"], found["vector"], hidden)
+        outputs = self.run(ids.long(), {"tokens", "vector", *wanted.values()})
+        hidden = {layer: outputs[name] for layer, name in wanted.items()}
+        return TextOut(outputs["tokens"], outputs["vector"], hidden)

@@ -5,27 +5,44 @@ Radford et al. 2021, arXiv:2103.00020; initialisation as in mlfoundations/open_c
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from percept.core.errors import PerceptError
+from percept.fast import compiled_call
 from percept.models.config import TextConfig
+from percept.nn.attention import Attention
 from percept.nn.block import Block
-from percept.nn.stack import Step, call_block, run_stack
+from percept.nn.mlp import MLP
+from percept.nn.stack import Call, call_block, run_stack
+
+PREFIX = 1
+"""Tokens in front of the text proper: the start token."""
 
 
 @dataclass(frozen=True)
 class TextOut:
-    """What a text tower gives."""
+    """The result of a text tower."""
 
     tokens: Float[Tensor, "b n w"]
     """After the last block and the final norm."""
     pooled: Float[Tensor, "b d"]
     """Projected token at the end of the text, not of unit length."""
     hidden: dict[int, Float[Tensor, "b m w"]]
-    """Residual stream after the blocks asked for; keys as they were asked."""
+    """Residual stream after the requested blocks; the keys are the layers as requested."""
+
+
+def check_ids(ids: Int[Tensor, "b n"], vocabulary: int) -> None:
+    """Refuse token ids outside a vocabulary.
+
+    Raises:
+        PerceptError: an id is negative or too large.
+    """
+    if ids.numel() and (int(ids.max()) >= vocabulary or int(ids.min()) < 0):
+        raise PerceptError(f"token ids must be 0 to {vocabulary - 1}; given {int(ids.min())} to {int(ids.max())}")
 
 
 class TextTower(nn.Module):
@@ -35,17 +52,32 @@ class TextTower(nn.Module):
         super().__init__()
         self.config = config
         self.checkpointing = False
-        self.step: Step = call_block
-        """How blocks are called; `compiled_step()` compiles them."""
+        self.call: Call = call_block
+        """Runs a block; set by `compile`."""
         self.embedding = nn.Embedding(
             config.vocabulary, config.width, _weight=torch.empty(config.vocabulary, config.width)
         )
         self.positions = nn.Parameter(torch.empty(config.context, config.width))
-        self.blocks = nn.ModuleList(Block(config.width, config.heads, 4 * config.width) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            Block(
+                config.width,
+                attention=Attention(config.width, config.heads),
+                mlp=MLP(config.width, 4 * config.width),
+            )
+            for _ in range(config.layers)
+        )
         self.norm = nn.LayerNorm(config.width)
         self.projection = nn.Parameter(torch.empty(config.width, config.output_dim))
-        if not self.embedding.weight.is_meta:  # on meta there is nothing to fill, and trying costs a second of imports
+        if not self.embedding.weight.is_meta:  # there are no values on meta, and trying costs a second of imports
             self.reset_parameters()
+
+    def compile(self, *_: Any, **options: Any) -> None:
+        """Run the blocks through `torch.compile`, one compiled for all of them.
+
+        Args:
+            options: of `torch.compile`.
+        """
+        self.call = compiled_call(**options)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -77,31 +109,43 @@ class TextTower(nn.Module):
 
         Args:
             layers: blocks whose output to return in `hidden`, counted from either end.
-            extra: {block: tokens [m, w] or [b, m, w]} put in front of the text before that block.
-            bias: added to the attention logits beside the causal mask, broadcastable to [b, h, n, n]; n counts the
+            extra: {block: tokens [m, w] or [b, m, w]} to insert after the start token before that block.
+            bias: added to the attention logits together with the causal mask, broadcastable to [b, h, n, n]; n counts the
                 tokens of `extra`.
 
         Raises:
             PerceptError: longer than the context, an id outside the vocabulary, or embeddings without their ends.
         """
-        if ids is not None and embeddings is not None:
-            raise PerceptError("give token ids, or embeddings together with their ends; both were given")
-        if ids is not None:
-            if ids.numel() and (int(ids.max()) >= self.config.vocabulary or int(ids.min()) < 0):
-                raise PerceptError(
-                    f"token ids must be 0 to {self.config.vocabulary - 1}; given {int(ids.min())} to {int(ids.max())}"
-                )
-            embeddings, ends = self.embedding(ids), ids.argmax(dim=-1) if ends is None else ends
-        if embeddings is None or ends is None:
-            raise PerceptError("give token ids, or embeddings together with the positions of their end tokens")
+        embeddings, ends = self._embedded(ids, embeddings, ends)
         length = embeddings.shape[1]
         if length > self.config.context:
             raise PerceptError(f"a text of {length} tokens does not fit the context of {self.config.context}")
-        x = embeddings + self.positions[:length]
         out = run_stack(
-            self.blocks, x, layers=layers, extra=extra, bias=bias, causal=True, checkpointing=self.checkpointing,
-            step=self.step,
-        )  # fmt: skip
+            self.blocks,
+            embeddings + self.positions[:length],
+            prefix=PREFIX,
+            layers=layers,
+            extra=extra,
+            bias=bias,
+            causal=True,
+            checkpointing=self.checkpointing,
+            call=self.call,
+        )
         tokens = self.norm(out.tokens)
-        pooled = tokens[torch.arange(x.shape[0], device=x.device), ends + out.prefix] @ self.projection
+        ends = ends + (out.prefix - PREFIX) * (ends >= PREFIX)  # inserted tokens move all but the first
+        pooled = tokens[torch.arange(tokens.shape[0], device=tokens.device), ends] @ self.projection
         return TextOut(tokens, pooled, out.hidden)
+
+    def _embedded(
+        self, ids: Tensor | None, embeddings: Tensor | None, ends: Tensor | None
+    ) -> tuple[Float[Tensor, "b n w"], Int[Tensor, " b"]]:
+        """Return token embeddings and the positions of the end tokens."""
+        if ids is not None:
+            if embeddings is not None:
+                raise PerceptError("token ids and embeddings were given; give one of the two")
+            if not torch.compiler.is_compiling():  # the check reads values, which would break the graph
+                check_ids(ids, self.config.vocabulary)
+            return self.embedding(ids), ids.argmax(dim=-1) if ends is None else ends
+        if embeddings is None or ends is None:
+            raise PerceptError("give token ids, or embeddings together with the positions of their end tokens")
+        return embeddings, ends

@@ -1,11 +1,12 @@
-"""The pre-norm transformer block, with optional LayerScale and DropPath."""
+"""The pre-norm transformer block, composed of parts that are passed in, with optional LayerScale and DropPath."""
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from percept.nn.attention import Attention, Rope
-from percept.nn.mlp import MLP
+from percept.nn.context import EMPTY, Context
 from percept.nn.packing import Segments, pack
 
 
@@ -23,14 +24,14 @@ class LayerScale(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Drop a residual branch per sample while training (Huang et al. 2016, arXiv:1603.09382); the mean is kept."""
+    """Drop the residual branch of whole samples in training (Huang et al. 2016, arXiv:1603.09382); the mean is kept."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
     def forward(self, x: Float[Tensor, "b n w"], segments: Segments | None = None) -> Float[Tensor, "b n w"]:
-        """Zero whole samples with probability `rate` and scale up the others; the samples of a packed row are its sequences."""
+        """Zero whole samples with probability `rate` and scale up the others; a sample of a packed row is a sequence."""
         if not self.training or self.rate == 0:
             return x
         if segments is None:
@@ -41,41 +42,37 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """x + scale(attention(norm x)), then x + scale(mlp(norm x))."""
+    """x + scale(attention(norm x)), then x + scale(mlp(norm x)).
+
+    Args:
+        attention: called with the tokens and their `Context`.
+        mlp: called with the tokens.
+        norm: makes a norm of `width` channels.
+        layer_scale: initial value of LayerScale; no LayerScale when None.
+        drop_path: probability of dropping a branch in training.
+    """
 
     def __init__(
-        self, width: int, heads: int, hidden: int, *, layer_scale: float | None = None, drop_path: float = 0.0
+        self,
+        width: int,
+        *,
+        attention: nn.Module,
+        mlp: nn.Module,
+        norm: Callable[[int], nn.Module] = nn.LayerNorm,
+        layer_scale: float | None = None,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        self.norm_1 = nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
+        self.norm_1 = norm(width)
+        self.attention = attention
         self.scale_1 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
-        self.norm_2 = nn.LayerNorm(width)
-        self.mlp = MLP(width, hidden)
+        self.norm_2 = norm(width)
+        self.mlp = mlp
         self.scale_2 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
         self.drop_path = DropPath(drop_path)
 
-    def forward(
-        self,
-        x: Float[Tensor, "b n w"],
-        rope: Rope | None = None,
-        bias: Tensor | None = None,
-        causal: bool = False,
-        segments: Segments | None = None,
-    ) -> Float[Tensor, "b n w"]:
-        """Transform the tokens; see `Attention` for `rope`, `bias`, `causal` and `segments`."""
-        x, branch = self.unsummed(x, rope, bias, causal, segments)
-        return x + branch
-
-    def unsummed(
-        self,
-        x: Float[Tensor, "b n w"],
-        rope: Rope | None = None,
-        bias: Tensor | None = None,
-        causal: bool = False,
-        segments: Segments | None = None,
-    ) -> tuple[Float[Tensor, "b n w"], Float[Tensor, "b n w"]]:
-        """Do it but for the last sum: return its two terms, the residual stream and the branch of the MLP."""
-        mixed = self.attention(self.norm_1(x), rope=rope, bias=bias, causal=causal, segments=segments)
-        x = x + self.drop_path(self.scale_1(mixed), segments)
-        return x, self.drop_path(self.scale_2(self.mlp(self.norm_2(x))), segments)
+    def forward(self, x: Float[Tensor, "b n w"], context: Context = EMPTY) -> Float[Tensor, "b n w"]:
+        """Transform the tokens."""
+        mixed = self.attention(self.norm_1(x), context)
+        x = x + self.drop_path(self.scale_1(mixed), context.segments)
+        return x + self.drop_path(self.scale_2(self.mlp(self.norm_2(x))), context.segments)

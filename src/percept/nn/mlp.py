@@ -2,12 +2,11 @@
 
 from jaxtyping import Float
 from torch import Tensor, nn
-
-from percept.nn.linear import linear
+from torch.nn import functional as F
 
 
 class MLP(nn.Module):
-    """Linear, GELU, linear; GELU is exact but where `percept.nn.linear.linear` says otherwise."""
+    """Linear, GELU, linear."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -15,5 +14,5 @@ class MLP(nn.Module):
         self.down = nn.Linear(hidden, width)
 
     def forward(self, x: Float[Tensor, "*b w"]) -> Float[Tensor, "*b w"]:
-        """Transform each token by itself."""
-        return linear(self.down, linear(self.up, x, gelu=True))
+        """Transform each token independently."""
+        return self.down(F.gelu(self.up(x)))

@@ -1,10 +1,8 @@
-"""Run a stack of blocks with everything a method may want from it: hidden states, extra tokens, bias, checkpointing."""
+"""Run a stack of blocks: hidden states, extra tokens, attention bias, a cache per block, and checkpointing."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
-from types import FunctionType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -13,87 +11,35 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from percept.core.errors import PerceptError
-from percept.nn.attention import Rope
-from percept.nn.block import Block
+from percept.nn.context import Cache, Context, Rope
 from percept.nn.packing import Segments
-from percept.nn.watch import listened
 
-Step: TypeAlias = Callable[
-    [nn.Module, Tensor, Tensor | None, Rope | None, Tensor | None, bool, Segments | None], tuple[Tensor, Tensor | None]
-]
-"""How a block is called: with tokens and what is still to be added to them, rotation table, bias, causal, segments.
-
-It gives tokens, and what is still to be added to those.
-"""
-_numbers = count(1)
+Call: TypeAlias = Callable[[nn.Module, Tensor, Context], Tensor]
+"""Runs one block: takes the block, its tokens and their context, and returns the new tokens."""
 
 
-def call_block(
-    block: nn.Module,
-    x: Tensor,
-    late: Tensor | None,
-    rope: Rope | None,
-    bias: Tensor | None,
-    causal: bool,
-    segments: Segments | None,
-) -> tuple[Tensor, Tensor | None]:
-    """Run one block, and leave nothing to be added."""
-    return block(summed(x, late), rope, bias, causal, segments), None
-
-
-def open_block(
-    block: Block,
-    x: Tensor,
-    late: Tensor,
-    rope: Rope | None,
-    bias: Tensor | None,
-    causal: bool,
-    segments: Segments | None,
-) -> tuple[Tensor, Tensor | None]:
-    """Run one block, and leave its last sum to the next one: compiled, that and the norm behind it are one pass over memory."""
-    return block.unsummed(x + late, rope, bias, causal, segments)
-
-
-def summed(x: Tensor, late: Tensor | None) -> Tensor:
-    """Add what is still to be added."""
-    return x if late is None else x + late
-
-
-def compiled_step(**options: Any) -> Step:
-    """Return `open_block` compiled: blocks of the same shapes share what is compiled at the first call of one of them.
-
-    Blocks of another kind, and those with hooks anywhere in them, are called as they are written.
-    Every step compiled has a code object of its own, for `torch.compile` counts and limits what it compiles by those.
-
-    Args:
-        options: for `torch.compile`.
-    """
-    name = f"open_block_{next(_numbers)}"
-    code = open_block.__code__.replace(co_name=name)
-    compiled = torch.compile(FunctionType(code, open_block.__globals__, name, None, open_block.__closure__), **options)
-
-    def step(block: nn.Module, x: Tensor, late: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor | None]:
-        if type(block) is not Block or any(listened(one) for one in block.modules()):
-            return call_block(block, x, late, *rest)  # the compiler does not ask whether hooks are new
-        return compiled(block, x, torch.zeros_like(x) if late is None else late, *rest)  # compiled once, not for both
-
-    return step
+def call_block(block: nn.Module, x: Float[Tensor, "b n w"], context: Context) -> Float[Tensor, "b n w"]:
+    """Run one block as it is written."""
+    return block(x, context)
 
 
 @dataclass(frozen=True)
 class StackOut:
-    """What comes out of a stack: the last tokens, the number in front of the sequence proper, and hidden states."""
+    """The result of a stack."""
 
     tokens: Float[Tensor, "b m w"]
+    """After the last block."""
     prefix: int
+    """Tokens in front of the sequence proper, inserted ones included."""
     hidden: dict[int, Float[Tensor, "b _ w"]]
+    """Tokens after the requested blocks; the keys are the layers as requested."""
 
 
 def resolve_layer(layer: int, num_layers: int) -> int:
-    """Turn a layer counted from either end (0 first, -1 last) into one counted from the start.
+    """Convert a layer counted from either end (0 first, -1 last) to one counted from the start.
 
     Raises:
-        PerceptError: there is no such layer.
+        PerceptError: the layer does not exist.
     """
     if not -num_layers <= layer < num_layers:
         raise PerceptError(
@@ -103,23 +49,23 @@ def resolve_layer(layer: int, num_layers: int) -> int:
 
 
 def insert_extra(
-    x: Float[Tensor, "b n w"], extra: Float[Tensor, "*b m w"], keep: int, replace: int
+    x: Float[Tensor, "b n w"], extra: Float[Tensor, "*b m w"], prefix: int, replace: int
 ) -> Float[Tensor, "b k w"]:
-    """Put `extra` [m, w] or [b, m, w] behind the first `keep` tokens, in place of the `replace` tokens that stood there."""
-    extra = extra.to(x.dtype).expand(len(x), -1, -1) if extra.dim() == 2 else extra.to(x.dtype)
-    return torch.cat([x[:, :keep], extra, x[:, keep + replace :]], dim=1)
+    """Insert `extra` [m, w] or [b, m, w] after the first `prefix` tokens, replacing the `replace` tokens that follow them."""
+    extra = extra.to(x.dtype).expand(x.shape[0], -1, -1) if extra.dim() == 2 else extra.to(x.dtype)
+    return torch.cat([x[:, :prefix], extra, x[:, prefix + replace :]], dim=1)
 
 
 def fit_bias(
     bias: Float[Tensor, "... _ _"], now: int, *, prefix: int, inserted: int, most: int
 ) -> Float[Tensor, "... _ _"]:
-    """Fit a bias to the `now` tokens of a block, of which `inserted` stand behind the prefix.
+    """Fit a bias to the `now` tokens of a block, of which `inserted` follow the prefix.
 
-    A bias of the tokens without inserted ones is 0 at those; of one with all `most` that will be there, those that are
-    not there yet are left out.
+    A bias over the tokens without inserted ones is 0 at the inserted ones. A bias over the tokens with all `most` inserted
+    ones loses the rows and columns of tokens that are not inserted yet.
 
     Raises:
-        PerceptError: it is of neither length.
+        PerceptError: the bias has neither length.
     """
     size = bias.shape[-1]
     if size == now:
@@ -148,44 +94,48 @@ def run_stack(
     rope: Callable[[int], Rope] | None = None,
     bias: Tensor | None = None,
     causal: bool = False,
-    checkpointing: bool = False,
     segments: Segments | None = None,
-    step: Step = call_block,
+    caches: Sequence[Cache] | None = None,
+    checkpointing: bool = False,
+    call: Call = call_block,
 ) -> StackOut:
     """Pass tokens through the blocks.
 
     Args:
-        prefix: tokens in front that are no part of the sequence proper (class token).
-        layers: blocks whose output to keep, counted from either end; the keys of `hidden` are as given here.
-        extra: {block: tokens [m, w] or [b, m, w]} inserted behind the prefix before that block; tokens inserted
-            earlier are replaced (deep prompts), and stay where no new ones come.
-        rope: gives the rotation table for a prefix length.
-        bias: added to attention logits in every block; of prefix and sequence, or of these with all inserted tokens.
-        causal: token i sees no token behind it.
-        checkpointing: recompute activations in the backward pass instead of keeping them.
-        segments: the tokens are one packed row of these sequences; goes with no extra tokens, bias or causal.
-        step: calls a block, as `call_block` does or `compiled_step` gives.
+        prefix: tokens in front that are not part of the sequence proper (class token, start token).
+        layers: blocks whose output to return, counted from either end.
+        extra: {block: tokens [m, w] or [b, m, w]} inserted after the prefix before that block. They replace tokens
+            inserted earlier (deep prompts), and stay until they are replaced.
+        rope: returns the rotation table for a prefix length.
+        bias: added to the attention logits of every block; over prefix and sequence, with or without all inserted tokens.
+            With caches it is over the cached tokens too, and used as it is.
+        causal: a token attends to itself and the tokens before it only.
+        segments: the tokens are one packed row of these sequences. Excludes extra, bias, causal and caches.
+        caches: one for each block. Excludes extra and checkpointing.
+        checkpointing: recompute activations in the backward pass instead of storing them.
+        call: runs a block; `percept.fast.compiled_call` returns a compiled one.
+
+    Raises:
+        PerceptError: a layer does not exist, or the bias has the wrong length.
     """
+    assert segments is None or (bias is None and caches is None and not extra and not causal)
+    assert caches is None or (len(caches) == len(blocks) and not extra and not checkpointing)
     wanted = {layer: resolve_layer(layer, len(blocks)) for layer in layers}
     inserts = {resolve_layer(layer, len(blocks)): tokens for layer, tokens in (extra or {}).items()}
-    states: dict[int, Tensor] = {}
-    inserted = 0
-    table = rope(prefix) if rope else None
-    late: Tensor | None = None
-    most = max((tokens.shape[-2] for tokens in inserts.values()), default=0)
+    most = max([0, *(tokens.shape[-2] for tokens in inserts.values())])
     recompute = checkpointing and torch.is_grad_enabled()
+    table, inserted = rope(prefix) if rope else None, 0
+    states: dict[int, Tensor] = {}
     for index, block in enumerate(blocks):
         if index in inserts:
             x = insert_extra(x, inserts[index], prefix, inserted)
             inserted = inserts[index].shape[-2]
             table = rope(prefix + inserted) if rope else None
-        added = None if bias is None else fit_bias(bias, x.shape[1], prefix=prefix, inserted=inserted, most=most)
-        if recompute:
-            x, late = checkpoint(step, block, x, late, table, added, causal, segments, use_reentrant=False)
-        else:
-            x, late = step(block, x, late, table, added, causal, segments)
-        if index in wanted.values() or index + 1 in inserts or index + 1 == len(blocks):
-            x, late = summed(x, late), None
+        fitted, cache = bias, None if caches is None else caches[index]
+        if bias is not None and caches is None:
+            fitted = fit_bias(bias, x.shape[1], prefix=prefix, inserted=inserted, most=most)
+        context = Context(rope=table, bias=fitted, causal=causal, segments=segments, cache=cache)
+        x = checkpoint(call, block, x, context, use_reentrant=False) if recompute else call(block, x, context)
         if index in wanted.values():
             states[index] = x
     return StackOut(x, prefix + inserted, {layer: states[index] for layer, index in wanted.items()})

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from percept.core.io import bits, content_hash
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
-from percept.models.config import ClipConfig, TextConfig
+from percept.models.config import PE, ClipConfig, TextConfig
 
 PART = 1 << 22
 """Bytes hashed in one go; several at a time."""
@@ -47,8 +47,9 @@ def model_hash(weights: Mapping[str, str], config: ClipConfig, preprocess: Prepr
         config: what is the same in other words, or shapes training only, is left aside.
         preprocess: as the model says; what leaves vectors comparable is left aside.
     """
-    vision = replace(config.vision, hidden=config.vision.mlp_width, drop_path=0.0)
-    facts = [None if one is None else _told(one) for one in (vision, config.text, preprocess)]
+    vision = config.vision.canonical()
+    facts: list[Any] = [None if one is None else _told(one) for one in (vision, config.text, preprocess)]
+    facts += [] if vision.kind == PE else [vision.kind]
     return content_hash(json.dumps([dict(weights), *facts], sort_keys=True).encode())
 
 

@@ -164,7 +164,7 @@ def with_image_size(
             f"{near + vision.patch_size}"
         )
     if (old := stored_grid(config, state)) is not None:
-        prefix = int(vision.class_token)
+        prefix = vision.prefix
         resized = resize_positions(state[POSITIONS], (old, old), (vision.grid, vision.grid), prefix=prefix)
         state = {**state, POSITIONS: resized}
     return replace(config, vision=vision), state

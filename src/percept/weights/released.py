@@ -106,6 +106,6 @@ def stored_grid(config: ClipConfig, state: State) -> int | None:
     positions = state.get(POSITIONS)
     if positions is None or positions.dim() != 2:
         return None
-    prefix = int(config.vision.class_token)
+    prefix = config.vision.prefix
     side = math.isqrt(max(0, len(positions) - prefix))
     return side if side and side**2 + prefix == len(positions) else None

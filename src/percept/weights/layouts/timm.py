@@ -13,7 +13,7 @@ from torch import Tensor
 from percept.core.errors import PerceptError
 from percept.core.io import bits
 from percept.data.transforms import FREE, Preprocess
-from percept.models.config import VisionConfig
+from percept.models.config import PE, TowerConfig
 from percept.models.zoo import CONFIGS
 from percept.weights.rename import STRANGE, Names, renamed
 
@@ -124,13 +124,15 @@ def to_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return theirs
 
 
-def timm_name(config: VisionConfig) -> str | None:
+def timm_name(config: TowerConfig) -> str | None:
     """Return timm's architecture of exactly this tower; None where it has none."""
+    if config.kind != PE:
+        return None
     plain = _plain(config)
     return next((theirs for theirs, ours in NAMES.items() if _plain(CONFIGS[ours].vision) == plain), None)
 
 
-def _plain(config: VisionConfig) -> VisionConfig:
+def _plain(config: TowerConfig) -> TowerConfig:
     return replace(config, output_bias=False, drop_path=0.0)
 
 
@@ -147,7 +149,7 @@ def check_resize(preprocess: Preprocess, layout: str) -> None:
         )
 
 
-def timm_config(config: VisionConfig, preprocess: Preprocess) -> dict[str, Any]:
+def timm_config(config: TowerConfig, preprocess: Preprocess) -> dict[str, Any]:
     """Return the config.json with which timm builds this tower.
 
     Raises:
@@ -176,7 +178,7 @@ def timm_config(config: VisionConfig, preprocess: Preprocess) -> dict[str, Any]:
     return facts if name else {**facts, "model_args": _arguments(config)}
 
 
-def _arguments(config: VisionConfig) -> dict[str, Any]:
+def _arguments(config: TowerConfig) -> dict[str, Any]:
     if not (config.rope and config.norm_pre and config.absolute_positions and config.pool in ("attention", "none")):
         raise PerceptError(
             "timm's Perception Encoder has rotary and learned positions, a first norm, and attention pooling or none; "

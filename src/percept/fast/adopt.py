@@ -1,0 +1,49 @@
+"""Give the layers of a model their faster twins."""
+
+from torch import nn
+
+from percept.fast import attention, linear
+from percept.nn.attention import Attention
+from percept.nn.mlp import MLP
+from percept.nn.pool import AttentionPool
+
+TWINS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: linear.Linear,
+    MLP: linear.MLP,
+    Attention: attention.Attention,
+    AttentionPool: attention.AttentionPool,
+}
+"""Plain layer: its twin, which has the same parameters and attributes and returns the same values."""
+
+
+def adopt(module: nn.Module, *, pack: bool) -> None:
+    """Turn layers of exactly the types in `TWINS` into their twins, in place; names, weights and hooks stay.
+
+    Subclasses, wrappers and parametrised layers are left alone. A twin takes the plain form wherever the faster one could be
+    noticed: with gradients enabled, under tracing, compiling on a CPU, vmap or dispatch modes. One form serves training
+    too: attention in bfloat16 on a CPU, which is computed by differentiable products.
+
+    Args:
+        pack: also store frozen weights a second time in the layout that CPU products use, see `packed_bytes`. The copy is
+            dropped by `.to`, ignored once PyTorch has counted a change of the weight, and not part of pickles and copies.
+            Call `adopt` or `repack` again after writing to `weight.data`, which PyTorch does not count.
+    """
+    for part in module.modules():
+        part.__class__ = TWINS.get(type(part), type(part))
+        if isinstance(part, attention.Attention):
+            part.cudnn = attention.prefers_cudnn(next(part.parameters()).device)
+        if pack and isinstance(part, linear.Linear):
+            part.pack()
+
+
+def repack(module: nn.Module) -> None:
+    """Pack the packed weights of a module again, from the weights as they are now."""
+    for part in module.modules():
+        if isinstance(part, linear.Linear) and part.packed is not None:
+            part.pack()
+
+
+def packed_bytes(module: nn.Module) -> int:
+    """Return the memory in bytes that packing takes."""
+    layers = (part for part in module.modules() if type(part) in (nn.Linear, linear.Linear))
+    return sum(parameter.nbytes for layer in layers for parameter in (layer.get_parameter("weight"),))

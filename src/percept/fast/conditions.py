@@ -1,0 +1,37 @@
+"""When a twin may leave the plain form: nobody differentiates, traces, counts or hooks what it computes."""
+
+import torch
+from torch import Tensor, nn
+
+
+def inference_on_cpu(x: Tensor) -> bool:
+    """Return True if only the values of what is computed from `x` matter, on a CPU.
+
+    False with gradients enabled, under torch.compile, torch.export, tracing, vmap and dispatch modes (such as operation
+    counters), and for subclasses of Tensor (such as FakeTensor): these take the plain form.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and not torch.is_grad_enabled()
+        and type(x) is Tensor
+        and x.device.type == "cpu"
+        and torch._C._get_tracing_state() is None
+        and not _is_intercepted()
+    )
+
+
+def inference_on_gpu(x: Tensor) -> bool:
+    """Return True if only the values matter, on a CUDA device; torch.compile can trace the operators used there."""
+    compiling = torch.compiler.is_compiling()
+    return x.device.type == "cuda" and not torch.is_grad_enabled() and (compiling or not _is_intercepted())
+
+
+def _is_intercepted() -> bool:
+    """Return True under a dispatch mode or a functorch transform."""
+    return bool(torch._C._len_torch_dispatch_stack()) or torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Return True if calling the module does more than running the `forward` of its class."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(map(len, hooks)) or "forward" in module.__dict__ or bool(torch.nn.modules.module._has_any_global_hook())

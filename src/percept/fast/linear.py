@@ -1,0 +1,140 @@
+"""Linear layers for inference: oneDNN called directly on CPUs, with packed weights, and GELU fused into the product.
+
+`torch.nn.functional.linear` takes a general product: in bfloat16 oneDNN reorders the weight at every call (a tenth of the
+time), and in float32 x86 processors get MKL, which is slower on processors that are not Intel's. The operators used here
+are private ones that `torch.compile` generates calls to. Where one is missing or returns other numbers, the plain layer runs.
+"""
+
+import platform
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from percept.core.machine import device_name
+from percept.fast.conditions import has_hooks, inference_on_cpu, inference_on_gpu
+from percept.nn.mlp import MLP as PlainMLP
+
+FEW_ROWS, MANY_ROWS = 256, 1024
+"""Rows between which MKL is faster than packed oneDNN in float32 on Intel processors (by a fifth at 577 rows of 1,024)."""
+PACKED_ROWS = 1024
+"""Number of rows that packed weights are laid out for; other numbers work too."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A weight in the layout of oneDNN, and the version of the parameter it was made from."""
+
+    weight: Tensor
+    source: Tensor
+    version: int
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear` with a faster forward for inference; adopted by `percept.fast.adopt`."""
+
+    packed: Packed | None = None
+
+    def forward(self, input: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
+        """Apply the layer."""
+        return self._product(input, "none") if self._is_direct(input) else super().forward(input)
+
+    def forward_gelu(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
+        """Apply the layer and GELU.
+
+        In bfloat16 on a GPU the product computes GELU in its form with the hyperbolic tangent, which differs by less than
+        5e-4, a fraction of the rounding of bfloat16.
+        """
+        if self._is_direct(x):
+            return self._product(x, "gelu")
+        narrow = x.dtype == torch.bfloat16 == self.weight.dtype
+        if narrow and self.bias is not None and inference_on_gpu(x):
+            return product_with_gelu(self, x)
+        return F.gelu(self(x))
+
+    def pack(self) -> None:
+        """Store the weight a second time in the layout of oneDNN; only a frozen one, and only where it is used."""
+        self.packed = None
+        weight = self._parameters.get("weight")
+        if type(weight) is not nn.Parameter or weight.requires_grad or weight.is_inference():
+            return
+        if weight.device.type == "cpu" and direct(weight.dtype):
+            self.packed = Packed(_reordered(weight), weight, weight._version)
+
+    def _is_direct(self, x: Tensor) -> bool:
+        weight = self.weight
+        if not inference_on_cpu(x) or x.dtype != weight.dtype or type(weight) not in (Tensor, nn.Parameter):
+            return False
+        if not direct(x.dtype):
+            return False
+        return x.dtype != torch.float32 or not self._mkl_is_faster(x.numel() // max(1, x.shape[-1]))
+
+    def _mkl_is_faster(self, rows: int) -> bool:
+        """Return True for float32 products that MKL computes faster: on Intel, unpacked ones and some numbers of rows."""
+        return on_intel() and (self.packed is None or FEW_ROWS < rows < MANY_ROWS)
+
+    def _product(self, x: Tensor, then: str) -> Tensor:
+        weight: Tensor = self.weight
+        packed = self.packed
+        if packed is not None and packed.source is weight and packed.version == weight._version:
+            weight = packed.weight
+        return product(x, weight, self.bias, then)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Linear":
+        self.packed = None
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "packed"}
+
+
+class MLP(PlainMLP):
+    """`percept.nn.mlp.MLP` with GELU fused into the first product; adopted by `percept.fast.adopt`."""
+
+    def forward(self, x: Float[Tensor, "*b w"]) -> Float[Tensor, "*b w"]:
+        """Transform each token independently."""
+        up = self.up
+        if type(up) is Linear and not has_hooks(up):
+            return self.down(up.forward_gelu(x))
+        return super().forward(x)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None, then: str) -> Tensor:
+    """Multiply with a dense or packed weight, add the bias and apply an activation ("none" or "gelu")."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none")
+
+
+def product_with_gelu(layer: nn.Linear, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
+    """Apply a linear layer with a bias, and GELU in the same pass, as cuBLAS offers it."""
+    rows = torch.ops.aten._addmm_activation(layer.bias, x.flatten(0, -2), layer.weight.t(), use_gelu=True)
+    return rows.unflatten(0, x.shape[:-1])
+
+
+@lru_cache
+def on_intel() -> bool:
+    """Return True if float32 products go to MKL on an Intel processor."""
+    return torch.backends.mkl.is_available() and "Intel" in device_name(torch.device("cpu"))
+
+
+@lru_cache
+def direct(dtype: torch.dtype) -> bool:
+    """Return True if the operators exist for a number type and agree with the plain layer."""
+    if platform.machine() not in ("x86_64", "AMD64") or dtype not in (torch.float32, torch.bfloat16):
+        return False
+    x = (torch.arange(33 * 32) % 7 - 3).view(33, 32).to(dtype) / 4
+    weight, bias = x[:8] / 4, x[0, :8]
+    expected = F.gelu(F.linear(x, weight, bias))
+    try:
+        results = [product(x, layout, bias, "gelu") for layout in (weight, _reordered(weight))]
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
+    return all(torch.allclose(result, expected, atol=0.02, rtol=0.02) for result in results)
+
+
+def _reordered(weight: Tensor) -> Tensor:
+    with torch.inference_mode(False), torch.no_grad():
+        return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKED_ROWS)
