@@ -17,7 +17,7 @@ from percept.export.probes import generated
 from percept.export.receipt import compare
 from percept.export.write import Plan, export_onnx
 from percept.models.onnx import read_manifest
-from percept.weights.locate import open_model
+from percept.weights.open import open_model
 from tests.export.exports import export
 from tests.golden.filling import checkpoint
 from tests.infer import tiny
@@ -290,7 +290,7 @@ def test_what_an_export_cannot_be_asked(exported, tmp_path):
     with pytest.raises(PerceptError, match="--int8"):
         percept.load("nano", dtype="int8")
     with pytest.raises(PerceptError, match="use the model it was made of"):
-        open_model(str(exported.folder))
+        open_model(exported.folder)
     one = percept.load(exported.folder)
     for call, words in (
         (lambda: one.image(torch.zeros(1, 3, 4, 24)), "does not divide into patches"),

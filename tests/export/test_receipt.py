@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from percept.export.sides import parse_side
 from PIL import Image
 
 import percept
@@ -13,7 +14,6 @@ from percept.data.tokenizers import Tokenizer
 from percept.export.difference import Gather
 from percept.export.probes import Probes, generated, given
 from percept.export.receipt import compare
-from percept.export.sides import parse_side
 from percept.infer.encoder import Encoder
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig

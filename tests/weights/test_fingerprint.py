@@ -15,12 +15,14 @@ from percept.weights.fingerprint import (
     CLIP_PIECES,
     CLIP_VOCABULARY,
     PART,
-    Content,
+    fingerprint,
     model_hash,
     tensor_hash,
-    words_hash,
+    tokenizer_hash,
 )  # fmt: skip
-from percept.weights.folder import open_folder, save_folder
+from percept.weights.folder import save_folder
+from percept.weights.locate import locate
+from percept.weights.open import build, open_model, read_model
 from tests.models.small import TEXT, clip
 
 PREPROCESS = Preprocess(size=16)
@@ -67,27 +69,27 @@ def test_a_tokenizer_counts_by_what_it_makes_of_texts(tmp_path: Path) -> None:
     one = Tokenizer.train(["a red cup"], vocab_size=300, context=10)
     other = Tokenizer.train(["a blue dog"], vocab_size=300, context=10)
     one.save(tmp_path / "tokenizer.json")
-    assert words_hash(Tokenizer.load(tmp_path / "tokenizer.json"), TEXT) == words_hash(one, TEXT)
-    assert words_hash(one, TEXT) != words_hash(other, TEXT)
-    assert words_hash(one, TEXT) != words_hash(Tokenizer.load(tmp_path / "tokenizer.json", context=8), TEXT)
-    assert words_hash(one, None) is None
-    assert words_hash(None, TEXT, words_hash(one, TEXT)) == words_hash(one, TEXT)
-    assert words_hash(None, TEXT, 5) is None
-    assert words_hash(None, replace(TEXT, vocabulary=CLIP_VOCABULARY)) == f"{CLIP_PIECES} {TEXT.context}"
-    contents = {Content(model="a", words=words).fingerprint for words in (None, words_hash(one, TEXT), "b")}
+    assert tokenizer_hash(Tokenizer.load(tmp_path / "tokenizer.json"), TEXT) == tokenizer_hash(one, TEXT)
+    assert tokenizer_hash(one, TEXT) != tokenizer_hash(other, TEXT)
+    assert tokenizer_hash(one, TEXT) != tokenizer_hash(Tokenizer.load(tmp_path / "tokenizer.json", context=8), TEXT)
+    assert tokenizer_hash(one, None) is None
+    assert tokenizer_hash(None, TEXT, tokenizer_hash(one, TEXT)) == tokenizer_hash(one, TEXT)
+    assert tokenizer_hash(None, TEXT) is None
+    assert tokenizer_hash(None, replace(TEXT, vocabulary=CLIP_VOCABULARY)) == f"{CLIP_PIECES} {TEXT.context}"
+    contents = {fingerprint("a", words) for words in (None, tokenizer_hash(one, TEXT), "b")}
     assert len(contents) == 3
 
 
 def test_a_folder_at_another_size_is_the_folder_written_at_that_size(tmp_path: Path) -> None:
     save_folder(tmp_path / "a", clip(), name="a", preprocess=PREPROCESS, tokenizer=None, dtype=torch.bfloat16)
-    large = open_folder(tmp_path / "a", image_size=32)
+    large = open_model(tmp_path / "a", image_size=32)
     save_folder(tmp_path / "b", large.model, name="b", preprocess=large.preprocess, tokenizer=None)
-    again = open_folder(tmp_path / "b")
+    again = open_model(tmp_path / "b")
     assert same_tensors(again.model.state_dict(), large.model.state_dict())
-    assert again.fingerprint == large.fingerprint != open_folder(tmp_path / "a").fingerprint
-    wide = open_folder(tmp_path / "a", image_size=32, dtype=lambda _: torch.float32)
-    assert wide.fingerprint == large.fingerprint
-    assert open_folder(tmp_path / "a", image_size=16).fingerprint == open_folder(tmp_path / "a").fingerprint
+    assert again.fingerprint == large.fingerprint != open_model(tmp_path / "a").fingerprint
+    weights, tokenizer = read_model(locate(tmp_path / "a"), image_size=32)
+    assert build(weights, tokenizer, dtype=torch.float32).fingerprint == large.fingerprint
+    assert open_model(tmp_path / "a", image_size=16).fingerprint == open_model(tmp_path / "a").fingerprint
 
 
 def test_permuted_weights_are_another_model(tmp_path: Path) -> None:
@@ -99,4 +101,4 @@ def test_permuted_weights_are_another_model(tmp_path: Path) -> None:
     other.load_state_dict(state)
     for name, one in (("a", model), ("b", other)):
         save_folder(tmp_path / name, one, name="x", preprocess=PREPROCESS, tokenizer=None)
-    assert open_folder(tmp_path / "a").fingerprint != open_folder(tmp_path / "b").fingerprint
+    assert open_model(tmp_path / "a").fingerprint != open_model(tmp_path / "b").fingerprint

@@ -10,7 +10,7 @@ import percept
 from percept import PerceptError
 from percept.models import zoo
 from percept.weights import hub
-from percept.weights import locate as opening
+from percept.weights import open as opening
 from percept.weights.folder import save_folder
 from percept.weights.hub import Address, parse_address
 from percept.weights.write import write_weights
@@ -98,7 +98,7 @@ def test_a_revision_is_fetched_and_kept_apart(played):
     first, second = percept.load("hf://somebody/model"), percept.load("hf://somebody/model@v2")
     assert first.identity != second.identity
     assert {file.split("/")[1] for file in played.fetched} == {"model@None", "model@v2"}
-    with pytest.raises(PerceptError, match="nothing is fetched"):
+    with pytest.raises(PerceptError, match="unknown type or device 'v2'"):
         percept.load("nano@v2")
 
 

@@ -3,7 +3,6 @@
 import ctypes
 import mmap
 import sys
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 

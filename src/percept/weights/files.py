@@ -84,7 +84,9 @@ def _weight_map(index: Path) -> dict[str, str]:
     table = read_json(index)
     names = table.get("weight_map") if isinstance(table, dict) else None
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-        raise PerceptError(f"{index} is not an index of weight files: it has no table 'weight_map' of keys and file names")
+        raise PerceptError(
+            f"{index} is not an index of weight files: it has no table 'weight_map' of keys and file names"
+        )
     return names
 
 
@@ -125,7 +127,9 @@ def again(path: Path, state: State) -> Callable[[], State]:
             # A file that was replaced or removed stays readable where it is mapped; one that was overwritten does not.
             same_file = now is not None and before is not None and now[0] == before[0]
             if now != before and (same_file or kept is None):
-                raise PerceptError(f"{file} has changed since it was loaded, so it cannot be hashed; load the model again")
+                raise PerceptError(
+                    f"{file} has changed since it was loaded, so it cannot be hashed; load the model again"
+                )
         return dict(kept) if kept is not None else read_tensors(path)
 
     return give
@@ -215,7 +219,9 @@ def _dense_numbers(path: Path, state: State) -> State:
     counters = [key for key in types if key.rpartition(".")[2] in COUNTERS and _is_counter(key, state[key])]
     _check_types(path, {key: name for key, name in types.items() if key not in counters})
     if counters:
-        notice(f"{path}: {len(counters)} integer buffers were ignored ({', '.join(counters[:3])}); no vector depends on them")
+        notice(
+            f"{path}: {len(counters)} integer buffers were ignored ({', '.join(counters[:3])}); no vector depends on them"
+        )
     return {key: value for key, value in state.items() if key not in counters}
 
 

@@ -70,9 +70,7 @@ def fetch_weights(name: str, repository: str, revision: str | None = None) -> Pa
         raise _unreachable(name, repository, revision, "the hub does not answer; there may be no network")
     try:
         wanted = pick_files(repository_files(repository, revision), name, place=repository)
-        notice(
-            f"fetching {wanted[0]} from {repository}{f' at {revision}' if revision else ''}; it stays in the cache"
-        )
+        notice(f"fetching {wanted[0]} from {repository}{f' at {revision}' if revision else ''}; it stays in the cache")
         local = [fetch_file(repository, file, revision) for file in wanted]
         if wanted[0].endswith(INDEX):
             for file in listed_files(local[0]):

@@ -183,9 +183,7 @@ def read_weights(
     found, config = header.name, config or header.config
     if config is None:
         named = (_stem(file), file.parent.name)
-        found, config = find_released(
-            state, layout.name, file, spelled, named=named, any_size=image_size is not None
-        )
+        found, config = find_released(state, layout.name, file, spelled, named=named, any_size=image_size is not None)
     config = sized_config(_adapted(config, state, file), image_size)
     _check_layers(config, state, file)
 
@@ -214,7 +212,9 @@ def build(weights: Weights, tokenizer: Tokenizer | None, *, dtype: torch.dtype |
     check_fit(model, weights.state, source=source, spelled=weights.spelled, hint=lambda: _hint(weights.state))
     scale = weights.state.get("log_scale")
     if scale is not None and not scale.isfinite().all():
-        raise PerceptError(f"the logit scale in {source} is {float(scale)}; the file is damaged, fetch or write it again")
+        raise PerceptError(
+            f"the logit scale in {source} is {float(scale)}; the file is damaged, fetch or write it again"
+        )
     model.load_state_dict(cast(weights.state, dtype), assign=True)
     header = weights.header
     return Opened(
@@ -246,7 +246,9 @@ def check_layers(config: ClipConfig, source: str) -> None:
     """
     for tower in filter(None, (config.vision, config.text)):
         if tower.layers > MAX_LAYERS:
-            raise PerceptError(f"the configuration for {source} has {tower.layers} layers; at most {MAX_LAYERS} are read")
+            raise PerceptError(
+                f"the configuration for {source} has {tower.layers} layers; at most {MAX_LAYERS} are read"
+            )
 
 
 def _check_layers(config: ClipConfig, state: State, file: Path) -> None:

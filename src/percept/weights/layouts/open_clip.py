@@ -67,7 +67,9 @@ def open_clip_config(config: ClipConfig, preprocess: Preprocess) -> dict[str, An
     """
     check_resize(preprocess, "open_clip")
     if config.text is None:
-        raise PerceptError("the open_clip layout holds pairs of towers and this model has no text tower; write it --to timm")
+        raise PerceptError(
+            "the open_clip layout holds pairs of towers and this model has no text tower; write it --to timm"
+        )
     name = timm_name(config.vision)
     if name is None:
         raise PerceptError(

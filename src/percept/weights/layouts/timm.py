@@ -238,7 +238,9 @@ class Timm(Layout):
 
     def to_theirs(self, state: State) -> State:
         """Rename the keys of the vision tower and leave out the text tower; see `to_timm`."""
-        return to_timm({key.removeprefix("vision."): value for key, value in state.items() if key.startswith("vision.")})
+        return to_timm(
+            {key.removeprefix("vision."): value for key, value in state.items() if key.startswith("vision.")}
+        )
 
     def spelled(self, state: State, stored: Collection[str]) -> State:
         """Return some of our tensors as timm has them, without a bias that we do not have."""
