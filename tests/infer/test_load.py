@@ -9,6 +9,7 @@ import percept
 from percept import PerceptError
 from percept.core.machine import fast_dtype
 from percept.models import zoo
+from percept.models.clip import CLIP
 from percept.weights import hub, locate
 from percept.weights.layouts.official import to_official
 from percept.weights.open import open_packaged
@@ -226,3 +227,69 @@ def test_without_a_tokenizer_the_remedy_fits_the_model(tmp_path):
     encoder.tokenizer = None
     with pytest.raises(PerceptError, match=r"for weights of nano its name with --weights FILE: --tokenizer FILE"):
         encoder.text(["a"])
+
+
+# ---- types and devices behind the name
+
+
+def test_a_type_and_a_device_behind_the_name(tmp_path):
+    folder = tiny.folder(tmp_path / "own")
+    for name in ("nano@bfloat16", f"{folder}@bfloat16", "nano@cpu@bfloat16"):
+        setting = percept.load(name).setting
+        assert (setting.dtype, setting.device.type) == (torch.bfloat16, "cpu")
+    assert percept.load("nano@float32", dtype=torch.float32).setting.dtype == torch.float32
+    with pytest.raises(PerceptError, match=r"asks for @float32, but dtype='bfloat16' was given too"):
+        percept.load("nano@float32", dtype="bfloat16")
+    with pytest.raises(PerceptError, match=r"asks for @cpu, but device='cuda' was given too"):
+        percept.load("nano@cpu", device="cuda")
+    with pytest.raises(PerceptError, match="percept export onnx MODEL DIR --int8"):
+        percept.load("nano@int8")
+
+
+# ---- for training
+
+
+def test_a_trainable_model_is_float32_and_owns_its_weights(tmp_path):
+    folder = tiny.folder(tmp_path / "own")
+    stored = (folder / "model.safetensors").read_bytes()
+    model = percept.load(folder, train=True)
+    assert isinstance(model, CLIP)
+    assert not model.training
+    assert {(value.dtype, value.requires_grad) for value in model.parameters()} == {(torch.float32, True)}
+    images, ids = torch.randn(4, 3, 24, 24), tiny.tokenizer()(["a cup", "a red dog", "a cat", "a blue cup"])
+    optimiser = torch.optim.AdamW(model.train().parameters(), lr=1e-2)
+    logits = model.scale() * model.embed_image(images) @ model.embed_text(ids).T
+    torch.nn.functional.cross_entropy(logits, torch.arange(4)).backward()
+    optimiser.step()
+    assert all(value.grad is not None for value in model.parameters())
+    again = percept.load(folder, train=True)
+    moved = [name for name, value in again.named_parameters() if not torch.equal(value, model.get_parameter(name))]
+    assert "log_scale" in moved
+    assert "vision.patch.weight" in moved
+    assert (folder / "model.safetensors").read_bytes() == stored
+
+
+def test_a_model_stored_in_bfloat16_is_trained_in_float32(tmp_path):
+    model = tiny.model()
+    torch.save({key: value.bfloat16() for key, value in model.state_dict().items()}, tmp_path / "narrow.pt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(zoo.CONFIGS, "PE-Tiny", tiny.config())
+        opened = percept.load(tmp_path / "narrow.pt", train=True, image_size=40)
+    assert {value.dtype for value in opened.parameters()} == {torch.float32}
+    assert opened.config.vision.image_size == 40
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": "bfloat16"},
+        {"batch": 4},
+        {"resize": "crop"},
+        {"tokens": 9},
+        {"compile": True},
+        {"tokenizer": "a.json"},
+    ],
+)
+def test_what_only_an_encoder_has_is_refused_for_training(options):
+    with pytest.raises(PerceptError, match=f"leave out {next(iter(options))}"):
+        percept.load("nano", train=True, **options)

@@ -1,14 +1,20 @@
 """The fingerprint of a model: the same from every layout, another when anything changes that decides its vectors."""
 
+import copy
+import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+import percept
+from percept.core.errors import PerceptError
 from percept.core.io import same_tensors
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
+from percept.models import zoo
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig
 from percept.weights.fingerprint import (
@@ -16,14 +22,18 @@ from percept.weights.fingerprint import (
     CLIP_VOCABULARY,
     PART,
     fingerprint,
+    image_identity,
     model_hash,
     tensor_hash,
+    text_identity,
     tokenizer_hash,
 )  # fmt: skip
 from percept.weights.folder import save_folder
 from percept.weights.locate import locate
 from percept.weights.open import build, open_model, read_model
-from tests.models.small import TEXT, clip
+from percept.weights.write import write_weights
+from tests.infer import tiny
+from tests.models.small import TEXT, VISION, clip
 
 PREPROCESS = Preprocess(size=16)
 
@@ -102,3 +112,102 @@ def test_permuted_weights_are_another_model(tmp_path: Path) -> None:
     for name, one in (("a", model), ("b", other)):
         save_folder(tmp_path / name, one, name="x", preprocess=PREPROCESS, tokenizer=None)
     assert open_model(tmp_path / "a").fingerprint != open_model(tmp_path / "b").fingerprint
+
+
+# ---- computed when first read
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tensors are hashed, one entry for each."""
+    hashed: list[int] = []
+
+    def counting(tensor: torch.Tensor) -> str:
+        hashed.append(tensor.numel())
+        return tensor_hash(tensor)
+
+    monkeypatch.setattr("percept.weights.fingerprint.tensor_hash", counting)
+    return hashed
+
+
+def test_loading_and_encoding_hash_nothing_and_asking_hashes_once(counted: list[int]) -> None:
+    encoder = percept.load("nano")
+    encoder.image(torch.zeros(1, 3, 96, 96))
+    encoder.text("a red cup")
+    assert not counted
+    first = encoder.identity.fingerprint
+    assert len(counted) == len(encoder.model.state_dict())
+    assert encoder.identity.fingerprint == first
+    assert copy.deepcopy(encoder.identity) == pickle.loads(pickle.dumps(encoder.identity)) == encoder.identity
+    assert len(counted) == len(encoder.model.state_dict())
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pt", "old"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_are_hashed_as_stored_whatever_they_became(tmp_path: Path, form: str, dtype: str) -> None:
+    model = tiny.model()
+    file = tmp_path / f"tiny.{form.replace('old', 'pt')}"
+    write_weights(
+        file, model.state_dict(), layout="official", name="tiny", config=model.config, preprocess=Preprocess(size=24),
+        tokenizer=tiny.tokenizer(),
+    )  # fmt: skip
+    if form == "old":
+        torch.save(torch.load(file), file, _use_new_zipfile_serialization=False)
+        (tmp_path / "tiny.pt.json").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(zoo.CONFIGS, "tiny", model.config)
+        encoder = percept.load(file, dtype=dtype)
+    with torch.no_grad():
+        for parameter in encoder.model.parameters():
+            parameter.zero_()  # what happens to the model afterwards does not count
+    hashes = {name: tensor_hash(value) for name, value in model.state_dict().items()}
+    words = None if form == "old" else tokenizer_hash(tiny.tokenizer(), model.config.text)
+    expected = fingerprint(model_hash(hashes, model.config, Preprocess(size=24)), words)
+    assert encoder.identity.fingerprint == expected
+
+
+def test_a_file_that_is_replaced_or_removed_later_changes_nothing(tmp_path: Path) -> None:
+    save_folder(tmp_path / "a", clip(), name="a", preprocess=PREPROCESS, tokenizer=None)
+    expected = open_model(tmp_path / "a").fingerprint
+    removed, replaced = open_model(tmp_path / "a"), open_model(tmp_path / "a")
+    save_folder(tmp_path / "a", clip(), name="a", preprocess=PREPROCESS, tokenizer=None)
+    assert replaced.fingerprint == expected
+    (tmp_path / "a" / "model.safetensors").unlink()
+    assert removed.fingerprint == expected
+
+
+def test_a_file_that_is_overwritten_later_is_not_hashed(tmp_path: Path) -> None:
+    save_folder(tmp_path / "a", clip(), name="a", preprocess=PREPROCESS, tokenizer=None)
+    opened, file = open_model(tmp_path / "a"), tmp_path / "a" / "model.safetensors"
+    os.truncate(file, 100)
+    with pytest.raises(PerceptError, match="has changed since it was loaded"):
+        _ = opened.fingerprint
+
+
+# ---- identities
+
+
+def hashes(model: CLIP) -> dict[str, str]:
+    return {name: tensor_hash(value) for name, value in model.state_dict().items()}
+
+
+def test_the_image_identity_is_that_of_tower_and_preprocessing() -> None:
+    pair = clip()
+    alone = CLIP(ClipConfig(vision=pair.config.vision))
+    alone.load_state_dict({key: value for key, value in pair.state_dict().items() if key.startswith("vision.")})
+    first = image_identity(hashes(pair), pair.config, PREPROCESS)
+    assert image_identity(hashes(alone), alone.config, PREPROCESS) == first
+    changed = {**hashes(pair), "text.positions": "x", "log_scale": "y"}
+    assert image_identity(changed, pair.config, PREPROCESS) == first
+    assert image_identity({**hashes(pair), "vision.positions": "x"}, pair.config, PREPROCESS) != first
+    assert image_identity(hashes(pair), pair.config, PREPROCESS.resizing("crop", patch=4)) != first
+    assert image_identity(hashes(pair), replace(pair.config, vision=replace(VISION, heads=4)), PREPROCESS) != first
+
+
+def test_the_text_identity_is_that_of_tower_and_tokenizer() -> None:
+    pair = clip()
+    first = text_identity(hashes(pair), pair.config, "words")
+    assert text_identity({**hashes(pair), "vision.positions": "x"}, pair.config, "words") == first
+    assert text_identity(hashes(pair), pair.config, "other words") != first
+    assert text_identity({**hashes(pair), "text.positions": "x"}, pair.config, "words") != first
+    assert text_identity(hashes(pair), replace(pair.config, text=replace(TEXT, heads=4)), "words") != first

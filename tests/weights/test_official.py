@@ -33,6 +33,25 @@ WRAPPINGS = {
     "module.": lambda state: {f"module.{key}": value for key, value in state.items()},
     "compiled": lambda state: {f"_orig_mod.{key}": value for key, value in state.items()},
     "compiled in parallel": lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},
+    "an average of weights": lambda state: {"state_dict_ema": state, "epoch": 3},
+    "model_state_dict": lambda state: {
+        "model_state_dict": state,
+        "optimizer_state_dict": {"state": {0: torch.ones(2)}},
+    },
+    "module": lambda state: {"module": state},
+    "module.module.": lambda state: {f"module.module.{key}": value for key, value in state.items()},
+    "model.": lambda state: {f"model.{key}": value for key, value in state.items()},
+    "a trainer's model.": lambda state: {"state_dict": {f"model.module.{key}": v for key, v in state.items()}},
+    "FSDP": lambda state: {f"_fsdp_wrapped_module.{key}": value for key, value in state.items()},
+    "FSDP of every block": lambda state: {
+        key.replace("resblocks.0.", "resblocks.0._fsdp_wrapped_module."): value for key, value in state.items()
+    },
+    "activation checkpointing": lambda state: {
+        key.replace("resblocks.1.", "resblocks.1._checkpoint_wrapped_module."): value for key, value in state.items()
+    },
+    "all of them": lambda state: {
+        f"module.model._fsdp_wrapped_module._orig_mod.{key}": value for key, value in state.items()
+    },
     "a compiled part": lambda state: {
         key.replace("visual.", "visual._orig_mod."): value for key, value in state.items()
     },

@@ -80,6 +80,7 @@ def test_nothing_is_lost_by_a_name_given_twice() -> None:
 TWICE = {
     "state_dict, model": lambda state: {"state_dict": state, "model": state},
     "weights, model": lambda state: {"weights": state, "model": {"state_dict": state}},
+    "state_dict, state_dict_ema": lambda state: {"state_dict": state, "state_dict_ema": state},
     "model, visual.proj": lambda state: {"model": state, "visual.proj": state["visual.proj"]},
 }
 

@@ -52,6 +52,18 @@ def from_dict(kind: type[T], data: Any) -> T:
     return kind(**values)
 
 
+def from_source(kind: type[T], data: Any, source: object) -> T:
+    """Build a dataclass as `from_dict` does; the message of an error begins with `source`, the file of the data.
+
+    Raises:
+        PerceptError: see `from_dict`.
+    """
+    try:
+        return from_dict(kind, data)
+    except PerceptError as error:
+        raise PerceptError(f"{source}: {error}") from None
+
+
 def _short(value: Any) -> str:
     """Return at most 200 characters of a value; an integer of thousands of digits has no decimal form at all."""
     try:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from percept.core.config import from_dict, to_dict
+from percept.core.config import from_source, to_dict
 from percept.core.io import content_hash, load_metadata, read_json, write_json
 from percept.core.report import notice
 from percept.data.transforms import Preprocess
@@ -36,8 +36,8 @@ def read_facts(file: Path) -> Header:
     tokenizer = facts.get("tokenizer")
     return Header(
         name=checked_name(facts["name"], str(file)) if "name" in facts else None,
-        config=from_dict(ClipConfig, facts["model"]),
-        preprocess=from_dict(Preprocess, facts["preprocess"]) if "preprocess" in facts else None,
+        config=from_source(ClipConfig, facts["model"], file),
+        preprocess=from_source(Preprocess, facts["preprocess"], file) if "preprocess" in facts else None,
         tokenizer_hash=tokenizer if isinstance(tokenizer, str) else None,
     )
 

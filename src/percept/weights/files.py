@@ -43,8 +43,8 @@ def read_tensors(path: Path | str) -> State:
     if path.name.endswith(INDEX):
         return _read_shards(path)
     if not os.path.isfile(path):
-        kind = "is not a regular file" if os.path.lexists(path) else "does not exist"
-        raise PerceptError(f"there is no weight file {path}: it {kind}")
+        there = os.path.lexists(path)
+        raise PerceptError(f"{path} is not a regular file; give a weight file" if there else f"there is no weight file {path}")
     with reasons(path):
         state = _stored(path)
     if not state:
@@ -111,7 +111,8 @@ def _read_shards(index: Path) -> State:
 def again(path: Path, state: State) -> Callable[[], State]:
     """Return a function that gives the tensors of a file as they were when it was read.
 
-    Mapped tensors are kept, which takes no memory; others are read again.
+    The file is read again if it is unchanged. If it was replaced or removed, its mapped tensors are still readable; keeping
+    them takes no memory.
 
     Args:
         path: the file or index.
@@ -122,17 +123,19 @@ def again(path: Path, state: State) -> Callable[[], State]:
     kept = dict(state) if all(_maps(file) for file in files) else None
 
     def give() -> State:
-        for file, before in stamps.items():
-            now = _stamp(file)
-            # A file that was replaced or removed stays readable where it is mapped; one that was overwritten does not.
-            same_file = now is not None and before is not None and now[0] == before[0]
-            if now != before and (same_file or kept is None):
-                raise PerceptError(
-                    f"{file} has changed since it was loaded, so it cannot be hashed; load the model again"
-                )
-        return dict(kept) if kept is not None else read_tensors(path)
+        now = {file: _stamp(file) for file in files}
+        if now == stamps:
+            return read_tensors(path)
+        overwritten = [file for file in files if now[file] != stamps[file] and _inode(now[file]) == _inode(stamps[file])]
+        if kept is None or overwritten:
+            raise PerceptError(f"{path} has changed since it was loaded, so it cannot be hashed; load the model again")
+        return dict(kept)
 
     return give
+
+
+def _inode(stamp: tuple[int, int, int] | None) -> int | None:
+    return None if stamp is None else stamp[0]
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:

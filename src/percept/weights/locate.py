@@ -123,7 +123,7 @@ def fetched(location: Location) -> Location:
 
 def _local(path: Path, source: str) -> Location:
     """Return what a file or folder on this machine is."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return Location(kind="file", source=source, path=path)
     if is_export(path):
         return Location(kind="export", source=source, path=path)
@@ -134,9 +134,9 @@ def _local(path: Path, source: str) -> Location:
 
 def _given(path: Path, source: str, **facts: Any) -> Location:
     """Return the location of weights that were given for a model."""
-    if path.is_dir() and is_export(path):
+    if is_export(path):
         raise PerceptError(f"{path} is an export, whose weights are inside its graphs; use the model it was made from")
-    file = _weight_file(path, facts["name"] or path.name) if path.is_dir() else path
+    file = _weight_file(path, facts["name"] or path.name) if os.path.isdir(path) else path
     return Location(kind="file", source=source, path=file, **facts)
 
 
@@ -147,7 +147,7 @@ def _weight_file(folder: Path, name: str) -> Path:
         PerceptError: there is none, there are several, or a file that belongs to them is missing.
     """
     with reasons(folder):
-        files = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+        files = sorted(name for name in os.listdir(folder) if os.path.isfile(folder / name))
     claimant(folder, files, read_config(folder))
     file = folder / pick_files(files, name, place=str(folder))[0]
     if file.suffix == ".json":

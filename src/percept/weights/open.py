@@ -312,8 +312,11 @@ def _tokenizer(places: list[Path], config: ClipConfig, *, online: bool) -> Token
     if config.text is None:
         return None
     for place in places:
-        if (file := place / "tokenizer.json").is_file():
+        file = place / "tokenizer.json"
+        if file.is_file():
             return read_vocabulary(file, context=config.text.context)
+        if os.path.lexists(file):
+            raise PerceptError(f"{file} is not a regular file; remove it, or put a tokenizer there")
     if config.text.vocabulary != CLIP_VOCABULARY:
         return None
     file = find_vocabulary(places[0]) or hub.fetch_vocabulary(online=online)

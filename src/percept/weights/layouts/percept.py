@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from percept.core.config import from_dict, to_dict
+from percept.core.config import from_source, to_dict
 from percept.core.errors import PerceptError
 from percept.core.io import read_json
 from percept.data.transforms import Preprocess
@@ -64,14 +64,15 @@ class Percept(Layout):
         """
         folder = file.parent
         facts = _read_object(folder / CONFIG)
-        preprocess = Preprocess.load(folder / PREPROCESS) if (folder / PREPROCESS).is_file() else None
+        file = folder / PREPROCESS
+        preprocess = from_source(Preprocess, read_json(file), file) if file.is_file() else None
         if "model" not in facts:
             return Header(preprocess=preprocess)
         named = plain_name(folder.resolve().name)
         tokenizer = facts.get("tokenizer")
         return Header(
             name=checked_name(facts["name"], str(folder / CONFIG)) if "name" in facts else named,
-            config=from_dict(ClipConfig, facts["model"]),
+            config=from_source(ClipConfig, facts["model"], folder / CONFIG),
             preprocess=preprocess,
             tokenizer_hash=tokenizer if isinstance(tokenizer, str) else None,
             provenance=_object(facts.get("provenance")),
