@@ -3,6 +3,8 @@
 import inspect
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -278,3 +280,20 @@ def test_a_damaged_copy_is_not_called_equal(model, tmp_path, capsys, monkeypatch
     monkeypatch.setattr(writing, "write_tensors", damaged)
     assert main(["convert", model, str(tmp_path / "out.pt"), "--to", "official"]) == 2
     assert "does not read back" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("target", "layout"), [("n.pt", "official"), ("n", "percept"), ("n.safetensors", "official")])
+def test_a_disk_that_is_full_leaves_one_sentence_and_no_file(target, layout, tmp_path):
+    """A limit of 4 KiB for files stands for the full disk."""
+    program = f"ulimit -f 8; {sys.executable} -m percept convert nano {target} --to {layout}"
+    done = subprocess.run(["sh", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_number_types_are_not_converted(model, tmp_path, capsys):
+    assert main(["convert", f"{model}@bfloat16", str(tmp_path / "out"), "--to", "official"]) == 2
+    assert "leave out the @TYPE" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()

@@ -278,8 +278,8 @@ def test_pictures_of_an_export_are_brought_to_size_as_asked(exported):
 def test_what_an_export_cannot_be_asked(exported, tmp_path):
     asked: list[tuple[dict[str, Any], str]] = [
         ({"device": "cuda"}, "on the CPU"),
-        ({"weights": "x.pt"}, "has its weights"),
-        ({"image_size": 32}, "sizes"),
+        ({"weights": "x.pt"}, "its own weights"),
+        ({"image_size": 32}, "size is fixed"),
         ({"dtype": "bfloat16"}, "float32, int8"),
     ]
     for keywords, words in asked:

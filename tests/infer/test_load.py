@@ -285,7 +285,7 @@ def test_a_model_stored_in_bfloat16_is_trained_in_float32(tmp_path):
         {"dtype": "bfloat16"},
         {"batch": 4},
         {"resize": "crop"},
-        {"tokens": 9},
+        {"tokens": 32},
         {"compile": True},
         {"tokenizer": "a.json"},
     ],

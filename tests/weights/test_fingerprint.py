@@ -16,7 +16,7 @@ from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 from percept.models import zoo
 from percept.models.clip import CLIP
-from percept.models.config import ClipConfig
+from percept.models.config import ClipConfig, VisionConfig
 from percept.weights.fingerprint import (
     CLIP_PIECES,
     CLIP_VOCABULARY,
@@ -73,6 +73,15 @@ def test_what_decides_the_vectors_counts_and_nothing_else() -> None:
     assert whole(config, replace(PREPROCESS, draft=0)) == first
     changed = [replace(PREPROCESS, resize="crop"), replace(PREPROCESS, mean=(0.4, 0.5, 0.5))]
     assert len({first, *(whole(config, one) for one in changed)}) == 3
+
+
+def test_the_kind_of_a_tower_counts_unless_it_is_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = clip().config
+    first = whole(config)
+    monkeypatch.setattr(VisionConfig, "kind", "pe", raising=False)
+    assert whole(config) == first
+    monkeypatch.setattr(VisionConfig, "kind", "other", raising=False)
+    assert whole(config) != first
 
 
 def test_a_tokenizer_counts_by_what_it_makes_of_texts(tmp_path: Path) -> None:

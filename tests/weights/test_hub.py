@@ -15,6 +15,7 @@ from percept.weights.folder import save_folder
 from percept.weights.hub import Address, parse_address
 from percept.weights.write import write_weights
 from tests.infer import tiny
+from tests.weights.test_shards import INDEX, SHARDS, split
 
 
 class Hub:
@@ -90,6 +91,22 @@ def test_any_repository_in_a_known_layout(played, layout):
     count = len(played.fetched)
     percept.load("hf://somebody/model")
     assert len(played.fetched) == count  # the second time everything is in the cache
+
+
+def test_weights_that_are_split_are_fetched_with_their_index(played):
+    publish(played, "somebody/model", "percept")
+    place = played.place("somebody/model", None)
+    split(place)
+    (place / "unrelated.safetensors").touch()
+    encoder = percept.load("hf://somebody/model", dtype="float32")
+    assert encoder.identity == percept.load(place).identity
+    fetched = {name.rpartition("/")[2] for name in played.fetched}
+    assert fetched == {INDEX, *SHARDS, "config.json", "preprocess.json", "tokenizer.json"}
+    count = len(played.fetched)
+    percept.load("hf://somebody/model")
+    assert len(played.fetched) == count
+    (place / SHARDS[1]).unlink()
+    assert hub._cached_folder("model", "somebody/model", None) is None
 
 
 def test_a_revision_is_fetched_and_kept_apart(played):

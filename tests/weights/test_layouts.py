@@ -282,6 +282,16 @@ def test_towers_that_a_layout_cannot_hold(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("layout", ["official", "timm", "open_clip"])
+def test_a_tower_of_another_kind_is_written_in_our_own_layout_only(
+    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VisionConfig, "kind", "other", raising=False)
+    with pytest.raises(PerceptError, match="vision towers of Perception Encoders only; write it --to percept"):
+        write(tmp_path / "out", clip(), layout)
+    assert not list(tmp_path.iterdir())
+
+
 def test_arguments_for_timm_describe_the_tower() -> None:
     vision = VisionConfig(
         image_size=40, patch_size=8, width=32, layers=3, heads=2, hidden=48, class_token=False, layer_scale=0.1,

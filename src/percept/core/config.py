@@ -48,7 +48,9 @@ def from_dict(kind: type[T], data: Any) -> T:
             values[key] = _typed(hints[key], value)
         except _WrongTypeError:
             hint = getattr(hints[key], "__name__", None) if isinstance(hints[key], type) else None
-            raise PerceptError(f"{kind.__name__} field {key!r} takes {hint or hints[key]}; given: {_short(value)}") from None
+            raise PerceptError(
+                f"{kind.__name__} field {key!r} takes {hint or hints[key]}; given: {_short(value)}"
+            ) from None
     return kind(**values)
 
 

@@ -149,7 +149,9 @@ def _reading_safetensors(path: Path | str) -> Iterator[None]:
         try:
             yield
         except SafetensorError as error:
-            raise PerceptError(f"{path} is not a complete safetensors file ({error}); fetch or write it again") from None
+            raise PerceptError(
+                f"{path} is not a complete safetensors file ({error}); fetch or write it again"
+            ) from None
 
 
 def same_tensors(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:

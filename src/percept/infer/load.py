@@ -1,6 +1,7 @@
 """`percept.load`: from a name, a folder or a weight file to an encoder that is ready to use."""
 
 import os
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -26,6 +27,8 @@ PathLike = str | os.PathLike[str]
 OPENERS = {"method": "percept.methods.saved:open_method"}
 """Kind of a location: "module:function" that opens it, called with the folder, device, dtype and further options."""
 BATCH = 32
+DEFAULTS = {"tokenizer": None, "dtype": None, "batch": BATCH, "resize": None, "tokens": None, "compile": False}
+"""Options that only an encoder has, or that a method may take; those that differ from these are passed on."""
 
 
 @overload
@@ -88,12 +91,10 @@ def load(
         resize: how images are resized: "squash", "crop", "pad", "keep" or "native", see
             `percept.data.transforms.Preprocess`. As the model says if None; the official ones use "squash".
         tokens: largest number of patches of an image, for resize="native".
-        compile: the transformer blocks go through `torch.compile`. One block is compiled for all of a tower, when the
-            first images or texts arrive, in seconds however deep the model is. It recompiles for a second batch size, for
-            a single image and for a second number of patches; later sizes reuse the dynamic graph. On a GPU norms,
-            rotations and activations then take a fraction of their time. On a CPU packed weights are given up for it, so
-            measure there. Images of different shapes that run as one packed row are not compiled. A compiled model cannot
-            be pickled.
+        compile: the transformer blocks go through `torch.compile`, one block for all of a tower, when the first images or
+            texts arrive. It recompiles for a second batch size, a single image and a second number of patches; later
+            sizes reuse the dynamic graph. It saves time on a GPU; on a CPU it replaces packed weights, so measure there.
+            Images of different shapes that run as one packed row are not compiled. A compiled model cannot be pickled.
         train: return the model itself, a `CLIP` with trainable float32 weights in evaluation mode, instead of an encoder.
             Only `weights`, `image_size` and `device` go with it.
 
@@ -108,22 +109,23 @@ def load(
     location = locate(name, weights)
     dtype = _agreed("dtype", location.dtype, dtype, None)
     device = _agreed("device", location.device, device, "auto")
-    chosen = {
-        "tokenizer": (tokenizer, None), "dtype": (dtype, None), "batch": (batch, BATCH), "resize": (resize, None),
-        "tokens": (tokens, None), "compile": (compile, False),
-    }  # fmt: skip
-    options = {option: value for option, (value, default) in chosen.items() if value != default}
+    given = {
+        "tokenizer": tokenizer,
+        "dtype": dtype,
+        "batch": batch,
+        "resize": resize,
+        "tokens": tokens,
+        "compile": compile,
+    }
+    options = {option: value for option, value in given.items() if value != DEFAULTS[option]}
     if train:
         return _trainable(location, options, image_size=image_size, device=device)
     if location.kind == "method":
         return _open_method(location, {**options, "image_size": image_size}, device=device)
     if location.kind == "export":
-        _check_export(location, compile=compile, image_size=image_size)
-        opened, setting = _open_export(location, device=device, dtype=dtype, batch=batch)
+        opened, setting = _open_export(location, options, image_size=image_size, device=device)
     else:
-        place = _device(device, compile=compile)
-        opened, number_type, reason = _open(location, place, dtype, image_size)
-        setting = Setting(device=place, dtype=number_type, reason=reason, batch=batch, compile=compile)
+        opened, setting = _open(location, options, image_size=image_size, device=device)
     own = None if tokenizer is None else _tokenizer(tokenizer, opened.model)
     return Encoder(
         opened.model,
@@ -148,16 +150,39 @@ def _agreed(what: str, suffix: str | None, value: Any, default: Any) -> Any:
 
 
 def _open(
-    location: Location, device: torch.device, dtype: str | torch.dtype | None, image_size: int | None
-) -> tuple[Opened, torch.dtype, str]:
-    """Open a model in the number type that is wanted; return that type and the reason for it too."""
+    location: Location, options: Mapping[str, Any], *, image_size: int | None, device: str
+) -> tuple[Opened, Setting]:
+    """Open a model in the number type that is wanted."""
+    place = _device(device, compile="compile" in options)
     weights, tokenizer = read_model(location, image_size=image_size)
     stored = weights.stored_type()
-    number_type, reason = _dtype(dtype, device, stored if location.kind == "file" else None)
-    return build(weights, tokenizer, dtype=number_type), number_type, reason
+    number_type, reason = _dtype(options.get("dtype"), place, stored if location.kind == "file" else None)
+    setting = Setting(
+        device=place, dtype=number_type, reason=reason, batch=options.get("batch", BATCH), compile="compile" in options
+    )
+    return build(weights, tokenizer, dtype=number_type), setting
 
 
-def _trainable(location: Location, options: dict[str, Any], *, image_size: int | None, device: str) -> CLIP:
+def _open_export(
+    location: Location, options: Mapping[str, Any], *, image_size: int | None, device: str
+) -> tuple[Opened, Setting]:
+    """Open an export in the number type that is wanted; what its graphs fix is refused."""
+    if "compile" in options:
+        raise PerceptError(f"{location.source} is an export, which onnxruntime runs; leave out compile=True")
+    if image_size is not None:
+        raise PerceptError(f"{location.source} is an export, whose image size is fixed; leave out image_size")
+    if device not in ("auto", "cpu"):
+        raise PerceptError(f"an export runs on the CPU, not on {device!r}; load the model itself for that device")
+    assert location.path is not None
+    dtype = options.get("dtype", "auto")
+    opened, chosen = open_export(location.path, None if dtype == "auto" else _short(dtype))
+    return opened, Setting(
+        device=torch.device("cpu"), dtype=torch.float32, reason=f"an export in {chosen}",
+        batch=options.get("batch", BATCH), backend=f"onnxruntime {chosen}",
+    )  # fmt: skip
+
+
+def _trainable(location: Location, options: Mapping[str, Any], *, image_size: int | None, device: str) -> CLIP:
     """Return a model whose float32 weights are its own and can be trained.
 
     Raises:
@@ -197,26 +222,6 @@ def _preprocess(opened: Opened, *, resize: str | None, tokens: int | None) -> Pr
         return opened.preprocess
     patch = opened.model.config.vision.patch_size
     return opened.preprocess.resizing(resize or opened.preprocess.resize, patch=patch, tokens=tokens)
-
-
-def _check_export(location: Location, *, compile: bool, image_size: int | None) -> None:
-    if compile:
-        raise PerceptError(f"{location.source} is an export, which onnxruntime runs; leave out compile=True")
-    if image_size is not None:
-        raise PerceptError(f"{location.source} is an export, whose image size is fixed; leave out image_size")
-
-
-def _open_export(
-    location: Location, *, device: str, dtype: str | torch.dtype | None, batch: int
-) -> tuple[Opened, Setting]:
-    if device not in ("auto", "cpu"):
-        raise PerceptError(f"an export runs on the CPU, not on {device!r}; load the model itself for that device")
-    assert location.path is not None
-    opened, chosen = open_export(location.path, None if dtype in (None, "auto") else _short(dtype))
-    return opened, Setting(
-        device=torch.device("cpu"), dtype=torch.float32, reason=f"an export in {chosen}", batch=batch,
-        backend=f"onnxruntime {chosen}",
-    )  # fmt: skip
 
 
 def _short(dtype: str | torch.dtype | None) -> str:

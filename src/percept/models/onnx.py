@@ -62,7 +62,9 @@ class Manifest:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale) and self.scale > 0):
-            raise PerceptError(f"the manifest of an export has scale={self.scale}, which must be positive; export it again")
+            raise PerceptError(
+                f"the manifest of an export has scale={self.scale}, which must be positive; export it again"
+            )
         if self.size is not None and min(self.size) < 1:
             raise PerceptError(f"the manifest of an export has size={list(self.size)}, below 1 pixel; export it again")
         towers = [(graph.tower, graph.dtype) for graph in self.graphs]

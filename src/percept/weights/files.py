@@ -40,13 +40,8 @@ def read_tensors(path: Path | str) -> State:
         PerceptError: no such file, not a complete weight file, or a pickle that holds more than tensors.
     """
     path = Path(path)
-    if path.name.endswith(INDEX):
-        return _read_shards(path)
-    if not os.path.isfile(path):
-        there = os.path.lexists(path)
-        raise PerceptError(f"{path} is not a regular file; give a weight file" if there else f"there is no weight file {path}")
     with reasons(path):
-        state = _stored(path)
+        state = unwrap(_read_shards(path) if path.name.endswith(INDEX) else _stored(path))
     if not state:
         raise PerceptError(f"{path} holds no weights at all; fetch or write it again")
     strange = [f"{key} ({type(value).__name__})" for key, value in state.items() if not isinstance(value, Tensor)]
@@ -90,20 +85,19 @@ def _weight_map(index: Path) -> dict[str, str]:
     return names
 
 
-def _read_shards(index: Path) -> State:
-    """Read all files of an index and check that each holds what the index says.
+def _read_shards(index: Path) -> dict[str, Any]:
+    """Read all files of an index and check that they hold what the index lists.
 
     Raises:
         PerceptError: a file is missing or damaged, lacks a key, or holds one that another file holds too.
     """
-    state: State = {}
+    state: dict[str, Any] = {}
     for file in shard_files(index):
-        shard = read_tensors(file)
+        shard = _stored(file)
         if twice := state.keys() & shard.keys():
             raise PerceptError(f"{file} holds {min(twice)}, which another file of {index} holds too; fetch them again")
         state |= shard
-    wanted = unwrap(_weight_map(index)).keys()
-    if lacking := sorted(key for key in wanted - state.keys() if not key.endswith(COUNTERS)):
+    if lacking := sorted(_weight_map(index).keys() - state.keys()):
         raise PerceptError(f"the files of {index} lack keys that it lists: {', '.join(lacking[:5])}; fetch them again")
     return state
 
@@ -126,7 +120,9 @@ def again(path: Path, state: State) -> Callable[[], State]:
         now = {file: _stamp(file) for file in files}
         if now == stamps:
             return read_tensors(path)
-        overwritten = [file for file in files if now[file] != stamps[file] and _inode(now[file]) == _inode(stamps[file])]
+        overwritten = [
+            file for file in files if now[file] != stamps[file] and _inode(now[file]) == _inode(stamps[file])
+        ]
         if kept is None or overwritten:
             raise PerceptError(f"{path} has changed since it was loaded, so it cannot be hashed; load the model again")
         return dict(kept)
@@ -167,11 +163,16 @@ def _maps(path: Path) -> bool:
 
 def _stored(path: Path) -> dict[str, Any]:
     """Read a file by its first bytes, whatever its extension."""
+    if not os.path.isfile(path):
+        there = os.path.lexists(path)
+        raise PerceptError(
+            f"{path} is not a regular file; give a weight file" if there else f"there is no weight file {path}"
+        )
     head = _head(path)
     if is_safetensors(path):
-        return unwrap(load_tensors(path))
+        return load_tensors(path)
     if head.startswith((ARCHIVE, b"\x80")):
-        return unwrap(_unpickled(path))
+        return _unpickled(path)
     if head.startswith(b"version https://git-lfs"):
         raise PerceptError(
             f"{path} is a pointer of Git LFS in place of the weights; run 'git lfs pull' where it came from"
@@ -264,8 +265,9 @@ def write_tensors(path: Path | str, state: State, facts: dict[str, str] | None =
             torch.save(alone, temporary)
     except (PerceptError, OSError):
         raise
-    except Exception as error:  # the libraries' own, for a full disk
-        raise PerceptError(f"{path} cannot be written: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # the libraries have errors of their own for a full disk
+        reason = str(error).splitlines()[0]
+        raise PerceptError(f"{path} cannot be written ({reason}); make room, or give a different place") from None
 
 
 def _alone(tensor: Tensor) -> Tensor:

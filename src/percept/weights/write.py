@@ -52,6 +52,8 @@ def write_weights(
     single = target.suffix in SUFFIXES
     if single and not kind.takes_file:
         raise PerceptError(f"a model in the {layout} layout is a folder; give a folder instead of the file {target}")
+    if getattr(config.vision, "kind", "pe") != "pe" and not kind.records_itself:
+        raise PerceptError(f"the {layout} layout holds the vision towers of Perception Encoders only; write it --to percept")
     words = tokenizer_hash or hash_of(tokenizer, config.text)
     header = Header(
         name=checked_name(name, "this"),
