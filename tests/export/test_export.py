@@ -289,7 +289,7 @@ def test_what_an_export_cannot_be_asked(exported, tmp_path):
         export_onnx(exported.folder, tmp_path / "out")
     with pytest.raises(PerceptError, match="--int8"):
         percept.load("nano", dtype="int8")
-    with pytest.raises(PerceptError, match="use the model it was made of"):
+    with pytest.raises(PerceptError, match="give the model it was made from"):
         open_model(exported.folder)
     one = percept.load(exported.folder)
     for call, words in (

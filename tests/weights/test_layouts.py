@@ -143,7 +143,7 @@ def test_files_of_ours_say_what_model_they_hold(tmp_path: Path) -> None:
         assert found.config.vision == model.config.vision
         assert (found.config.text is None) == (layout == "timm")
     (tmp_path / "official.pt.json").unlink()  # a published file is nothing but its tensors
-    with pytest.raises(PerceptError, match=r"no released model has its shapes.*with NAME\.pt\.json beside it"):
+    with pytest.raises(PerceptError, match=r"no released model has its shapes.*with NAME\.pt\.json next to it"):
         read_weights(tmp_path / "official.pt")
 
 

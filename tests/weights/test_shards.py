@@ -72,13 +72,13 @@ def test_what_is_missing_or_twice_is_named(tmp_path):
     save_tensors(folder / SHARDS[1], {name: value for name, value in second.items() if name != key})
     refused(folder, f"lack keys that it lists: {key}")
     (folder / SHARDS[1]).unlink()
-    refused(folder, f"lists files that are not beside it: {SHARDS[1]}")
+    refused(folder, f"lists files that are not next to it: {SHARDS[1]}")
 
 
 @pytest.mark.parametrize("place", ["../outside.safetensors", "/etc/passwd", "notes.txt", 5])
 def test_an_index_leads_nowhere_else(place, tmp_path):
     folder = split(tiny.folder(tmp_path / "parts"))
     (folder / INDEX).write_text(json.dumps({"weight_map": {"a": place}}))
-    refused(folder, "not weight files beside it|not an index of weight files")
+    refused(folder, "not weight files next to it|not an index of weight files")
     (folder / INDEX).write_text("[1]")
     refused(folder, "not an index of weight files")

@@ -108,7 +108,7 @@ def _one_of(options: tuple[Any, ...], value: Any) -> Any:
         except _WrongTypeError:
             continue
         except PerceptError:
-            if isinstance(value, dict):  # a dataclass was meant, and its error names the field
+            if isinstance(value, dict):  # its fields are wrong, and that error names them
                 raise
     raise _WrongTypeError
 

@@ -21,7 +21,7 @@ LARGEST_JSON = 64 << 20
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the place of `path` only if the block succeeds."""
+    """Yield a temporary path next to `path`; it takes the place of `path` only if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -73,6 +73,16 @@ def read_json(path: Path | str) -> Any:
         return json.loads(text.decode("utf-8"))
     except Exception as error:  # RecursionError, and ValueError for numbers of thousands of digits, among others
         raise PerceptError(f"{path} is not a json file that can be read: {error}") from None
+
+
+def read_object(path: Path | str) -> dict[str, Any]:
+    """Return the json object in a file; an empty one if there is no file, or if its json is not an object.
+
+    Raises:
+        PerceptError: the file cannot be read as json.
+    """
+    value = read_json(path) if os.path.isfile(path) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def append_json_line(path: Path | str, data: dict[str, Any]) -> None:

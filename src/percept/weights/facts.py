@@ -1,4 +1,4 @@
-"""What a weight file that we wrote records about its model: in its header (safetensors) or in NAME.pt.json beside it."""
+"""What a weight file that we wrote records about its model: in its header (safetensors) or in NAME.pt.json next to it."""
 
 import json
 from pathlib import Path
@@ -63,19 +63,19 @@ def _identity(file: Path) -> dict[str, Any]:
 
 
 def _facts(file: Path) -> dict[str, Any]:
-    beside = facts_file(file)
+    record = facts_file(file)
     try:
         if file.name.endswith(INDEX):
             return {}
         if is_safetensors(file):
             facts = json.loads(load_metadata(file).get(FACTS, "{}"))
         else:
-            facts = read_json(beside)[FACTS] if beside.is_file() else {}
+            facts = read_json(record)[FACTS] if record.is_file() else {}
     except Exception:  # json of another program, or no json at all
         return {}
     if not (isinstance(facts, dict) and isinstance(facts.get("model"), dict)):
         return {}
     if "file" in facts and facts["file"] != _identity(file):
-        notice(f"{beside} was written for a different {file.name} and is ignored; remove it, or restore that file")
+        notice(f"{record} was written for a different {file.name} and is ignored; remove it, or restore that file")
         return {}
     return facts

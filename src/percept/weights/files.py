@@ -51,7 +51,7 @@ def read_tensors(path: Path | str) -> State:
 
 
 def shard_files(index: Path) -> list[Path]:
-    """Return the files of an index, which have to be beside it.
+    """Return the files of an index, which have to be next to it.
 
     Raises:
         PerceptError: it is not an index, or a file is missing.
@@ -59,7 +59,7 @@ def shard_files(index: Path) -> list[Path]:
     files = [index.with_name(name) for name in listed_files(index)]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise PerceptError(f"{index} lists files that are not beside it: {', '.join(missing[:5])}; fetch them too")
+        raise PerceptError(f"{index} lists files that are not next to it: {', '.join(missing[:5])}; fetch them too")
     return files
 
 
@@ -67,11 +67,11 @@ def listed_files(index: Path) -> list[str]:
     """Return the names of the files that an index lists.
 
     Raises:
-        PerceptError: it is not an index of files beside it.
+        PerceptError: it is not an index of files next to it.
     """
     names = set(_weight_map(index).values())
     if any(Path(name).name != name or not name.endswith(SUFFIXES) for name in names):
-        raise PerceptError(f"{index} lists files that are not weight files beside it; fetch or write it again")
+        raise PerceptError(f"{index} lists files that are not weight files next to it; fetch or write it again")
     return sorted(names)
 
 

@@ -73,7 +73,7 @@ class Layout:
         return self.to_theirs(state)
 
     def read_header(self, file: Path) -> Header:
-        """Return what the configuration files beside a weight file record."""
+        """Return what the configuration files next to a weight file record."""
         return Header()
 
     def write_header(self, header: Header) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 from percept.core.errors import PerceptError, unknown_name
-from percept.core.io import read_json, reasons
+from percept.core.io import read_object, reasons
 from percept.models import zoo
 from percept.models.config import ClipConfig
 from percept.models.onnx import is_export
@@ -127,7 +126,7 @@ def _local(path: Path, source: str) -> Location:
         return Location(kind="file", source=source, path=path)
     if is_export(path):
         return Location(kind="export", source=source, path=path)
-    if "method" in read_config(path):
+    if "method" in read_object(path / CONFIG):
         return Location(kind="method", source=source, path=path)
     return Location(kind="folder", source=source, path=_weight_file(path, path.name))
 
@@ -148,18 +147,11 @@ def _weight_file(folder: Path, name: str) -> Path:
     """
     with reasons(folder):
         files = sorted(name for name in os.listdir(folder) if os.path.isfile(folder / name))
-    claimant(folder, files, read_config(folder))
+    claimant(folder, files, read_object(folder / CONFIG))
     file = folder / pick_files(files, name, place=str(folder))[0]
     if file.suffix == ".json":
         shard_files(file)
     return file
-
-
-def read_config(folder: Path) -> Mapping[str, Any]:
-    """Return the json object in a folder's config.json; an empty one if there is none."""
-    file = folder / CONFIG
-    config = read_json(file) if file.is_file() else {}
-    return config if isinstance(config, dict) else {}
 
 
 def _packaged(name: str) -> Path:

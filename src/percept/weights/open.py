@@ -180,10 +180,12 @@ def read_weights(
 
     with reasons(file):
         state = layout.to_ours(stored)
-    found, config = header.name, config or header.config
+    recorded, config = header.name, config or header.config
     if config is None:
         named = (_stem(file), file.parent.name)
-        found, config = find_released(state, layout.name, file, spelled, named=named, any_size=image_size is not None)
+        recorded, config = find_released(
+            state, layout.name, file, spelled, named=named, any_size=image_size is not None
+        )
     config = sized_config(_adapted(config, state, file), image_size)
     _check_layers(config, state, file)
 
@@ -195,7 +197,7 @@ def read_weights(
     chosen = header.preprocess or preprocess or Preprocess(size=config.vision.image_size)
     changes = dict(header.preprocess_changes) | ({} if image_size is None else {"size": image_size})
     return Weights(
-        name=name or found or _stem(file), config=config, state=ours(state), layout=layout.name, file=file,
+        name=name or recorded or _stem(file), config=config, state=ours(state), layout=layout.name, file=file,
         preprocess=_bounded(replace(chosen, **changes), config, file), header=header, spelled=spelled,
         hash_weights=lambda: hash_tensors(ours(layout.to_ours(give()))),
     )  # fmt: skip
@@ -267,11 +269,10 @@ def _check_layers(config: ClipConfig, state: State, file: Path) -> None:
 
 
 def _header(file: Path, layout: Layout) -> Header:
-    """Return what the weight file itself and the configuration beside it record; the file itself comes first."""
+    """Return what the weight file and the configuration files next to it record; the weight file comes first."""
     with reasons(file):
-        own, beside = read_facts(file), layout.read_header(file)
-    recorded = {key: value for key, value in vars(own).items() if value}
-    return replace(beside, **recorded)
+        facts, header = read_facts(file), layout.read_header(file)
+    return replace(header, **{key: value for key, value in vars(facts).items() if value})
 
 
 def _adapted(config: ClipConfig, state: State, file: Path) -> ClipConfig:

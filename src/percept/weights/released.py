@@ -97,5 +97,5 @@ def _nearest(
     lines = differences(_without_values(config), theirs, spelled)
     message = f"{file} is in the {layout} layout, but no released model has its shapes; nothing was loaded."
     if 2 * len(_differing(state, config)) > len(state):
-        return f"{message} Open a model of your own from its folder, or from NAME.pt with NAME.pt.json beside it"
+        return f"{message} Open a model of your own from its folder, or from NAME.pt with NAME.pt.json next to it"
     return "\n".join([message, f"Against {name}, the nearest:", *lines])

@@ -36,7 +36,7 @@ def write_weights(
 
     A target that ends as a weight file does becomes that file; any other becomes a folder, with the configuration files
     that the layout's own library reads. Which model it is, so that `percept.load` opens any of them, is recorded in the
-    header of a safetensors file and in NAME.pt.json beside a pickled one.
+    header of a safetensors file and in NAME.pt.json next to a pickled one.
 
     Args:
         state: weights under our names.
@@ -53,7 +53,9 @@ def write_weights(
     if single and not kind.takes_file:
         raise PerceptError(f"a model in the {layout} layout is a folder; give a folder instead of the file {target}")
     if getattr(config.vision, "kind", "pe") != "pe" and not kind.records_itself:
-        raise PerceptError(f"the {layout} layout holds the vision towers of Perception Encoders only; write it --to percept")
+        raise PerceptError(
+            f"the {layout} layout holds the vision towers of Perception Encoders only; write it --to percept"
+        )
     words = tokenizer_hash or hash_of(tokenizer, config.text)
     header = Header(
         name=checked_name(name, "this"),

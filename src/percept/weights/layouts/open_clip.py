@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from percept.core.errors import PerceptError, unknown_name
-from percept.core.io import read_json
+from percept.core.io import read_object
 from percept.data.transforms import Preprocess
 from percept.models.config import ClipConfig
 from percept.weights.layout import Header, Layout, State
@@ -133,15 +133,14 @@ class OpenClip(Layout):
         Raises:
             PerceptError: the file is damaged, or the resize mode is unknown.
         """
-        beside = file.with_name(OPEN_CLIP)
-        facts = read_json(beside) if beside.is_file() else {}
-        facts = facts if isinstance(facts, dict) else {}
+        config_file = file.with_name(OPEN_CLIP)
+        facts = read_object(config_file)
         chosen = facts.get("preprocess_cfg", facts)
         chosen = chosen if isinstance(chosen, dict) else {}
         changes = normalisation(chosen)
         if mode := chosen.get("resize_mode"):
             if mode not in RESIZES:
-                raise unknown_name(f"resize_mode in {beside}", str(mode), RESIZES)
+                raise unknown_name(f"resize_mode in {config_file}", str(mode), RESIZES)
             changes["resize"] = RESIZES[mode]
         return Header(preprocess_changes=changes)
 

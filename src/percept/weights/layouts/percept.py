@@ -7,7 +7,7 @@ from typing import Any
 
 from percept.core.config import from_source, to_dict
 from percept.core.errors import PerceptError
-from percept.core.io import read_json
+from percept.core.io import read_json, read_object
 from percept.data.transforms import Preprocess
 from percept.models.config import ClipConfig
 from percept.weights.files import INDEX
@@ -45,7 +45,7 @@ class Percept(Layout):
                 there = os.path.lexists(folder / file)
                 reason = f"its {file} is not a regular file" if there else f"it has no {file}"
                 raise PerceptError(f"{folder} is not a complete model folder: {reason}")
-        if "model" not in _read_object(folder / CONFIG):
+        if "model" not in read_object(folder / CONFIG):
             raise PerceptError(f"{folder / CONFIG} has no entry 'model'; it was not written by percept")
 
     def to_ours(self, state: State) -> State:
@@ -57,13 +57,13 @@ class Percept(Layout):
         return dict(state)
 
     def read_header(self, file: Path) -> Header:
-        """Return what config.json, preprocess.json and metrics.json beside a weight file record.
+        """Return what config.json, preprocess.json and metrics.json next to a weight file record.
 
         Raises:
             PerceptError: one of them is damaged or has an unknown field, or the name cannot be that of a file.
         """
         folder = file.parent
-        facts = _read_object(folder / CONFIG)
+        facts = read_object(folder / CONFIG)
         file = folder / PREPROCESS
         preprocess = from_source(Preprocess, read_json(file), file) if file.is_file() else None
         if "model" not in facts:
@@ -76,7 +76,7 @@ class Percept(Layout):
             preprocess=preprocess,
             tokenizer_hash=tokenizer if isinstance(tokenizer, str) else None,
             provenance=_object(facts.get("provenance")),
-            metrics=_read_object(folder / METRICS),
+            metrics=read_object(folder / METRICS),
         )
 
     def write_header(self, header: Header) -> dict[str, Any]:
@@ -86,11 +86,6 @@ class Percept(Layout):
             facts["tokenizer"] = header.tokenizer_hash
         files = {CONFIG: facts, PREPROCESS: to_dict(header.preprocess)}
         return {**files, METRICS: dict(header.metrics)} if header.metrics else files
-
-
-def _read_object(file: Path) -> dict[str, Any]:
-    """Return the json object in a file; an empty one if there is no file, or another kind of json in it."""
-    return _object(read_json(file)) if file.is_file() else {}
 
 
 def _object(value: object) -> dict[str, Any]:

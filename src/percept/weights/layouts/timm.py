@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from percept.core.errors import PerceptError
-from percept.core.io import bits, read_json
+from percept.core.io import bits, read_object
 from percept.data.transforms import FREE, Preprocess
 from percept.models.config import VisionConfig
 from percept.models.zoo import CONFIGS
@@ -248,9 +248,7 @@ class Timm(Layout):
 
     def read_header(self, file: Path) -> Header:
         """Return the mean and standard deviation in config.json."""
-        beside = file.with_name(CONFIG)
-        facts = read_json(beside) if beside.is_file() else {}
-        facts = facts if isinstance(facts, dict) else {}
+        facts = read_object(file.with_name(CONFIG))
         chosen = facts.get("pretrained_cfg", facts)
         return Header(preprocess_changes=normalisation(chosen if isinstance(chosen, dict) else {}))
 
