@@ -334,6 +334,18 @@ def test_a_file_in_no_known_layout_lists_what_it_could_be(tmp_path: Path) -> Non
         read_weights(tmp_path / "model.safetensors")
 
 
+def test_the_checkpoint_of_an_unfinished_run_is_named(tmp_path: Path) -> None:
+    state = {
+        "master.clip.vision.patch.weight": torch.zeros(2),
+        "state.clip.vision.patch.weight exp_avg": torch.zeros(2),
+    }
+    save_tensors(tmp_path / "checkpoint.safetensors", state)
+    with pytest.raises(
+        PerceptError, match="checkpoint of an unfinished training run; repeat its percept train command"
+    ):
+        read_weights(tmp_path / "checkpoint.safetensors")
+
+
 def strictly(file: Path, config: ClipConfig | None) -> None:
     found = read_weights(file, config=config)
     check_fit(CLIP(found.config), found.state, source=str(file), spelled=found.spelled)
