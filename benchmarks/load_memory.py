@@ -1,11 +1,11 @@
-"""How much memory opening a model takes at its peak, as a share of the weights in the type it is opened in.
+"""Peak memory of opening a model, as a share of the weights in the type in which it is opened.
 
-    python benchmarks/load_memory.py                 # prints a table and writes load_memory.json beside this file
+    python benchmarks/load_memory.py                 # prints a table and writes load_memory.json next to this file
 
-Weights of the released shapes are made up, written in float32 in every layout, and opened in a process of their own, in float32
-and in bfloat16. The peak is the process's largest resident memory (VmHWM of Linux, pages of the mapped file included), reset
-just before opening, less what was resident then; it is read again after every weight has been used once. The straightforward
-way (torch.load without mapping into a model built with values, then a cast) is measured in the same way. Needs Linux.
+Random weights of the released shapes are written in float32 in every layout and opened in a separate process, in float32 and in
+bfloat16. The peak is the process's largest resident memory (VmHWM of Linux, pages of the mapped file included), reset just before
+opening, minus the memory resident then; it is read after every weight has been used once. The straightforward way (torch.load
+without mapping into a model built with values, then a cast) is measured in the same way. Needs Linux.
 """
 
 import json
@@ -55,7 +55,7 @@ def open_plainly():
     model.load_state_dict(from_official(torch.load(file, weights_only=True), has_text=config.text is not None))
     return model.to(getattr(torch, dtype))
 
-load("nano").image(torch.zeros(1, 3, 96, 96))  # libraries and their buffers are there before
+load("nano").image(torch.zeros(1, 3, 96, 96))  # loads the libraries and their buffers first
 gc.collect()
 with open("/proc/self/clear_refs", "w") as clear:
     clear.write("5")
@@ -104,7 +104,7 @@ def main(
         raise PerceptError("peak memory is read from /proc, which only Linux has")
     config = find(model).config
     if config is None:
-        raise PerceptError(f"{model} ships in the package; give a released model")
+        raise PerceptError(f"{model} ships in the package; give the name of a released model")
     rows, start = [], time.perf_counter()
     with TemporaryDirectory(dir=folder) as place:
         for form, (layout, file) in FORMS.items():
@@ -114,9 +114,9 @@ def main(
             ways = [(form, False)] + ([(PLAIN, True)] if form == "official .pt" else [])
             for dtype in dtypes:
                 for way, plain in ways:
-                    found = opened(model, Path(place, file), dtype, plain)
-                    share = found["peak"] / found["weights"]
-                    rows.append({"way": way, "dtype": dtype, **found, "share": round(share, 4)})
+                    measured = opened(model, Path(place, file), dtype, plain)
+                    share = measured["peak"] / measured["weights"]
+                    rows.append({"way": way, "dtype": dtype, **measured, "share": round(share, 4)})
     write_json(json_file, {
         "command": f"python benchmarks/load_memory.py {' '.join(sys.argv[1:])}".strip(),
         "model": model, "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",

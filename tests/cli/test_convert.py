@@ -3,6 +3,8 @@
 import inspect
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from percept.data.transforms import Preprocess
 from percept.models import zoo
 from percept.weights.files import write_tensors
 from percept.weights.layouts import timm as timm_layout
-from percept.weights.locate import PACKAGED, open_model
+from percept.weights.locate import PACKAGED
+from percept.weights.open import open_model
 from percept.weights.write import write_weights
 from tests.infer import tiny
 
@@ -73,7 +76,7 @@ def test_a_model_that_is_none_of_the_released_ones_opens_again(model, tmp_path, 
 def test_what_else_lies_beside_a_pickled_file_is_not_taken_for_its_facts(model, tmp_path, capsys):
     (tmp_path / "own.pt.json").write_text('{"model": {}}')
     assert main(["convert", model, str(tmp_path / "own.pt"), "--to", "official"]) == 2
-    assert "own.pt.json, which belongs beside it, is there already" in " ".join(capsys.readouterr().err.split())
+    assert "own.pt.json, which belongs to it, exists already" in " ".join(capsys.readouterr().err.split())
     assert main(["convert", model, str(tmp_path / "other.pt"), "--to", "official"]) == 0
     (tmp_path / "other.pt").rename(tmp_path / "own.pt")
     for foreign in ('{"model": {}}', "[]", '{"percept": 1}', "not json"):
@@ -133,7 +136,7 @@ def test_another_size_goes_through_a_layout_without_text(model, tmp_path):
 def test_the_packaged_model_comes_back_from_its_weights_alone(tmp_path):
     assert main(["convert", "nano", str(tmp_path / "nano"), "--to", "official"]) == 0
     (tmp_path / "nano" / "nano.pt").rename(tmp_path / "alone.pt")
-    arguments = ["convert", str(tmp_path / "alone.pt"), str(tmp_path / "again"), "--to", "percept", "--model", "nano"]
+    arguments = ["convert", "nano", str(tmp_path / "again"), "--to", "percept", "--weights", str(tmp_path / "alone.pt")]
     assert main(arguments) == 0
     assert percept.load(tmp_path / "again").identity == percept.load("nano").identity
 
@@ -149,9 +152,9 @@ def test_what_is_no_number_keeps_its_bits(model, tmp_path):
 
 
 def test_a_result_that_does_not_open_is_not_called_converted(model, tmp_path, capsys, monkeypatch):
-    from percept.weights import write as writing
+    from percept.weights import facts
 
-    monkeypatch.setattr(writing, "facts_file", lambda file: tmp_path / "elsewhere.json")
+    monkeypatch.setattr(facts, "write_json", lambda *_: None)
     assert main(["convert", model, str(tmp_path / "out.pt"), "--to", "official"]) == 2
     captured = capsys.readouterr()
     assert "no released model has its shapes" in captured.err
@@ -178,8 +181,8 @@ def test_a_name_that_would_leave_the_folder_is_refused(name, model, tmp_path, ca
     for source in ("x.safetensors", "x.pt", "folder"):
         capsys.readouterr()
         assert main(["convert", str(inner / source), str(inner / "out"), "--to", "official"]) == 2
-        assert "which is no plain name" in " ".join(capsys.readouterr().err.split())
-    with pytest.raises(percept.PerceptError, match="which is no plain name"):
+        assert "which is not a plain name" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(percept.PerceptError, match="which is not a plain name"):
         inspect.unwrap(write_weights)(  # without the type checks of the tests
             inner / "out", tiny.model().state_dict(), layout="official", name=name, config=tiny.config(),
             preprocess=Preprocess(size=24),
@@ -208,7 +211,7 @@ def test_facts_beside_a_file_that_was_replaced_are_left_aside(model, tmp_path, c
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(zoo.CONFIGS, "PE-Tiny", tiny.config())
         assert open_model(str(file)).name == "PE-Tiny"
-    assert "own.pt.json was written for another own.pt" in " ".join(capsys.readouterr().err.split())
+    assert "own.pt.json was written for a different own.pt" in " ".join(capsys.readouterr().err.split())
     facts = json.loads(whole[1])
     del facts["percept"]["file"]  # as percept wrote them before
     (tmp_path / "own.pt.json").write_text(json.dumps(facts))
@@ -216,7 +219,7 @@ def test_facts_beside_a_file_that_was_replaced_are_left_aside(model, tmp_path, c
     file.write_bytes(whole[0])
     (tmp_path / "own.pt.json").write_text(whole[1])
     assert open_model(str(file)).name == "tiny"
-    assert "written for another" not in capsys.readouterr().err
+    assert "written for a different" not in capsys.readouterr().err
 
 
 def test_a_conversion_of_the_packaged_model_makes_the_same_vectors(tmp_path):
@@ -241,8 +244,8 @@ MISTAKES = {
     "a file for open_clip": (["MODEL", "out.safetensors", "--to", "open_clip"], "give a folder"),
     "a file for percept": (["MODEL", "out.safetensors", "--to", "percept"], "is a folder"),
     "sizes that timm has no name for": (["MODEL", "out", "--to", "open_clip"], "none for one of these sizes"),
-    "something is there": (["MODEL", "full", "--to", "percept"], "is there already"),
-    "another model": (["MODEL/model.safetensors", "out", "--to", "percept", "--model", "PE-Core-T16-384"], "missing"),
+    "something is there": (["MODEL", "full", "--to", "percept"], "exists already"),
+    "another model": (["PE-Core-T16-384", "out", "--to", "percept", "--weights", "MODEL/model.safetensors"], "missing"),
     "a size that leaves pixels over": (
         ["nano", "out", "--to", "official", "--image-size", "100"],
         "image_size=100 does not divide into patches of 8 pixels; give 96 or 104",
@@ -266,7 +269,7 @@ def test_mistakes(mistake, model, tmp_path, capsys, monkeypatch):
 
 
 def test_a_damaged_copy_is_not_called_equal(model, tmp_path, capsys, monkeypatch):
-    from percept.weights import write as writing
+    from percept.weights import facts as writing
 
     whole = writing.write_tensors
 
@@ -277,3 +280,20 @@ def test_a_damaged_copy_is_not_called_equal(model, tmp_path, capsys, monkeypatch
     monkeypatch.setattr(writing, "write_tensors", damaged)
     assert main(["convert", model, str(tmp_path / "out.pt"), "--to", "official"]) == 2
     assert "does not read back" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("target", "layout"), [("n.pt", "official"), ("n", "percept"), ("n.safetensors", "official")])
+def test_a_disk_that_is_full_leaves_one_sentence_and_no_file(target, layout, tmp_path):
+    """A limit of 4 KiB for files stands for the full disk."""
+    program = f"ulimit -f 8; {sys.executable} -m percept convert nano {target} --to {layout}"
+    done = subprocess.run(["sh", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_number_types_are_not_converted(model, tmp_path, capsys):
+    assert main(["convert", f"{model}@bfloat16", str(tmp_path / "out"), "--to", "official"]) == 2
+    assert "leave out the @TYPE" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()

@@ -3,10 +3,11 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from percept.core.config import from_dict, to_dict
+from percept.core.config import from_dict, from_source, to_dict
 from percept.core.errors import PerceptError
 
 
@@ -25,6 +26,7 @@ class Outer:
     several: tuple[Inner, ...] = ()
     name: str | None = None
     table: dict[str, int] = field(default_factory=dict)
+    word: Literal["one", "two"] = "one"
 
 
 CASES = [
@@ -71,6 +73,9 @@ def test_a_missing_field_is_named() -> None:
         ({"inner": {"width": 1}, "name": 7}, r"'name' takes str | None; given: 7"),
         ({"inner": {"width": 1}, "table": []}, r"'table' takes dict\[str, int\]; given: \[\]"),
         ({"inner": {"width": 1}, "maybe": {"widht": 1}}, "did you mean 'width'"),
+        ({"inner": {"width": 1}, "word": 3}, r"'word' takes .*'one', 'two'.*; given: 3"),
+        ({"inner": {"width": 1}, "word": ["one"]}, r"'word' takes .*; given: \['one'\]"),
+        ({"inner": {"width": 1}, "table": 1 << 20_000}, r"'table' takes .*; given: an integer of 20001 bits"),
     ],
 )
 def test_a_value_of_another_type_is_refused(data: object, words: str) -> None:
@@ -82,3 +87,9 @@ def test_changing_what_came_out_does_not_change_what_went_in(tmp_path: Path) -> 
     config = Outer(inner=Inner(width=1), table={"a": 1})
     to_dict(config)["table"]["a"] = 2
     assert config.table == {"a": 1}
+
+
+def test_the_file_stands_before_the_reason() -> None:
+    assert from_source(Inner, {"width": 2}, "a.json") == Inner(width=2)
+    with pytest.raises(PerceptError, match=r"^a\.json: unknown Inner field 'widht'; did you mean 'width'"):
+        from_source(Inner, {"widht": 2}, "a.json")

@@ -7,11 +7,13 @@ import torch
 
 from percept.core.errors import PerceptError
 from percept.core.io import (
+    LARGEST_JSON,
     append_json_line,
     content_hash,
     load_metadata,
     load_tensors,
     read_json,
+    reasons,
     replacing,
     same_tensors,
     save_tensors,
@@ -113,3 +115,36 @@ def test_same_tensors_compares_bits() -> None:
 def test_the_hash_is_of_the_content() -> None:
     assert content_hash(b"a") != content_hash(b"b")
     assert len(content_hash(b"")) == 32
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' + "9" * 6000 + "}", "{", "", "\xff"])
+def test_json_of_any_kind_of_damage_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text, encoding="latin-1")
+    with pytest.raises(PerceptError, match=r"a\.json is not a json file that can be read"):
+        read_json(tmp_path / "a.json")
+
+
+def test_what_is_not_a_regular_file_is_not_read_as_json(tmp_path: Path) -> None:
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "loop.json").symlink_to(tmp_path / "loop.json")
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    for name in ("folder", "loop", "zero"):
+        with pytest.raises(PerceptError, match=f"{name}.json is not a regular file"):
+            read_json(tmp_path / f"{name}.json")
+    with pytest.raises(PerceptError, match="there is no file"):
+        read_json("a" * 5000)
+
+
+def test_json_of_too_many_bytes_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(LARGEST_JSON + 1)
+    with pytest.raises(PerceptError, match="at most 67108864 bytes"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("error", [IndexError("a\nb"), MemoryError(), OSError(5, "Input/output error"), KeyError("k")])
+def test_any_error_of_a_parser_becomes_the_reason(error: Exception) -> None:
+    with pytest.raises(PerceptError, match=r"^a\.pt cannot be read: [^\n]+$"), reasons("a.pt"):
+        raise error
+    with pytest.raises(PerceptError, match=r"^ours$"), reasons("a.pt"):
+        raise PerceptError("ours")

@@ -17,7 +17,7 @@ from percept.export.probes import generated
 from percept.export.receipt import compare
 from percept.export.write import Plan, export_onnx
 from percept.models.onnx import read_manifest
-from percept.weights.locate import open_model
+from percept.weights.open import open_model
 from tests.export.exports import export
 from tests.golden.filling import checkpoint
 from tests.infer import tiny
@@ -278,8 +278,8 @@ def test_pictures_of_an_export_are_brought_to_size_as_asked(exported):
 def test_what_an_export_cannot_be_asked(exported, tmp_path):
     asked: list[tuple[dict[str, Any], str]] = [
         ({"device": "cuda"}, "on the CPU"),
-        ({"weights": "x.pt"}, "has its weights"),
-        ({"image_size": 32}, "sizes"),
+        ({"weights": "x.pt"}, "its own weights"),
+        ({"image_size": 32}, "size is fixed"),
         ({"dtype": "bfloat16"}, "float32, int8"),
     ]
     for keywords, words in asked:
@@ -289,8 +289,8 @@ def test_what_an_export_cannot_be_asked(exported, tmp_path):
         export_onnx(exported.folder, tmp_path / "out")
     with pytest.raises(PerceptError, match="--int8"):
         percept.load("nano", dtype="int8")
-    with pytest.raises(PerceptError, match="use the model it was made of"):
-        open_model(str(exported.folder))
+    with pytest.raises(PerceptError, match="give the model it was made from"):
+        open_model(exported.folder)
     one = percept.load(exported.folder)
     for call, words in (
         (lambda: one.image(torch.zeros(1, 3, 4, 24)), "does not divide into patches"),

@@ -13,7 +13,6 @@ from percept.data.tokenizers import Tokenizer
 from percept.export.difference import Gather
 from percept.export.probes import Probes, generated, given
 from percept.export.receipt import compare
-from percept.export.sides import parse_side
 from percept.infer.encoder import Encoder
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig
@@ -342,35 +341,3 @@ def test_given_probes_list_what_cannot_be_read(tmp_path):
     (tmp_path / "good.png").unlink()
     with pytest.raises(PerceptError, match=r"none of the pictures can be read; the first: .*empty\.png"):
         given(tmp_path)
-
-
-def test_sides_as_they_are_typed(tmp_path):
-    assert parse_side("nano@cuda:1@bfloat16").device == "cuda:1"
-    assert parse_side("nano").dtype is None
-    assert parse_side("PE-Core-T16-384@main").model == "PE-Core-T16-384@main"
-    (tmp_path / "a@float16").mkdir()
-    assert parse_side(str(tmp_path / "a@float16")).dtype is None
-    assert parse_side(f"{tmp_path}@int8").dtype == "int8"
-    one = parse_side("nano").open()
-    assert one.setting.dtype == torch.float32
-
-
-BAD_SIDES = {
-    "nano@bfloat61": "did you mean 'bfloat16'",
-    "nano@latest": "unknown type or device 'latest'",
-    "PE-Core-T16-384@flot32": "did you mean 'float32'",
-    "nano@float32@bfloat16": "two types",
-    "@float32": "names no model",
-    "": "names no model",
-}
-
-
-@pytest.mark.parametrize("text", BAD_SIDES)
-def test_sides_that_are_none(text):
-    with pytest.raises(PerceptError, match=BAD_SIDES[text]):
-        parse_side(text)
-
-
-def test_int8_of_a_model_says_how_it_is_made():
-    with pytest.raises(PerceptError, match="percept export onnx MODEL DIR --int8"):
-        parse_side("nano@int8").open()

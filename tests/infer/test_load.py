@@ -9,8 +9,10 @@ import percept
 from percept import PerceptError
 from percept.core.machine import fast_dtype
 from percept.models import zoo
-from percept.weights import hub, to_official
-from percept.weights import locate as opening
+from percept.models.clip import CLIP
+from percept.weights import hub, locate
+from percept.weights.layouts.official import to_official
+from percept.weights.open import open_packaged
 from tests.golden.filling import checkpoint
 from tests.infer import tiny
 
@@ -69,16 +71,17 @@ def test_a_tokenizer_can_be_given(official, tmp_path):
 
 def test_the_fingerprint_follows_the_weights(official, tmp_path):
     state = torch.load(official)
-    first = percept.load("PE-Tiny", weights=official).identity
-    torch.save(state, tmp_path / "copy.pt")
-    assert percept.load("PE-Tiny", weights=tmp_path / "copy.pt").identity == first
-    state["visual.ln_pre.bias"] = state["visual.ln_pre.bias"] + 1e-3
-    torch.save(state, tmp_path / "copy.pt")
-    second = percept.load("PE-Tiny", weights=tmp_path / "copy.pt").identity
+    changed = {**state, "visual.ln_pre.bias": state["visual.ln_pre.bias"] + 1e-3}
     table = state["token_embedding.weight"].clone()
     table[17] += 1  # one row of a table: few training steps touch more
-    torch.save(state | {"token_embedding.weight": table}, tmp_path / "copy.pt")
-    assert len({first, second, percept.load("PE-Tiny", weights=tmp_path / "copy.pt").identity}) == 3
+    for name, variant in (("copy", state), ("bias", changed), ("table", {**state, "token_embedding.weight": table})):
+        torch.save(variant, tmp_path / f"{name}.pt")
+    first, copy, bias, row = (
+        percept.load("PE-Tiny", weights=file).identity
+        for file in (official, *(tmp_path / f"{name}.pt" for name in ("copy", "bias", "table")))
+    )
+    assert copy == first
+    assert len({first, bias, row}) == 3
 
 
 def test_a_name_of_a_model_wins_over_a_folder_of_that_name(tmp_path, monkeypatch):
@@ -88,7 +91,7 @@ def test_a_name_of_a_model_wins_over_a_folder_of_that_name(tmp_path, monkeypatch
     assert percept.load("./nano").dim == tiny.DIM
     with pytest.raises(PerceptError, match="with its own weights"):
         percept.load("./nano", weights="some.pt")
-    with pytest.raises(PerceptError, match="unknown model ''"):
+    with pytest.raises(PerceptError, match="names no model"):
         percept.load("")
 
 
@@ -112,7 +115,7 @@ def test_a_vision_tower_alone_gives_vectors_and_says_which_files_have_text(offic
 
 
 def test_the_packaged_model_takes_weights_and_lends_what_they_lack(tmp_path):
-    own = opening.open_packaged("nano")
+    own = open_packaged("nano")
     names = to_official(own.model, has_text=True)
     torch.save({names[key]: value for key, value in own.model.state_dict().items()}, tmp_path / "nano.pt")
     one, other = (
@@ -205,7 +208,7 @@ def test_a_type_or_device_that_does_not_exist(tmp_path):
 
 
 def test_a_missing_package_model_says_how_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(opening, "PACKAGED", tmp_path)
+    monkeypatch.setattr(locate, "PACKAGED", tmp_path)
     with pytest.raises(PerceptError, match="percept train pe/nano"):
         percept.load("nano")
 
@@ -224,3 +227,69 @@ def test_without_a_tokenizer_the_remedy_fits_the_model(tmp_path):
     encoder.tokenizer = None
     with pytest.raises(PerceptError, match=r"for weights of nano its name with --weights FILE: --tokenizer FILE"):
         encoder.text(["a"])
+
+
+# ---- types and devices behind the name
+
+
+def test_a_type_and_a_device_behind_the_name(tmp_path):
+    folder = tiny.folder(tmp_path / "own")
+    for name in ("nano@bfloat16", f"{folder}@bfloat16", "nano@cpu@bfloat16"):
+        setting = percept.load(name).setting
+        assert (setting.dtype, setting.device.type) == (torch.bfloat16, "cpu")
+    assert percept.load("nano@float32", dtype=torch.float32).setting.dtype == torch.float32
+    with pytest.raises(PerceptError, match=r"asks for @float32, but dtype='bfloat16' was given too"):
+        percept.load("nano@float32", dtype="bfloat16")
+    with pytest.raises(PerceptError, match=r"asks for @cpu, but device='cuda' was given too"):
+        percept.load("nano@cpu", device="cuda")
+    with pytest.raises(PerceptError, match="percept export onnx MODEL DIR --int8"):
+        percept.load("nano@int8")
+
+
+# ---- for training
+
+
+def test_a_trainable_model_is_float32_and_owns_its_weights(tmp_path):
+    folder = tiny.folder(tmp_path / "own")
+    stored = (folder / "model.safetensors").read_bytes()
+    model = percept.load(folder, train=True)
+    assert isinstance(model, CLIP)
+    assert not model.training
+    assert {(value.dtype, value.requires_grad) for value in model.parameters()} == {(torch.float32, True)}
+    images, ids = torch.randn(4, 3, 24, 24), tiny.tokenizer()(["a cup", "a red dog", "a cat", "a blue cup"])
+    optimiser = torch.optim.AdamW(model.train().parameters(), lr=1e-2)
+    logits = model.scale() * model.embed_image(images) @ model.embed_text(ids).T
+    torch.nn.functional.cross_entropy(logits, torch.arange(4)).backward()
+    optimiser.step()
+    assert all(value.grad is not None for value in model.parameters())
+    again = percept.load(folder, train=True)
+    moved = [name for name, value in again.named_parameters() if not torch.equal(value, model.get_parameter(name))]
+    assert "log_scale" in moved
+    assert "vision.patch.weight" in moved
+    assert (folder / "model.safetensors").read_bytes() == stored
+
+
+def test_a_model_stored_in_bfloat16_is_trained_in_float32(tmp_path):
+    model = tiny.model()
+    torch.save({key: value.bfloat16() for key, value in model.state_dict().items()}, tmp_path / "narrow.pt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(zoo.CONFIGS, "PE-Tiny", tiny.config())
+        opened = percept.load(tmp_path / "narrow.pt", train=True, image_size=40)
+    assert {value.dtype for value in opened.parameters()} == {torch.float32}
+    assert opened.config.vision.image_size == 40
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": "bfloat16"},
+        {"batch": 4},
+        {"resize": "crop"},
+        {"tokens": 32},
+        {"compile": True},
+        {"tokenizer": "a.json"},
+    ],
+)
+def test_what_only_an_encoder_has_is_refused_for_training(options):
+    with pytest.raises(PerceptError, match=f"leave out {next(iter(options))}"):
+        percept.load("nano", train=True, **options)

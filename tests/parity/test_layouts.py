@@ -16,10 +16,12 @@ from percept.core.io import save_tensors, write_json
 from percept.infer.encoder import Encoder
 from percept.models.config import ClipConfig
 from percept.models.zoo import CONFIGS
-from percept.weights.layouts import LAYOUTS, recognise
+from percept.weights.layouts import find_layout, recognise
 from percept.weights.layouts.official import from_official
-from percept.weights.layouts.timm import NAMES, timm_name, to_timm
-from percept.weights.open import OPEN_CLIP, TIMM, open_weights
+from percept.weights.layouts.open_clip import OPEN_CLIP
+from percept.weights.layouts.timm import CONFIG, NAMES, timm_name, to_timm
+from percept.weights.locate import locate
+from percept.weights.open import Weights, read_model
 from tests.golden.filling import FOLDER, checkpoint, image, manifest, tokens, weight
 
 TOLERANCE = 1e-4
@@ -79,9 +81,9 @@ def test_open_clip(folder: Path) -> None:
 def test_what_we_write_has_exactly_their_keys_and_shapes(library: str, name: str) -> None:
     ours = NAMES[name] if library == "timm" else "PE-Core-T16-384"
     state = from_official(checkpoint(ours), has_text="Core" in ours)
-    written = LAYOUTS[library].write(state)
+    written = find_layout(library).to_theirs(state)
     assert {key: tuple(value.shape) for key, value in written.items()} == manifest(f"{library}-{name}")
-    assert recognise(written, source=name) == library
+    assert recognise(written, source=name).name == library
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -120,7 +122,7 @@ def test_every_released_tower_becomes_a_state_of_timms_size(name: str) -> None:
 def test_values_go_where_the_table_says(name: str) -> None:
     """The map, transcribed once more by hand for one block and everything outside the blocks."""
     theirs = {key: weight(key, shape) for key, shape in manifest(f"timm-{name}").items()}
-    ours = LAYOUTS["timm"].read(theirs)
+    ours = find_layout("timm").to_ours(theirs)
     same = {
         "vision.patch.weight": "patch_embed.proj.weight",
         "vision.norm_pre.bias": "norm_pre.bias",
@@ -151,17 +153,21 @@ def test_values_go_where_the_table_says(name: str) -> None:
     assert torch.equal(ours["vision.positions"], theirs["pos_embed"][0])
 
 
+def weights_of(folder: Path) -> Weights:
+    return read_model(locate(folder))[0]
+
+
 def test_folders_of_the_libraries_tell_the_preprocessing(tmp_path: Path) -> None:
     """Folders as the libraries publish them: sizes in their own configuration, weights under their own names."""
     for name in ("timm", "open_clip"):
         (tmp_path / name).mkdir()
     save_tensors(tmp_path / "timm" / "model.safetensors", checkpoint(f"timm-{TIMM_SPATIAL}"))
     pretrained = {"mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]}
-    write_json(tmp_path / "timm" / TIMM, {"architecture": TIMM_SPATIAL, "pretrained_cfg": pretrained})
+    write_json(tmp_path / "timm" / CONFIG, {"architecture": TIMM_SPATIAL, "pretrained_cfg": pretrained})
     torch.save(checkpoint(f"open_clip-{PAIR}"), tmp_path / "open_clip" / "open_clip_pytorch_model.bin")
     preprocess = {"mean": [0, 0, 0], "std": [1, 1, 1], "resize_mode": "shortest"}
     write_json(tmp_path / "open_clip" / OPEN_CLIP, {"model_cfg": {}, "preprocess_cfg": preprocess})
-    spatial, pair = open_weights(tmp_path / "timm"), open_weights(tmp_path / "open_clip")
+    spatial, pair = weights_of(tmp_path / "timm"), weights_of(tmp_path / "open_clip")
     assert (spatial.preprocess.mean, spatial.preprocess.std) == ((0.4, 0.5, 0.6), (0.1, 0.2, 0.3))
     assert (pair.preprocess.mean, pair.preprocess.resize, pair.preprocess.size) == ((0, 0, 0), "crop", 384)
     assert isinstance(pair.config, ClipConfig)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from percept.models.clip import CLIP
 from percept.models.zoo import CONFIGS
-from percept.weights import from_official, to_official
 from percept.weights.fit import load_strict
+from percept.weights.layouts.official import from_official, to_official
 from tests.golden.filling import checkpoint, image, manifest, reference, tokens
 
 TOLERANCE = 1e-4

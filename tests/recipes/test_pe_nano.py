@@ -16,7 +16,7 @@ from percept.losses.claims import claim_loss
 from percept.models.clip import CLIP, unit
 from percept.recipes import RECIPES, pe_nano
 from percept.train import fit
-from percept.weights.folder import open_folder
+from percept.weights.open import open_model
 from percept.world.cache import draw_cache, some_texts
 from percept.world.claims import COUNT, FIRST_SIDE
 from percept.world.source import Stage
@@ -183,7 +183,7 @@ def test_tiny_trains_and_opens_and_resumes_to_the_same_weights(tmp_path: Path) -
     experiment = pe_nano.recipe(short(), command="percept train pe/nano --tiny")
     first = experiment.source.batch(0)
     assert fit(experiment, tmp_path / "whole").step == 4
-    opened = open_folder(tmp_path / "whole")
+    opened = open_model(tmp_path / "whole")
     assert opened.provenance["command"] == "percept train pe/nano --tiny"
     assert (opened.provenance["steps"], opened.provenance["samples"]) == (4, 128)
     assert from_dict(pe_nano.Config, opened.provenance["config"]) == short()

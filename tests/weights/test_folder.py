@@ -13,7 +13,8 @@ from percept.core.io import load_tensors, same_tensors, save_tensors
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 from percept.models.clip import CLIP
-from percept.weights.folder import CONFIG, PREPROCESS, WEIGHTS, open_folder, save_folder
+from percept.weights.folder import CONFIG, PREPROCESS, WEIGHTS, save_folder
+from percept.weights.open import open_model
 from tests.models.small import clip
 
 
@@ -26,7 +27,7 @@ def saved(folder: Path, model: CLIP, **options: object) -> Path:
 def test_the_round_trip_is_exact(tmp_path: Path) -> None:
     model = clip(layer_scale=0.1, hidden=20)
     saved(tmp_path, model, provenance={"seed": 3}, metrics={"top-1": 0.5})
-    opened = open_folder(tmp_path)
+    opened = open_model(tmp_path)
     assert same_tensors(opened.model.state_dict(), model.state_dict())
     assert opened.model.config == model.config
     assert (opened.name, opened.provenance, opened.metrics) == ("small", {"seed": 3}, {"top-1": 0.5})
@@ -39,7 +40,7 @@ def test_the_round_trip_is_exact(tmp_path: Path) -> None:
 
 def test_stored_in_16_bits_scalars_stay_in_32(tmp_path: Path) -> None:
     model = clip()
-    opened = open_folder(saved(tmp_path, model, dtype=torch.bfloat16))
+    opened = open_model(saved(tmp_path, model, dtype=torch.bfloat16))
     types = {name: parameter.dtype for name, parameter in opened.model.named_parameters()}
     assert types.pop("log_scale") == torch.float32
     assert set(types.values()) == {torch.bfloat16}
@@ -48,11 +49,11 @@ def test_stored_in_16_bits_scalars_stay_in_32(tmp_path: Path) -> None:
 
 def test_the_fingerprint_follows_the_weights(tmp_path: Path) -> None:
     model = clip()
-    first = open_folder(saved(tmp_path / "a", model)).fingerprint
-    assert open_folder(saved(tmp_path / "b", model)).fingerprint == first
+    first = open_model(saved(tmp_path / "a", model)).fingerprint
+    assert open_model(saved(tmp_path / "b", model)).fingerprint == first
     with torch.no_grad():
         next(model.parameters()).add_(1e-3)
-    assert open_folder(saved(tmp_path / "c", model)).fingerprint != first
+    assert open_model(saved(tmp_path / "c", model)).fingerprint != first
 
 
 @pytest.mark.parametrize("file", [CONFIG, WEIGHTS, PREPROCESS])
@@ -60,7 +61,7 @@ def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
     saved(tmp_path, clip())
     (tmp_path / file).unlink()
     with pytest.raises(PerceptError, match=f"has no {file}"):
-        open_folder(tmp_path)
+        open_model(tmp_path)
 
 
 def test_truncated_weights(tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_truncated_weights(tmp_path: Path) -> None:
     for length in (0, 5, len(data) // 2, len(data) - 1):
         (tmp_path / WEIGHTS).write_bytes(data[:length])
         with pytest.raises(PerceptError, match="not a complete"):
-            open_folder(tmp_path)
+            open_model(tmp_path)
 
 
 def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path: Path) -> No
     state |= {f"stranger.{number}": torch.zeros(1) for number in range(10)}
     save_tensors(tmp_path / WEIGHTS, state)
     with pytest.raises(PerceptError) as caught:
-        open_folder(tmp_path)
+        open_model(tmp_path)
     text = str(caught.value)
     assert "missing: vision.patch.weight" in text
     assert "unexpected: stranger.0" in text
@@ -95,7 +96,7 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path: Path) -> No
         (lambda header: header["model"]["vision"].update(widht=3), "'width'"),
         (lambda header: header["model"]["vision"].pop("width"), "needs the field 'width'"),
         (lambda header: header.pop("model"), "no entry 'model'"),
-        (lambda header: header["model"]["vision"].update(width=32), "of another shape"),
+        (lambda header: header["model"]["vision"].update(width=32), "of a different shape"),
     ],
 )
 def test_a_configuration_that_was_tampered_with(tmp_path: Path, change: Callable[[dict], Any], hint: str) -> None:
@@ -104,4 +105,4 @@ def test_a_configuration_that_was_tampered_with(tmp_path: Path, change: Callable
     change(header)
     (tmp_path / CONFIG).write_text(json.dumps(header))
     with pytest.raises(PerceptError, match=hint):
-        open_folder(tmp_path)
+        open_model(tmp_path)

@@ -10,11 +10,12 @@ import percept
 from percept import PerceptError
 from percept.models import zoo
 from percept.weights import hub
-from percept.weights import locate as opening
+from percept.weights import open as opening
 from percept.weights.folder import save_folder
 from percept.weights.hub import Address, parse_address
 from percept.weights.write import write_weights
 from tests.infer import tiny
+from tests.weights.test_shards import INDEX, SHARDS, split
 
 
 class Hub:
@@ -92,13 +93,29 @@ def test_any_repository_in_a_known_layout(played, layout):
     assert len(played.fetched) == count  # the second time everything is in the cache
 
 
+def test_weights_that_are_split_are_fetched_with_their_index(played):
+    publish(played, "somebody/model", "percept")
+    place = played.place("somebody/model", None)
+    split(place)
+    (place / "unrelated.safetensors").touch()
+    encoder = percept.load("hf://somebody/model", dtype="float32")
+    assert encoder.identity == percept.load(place).identity
+    fetched = {name.rpartition("/")[2] for name in played.fetched}
+    assert fetched == {INDEX, *SHARDS, "config.json", "preprocess.json", "tokenizer.json"}
+    count = len(played.fetched)
+    percept.load("hf://somebody/model")
+    assert len(played.fetched) == count
+    (place / SHARDS[1]).unlink()
+    assert hub._cached_folder("model", "somebody/model", None) is None
+
+
 def test_a_revision_is_fetched_and_kept_apart(played):
     publish(played, "somebody/model", "percept", seed=0)
     publish(played, "somebody/model", "percept", revision="v2", seed=1)
     first, second = percept.load("hf://somebody/model"), percept.load("hf://somebody/model@v2")
     assert first.identity != second.identity
     assert {file.split("/")[1] for file in played.fetched} == {"model@None", "model@v2"}
-    with pytest.raises(PerceptError, match="nothing is fetched"):
+    with pytest.raises(PerceptError, match="unknown type or device 'v2'"):
         percept.load("nano@v2")
 
 

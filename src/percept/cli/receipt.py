@@ -15,6 +15,7 @@ from percept.core.report import printable, table
 if TYPE_CHECKING:
     from percept.export.probes import Probes
     from percept.export.receipt import Receipt
+    from percept.infer.encoder import Encoder
 
 AGREES, DEPARTS = 0, 1
 
@@ -46,11 +47,12 @@ def receipt(
     if tolerance is not None and not tolerance >= 0:
         raise PerceptError(f"--tolerance {tolerance} lets nothing agree; give 0 or more")
     from percept.export.receipt import compare
-    from percept.export.sides import parse_side
+    from percept.weights.locate import locate
 
-    sides = [parse_side(text) for text in (a, b)]
+    for side in (a, b):
+        locate(side)  # a mistake in a name is reported before any work is done
     probes = _probes(inputs, own, pictures=pictures, seed=seed)
-    one, other = (side.open() for side in sides)
+    one, other = _open(a), _open(b)
     say(f"{one} and {other} on {probes.source}")
     options = {"--inputs": inputs, "--texts": texts, "--pictures": pictures, "--seed": seed, "--tolerance": tolerance}
     found = replace(compare(one, other, probes, tolerance=tolerance), command=_typed(a, b, options))
@@ -60,6 +62,16 @@ def receipt(
         found.save(out)
         say(f"wrote {out}")
     return AGREES if found.agrees else DEPARTS
+
+
+def _open(side: str) -> "Encoder":
+    """Load a side in float32 on the CPU unless it says otherwise; an export in its plain type."""
+    from percept.infer.load import load
+    from percept.weights.locate import locate
+
+    location = locate(side)
+    dtype = location.dtype or (None if location.kind == "export" else "float32")
+    return load(side, dtype=dtype, device=location.device or "cpu", batch=4)
 
 
 def _typed(a: str, b: str, options: Mapping[str, object]) -> str:

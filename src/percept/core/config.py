@@ -1,4 +1,4 @@
-"""Frozen dataclasses to json and back, strictly: a key nobody knows is refused."""
+"""Convert frozen dataclasses to json and back, strictly: an unknown key is refused."""
 
 import dataclasses
 import types
@@ -33,11 +33,11 @@ def from_dict(kind: type[T], data: Any) -> T:
     """Build the dataclass `kind` from plain data.
 
     Raises:
-        PerceptError: a key that `kind` does not have (nearest one suggested), one that is missing, or a value of another
-            type than the field takes.
+        PerceptError: a key that `kind` does not have (the nearest one is suggested), a missing key, or a value of a
+            different type than the field takes.
     """
     if not isinstance(data, dict):
-        raise PerceptError(f"{kind.__name__} is read from named fields; given: {data!r}")
+        raise PerceptError(f"{kind.__name__} is read from named fields; given: {_short(data)}")
     hints = typing.get_type_hints(kind)
     known = {field.name: field for field in dataclasses.fields(typing.cast(Any, kind))}
     for key in data:
@@ -53,8 +53,30 @@ def from_dict(kind: type[T], data: Any) -> T:
             values[key] = _typed(hints[key], value) if read is None else read(value)
         except _WrongTypeError:
             hint = getattr(hints[key], "__name__", None) if isinstance(hints[key], type) else None
-            raise PerceptError(f"{kind.__name__} field {key!r} takes {hint or hints[key]}; given: {value!r}") from None
+            raise PerceptError(
+                f"{kind.__name__} field {key!r} takes {hint or hints[key]}; given: {_short(value)}"
+            ) from None
     return kind(**values)
+
+
+def from_source(kind: type[T], data: Any, source: object) -> T:
+    """Build a dataclass as `from_dict` does; the message of an error begins with `source`, the file of the data.
+
+    Raises:
+        PerceptError: see `from_dict`.
+    """
+    try:
+        return from_dict(kind, data)
+    except PerceptError as error:
+        raise PerceptError(f"{source}: {error}") from None
+
+
+def _short(value: Any) -> str:
+    """Return at most 200 characters of a value; an integer of thousands of digits has no decimal form at all."""
+    try:
+        return repr(value)[:200]
+    except ValueError:
+        return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
 
 
 class _WrongTypeError(Exception):
@@ -62,9 +84,13 @@ class _WrongTypeError(Exception):
 
 
 def _typed(hint: Any, value: Any) -> Any:
-    """Turn plain data into what a hint says: dataclasses from dicts, tuples from lists."""
+    """Convert plain data to the type of a hint: dataclasses from dicts, tuples from lists."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any or origin is typing.Literal:  # the dataclass itself says which of its words are possible
+    if hint is Any:
+        return value
+    if origin is typing.Literal:  # which of its words are possible is checked, and worded, by the dataclass itself
+        if type(value) not in {type(option) for option in arguments}:
+            raise _WrongTypeError
         return value
     if origin in (typing.Union, types.UnionType):
         return _one_of(arguments, value)
@@ -87,7 +113,7 @@ def _one_of(options: tuple[Any, ...], value: Any) -> Any:
         except _WrongTypeError:
             continue
         except PerceptError:
-            if isinstance(value, dict):  # a dataclass was meant, and it says what is wrong with it
+            if isinstance(value, dict):  # its fields are wrong, and that error names them
                 raise
     raise _WrongTypeError
 
@@ -99,4 +125,4 @@ def _tuple(arguments: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
     kinds = [arguments[0]] * len(value) if endless else list(arguments)
     if len(kinds) != len(value):
         raise _WrongTypeError
-    return tuple(_typed(one, element) for one, element in zip(kinds, value, strict=True))
+    return tuple(_typed(kind, element) for kind, element in zip(kinds, value, strict=True))

@@ -14,12 +14,14 @@ from torch import Tensor
 from percept.core.errors import PerceptError
 
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""Whole numbers by their size in bytes."""
+"""Integer types by their size in bytes."""
+LARGEST_JSON = 64 << 20
+"""Bytes of a json file above which it is refused."""
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the place of `path` only if the block succeeds."""
+    """Yield a temporary path next to `path`; it takes the place of `path` only if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -36,18 +38,51 @@ def write_json(path: Path | str, data: Any) -> None:
         temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+@contextmanager
+def reasons(path: Path | str) -> Iterator[None]:
+    """Turn any exception of a parser, decoder or file system into a PerceptError that names the file.
+
+    Raises:
+        PerceptError: the block raised.
+    """
+    try:
+        yield
+    except PerceptError:
+        raise
+    except OSError as error:
+        raise PerceptError(f"{path} cannot be read: {error.strerror or error}") from None
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        raise PerceptError(f"{path} cannot be read: {reason}; the file may be damaged") from None
+
+
 def read_json(path: Path | str) -> Any:
     """Read json.
 
     Raises:
-        PerceptError: there is no such file, or it is not json.
+        PerceptError: there is no such file, it is not a regular file, it is larger than `LARGEST_JSON`, or it is not json.
     """
+    if not os.path.isfile(path):
+        there = os.path.lexists(path)
+        raise PerceptError(f"{path} is not a regular file" if there else f"there is no file {path}")
+    with reasons(path):
+        if (size := os.path.getsize(path)) > LARGEST_JSON:
+            raise PerceptError(f"{path} has {size} bytes; json files of at most {LARGEST_JSON} bytes are read")
+        text = Path(path).read_bytes()
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PerceptError(f"there is no file {path}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise PerceptError(f"{path} is not a json file: {error}") from None
+        return json.loads(text.decode("utf-8"))
+    except Exception as error:  # RecursionError, and ValueError for numbers of thousands of digits, among others
+        raise PerceptError(f"{path} is not a json file that can be read: {error}") from None
+
+
+def read_object(path: Path | str) -> dict[str, Any]:
+    """Return the json object in a file; an empty one if there is no file, or if its json is not an object.
+
+    Raises:
+        PerceptError: the file cannot be read as json.
+    """
+    value = read_json(path) if os.path.isfile(path) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def append_json_line(path: Path | str, data: dict[str, Any]) -> None:
@@ -103,7 +138,7 @@ def load_tensors(path: Path | str) -> dict[str, Tensor]:
 
 
 def load_metadata(path: Path | str) -> dict[str, str]:
-    """Read the texts that `save_tensors` stored beside the tensors.
+    """Read the metadata that `save_tensors` stored with the tensors.
 
     Raises:
         PerceptError: missing, truncated or not safetensors.
@@ -118,23 +153,26 @@ def load_metadata(path: Path | str) -> dict[str, str]:
 def _reading_safetensors(path: Path | str) -> Iterator[None]:
     from safetensors import SafetensorError
 
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise PerceptError(f"there is no file {path}")
-    try:
-        yield
-    except SafetensorError as error:
-        raise PerceptError(f"{path} is not a complete safetensors file ({error}); fetch or write it again") from None
+    with reasons(path):
+        try:
+            yield
+        except SafetensorError as error:
+            raise PerceptError(
+                f"{path} is not a complete safetensors file ({error}); fetch or write it again"
+            ) from None
 
 
 def same_tensors(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
-    """Tell whether two sets of tensors have the same names, types and bits; so what is no number equals itself."""
+    """True if two sets of tensors have the same names, types and bits; bits are compared, so NaN equals NaN."""
     return left.keys() == right.keys() and all(
         left[name].dtype == right[name].dtype and torch.equal(bits(left[name]), bits(right[name])) for name in left
     )
 
 
 def bits(tensor: Tensor) -> Tensor:
-    """Return the bits of a tensor as whole numbers of its shape, without a copy: -0.0 is not 0.0 among them.
+    """Return the bits of a tensor as integers of the same shape, without a copy; -0.0 differs from 0.0.
 
     >>> bits(torch.tensor([0.0, -0.0, 1.0])).tolist()
     [0, -2147483648, 1065353216]

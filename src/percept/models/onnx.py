@@ -1,5 +1,6 @@
 """Towers whose graphs onnxruntime runs: the manifest of an export, and modules that take the place of eager towers."""
 
+import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,6 +59,26 @@ class Manifest:
     checks: dict[str, Any] = field(default_factory=dict)
     """Comparison of every graph with the model when it was exported."""
     versions: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise PerceptError(
+                f"the manifest of an export has scale={self.scale}, which must be positive; export it again"
+            )
+        if self.size is not None and min(self.size) < 1:
+            raise PerceptError(f"the manifest of an export has size={list(self.size)}, below 1 pixel; export it again")
+        towers = [(graph.tower, graph.dtype) for graph in self.graphs]
+        if not towers or len(set(towers)) < len(towers) or {tower for tower, _ in towers} - {"image", "text"}:
+            raise PerceptError(
+                f"the manifest of an export lists the graphs {towers}; it needs one or more, each tower (image, text) once "
+                "in a number type: export it again"
+            )
+        for graph in self.graphs:
+            if os.path.basename(graph.file) != graph.file or not graph.file or len(graph.inputs) != 1:
+                raise PerceptError(
+                    f"the manifest of an export lists the graph {graph.file!r} with {len(graph.inputs)} inputs; it needs a "
+                    "file beside the manifest with 1 input: export it again"
+                )
 
     @property
     def dtypes(self) -> list[str]:

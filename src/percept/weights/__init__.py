@@ -1,5 +1,1 @@
-"""Weight files in, state dicts of our modules out: one key map per source format."""
-
-from percept.weights.layouts.official import from_official, read_official, to_official
-
-__all__ = ["from_official", "read_official", "to_official"]
+"""Weights: where a model is, how its files are laid out, and how they become a model and files again."""

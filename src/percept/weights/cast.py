@@ -1,9 +1,8 @@
-"""Change the number type of mapped weights without ever holding both copies: peak memory is that of the result."""
+"""Convert the number type of mapped weights without holding both copies: the peak memory is that of the result."""
 
 import ctypes
 import mmap
 import sys
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -12,44 +11,39 @@ from torch import Tensor
 
 from percept.core.report import notice
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Number types that a model can compute in."""
 CHUNK = 1 << 22
 """Numbers converted at a time."""
 DROP = 4
-"""MADV_DONTNEED on Linux: pages of a private mapping that nobody wrote are read from the file again when needed."""
+"""MADV_DONTNEED on Linux: unmodified pages of a private mapping are read from the file again when they are needed."""
 
 
 def stored_type(state: dict[str, Tensor], *, source: str) -> torch.dtype:
-    """Return the number type of a state; of a mixed one the type that holds all of them, with a notice."""
+    """Return the number type of a state; for a mixed one the type that holds all of them, with a notice."""
     counts: dict[torch.dtype, int] = {}
     for tensor in state.values():
         if tensor.dim():
             counts[tensor.dtype] = counts.get(tensor.dtype, 0) + 1
-    found = list(counts) or [torch.float32]
-    widest = found[0]
-    for dtype in found[1:]:
+    dtypes = list(counts) or [torch.float32]
+    widest = dtypes[0]
+    for dtype in dtypes[1:]:
         widest = torch.promote_types(widest, dtype)
-    if len(found) > 1:
+    if len(dtypes) > 1:
         kinds = ", ".join(f"{count} in {_short(dtype)}" for dtype, count in counts.items())
         notice(f"{source} mixes number types ({kinds}); all are read as {_short(widest)}")
     return widest
 
 
-def cast(
-    state: dict[str, Tensor], dtype: torch.dtype | None, *, before: Callable[[str, Tensor], object] | None = None
-) -> dict[str, Tensor]:
-    """Bring tensors to a number type, except scalars, or leave them when None; `state` is emptied on the way.
+def cast(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """Convert tensors to a number type, except scalars, or leave them as they are if None; `state` is emptied.
 
-    A mapped tensor is converted in parts whose pages are given back at once, so that the stored copy never is in memory
-    as a whole.
-
-    Args:
-        before: is shown every tensor as it was stored.
+    A mapped tensor is converted in parts whose pages are released at once, so that the stored copy is never in memory as
+    a whole.
     """
     result = {}
     for name in list(state):
         tensor = state.pop(name)
-        if before is not None:
-            before(name, tensor)
         change = dtype is not None and dtype != tensor.dtype and tensor.dim()
         result[name] = _converted(tensor, dtype or tensor.dtype) if change else tensor
     return result
@@ -64,12 +58,12 @@ def _converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     for old, new in zip(tensor.view(-1).split(CHUNK), result.view(-1).split(CHUNK), strict=True):
         new.copy_(old)
         if mapped:
-            _give_back(old)
+            _release(old)
     return result
 
 
 def is_mapped(tensor: Tensor) -> bool:
-    """Tell whether a tensor lies in a file that is mapped into memory; False where the system does not say."""
+    """True if a tensor is in a file that is mapped into memory; False on systems that do not report it."""
     if not sys.platform.startswith("linux"):
         return False
     start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
@@ -82,8 +76,8 @@ def is_mapped(tensor: Tensor) -> bool:
     return False
 
 
-def _give_back(part: Tensor) -> None:
-    """Drop the whole pages of a part of a file mapping; what lies around them stays."""
+def _release(part: Tensor) -> None:
+    """Release the pages that a part of a file mapping covers completely."""
     start = -(-part.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
     end = (part.data_ptr() + part.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
     if end > start:

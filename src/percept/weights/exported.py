@@ -6,54 +6,57 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from percept.core.config import from_dict
-from percept.core.errors import unknown_name
-from percept.core.io import content_hash, read_json
+from percept.core.errors import PerceptError, unknown_name
+from percept.core.io import content_hash
 from percept.data.tokenizers import Tokenizer
-from percept.data.transforms import Preprocess
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig
 from percept.models.onnx import Absent, Manifest, OnnxText, OnnxVision, Session, read_manifest
-from percept.weights.folder import CONFIG, PREPROCESS, TOKENIZER, Opened
+from percept.weights.fingerprint import tokenizer_hash
+from percept.weights.layouts.percept import LAYOUT, TOKENIZER, WEIGHTS
+from percept.weights.open import Opened, check_layers, empty_model
 
 
 def open_export(folder: Path | str, dtype: str | None = None) -> tuple[Opened, str]:
     """Open an export folder; return the model, whose towers onnxruntime runs, and the number type of its graphs.
 
     Args:
-        folder: what `percept export onnx` wrote.
-        dtype: float32, float16 or int8, whichever it holds; its plain one when None.
+        folder: written by `percept export onnx`.
+        dtype: float32, float16 or int8, if the export holds it; its plain type if None.
 
     Raises:
-        PerceptError: a file is missing or damaged, it holds no such type, or onnxruntime is not installed.
+        PerceptError: a file is missing or damaged, the export does not hold the type, or onnxruntime is not installed.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
     chosen = manifest.dtypes[0] if dtype is None else dtype
     if chosen not in manifest.dtypes:
         raise unknown_name(f"type of the export {folder}", chosen, manifest.dtypes)
-    config = from_dict(ClipConfig, read_json(folder / CONFIG)["model"])
+    header = LAYOUT.read_header(folder / WEIGHTS)
+    if header.config is None or header.preprocess is None:
+        raise PerceptError(f"the export {folder} lacks its config.json or preprocess.json; export the model again")
+    check_layers(header.config, str(folder))
     tokenizer = Tokenizer.load(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else None
     opened = Opened(
         name=manifest.name,
-        model=_model(folder, manifest, config, chosen),
-        preprocess=Preprocess.load(folder / PREPROCESS),
+        model=_model(folder, manifest, header.config, chosen),
+        preprocess=header.preprocess,
         tokenizer=tokenizer,
-        fingerprint=_fingerprint(manifest, chosen),
+        tokenizer_hash=tokenizer_hash(tokenizer, header.config.text, header.tokenizer_hash),
         layout="onnx",
+        known_fingerprint=_fingerprint(manifest, chosen),
     )
     return opened, chosen
 
 
 def _fingerprint(manifest: Manifest, dtype: str) -> str:
-    """Return that of the exported model, another one for int8: those vectors are not comparable in every digit."""
+    """Return the exported model's fingerprint; a different one for int8, whose vectors differ noticeably."""
     return content_hash(f"{manifest.fingerprint} int8".encode()) if dtype == "int8" else manifest.fingerprint
 
 
 def _model(folder: Path, manifest: Manifest, config: ClipConfig, dtype: str) -> CLIP:
     """Return the pair of towers with both replaced by their graphs."""
-    with torch.device("meta"):
-        model = CLIP(config)
+    model = empty_model(config, str(folder))
     image, text = manifest.graph("image", dtype), manifest.graph("text", dtype)
     vision = Absent("image") if image is None else OnnxVision(Session(folder, manifest, image), manifest, config.vision)
     model.add_module("vision", vision)

@@ -1,4 +1,4 @@
-"""Models from the Hugging Face hub: fetched once, cached, pinned to a revision, without hanging where there is no network."""
+"""Models from the Hugging Face hub: fetched once, cached, pinned to a revision; without a network it does not hang."""
 
 import os
 import re
@@ -12,20 +12,21 @@ from urllib.request import getproxies
 from percept.core.errors import PerceptError
 from percept.core.report import notice
 from percept.models import zoo
-from percept.weights.open import OPEN_CLIP, OWN, TIMM, pick_files
+from percept.weights.files import INDEX, listed_files, shard_files
+from percept.weights.layouts import layouts, pick_files
 
 REACH_SECONDS = 3.0
-"""How long to wait for the hub to answer before saying that there is no network."""
+"""How long the hub may take to answer before it counts as unreachable."""
 VOCABULARY = ("openai/clip-vit-large-patch14", ("tokenizer.json", "merges.txt"))
-"""Where CLIP's vocabulary is, for repositories that hold weights alone."""
+"""Repository and files of CLIP's vocabulary, for repositories that hold nothing but weights."""
 
 HTTP = ("httpx", "httpx2", "httpcore", "requests", "urllib3")
-"""Libraries whose errors mean that the network failed."""
+"""Libraries whose errors mean a failure of the network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """A model by its name: NAME, or hf://OWNER/NAME, perhaps with @REVISION."""
+    """A model by its name: NAME or hf://OWNER/NAME, optionally with @REVISION."""
 
     owner: str | None
     name: str
@@ -39,27 +40,27 @@ def parse_address(text: str) -> Address:
     Address(owner='facebook', name='PE-Core-B16-224', revision='main')
 
     Raises:
-        PerceptError: it begins with hf:// and is no address.
+        PerceptError: it begins with hf:// but is not an address.
     """
     if not text.startswith("hf://"):
         name, _, revision = text.partition("@")
         return Address(owner=None, name=name, revision=revision or None)
-    found = re.fullmatch(r"hf://([\w.-]+)/([\w.-]+)(?:@([\w./-]+))?", text)
-    if found is None:
-        raise PerceptError(f"{text} is no address on the hub; write hf://OWNER/NAME or hf://OWNER/NAME@REVISION")
-    return Address(owner=found[1], name=found[2], revision=found[3])
+    parts = re.fullmatch(r"hf://([\w.-]+)/([\w.-]+)(?:@([\w./-]+))?", text)
+    if parts is None:
+        raise PerceptError(f"{text} is not an address on the hub; write hf://OWNER/NAME or hf://OWNER/NAME@REVISION")
+    return Address(owner=parts[1], name=parts[2], revision=parts[3])
 
 
 def fetch_weights(name: str, repository: str, revision: str | None = None) -> Path:
     """Return a local folder with the files of a model of a hub repository, downloaded once and cached by huggingface_hub.
 
-    What is in the cache is taken as it is; another revision, or deleting it there, fetches anew.
+    Cached files are used as they are; a different revision, or deleting them there, fetches again.
 
     Args:
-        revision: branch, tag or commit; the main branch when None.
+        revision: branch, tag or commit; the main branch if None.
 
     Raises:
-        PerceptError: not in the cache and the hub is out of reach, or it refused.
+        PerceptError: it is not in the cache, and the hub cannot be reached or refused.
     """
     if (folder := _cached_folder(name, repository, revision)) is not None:
         return folder
@@ -69,10 +70,11 @@ def fetch_weights(name: str, repository: str, revision: str | None = None) -> Pa
         raise _unreachable(name, repository, revision, "the hub does not answer; there may be no network")
     try:
         wanted = pick_files(repository_files(repository, revision), name, place=repository)
-        notice(
-            f"fetching {wanted[0]} from {repository}{f' at {revision}' if revision else ''}; it is kept in the cache"
-        )
+        notice(f"fetching {wanted[0]} from {repository}{f' at {revision}' if revision else ''}; it stays in the cache")
         local = [fetch_file(repository, file, revision) for file in wanted]
+        if wanted[0].endswith(INDEX):
+            for file in listed_files(local[0]):
+                fetch_file(repository, file, revision)
         return local[0].parent
     except PerceptError:
         raise
@@ -83,7 +85,7 @@ def fetch_weights(name: str, repository: str, revision: str | None = None) -> Pa
 
 
 def fetch_vocabulary(*, online: bool) -> Path | None:
-    """Return the file of CLIP's vocabulary from the hub's cache, or from the hub; None, with a notice, where it cannot be had."""
+    """Return the file of CLIP's vocabulary from the hub's cache or the hub; None, with a notice, if neither has it."""
     repository, files = VOCABULARY
     for file in files:
         if (cached := cached_file(repository, file)) is not None:
@@ -104,12 +106,12 @@ def cached_file(repository: str, file: str, revision: str | None = None) -> Path
     from huggingface_hub import try_to_load_from_cache
 
     pin = {} if revision is None else {"revision": revision}
-    found = try_to_load_from_cache(repository, file, **pin)
-    return Path(found) if isinstance(found, str) else None
+    path = try_to_load_from_cache(repository, file, **pin)
+    return Path(path) if isinstance(path, str) else None
 
 
 def repository_files(repository: str, revision: str | None) -> list[str]:
-    """Ask the hub which files a repository has."""
+    """Return the names of the files in a repository, from the hub."""
     from huggingface_hub import list_repo_files
 
     return list_repo_files(repository, revision=revision)
@@ -124,30 +126,38 @@ def fetch_file(repository: str, file: str, revision: str | None) -> Path:
 
 def _cached_folder(name: str, repository: str, revision: str | None) -> Path | None:
     """Return the cached folder of a revision if all files of the model are in it."""
-    for sign in (f"{name}.pt", f"{name}.safetensors", OPEN_CLIP, OWN, TIMM):
+    for sign in _signs(name):
         if (file := cached_file(repository, sign, revision)) is None:
             continue
         try:
-            pick_files(_names(file.parent), name)
+            weights = file.parent / pick_files(_names(file.parent), name)[0]
+            if weights.name.endswith(INDEX):
+                shard_files(weights)
         except PerceptError:
             continue
         return file.parent
     return None
 
 
+def _signs(name: str) -> list[str]:
+    """Return the files by which a cached model is recognised, whatever its layout."""
+    signs = [layout.config_files[:1] or layout.weight_files for layout in layouts().values()]
+    return [sign.format(name=name) for group in signs for sign in group]
+
+
 def _names(folder: Path) -> set[str]:
-    return {file.name for file in folder.iterdir() if file.exists()}  # a link whose download was cut off leads nowhere
+    return {file.name for file in folder.iterdir() if file.exists()}  # the link of an interrupted download is broken
 
 
 def hub_allowed() -> bool:
-    """Tell whether the environment permits going online (HF_HUB_OFFLINE is not switched on)."""
+    """True if the environment permits going online: HF_HUB_OFFLINE is not set."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() not in {"1", "ON", "YES", "TRUE"}
 
 
 def hub_reachable(seconds: float = REACH_SECONDS) -> bool:
-    """Tell whether the hub, or the proxy on the way to it, accepts a connection within `seconds`."""
+    """True if the hub, or the proxy on the way to it, accepts a connection within `seconds`."""
     answers: list[bool] = []
-    # A thread, because looking a host name up obeys no timeout and may take half a minute without a network.
+    # In a thread, because resolving a host name has no timeout and may take half a minute without a network.
     knock = Thread(target=lambda: answers.append(_connects(seconds)), daemon=True)
     knock.start()
     knock.join(seconds)
@@ -166,7 +176,7 @@ def _connects(seconds: float) -> bool:
 
 
 def _refusal(error: Exception, repository: str, revision: str | None) -> str | None:
-    """Say why the hub gave nothing; None for an error that is not the hub's or the network's."""
+    """Return why the hub gave nothing; None for an error of neither the hub nor the network."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalEntryNotFoundError):  # what the library raises when the network fails
@@ -174,7 +184,7 @@ def _refusal(error: Exception, repository: str, revision: str | None) -> str | N
     reasons = (
         (
             errors.GatedRepoError,
-            f"{repository} asks for permission: accept its terms on the hub, then run: hf auth login",
+            f"{repository} requires permission: accept its terms on the hub, then run: hf auth login",
         ),
         (errors.RevisionNotFoundError, f"{repository} has no revision {revision!r}"),
         (errors.RepositoryNotFoundError, f"the hub has no repository {repository}, or it is private"),
@@ -193,12 +203,12 @@ def _unreachable(name: str, repository: str, revision: str | None, reason: str) 
     if name not in zoo.ZOO:
         return PerceptError(
             f"{repository}{at} is not on this machine and could not be fetched: {reason}. Where there is a network, run "
-            f"'hf download {repository}{pin} --local-dir FOLDER' and pass the folder: percept.load('FOLDER')"
+            f"'hf download {repository}{pin} --local-dir FOLDER' and give FOLDER as the model"
         )
     return PerceptError(
         f"the weights of {name}{at} are not on this machine and could not be fetched: {reason}. Fetch {name}.pt from the "
-        f"hub repository {repository}{at} on a machine with a network and pass it: percept.load({name!r}, "
-        f"weights='{name}.pt'); or use 'nano', which needs no download"
+        f"hub repository {repository}{at} on a machine with a network and pass it with weights='{name}.pt' (--weights "
+        f"{name}.pt); or use 'nano', which needs no download"
     )
 
 

@@ -1,96 +1,167 @@
-"""From a name, a hub address, a folder or a weight file to a model with its preprocessing and tokenizer."""
+"""What a name or path means: the one place where it is decided. Nothing is opened or fetched here."""
 
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import Any, Literal
 
 from percept.core.errors import PerceptError, unknown_name
-from percept.core.io import read_json
-from percept.data.clip_vocabulary import find_vocabulary, read_vocabulary
-from percept.data.tokenizers import Tokenizer
+from percept.core.io import read_object, reasons
 from percept.models import zoo
-from percept.models.clip import CLIP
 from percept.models.config import ClipConfig
 from percept.models.onnx import is_export
 from percept.weights import hub
-from percept.weights.cast import cast, stored_type
-from percept.weights.files import SUFFIXES
-from percept.weights.fingerprint import CLIP_VOCABULARY, Content, model_hash, tensor_hash, words_hash
-from percept.weights.fit import check_fit
-from percept.weights.folder import CONFIG, Opened, open_folder
-from percept.weights.layouts import not_read
-from percept.weights.open import OPEN_CLIP, OWN, open_weights
-from percept.weights.released import fitting_name
+from percept.weights.cast import DTYPES
+from percept.weights.files import SUFFIXES, shard_files
+from percept.weights.layouts import claimant, pick_files
+from percept.weights.layouts.percept import CONFIG, WEIGHTS
 
 PACKAGED = Path(__file__).parents[1] / "models" / "packaged"
-"""Where the models that ship with percept lie, one folder each."""
+"""Folder with the models that ship with percept, one folder each."""
+TYPES = (*DTYPES, "int8")
+DEVICES = ("cpu", "cuda", "mps")
 REPOSITORY = r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?"
 """OWNER/NAME on the hub; a path begins with a dot or a slash, or has more parts."""
 FILES = (*SUFFIXES, ".ckpt")
-"""Endings by which a name that is not here is taken for a file."""
+"""Extensions by which a name that does not exist is taken for a file."""
+
+Kind = Literal["file", "folder", "hub", "export", "method"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
-    """How a model is to be opened."""
+class Location:
+    """Where a model is."""
 
-    image_size: int | None = None
-    """Side in pixels whose grid the positions are resized to; as stored when None."""
-    dtype: Callable[[torch.dtype], torch.dtype] | None = None
-    """From the stored number type to the wanted one; every tensor as stored when None."""
+    kind: Kind
+    """file: a weight file, or weights given for a name. folder: a folder with weights. hub: a repository. export: a folder
+    of graphs that `percept export` wrote. method: a folder with a trained method."""
+    source: str
+    """The name or path as given, without @TYPE and @DEVICE."""
+    path: Path | None = None
+    """The weight file or its index; the folder of an export or method; None for a repository."""
+    name: str | None = None
+    """The model that the weights are for; None if the files say it."""
+    config: ClipConfig | None = None
+    """Of that model, for a released one."""
+    like: Path | None = None
+    """Weight file of the packaged model whose configuration, preprocessing and tokenizer go with these weights."""
+    repository: str | None = None
     revision: str | None = None
-    """Branch, tag or commit of a hub repository."""
+    """Branch, tag or commit of the repository."""
+    dtype: str | None = None
+    """Number type given as @TYPE."""
+    device: str | None = None
+    """Device given as @DEVICE."""
 
 
-def open_model(name: str, weights: str | os.PathLike[str] | None = None, wish: Wish | None = None) -> Opened:
-    """Open a model wherever it is; `percept.load` says what `name` and `weights` may be.
+def locate(
+    name: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None, *, revision: str | None = None
+) -> Location:
+    """Return what a name, address or path means.
+
+    >>> locate("nano@bfloat16").dtype
+    'bfloat16'
+    >>> locate("hf://somebody/model@v1.0@cuda").revision
+    'v1.0'
+
+    Args:
+        name: name of a model, hf://OWNER/NAME, or a path, possibly followed by @REVISION (hub only), @TYPE and @DEVICE.
+            The name of a model is never taken for a folder.
+        weights: weight file or folder for the model `name`.
+        revision: as @REVISION.
 
     Raises:
-        PerceptError: unknown name (the nearest is suggested), weights that do not fit or cannot be fetched.
+        PerceptError: unknown name, type or device (the nearest is suggested), or nothing there can be a model.
     """
-    wish = wish or Wish()
-    if name not in zoo.ZOO and os.path.exists(name):
+    source, suffixes = _without_suffixes(os.fspath(name))
+    location = _located(source, weights, revision)
+    return replace(location, dtype=suffixes.get("type"), device=suffixes.get("device"))
+
+
+def _located(source: str, weights: str | os.PathLike[str] | None, revision: str | None) -> Location:
+    if source not in zoo.ZOO and os.path.exists(source):
         if weights is not None:
             raise PerceptError(
-                f"{name} is a file or folder with its own weights; leave out weights=, or give a model's name"
+                f"{source} is a file or folder with its own weights; leave out weights, or give the name of a model"
             )
-        _refuse_revision(name, wish.revision)
-        return _open_path(Path(name), wish)
-    address = hub.parse_address(name)
+        _refuse_revision(source, revision)
+        return _local(Path(source), source)
+    address = hub.parse_address(source)
     known = address.name in zoo.ZOO and address.owner in (None, "facebook")
     if not known and address.owner is None:
-        raise _unknown(name)
+        raise _unknown(source)
     entry = zoo.find(address.name) if known else None
-    revision = wish.revision or address.revision
-    if weights is not None or (entry and entry.config is None):
-        _refuse_revision(name, revision)
-    if entry is not None and entry.config is None:
-        if weights is not None:
-            return _open_weights(Path(weights), wish, like=open_packaged(name))
-        return open_packaged(name, wish)
-    config = None if entry is None else entry.config
+    revision = revision or address.revision
+    packaged = entry is not None and entry.config is None
+    if weights is not None or packaged:
+        _refuse_revision(source, revision)
+    if packaged:
+        own = Location(kind="folder", source=source, path=_packaged(address.name))
+        return own if weights is None else _given(Path(weights), source, name=address.name, like=own.path)
+    name, config = (address.name, entry.config) if entry else (None, None)
     if weights is not None:
-        return _open_weights(Path(weights), wish, config=config, name=address.name if known else None)
-    repository = f"{address.owner}/{address.name}" if entry is None or address.owner else entry.repository or name
-    found = hub.fetch_weights(address.name, repository, revision)
-    if (found / OWN).is_file():
-        return open_folder(found, image_size=wish.image_size, dtype=wish.dtype)
-    return _open_weights(found, wish, config=config, name=address.name if known else None, online=True)
+        return _given(Path(weights), source, name=name, config=config)
+    owned = f"{address.owner}/{address.name}" if address.owner else None
+    repository = owned or (entry.repository if entry else None) or source
+    return Location(kind="hub", source=source, name=name, config=config, repository=repository, revision=revision)
 
 
-def _unknown(name: str) -> PerceptError:
-    """Build the error for what is neither here nor a name: a file, a repository without hf://, or a misspelt model."""
-    repository = re.sub(r"^(hf[-_]hub:|https?://huggingface\.co/)", "", name)
-    if re.fullmatch(REPOSITORY, repository) and not name.endswith(FILES):
-        return PerceptError(f"there is no folder {name} on this machine; a repository on the hub is hf://{repository}")
-    if os.sep in name or name.endswith(FILES):
-        return PerceptError(f"there is no file or folder {name}; give one that is there, or the name of a model")
-    return unknown_name("model", name, zoo.ZOO)
+def fetched(location: Location) -> Location:
+    """Return where the files of a repository are on this machine, after they have been downloaded.
+
+    Raises:
+        PerceptError: they cannot be fetched, or are not a model.
+    """
+    assert location.repository is not None
+    name = location.name or location.repository.rpartition("/")[2]
+    folder = hub.fetch_weights(name, location.repository, location.revision)
+    return replace(location, kind="folder", path=_weight_file(folder, name))
+
+
+def _local(path: Path, source: str) -> Location:
+    """Return what a file or folder on this machine is."""
+    if not os.path.isdir(path):
+        return Location(kind="file", source=source, path=path)
+    if is_export(path):
+        return Location(kind="export", source=source, path=path)
+    if "method" in read_object(path / CONFIG):
+        return Location(kind="method", source=source, path=path)
+    return Location(kind="folder", source=source, path=_weight_file(path, path.name))
+
+
+def _given(path: Path, source: str, **facts: Any) -> Location:
+    """Return the location of weights that were given for a model."""
+    if is_export(path):
+        raise PerceptError(f"{path} is an export, whose weights are inside its graphs; use the model it was made from")
+    file = _weight_file(path, facts["name"] or path.name) if os.path.isdir(path) else path
+    return Location(kind="file", source=source, path=file, **facts)
+
+
+def _weight_file(folder: Path, name: str) -> Path:
+    """Return the weight file of a folder, or the index of weights that are split over several files.
+
+    Raises:
+        PerceptError: there is none, there are several, or a file that belongs to them is missing.
+    """
+    with reasons(folder):
+        files = sorted(name for name in os.listdir(folder) if os.path.isfile(folder / name))
+    claimant(folder, files, read_object(folder / CONFIG))
+    file = folder / pick_files(files, name, place=str(folder))[0]
+    if file.suffix == ".json":
+        shard_files(file)
+    return file
+
+
+def _packaged(name: str) -> Path:
+    folder = PACKAGED / name
+    if not (folder / CONFIG).is_file():
+        raise PerceptError(
+            f"this installation of percept lacks the files of {name} (expected in {folder}); install percept again, "
+            "or train it: percept train pe/nano"
+        )
+    return folder / WEIGHTS
 
 
 def _refuse_revision(name: str, revision: str | None) -> None:
@@ -98,96 +169,43 @@ def _refuse_revision(name: str, revision: str | None) -> None:
         raise PerceptError(f"the revision {revision} was given, but nothing is fetched for {name}; leave it out")
 
 
-def open_packaged(name: str, wish: Wish | None = None) -> Opened:
-    """Open a model that ships inside the package.
+def _unknown(name: str) -> PerceptError:
+    """Return the error for what is neither here nor a name: a file, a repository without hf://, or a misspelt model."""
+    repository = re.sub(r"^(hf[-_]hub:|https?://huggingface\.co/)", "", name)
+    if re.fullmatch(REPOSITORY, repository) and not name.endswith(FILES):
+        return PerceptError(f"there is no folder {name} on this machine; a repository on the hub is hf://{repository}")
+    if os.sep in name or name.endswith(FILES):
+        return PerceptError(f"there is no file or folder {name}; give one that exists, or the name of a model")
+    return unknown_name("model", name, zoo.ZOO)
+
+
+def _without_suffixes(text: str) -> tuple[str, dict[str, str]]:
+    """Split a name from the @TYPE and @DEVICE behind it.
 
     Raises:
-        PerceptError: this installation lacks its files.
+        PerceptError: no name, an unknown type or device, or two of one kind.
     """
-    wish = wish or Wish()
-    folder = PACKAGED / name
-    if not (folder / CONFIG).is_file():
-        raise PerceptError(
-            f"this installation of percept lacks the files of {name} (expected in {folder}); install percept again, "
-            "or train it: percept train pe/nano"
-        )
-    return open_folder(folder, image_size=wish.image_size, dtype=wish.dtype)
+    name, suffixes = text, {}
+    while name not in zoo.ZOO and not os.path.exists(name) and "@" in name:
+        head, _, word = name.rpartition("@")
+        kind = _suffix_kind(head, word)
+        if kind is None:
+            break
+        if kind in suffixes:
+            raise PerceptError(f"{text!r} names two {kind}s, {word} and {suffixes[kind]}; give one")
+        name, suffixes[kind] = head, word
+    if not name:
+        raise PerceptError(f"{text!r} names no model; write MODEL or MODEL@TYPE, for example nano@bfloat16")
+    return name, suffixes
 
 
-def _open_path(path: Path, wish: Wish) -> Opened:
-    """Open a local folder or weight file."""
-    if not path.is_dir():
-        return _open_weights(path, wish)
-    if is_export(path):
-        raise PerceptError(f"{path} is an export, whose weights are inside its graphs; use the model it was made of")
-    names = {file.name for file in path.iterdir()}
-    header = read_json(path / CONFIG) if CONFIG in names else {}
-    foreign = OPEN_CLIP in names or "architecture" in header
-    if not foreign and ("model_type" in header or "transformers_version" in header):
-        raise not_read(str(path))
-    if CONFIG in names and not foreign:
-        return open_folder(path, image_size=wish.image_size, dtype=wish.dtype)
-    if foreign or any(name.endswith(SUFFIXES) for name in names):
-        return _open_weights(path, wish)
-    return open_folder(path)  # says what the folder lacks
-
-
-def _open_weights(
-    path: Path,
-    wish: Wish,
-    *,
-    config: ClipConfig | None = None,
-    name: str | None = None,
-    like: Opened | None = None,
-    online: bool = False,
-) -> Opened:
-    """Open a weight file or the folder of another library.
-
-    Args:
-        config: of the model `name` that they are for; they say it themselves when None.
-        like: the model that they are for, with what belongs to it unless it lies beside them.
-        online: what is missing may be fetched.
-    """
-    if like is not None:
-        config, name = like.model.config, like.name
-    found = open_weights(
-        path, config=config, name=name, image_size=wish.image_size, preprocess=like and like.preprocess
-    )
-    prints: dict[str, str] = {}
-    stored = torch.float32 if wish.dtype is None else stored_type(found.state, source=str(found.file))
-    with torch.device("meta"):
-        model = CLIP(found.config)
-    other = fitting_name(found.state)
-    hint = "" if other is None else f"It has the shapes of {other}: give that name, or the file alone."
-    check_fit(model, found.state, source=str(found.file), spelled=found.spelled, hint=hint)
-
-    def note(key: str, tensor: Tensor) -> None:
-        prints[key] = tensor_hash(tensor)
-
-    tokenizer = _vocabulary(found.file, found.config, online=online)
-    if tokenizer is None and like is not None and found.config.text is not None:
-        tokenizer = like.tokenizer
-    model.load_state_dict(cast(found.state, wish.dtype and wish.dtype(stored), before=note), assign=True)
-    words = words_hash(tokenizer, found.config.text, found.words)
-    content = Content(model=model_hash(prints, found.config, found.preprocess), words=words)
-    return Opened(
-        name=found.name,
-        model=model.eval(),
-        preprocess=found.preprocess,
-        tokenizer=tokenizer,
-        fingerprint=content.fingerprint,
-        content=content,
-        layout=found.layout,
-    )
-
-
-def _vocabulary(file: Path, config: ClipConfig, *, online: bool) -> Tokenizer | None:
-    """Find CLIP's vocabulary: beside the weights, in an installed package, on the hub; None for a model of another one."""
-    if config.text is None:
-        return None
-    if (beside := file.with_name("tokenizer.json")).is_file():
-        return read_vocabulary(beside, context=config.text.context)
-    if config.text.vocabulary != CLIP_VOCABULARY:
-        return None
-    found = find_vocabulary(file.parent) or hub.fetch_vocabulary(online=online)
-    return None if found is None else read_vocabulary(found, context=config.text.context)
+def _suffix_kind(head: str, word: str) -> str | None:
+    """Return whether a word behind an @ is a type or a device; None if it may be a revision on the hub."""
+    if word in TYPES:
+        return "type"
+    if word.partition(":")[0] in DEVICES:
+        return "device"
+    local = not head or os.path.exists(head) or head.partition("@")[0] in zoo.PACKAGED
+    if local or get_close_matches(word.lower(), (*TYPES, *DEVICES), cutoff=0.7):
+        raise unknown_name("type or device", word, (*TYPES, *DEVICES))
+    return None

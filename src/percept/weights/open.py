@@ -1,219 +1,324 @@
-"""From a weight file or a folder in any known layout to our names, our configuration and what else lies there."""
+"""The opener: from a location to a model with its preprocessing and tokenizer.
 
-import json
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+Header and tensors are read (mapped into memory), renamed, resized if requested, compared with an empty model, cast and
+assigned. Nothing is computed before the shapes have been compared, and nothing is loaded if they differ.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
 
-from percept.core.config import from_dict
-from percept.core.errors import PerceptError, unknown_name
-from percept.core.io import content_hash, read_json
+from percept.core.errors import PerceptError
+from percept.core.io import reasons
 from percept.core.report import notice
+from percept.data.clip_vocabulary import find_vocabulary, read_vocabulary
+from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
+from percept.models.clip import CLIP
 from percept.models.config import ClipConfig
-from percept.nn.posembed import resize_positions
-from percept.weights.files import SUFFIXES, is_safetensors, read_facts, read_tensors
-from percept.weights.fit import POSITIONS
-from percept.weights.layouts import LAYOUTS, State, fit, recognise, spelling
-from percept.weights.layouts.open_clip import RESIZES
-from percept.weights.naming import checked_name, plain_name
-from percept.weights.released import find_released, stored_grid
+from percept.weights import hub
+from percept.weights.cast import cast, stored_type
+from percept.weights.facts import read_facts
+from percept.weights.files import again, read_tensors
+from percept.weights.fingerprint import CLIP_VOCABULARY, fingerprint, hash_tensors, model_hash, tokenizer_hash
+from percept.weights.fit import check_fit
+from percept.weights.layout import Header, Layout, State
+from percept.weights.layouts import generic_stems, recognise
+from percept.weights.layouts.percept import LAYOUT as OWN
+from percept.weights.locate import Location, fetched, locate
+from percept.weights.naming import plain_name
+from percept.weights.released import find_released, fitting_name
+from percept.weights.resize import sized_config, sized_state
 
-OPEN_CLIP, TIMM, OWN = "open_clip_config.json", "config.json", "preprocess.json"
-"""The file that tells the layout of a folder."""
-FACTS = "percept"
-"""Under this key our safetensors files, and the json beside our pickled ones, say which model they hold."""
-END = 1 << 20
-"""Bytes at either end of a pickled file by which it is known again; the last hold a checksum of every tensor."""
-BESIDE = ("tokenizer.json", "metrics.json")
-"""Files that may belong to a model in any layout."""
+MAX_LAYERS = 512
+"""Blocks of a tower above which a configuration is refused."""
+MAX_SIZE = 64
+"""Times the model's own image size above which the size in a preprocessing is refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A model that was opened."""
+
+    name: str
+    model: CLIP
+    preprocess: Preprocess
+    tokenizer: Tokenizer | None
+    tokenizer_hash: str | None
+    """`fingerprint.tokenizer_hash` of its tokenizer, also if the tokenizer itself is not available."""
+    layout: str
+    """Name of the layout in which the weights are stored."""
+    hash_weights: Callable[[], Mapping[str, str]] = dict
+    """Reads and hashes the weights as stored; see `weight_hashes`."""
+    known_fingerprint: str | None = None
+    """Fingerprint that an export records in place of its weights."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """How the model was trained: command, seed, samples seen, seconds."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def weight_hashes(self) -> Mapping[str, str]:
+        """{our name: hash} of every tensor as stored; computed when first used. Empty for an export.
+
+        Raises:
+            PerceptError: the file has changed since the model was opened.
+        """
+        return self.hash_weights()
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that decides the vectors, equal in all layouts; reads all weights when first used."""
+        return self.fingerprint_with(self.tokenizer_hash)
+
+    def fingerprint_with(self, tokenizer: str | None) -> str:
+        """Return the fingerprint of the model with a tokenizer of this hash."""
+        if self.known_fingerprint is None:
+            return fingerprint(model_hash(self.weight_hashes, self.model.config, self.preprocess), tokenizer)
+        if tokenizer == self.tokenizer_hash:
+            return self.known_fingerprint
+        return fingerprint(self.known_fingerprint, tokenizer)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Weights under our names, and what the file or folder says about them."""
+    """Weights under our names, still in their file, and what is recorded about their model."""
 
     name: str
     config: ClipConfig
-    state: dict[str, Tensor]
+    state: State
     layout: str
     file: Path
     preprocess: Preprocess
-    words: str | None = None
-    """The `words_hash` of the tokenizer that the model had, where the file says it."""
+    header: Header
     spelled: Callable[[State], State]
-    """From our names and shapes to those of the file, for messages."""
+    """Gives some of our tensors the names and shapes that they have in the file, for messages."""
+    hash_weights: Callable[[], Mapping[str, str]]
+    """Hashes the weights as stored."""
+
+    def stored_type(self) -> torch.dtype:
+        """Return the number type of the weights; for several the one that holds all of them, with a notice."""
+        return stored_type(self.state, source=str(self.file))
 
 
-def pick_files(files: Collection[str], name: str, *, place: str | None = None) -> list[str]:
-    """Return the files that a model consists of, weights first, among those of a folder or a hub repository.
-
-    Args:
-        name: of the model: NAME.pt and NAME.safetensors count as its weights.
-        place: the folder or repository, for the message; `name` when None.
+def open_model(
+    name: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
+    image_size: int | None = None,
+) -> Opened:
+    """Open a model, every tensor in the number type in which it is stored; `percept.load` describes the arguments.
 
     Raises:
-        PerceptError: no file of weights, or several and none is the model's.
+        PerceptError: unknown name (the nearest is suggested), or weights that do not fit or cannot be fetched.
     """
-    options = (
-        (OWN, ("model.safetensors",), (TIMM, OWN)),
-        (OPEN_CLIP, ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"), (OPEN_CLIP,)),
-        ("", (f"{name}.safetensors", f"{name}.pt"), ()),
-        (TIMM, ("model.safetensors", "pytorch_model.bin"), (TIMM,)),
+    location = locate(name, weights, revision=revision)
+    return build(*read_model(location, image_size=image_size), dtype=None)
+
+
+def open_packaged(name: str) -> Opened:
+    """Open a model that ships inside the package.
+
+    Raises:
+        PerceptError: this installation lacks its files.
+    """
+    return open_model(name)
+
+
+def read_model(location: Location, *, image_size: int | None = None) -> tuple[Weights, Tokenizer | None]:
+    """Return the weights at a location, fetched from the hub if necessary, and the tokenizer that belongs to them.
+
+    Raises:
+        PerceptError: see `open_model`.
+    """
+    online = location.kind == "hub"
+    if online:
+        location = fetched(location)
+    if location.path is None or location.kind not in ("file", "folder"):
+        content = {"export": "exported graphs", "method": "a trained method"}[location.kind]
+        raise PerceptError(f"{location.source} holds {content}, not a model's weights; give the model it was made from")
+    like = OWN.read_header(location.like) if location.like is not None else Header(config=location.config)
+    weights = read_weights(
+        location.path, config=like.config, name=location.name, preprocess=like.preprocess, image_size=image_size
     )
-    for sign, weights, configs in options:
-        found = [one for one in weights if one in files]
-        if found and (not sign or sign in files):
-            return _with_those_beside(found[0], configs, files)
-    rest = sorted(file for file in files if "/" not in file and file.endswith(SUFFIXES))
-    if len(rest) == 1:
-        return _with_those_beside(rest[0], (), files)
-    what = f"holds several weight files: {', '.join(rest)}" if rest else f"holds no weights ({', '.join(SUFFIXES)})"
-    raise PerceptError(f"{place or name} {what}; give the one file that is meant")
+    places = [location.path.parent, *([] if location.like is None else [location.like.parent])]
+    return weights, _tokenizer(places, weights.config, online=online)
 
 
-def _with_those_beside(weights: str, configs: Collection[str], files: Collection[str]) -> list[str]:
-    extras = (*configs, facts_file(Path(weights)).name, *BESIDE)
-    return [weights, *(extra for extra in extras if extra in files)]
-
-
-def facts_file(file: Path) -> Path:
-    """Return where it is said which model a pickled file holds, if we wrote it."""
-    return file.with_name(f"{file.name}.json")
-
-
-def file_facts(file: Path) -> dict[str, Any]:
-    """Return by what a pickled file is told from one that took its place: its length, and a hash of both ends."""
-    size = file.stat().st_size
-    with file.open("rb") as opened:
-        ends = opened.read(END)
-        opened.seek(max(0, size - END))
-        ends += opened.read(END)
-    return {"bytes": size, "ends": content_hash(ends)}
-
-
-def open_weights(
-    path: Path | str,
+def read_weights(
+    file: Path,
     *,
     config: ClipConfig | None = None,
     name: str | None = None,
-    image_size: int | None = None,
     preprocess: Preprocess | None = None,
+    image_size: int | None = None,
 ) -> Weights:
-    """Read weights in any known layout.
+    """Read a weight file in any known layout.
 
     Args:
-        path: a weight file, or the folder of an open_clip, timm or published model.
-        config: the model they are for; otherwise the file says it, or its shapes do where a released model has them.
-        name: of the model; otherwise found with the configuration.
-        image_size: side in pixels of the square whose grid the positions are resized to; as stored when None.
-        preprocess: how its pictures are brought to size, unless the file says it; as published when None.
+        file: weight file or index.
+        config: of the model that the weights are for; if None, as recorded, or of the released model with their shapes.
+        name: of that model; if None, as recorded, or found with the configuration.
+        preprocess: of that model, unless the file records its own.
+        image_size: side in pixels to whose grid the positions are resized; as stored if None.
 
     Raises:
-        PerceptError: no weights, an unknown layout, or no configuration that is known to fit.
+        PerceptError: there are no weights, the layout is unknown, or no configuration is known to fit.
     """
-    path = Path(path)
-    files = sorted(file.name for file in path.iterdir()) if path.is_dir() else []
-    file = path / pick_files(files, name or path.name, place=str(path))[0] if path.is_dir() else path
     stored = read_tensors(file)
     layout = recognise(stored, source=str(file))
-    spelled = spelling(layout, stored)
-    state = LAYOUTS[layout].read(stored)
-    facts, found = _facts(file), None
-    if config is None and facts:
-        config = from_dict(ClipConfig, facts["model"])
-        found = checked_name(facts["name"], str(file)) if "name" in facts else None
-    elif config is None:
-        found, config = find_released(
-            state, layout, file, spelled, named=(_stem(file), file.parent.name), any_size=image_size is not None
+    keys = set(stored)
+    header = _header(file, layout)
+
+    def spelled(some: State) -> State:
+        return layout.spelled(some, keys)
+
+    with reasons(file):
+        state = layout.to_ours(stored)
+    recorded, config = header.name, config or header.config
+    if config is None:
+        named = (_stem(file), file.parent.name)
+        recorded, config = find_released(
+            state, layout.name, file, spelled, named=named, any_size=image_size is not None
         )
-    config, state = _fitted(state, config, file)
-    config, state = with_image_size(config, state, image_size)
-    if "preprocess" in facts:
-        preprocess = from_dict(Preprocess, facts["preprocess"])
-    elif layout == "percept" and (beside := file.with_name(OWN)).is_file():
-        preprocess = Preprocess.load(beside)
-    changes = _resizing(file, layout) | ({} if image_size is None else {"size": image_size})
+    config = sized_config(_adapted(config, state, file), image_size)
+    _check_layers(config, state, file)
+
+    def ours(state: State) -> State:
+        kept = _without_text(state) if config.text is None else state
+        return kept if image_size is None else sized_state(config, kept)
+
+    give = again(file, stored)
+    chosen = header.preprocess or preprocess or Preprocess(size=config.vision.image_size)
+    changes = dict(header.preprocess_changes) | ({} if image_size is None else {"size": image_size})
     return Weights(
-        name=name or found or _stem(file), config=config, state=state, layout=layout, file=file,
-        preprocess=replace(preprocess or Preprocess(size=config.vision.image_size), **changes), spelled=spelled,
-        words=facts.get("tokenizer") if isinstance(facts.get("tokenizer"), str) else None,
+        name=name or recorded or _stem(file), config=config, state=ours(state), layout=layout.name, file=file,
+        preprocess=_bounded(replace(chosen, **changes), config, file), header=header, spelled=spelled,
+        hash_weights=lambda: hash_tensors(ours(layout.to_ours(give()))),
     )  # fmt: skip
 
 
-def with_image_size(
-    config: ClipConfig, state: dict[str, Tensor], size: int | None
-) -> tuple[ClipConfig, dict[str, Tensor]]:
-    """Return a configuration of another picture size and, where the stored positions have another grid, resize them.
-
-    Bilinear, corners not aligned, in float32, as the published converter does; a stored grid is taken to be square.
+def build(weights: Weights, tokenizer: Tokenizer | None, *, dtype: torch.dtype | None) -> Opened:
+    """Make the model, its weights in a number type, or each as stored if None; the weights are used up.
 
     Raises:
-        PerceptError: a size below one patch, or one that does not divide into patches.
+        PerceptError: listing what is missing, unexpected or of a different shape, or the logit scale is not a number.
     """
-    if size is None:
-        return config, state
-    vision = replace(config.vision, image_size=size)
-    if size % vision.patch_size:
-        near = vision.grid * vision.patch_size
+    source = str(weights.file)
+    model = empty_model(weights.config, source)
+    check_fit(model, weights.state, source=source, spelled=weights.spelled, hint=lambda: _hint(weights.state))
+    scale = weights.state.get("log_scale")
+    if scale is not None and not scale.isfinite().all():
         raise PerceptError(
-            f"image_size={size} does not divide into patches of {vision.patch_size} pixels; give {near} or "
-            f"{near + vision.patch_size}"
+            f"the logit scale in {source} is {float(scale)}; the file is damaged, fetch or write it again"
         )
-    if (old := stored_grid(config, state)) is not None:
-        prefix = vision.prefix
-        resized = resize_positions(state[POSITIONS], (old, old), (vision.grid, vision.grid), prefix=prefix)
-        state = {**state, POSITIONS: resized}
-    return replace(config, vision=vision), state
+    model.load_state_dict(cast(weights.state, dtype), assign=True)
+    header = weights.header
+    return Opened(
+        name=weights.name, model=model.eval(), preprocess=weights.preprocess, tokenizer=tokenizer,
+        tokenizer_hash=tokenizer_hash(tokenizer, weights.config.text, header.tokenizer_hash), layout=weights.layout,
+        hash_weights=weights.hash_weights, provenance=header.provenance, metrics=header.metrics,
+    )  # fmt: skip
 
 
-def _facts(file: Path) -> dict[str, Any]:
-    beside = facts_file(file)
+def empty_model(config: ClipConfig, source: str) -> CLIP:
+    """Return a model without values.
+
+    Raises:
+        PerceptError: there is no such model, because a size is beyond what a tensor can have.
+    """
     try:
-        if is_safetensors(file):
-            facts = json.loads(read_facts(file).get(FACTS, "{}"))
-        else:
-            facts = json.loads(beside.read_text(encoding="utf-8"))[FACTS] if beside.is_file() else {}
-    except (ValueError, KeyError, TypeError):  # not ours
-        return {}
-    if not (isinstance(facts, dict) and isinstance(facts.get("model"), dict)):
-        return {}
-    if "file" in facts and facts["file"] != file_facts(file):
-        notice(
-            f"{beside} was written for another {file.name}, so what it says is left aside; remove it, or put that back"
-        )
-        return {}
-    return facts
+        with torch.device("meta"):
+            return CLIP(config)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PerceptError(f"a model of the configuration for {source} cannot be built: {reason}") from None
 
 
-def _fitted(state: State, config: ClipConfig, file: Path) -> tuple[ClipConfig, State]:
-    """Adapt the configuration to what a file leaves out as a whole (text) or timm adds (a bias)."""
+def check_layers(config: ClipConfig, source: str) -> None:
+    """Refuse a configuration with more blocks than any model has, before anything is built.
+
+    Raises:
+        PerceptError: more than `MAX_LAYERS` blocks.
+    """
+    for tower in filter(None, (config.vision, config.text)):
+        if tower.layers > MAX_LAYERS:
+            raise PerceptError(
+                f"the configuration for {source} has {tower.layers} layers; at most {MAX_LAYERS} are read"
+            )
+
+
+def _check_layers(config: ClipConfig, state: State, file: Path) -> None:
+    """Refuse a configuration with more blocks than the file has tensors.
+
+    Raises:
+        PerceptError: also for more than `MAX_LAYERS` blocks.
+    """
+    check_layers(config, str(file))
+    for name, tower in (("vision", config.vision), ("text", config.text)):
+        count = sum(key.startswith(f"{name}.") for key in state)
+        if tower is not None and tower.layers > max(count, 1):
+            raise PerceptError(
+                f"{file} does not fit its configuration: {tower.layers} {name} layers, but {count} tensors of that tower"
+            )
+
+
+def _header(file: Path, layout: Layout) -> Header:
+    """Return what the weight file and the configuration files next to it record; the weight file comes first."""
+    with reasons(file):
+        facts, header = read_facts(file), layout.read_header(file)
+    return replace(header, **{key: value for key, value in vars(facts).items() if value})
+
+
+def _adapted(config: ClipConfig, state: State, file: Path) -> ClipConfig:
+    """Return a configuration without text if the file has none, and with the bias that timm adds if the file has one."""
     if config.text is not None and not any(key.startswith("text.") for key in state):
         notice(f"{file} holds a vision tower only, so this model cannot read texts")
         config = replace(config, text=None)
     if "vision.projection_bias" in state and config.vision.output_dim is not None:
         config = replace(config, vision=replace(config.vision, output_bias=True))
-    return config, fit(state, config)
+    return config
+
+
+def _without_text(state: State) -> State:
+    return {key: value for key, value in state.items() if not key.startswith("text.") and key != "log_scale"}
+
+
+def _bounded(preprocess: Preprocess, config: ClipConfig, file: Path) -> Preprocess:
+    most = MAX_SIZE * config.vision.image_size
+    if max(preprocess.shape) > most:
+        raise PerceptError(
+            f"the preprocessing of {file} asks for images of {max(preprocess.shape)} pixels; this model takes at most {most}"
+        )
+    return preprocess
+
+
+def _hint(state: State) -> str:
+    name = fitting_name(state)
+    return "" if name is None else f"It has the shapes of {name}: give that name, or the file alone."
 
 
 def _stem(file: Path) -> str:
-    generic = {"model", "pytorch_model", "open_clip_model", "open_clip_pytorch_model"}
-    return plain_name(file.resolve().parent.name if file.stem in generic else file.stem)
+    stem = file.name.partition(".")[0] if file.name.endswith(".json") else file.stem
+    return plain_name(file.resolve().parent.name if stem in generic_stems() else stem)
 
 
-def _resizing(file: Path, layout: str) -> dict[str, Any]:
-    """Return what the configuration that lies beside a file of another library changes in the preprocessing."""
-    beside = file.with_name(OPEN_CLIP if layout == "open_clip" else TIMM)
-    if layout not in ("open_clip", "timm") or not beside.is_file():
-        return {}
-    facts = read_json(beside)
-    facts = facts.get("preprocess_cfg" if layout == "open_clip" else "pretrained_cfg", facts)
-    changes: dict[str, Any] = {key: tuple(map(float, facts[key])) for key in ("mean", "std") if facts.get(key)}
-    if layout == "open_clip" and (mode := facts.get("resize_mode")):
-        if mode not in RESIZES:
-            raise unknown_name(f"resize_mode in {beside}", mode, RESIZES)
-        changes["resize"] = RESIZES[mode]
-    return changes
+def _tokenizer(places: list[Path], config: ClipConfig, *, online: bool) -> Tokenizer | None:
+    """Return the tokenizer in the first folder that has one, or CLIP's for a model of its vocabulary."""
+    if config.text is None:
+        return None
+    for place in places:
+        file = place / "tokenizer.json"
+        if file.is_file():
+            return read_vocabulary(file, context=config.text.context)
+        if os.path.lexists(file):
+            raise PerceptError(f"{file} is not a regular file; remove it, or put a tokenizer there")
+    if config.text.vocabulary != CLIP_VOCABULARY:
+        return None
+    file = find_vocabulary(places[0]) or hub.fetch_vocabulary(online=online)
+    return None if file is None else read_vocabulary(file, context=config.text.context)

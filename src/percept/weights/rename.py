@@ -1,4 +1,4 @@
-"""Keys by ordered rules, there and back; no key takes the place of another, and what a layout does not know is marked."""
+"""Rename keys by ordered rules, in both directions; no two keys become one, and keys that a layout does not have are marked."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from percept.core.errors import PerceptError
 
 Rules = tuple[tuple[str, str], ...]
 STRANGE = "? "
-"""Stands before a key that its layout does not have, so that it cannot pass for a name of ours."""
+"""Prefix of a key that its layout does not have, so that it cannot be taken for one of our names."""
 
 
 def rename(key: str, rules: Rules) -> str:
@@ -25,7 +25,7 @@ def rename(key: str, rules: Rules) -> str:
 
 @dataclass(frozen=True)
 class Names:
-    """The names of a layout and ours: rules for either way.
+    """The names of a layout and ours: rules for both directions.
 
     >>> names = Names(((r"^proj$", "projection"),), ((r"^projection$", "proj"),))
     >>> names.ours("proj"), names.ours("projection")
@@ -36,27 +36,24 @@ class Names:
     outward: Rules
 
     def ours(self, key: str) -> str:
-        """Return our name of a key, or the key with a mark where the rules do not lead back to it."""
+        """Return our name of a key, or the marked key if the rules do not lead back to it."""
         name = rename(key, self.inward)
         return name if rename(name, self.outward) == key else STRANGE + key
 
     def theirs(self, name: str) -> str:
-        """Return the key of one of our names; a marked one is what stands behind the mark."""
+        """Return the key of one of our names; a marked key loses its mark."""
         return name.removeprefix(STRANGE) if name.startswith(STRANGE) else rename(name, self.outward)
 
 
 def renamed(state: Mapping[Any, Any], name: Callable[[Any], str]) -> dict[str, Any]:
-    """Give everything in a state another name.
+    """Rename all keys of a state.
 
     Raises:
         PerceptError: two keys would have the same name.
     """
     origins: dict[str, Any] = {}
     for key in state:
-        other = origins.setdefault(name(key), key)
-        if other is not key:
-            raise PerceptError(
-                f"the keys {other} and {key} of this file are one tensor here, {name(key)}; take out the one that does "
-                "not belong there"
-            )
+        first = origins.setdefault(name(key), key)
+        if first is not key:
+            raise PerceptError(f"the keys {first} and {key} of this file both map to {name(key)}; remove one of them")
     return {new: state[key] for new, key in origins.items()}

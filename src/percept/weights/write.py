@@ -1,81 +1,106 @@
-"""From a model to a file or folder in any known layout."""
+"""Write a model to a file or folder in any layout."""
 
-import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from percept.core.config import to_dict
 from percept.core.errors import PerceptError
 from percept.core.io import write_json
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 from percept.models.config import ClipConfig
-from percept.weights.files import PICKLED, SUFFIXES, write_tensors
-from percept.weights.fingerprint import words_hash
+from percept.weights.facts import write_with_facts
+from percept.weights.files import SUFFIXES, write_tensors
+from percept.weights.fingerprint import tokenizer_hash as hash_of
+from percept.weights.layout import Header, Layout, State
 from percept.weights.layouts import find_layout
-from percept.weights.layouts.open_clip import open_clip_config
-from percept.weights.layouts.timm import timm_config
 from percept.weights.naming import checked_name
-from percept.weights.open import FACTS, OPEN_CLIP, TIMM, facts_file, file_facts
 
 
 def write_weights(
     target: Path | str,
-    state: dict[str, Tensor],
+    state: State,
     *,
     layout: str,
     name: str,
     config: ClipConfig,
     preprocess: Preprocess,
     tokenizer: Tokenizer | None = None,
-    words: str | None = None,
+    tokenizer_hash: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write weights under the names of a foreign layout and return the weight file.
+    """Write weights under the names of a layout and return the weight file.
 
-    A target that ends as a weight file does becomes that file; any other becomes a folder, with the configuration that
-    the layout's own library reads: NAME.pt (official); config.json, model.safetensors (timm); open_clip_config.json,
-    open_clip_model.safetensors (open_clip). Which model it is, so that `percept.load` opens any, stands in a safetensors
-    file itself and in NAME.pt.json beside a pickled one.
+    A target that ends as a weight file does becomes that file; any other becomes a folder, with the configuration files
+    that the layout's own library reads. Which model it is, so that `percept.load` opens any of them, is recorded in the
+    header of a safetensors file and in NAME.pt.json next to a pickled one.
 
     Args:
-        words: the `words_hash` of the tokenizer the model goes with, for a target that has no place for it; that of
-            `tokenizer` when None.
+        state: weights under our names.
+        tokenizer: written into a folder whose layout holds a text tower.
+        tokenizer_hash: hash of the tokenizer that the model was trained with, recorded where the tokenizer itself is not
+            written; that of `tokenizer` if None.
 
     Raises:
-        PerceptError: a name that is no file name, a model that the layout cannot hold, or a single file for open_clip, whose folder needs two.
+        PerceptError: a name that cannot be that of a file, a model that the layout cannot hold, a single file for a layout
+            that needs a folder, or the files cannot be written.
     """
-    target = Path(target)
+    target, kind = Path(target), find_layout(layout)
     single = target.suffix in SUFFIXES
-    facts = {"name": checked_name(name, "this"), "model": to_dict(config), "preprocess": to_dict(preprocess)}
-    if told := words or words_hash(tokenizer, config.text):
-        facts["tokenizer"] = told
-    if layout == "open_clip" and single:
-        raise PerceptError(f"open_clip reads a folder with {OPEN_CLIP}; give a folder instead of {target}")
-    header: dict[str, dict] = {}
-    if layout == "open_clip":
-        header[OPEN_CLIP] = open_clip_config(config, preprocess)
-    elif layout == "timm":
-        header[TIMM] = timm_config(config.vision, preprocess)
-        facts["model"]["text"] = None
-        facts.pop("tokenizer", None)
-    theirs = find_layout(layout).write(state)
-    if single:
-        _write(target, theirs, facts)
-        return target
-    target.mkdir(parents=True, exist_ok=True)
-    for file, content in header.items():
-        write_json(target / file, content)
-    if tokenizer is not None and config.text is not None and layout != "timm":
-        tokenizer.save(target / "tokenizer.json")
-    names = {"open_clip": "open_clip_model.safetensors", "timm": "model.safetensors"}
-    weights = target / names.get(layout, f"{name}.pt")
-    _write(weights, theirs, facts)
+    if single and not kind.takes_file:
+        raise PerceptError(f"a model in the {layout} layout is a folder; give a folder instead of the file {target}")
+    if getattr(config.vision, "kind", "pe") != "pe" and not kind.records_itself:
+        raise PerceptError(
+            f"the {layout} layout holds the vision towers of Perception Encoders only; write it --to percept"
+        )
+    words = tokenizer_hash or hash_of(tokenizer, config.text)
+    header = Header(
+        name=checked_name(name, "this"),
+        config=config if kind.holds_text else ClipConfig(vision=config.vision),
+        preprocess=preprocess,
+        tokenizer_hash=words if kind.holds_text and not (kind.records_itself and tokenizer is not None) else None,
+        provenance=provenance or {},
+        metrics=metrics or {},
+    )
+    files, theirs = kind.write_header(header), kind.to_theirs(state)
+    with _whole(target):
+        if single:
+            return _write(target, theirs, header, kind)
+        target.mkdir(parents=True, exist_ok=True)
+        weights = _write(target / kind.written_file.format(name=name), theirs, header, kind)
+        for file, content in files.items():
+            write_json(target / file, content)
+        if tokenizer is not None and config.text is not None and kind.holds_text:
+            tokenizer.save(target / "tokenizer.json")
     return weights
 
 
-def _write(file: Path, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    write_tensors(file, state, {FACTS: json.dumps(facts)})
-    if file.suffix in PICKLED:  # which holds tensors alone
-        write_json(facts_file(file), {FACTS: {**facts, "file": file_facts(file)}})
+def _write(file: Path, state: State, header: Header, layout: Layout) -> Path:
+    if layout.records_itself:
+        write_tensors(file, state)
+    else:
+        write_with_facts(file, state, header)
+    return file
+
+
+@contextmanager
+def _whole(target: Path) -> Iterator[None]:
+    """Remove a target that did not exist before if the block fails.
+
+    Raises:
+        PerceptError: the operating system refused to write.
+    """
+    new = not target.exists()
+    try:
+        yield
+    except BaseException as error:
+        if new:
+            shutil.rmtree(target, ignore_errors=True) if target.is_dir() else target.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise PerceptError(
+                f"{target} cannot be written: {error.strerror or error}; make room, or give a different place"
+            ) from None
+        raise

@@ -1,125 +1,126 @@
-"""Which layout a file is in, told by its keys, and the way from and to each."""
+"""The table of weight layouts, and which of them a file or a folder is in."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-
-from torch import Tensor
+from collections.abc import Collection, Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from percept.core.errors import PerceptError, unknown_name
-from percept.models.config import ClipConfig
-from percept.weights.layouts.official import from_official, published_name
-from percept.weights.layouts.open_clip import from_open_clip, to_open_clip
-from percept.weights.layouts.timm import from_timm, to_timm
+from percept.weights.facts import facts_file
+from percept.weights.files import INDEX, SUFFIXES
+from percept.weights.layout import Layout
 
-State = dict[str, Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """A way to name the weights of a model."""
-
-    marks: tuple[str, ...]
-    """Beginnings of keys that only files of this layout have."""
-    read: Callable[[State], State]
-    """Their names to ours."""
-    write: Callable[[State], State]
-    """Our names to theirs."""
-
-
-def _read_official(state: State) -> State:
-    return from_official(state, has_text=any(key.startswith("visual.") for key in state))
-
-
-def _write_official(state: State) -> State:
-    if "vision.projection_bias" in state:
-        raise PerceptError(
-            "the published layout has no place for the bias of this model's projection; write it --to timm, open_clip "
-            "or percept"
-        )
-    has_text = any(key.startswith("text.") for key in state)
-    return {published_name(key, has_text): value for key, value in state.items()}
-
-
-def _read_timm(state: State) -> State:
-    return {f"vision.{key}": value for key, value in from_timm(state).items()}
-
-
-def _write_timm(state: State) -> State:
-    return to_timm({key.removeprefix("vision."): value for key, value in state.items() if key.startswith("vision.")})
-
-
-LAYOUTS: dict[str, Layout] = {  # in this order, so that marks of a later one may begin those of an earlier one
-    "open_clip": Layout(marks=("visual.trunk.",), read=from_open_clip, write=to_open_clip),
-    "percept": Layout(marks=("vision.blocks.", "vision.patch."), read=dict, write=dict),
-    "official": Layout(
-        marks=("visual.transformer.", "transformer.resblocks.", "visual.conv1.", "conv1."),
-        read=_read_official,
-        write=_write_official,
-    ),
-    "timm": Layout(marks=("blocks.", "patch_embed."), read=_read_timm, write=_write_timm),
+LAYOUTS = {
+    "open_clip": "percept.weights.layouts.open_clip:LAYOUT",
+    "percept": "percept.weights.layouts.percept:LAYOUT",
+    "official": "percept.weights.layouts.official:LAYOUT",
+    "timm": "percept.weights.layouts.timm:LAYOUT",
+    "transformers": "percept.weights.layouts.refused:TRANSFORMERS",
+    "checkpoint": "percept.weights.layouts.refused:CHECKPOINT",
 }
+"""Name: module and object. The first layout that matches keys or files is taken."""
+SHARED_FILES = ("tokenizer.json", "metrics.json")
+"""Files that may belong to a model in any layout."""
 
 
-TRANSFORMERS = ("vision_model.", "text_model.", "timm_model.", "vision_tower.", "model.vision_tower.")
-"""Beginnings of keys in the layouts of the transformers library."""
+@cache
+def _imported(address: str) -> Layout:
+    module, _, name = address.partition(":")
+    return getattr(import_module(module), name)
+
+
+def layouts() -> dict[str, Layout]:
+    """Return every layout by its name, refused ones included."""
+    return {name: _imported(address) for name, address in LAYOUTS.items()}
+
+
+def readable() -> dict[str, Layout]:
+    """Return the layouts that can be read and written."""
+    return {name: layout for name, layout in layouts().items() if not layout.refusal}
 
 
 def find_layout(name: str) -> Layout:
-    """Return a layout by its name.
+    """Return a layout that can be read and written.
 
     Raises:
         PerceptError: no such layout; the nearest ones are suggested.
     """
-    if name not in LAYOUTS:
-        raise unknown_name("layout", name, LAYOUTS)
-    return LAYOUTS[name]
+    known = readable()
+    if name not in known:
+        raise unknown_name("layout", name, known)
+    return known[name]
 
 
-def recognise(keys: Collection[str], *, source: str) -> str:
-    """Return the name of the layout that a file with these keys is in.
+def recognise(keys: Collection[str], *, source: str) -> Layout:
+    """Return the layout that a file with these keys is in.
 
     Raises:
-        PerceptError: none that is known; it is said what the keys are and what they could be.
+        PerceptError: the layout is unknown, or it is not read here.
     """
-    for name, layout in LAYOUTS.items():
+    for layout in layouts().values():
         if any(key.startswith(layout.marks) for key in keys):
-            return name
-    if any(key.startswith("master.") for key in keys):
-        raise PerceptError(
-            f"{source} is the checkpoint of a training run that is not finished; repeat its percept train command to go on"
-        )
-    if any(key.startswith(TRANSFORMERS) for key in keys):
-        raise not_read(source)
+            return _accepted(layout, source)
     shown = ", ".join(sorted(keys)[:4])
-    known = "; ".join(f"{name} ({' or '.join(layout.marks[:2])}...)" for name, layout in LAYOUTS.items())
+    known = "; ".join(f"{name} ({' or '.join(layout.marks[:2])}...)" for name, layout in readable().items())
     raise PerceptError(
-        f"{source} is in no layout that is known here: its {len(keys)} keys are {shown}... It could be one of: {known}"
+        f"the layout of {source} is unknown: its {len(keys)} keys are {shown}... Convert the file to one of: {known}"
     )
 
 
-def not_read(source: str) -> PerceptError:
-    """Build the error for weights that the transformers library wrote."""
-    return PerceptError(
-        f"{source} is in transformers' layout, which is not read here; take the model as it was published (NAME.pt), or "
-        "in the layout of timm or open_clip"
+def claimant(folder: Path, files: Collection[str], config: Mapping[str, Any]) -> Layout | None:
+    """Return the layout that the configuration files of a folder belong to; None if there are none.
+
+    Raises:
+        PerceptError: the layout is not read here, or the folder lacks a file that the layout needs.
+    """
+    for layout in layouts().values():
+        if layout.claims(files, config):
+            _accepted(layout, str(folder)).check_folder(folder)
+            return layout
+    return None
+
+
+def _accepted(layout: Layout, source: str) -> Layout:
+    if layout.refusal:
+        raise PerceptError(layout.refusal.format(source=source))
+    return layout
+
+
+def generic_stems() -> set[str]:
+    """Return the weight files' names, without endings, that are the same for every model."""
+    return {Path(file).stem for layout in layouts().values() for file in layout.weight_files if "{" not in file}
+
+
+def pick_files(files: Collection[str], name: str, *, place: str | None = None) -> list[str]:
+    """Return the files that a model consists of, weights (or their index) first, among those of a folder or repository.
+
+    Args:
+        files: names in the folder or repository.
+        name: name of the model; NAME.pt and NAME.safetensors count as its weights.
+        place: the folder or repository, for the message; `name` if None.
+
+    Raises:
+        PerceptError: there is no weight file, or there are several and none has a known name.
+    """
+    for layout in layouts().values():
+        if layout.config_files and layout.config_files[0] not in files:
+            continue
+        for weights in (file.format(name=name) for file in layout.weight_files):
+            for stored in (weights, weights + INDEX):
+                if stored in files:
+                    return _with_companions(stored, layout.config_files, files)
+    indexes = [file for file in files if "/" not in file and file.endswith(INDEX)]
+    rest = indexes or [file for file in files if "/" not in file and file.endswith(SUFFIXES)]
+    if len(rest) == 1:
+        return _with_companions(rest[0], (), files)
+    if rest:
+        raise PerceptError(f"{place or name} holds several weight files: {', '.join(sorted(rest))}; name one of them")
+    raise PerceptError(
+        f"{place or name} holds no weights (a file ending in {', '.join(SUFFIXES)}); give a folder or file with weights"
     )
 
 
-def spelling(layout: str, stored: Collection[str]) -> Callable[[State], State]:
-    """Return what gives some of our tensors the names and shapes of a file in this layout whose keys are `stored`."""
-    if layout == "official":
-        prefixed = any(key.startswith("visual.") for key in stored)
-        return lambda some: {published_name(key, prefixed): value for key, value in some.items()}
-    write = LAYOUTS[layout].write
-    return lambda some: {  # without the bias of zeros that goes with every projection
-        key: value
-        for key, value in write(some).items()
-        if "vision.projection_bias" in some or not key.endswith("head.bias")
-    }
-
-
-def fit(state: State, config: ClipConfig) -> State:
-    """Leave the text tower out of a state where the model has none."""
-    if config.text is not None:
-        return state
-    return {key: value for key, value in state.items() if not key.startswith("text.") and key != "log_scale"}
+def _with_companions(weights: str, configs: Collection[str], files: Collection[str]) -> list[str]:
+    extras = (*configs, facts_file(Path(weights)).name, *SHARED_FILES)
+    return [weights, *(extra for extra in extras if extra in files)]

@@ -1,15 +1,17 @@
-"""The layout of the published checkpoints: `NAME.pt`, a pickled state dict, perhaps wrapped and prefixed.
+"""The layout of the published checkpoints: `NAME.pt`, a pickled state dict, possibly wrapped and prefixed.
 
 Keys: facebookresearch/perception_models, core/vision_encoder/pe.py.
 """
 
-from pathlib import Path
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor, nn
 
-from percept.weights.files import read_tensors, unwrap
+from percept.core.errors import PerceptError
+from percept.weights.layout import Layout, State
 from percept.weights.rename import Names, renamed
+from percept.weights.unwrap import unwrap
 
 SHARED = (
     (r"^transformer\.resblocks\.", "blocks."),
@@ -83,10 +85,11 @@ def from_official(state: dict[str, Any], *, has_text: bool) -> dict[str, Tensor]
     """Rename the keys of a published state dict to ours.
 
     Args:
+        state: may be wrapped and prefixed, see `unwrap`.
         has_text: the model has a text tower; a vision-only model takes the `visual.` keys or the bare ones.
 
     Raises:
-        PerceptError: two keys are one tensor here, or several dictionaries hold weights.
+        PerceptError: two keys map to one name, or several dictionaries hold weights.
     """
     state = unwrap(state)
     if not has_text and any(key.startswith("visual.") for key in state):
@@ -108,10 +111,36 @@ def published_name(name: str, has_text: bool) -> str:
     return ("visual." if has_text else "") + VISION_NAMES.theirs(name.removeprefix("vision."))
 
 
-def read_official(path: Path | str, *, has_text: bool) -> dict[str, Tensor]:
-    """Read a published checkpoint (.pt, or the same keys as safetensors) and rename its keys to ours.
+class Official(Layout):
+    """The vision tower is prefixed with `visual.` if, and only if, there is a text tower."""
 
-    Raises:
-        PerceptError: no such file, not a weight file, or a pickle that holds more than tensors.
-    """
-    return from_official(read_tensors(path), has_text=has_text)
+    name = "official"
+    marks = ("visual.transformer.", "transformer.resblocks.", "visual.conv1.", "conv1.")
+    weight_files = ("{name}.safetensors", "{name}.pt")
+    written_file = "{name}.pt"
+
+    def to_ours(self, state: State) -> State:
+        """Rename the keys; see `from_official`."""
+        return from_official(state, has_text=any(key.startswith("visual.") for key in state))
+
+    def to_theirs(self, state: State) -> State:
+        """Rename the keys.
+
+        Raises:
+            PerceptError: the projection has a bias.
+        """
+        if "vision.projection_bias" in state:
+            raise PerceptError(
+                "the official layout has no key for the bias of this model's projection; write it --to timm, open_clip or "
+                "percept"
+            )
+        has_text = any(key.startswith("text.") for key in state)
+        return {published_name(key, has_text): value for key, value in state.items()}
+
+    def spelled(self, state: State, stored: Collection[str]) -> State:
+        """Return some of our tensors under the published names, prefixed as those of the file are."""
+        prefixed = any(key.startswith("visual.") for key in stored)
+        return {published_name(key, prefixed): value for key, value in state.items()}
+
+
+LAYOUT = Official()

@@ -1,21 +1,26 @@
 """The layout of the timm library: a vision tower as `timm.models.eva.Eva`, and the config.json that builds it.
 
-Keys: huggingface/pytorch-image-models, timm/models/eva.py. Differs from the published layout: query and key-value of the
-pooling head are apart, the projection is a linear layer with a bias, class token and positions have leading axes of 1.
+Keys: huggingface/pytorch-image-models, timm/models/eva.py. Differs from the official layout: query and key-value of the
+pooling head are separate, the projection is a linear layer with a bias, class token and positions have leading axes of 1.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from percept.core.errors import PerceptError
-from percept.core.io import bits
+from percept.core.io import bits, read_object
 from percept.data.transforms import FREE, Preprocess
 from percept.models.config import PE, TowerConfig
 from percept.models.zoo import CONFIGS
+from percept.weights.layout import Header, Layout, State
 from percept.weights.rename import STRANGE, Names, renamed
+
+CONFIG = "config.json"
 
 OURS = (
     (r"^patch_embed\.proj\.", "patch."),
@@ -66,18 +71,18 @@ NAMES = {
     "vit_pe_spatial_large_patch14_448": "PE-Spatial-L14-448",
     "vit_pe_spatial_gigantic_patch14_448": "PE-Spatial-G14-448",
 }
-"""timm's architecture: the released model of that shape."""
+"""timm's architecture: the released model with the same tower."""
 ANY = "vit_pe_core_tiny_patch16_384"
-"""The architecture whose arguments describe every other tower of the family."""
+"""The architecture whose arguments can describe every other tower of the family."""
 
 
 def from_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the keys of a timm tower to those of our vision tower; a head bias of zeros is left out.
+    """Rename the keys of a timm tower to those of our vision tower; a head bias of zeros is dropped.
 
     Raises:
         PerceptError: query and key-value of the pooling head, one tensor here, do not fit together.
     """
-    whole = {f"attn_pool.qkv.{part}" for part in ("weight", "bias")}  # which timm's class has in two only
+    whole = {f"attn_pool.qkv.{part}" for part in ("weight", "bias")}  # timm's class has this only in two parts
     surplus = {STRANGE + key: value for key, value in state.items() if key in whole}
     state = {key: value for key, value in state.items() if key not in whole}
     for part in ("weight", "bias"):
@@ -99,9 +104,9 @@ def from_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _joined(q: Tensor, kv: Tensor, part: str) -> Tensor:
     if q.dtype == kv.dtype and q.dim() and kv.dim() and q.shape[1:] == kv.shape[1:]:
         return torch.cat([q, kv])
-    kinds = [f"{str(one.dtype).removeprefix('torch.')} {list(one.shape)}" for one in (q, kv)]
+    kinds = [f"{str(half.dtype).removeprefix('torch.')} {list(half.shape)}" for half in (q, kv)]
     raise PerceptError(
-        f"attn_pool.q.{part} is {kinds[0]} and attn_pool.kv.{part} is {kinds[1]}, which are one tensor here; store both in "
+        f"attn_pool.q.{part} is {kinds[0]} and attn_pool.kv.{part} is {kinds[1]}, which form one tensor here; store both in "
         "one number type and width first"
     )
 
@@ -125,7 +130,7 @@ def to_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def timm_name(config: TowerConfig) -> str | None:
-    """Return timm's architecture of exactly this tower; None where it has none."""
+    """Return timm's architecture of exactly this tower; None if it has none."""
     if config.kind != PE:
         return None
     plain = _plain(config)
@@ -137,23 +142,34 @@ def _plain(config: TowerConfig) -> TowerConfig:
 
 
 def check_resize(preprocess: Preprocess, layout: str) -> None:
-    """Refuse to write a way to resize that only our own layout has a name for.
+    """Refuse to write a resize mode that only our own layout can express.
 
     Raises:
-        PerceptError: pictures keep their shape.
+        PerceptError: images keep their aspect ratio without padding.
     """
     if preprocess.resize in FREE:
         raise PerceptError(
-            f"{layout}'s layout has no name for resize={preprocess.resize!r}; write it --to percept, or change resize in "
+            f"the {layout} layout has no name for resize={preprocess.resize!r}; write it --to percept, or change resize in "
             "preprocess.json to squash, crop or pad (and take patch and tokens out)"
         )
+
+
+def normalisation(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the mean and standard deviation that a configuration sets."""
+    return {key: tuple(map(float, facts[key])) for key in ("mean", "std") if facts.get(key)}
+
+
+def without_zero_bias(theirs: State, ours: Collection[str]) -> State:
+    """Leave out the head bias of zeros that `to_timm` adds to a projection without a bias."""
+    added = "vision.projection_bias" not in ours
+    return {key: value for key, value in theirs.items() if not (added and key.endswith("head.bias"))}
 
 
 def timm_config(config: TowerConfig, preprocess: Preprocess) -> dict[str, Any]:
     """Return the config.json with which timm builds this tower.
 
     Raises:
-        PerceptError: a tower that timm's class cannot express, or a way to resize that has no name there.
+        PerceptError: a tower that timm's class cannot express, or a resize mode that has no name there.
     """
     check_resize(preprocess, "timm")
     name = timm_name(config)
@@ -182,10 +198,10 @@ def _arguments(config: TowerConfig) -> dict[str, Any]:
     if not (config.rope and config.norm_pre and config.absolute_positions and config.pool in ("attention", "none")):
         raise PerceptError(
             "timm's Perception Encoder has rotary and learned positions, a first norm, and attention pooling or none; "
-            "this model differs, so write it with --to percept or --to official"
+            "this model differs: write it with --to percept or --to official"
         )
     if config.pool == "attention" and config.output_dim is None:
-        raise PerceptError("timm's pooling head ends in a projection and this model has none; write it --to percept")
+        raise PerceptError("timm's pooling head ends in a projection, which this model lacks; write it --to percept")
     return {
         "img_size": config.image_size,
         "patch_size": config.patch_size,
@@ -202,3 +218,47 @@ def _arguments(config: TowerConfig) -> dict[str, Any]:
         "ref_feat_shape": [config.grid, config.grid],
         "rope_grid_offset": 1.0 if config.class_token else 0.0,
     }
+
+
+class Timm(Layout):
+    """A vision tower under bare keys."""
+
+    name = "timm"
+    marks = ("blocks.", "patch_embed.")
+    weight_files = ("model.safetensors", "pytorch_model.bin")
+    config_files = (CONFIG,)
+    written_file = "model.safetensors"
+    holds_text = False
+
+    def claims(self, files: Collection[str], config: Mapping[str, Any]) -> bool:
+        """True if config.json names an architecture."""
+        return "architecture" in config
+
+    def to_ours(self, state: State) -> State:
+        """Rename the keys; see `from_timm`."""
+        return {f"vision.{key}": value for key, value in from_timm(state).items()}
+
+    def to_theirs(self, state: State) -> State:
+        """Rename the keys of the vision tower and leave out the text tower; see `to_timm`."""
+        return to_timm(
+            {key.removeprefix("vision."): value for key, value in state.items() if key.startswith("vision.")}
+        )
+
+    def spelled(self, state: State, stored: Collection[str]) -> State:
+        """Return some of our tensors as timm has them, without a bias that we do not have."""
+        return without_zero_bias(self.to_theirs(state), state)
+
+    def read_header(self, file: Path) -> Header:
+        """Return the mean and standard deviation in config.json."""
+        facts = read_object(file.with_name(CONFIG))
+        chosen = facts.get("pretrained_cfg", facts)
+        return Header(preprocess_changes=normalisation(chosen if isinstance(chosen, dict) else {}))
+
+    def write_header(self, header: Header) -> dict[str, Any]:
+        """Return config.json; see `timm_config`."""
+        assert header.config is not None
+        assert header.preprocess is not None
+        return {CONFIG: timm_config(header.config.vision, header.preprocess)}
+
+
+LAYOUT = Timm()
