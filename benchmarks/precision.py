@@ -25,8 +25,7 @@ from percept.core.machine import device_name, fast_dtype, pick_device
 from percept.core.report import out, table
 from percept.eval import world
 from percept.eval.statistics import proportion
-from percept.eval.suites import CLASS_TEMPLATES, colour_texts
-from percept.eval.zeroshot import prompts
+from percept.eval.zeroshot import CLASS_TEMPLATES, colour_texts, prompts
 from percept.infer.encoder import Encoder
 from percept.infer.labels import averaged
 from percept.infer.load import load

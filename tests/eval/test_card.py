@@ -3,12 +3,12 @@ import os
 import sys
 
 import pytest
+from percept.eval.suites import SUITES, Result
 
 from percept.cli import main
 from percept.core.errors import PerceptError
 from percept.eval.card import TARGETS, Card, Target
 from percept.eval.statistics import Score, proportion
-from percept.eval.suites import SUITES, Result
 from percept.eval.zeroshot import Confusion
 from tests.infer import tiny
 

@@ -3,10 +3,10 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from percept.eval.suites import SUITES, Plan
 
 from percept.core.errors import PerceptError
 from percept.eval import suites, world
-from percept.eval.suites import SUITES, Plan
 from percept.world import CATEGORIES, COLOURS, SEEN, UNSEEN, Scene, held_out, obeys, triples
 from tests.eval.fakes import Fake, bag_of_words, chance
 

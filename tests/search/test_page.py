@@ -82,7 +82,7 @@ def test_everything_a_page_tells_is_on_it(tmp_path: Path) -> None:
         facts=(("Model", "nano (abc, 256 numbers)"),),
         answers=(answer(hit(red, 1, 0.81234), hit(blue, 2, -0.25)),),
         labelled=(Labelled(path=blue, guesses=(("cup", 0.91), ("hat", 0.04))),),
-        labels_asked=72,
+        num_labels=72,
         bad=(BadFile(Path("broken.jpg"), "is empty (0 bytes)"),),
     )
     text = written(tmp_path, page).text
