@@ -32,6 +32,11 @@ from percept.search.store import (
 WHOLE = "typeof(path) = 'blob' AND typeof(file.hash) = 'text' AND typeof(bytes) = 'integer' AND typeof(modified) = 'integer'"
 """True for every row of `file` whose columns have the type they were written with."""
 
+ADD_CONTENT = """
+INSERT INTO content VALUES (NULL, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET
+hash = excluded.hash, width = excluded.width, height = excluded.height, vector = excluded.vector, checksum = excluded.checksum
+"""
+
 
 class Index:
     """An open index, usable from any thread. Use it in a `with` block, or call `close`.
@@ -176,17 +181,13 @@ class Index:
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         rows = [(stored_path(path), row.hash, row.bytes, row.modified, now) for path, row in files.items()]
-        try:
-            with self._using() as connection, transaction(connection):
-                connection.executemany(
-                    "INSERT INTO content VALUES (NULL, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET hash = excluded.hash,"
-                    " width = excluded.width, height = excluded.height, vector = excluded.vector,"
-                    " checksum = excluded.checksum",
-                    map(content_row, contents),
-                )
-                connection.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)", rows)
-        except sqlite3.IntegrityError as error:
-            raise self._contradiction(str(error)) from None
+        with self._using() as connection:
+            try:
+                with transaction(connection):
+                    connection.executemany(ADD_CONTENT, map(content_row, contents))
+                    connection.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)", rows)
+            except sqlite3.IntegrityError as error:
+                raise self._contradiction(str(error)) from None
         self._matrix = None
 
     def remove(self, paths: Sequence[Path]) -> None:

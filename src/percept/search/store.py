@@ -177,8 +177,6 @@ def explained(folder: Path) -> Iterator[None]:
         if "closed" not in str(error):
             raise
         raise PerceptError(f"this Index of {folder} is closed. Open it again.") from None
-    except sqlite3.IntegrityError:  # for `Index.add`, which knows whether another process is the cause
-        raise
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in DAMAGE:
             raise damaged(folder, str(error)) from None
