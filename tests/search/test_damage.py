@@ -76,7 +76,9 @@ def test_a_damaged_row_of_a_file_outside_the_given_folders_is_encoded_again(inde
 
 
 def test_a_damaged_hash_is_repaired_from_the_file(index, folder) -> None:
-    hurt = damage(index, "PRAGMA foreign_keys = OFF", "UPDATE content SET hash = 'dead' || substr(hash, 5) WHERE id = 2")
+    hurt = damage(
+        index, "PRAGMA foreign_keys = OFF", "UPDATE content SET hash = 'dead' || substr(hash, 5) WHERE id = 2"
+    )
     assert len(hurt.matrix().ids) == 4
     assert again(hurt, folder).repaired == 1
     assert len(hurt.matrix().ids) == 5
@@ -151,7 +153,8 @@ def test_any_thread_may_search(index) -> None:
     found: list[str] = []
     threads = [
         threading.Thread(
-            target=lambda name: found.append(search(index, ColourEncoder(), text=name, top=1)[0].path.stem), args=(name,)
+            target=lambda name: found.append(search(index, ColourEncoder(), text=name, top=1)[0].path.stem),
+            args=(name,),
         )
         for name in COLOURS
     ]
