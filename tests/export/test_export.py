@@ -111,7 +111,7 @@ def test_what_is_printed_tells_sizes_and_agreement(exported):
         "float32 image vector",
         "int8 text embedding",
         "0.2 of a vector's",
-        "of 64 pictures",
+        "of 64 images",
     ):
         assert part in words
 
@@ -212,7 +212,7 @@ def test_an_axis_that_tracing_pinned_is_refused(exported):
     file, named = exported.folder / "text.onnx", {0: "batch", 1: "length"}
     described = export_module._described(file, tower="text", dtype="float32", named=named)
     assert described.inputs == {"ids": ["batch", "length"]}
-    with pytest.raises(PerceptError, match=r"pinned its words to length in text\.onnx"):
+    with pytest.raises(PerceptError, match=r"fixed its words to length in text\.onnx"):
         export_module._described(file, tower="text", dtype="float32", named={**named, 1: "words"})
 
 

@@ -106,7 +106,7 @@ def test_a_missing_content_is_damage_unless_another_process_wrote(index) -> None
     index._connection.execute("PRAGMA foreign_keys = OFF")
     index._connection.execute("DELETE FROM content")
     index._connection.execute("PRAGMA foreign_keys = ON")
-    with pytest.raises(PerceptError, match="is damaged .*Delete the folder and index again"):
+    with pytest.raises(PerceptError, match=r"is damaged .*Delete the folder and index again"):
         index.add([], {path: row})
     with pytest.raises(PerceptError, match="is damaged"):
         index.entry(1)
@@ -119,7 +119,7 @@ def test_a_missing_content_is_damage_unless_another_process_wrote(index) -> None
 
 def test_a_lost_table_is_damage(index) -> None:
     hurt = damage(index, "DROP TABLE file")
-    with pytest.raises(PerceptError, match="is damaged .no such table"):
+    with pytest.raises(PerceptError, match=r"is damaged .no such table"):
         hurt.files()
 
 
@@ -167,7 +167,7 @@ def test_any_thread_may_search(index) -> None:
 
 def test_a_closed_index_says_so(index) -> None:
     index.close()
-    with pytest.raises(PerceptError, match="is closed. Open it again"):
+    with pytest.raises(PerceptError, match=r"is closed\. Open it again"):
         index.files()
 
 

@@ -275,7 +275,7 @@ def test_content_that_another_process_removed_is_no_damage(pictures: Path, index
     row = index.files()[pictures / "0.png"]
     with Index.open(index.folder) as other:
         other.remove([pictures / "0.png"])
-    with pytest.raises(PerceptError, match="changed by another process meanwhile. Run the command again"):
+    with pytest.raises(PerceptError, match=r"changed by another process meanwhile\. Run the command again"):
         index.add([], {pictures / "1.png": row, pictures / "copy.png": row})
     assert len(index) == 9
 

@@ -121,7 +121,7 @@ def look(encoder: "Encoder", files: Sequence[Path], layers: list[int], *, norm: 
     pixels = [tensor for _, tensor in tensors if not isinstance(tensor, BadFile)]
     return Seen(
         paths=[path for path, tensor in tensors if not isinstance(tensor, BadFile)],
-        hidden=encoder.hidden(pixels, layers, norm=norm),
+        hidden=list(encoder.hidden(pixels, layers, norm=norm)),
         attention=encoder.attention(pixels) if attention else [],
         bad=[bad for _, bad in tensors if isinstance(bad, BadFile)],
     )

@@ -15,7 +15,7 @@ from percept.core.report import printable, table
 
 if TYPE_CHECKING:
     from percept.export.probes import Probes
-    from percept.export.receipt import Receipt
+    from percept.export.record import Receipt
     from percept.infer.encoder import Encoder
 
 AGREES, DEPARTS = 0, 1
@@ -49,7 +49,7 @@ def receipt(
     own_texts = None if texts is None else split_labels(texts)
     if tolerance is not None and not tolerance >= 0:
         raise PerceptError(f"--tolerance must be at least 0, got {tolerance}.")
-    from percept.export.compare import compare
+    from percept.export.receipt import compare
 
     probes = _probes(inputs, own_texts, images=images, seed=seed)
     left, right = (_open(side, load) for side in (a, b))
