@@ -143,7 +143,7 @@ BAD_PLANS = {
     "a tower": ({"tower": "txt"}, "'text'"),
     "a type": ({"dtype": "float23"}, "'float32'"),
     "bfloat16": ({"dtype": "bfloat16"}, "float32 or float16"),
-    "int8 of half": ({"dtype": "float16", "int8": True}, "leave out --dtype"),
+    "int8 of half": ({"dtype": "float16", "int8": True}, "Leave out --dtype"),
     "a size": ({"size": "dynamc"}, "'dynamic'"),
 }
 
@@ -174,8 +174,8 @@ def test_places_that_are_not_free(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     for place, words in (
-        ("full", "there already"),
-        ("full/file", "there already"),
+        ("full", "exists already"),
+        ("full/file", "exists already"),
         ("full/file/out", "cannot be written"),
     ):
         with pytest.raises(PerceptError, match=words):

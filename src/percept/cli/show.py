@@ -153,7 +153,7 @@ def _reason(error: Exception) -> str:
     """Return the system's reason: of an OSError, or of a library that quotes the error number."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    number = re.search(r"\(os error (\d+)\)", str(error))
+    number = re.search(r"(?:os error|\[errno) (\d+)", str(error), re.IGNORECASE)
     return os.strerror(int(number[1])) if number else str(error)
 
 

@@ -60,7 +60,7 @@ class Plan:
         if self.dtype not in DTYPES:
             raise unknown_name("type of an export", self.dtype, DTYPES)
         if self.int8 and self.dtype != "float32":
-            raise PerceptError(f"int8 graphs are made from float32 ones, got --dtype {self.dtype}. Leave it out.")
+            raise PerceptError(f"int8 graphs are made from float32 ones. Leave out --dtype {self.dtype}.")
         if isinstance(self.size, str) and self.size != "dynamic":
             raise unknown_name("size", self.size, ["dynamic", "a number of pixels"])
 
