@@ -60,7 +60,7 @@ def messages(file: Path) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             skipped.update(map(id, node.values))
-            texts.append("".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values))
+            texts.append("".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
             texts.append(node.value)
     return texts

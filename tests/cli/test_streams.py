@@ -120,7 +120,7 @@ def test_a_bug_while_writing_is_not_hidden():
 
 def test_labels_come_from_a_pipe(tmp_path):
     reader, writer = os.pipe()
-    os.write(writer, "duck\nset {}\n".encode())
+    os.write(writer, b"duck\nset {}\n")
     os.close(writer)
     try:
         assert split_labels(f"@/dev/fd/{reader}") == ["duck", "set {}"]

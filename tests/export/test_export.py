@@ -316,3 +316,11 @@ def test_a_released_model_of_any_size(tmp_path):
     found = compare(official, graphs, generated(2), sizes=[(224, 128)])
     assert found.agrees
     assert found.difference("image block 11 at 224x128") is not None
+
+
+def test_a_graph_in_the_place_of_the_other_is_refused(exported, tmp_path):
+    for name, other in (("image.onnx", "text.onnx"), ("text.onnx", "image.onnx")):
+        folder = shutil.copytree(exported.folder, tmp_path / name)
+        shutil.copy(exported.folder / other, folder / name)
+        with pytest.raises(PerceptError, match=rf"{name} takes .* but the graph of the \w+ tower takes"):
+            percept.load(folder)

@@ -104,6 +104,7 @@ class Session:
         self._graph = _read(folder, graph)
         self.input: str = self._graph.get_inputs()[0].name
         self.outputs: list[str] = [one.name for one in self._graph.get_outputs()]
+        _check_input(folder, graph, {value.name: value.type for value in self._graph.get_inputs()})
 
     def __deepcopy__(self, _: Any) -> "Session":
         return self
@@ -116,6 +117,23 @@ class Session:
         rows = given if len(given) else given.new_zeros(1, *given.shape[1:])
         found = self._graph.run(names, {self.input: rows.detach().cpu().contiguous().numpy()})
         return [torch.from_numpy(one)[: len(given)] for one in found]
+
+
+INPUTS = {"image": {"image": "tensor(float)"}, "text": {"ids": "tensor(int64)"}}
+"""Tower: name and type of the input of its graph."""
+
+
+def _check_input(folder: Path, graph: Graph, inputs: dict[str, str]) -> None:
+    """Refuse a file whose input is not the one its tower takes, such as a graph of the other tower.
+
+    Raises:
+        PerceptError: the name or the type of the input differs.
+    """
+    if inputs != INPUTS[graph.tower]:
+        raise PerceptError(
+            f"{folder / graph.file} takes {inputs}, but the graph of the {graph.tower} tower takes {INPUTS[graph.tower]}. "
+            "Export the model again."
+        )
 
 
 def _again(folder: Path, fingerprint: str, graph: Graph) -> Session:

@@ -69,8 +69,9 @@ def checksum(hash_: Any, width: Any, height: Any, vector: bytes) -> int:
 
 def is_intact(row: tuple[Any, ...], dim: int) -> bool:
     """True if a content row (hash, width, height, vector, checksum) is as it was written."""
-    *columns, vector, stored = row
-    return isinstance(vector, bytes) and len(vector) == 4 * dim and checksum(*columns, vector) == stored
+    hash_, width, height, vector, stored = row
+    whole = isinstance(vector, bytes) and len(vector) == 4 * dim
+    return whole and checksum(hash_, width, height, vector) == stored
 
 
 def to_matrix(vectors: list[bytes], dim: int) -> Float[Tensor, "n d"]:
