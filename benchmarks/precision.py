@@ -94,7 +94,7 @@ def main(pictures: int = 3000, model: str = "nano", device: str = "auto", json_f
         "command": " ".join(["python", "benchmarks/precision.py", *sys.argv[1:]]),
         "torch": torch.__version__, "machine": device_name(place), "device": str(place),
         "bfloat16": fast_dtype(place)[1], "threads": torch.get_num_threads(), "load": round(os.getloadavg()[0], 2),
-        "seed": world.SEED, "split": world.SPLIT, "seconds": round(time.perf_counter() - start, 1),
+        "seed": world.DEFAULT.seed, "split": world.DEFAULT.split, "seconds": round(time.perf_counter() - start, 1),
     }  # fmt: skip
     write_json(json_file, about | {"results": rows, "cosine": cosine})
     out.print(f"written: {json_file}", soft_wrap=True)

@@ -12,6 +12,7 @@ from PIL import Image
 import percept
 from percept import PerceptError
 from percept.core.io import save_tensors
+from percept.export import trace
 from percept.export import write as export_module
 from percept.export.probes import generated
 from percept.export.receipt import compare
@@ -118,7 +119,7 @@ def test_what_is_printed_tells_sizes_and_agreement(exported):
 
 def test_one_tower_of_one_size_in_half_numbers_with_weights_beside_it(tmp_path):
     options = ("--tower", "image", "--size", "32", "--dtype", "float16", "--no-layers")
-    first = "import percept.export.write as module; module.ONE_FILE = 100"
+    first = "import percept.export.trace as module; module.ONE_FILE = 100"
     export(tiny.folder(tmp_path / "model"), tmp_path / "out", *options, first=first)
     assert (tmp_path / "out" / "image.onnx.data").is_file()
     one = percept.load(tmp_path / "out")
@@ -210,10 +211,10 @@ def test_a_graph_that_does_not_agree_is_not_kept(exported, tmp_path, monkeypatch
 
 def test_an_axis_that_tracing_pinned_is_refused(exported):
     file, named = exported.folder / "text.onnx", {0: "batch", 1: "length"}
-    described = export_module._described(file, tower="text", dtype="float32", named=named)
+    described = trace._described(file, tower="text", dtype="float32", named=named)
     assert described.inputs == {"ids": ["batch", "length"]}
     with pytest.raises(PerceptError, match=r"fixed its words to length in text\.onnx"):
-        export_module._described(file, tower="text", dtype="float32", named={**named, 1: "words"})
+        trace._described(file, tower="text", dtype="float32", named={**named, 1: "words"})
 
 
 def test_an_export_is_copied_and_pickled(exported, tmp_path):

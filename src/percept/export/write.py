@@ -1,39 +1,27 @@
 """Write a model as ONNX graphs that run without torch, and check each file against the model before it is kept."""
 
-import copy
-import logging
 import os
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from percept.core.config import to_dict
 from percept.core.errors import PerceptError, missing_extra, unknown_name
 from percept.core.io import write_json
 from percept.core.report import notice, steps
-from percept.export.graph import ImageGraph, TextGraph
 from percept.export.probes import COUNT, generated
 from percept.export.receipt import compare
 from percept.export.record import Receipt, versions
+from percept.export.trace import DTYPES, OPSET, quantised, trace_tower
 from percept.infer.encoder import Encoder
 from percept.infer.load import load
-from percept.models.onnx import MANIFEST, Graph, Manifest, onnxruntime
+from percept.models.onnx import MANIFEST, Manifest, onnxruntime
 from percept.weights.folder import CONFIG, PREPROCESS, TOKENIZER
 
 TOWERS = ("image", "text", "both")
-DTYPES = {"float32": torch.float32, "float16": torch.float16}
-"""Number types that onnxruntime computes on every machine; it has no bfloat16 on the CPU."""
-OPSET = 20
-"""The first version of the operators that includes GELU."""
-ONE_FILE = 1_500_000_000
-"""Largest size in bytes of weights inside a graph file, whose format is limited to 2 GiB."""
 AGREEMENT = 64
 """Images on which the quantised graphs are compared to the plain ones."""
 
@@ -193,10 +181,12 @@ def _write(encoder: Encoder, folder: Path, plan: Plan, begin: Callable[[str], No
     graphs = []
     for tower in plan.towers:
         begin(f"tracing the {tower} tower")
-        graphs.append(_tower(encoder, folder, plan, tower))
+        graphs.append(
+            trace_tower(encoder, folder, tower=tower, dtype=plan.dtype, dynamic=plan.dynamic, layers=plan.layers)
+        )
     for graph in tuple(graphs) if plan.int8 else ():
         begin(f"writing {graph.file} in 8 bits")
-        graphs.append(_quantised(folder, graph))
+        graphs.append(quantised(folder, graph))
     manifest = Manifest(
         name=encoder.identity.name, fingerprint=encoder.identity.fingerprint, scale=encoder.scale,
         size=None if plan.dynamic else encoder.preprocess.shape, layers=plan.layers, opset=OPSET, graphs=tuple(graphs),
@@ -211,103 +201,6 @@ def _versions() -> dict[str, str]:
     import onnxscript
 
     return {**versions(), "onnx": onnx.__version__, "onnxscript": onnxscript.__version__}
-
-
-def _tower(encoder: Encoder, folder: Path, plan: Plan, tower: str) -> Graph:
-    """Trace one tower and write it."""
-    model, dim = encoder.model, torch.export.Dim
-    if tower == "image":
-        patch = model.config.vision.patch_size
-        graph = ImageGraph(model.vision, dynamic=plan.dynamic, layers=plan.layers)
-        shape = (3 * patch, 4 * patch) if plan.dynamic else encoder.preprocess.shape
-        sample, axes = torch.zeros(2, 3, *shape), {0: dim("batch")}
-        if plan.dynamic:
-            axes |= {2: dim("height", min=patch, max=2**16), 3: dim("width", min=patch, max=2**16)}
-        return _traced(graph, sample, axes, folder, plan, tower)
-    assert model.text is not None
-    context = model.text.config.context
-    sample = torch.zeros(2, min(8, context - 1), dtype=torch.int64)
-    axes = {0: dim("batch"), 1: dim("length", max=context)}
-    return _traced(TextGraph(model.text, layers=plan.layers), sample, axes, folder, plan, tower)
-
-
-def _traced(
-    graph: ImageGraph | TextGraph, sample: Tensor, axes: dict[int, Any], folder: Path, plan: Plan, tower: str
-) -> Graph:
-    name = {"image": "image", "text": "ids"}[tower]
-    if plan.dtype != "float32":  # a copy: the graph will be compared to the model itself
-        graph = copy.deepcopy(graph).to(DTYPES[plan.dtype])
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            graph.eval(), (sample,), dynamo=True, dynamic_shapes=(axes,), input_names=[name],
-            output_names=graph.outputs, opset_version=OPSET, verbose=False,
-        )  # fmt: skip
-        assert program is not None
-        file = folder / f"{tower}.onnx"
-        size = sum(parameter.numel() * parameter.element_size() for parameter in graph.parameters())
-        program.save(os.fspath(file), external_data=size > ONE_FILE)
-    return _described(file, tower=tower, dtype=plan.dtype, named={axis: dim.__name__ for axis, dim in axes.items()})
-
-
-def _described(file: Path, *, tower: str, dtype: str, named: dict[int, str]) -> Graph:
-    """Read the inputs and outputs of a graph file.
-
-    Raises:
-        PerceptError: tracing fixed the size of an axis that should be free.
-    """
-    session = onnxruntime("exporting a model").InferenceSession(os.fspath(file), providers=["CPUExecutionProvider"])
-    inputs = {value.name: list(value.shape) for value in session.get_inputs()}
-    shape = next(iter(inputs.values()))
-    pinned = [f"its {name} to {shape[axis]}" for axis, name in named.items() if shape[axis] != name]
-    if pinned:
-        raise PerceptError(
-            f"tracing fixed {' and '.join(pinned)} in {file.name}, which should be free, so nothing was kept. Please report "
-            "it, with the versions of torch and onnxscript."
-        )
-    return Graph(
-        tower=tower, dtype=dtype, file=file.name, inputs=inputs, megabytes=_megabytes(file),
-        outputs={value.name: list(value.shape) for value in session.get_outputs()},
-    )  # fmt: skip
-
-
-def _megabytes(file: Path) -> float:
-    """Return the size of a graph, with its separate file of weights if there is one."""
-    beside = file.with_name(f"{file.name}.data")
-    return round((file.stat().st_size + (beside.stat().st_size if beside.is_file() else 0)) / 1e6, 3)
-
-
-def _quantised(folder: Path, graph: Graph) -> Graph:
-    """Write a graph again with 8-bit weights in its linear layers, one scale per channel."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    source, file = folder / graph.file, folder / f"{graph.tower}.int8.onnx"
-    beside = source.with_name(f"{source.name}.data").is_file()
-    with _quiet():
-        quantize_dynamic(
-            source, file, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8,
-            use_external_data_format=beside,
-        )  # fmt: skip
-    named = {axis: size for axis, size in enumerate(next(iter(graph.inputs.values()))) if isinstance(size, str)}
-    return _described(file, tower=graph.tower, dtype="int8", named=named)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the messages of the libraries that are meant for their developers, and no others."""
-    registration, root = logging.getLogger("torch.onnx._internal.exporter._registration"), logging.getLogger()
-    registration.addFilter(_is_for_users)
-    root.addFilter(_is_for_users)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-        try:
-            yield
-        finally:
-            registration.removeFilter(_is_for_users)
-            root.removeFilter(_is_for_users)
-
-
-def _is_for_users(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(("torchvision is not installed", "Please consider to run pre-processing"))
 
 
 def _prove(encoder: Encoder, folder: Path, plan: Plan, begin: Callable[[str], None]) -> dict[str, Receipt]:
