@@ -313,7 +313,7 @@ def test_damaged_rows_are_encoded_again_by_the_next_index(capsys: pytest.Capture
     assert main(["search", "red"]) == 0
     printed = capsys.readouterr()
     assert "best 4 of 4 images" in printed.out
-    assert "1 image is left out" in " ".join(printed.err.split())
+    assert "1 file is left out" in " ".join(printed.err.split())
     assert main(["index", "pictures"]) == 0
     assert re.search(r"read again, their rows were damaged +. +1 ", capsys.readouterr().out)
     assert main(["search", "red"]) == 0

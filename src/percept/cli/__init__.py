@@ -15,7 +15,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "features": ("percept.cli.features", "show the features of images, patch by patch, at any layer"),
     "index": ("percept.cli.index", "make a folder of images searchable"),
     "search": ("percept.cli.search", "find images by text, by image, or by both"),
-    "eval": ("percept.cli.evaluate", "measure a model: zeroshot, retrieval, robustness, binding, digits, all"),
+    "eval": ("percept.cli.evaluate", "measure a model by one evaluation, several, or all"),
     "train": ("percept.cli.train", "train a model by a recipe"),
     "world": ("percept.cli.world", "write or show images of the labelled world"),
     "convert": ("percept.cli.convert", "write weights in another layout: official, timm, open_clip, percept"),

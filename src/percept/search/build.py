@@ -79,6 +79,7 @@ def build(
         PerceptError: the index belongs to a different model.
     """
     index.check(encoder)
+    index.repair()
     start, report, known, hashes = time.perf_counter(), Report(), index.files(), index.hashes()
     paths = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
     broken = {path for path, row in known.items() if row.hash not in hashes}

@@ -215,42 +215,50 @@ class Index:
             return self._matrix[1]
 
     def _read_matrix(self) -> Matrix:
-        ids, vectors, left_out = [], [], 0
+        holders: dict[str, list[bytes]] = {}
+        vectors, sizes, paths, left_out = [], [], [], 0
         with self._using() as connection:
-            rows = connection.execute(
-                "SELECT id, hash, width, height, vector, checksum FROM content"
-                f" WHERE hash IN (SELECT hash FROM file WHERE {WHOLE}) ORDER BY id"
-            )
-            for number, *row in rows:
-                if is_intact(tuple(row), self.stamp.dim):
-                    ids.append(number)
-                    vectors.append(row[3])
+            # Read from the tables themselves, in one go: the index of file by hash may be damaged.
+            for path, hash_, _, whole in connection.execute(
+                f"SELECT path, hash, added, {WHOLE} FROM file ORDER BY path"
+            ):
+                if whole:
+                    holders.setdefault(hash_, []).append(path)
                 else:
                     left_out += 1
+            for row in connection.execute("SELECT hash, width, height, vector, checksum FROM content ORDER BY id"):
+                if row[0] in holders and is_intact(row, self.stamp.dim):
+                    vectors.append(row[3])
+                    sizes.append((row[1], row[2]))
+                    paths.append(holders.pop(row[0]))
+        self._report_damage(left_out + sum(map(len, holders.values())))
+        return Matrix(vectors=to_matrix(vectors, self.stamp.dim), sizes=sizes, paths=paths)
+
+    def _report_damage(self, left_out: int) -> None:
         if left_out:
-            images = "1 image is" if left_out == 1 else f"{left_out} images are"
+            files = "1 file is" if left_out == 1 else f"{left_out} files are"
             notice(
-                f"{images} left out: damaged rows in the index {self.folder}. Encode them again with: "
+                f"{files} left out: damaged rows in the index {self.folder}. Read them again with: "
                 f"percept index IMAGES --index {shlex.quote(str(self.folder))}"
             )
-        return Matrix(vectors=to_matrix(vectors, self.stamp.dim), ids=ids)
 
-    def entry(self, number: int) -> Entry:
-        """Return what belongs to a row of the matrix, by its id.
+    def repair(self) -> None:
+        """Rebuild the indexes of the tables if they do not fit the rows; rows themselves have checksums.
 
         Raises:
-            PerceptError: another process removed it, or the index is damaged.
+            PerceptError: the index is damaged beyond that.
         """
-        query = f"SELECT width, height, path FROM content JOIN file USING (hash) WHERE id = ? AND {WHOLE} ORDER BY path"
         with self._using() as connection:
-            rows = connection.execute(query, (number,)).fetchall()
-        if not rows:
-            raise self._contradiction(f"no file holds image {number}")
-        return Entry(width=rows[0][0], height=rows[0][1], paths=tuple(Path(os.fsdecode(path)) for _, _, path in rows))
+            if connection.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
+                try:
+                    connection.execute("REINDEX")
+                except sqlite3.IntegrityError as error:
+                    raise damaged(self.folder, str(error)) from None
 
     def entries(self) -> list[Entry]:
         """Return what belongs to every row of the matrix, in its order."""
-        return [self.entry(number) for number in self.matrix().ids]
+        matrix = self.matrix()
+        return [matrix.entry(row) for row in range(len(matrix))]
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:

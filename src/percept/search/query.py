@@ -79,7 +79,7 @@ def ask(
         text=text,
         image=file,
         hits=tuple(hits),
-        searched=len(index.matrix().ids),
+        searched=len(index.matrix()),
         files=len(index),
         seconds=time.perf_counter() - start,
     )
@@ -111,7 +111,7 @@ def search(
     check_question(text=text, image=image, top=top, weight=weight)
     query = query_vector(encoder, text=text, image=image, weight=weight)
     matrix = index.matrix()
-    if not matrix.ids:
+    if not len(matrix):
         raise PerceptError(
             f"the index {index.folder} holds no images; add some with: "
             f"percept index IMAGES --index {shlex.quote(str(index.folder))}"
@@ -119,7 +119,7 @@ def search(
     scores = matrix.vectors @ query
     best = torch.topk(scores, min(top, len(scores))).indices.tolist()
     best.sort(key=lambda row: (-float(scores[row]), row))  # equal scores: the order in which they were added
-    return [_hit(rank, index.entry(matrix.ids[row]), float(scores[row])) for rank, row in enumerate(best, start=1)]
+    return [_hit(rank, matrix.entry(row), float(scores[row])) for rank, row in enumerate(best, start=1)]
 
 
 def check_question(

@@ -1,5 +1,6 @@
 """Rows of an index: what is stored of a file and of an image, and the checksum that guards a vector."""
 
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +46,22 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """All intact vectors, in the order in which they were added; row i belongs to the entry with number ids[i]."""
+    """All intact vectors, in the order in which they were added, with what belongs to each row."""
 
     vectors: Float[Tensor, "n d"]
-    ids: list[int]
+    sizes: list[tuple[int, int]]
+    """Width and height of each image in pixels."""
+    paths: list[list[bytes]]
+    """Files that hold each image."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.sizes)
+
+    def entry(self, row: int) -> Entry:
+        """Return the image of a row."""
+        width, height = self.sizes[row]
+        return Entry(width=width, height=height, paths=tuple(Path(os.fsdecode(path)) for path in self.paths[row]))
 
 
 def content_row(content: Content) -> tuple[str, int, int, bytes, int]:
