@@ -25,8 +25,7 @@ from percept.core.machine import device_name, fast_dtype, pick_device
 from percept.core.report import out, table
 from percept.eval import world
 from percept.eval.statistics import proportion
-from percept.eval.suites import CLASS_TEMPLATES, colour_texts
-from percept.eval.zeroshot import prompts
+from percept.eval.zeroshot import CLASS_TEMPLATES, colour_texts, prompts
 from percept.infer.encoder import Encoder
 from percept.infer.labels import averaged
 from percept.infer.load import load
@@ -95,7 +94,7 @@ def main(pictures: int = 3000, model: str = "nano", device: str = "auto", json_f
         "command": " ".join(["python", "benchmarks/precision.py", *sys.argv[1:]]),
         "torch": torch.__version__, "machine": device_name(place), "device": str(place),
         "bfloat16": fast_dtype(place)[1], "threads": torch.get_num_threads(), "load": round(os.getloadavg()[0], 2),
-        "seed": world.SEED, "split": world.SPLIT, "seconds": round(time.perf_counter() - start, 1),
+        "seed": world.DEFAULT.seed, "split": world.DEFAULT.split, "seconds": round(time.perf_counter() - start, 1),
     }  # fmt: skip
     write_json(json_file, about | {"results": rows, "cosine": cosine})
     out.print(f"written: {json_file}", soft_wrap=True)

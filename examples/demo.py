@@ -49,7 +49,7 @@ def main(pictures: Path = PICTURES, folder: Path = Path("demo"), model: str = "n
     )
     title, about = f"What {encoder.identity.name} sees", f"{OURS * (pictures == PICTURES)}{INTRODUCTION}"
     write_page(folder / "index.html", Page(title=title, introduction=about, facts=facts, answers=tuple(answers),
-               labelled=tuple(labelled), labels_asked=len(CATEGORIES), bad=tuple(report.bad)))  # fmt: skip
+               labelled=tuple(labelled), num_labels=len(CATEGORIES), bad=tuple(report.bad)))  # fmt: skip
     write_sheet(folder / "sheet.png", answers, title=title)
     out.print(f"\n{seconds:.1f} s. Look at [bold]{folder / 'index.html'}[/] and [bold]{folder / 'sheet.png'}[/]")
 

@@ -21,9 +21,9 @@ CPU = torch.device("cpu")
 
 
 def one(findings: Iterable[Finding], what: str) -> Finding:
-    (found,) = [finding for finding in findings if finding.what == what]
-    assert bool(found.problem) <= bool(found.remedy)
-    return found
+    (single,) = [finding for finding in findings if finding.what == what]
+    assert bool(single.problem) <= bool(single.remedy)
+    return single
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_sound_machine_has_no_problems(capsys: pytest.CaptureFixture[str]) -> 
         "torch threads",
         "FFmpeg",
         "answers",
-        "drawn pictures",
+        "generated images",
         "C++ compiler",
         "opens, weights",
     ):
@@ -80,7 +80,7 @@ def test_each_problem_stands_with_its_remedy(
     [
         (4, 4, "", ""),
         (1, 4, "1 of 4 cores", "unset OMP_NUM_THREADS"),
-        (16, 1.5, "16 threads where 1.5 cores", "OMP_NUM_THREADS=1"),
+        (16, 1.5, "16 threads for 1.5 cores", "OMP_NUM_THREADS=1"),
         (1, 0.5, "", ""),
     ],
 )
@@ -129,8 +129,8 @@ def test_cores_are_no_more_than_the_quota(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_video_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     found = one(diagnosis.video(), "video decoder")
-    assert "PyAV" in found.found
-    assert "libavcodec" in found.found
+    assert "PyAV" in found.value
+    assert "libavcodec" in found.value
     assert not found.problem
     monkeypatch.setitem(sys.modules, "av", None)
     found = one(diagnosis.video(), "video decoder")
@@ -150,7 +150,7 @@ def test_the_hub_is_not_asked_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "hub_reachable", lambda seconds: pytest.fail("asked"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     found = one(diagnosis.hub(), "hub")
-    assert "HF_HUB_OFFLINE" in found.found
+    assert "HF_HUB_OFFLINE" in found.value
     assert not found.problem
 
 
@@ -167,9 +167,9 @@ def test_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PERCEPT_CACHE", str(tmp_path))
     (tmp_path / "world").mkdir()
     (tmp_path / "world" / "pictures.bin").write_bytes(bytes(20_000_000))
-    assert "0.02 GB used" in one(diagnosis.caches(), "drawn pictures").found
+    assert "0.02 GB used" in one(diagnosis.caches(), "generated images").value
     monkeypatch.setattr(diagnosis.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1e9))
-    full = one(diagnosis.caches(), "drawn pictures")
+    full = one(diagnosis.caches(), "generated images")
     assert "only 1.0 GB are free" in full.problem
     assert "PERCEPT_CACHE" in full.remedy
     monkeypatch.setattr(diagnosis.os, "access", lambda folder, mode: False)
@@ -184,7 +184,7 @@ def test_devices_and_the_reason_of_the_type(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(machine, "fast_dtype", lambda device: (torch.bfloat16, "it is a test"))
     monkeypatch.setattr(diagnosis.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     found = list(diagnosis.devices(CPU))
-    assert one(found, "number type").found == "bfloat16: it is a test"
+    assert one(found, "number type").value == "bfloat16: it is a test"
     assert "cannot use it" in one(found, "GPU").problem
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -196,7 +196,7 @@ def test_a_type_that_is_slower_than_thought_is_a_problem(monkeypatch: pytest.Mon
     monkeypatch.setattr(machine, "fast_dtype", lambda device: (torch.bfloat16, "it should be"))
     monkeypatch.setattr(machine, "matmul_peak", lambda device, dtype, seconds: 1e9 * dtype.itemsize)
     found = list(diagnosis.peaks(CPU, 0.1))
-    assert "used by default" in one(found, "bfloat16").found
+    assert "used by default" in one(found, "bfloat16").value
     assert "other type was faster" in one(found, "bfloat16").problem
     assert not one(found, "float32").problem
 
@@ -205,8 +205,8 @@ def test_products_and_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("percept.fast.linear.direct", lambda dtype: dtype == torch.float32)
     monkeypatch.setattr(diagnosis.shutil, "which", lambda name: None)
     found = list(diagnosis.products())
-    assert one(found, "products on the CPU").found == "oneDNN directly, weights packed: float32"
-    assert one(found, "C++ compiler").found.startswith("none")
+    assert one(found, "products on the CPU").value == "oneDNN directly, weights packed: float32"
+    assert one(found, "C++ compiler").value.startswith("none")
 
 
 def test_a_packaged_model_that_does_not_open(monkeypatch: pytest.MonkeyPatch) -> None:

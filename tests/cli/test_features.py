@@ -39,15 +39,15 @@ def test_the_file_holds_what_the_encoder_gives(model, pictures, tmp_path, capsys
     if "--resize" in options:
         encoder = encoder.resizing("native", tokens=12)
         assert facts["preprocess"]["tokens"] == 12
-    rows = encoder.hidden(facts["pictures"], (0, 2), norm="--norm" in options)
-    gazes = encoder.attention(facts["pictures"])
+    rows = encoder.hidden(facts["images"], (0, 2), norm="--norm" in options)
+    gazes = encoder.attention(facts["images"])
     assert len(rows) == len(gazes) == 3
     for place, (row, gaze) in enumerate(zip(rows, gazes, strict=True)):
         expected = {"attention": gaze.maps, "attention_class_token": gaze.class_token}
         for layer in (0, 2):
             expected |= {f"layer.{layer}": row.map(layer), f"class_token.{layer}": row.class_token(layer)}
         for name, tensor in expected.items():
-            torch.testing.assert_close(torch.from_numpy(arrays.pop(f"picture.{place}.{name}")), tensor)
+            torch.testing.assert_close(torch.from_numpy(arrays.pop(f"image.{place}.{name}")), tensor)
     assert not arrays
 
 
@@ -70,12 +70,12 @@ def test_the_table_and_the_drawings(model, pictures, tmp_path, capsys, monkeypat
 def test_only_a_part_of_many_is_shown(model, pictures, tmp_path, capsys):
     assert main(["features", str(pictures / "one.png"), str(pictures / "more"), "--model", model, "--show", "1"]) == 0
     captured = capsys.readouterr()
-    assert "the first 1 of 2 pictures" in captured.err
+    assert "the first 1 of 2 images" in captured.err
     assert "three.webp" not in captured.out
     out = tmp_path / "all.npz"
     everything = ["--show", "1", "--out", str(out)]
     assert main(["features", str(pictures / "one.png"), str(pictures / "more"), "--model", model, *everything]) == 0
-    assert len(read(out)[1]["pictures"]) == 2
+    assert len(read(out)[1]["images"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_only_a_part_of_many_is_shown(model, pictures, tmp_path, capsys):
         (["{pictures}/one.png", "--layers", "4,x"], "such as 2,4,-1"),
         (["{pictures}/one.png", "--layers", ","], "such as 2,4,-1"),
         (["{pictures}/one.png", "--layers", "3"], "layers 0 to 2"),
-        (["{pictures}/one.png", "--show", "0"], "at least 1 picture"),
+        (["{pictures}/one.png", "--show", "0"], "--show must be at least 1"),
         (["{pictures}/one.png", "--pca", "{pictures}/out.jpg"], "out.png"),
         (["{pictures}/one.png", "--out", "{pictures}/out.csv"], "out.safetensors"),
         (["{pictures}/one.png", "--resize", "nativ"], "did you mean 'native'"),
@@ -129,6 +129,6 @@ def test_encode_and_classify_in_their_own_shapes(model, pictures, tmp_path, caps
     assert main(["classify", str(pictures), "--labels", "cat,dog", "--json", str(labels), *options]) == 0
     found = json.loads(labels.read_text())
     assert found["preprocess"] == facts["preprocess"]
-    for entry in found["pictures"]:
+    for entry in found["files"]:
         best = encoder.classify([entry["path"]], ["cat", "dog"])[0][0]  # type: ignore[index]
         assert entry["guesses"][0]["score"] == pytest.approx(best.score, abs=0.02)

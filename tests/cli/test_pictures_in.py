@@ -24,10 +24,10 @@ def test_classify_ranks_all_and_lists_bad_files(model, pictures, tmp_path, capsy
     assert "a [red] cup.jpg" in printed
     assert "2 files left out" in printed
     found = json.loads(out.read_text())
-    assert len(found["pictures"]) == 3
+    assert len(found["files"]) == 3
     assert {entry["path"].rsplit("/", 1)[1] for entry in found["bad"]} == {"empty.png", "text.jpg"}
     encoder = percept.load(model)
-    for entry in found["pictures"]:
+    for entry in found["files"]:
         scores = encoder.image(entry["path"]) @ class_vectors(encoder, ["cat", "red cup"]).T
         best = ("cat", "red cup")[int(scores.argmax())]
         assert entry["guesses"][0]["label"] == best
@@ -46,8 +46,8 @@ def test_classify_says_when_nothing_could_be_read(model, pictures, tmp_path, cap
 def test_classify_shows_a_part_of_many(model, pictures, capsys):
     assert main(["classify", str(pictures), "--labels", "cat,dog", "--model", model, "--show", "1", "--top", "9"]) == 0
     printed = capsys.readouterr().out
-    assert "The first 1 of 3 pictures" in printed
-    assert "Pictures by best label" in printed
+    assert "The first 1 of 3 images" in printed
+    assert "Images by best label" in printed
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_classify_shows_a_part_of_many(model, pictures, capsys):
         (["--labels", "cat"], "no path"),
         (["{pictures}", "--labels", "@{pictures}/one.png"], "UTF-8"),
         (["{pictures}", "--labels", "cat \udcff"], "no Unicode"),
-        (["{pictures}", "--labels", "cat", "--top", "0"], "at least 1 label"),
-        (["{pictures}", "--labels", "cat", "--top", "-1"], "at least 1 label"),
-        (["{pictures}", "--labels", "cat", "--show", "-1"], "0 or more pictures"),
+        (["{pictures}", "--labels", "cat", "--top", "0"], "--top must be at least 1"),
+        (["{pictures}", "--labels", "cat", "--top", "-1"], "--top must be at least 1"),
+        (["{pictures}", "--labels", "cat", "--show", "-1"], "--show at least 0"),
         (["{pictures}", "--labels", "cat", "--model", "nanno"], "'nano'"),
     ],
 )
@@ -155,7 +155,7 @@ def test_any_name_a_file_can_have_is_shown_in_one_line(model, strange, tmp_path,
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("byte\ufffd.png", "two\ufffdlines.png", "esc\ufffd[31m.png"))
     assert "\x1b[31m" not in printed
-    assert len(json.loads(out.read_text())["pictures"]) == 3
+    assert len(json.loads(out.read_text())["files"]) == 3
     assert main(["classify", strange, "--labels", "cat,dog", "--model", model, "--top", "1"]) == 0
     assert "second" not in capsys.readouterr().out
 
@@ -191,9 +191,9 @@ def test_videos_are_encoded_among_pictures(model, clips, tmp_path, capsys, monke
     out = tmp_path / "vectors.npz"
     assert main(["encode", str(clips), "--out", str(out), "--model", model, "--frames", "3"]) == 0
     printed = capsys.readouterr()
-    assert "3 pictures and 1 video" in printed.out
-    assert "4 pictures" not in printed.out
-    assert "5 pictures and 2 videos" in " ".join(printed.err.split())
+    assert "3 images and 1 video" in printed.out
+    assert "4 images" not in printed.out
+    assert "5 images and 2 videos" in " ".join(printed.err.split())
     paths, vectors, facts = read(out, ".npz")
     assert facts["sampling"] == {"frames": 3, "choice": "pe-evaluation"}
     assert {entry["path"].rsplit("/", 1)[1] for entry in facts["bad"]} == {"empty.png", "text.jpg", "cut.mov"}
@@ -208,10 +208,10 @@ def test_videos_are_classified_among_pictures(model, clips, tmp_path, capsys, mo
     arguments = ["classify", str(clips), "--labels", "cat,red cup", "--model", model, "--json", str(out)]
     assert main([*arguments, "--frame-choice", "time"]) == 0
     printed = capsys.readouterr().out
-    assert "3 pictures and 1 video in" in printed
+    assert "3 images and 1 video in" in printed
     assert "Files by best label" in printed
     assert "is damaged or cut short" in printed
-    guesses = {entry["path"].rsplit("/", 1)[1]: entry["guesses"] for entry in json.loads(out.read_text())["pictures"]}
+    guesses = {entry["path"].rsplit("/", 1)[1]: entry["guesses"] for entry in json.loads(out.read_text())["files"]}
     encoder = percept.load(model)
     vector = encoder.video(clips / "walk.mp4", choice="time", average="zero-shot")
     scores = (class_vectors(encoder, ["cat", "red cup"]) @ vector).tolist()

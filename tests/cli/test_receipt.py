@@ -12,7 +12,7 @@ def test_types_of_a_model_agree(model, pictures, tmp_path, capsys):
     arguments = ["--inputs", str(pictures), "--texts", "a red cup,a dog", "--out", str(out)]
     assert main(["receipt", model, f"{model}@bfloat16", *arguments]) == 0
     printed = capsys.readouterr().out
-    for part in ("they agree", "image block 2", "text embedding", "3 pictures", "2 files left out"):
+    for part in ("they agree", "image block 2", "text embedding", "3 images", "2 files left out"):
         assert part in " ".join(printed.split())
     receipt = json.loads(out.read_text())
     assert receipt["inputs"]["texts"] == 2
@@ -21,14 +21,14 @@ def test_types_of_a_model_agree(model, pictures, tmp_path, capsys):
 
 
 def test_a_departure_is_named_and_exits_with_one(model, capsys):
-    assert main(["receipt", model, f"{model}@bfloat16", "--pictures", "2", "--tolerance", "1e-6"]) == 1
+    assert main(["receipt", model, f"{model}@bfloat16", "--images", "2", "--tolerance", "1e-6"]) == 1
     printed = " ".join(capsys.readouterr().out.split())
     assert "they depart" in printed
     assert "first to depart │ image block 0" in printed
 
 
 def test_two_models_depart(model, capsys):
-    assert main(["receipt", model, "nano", "--pictures", "2"]) == 1
+    assert main(["receipt", model, "nano", "--images", "2"]) == 1
     printed = " ".join(capsys.readouterr().out.split())
     for part in ("preprocessing differs: size 24 against 96", "16 and 256 wide", "nearest text"):
         assert part in printed
@@ -39,9 +39,9 @@ MISTAKES = {
     "a model": (["nanno", "nano"], "'nano'"),
     "an ending": (["MODEL", "MODEL", "--out", "r.txt"], ".json"),
     "a folder as file": (["MODEL", "MODEL", "--out", "."], ".json"),
-    "a tolerance": (["MODEL", "MODEL", "--tolerance", "-1"], "--tolerance -1.0"),
-    "no pictures": (["MODEL", "MODEL", "--inputs", "nowhere"], "no file or folder nowhere"),
-    "nothing drawn": (["MODEL", "MODEL", "--pictures", "0"], "at least one"),
+    "a tolerance": (["MODEL", "MODEL", "--tolerance", "-1"], "--tolerance must be at least 0, got -1.0"),
+    "no images": (["MODEL", "MODEL", "--inputs", "nowhere"], "no file or folder nowhere"),
+    "nothing drawn": (["MODEL", "MODEL", "--images", "0"], "must be at least 1"),
     "no texts": (["MODEL", "MODEL", "--texts", ","], "no labels"),
 }
 

@@ -1,4 +1,4 @@
-"""Encoders whose answers are known: pictures are whatever object the table or the function understands."""
+"""Encoders whose answers are known: an image is any object that the function understands."""
 
 import zlib
 from collections.abc import Callable
@@ -8,12 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from percept.infer.identity import Identity
 from percept.world.objects import CATEGORIES
 from percept.world.palette import COLOURS
 
 
 class Fake:
-    """Embeds pictures and texts by two given functions."""
+    """Embeds images and texts by two given functions."""
+
+    identity = Identity(name="fake", fingerprint="fa4e", dim=0)
 
     def __init__(self, image: Callable[[object], Tensor], text: Callable[[str], Tensor]) -> None:
         self._image, self._text = image, text
@@ -26,7 +29,7 @@ class Fake:
 
 
 def chance(dim: int = 32) -> Fake:
-    """An encoder that knows nothing: every picture and text gets its own direction."""
+    """An encoder that knows nothing: every image and text gets its own direction."""
 
     def direction(thing: object) -> Tensor:
         rng = np.random.default_rng(zlib.crc32(repr(thing).encode()))

@@ -6,11 +6,12 @@ import pytest
 
 from percept.cli import main
 from percept.core.errors import PerceptError
-from percept.eval.card import TARGETS, Card, Target
+from percept.eval.card import Card
 from percept.eval.statistics import Score, proportion
-from percept.eval.suites import SUITES, Result
-from percept.eval.zeroshot import Confusion
+from percept.eval.table import EVALUATIONS, Confusion, Evaluation, Result, find
 from tests.infer import tiny
+
+NEEDS = {name: find(name).needs for name in EVALUATIONS}
 
 
 def card(**changes) -> Card:
@@ -18,17 +19,17 @@ def card(**changes) -> Card:
     whole = {
         "model": {"name": "nano", "fingerprint": "ab12", "dim": 256}, "command": "percept eval zeroshot", "seed": 0,
         "seconds": {"zeroshot": 12.3}, "scores": {"zeroshot": [score]},
-        "confusions": [Confusion(truth="cup", guess="mug", count=3, of=40)], "facts": {"device": "cpu, bfloat16"},
+        "targets": {"category top-1": 0.9}, "confusions": [Confusion(truth="cup", guess="mug", count=3, of=40)], "facts": {"device": "cpu, bfloat16"},
     }  # fmt: skip
     return Card(**{**whole, **changes})
 
 
 def test_targets_are_met_or_missed():
-    score = Score(name="s", value=0.5, n=10, low=0.2, high=0.8)
-    assert Target(value=0.5).met(score)
-    assert not Target(value=0.51).met(score)
-    assert Target(value=0.5, at_most=True).met(score)
-    assert not Target(value=0.49, at_most=True).met(score)
+    share = Score(name="s", value=0.5, n=10, low=0.2, high=0.8)
+    error = Score(name="s", value=0.5, unit="m", better="less", n=10, low=0.2, high=0.8)
+    assert [share.reaches(target) for target in (0.49, 0.5, 0.51)] == [True, True, False]
+    assert [error.reaches(target) for target in (0.49, 0.5, 0.51)] == [False, True, True]
+    assert (share.target(0.75), error.target(0.25)) == ("≥ 75 %", "≤ 0.250 m")
 
 
 def test_a_saved_card_says_everything(tmp_path):
@@ -36,12 +37,12 @@ def test_a_saved_card_says_everything(tmp_path):
     assert [file.name for file in files] == ["nano.json", "nano.md"]
     stored = json.loads(files[0].read_text())
     assert stored["scores"][0] == {
-        "evaluation": "zeroshot", "name": "category top-1", "value": 0.91, "n": 3000, "low": 0.899, "high": 0.92,
-        "target": "≥ 90%", "met": True,
+        "evaluation": "zeroshot", "name": "category top-1", "value": 0.91, "unit": "share", "better": "more", "n": 3000, "low": 0.899, "high": 0.92,
+        "target": "≥ 90 %", "met": True,
     }  # fmt: skip
     assert (stored["seed"], stored["command"], stored["model"]["fingerprint"]) == (0, "percept eval zeroshot", "ab12")
     page = files[1].read_text()
-    assert "| category top-1 | 91.0 % | 89.9 – 92.0 | 3,000 | ≥ 90% met |" in page
+    assert "| category top-1 | 91.0 % | 89.9 – 92.0 | 3,000 | ≥ 90 % met |" in page
     assert "| cup | mug | 3 of 40 |" in page
 
 
@@ -70,11 +71,13 @@ def measured(tmp_path_factory) -> dict:
 
 def test_the_command_measures_everything_there_is_a_target_for(measured):
     found = {row["name"]: row for row in measured["scores"]}
-    assert set(TARGETS) <= set(found)
+    targets = {score: target for name in EVALUATIONS for score, target in find(name).targets.items()}
+    assert set(targets) <= set(found)
+    assert {name for name, row in found.items() if "target" in row} == set(targets)
     assert all(row["low"] <= row["value"] <= row["high"] for row in found.values())
     assert found["category top-1"]["n"] == 30
     assert found["handwritten digits top-1"]["n"] == 1797
-    assert set(measured["seconds"]) == {"zeroshot", "retrieval", "robustness", "binding", "digits"}
+    assert list(measured["seconds"]) == list(EVALUATIONS)
 
 
 def test_the_card_names_the_model(measured):
@@ -86,23 +89,27 @@ def test_the_card_names_the_model(measured):
 
 
 @pytest.fixture
-def suites(monkeypatch) -> dict:
-    """All evaluations replaced by ones that find the same, at once; a test may replace some again."""
-    found = Result(scores=[proportion("category top-1", [True, False])])
-    for suite in SUITES:
-        monkeypatch.setitem(SUITES, suite, lambda encoder, plan: found)
-    return SUITES
+def table(monkeypatch):
+    """Evaluations that return at once; a function to replace one of them."""
+
+    def place(name: str, run, needs=lambda _: None) -> None:
+        evaluation = Evaluation(name=name, summary="Fake.", run=run, needs=needs)
+        monkeypatch.setattr(f"percept.eval.{name}.EVALUATION", evaluation)
+
+    for name in EVALUATIONS:
+        place(name, lambda model, plan: Result(scores=[proportion("category top-1", [True, False])]))
+    return place
 
 
 def fails(error: Exception):
-    def suite(encoder, plan):
+    def run(model, plan):
         raise error
 
-    return suite
+    return run
 
 
-def test_one_that_fails_costs_the_others_nothing(suites, tmp_path, capsys):
-    suites["binding"] = fails(PerceptError("no pairs there"))
+def test_one_that_fails_costs_the_others_nothing(table, tmp_path, capsys):
+    table("binding", fails(PerceptError("no pairs there")))
     model, out = tiny.folder(tmp_path / "model"), tmp_path / "card.json"
     assert main(["eval", "all", "--model", str(model), "--out", str(out)]) == 2
     printed = capsys.readouterr()
@@ -113,23 +120,23 @@ def test_one_that_fails_costs_the_others_nothing(suites, tmp_path, capsys):
     assert "zeroshot: tiny" in printed.out
 
 
-def test_one_that_fails_alone_is_told_once(suites, tmp_path, capsys):
-    suites["zeroshot"] = fails(PerceptError("no pictures there"))
+def test_one_that_fails_alone_is_told_once(table, tmp_path, capsys):
+    table("zeroshot", fails(PerceptError("no pictures there")))
     assert main(["eval", "zeroshot", "--model", str(tiny.folder(tmp_path / "model"))]) == 2
     assert capsys.readouterr().err.count("no pictures there") == 1
 
 
-def test_a_bug_in_one_is_not_hidden_and_costs_the_others_nothing(suites, tmp_path):
-    suites["binding"] = fails(ZeroDivisionError("by zero"))
+def test_a_bug_in_one_is_not_hidden_and_costs_the_others_nothing(table, tmp_path):
+    table("binding", fails(ZeroDivisionError("by zero")))
     model, out = tiny.folder(tmp_path / "model"), tmp_path / "card.json"
     with pytest.raises(ZeroDivisionError):
         main(["eval", "all", "--model", str(model), "--out", str(out)])
     assert len(json.loads(out.read_text())["scores"]) == 4
 
 
-def test_what_is_missing_is_found_out_first(suites, tmp_path, capsys, monkeypatch):
-    for suite in SUITES:
-        suites[suite] = fails(AssertionError("measured in vain"))
+def test_what_is_missing_is_found_out_first(table, tmp_path, capsys, monkeypatch):
+    for name in EVALUATIONS:
+        table(name, fails(AssertionError("measured in vain")), needs=NEEDS[name])
     model = tiny.folder(tmp_path / "model")
     silent = tiny.folder(tmp_path / "silent", text=False)
     assert main(["eval", "all", "--model", str(silent)]) == 2
@@ -139,16 +146,16 @@ def test_what_is_missing_is_found_out_first(suites, tmp_path, capsys, monkeypatc
     assert "pip install 'percept-models[eval]'" in capsys.readouterr().err
 
 
-def test_a_card_cannot_be_written_over_itself(suites, tmp_path, capsys):
+def test_a_card_cannot_be_written_over_itself(table, tmp_path, capsys):
     model = tiny.folder(tmp_path / "model")
     (tmp_path / "taken.md").mkdir()
-    for name, reason in (("card.md", "ends in .md, but what is written there is .json"), ("taken.json", "is a folder")):
+    for name, reason in (("card.md", "ends in .md, but the format written is .json"), ("taken.json", "is a folder")):
         assert main(["eval", "zeroshot", "--model", str(model), "--out", str(tmp_path / name)]) == 2
         assert reason in capsys.readouterr().err
     assert not (tmp_path / "card.md").exists()
 
 
-def test_a_card_may_lie_where_a_name_is_no_text(suites, tmp_path):
+def test_a_card_may_lie_where_a_name_is_no_text(table, tmp_path):
     model = tiny.folder(tmp_path / "model")
     out = tmp_path / os.fsdecode(b"c\xff.json")
     assert main(["eval", "zeroshot", "--model", str(model), "--out", str(out)]) == 0
@@ -160,4 +167,4 @@ def test_mistakes_of_eval(capsys, tmp_path):
     assert "'nano'" in capsys.readouterr().err
     model = tiny.folder(tmp_path / "model")
     assert main(["eval", "zeroshot", "--model", str(model), "--count", "0"]) == 2
-    assert "at least one picture" in capsys.readouterr().err
+    assert "count must be at least 1" in capsys.readouterr().err

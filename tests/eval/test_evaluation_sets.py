@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from percept.core.errors import PerceptError
-from percept.eval import suites, world
-from percept.eval.suites import SUITES, Plan
+from percept.eval import world
+from percept.eval.table import EVALUATIONS, Plan, find
+from percept.eval.zeroshot import colour_texts
 from percept.world import CATEGORIES, COLOURS, SEEN, UNSEEN, Scene, held_out, obeys, triples
 from tests.eval.fakes import Fake, bag_of_words, chance
 
@@ -25,10 +26,9 @@ def test_a_model_can_be_chosen_without_looking_at_the_evaluation_split(split, mo
     drawn: list[Scene] = []
     blank = np.zeros((8, 8, 3), np.uint8)
     monkeypatch.setattr(world, "draw", lambda chosen: drawn.extend(chosen) or [blank] * len(chosen))
-    suites_of_the_world = [suite for name, suite in SUITES.items() if name != "digits"]
-    found = {
-        score.name for suite in suites_of_the_world for score in suite(chance(), Plan(count=12, split=split)).scores
-    }
+    of_the_world = [name for name in EVALUATIONS if name != "digits"]
+    plan = Plan(count=12, split=split)
+    found = {score.name for name in of_the_world for score in find(name).run(chance(), plan).scores}
     assert len(drawn) == 12 + 4 + 6 * 4 + 2 * 12
     assert {scene.split for scene in drawn} == {split}
     assert not any(held_out(*triple) for scene in drawn for triple in triples(scene))
@@ -86,7 +86,7 @@ def test_pairs_hold_the_same_words_in_another_order():
 
 def test_no_pictures_is_an_error():
     for make in (world.singles, world.captioned, world.pairs):
-        with pytest.raises(PerceptError, match="at least one picture"):
+        with pytest.raises(PerceptError, match="count must be at least 1"):
             make(0)
 
 
@@ -97,8 +97,8 @@ def words(monkeypatch):
     return bag_of_words()
 
 
-def values(suite: str, encoder, count: int) -> dict[str, float]:
-    return {score.name: score.value for score in SUITES[suite](encoder, Plan(count=count)).scores}
+def values(name: str, encoder, count: int) -> dict[str, float]:
+    return {score.name: score.value for score in find(name).run(encoder, Plan(count=count)).scores}
 
 
 def test_a_bag_of_words_names_single_things(words):
@@ -110,9 +110,8 @@ def test_a_bag_of_words_names_single_things(words):
 
 def test_no_score_is_free(words):
     constant = Fake(lambda _: torch.ones(4), lambda _: torch.ones(4))
-    for suite in ("zeroshot", "retrieval", "robustness", "binding"):
-        scores = SUITES[suite](constant, Plan(count=36)).scores
-        assert [score.name for score in scores if score.value > 0] == [], suite
+    for name in ("zeroshot", "retrieval", "robustness", "binding"):
+        assert [score for score, value in values(name, constant, 36).items() if value > 0] == [], name
 
 
 def test_a_bag_of_words_is_robust_but_cannot_bind(words):
@@ -129,7 +128,7 @@ def test_a_bag_of_words_finds_most_pictures(words):
 
 
 def test_colour_texts_give_no_category_away():
-    texts = suites.colour_texts(["cup", "owl"])
+    texts = colour_texts(["cup", "owl"])
     assert len(texts) == len(COLOURS)
     assert all(
         sum(f"{colour} cup" in text for text in forms) == len(forms) / 2

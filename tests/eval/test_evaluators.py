@@ -109,9 +109,9 @@ def test_retrieval_at_chance():
 
 
 def test_counts_that_do_not_match_are_refused():
-    with pytest.raises(PerceptError, match="2 and 3"):
+    with pytest.raises(PerceptError, match="2 captions for 3 images"):
         retrieval(chance(), [1, 2, 3], ["a", "b"])
-    with pytest.raises(PerceptError, match="one pair of captions per picture"):
+    with pytest.raises(PerceptError, match="one pair per image"):
         binding(chance(), [1, 2, 3], [("a", "b")], name="b")
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 import percept
 from percept import PerceptError
 from percept.core.io import save_tensors
+from percept.export import trace
 from percept.export import write as export_module
 from percept.export.probes import generated
 from percept.export.receipt import compare
@@ -111,14 +112,14 @@ def test_what_is_printed_tells_sizes_and_agreement(exported):
         "float32 image vector",
         "int8 text embedding",
         "0.2 of a vector's",
-        "of 64 pictures",
+        "of 64 images",
     ):
         assert part in words
 
 
 def test_one_tower_of_one_size_in_half_numbers_with_weights_beside_it(tmp_path):
     options = ("--tower", "image", "--size", "32", "--dtype", "float16", "--no-layers")
-    first = "import percept.export.write as module; module.ONE_FILE = 100"
+    first = "import percept.export.trace as module; module.ONE_FILE = 100"
     export(tiny.folder(tmp_path / "model"), tmp_path / "out", *options, first=first)
     assert (tmp_path / "out" / "image.onnx.data").is_file()
     one = percept.load(tmp_path / "out")
@@ -143,7 +144,7 @@ BAD_PLANS = {
     "a tower": ({"tower": "txt"}, "'text'"),
     "a type": ({"dtype": "float23"}, "'float32'"),
     "bfloat16": ({"dtype": "bfloat16"}, "float32 or float16"),
-    "int8 of half": ({"dtype": "float16", "int8": True}, "leave out --dtype"),
+    "int8 of half": ({"dtype": "float16", "int8": True}, "Leave out --dtype"),
     "a size": ({"size": "dynamc"}, "'dynamic'"),
 }
 
@@ -174,8 +175,8 @@ def test_places_that_are_not_free(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     for place, words in (
-        ("full", "there already"),
-        ("full/file", "there already"),
+        ("full", "exists already"),
+        ("full/file", "exists already"),
         ("full/file/out", "cannot be written"),
     ):
         with pytest.raises(PerceptError, match=words):
@@ -210,10 +211,10 @@ def test_a_graph_that_does_not_agree_is_not_kept(exported, tmp_path, monkeypatch
 
 def test_an_axis_that_tracing_pinned_is_refused(exported):
     file, named = exported.folder / "text.onnx", {0: "batch", 1: "length"}
-    described = export_module._described(file, tower="text", dtype="float32", named=named)
+    described = trace._described(file, tower="text", dtype="float32", named=named)
     assert described.inputs == {"ids": ["batch", "length"]}
-    with pytest.raises(PerceptError, match=r"pinned its words to length in text\.onnx"):
-        export_module._described(file, tower="text", dtype="float32", named={**named, 1: "words"})
+    with pytest.raises(PerceptError, match=r"fixed its words to length in text\.onnx"):
+        trace._described(file, tower="text", dtype="float32", named={**named, 1: "words"})
 
 
 def test_an_export_is_copied_and_pickled(exported, tmp_path):
@@ -316,3 +317,11 @@ def test_a_released_model_of_any_size(tmp_path):
     found = compare(official, graphs, generated(2), sizes=[(224, 128)])
     assert found.agrees
     assert found.difference("image block 11 at 224x128") is not None
+
+
+def test_a_graph_in_the_place_of_the_other_is_refused(exported, tmp_path):
+    for name, other in (("image.onnx", "text.onnx"), ("text.onnx", "image.onnx")):
+        folder = shutil.copytree(exported.folder, tmp_path / name)
+        shutil.copy(exported.folder / other, folder / name)
+        with pytest.raises(PerceptError, match=rf"{name} takes .* but the graph of the \w+ tower takes"):
+            percept.load(folder)

@@ -234,12 +234,12 @@ def test_probes_without_texts_or_pictures_compare_the_rest():
     one = tiny.encoder()
     found = compare(one, one, replace(probes(), texts=[]))
     assert found.agrees
-    assert found.notes == ["no texts were given, so what both sides make of texts is not compared"]
+    assert found.notes == ["no texts were given, so texts are not compared"]
     assert found.verdict == f"they agree at {len(found.differences)} stages, not all was compared"
     assert found.difference("image embedding") is not None
     assert not any(part.stage.startswith("text") for part in found.differences)
-    found = compare(one, one, replace(probes(), pictures=[]))
-    assert found.notes == ["no pictures were given, so what both sides make of pictures is not compared"]
+    found = compare(one, one, replace(probes(), images=[]))
+    assert found.notes == ["no images were given, so images are not compared"]
     assert {part.stage.split()[0] for part in found.differences} == {"text"}
     changed = tiny.encoder()
     changed.scale = 2 * one.scale
@@ -248,17 +248,17 @@ def test_probes_without_texts_or_pictures_compare_the_rest():
 
 def test_probes_of_nothing_are_refused():
     one, dense = tiny.encoder(), tiny.encoder(text=False)
-    with pytest.raises(PerceptError, match="share both towers, but the probes hold 0 pictures and 0 texts"):
-        compare(one, one, replace(probes(), pictures=[], texts=[]))
-    with pytest.raises(PerceptError, match="share only the vision tower, but the probes hold 0 pictures"):
-        compare(dense, dense, replace(probes(), pictures=[]))
+    with pytest.raises(PerceptError, match="share both towers, but the probes hold 0 images and 0 texts"):
+        compare(one, one, replace(probes(), images=[], texts=[]))
+    with pytest.raises(PerceptError, match="share only the vision tower, but the probes hold 0 images"):
+        compare(dense, dense, replace(probes(), images=[]))
 
 
 def test_pictures_in_their_own_shapes_are_compared():
     one = tiny.encoder().resizing("native")
     found = compare(one, one, probes())
     assert found.agrees
-    block, pixels = found.difference("image block 0"), [one.preprocess(Image.fromarray(p)) for p in probes().pictures]
+    block, pixels = found.difference("image block 0"), [one.preprocess(Image.fromarray(p)) for p in probes().images]
     assert block is not None
     assert block.vectors == sum(1 + p.shape[1] * p.shape[2] // 64 for p in pixels)
 
@@ -309,7 +309,7 @@ def test_a_receipt_is_json(tmp_path):
     assert read["agrees"] is True
     assert read["first_departure"] is None
     assert (read["a"]["dtype"], read["b"]["dtype"]) == ("float32", "float16")
-    assert read["inputs"] == {"source": probes().source, "pictures": 5, "texts": len(probes().texts), "left out": []}
+    assert read["inputs"] == {"source": probes().source, "images": 5, "texts": len(probes().texts), "left out": []}
     assert read["differences"][1]["stage"] == "image block 0"
 
 
@@ -321,10 +321,10 @@ def test_a_tolerance_that_is_none(tolerance):
 
 def test_drawn_probes_are_the_same_everywhere_and_of_several_shapes():
     one, two, three = generated(4), generated(4), generated(4, seed=9)
-    assert all(np.array_equal(a, b) for a, b in zip(one.pictures, two.pictures, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(one.images, two.images, strict=True))
     assert one.texts == two.texts != three.texts
-    assert len({picture.shape for picture in one.pictures}) == 4
-    with pytest.raises(PerceptError, match="at least one"):
+    assert len({image.shape for image in one.images}) == 4
+    with pytest.raises(PerceptError, match="must be at least 1"):
         generated(0)
 
 
@@ -332,12 +332,12 @@ def test_given_probes_list_what_cannot_be_read(tmp_path):
     Image.new("RGB", (9, 7), "red").save(tmp_path / "good.png")
     (tmp_path / "empty.png").write_bytes(b"")
     found = given(tmp_path, ["a red field"])
-    assert found.pictures == [tmp_path / "good.png"]
+    assert found.images == [tmp_path / "good.png"]
     assert found.texts == ["a red field"]
     assert [one.path for one in found.bad] == [tmp_path / "empty.png"]
     assert len(given(tmp_path).texts) > 8
     receipt = compare(tiny.encoder(), tiny.encoder(), found)
     assert receipt.inputs["left out"][0].startswith(str(tmp_path / "empty.png"))
     (tmp_path / "good.png").unlink()
-    with pytest.raises(PerceptError, match=r"none of the pictures can be read; the first: .*empty\.png"):
+    with pytest.raises(PerceptError, match=r"none of the images can be read; the first: .*empty\.png"):
         given(tmp_path)

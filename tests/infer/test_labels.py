@@ -17,6 +17,8 @@ from percept.infer.labels import TEMPLATES, check_templates, fill, rank
         ("the digit {}", "eight", "the digit eight"),
         ("extra {}", "owl", "extra owl"),
         ("a {} on {curly} ground", "{braces}", "a {braces} on {curly} ground"),
+        ("a photo of a {}", "set {}", "a photo of a set {}"),
+        ("{} on a {", "a {} b", "a {} b on a {"),
     ],
 )
 def test_the_article_fits_the_label(template, label, text):

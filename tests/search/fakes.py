@@ -9,6 +9,7 @@ from torch import Tensor
 
 from percept.data.transforms import Preprocess
 from percept.infer.identity import Identity
+from percept.infer.pictures import to_tensor
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255), "black": (0, 0, 0)}
 
@@ -25,11 +26,11 @@ class ColourEncoder:
         self.encoded = 0
         self.fails_after = fails_after
 
-    def image(self, images: list[Image.Image]) -> Tensor:
+    def image(self, images: list) -> Tensor:
         self.encoded += len(images)
         if self.encoded > self.fails_after:
             raise KeyboardInterrupt
-        pixels = self.preprocess.normalise(self.preprocess.stack(images))
+        pixels = self.preprocess.normalise(torch.stack([to_tensor(image, self.preprocess) for image in images]))
         return _unit(pixels.mean((2, 3)))
 
     def text(self, texts: list[str]) -> Tensor:

@@ -30,7 +30,7 @@ def test_the_demo_writes_its_page_and_sheet_and_is_quicker_the_second_time(
         for text in demo["TEXTS"]:
             assert f"“{text}”" in printed
             assert f"“{text}”" in page
-        assert page.count("pictures like this one") == 2
+        assert page.count("images like this one") == 2
         assert "is empty (0 bytes)" in printed
         assert "is empty (0 bytes)" in page
         assert any(name in page for name in CATEGORIES)

@@ -82,12 +82,12 @@ def test_everything_a_page_tells_is_on_it(tmp_path: Path) -> None:
         facts=(("Model", "nano (abc, 256 numbers)"),),
         answers=(answer(hit(red, 1, 0.81234), hit(blue, 2, -0.25)),),
         labelled=(Labelled(path=blue, guesses=(("cup", 0.91), ("hat", 0.04))),),
-        labels_asked=72,
+        num_labels=72,
         bad=(BadFile(Path("broken.jpg"), "is empty (0 bytes)"),),
     )
     text = written(tmp_path, page).text
     for expected in ["My pictures", "From the attic.", "nano (abc, 256 numbers)", "“two red cups”", "0.812", "−0.250",
-                     "1,234 pictures", "red.png", "20 × 10", "72 labels", "91%", "hat", "broken.jpg", "is empty (0 bytes)"]:  # fmt: skip
+                     "1,234 images", "red.png", "20 × 10", "72 labels", "91%", "hat", "broken.jpg", "is empty (0 bytes)"]:  # fmt: skip
         assert expected in text
     assert "Left out" not in written(tmp_path, Page(title="T")).text
 
@@ -116,7 +116,7 @@ def test_links_lead_to_the_file(name: str, tmp_path: Path) -> None:
 
 def test_a_gone_file_leaves_a_note(tmp_path: Path) -> None:
     gone = hit(tmp_path / "gone.png", missing=True)
-    assert "the file is gone" in written(tmp_path, Page(title="T", answers=(answer(gone),))).text
+    assert "the file no longer exists" in written(tmp_path, Page(title="T", answers=(answer(gone),))).text
     draw_sheet([answer(gone)])
 
 
@@ -132,13 +132,13 @@ def test_the_sheet_shows_each_picture_in_its_place(tmp_path: Path) -> None:
     m = Measures()
 
     def centre(row: int, column: int) -> object:
-        x = m.margin + m.query + m.gap + column * (m.picture + m.gap) + m.picture // 2
-        return sheet.getpixel((x, m.margin + row * (m.picture + m.caption + m.gap) + m.picture // 2))
+        x = m.margin + m.query + m.gap + column * (m.side + m.gap) + m.side // 2
+        return sheet.getpixel((x, m.margin + row * (m.side + m.caption + m.gap) + m.side // 2))
 
     assert close(centre(0, 0), (255, 0, 0))
     assert close(centre(0, 1), (0, 0, 255))
     assert close(centre(1, 0), (0, 0, 255))
-    assert close(sheet.getpixel((m.margin + 40, m.margin + m.picture + m.caption + m.gap + 40)), (255, 0, 0))
+    assert close(sheet.getpixel((m.margin + 40, m.margin + m.side + m.caption + m.gap + 40)), (255, 0, 0))
 
 
 def test_long_and_foreign_words_stay_inside(tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_many_results_go_on_in_the_next_row(tmp_path: Path) -> None:
     hits = [hit(red, rank) for rank in range(1, m.columns + 1)] + [hit(blue, m.columns + 1)]
     sheet = draw_sheet([answer(*hits), answer(hit(red, 1))])
     assert sheet.width < 2000
-    middle, row = m.margin + m.picture // 2, m.picture + m.caption + m.gap
-    x = m.margin + m.query + m.gap + m.picture // 2
+    middle, row = m.margin + m.side // 2, m.side + m.caption + m.gap
+    x = m.margin + m.query + m.gap + m.side // 2
     found = [sheet.getpixel((x, middle + line * row)) for line in range(3)]
     for pixel, colour in zip(found, ("red", "blue", "red"), strict=True):
         assert close(pixel, COLOURS[colour])

@@ -94,12 +94,12 @@ def test_an_answer_keeps_what_was_asked(index: Index, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({}, "needs a text, a picture, or both"),
+        ({}, "needs a text, an image, or both"),
         ({"text": ""}, "no letters"),
         ({"text": " ?! "}, "no letters"),
         ({"text": "red", "top": 0}, "at least 1"),
         ({"text": "red", "image": "none.png"}, "there is no file none.png"),
-        ({"text": "red", "weight": 1.5}, "weight=1.5"),
+        ({"text": "red", "weight": 1.5}, "weight must be from 0"),
     ],
 )
 def test_what_cannot_be_asked(index: Index, arguments: dict, reason: str) -> None:
@@ -108,7 +108,7 @@ def test_what_cannot_be_asked(index: Index, arguments: dict, reason: str) -> Non
 
 
 def test_an_empty_index_and_another_model(tmp_path: Path, index: Index) -> None:
-    with pytest.raises(PerceptError, match="holds no pictures"):
+    with pytest.raises(PerceptError, match="holds no images"):
         search(Index.create(tmp_path / "empty", ENCODER), ENCODER, text="red")
     with pytest.raises(PerceptError, match="cannot be compared"):
         search(index, ColourEncoder(fingerprint="another"), text="red")

@@ -1,8 +1,10 @@
 """`percept index` and `percept search` as a person types them, with an encoder that sees only colour."""
 
+import json
 import os
 import re
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -33,7 +35,7 @@ def test_index_then_search_by_text_picture_and_both(capsys: pytest.CaptureFixtur
     assert (tmp_path / "percept-index" / "index.sqlite").is_file()
     assert main(["search", "a red cup", "--top", "2", "--sheet", "s.png", "--page", "p.html"]) == 0
     out = capsys.readouterr().out
-    assert "“a red cup”: best 2 of 5 pictures" in out
+    assert "“a red cup”: best 2 of 5 images" in out
     assert re.search(r"1 . +[01]\.\d\d\d . pictures/red\.png", out)
     assert read_image(tmp_path / "s.png").width > 500
     assert "a red cup" in (tmp_path / "p.html").read_text()
@@ -52,8 +54,8 @@ def test_copies_count_once_and_that_is_said(
     assert main(["index", "pictures"]) == 0
     assert main(["search", "red", "--page", "p.html"]) == 0
     printed = capsys.readouterr().out
-    assert "“red”: best 5 of 5 pictures (7 files, copies count once)" in printed
-    assert "2 more alike" in printed
+    assert "“red”: best 5 of 5 images (7 files, copies count once)" in printed
+    assert "2 copies" in printed
     assert (tmp_path / "p.html").read_text().count("(7 files, copies count once)") == 2
 
 
@@ -86,16 +88,16 @@ def test_a_model_folder_is_found_again_from_elsewhere(tmp_path: Path, monkeypatc
         (["index", "pictures", "--index", "pictures"], "in use for something else"),
         (["search", "red"], "does not exist; make one with: percept index"),
         (["search", "red", "--index", "pictures"], "is not an index"),
-        (["search"], "needs a text, a picture, or both"),
+        (["search"], "needs a text, an image, or both"),
         (["search", "?"], "no letters"),
         (["search", "red", "--sheet", "sheets.png"], "is a folder"),
         (["search", "red", "--page", "pictures/red.png/p.html"], "cannot be written"),
         (["search", "--image", "none.png"], "there is no file none.png"),
         (["search", "--image", "pictures"], "pictures is a folder, not a picture; give one of the files in it"),
         (["search", "--image", "http://x/y.jpg"], "is a url; nothing is fetched"),
-        (["search", "red", "--sheet", "keep.jpg"], "what is written there is .png; give a name such as keep.png"),
+        (["search", "red", "--sheet", "keep.jpg"], "the format written is .png. Give a name such as keep.png"),
         (["search", "red", "--sheet", "both", "--page", "both"], "both ends in nothing"),
-        (["search", "red", "--sheet", "both.png", "--page", "both.png"], "what is written there is .html or .htm"),
+        (["search", "red", "--sheet", "both.png", "--page", "both.png"], "the format written is .html or .htm"),
     ],
 )
 def test_mistakes_exit_2_with_a_reason(
@@ -116,7 +118,7 @@ def test_a_sheet_replaces_no_picture_that_is_searched(
     before = [picture(tmp_path / name, "red").read_bytes() for name in ("query.png", "pictures/red.png")]
     assert main(["index", "pictures"]) == 0
     assert main(["search", "--image", "query.png", "--sheet", sheet]) == 2
-    assert "is one of your pictures" in capsys.readouterr().err
+    assert "is one of your images" in capsys.readouterr().err
     assert [(tmp_path / name).read_bytes() for name in ("query.png", "pictures/red.png")] == before
 
 
@@ -146,7 +148,7 @@ def test_local_weights_and_tokenizer_are_found_again_from_elsewhere(
         capsys.readouterr()
         assert main([verb, ".red" if verb == "search" else ".", *there]) == 2
         error = " ".join(capsys.readouterr().err.split())
-        assert f"made with large and the weights in {tmp_path / 'w.pt'}, which is not there any more" in error
+        assert f"made with large and the weights in {tmp_path / 'w.pt'}, which no longer exists" in error
         assert "--weights FILE" in error
     assert main(["search", "red", "--weights", str(moved), *there]) == 0
     assert main(["index", ".", "--weights", str(moved), *there]) == 0  # the index remembers the new place
@@ -173,7 +175,7 @@ def test_an_emptied_folder_leaves_the_index_and_others_wait_for_prune(
     assert re.search(r"kept \(--prune drops them\) +. +5 ", capsys.readouterr().out)
     assert main(["index", "pictures"]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"gone and dropped +. +5 ", out)
+    assert re.search(r"missing and dropped +. +5 ", out)
     assert re.search(r"in the index now +. +1 ", out)
     assert main(["index", "pictures"]) == 2  # nothing is known of it any more
     (tmp_path / "more" / "x.png").unlink()
@@ -213,7 +215,7 @@ def test_an_interruption_says_how_to_go_on(capsys: pytest.CaptureFixture[str], m
     stops = ColourEncoder(fails_after=4)
     monkeypatch.setattr("percept.infer.load.load", lambda name, **_: stops)
     assert main(["index", "pictures"]) == 130
-    assert "4 files are in percept-index, the same command goes on" in " ".join(capsys.readouterr().err.split())
+    assert "4 files are in percept-index, the same command continues" in " ".join(capsys.readouterr().err.split())
     stops.fails_after = 100
     assert main(["index", "pictures"]) == 0
     assert stops.encoded == 5 + 1  # the picture it stopped at, once more
@@ -227,7 +229,7 @@ def test_a_folder_of_bad_files_alone_fails(tmp_path: Path, capsys: pytest.Captur
     assert "x.jpg" in printed.out
     assert "none of the files could be read, so there is nothing to search in percept-index" in printed.err
     assert main(["search", "red", "--index", "percept-index"]) == 2
-    assert "add some with: percept index PICTURES --index percept-index" in " ".join(capsys.readouterr().err.split())
+    assert "add some with: percept index IMAGES --index percept-index" in " ".join(capsys.readouterr().err.split())
 
 
 def test_pictures_are_brought_to_size_as_the_index_says(
@@ -256,3 +258,63 @@ def test_pictures_are_brought_to_size_as_the_index_says(
         error = " ".join(capsys.readouterr().err.split())
         assert "numbers, native to 12 patches)" in error
         assert "use --resize native --tokens 12, or make another index" in error
+
+
+def test_an_index_alone_fetches_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index that somebody sent names a model on the hub: percept asks before it goes there."""
+    monkeypatch.setattr("percept.infer.load.load", load)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    asked: list[str] = []
+    monkeypatch.setattr("percept.weights.hub.hub_reachable", lambda *_: asked.append("network") or False)
+    assert main(["index", "pictures"]) == 0
+    for source in ("hf://somebody/model", "PE-Core-T16-384"):
+        with sqlite3.connect("percept-index/index.sqlite") as connection:
+            stamp = json.loads(connection.execute("SELECT json FROM stamp").fetchone()[0])
+            connection.execute("UPDATE stamp SET json = ?", (json.dumps({**stamp, "source": source}),))
+        connection.close()
+        for command in (["search", "red"], ["index", "pictures"]):
+            capsys.readouterr()
+            assert main(command) == 2
+            error = " ".join(capsys.readouterr().err.split())
+            assert f"was made with {source}, which is not on this machine" in error
+            assert f"add --model {source}" in error
+        assert asked == []
+        assert "HF_HUB_OFFLINE" not in os.environ
+        assert main(["search", "red", "--model", source]) == 2  # typed by the user: the hub is asked
+        assert asked == ["network"]
+        asked.clear()
+
+
+def test_a_type_behind_a_folder_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def opened(name: str, *, dtype: object, image_size: object, **_: object) -> ColourEncoder:
+        asked.append((name, dtype, image_size))
+        return ColourEncoder(name="own")
+
+    monkeypatch.setattr("percept.infer.load.load", opened)
+    (tmp_path / "own model").mkdir()
+    given = ["--model", "own model@int8", "--dtype", "float32", "--image-size", "64"]
+    assert main(["index", "pictures", *given]) == 0
+    monkeypatch.chdir(tmp_path / "pictures")
+    assert main(["search", "red", "--index", str(tmp_path / "percept-index")]) == 0
+    assert asked[1] == (str(tmp_path / "own model@int8"), "float32", 64)
+
+
+def test_damaged_rows_are_encoded_again_by_the_next_index(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["index", "pictures"]) == 0
+    with sqlite3.connect("percept-index/index.sqlite") as connection:
+        connection.execute("UPDATE content SET width = 7 WHERE id = 1")
+    connection.close()
+    capsys.readouterr()
+    assert main(["search", "red"]) == 0
+    printed = capsys.readouterr()
+    assert "best 4 of 4 images" in printed.out
+    assert "1 file is left out" in " ".join(printed.err.split())
+    assert main(["index", "pictures"]) == 0
+    assert re.search(r"read again, their rows were damaged +. +1 ", capsys.readouterr().out)
+    assert main(["search", "red"]) == 0
+    assert "best 5 of 5 images" in capsys.readouterr().out

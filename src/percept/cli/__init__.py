@@ -6,22 +6,23 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from percept.core import VERSION
 from percept.core.errors import PerceptError, unknown_name
 
 VERBS: dict[str, tuple[str, str]] = {
-    "classify": ("percept.cli.classify", "rank labels for pictures and videos, zero-shot"),
-    "encode": ("percept.cli.encode", "write the vectors of pictures and videos to a file"),
-    "features": ("percept.cli.features", "show what a model sees in pictures, patch by patch, at any layer"),
-    "index": ("percept.cli.index", "make a folder of pictures searchable"),
-    "search": ("percept.cli.search", "find pictures by text, by picture, or by both"),
-    "eval": ("percept.cli.evaluate", "measure a model: zeroshot, retrieval, robustness, binding, digits, all"),
+    "classify": ("percept.cli.classify", "rank labels for images and videos, zero-shot"),
+    "encode": ("percept.cli.encode", "write the vectors of images and videos to a file"),
+    "features": ("percept.cli.features", "show the features of images, patch by patch, at any layer"),
+    "index": ("percept.cli.index", "make a folder of images searchable"),
+    "search": ("percept.cli.search", "find images by text, by image, or by both"),
+    "eval": ("percept.cli.evaluate", "measure a model by one evaluation, several, or all"),
     "train": ("percept.cli.train", "train a model by a recipe"),
-    "world": ("percept.cli.world", "write or show pictures of the labelled world"),
+    "world": ("percept.cli.world", "write or show images of the labelled world"),
     "convert": ("percept.cli.convert", "write weights in another layout: official, timm, open_clip, percept"),
     "export": ("percept.cli.export", "write a model as ONNX graphs that run without torch; int8 too"),
     "receipt": ("percept.cli.receipt", "prove that two models, types or exports compute the same"),
     "list": ("percept.cli.catalogue", "list models and recipes"),
-    "doctor": ("percept.cli.doctor", "say what this machine can do and what is missing"),
+    "doctor": ("percept.cli.doctor", "show what this machine can do and what is missing"),
 }
 """Verb: (module, one line). A module defines COMMAND, a function; COMMANDS, functions by sub-verb; or ARGUMENTS, a
 function of the raw arguments. No module is called `list` or `eval`: importing it would hide the builtin in this file."""
@@ -32,38 +33,57 @@ USER_ERROR, INTERRUPTED = 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code: 0 done, 2 a mistake of the user, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0
-    if arguments[0] in ("-V", "--version"):
-        print(f"percept {import_module('percept').__version__}")
-        return 0
+    program = " ".join(["percept", *arguments[:1]])
     try:
-        return _run(arguments[0], arguments[1:])
+        code = _answer(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a closed pipe or a full disk can still be handled
+        return code
     except PerceptError as error:
-        _complain(f"percept {arguments[0]}: {error}")
+        _complain(f"{program}: {error}")
         return USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # `percept list | head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `percept --help | head`: the reader has stopped
+        _discard_output()
         return 0
     except OSError as error:
-        _complain(f"percept {arguments[0]}: {_explained(error)}")
+        _complain(f"{program}: {_explained(error)}")
+        _discard_output()
         return USER_ERROR
+
+
+def _answer(arguments: list[str]) -> int:
+    """Print the help or the version, or run a verb."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"percept {VERSION}")
+        return 0
+    try:
+        return _run(arguments[0], arguments[1:])
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else USER_ERROR if stop.code else 0
 
 
+def _discard_output() -> None:
+    """Send what cannot be written to standard output nowhere, so that Python does not try again when it exits."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _complain(message: str) -> None:
-    from percept.core.report import printable_lines  # only now: a plain --help needs no rich
+    from percept.core.report import printable_lines  # imported here: a plain --help does not need rich
 
     print(printable_lines(message), file=sys.stderr)
 
 
 def _explained(error: OSError) -> str:
-    """Name the file, not the temporary one that stands in for it while it is written, and what is wrong."""
+    """Name the file and the reason; of a file that was being replaced, its own name, not that of the temporary file."""
     name = error.filename2 or error.filename
     if not isinstance(name, str | bytes):
         return f"the system refused: {error.strerror or error}"
@@ -80,12 +100,12 @@ def usage() -> str:
         [
             "usage: percept VERB ...",
             "",
-            "Perception encoders: label, embed, search, measure and train on your own pictures.",
+            "Perception encoders: label, embed, search, measure and train on your own images.",
             "",
             *lines,
             "",
-            "percept VERB --help says what a verb takes; percept --version prints the version.",
-            "A first try:  percept classify PICTURES/ --labels cat,dog",
+            "percept VERB --help lists the options of a verb; percept --version prints the version.",
+            "A first try:  percept classify IMAGES/ --labels cat,dog",
         ]
     )
 

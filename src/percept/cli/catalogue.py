@@ -1,4 +1,4 @@
-"""`percept list`: models with their sizes and what they have, and recipes."""
+"""`percept list`: models with their sizes and capabilities, and recipes."""
 
 from typing import TYPE_CHECKING
 
@@ -9,11 +9,12 @@ if TYPE_CHECKING:
     from percept.models.clip import CLIP
     from percept.models.zoo import Entry
 
-COLUMNS = ("model", "size", "picture", "vector", "text", "weights")
+COLUMNS = ("model", "size", "image", "vector", "text", "weights")
 
 LEGEND = (
-    "size: parameters; picture: side and patch; vector: its length, or a model that gives tokens only; text: longest text "
-    "in tokens; weights: packaged with percept, here in the cache, or fetched from the hub (facebook/NAME) on first use"
+    "size: number of parameters; image: side and patch in pixels; vector: its length, or tokens for a model without one; "
+    "text: longest text in tokens; weights: packaged with percept, in the cache, or fetched from the hub (facebook/NAME) "
+    "on first use"
 )
 
 
@@ -56,7 +57,7 @@ def _describe(name: str, model: "CLIP", place: str) -> tuple[str, ...]:
 
 
 def short(number: int) -> str:
-    """Return a count of parameters as people say it.
+    """Return a number of parameters in millions or billions.
 
     >>> short(6_140_544), short(2_419_266_561)
     ('6.1 M', '2.42 G')
@@ -68,7 +69,7 @@ def _place(name: str, repository: str) -> str:
     from huggingface_hub import try_to_load_from_cache
 
     cached = isinstance(try_to_load_from_cache(repository, f"{name}.pt"), str)
-    return "here" if cached else "hub"
+    return "cache" if cached else "hub"
 
 
 COMMAND = list_all

@@ -1,4 +1,4 @@
-"""What `percept doctor` looks at: one function per subject, each giving findings, some of them with a problem and its remedy."""
+"""The checks of `percept doctor`: one function per subject, yielding findings, some with a problem and its remedy."""
 
 import os
 import platform
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import torch
 
 HUB_SECONDS = 2.0
-"""How long the hub may take to answer."""
+"""Longest time to wait for the hub."""
 BUSY = 1.2
-"""Processes that want to run, per core, from which a machine is busy."""
+"""Runnable processes per core above which the machine counts as busy."""
 ROOM = 5e9
-"""Bytes that the largest released weights need on the disk."""
+"""Bytes on disk of the largest released weights."""
 OPTIONAL: dict[str, tuple[str, str]] = {
     "pyarrow": ("data", "percept encode --out vectors.parquet"),
     "scikit-learn": ("eval", "percept eval digits"),
@@ -29,7 +29,7 @@ OPTIONAL: dict[str, tuple[str, str]] = {
     "onnxscript": ("export", "percept export onnx"),
     "av": ("video", "video files: encoder.video, percept encode, percept classify"),
 }
-"""Library: (extra that installs it, what needs it)."""
+"""Library: (extra that installs it, features that need it)."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,14 @@ class Finding:
     """One line of the report."""
 
     what: str
-    found: str
+    value: str
     problem: str = ""
-    """What is wrong, if anything."""
+    """Empty if there is none."""
     remedy: str = ""
-    """What to do about it."""
 
 
 def software() -> Iterator[Finding]:
-    """Tell the versions."""
+    """Yield the versions."""
     import torch
 
     import percept
@@ -57,7 +56,7 @@ def software() -> Iterator[Finding]:
 
 
 def devices(device: "torch.device") -> Iterator[Finding]:
-    """Tell which devices are there, the one that is used, and the number type chosen for it."""
+    """Yield the available devices, the one that is used, and the number type chosen for it."""
     import torch
 
     from percept.core.machine import device_name, fast_dtype
@@ -78,7 +77,7 @@ def devices(device: "torch.device") -> Iterator[Finding]:
 
 
 def threads() -> Iterator[Finding]:
-    """Compare threads with the cores that may be used."""
+    """Compare the number of threads with the available cores."""
     import torch
 
     from percept.core.machine import cpu_quota, usable_cores
@@ -91,31 +90,34 @@ def threads() -> Iterator[Finding]:
         problem = f"torch uses {used} of {int(cores)} cores"
         remedy = "unset OMP_NUM_THREADS and MKL_NUM_THREADS, or set them to the number of cores"
     elif used > max(1, cores):
-        problem = f"torch starts {used} threads where {cores:g} cores may be used; they wait for each other"
+        problem = f"torch starts {used} threads for {cores:g} cores; they wait for each other"
         remedy = f"set OMP_NUM_THREADS={max(1, int(cores))}"
     yield Finding("torch threads", str(used), problem, remedy)
     if hasattr(os, "getloadavg"):
         load = os.getloadavg()[0]
-        problem = f"other work keeps the processors busy (load {load:.1f} on {cores:g} cores): every speed is too low"
-        yield Finding("load", f"{load:.1f}", problem if load > BUSY * cores else "", "wait for it, or end it")
+        problem = f"other processes use the cores (load {load:.1f} on {cores:g} cores), so measured speeds are too low"
+        yield Finding(
+            "load", f"{load:.1f}", problem if load > BUSY * cores else "", "wait until they are done, or stop them"
+        )
 
 
 def products() -> Iterator[Finding]:
-    """Tell how linear layers are computed on the processor, and whether `torch.compile` would work."""
+    """Yield how linear layers are computed on the CPU, and whether `torch.compile` would work."""
     import torch
 
     from percept.core.machine import compiler
     from percept.fast.linear import direct
 
-    names = [str(one).removeprefix("torch.") for one in (torch.float32, torch.bfloat16) if direct(one)]
-    found = f"oneDNN directly, weights packed: {', '.join(names)}" if names else "as torch computes them"
-    yield Finding("products on the CPU", found)
-    found = compiler(torch.device("cpu")) or "none"
-    yield Finding("C++ compiler", f"{found} (only percept.load(..., compile=True) needs one)")
+    names = [str(dtype).removeprefix("torch.") for dtype in (torch.float32, torch.bfloat16) if direct(dtype)]
+    products = f"oneDNN directly, weights packed: {', '.join(names)}" if names else "as torch computes them"
+    yield Finding("products on the CPU", products)
+    yield Finding(
+        "C++ compiler", f"{compiler(torch.device('cpu')) or 'none'} (only --compile needs one, compile=True in Python)"
+    )
 
 
 def video() -> Iterator[Finding]:
-    """Tell what decodes videos."""
+    """Yield the video decoder."""
     try:
         av = import_module("av")
     except ImportError as error:
@@ -129,57 +131,61 @@ def video() -> Iterator[Finding]:
 
 
 def hub() -> Iterator[Finding]:
-    """Tell whether weights can be fetched; never waits longer than `HUB_SECONDS`."""
+    """Yield whether weights can be fetched; waits at most `HUB_SECONDS`."""
     from percept.weights.hub import hub_allowed, hub_reachable
 
     if not hub_allowed():
-        yield Finding("hub", "not asked, HF_HUB_OFFLINE is set: weights must be in the cache, or given with --weights")
+        yield Finding(
+            "hub", "not contacted, HF_HUB_OFFLINE is set: weights must be in the cache, or given with --weights"
+        )
     elif hub_reachable(HUB_SECONDS):
         yield Finding("hub", "answers")
     else:
-        problem = (
-            f"the Hugging Face hub does not answer within {HUB_SECONDS:g} seconds: no official weights are fetched"
-        )
-        remedy = "check network and proxy (HTTPS_PROXY, HF_ENDPOINT); or use nano, or local files with --weights"
+        problem = f"the Hugging Face hub does not answer within {HUB_SECONDS:g} seconds, so official weights cannot be fetched"
+        remedy = "check network and proxy (HTTPS_PROXY, HF_ENDPOINT), or use nano or local weights"
         yield Finding("hub", "does not answer", problem, remedy)
 
 
 def caches() -> Iterator[Finding]:
-    """Tell where weights and drawn pictures are kept, how much there is, and how much more fits."""
+    """Yield the caches of weights and generated images, their sizes, and the free space."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     from percept.recipes.pe_nano import cache_home
 
     yield _folder("weights cache", Path(HF_HUB_CACHE), "HF_HOME")
-    yield _folder("drawn pictures", cache_home(), "PERCEPT_CACHE")
+    yield _folder("generated images", cache_home(), "PERCEPT_CACHE")
 
 
 def _folder(what: str, folder: Path, variable: str) -> Finding:
     used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
     home = next(place for place in (folder, *folder.parents) if place.exists())
     free = shutil.disk_usage(home).free
-    found, remedy = f"{folder}: {used / 1e9:.2f} GB used, {free / 1e9:.0f} GB free", f"set {variable} to another folder"
+    value = f"{folder}: {used / 1e9:.2f} GB used, {free / 1e9:.0f} GB free"
+    remedy = f"set {variable} to a different folder"
     if not (home.is_dir() and os.access(home, os.W_OK | os.X_OK)):
-        return Finding(what, found, f"{home} cannot be written to", remedy)
+        return Finding(what, value, f"{home} cannot be written to", remedy)
     if free < ROOM:
-        return Finding(what, found, f"only {free / 1e9:.1f} GB are free at {home}", f"make room, or {remedy}")
-    return Finding(what, found)
+        return Finding(what, value, f"only {free / 1e9:.1f} GB are free at {home}", f"free some space, or {remedy}")
+    return Finding(what, value)
 
 
 def peaks(device: "torch.device", seconds: float) -> Iterator[Finding]:
-    """Measure the matrix-product peak in both number types."""
+    """Measure the matrix-product peak of both number types."""
     import torch
 
     from percept.core.machine import fast_dtype, matmul_peak
 
     chosen = fast_dtype(device)[0]
-    speeds = {one: matmul_peak(device, one, seconds=seconds) / 1e9 for one in (torch.float32, torch.bfloat16)}
+    types = (torch.float32, torch.bfloat16)
+    speeds = {dtype: matmul_peak(device, dtype, seconds=seconds) / 1e9 for dtype in types}
     for dtype, speed in speeds.items():
         name, problem = str(dtype).removeprefix("torch."), ""
         if dtype == chosen and speed < 0.9 * max(speeds.values()):
             problem = f"{name} is chosen here, but the other type was faster when measured"
-        found = f"{speed:,.1f} GFLOP/s{', used by default' if dtype == chosen else ''}"
-        yield Finding(name, found, problem, "run it again on a quiet machine; then pass the faster one as dtype=")
+        value = f"{speed:,.1f} GFLOP/s{', used by default' if dtype == chosen else ''}"
+        yield Finding(
+            name, value, problem, "run it again on an idle machine; then use the faster type: --dtype, dtype= in Python"
+        )
 
 
 def packaged() -> Iterator[Finding]:
@@ -195,7 +201,7 @@ def packaged() -> Iterator[Finding]:
 
 
 def libraries() -> Iterator[Finding]:
-    """Look for the optional libraries."""
+    """Yield the optional libraries."""
     for name, (extra, purpose) in OPTIONAL.items():
         try:
             yield Finding(name, f"{version(name)}, for {purpose}")

@@ -6,13 +6,13 @@ from percept.core.report import out, table
 
 
 def doctor(seconds: float = 0.5) -> int:
-    """Measure this machine, list what is installed, and give each problem found with its remedy.
+    """Measure this machine, list the installed libraries, and print each problem with its remedy.
 
     Args:
-        seconds: How long to measure each matrix-product peak.
+        seconds: Duration of the measurement of each matrix-product peak.
     """
     if not 0 < seconds <= 60:
-        raise PerceptError(f"--seconds {seconds} measures nothing; use more than 0 and at most 60")
+        raise PerceptError(f"--seconds must be above 0 and at most 60, got {seconds}.")
     from percept.core.machine import pick_device
 
     device = pick_device()
@@ -24,10 +24,10 @@ def doctor(seconds: float = 0.5) -> int:
         "Optional libraries": [*diagnosis.libraries()],
     }
     for title, findings in parts.items():
-        table(title, ("what", "found"), [(one.what, one.found) for one in findings])
-    problems = [one for findings in parts.values() for one in findings if one.problem]
+        table(title, ("what", "value"), [(finding.what, finding.value) for finding in findings])
+    problems = [finding for findings in parts.values() for finding in findings if finding.problem]
     if problems:
-        table("Problems", ("problem", "remedy"), [(one.problem, one.remedy) for one in problems])
+        table("Problems", ("problem", "remedy"), [(finding.problem, finding.remedy) for finding in problems])
     else:
         out.print("Problems: none found")
     return 0

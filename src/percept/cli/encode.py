@@ -1,4 +1,4 @@
-"""`percept encode`: write the vectors of pictures and videos to a parquet, npz, jsonl or safetensors file."""
+"""`percept encode`: write the vectors of images and videos to a parquet, npz, jsonl or safetensors file."""
 
 import json
 from collections.abc import Callable
@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import tyro
 
-from percept.cli.show import bad_files, check_output, count_files, say
+from percept.cli.options import MODEL, VIDEO, Model, Video
+from percept.cli.show import bad_files, check_output, count_files, say, writing
 from percept.core.errors import PerceptError, missing_extra
 from percept.core.report import table
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from percept.infer.clips import Sampling
+    from percept.infer.encoder import Encoder, FileVectors
 
 Writer: TypeAlias = Callable[[Path, list[str], "Tensor", dict[str, Any]], None]
 
@@ -20,69 +24,58 @@ Writer: TypeAlias = Callable[[Path, list[str], "Tensor", dict[str, Any]], None]
 def encode(
     paths: tyro.conf.Positional[tuple[Path, ...]],
     out: Path,
-    model: str = "nano",
-    weights: Path | None = None,
-    device: str = "auto",
-    frames: int = 8,
-    frame_choice: str = "pe-evaluation",
-    resize: str | None = None,
-    tokens: int | None = None,
+    model: Model = MODEL,
+    video: Video = VIDEO,
 ) -> int:
-    """Write one unit-length vector per picture or video.
+    """Write one unit-length vector per image or video.
 
     Args:
-        paths: Folders (searched with their subfolders), picture and video files; of a GIF the first frame counts.
-        out: File to write; its ending says how: .parquet, .npz, .jsonl or .safetensors.
-        model: nano, an official name, or a model folder.
-        weights: Local weight file for an official name.
-        device: auto, cpu, cuda or mps.
-        frames: Frames that stand for a video.
-        frame_choice: Which: pe-evaluation, pe-demo, plm or time.
-        resize: How pictures are brought to size: squash, crop, pad, keep or native. Default: as the model says.
-        tokens: Most patches of a picture, for --resize native.
+        paths: Folders (searched with their subfolders), image and video files; only the first frame of a GIF is used.
+        out: File to write; the ending chooses the format: .parquet, .npz, .jsonl or .safetensors.
     """
-    from percept.core.config import to_dict
     from percept.data.files import as_text, find_media
 
     write = _writer(out)
     files = find_media(paths)
     check_output(out)
-    # Only now, so that a mistyped folder is answered at once.
-    from percept.infer.clips import Sampling
-    from percept.infer.load import load
-
-    sampling = Sampling(frames=frames, choice=frame_choice).check()
-    encoder = load(model, weights=weights, device=device, resize=resize, tokens=tokens)
+    sampling = video.sampling()
+    encoder = model.open()
     say(f"{encoder} reads {count_files(files)}")
-    found = encoder.files(files, sampling=sampling)
-    if not found.paths:
-        bad_files(found.bad)
+    read = encoder.files(files, sampling=sampling)
+    if not read.paths:
+        bad_files(read.bad)
         raise PerceptError("none of the files could be read, so nothing was written")
-    bad = [{"path": as_text(one.path), "reason": as_text(one.reason)} for one in found.bad]
-    facts = {
-        "model": to_dict(encoder.identity),
-        "preprocess": to_dict(encoder.preprocess),
-        "sampling": to_dict(sampling),
-        "bad": bad,
-    }
-    write(out, [as_text(path) for path in found.paths], found.vectors, facts)
-    bad_files(found.bad)
-    size = f"{out.stat().st_size / 1e6:.2f} MB"
+    with writing(out):
+        write(out, [as_text(path) for path in read.paths], read.vectors, _facts(encoder, read, sampling))
+    bad_files(read.bad)
     rows = [
-        ("file", f"{out}, {size}"),
-        ("read", count_files(found.paths)),
-        ("left out", f"{len(found.bad):,}"),
-        ("numbers each", str(encoder.dim)),
+        ("file", f"{out}, {out.stat().st_size / 1e6:.2f} MB"),
+        ("read", count_files(read.paths)),
+        ("left out", f"{len(read.bad):,}"),
+        ("vector length", str(encoder.dim)),
         ("model", str(encoder.identity)),
     ]
     table("Written", ("what", "value"), rows)
     return 0
 
 
+def _facts(encoder: "Encoder", read: "FileVectors", sampling: "Sampling") -> dict[str, Any]:
+    """Return what is stored with the vectors: the model, its preprocessing, and the bad files."""
+    from percept.core.config import to_dict
+    from percept.data.files import as_text
+
+    return {
+        "model": to_dict(encoder.identity),
+        "preprocess": to_dict(encoder.preprocess),
+        "sampling": to_dict(sampling),
+        "bad": [{"path": as_text(bad.path), "reason": as_text(bad.reason)} for bad in read.bad],
+    }
+
+
 def _writer(out: Path) -> Writer:
     suffix = out.suffix.lower()
     if suffix not in WRITERS:
-        raise PerceptError(f"--out {out} ends in {out.suffix or 'nothing'}; write one of {', '.join(WRITERS)}")
+        raise PerceptError(f"--out {out} ends in {out.suffix or 'nothing'}. Use one of {', '.join(WRITERS)}.")
     if suffix == ".parquet":
         _pyarrow()
     return WRITERS[suffix]
@@ -98,7 +91,7 @@ def _pyarrow() -> Any:
 
 
 def write_parquet(out: Path, paths: list[str], vectors: "Tensor", facts: dict[str, Any]) -> None:
-    """Write the columns path and vector; the model and the bad files stand in the schema's metadata under `percept`."""
+    """Write the columns path and vector; the facts are json in the schema's metadata under `percept`."""
     from percept.core.io import replacing
 
     arrow = _pyarrow()
@@ -110,7 +103,7 @@ def write_parquet(out: Path, paths: list[str], vectors: "Tensor", facts: dict[st
 
 
 def write_npz(out: Path, paths: list[str], vectors: "Tensor", facts: dict[str, Any]) -> None:
-    """Write the arrays paths, vectors and facts (json with the model and the bad files); no pickle in it."""
+    """Write the arrays paths, vectors and facts (json); no pickle."""
     import numpy as np
 
     from percept.core.io import replacing
@@ -120,7 +113,7 @@ def write_npz(out: Path, paths: list[str], vectors: "Tensor", facts: dict[str, A
 
 
 def write_jsonl(out: Path, paths: list[str], vectors: "Tensor", facts: dict[str, Any]) -> None:
-    """Write one json object per file; the model and the bad files go to OUT.meta.json beside it."""
+    """Write one json object per file; the facts go to OUT.meta.json in the same folder."""
     from percept.core.io import replacing, write_json
 
     with replacing(out) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -130,7 +123,7 @@ def write_jsonl(out: Path, paths: list[str], vectors: "Tensor", facts: dict[str,
 
 
 def write_safetensors(out: Path, paths: list[str], vectors: "Tensor", facts: dict[str, Any]) -> None:
-    """Write the tensor `vectors`; paths, model and bad files are json in the file's metadata."""
+    """Write the tensor `vectors`; paths and facts are json in the metadata of the file."""
     from percept.core.io import save_tensors
 
     save_tensors(out, {"vectors": vectors}, {"paths": json.dumps(paths), "percept": json.dumps(facts)})

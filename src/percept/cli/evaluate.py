@@ -1,117 +1,100 @@
-"""`percept eval`: measure a model on the labelled world and on handwritten digits."""
+"""`percept eval`: measure a model by the evaluations of `percept.eval.table`."""
 
 import shlex
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import tyro
 
-from percept.cli.show import check_output, say
+from percept.cli.options import MODEL, Model, typed
+from percept.cli.show import check_output, say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import notice, printable
+from percept.eval.table import EVALUATIONS, Evaluation, Plan, Result, find, summary
 
 if TYPE_CHECKING:
     from percept.eval.card import Card
-    from percept.eval.suites import Result
     from percept.infer.encoder import Encoder
 
+ALL = "all"
+HELP = " ".join([*(f"{name}: {summary(name)}" for name in EVALUATIONS), f"{ALL}: every one, as one report card."])
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What every evaluation takes."""
-
-    model: str = "nano"
-    """nano, an official name, or a model folder."""
-    weights: Path | None = None
-    """Local weight file for an official name."""
-    tokenizer: Path | None = None
-    """tokenizer.json for a model that comes without one."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
-    count: int = 3000
-    """Pictures of the main set; retrieval and every style take a third of it."""
-    seed: int = 0
-    """Of the pictures; published numbers have 0."""
-    split: Literal["evaluation", "validation", "train"] = "evaluation"
-    """Whose compositions: validation to choose between models, evaluation to report. New pictures in any case."""
-    out: Path | None = None
-    """File for the report card, ending in .json; a markdown page is written beside it."""
+Names: TypeAlias = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help=HELP, metavar="NAME [NAME ...]")]
+PLAN = Plan()
 
 
-SUMMARIES = {
-    "zeroshot": "Category and colour of single things.",
-    "retrieval": "Find the picture of a caption, and the caption of a picture.",
-    "robustness": "Category in six styles, and the loss against plain pictures.",
-    "binding": "Right captions against ones with colours, or left and right, exchanged.",
-    "digits": "Real handwritten digits; needs scikit-learn.",
-}
+def evaluate(
+    names: Names,
+    model: Model = MODEL,
+    plan: Annotated[Plan, tyro.conf.arg(name="")] = PLAN,
+    out: Path | None = None,
+) -> int:
+    """Run evaluations, show their scores and write the report card; if one fails, the others still run.
 
-
-def evaluate(suites: Sequence[str], options: Options) -> int:
-    """Run evaluations, show their scores and write the report card; one that fails costs the others nothing.
+    Args:
+        names: Evaluations to run.
+        out: File for the report card, ending in .json; a markdown page of the same name is written too.
 
     Raises:
-        PerceptError: something that every evaluation needs is missing, or all of them failed.
+        PerceptError: something that an evaluation needs is missing, or all of them failed.
     """
-    encoder = _ready(suites, options)
-    measured = _measure(encoder, suites, options)
+    evaluations = _chosen(names)
+    if out is not None:
+        check_output(out, ".json")
+        check_output(out.with_suffix(".md"))
+    encoder = model.open()
+    for evaluation in evaluations:
+        evaluation.needs(encoder)
+    measured = _measure(encoder, evaluations, plan)
     errors = list(measured.errors.values())
     if not measured.results:
         raise errors[0]
-    card = _card(encoder, suites, options, measured)
+    command = ["percept", "eval", *names, *typed(model, plan), *(["--out", str(out)] if out is not None else [])]
+    card = _card(encoder, evaluations, plan, measured, command=printable(shlex.join(command)))
     card.show()
-    if options.out is not None:
-        say(f"wrote {' and '.join(map(str, card.save(options.out)))}")
+    if out is not None:
+        with writing(out):
+            say(f"wrote {' and '.join(map(str, card.save(out)))}")
     for error in errors:
         if not isinstance(error, PerceptError | OSError):
             raise error  # a bug is not hidden
     return 2 if errors else 0
 
 
-def _ready(suites: Sequence[str], options: Options) -> "Encoder":
-    """Load the model, and find out what is missing before anything is measured."""
-    from percept.eval.digits import read_digits
-    from percept.infer.load import load
-
-    if options.out is not None:
-        check_output(options.out, ".json")
-        check_output(options.out.with_suffix(".md"))
-    if "digits" in suites:
-        read_digits()
-    encoder = load(options.model, weights=options.weights, tokenizer=options.tokenizer, device=options.device)
-    encoder.text("a picture")
-    return encoder
+def _chosen(names: Sequence[str]) -> list[Evaluation]:
+    if not names:
+        raise PerceptError(f"no evaluation was given. Give one or more of {', '.join(EVALUATIONS)}, or {ALL}.")
+    chosen = EVALUATIONS if ALL in names else dict.fromkeys(names)
+    return [find(name) for name in chosen]
 
 
 @dataclass(kw_only=True)
 class Measured:
-    """What was found, by evaluation."""
+    """Results of the evaluations, by name."""
 
-    results: "dict[str, Result]" = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     errors: dict[str, Exception] = field(default_factory=dict)
     """Of those that failed."""
 
 
-def _measure(encoder: "Encoder", suites: Sequence[str], options: Options) -> Measured:
-    from percept.eval.suites import SUITES, Plan
-
-    plan = Plan(count=options.count, seed=options.seed, split=options.split)
+def _measure(encoder: "Encoder", evaluations: Sequence[Evaluation], plan: Plan) -> Measured:
     measured = Measured()
-    for suite in suites:
-        say(f"{suite}: {SUMMARIES[suite]}")
+    for evaluation in evaluations:
+        name = evaluation.name
+        say(f"{name}: {evaluation.summary}")
         start = time.perf_counter()
         try:
-            measured.results[suite] = SUITES[suite](encoder, plan)
-        except Exception as error:  # one of several is told at once, and raised or counted when the others are saved
-            measured.errors[suite] = error
-            if len(suites) > 1:
-                notice(f"{suite} failed: {_reason(error)}")
+            measured.results[name] = evaluation.run(encoder, plan)
+        except Exception as error:  # reported at once if others follow; raised or counted when they are saved
+            measured.errors[name] = error
+            if len(evaluations) > 1:
+                notice(f"{name} failed: {_reason(error)}")
         else:
-            measured.seconds[suite] = round(time.perf_counter() - start, 1)
+            measured.seconds[name] = round(time.perf_counter() - start, 1)
     return measured
 
 
@@ -119,48 +102,30 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, PerceptError) else f"{type(error).__name__}: {error}"
 
 
-def _typed(suites: Sequence[str], options: Options) -> str:
-    """Return the command line that makes this measurement, without what is the default anyway."""
-    words = ["percept", "eval", suites[0] if len(suites) == 1 else "all"]
-    for option in fields(options):
-        value = getattr(options, option.name)
-        if value != option.default:
-            words += [f"--{option.name}", str(value)]
-    return shlex.join(words)
-
-
-def _card(encoder: "Encoder", suites: Sequence[str], options: Options, measured: Measured) -> "Card":
+def _card(
+    encoder: "Encoder", evaluations: Sequence[Evaluation], plan: Plan, measured: Measured, *, command: str
+) -> "Card":
     import torch
 
-    import percept
+    from percept.core import VERSION
     from percept.core.config import to_dict
     from percept.eval.card import Card
 
     return Card(
         model={**to_dict(encoder.identity), "name": printable(encoder.identity.name)},
-        command=printable(_typed(suites, options)),
-        seed=options.seed,
-        split=options.split,
+        command=command,
+        seed=plan.seed,
+        split=plan.split,
         seconds=measured.seconds,
-        scores={suite: result.scores for suite, result in measured.results.items()},
-        confusions=[one for result in measured.results.values() for one in result.confusions],
+        scores={name: result.scores for name, result in measured.results.items()},
+        targets={score: value for evaluation in evaluations for score, value in evaluation.targets.items()},
+        confusions=[confusion for result in measured.results.values() for confusion in result.confusions],
         facts={
             "device": f"{encoder.setting.device}, {str(encoder.setting.dtype).removeprefix('torch.')}",
-            "versions": f"percept {percept.__version__}, torch {torch.__version__}",
-            **{f"{suite} failed": printable(_reason(error)) for suite, error in measured.errors.items()},
+            "versions": f"percept {VERSION}, torch {torch.__version__}",
+            **{f"{name} failed": printable(_reason(error)) for name, error in measured.errors.items()},
         },
     )
 
 
-def _command(suites: Sequence[str], summary: str) -> Callable[[Options], int]:
-    def run(options: Annotated[Options, tyro.conf.arg(name="")]) -> int:
-        return evaluate(suites, options)
-
-    run.__doc__ = summary
-    return run
-
-
-COMMANDS = {
-    **{suite: _command((suite,), summary) for suite, summary in SUMMARIES.items()},
-    "all": _command(tuple(SUMMARIES), "All of these, as one report card."),
-}
+COMMAND = evaluate

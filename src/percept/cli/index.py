@@ -1,11 +1,15 @@
-"""`percept index`: make folders of pictures searchable."""
+"""`percept index`: make folders of images searchable."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 
+from percept.cli.options import DEFAULT_MODEL, MODEL, Model, ModelOptions
 from percept.cli.show import bad_files, count, say
 from percept.core.errors import PerceptError
 from percept.core.report import table
@@ -17,48 +21,36 @@ if TYPE_CHECKING:
     from percept.search.index import Index
 
 DEFAULT = Path("percept-index")
-"""Where an index lies when nothing else is said."""
+"""Folder of the index if none is given."""
 
 
 def index(
     paths: tyro.conf.Positional[tuple[Path, ...]],
     index: Path = DEFAULT,
-    model: str | None = None,
-    weights: Path | None = None,
-    tokenizer: Path | None = None,
-    device: str = "auto",
-    resize: str | None = None,
-    tokens: int | None = None,
     prune: bool = False,
+    model: Model = MODEL,
 ) -> int:
-    """Make the pictures in folders searchable; run again, it reads only what is new or changed.
+    """Make the images in folders searchable; run again, it reads only new and changed files.
 
-    Files that are gone from these folders are dropped. Files gone from elsewhere are kept, for a disk may be unplugged.
+    Files that no longer exist in these folders are dropped. Files missing elsewhere are kept: their disk may be unplugged.
 
     Args:
-        paths: Folders (searched with their subfolders) and picture files.
-        index: Folder of the index; made if it is not there.
-        model: nano, an official name, or a model folder. Default: the index's own model, nano for a new one.
-        weights: Local weight file for an official name; the index remembers it.
-        tokenizer: tokenizer.json for a model that comes without one; the index remembers it.
-        device: auto, cpu, cuda or mps.
-        resize: How pictures are brought to size: squash, crop, pad, keep or native. Default: as the index or model says.
-        tokens: Most patches of a picture, for --resize native.
-        prune: Drop files that are gone wherever they were, outside the paths given too.
+        paths: Folders (searched with their subfolders) and image files.
+        index: Folder of the index; created if it does not exist. It remembers the model, its files and how images are
+            resized.
+        prune: Drop files that no longer exist wherever they were, also outside the given paths.
     """
     from percept.search.build import build
     from percept.search.index import Index
 
-    files = [] if prune and not paths else _pictures(paths, index)
-    encoder, stamp = load_for(
-        _stored(index, model), model, weights=weights, tokenizer=tokenizer, device=device, resize=resize, tokens=tokens
-    )
-    say(f"{encoder} looks at {count(len(files), 'file')}")
+    files = [] if prune and not paths else _images(paths, index)
+    encoder, stamp = load_for(_stored(index, model.model), model)
+    say(f"{encoder} checks {count(len(files), 'file')}")
     with Index.open_or_create(index, encoder, stamp=stamp) as store:
         try:
             report = build(store, encoder, files, within=paths, prune=prune)
         except KeyboardInterrupt:
-            say(f"stopped; {count(len(store), 'file')} are in {index}, the same command goes on from there")
+            say(f"stopped; {count(len(store), 'file')} are in {index}, the same command continues from there")
             raise
         _show(report, store)
         if report.bad and not len(store):
@@ -66,16 +58,17 @@ def index(
     return 0
 
 
-def _pictures(paths: tuple[Path, ...], index: Path) -> list[Path]:
-    """List the picture files; none where folders were emptied of which the index still knows files."""
+def _images(paths: tuple[Path, ...], index: Path) -> list[Path]:
+    """List the image files; none if the folders were emptied and the index still knows files in them."""
     from percept.data.files import find_images
     from percept.search.build import below
     from percept.search.index import Index
+    from percept.search.store import has_store
 
     try:
         return find_images(paths)
     except PerceptError:
-        if not paths or not all(map(os.path.isdir, paths)) or not _is_index(index):
+        if not paths or not all(map(os.path.isdir, paths)) or not has_store(index):
             raise
         with Index.open(index) as store:
             if not below(store.files(), paths):
@@ -84,53 +77,99 @@ def _pictures(paths: tuple[Path, ...], index: Path) -> list[Path]:
 
 
 def _stored(folder: Path, model: str | None) -> "Stamp | None":
-    """Return how the model of an index is loaded; None where there is no index, or an empty one and another wish."""
+    """Return the stamp of an index; None if there is no index, or an empty one and a model was chosen."""
     from percept.search.index import Index
+    from percept.search.store import has_store
 
-    if not _is_index(folder):
+    if not has_store(folder):
         return None
     with Index.open(folder) as store:
         usable = store.stamp.dim and (len(store) or model is None)
         return store.stamp if usable else None
 
 
-def _is_index(folder: Path) -> bool:
-    from percept.search.store import FILE
+def load_for(stored: "Stamp | None", options: ModelOptions) -> "tuple[Encoder, Stamp]":
+    """Load the chosen model, or else that of an index; return it with the stamp by which it is loaded again.
 
-    return (folder / FILE).exists()
-
-
-def load_for(
-    stored: "Stamp | None",
-    model: str | None,
-    *,
-    weights: Path | None,
-    tokenizer: Path | None,
-    device: str,
-    resize: str | None = None,
-    tokens: int | None = None,
-) -> "tuple[Encoder, Stamp]":
-    """Load the model asked for, or the one of an index from where it was; return it with how it is loaded again.
-
-    It brings pictures to size as asked, or else as for those of the index.
+    Images are resized as chosen, or else as those of the index.
 
     Raises:
-        PerceptError: a file that the index remembers is gone, or the model cannot be loaded.
+        PerceptError: a file that the index remembers does not exist, the model would have to be fetched because of the
+            index alone, or it cannot be loaded.
     """
-    from percept.infer.load import load
     from percept.search.contracts import lasting, stamp_of
 
-    if stored is not None and (model is None or lasting(model) == stored.source):
-        model = stored.source
-        weights = weights or _remembered(stored, stored.weights, "weights")
-        tokenizer = tokenizer or _remembered(stored, stored.tokenizer, "tokenizer")
-    model = model or "nano"
-    if stored is not None and resize is None and tokens is not None:
-        resize = stored.preprocess.resize
-    encoder = load(model, weights=weights, tokenizer=tokenizer, device=device, resize=resize, tokens=tokens)
-    if stored is not None and resize is None and tokens is None:
+    chosen = options.model
+    if stored is not None and (chosen is None or lasting(chosen) == stored.source):
+        options = _remembered(stored, options)
+    if stored is not None and options.resize is None and options.tokens is not None:
+        options = replace(options, resize=stored.preprocess.resize)
+    with _nothing_fetched(stored if chosen is None else None):
+        encoder = options.open()
+    if stored is not None and options.resize is None and options.tokens is None:
         encoder = _sized(encoder, stored)
-    return encoder, stamp_of(encoder, model, weights=weights, tokenizer=tokenizer)
+    stamp = stamp_of(
+        encoder,
+        options.model or DEFAULT_MODEL,
+        weights=options.weights,
+        tokenizer=options.tokenizer,
+        image_size=options.image_size,
+        dtype=options.dtype,
+    )
+    return encoder, stamp
+
+
+def _remembered(stored: "Stamp", options: ModelOptions) -> ModelOptions:
+    """Fill options that were not chosen with those of the index."""
+    return replace(
+        options,
+        model=stored.source,
+        weights=options.weights or _file(stored, stored.weights, "weights"),
+        tokenizer=options.tokenizer or _file(stored, stored.tokenizer, "tokenizer"),
+        image_size=options.image_size or stored.image_size,
+        dtype=options.dtype or stored.dtype,
+    )
+
+
+def _file(stored: "Stamp", file: str | None, option: str) -> Path | None:
+    if file is not None and not os.path.exists(file):
+        raise PerceptError(
+            f"the index was made with {stored.name} and the {option} in {file}, which no longer exists; give its new "
+            f"place: --{option} FILE"
+        )
+    return None if file is None else Path(file)
+
+
+@contextmanager
+def _nothing_fetched(stored: "Stamp | None") -> Iterator[None]:
+    """Keep percept off the network while the model that an index names is loaded: the index may come from anybody.
+
+    Raises:
+        PerceptError: the model is not on this machine.
+    """
+    from percept.search.contracts import is_remote
+
+    if stored is None or not is_remote(stored.source):
+        yield
+        return
+    import huggingface_hub  # noqa: F401 - it reads the switch when it is imported, and must not keep it
+
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        yield
+    except PerceptError as error:
+        if before is not None or "HF_HUB_OFFLINE" not in str(error):
+            raise
+        raise PerceptError(
+            f"the index was made with {stored.source}, which is not on this machine, and an index alone never makes "
+            f"percept fetch a model. If you trust that address, add {stored.options}"
+        ) from None
+    finally:
+        if before is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before
 
 
 def _sized(encoder: "Encoder", stored: "Stamp") -> "Encoder":
@@ -140,22 +179,14 @@ def _sized(encoder: "Encoder", stored: "Stamp") -> "Encoder":
     return encoder.resizing(then.resize, tokens=then.tokens)
 
 
-def _remembered(stored: "Stamp", file: str | None, option: str) -> Path | None:
-    if file is not None and not os.path.exists(file):
-        raise PerceptError(
-            f"the index was made with {stored.name} and the {option} in {file}, which is not there any more; say where "
-            f"that file is now: --{option} FILE"
-        )
-    return None if file is None else Path(file)
-
-
 def _show(report: "Report", store: "Index") -> None:
     rows = [
         ("encoded", report.added),
-        ("known under another name", report.reused),
+        ("known by a different name", report.reused),
         ("unchanged", report.unchanged),
-        ("gone and dropped", len(report.removed)),
-        *([("gone elsewhere and kept (--prune drops them)", report.away)] if report.away else []),
+        *([("read again, their rows were damaged", report.repaired)] if report.repaired else []),
+        ("missing and dropped", len(report.removed)),
+        *([("missing elsewhere and kept (--prune drops them)", report.away)] if report.away else []),
         ("could not be read", len(report.bad)),
         ("in the index now", len(store)),
     ]

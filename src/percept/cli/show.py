@@ -1,7 +1,9 @@
-"""What several verbs print or parse the same way: labels, bad files, a closing line."""
+"""Shared by several verbs: reading labels, checking and writing outputs, listing bad files."""
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
@@ -13,33 +15,42 @@ if TYPE_CHECKING:
     from percept.data.files import BadFile
 
 SHOWN_BAD = 20
-"""Bad files listed by name; the rest is counted."""
+"""Bad files listed by name; the others are counted."""
+LABEL_BYTES = 16 << 20
+"""Largest list of labels that is read: 16 MiB."""
+HOW = "give cat,dog or @FILE with one label per line"
 
 
 def split_labels(text: str) -> list[str]:
-    """Return the labels of `cat,dog`, or of `@labels.txt` with one label per line.
+    """Return the labels of `cat,dog`, or of `@labels.txt` with one label per line; a pipe such as <(...) counts as a file.
 
     Raises:
-        PerceptError: the file is missing, or there is no label.
+        PerceptError: the file is missing or cannot be read, or there is no label.
     """
-    if text.startswith("@"):
-        file = Path(text[1:])
-        if not text[1:].strip():
-            raise PerceptError("no file is named after the @; give cat,dog or @FILE with one label per line")
-        if os.path.isdir(file):
-            raise PerceptError(f"{file} is a folder; give cat,dog or @FILE with one label per line")
-        if not os.path.isfile(file):
-            raise PerceptError(f"there is no file {file} with labels; give cat,dog or @FILE with one label per line")
-        try:
-            parts = file.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise PerceptError(f"{file} cannot be read as a list of labels, one per line in UTF-8: {error}") from None
-    else:
-        parts = text.split(",")
+    parts = _read_labels(text[1:]) if text.startswith("@") else text.split(",")
     labels = [part.strip() for part in parts if part.strip()]
     if not labels:
-        raise PerceptError(f"no labels in {text!r}; give them as cat,dog or as @FILE with one label per line")
+        raise PerceptError(f"no labels in {text!r}; {HOW}")
     return labels
+
+
+def _read_labels(file: str) -> list[str]:
+    if not file.strip():
+        raise PerceptError(f"no file is named after the @; {HOW}")
+    if os.path.isdir(file):
+        raise PerceptError(f"{file} is a folder; {HOW}")
+    try:
+        with open(file, "rb") as stream:
+            data = stream.read(LABEL_BYTES + 1)
+        if len(data) > LABEL_BYTES:
+            raise PerceptError(f"{file} is larger than {LABEL_BYTES >> 20} MiB. Give a shorter list of labels.")
+        return data.decode("utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise PerceptError(f"there is no file {file} with labels; {HOW}") from None
+    except UnicodeDecodeError as error:
+        raise PerceptError(f"{file} is not a list of labels in UTF-8: {error}. {HOW.capitalize()}.") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise PerceptError(f"{file} cannot be read: {_reason(error)}. {HOW.capitalize()}.") from None
 
 
 def bad_files(bad: Sequence["BadFile"]) -> None:
@@ -55,27 +66,27 @@ def bad_files(bad: Sequence["BadFile"]) -> None:
 def count(number: int, thing: str) -> str:
     """Return the number with its noun.
 
-    >>> count(1, "picture"), count(3, "picture")
-    ('1 picture', '3 pictures')
+    >>> count(1, "image"), count(3, "image")
+    ('1 image', '3 images')
     """
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def count_files(paths: Sequence[Path]) -> str:
-    """Return how many pictures and videos there are.
+    """Return the numbers of images and videos.
 
     >>> count_files([Path("a.jpg"), Path("b.mp4"), Path("c.png")])
-    '2 pictures and 1 video'
+    '2 images and 1 video'
     """
     from percept.data.files import is_video
 
     videos = sum(map(is_video, paths))
-    kinds = [(len(paths) - videos, "picture"), (videos, "video")]
-    return " and ".join(count(number, kind) for number, kind in kinds if number) or count(0, "picture")
+    kinds = [(len(paths) - videos, "image"), (videos, "video")]
+    return " and ".join(count(number, kind) for number, kind in kinds if number) or count(0, "image")
 
 
 def common_folder(paths: Sequence[Path]) -> Path:
-    """Return the deepest folder that holds all files, for a table that names it once.
+    """Return the deepest folder that holds all files.
 
     >>> str(common_folder([Path("a/b/c.png"), Path("a/d.png")]))
     'a'
@@ -87,35 +98,63 @@ def common_folder(paths: Sequence[Path]) -> Path:
 
 
 def within(path: Path, folder: Path) -> str:
-    """Return the path as seen from a folder that may hold it."""
+    """Return the path relative to a folder if it is inside, else unchanged."""
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def check_output(file: Path | None, *endings: str) -> None:
-    """Make the folder of a file that will be written, and try whether it can be, before any work is spent on it.
+    """Check that a file can be written before any work is done for it; its folder is made.
 
     Args:
-        file: what will be written; nothing if None.
-        endings: what its name may end in, with the dot, in either case; anything if none is given.
+        file: the file that will be written; None is ignored.
+        endings: allowed endings, with the dot, in either case; any if none is given.
 
     Raises:
-        PerceptError: another ending, the file is a folder, or its folder cannot be made or written to.
+        PerceptError: the ending is not allowed, the file is a folder, or its folder cannot be made or written to.
     """
     if file is None:
         return
     if endings and file.suffix.lower() not in endings:
         raise PerceptError(
-            f"{file} ends in {file.suffix or 'nothing'}, but what is written there is {' or '.join(endings)}; "
-            f"give a name such as {file.stem or 'out'}{endings[0]}"
+            f"{file} ends in {file.suffix or 'nothing'}, but the format written is {' or '.join(endings)}. "
+            f"Give a name such as {file.stem or 'out'}{endings[0]}."
         )
     if os.path.isdir(file):
-        raise PerceptError(f"{file} is a folder; give the name of a file to write")
-    try:
+        raise PerceptError(f"{file} is a folder. Give the name of a file to write.")
+    with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=file.parent):
             pass
-    except OSError as error:
-        raise PerceptError(f"{file} cannot be written: {error.strerror or error}; give another place") from None
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Turn an error of the system or of a file format's library into a PerceptError that names the file being written."""
+    try:
+        yield
+    except PerceptError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and not _is_writing_error(error):
+            raise
+        raise PerceptError(
+            f"{file} cannot be written: {_reason(error)}. Make room, or write to a different place."
+        ) from None
+
+
+def _is_writing_error(error: Exception) -> bool:
+    """True for what libraries raise in place of OSError when a write fails."""
+    from safetensors import SafetensorError
+
+    return isinstance(error, SafetensorError) or "PytorchStreamWriter" in str(error)
+
+
+def _reason(error: Exception) -> str:
+    """Return the system's reason: of an OSError, or of a library that quotes the error number."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    number = re.search(r"(?:os error|\[errno) (\d+)", str(error), re.IGNORECASE)
+    return os.strerror(int(number[1])) if number else str(error)
 
 
 def say(message: str) -> None:

@@ -1,4 +1,4 @@
-"""`percept world write` and `percept world show`: the labelled world as files, and as a sheet to look at."""
+"""`percept world write` and `percept world show`: the labelled world as files, and as a contact sheet."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,28 +20,30 @@ def write(
     size: int = 96,
     workers: int | None = None,
 ) -> None:
-    """Write pictures with their complete truth as ordinary files.
+    """Write images with their complete truth as ordinary files.
 
     Args:
-        folder: where to; new or empty.
-        count: number of pictures.
+        folder: folder to write; new or empty.
+        count: number of images.
         format: one file per picture and truth, a json-lines list, or tar shards.
-        seed: number of the first picture.
-        split: whose compositions.
-        style: how the pictures look.
-        size: pixels of a side.
-        workers: processes; all cores if not given and there is much to do.
+        seed: number of the first image.
+        split: split whose compositions are drawn.
+        style: style of the images.
+        size: side in pixels.
+        workers: number of processes. Default: one per core for many images, else one.
     """
     import time
 
+    from percept.cli.show import writing
     from percept.core import report
     from percept.world.write import write as write_files
 
     start = time.perf_counter()
-    write_files(folder, count, seed=seed, split=split, style=style, format=format, size=size, workers=workers)
+    with writing(folder):
+        write_files(folder, count, seed=seed, split=split, style=style, format=format, size=size, workers=workers)
     seconds = time.perf_counter() - start
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    columns = ("folder", "pictures", "MB", "seconds", "pictures/s")
+    columns = ("folder", "images", "MB", "seconds", "images/s")
     row = (folder, count, f"{total / 1e6:.1f}", f"{seconds:.1f}", round(count / seconds))
     report.table(f"written as {format}: {split}, {style}", columns, [row])
 
@@ -54,31 +56,32 @@ def show(
     style: Style = "plain",
     columns: int = 6,
 ) -> None:
-    """Make a contact sheet with the truth drawn over the pictures.
+    """Make a contact sheet with the truth drawn over the images.
 
     Args:
-        out: the PNG to write.
-        count: number of pictures.
-        seed: number of the first picture.
-        split: whose compositions.
-        style: how the pictures look.
-        columns: pictures per row.
+        out: PNG to write.
+        count: number of images.
+        seed: number of the first image.
+        split: split whose compositions are drawn.
+        style: style of the images.
+        columns: images per row.
     """
-    from percept.cli.show import check_output
+    from percept.cli.show import check_output, writing
     from percept.core import report
     from percept.core.errors import PerceptError
     from percept.world import generate
     from percept.world.sheet import save_sheet
 
     if not 1 <= count <= 400:
-        raise PerceptError(f"--count {count}: a sheet holds 1 to 400 pictures")
+        raise PerceptError(f"--count must be from 1 to 400, got {count}.")
     if columns < 1:
-        raise PerceptError(f"--columns {columns}: a row holds at least 1 picture")
+        raise PerceptError(f"--columns must be at least 1, got {columns}.")
     check_output(out, ".png")
-    pictures = [generate(seed + number, split=split, style=style) for number in range(count)]
-    save_sheet(out, pictures, columns=columns)
-    things = sum(len(picture.scene.things) for picture in pictures)
-    report.table("contact sheet", ("file", "pictures", "things"), [(out, count, things)])
+    images = [generate(seed + number, split=split, style=style) for number in range(count)]
+    with writing(out):
+        save_sheet(out, images, columns=columns)
+    things = sum(len(image.scene.things) for image in images)
+    report.table("contact sheet", ("file", "images", "things"), [(out, count, things)])
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"write": write, "show": show}

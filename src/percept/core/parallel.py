@@ -1,4 +1,4 @@
-"""Work in several processes that start fresh and leave Ctrl-C to the one that started them."""
+"""Work in several processes; Ctrl-C is handled by the process that started them."""
 
 import os
 import signal
@@ -9,21 +9,23 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import TypeVar
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def map_processes(
-    work: Callable[[Given], Made], items: Iterable[Given], *, processes: int | None = None, chunk: int = 1
-) -> Iterator[Made]:
+    work: Callable[[Item], Result], items: Iterable[Item], *, processes: int | None = None, chunk: int = 1
+) -> Iterator[Result]:
     """Yield work(item) in order, computed by several processes.
 
-    They start afresh, since forking a process in which torch has threads can hang; a script that calls this needs the
-    usual `if __name__ == "__main__":`. When the caller stops early, work not yet begun is dropped.
+    The processes are spawned, because forking a process in which torch has threads can hang; a script that calls this
+    needs the usual `if __name__ == "__main__":`. When the caller stops early, work that has not begun is dropped.
 
     Args:
-        processes: how many; None for one per core, 1 for none besides the caller's own.
-        chunk: items handed over at once.
+        work: function of one item; it and the items must be picklable.
+        items: items to work on.
+        processes: number of processes; None for one per core, 1 for the calling process alone.
+        chunk: items sent to a process at once.
     """
     processes = processes or os.cpu_count() or 1
     if processes == 1:
@@ -31,7 +33,7 @@ def map_processes(
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         try:
-            with _deaf_to_interrupts():
+            with _ignoring_interrupts():
                 results = pool.map(work, items, chunksize=chunk)  # starts the processes
             yield from results
         except BaseException:
@@ -40,9 +42,9 @@ def map_processes(
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Let processes started in the block ignore Ctrl-C, instead of each printing where it was interrupted."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signals
+def _ignoring_interrupts() -> Iterator[None]:
+    """Let processes started in the block ignore Ctrl-C, so that they do not print tracebacks."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can set signal handlers
         yield
         return
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)

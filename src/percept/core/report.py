@@ -1,5 +1,6 @@
-"""Terminal output: one console, tables, progress; quiet when nobody looks."""
+"""Terminal output: two consoles, tables, progress; silent where there is no terminal."""
 
+import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,16 +14,26 @@ from rich.text import Text
 
 T = TypeVar("T")
 
-out = Console(highlight=False)
+
+class PipeConsole(Console):
+    """A console whose reader may stop: the rest of the output is discarded, and the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Discard all further output; rich would exit with code 1."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+out = PipeConsole(highlight=False)
 """Results, on standard output."""
-err = Console(stderr=True, highlight=False)
+err = PipeConsole(stderr=True, highlight=False)
 """Progress, notices and errors, on standard error."""
 
 
 def printable(text: object) -> str:
-    """Return what `str` makes of it as one line for people.
+    """Return `str(text)` as one printable line.
 
-    Line breaks, codes that command a terminal and bytes of a file name that are no UTF-8 become �.
+    Line breaks, terminal control codes, and bytes of a file name that are not UTF-8 become �.
 
     >>> printable("new\\nline.png"), printable("猫 [1].png")
     ('new�line.png', '猫 [1].png')
@@ -31,7 +42,7 @@ def printable(text: object) -> str:
 
 
 def printable_lines(text: object) -> str:
-    """Return a message for people, as `printable` does, but keep its line breaks."""
+    """Return a printable message, as `printable` does, but keep its line breaks."""
     return "\n".join(map(printable, str(text).split("\n")))
 
 
@@ -41,7 +52,7 @@ def _shows(letter: str) -> bool:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; numbers are right-aligned, floats shown with three digits, every text as one printable line."""
+    """Print a table: numbers are right-aligned, floats have three digits, and every text is one printable line."""
     rows = [list(row) for row in rows]
     grid = Table(header_style="bold")
     for index, column in enumerate(columns):
@@ -54,13 +65,13 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 
 def notice(message: str) -> None:
-    """Print a remark that is not a result, on standard error."""
+    """Print a remark, which is not a result, on standard error."""
     err.print(printable_lines(message), style="yellow", markup=False)
 
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """Show a progress display on standard error; it disappears when done and is silent when not a terminal."""
+    """Show progress on standard error; it disappears when done, and is silent if standard error is not a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         yield progress
@@ -68,7 +79,7 @@ def progress_bar() -> Iterator[Progress]:
 
 @contextmanager
 def steps(total: int) -> Iterator[Callable[[str], None]]:
-    """Show which of `total` unlike steps is being done; yield what is called with the name of each as it begins."""
+    """Show which of `total` different steps is running; yield a function to call with the name of each as it begins."""
     with progress_bar() as progress:
         bar, begun = progress.add_task("", total=total), count()
 

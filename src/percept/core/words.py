@@ -1,4 +1,4 @@
-"""Small rules of English that several layers share."""
+"""Rules of English grammar that several layers share."""
 
 
 def article(words: str) -> str:

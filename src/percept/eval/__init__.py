@@ -1,1 +1,1 @@
-"""Evaluation: encoders in, scores with intervals out; evaluators know contracts, never a method."""
+"""Evaluation: models in, scores with intervals out; evaluations know contracts, never a method."""

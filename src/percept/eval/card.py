@@ -1,4 +1,4 @@
-"""The report card of a model: every score with n, interval, target, and how it was made; as json, table and markdown."""
+"""The report card of a model: every score with unit, n, interval, target, and how it was measured; json, table, markdown."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,35 +8,10 @@ from typing import Any
 from percept.core.io import replacing, write_json
 from percept.core.report import table
 from percept.eval.statistics import Score
-from percept.eval.zeroshot import Confusion
+from percept.eval.table import Confusion
 
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """What a score should reach."""
-
-    value: float
-    at_most: bool = False
-    """The score should stay below instead."""
-
-    def met(self, score: Score) -> bool:
-        """Tell whether the measured value reaches the target."""
-        return score.value <= self.value if self.at_most else score.value >= self.value
-
-    def __str__(self) -> str:
-        return f"{'≤' if self.at_most else '≥'} {self.value:.0%}"
-
-
-TARGETS: dict[str, Target] = {
-    "category top-1": Target(value=0.90),
-    "colour top-1": Target(value=0.90),
-    "caption→picture R@1": Target(value=0.50),
-    "caption→picture R@5": Target(value=0.80),
-    "attributes exchanged": Target(value=0.75),
-    "left and right exchanged": Target(value=0.65),
-    "drop of the mean against plain": Target(value=0.15, at_most=True),
-}
-"""What `nano` is meant to reach on the evaluation split of the labelled world."""
+SCORES = ("score", "value", "95 % interval", "n", "target")
+CONFUSED = ("true class", "predicted class", "images")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,24 +23,34 @@ class Card:
     command: str
     seed: int
     split: str = "evaluation"
-    """Of the labelled world; targets are for evaluation."""
+    """Split of the labelled world; targets apply to evaluation only."""
     seconds: Mapping[str, float]
     """Per evaluation."""
     scores: Mapping[str, Sequence[Score]]
     """Per evaluation."""
+    targets: Mapping[str, float] = field(default_factory=dict)
+    """Score: the value to reach on the evaluation split, at least or at most as the score says."""
     confusions: Sequence[Confusion] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Versions, device and number type."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for json."""
-        rows = [{"evaluation": suite, **self._row(score)} for suite, scores in self.scores.items() for score in scores]
+        rows = [{"evaluation": name, **self._row(score)} for name, scores in self.scores.items() for score in scores]
         confusions = [asdict(confusion) for confusion in self.confusions]
-        whole = {**asdict(self), "scores": rows, "confusions": confusions}
-        return {**whole, "model": dict(self.model), "seconds": dict(self.seconds), "facts": dict(self.facts)}
+        return {
+            "model": dict(self.model),
+            "command": self.command,
+            "seed": self.seed,
+            "split": self.split,
+            "seconds": dict(self.seconds),
+            "scores": rows,
+            "confusions": confusions,
+            "facts": dict(self.facts),
+        }
 
     def save(self, path: Path) -> list[Path]:
-        """Write the card as json to `path` and as markdown beside it; return both paths."""
+        """Write the card as json to `path` and as markdown to the same name ending in .md; return both paths."""
         page = path.with_suffix(".md")
         write_json(path, self.to_dict())
         with replacing(page) as temporary:
@@ -73,52 +58,55 @@ class Card:
         return [path, page]
 
     def show(self) -> None:
-        """Print the scores, the worst confusions and how it was made."""
-        for suite, scores in self.scores.items():
+        """Print the scores, the worst confusions and how they were measured."""
+        for name, scores in self.scores.items():
             rows = [self._cells(score) for score in scores]
-            title = f"{suite}: {self.model['name']}, seed {self.seed}, {self.seconds[suite]:.0f} s"
-            table(title, ("score", "value", "95 % interval", "n", "target"), rows)
+            title = f"{name}: {self.model['name']}, seed {self.seed}, {self.seconds[name]:.0f} s"
+            table(title, SCORES, rows)
         if self.confusions:
-            rows = [(one.truth, one.guess, f"{one.count} of {one.of}") for one in self.confusions]
-            table("Most often mistaken", ("shown", "taken for", "pictures"), rows)
+            table("Most often confused", CONFUSED, map(_confusion, self.confusions))
         table("How", ("what", "value"), self._how())
 
     def to_markdown(self) -> str:
         """Return the card as a markdown page."""
         lines = [f"# Report card of {self.model['name']}", ""]
         lines += [f"- {name}: `{value}`" for name, value in self._how()]
-        for suite, scores in self.scores.items():
-            lines += [
-                "",
-                f"## {suite}",
-                "",
-                "| score | value | 95 % interval | n | target |",
-                "| --- | ---: | --- | ---: | --- |",
-            ]
-            lines += [f"| {' | '.join(self._cells(score))} |" for score in scores]
+        for name, scores in self.scores.items():
+            lines += ["", f"## {name}", "", _line(SCORES), "| --- | ---: | --- | ---: | --- |"]
+            lines += [_line(self._cells(score)) for score in scores]
         if self.confusions:
-            lines += ["", "## Most often mistaken", "", "| shown | taken for | pictures |", "| --- | --- | ---: |"]
-            lines += [f"| {one.truth} | {one.guess} | {one.count} of {one.of} |" for one in self.confusions]
+            lines += ["", "## Most often confused", "", _line(CONFUSED), "| --- | --- | ---: |"]
+            lines += [_line(_confusion(confusion)) for confusion in self.confusions]
         return "\n".join(lines) + "\n"
 
     def _how(self) -> list[tuple[str, str]]:
         return [
             ("model", f"{self.model['name']}, weights {self.model['fingerprint']}"),
             ("command", self.command),
-            ("pictures", f"{self.split} split, seed {self.seed}"),
+            ("images", f"{self.split} split, seed {self.seed}"),
             ("seconds", f"{sum(self.seconds.values()):.0f}"),
             *((name, str(value)) for name, value in self.facts.items()),
         ]
 
-    def _target(self, score: Score) -> Target | None:
-        return TARGETS.get(score.name) if self.split == "evaluation" else None
+    def _target(self, score: Score) -> float | None:
+        return self.targets.get(score.name) if self.split == "evaluation" else None
 
     def _row(self, score: Score) -> dict[str, Any]:
         target = self._target(score)
-        return asdict(score) | ({"target": str(target), "met": target.met(score)} if target else {})
+        return asdict(score) | (
+            {} if target is None else {"target": score.target(target), "met": score.reaches(target)}
+        )
 
     def _cells(self, score: Score) -> tuple[str, ...]:
         target = self._target(score)
-        verdict = f"{target} {'met' if target.met(score) else 'missed'}" if target else ""
-        interval = f"{100 * score.low:.1f} – {100 * score.high:.1f}"
-        return score.name, f"{100 * score.value:.1f} %", interval, f"{score.n:,}", verdict
+        verdict = "" if target is None else f"{score.target(target)} {'met' if score.reaches(target) else 'missed'}"
+        return score.name, score.shown, score.interval, f"{score.n:,}", verdict
+
+
+def _confusion(confusion: Confusion) -> tuple[str, str, str]:
+    return confusion.truth, confusion.guess, f"{confusion.count} of {confusion.of}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    """Return a row of a markdown table."""
+    return f"| {' | '.join(cells)} |"

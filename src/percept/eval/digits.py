@@ -1,17 +1,24 @@
-"""Real handwritten digits, which no recipe here was trained on: a plain look at how far a model carries."""
+"""Real handwritten digits, which no recipe here was trained on; needs scikit-learn.
+
+Always all 1,797 of them: seed, split and count have no effect.
+"""
+
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from percept.core.errors import missing_extra
-from percept.eval.zeroshot import Encodes, ZeroShot, prompts, zeroshot
+from percept.eval.table import Evaluation, Plan, Result
+from percept.eval.zeroshot import ZeroShot, needs_classes, prompts, zeroshot
+from percept.infer.contracts import Classifies, Embeds
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEMPLATES = ("the digit {}",)
 
 
 def read_digits() -> tuple[UInt8[np.ndarray, "n y x"], list[int]]:
-    """Return the 1,797 digits of scikit-learn, 8×8 pixels, light on dark, and what they are.
+    """Return the 1,797 digits of scikit-learn, 8×8 pixels, light on dark, and their values.
 
     Raises:
         PerceptError: scikit-learn is not installed.
@@ -25,7 +32,26 @@ def read_digits() -> tuple[UInt8[np.ndarray, "n y x"], list[int]]:
     return pixels, labels.tolist()
 
 
-def digits(encoder: Encodes) -> ZeroShot:
-    """Classify the digits as "the digit seven" and so on."""
+def digits(model: Embeds | Classifies) -> ZeroShot:
+    """Classify the digits; the texts are "the digit seven" and so on."""
     images, labels = read_digits()
-    return zeroshot(encoder, list(images), labels, NAMES, prompts(NAMES, TEMPLATES), name="handwritten digits")
+    return zeroshot(model, list(images), labels, NAMES, prompts(NAMES, TEMPLATES), name="handwritten digits")
+
+
+def needs(model: Any) -> None:
+    """Raise if scikit-learn is missing, or the model cannot classify.
+
+    Raises:
+        PerceptError: as `read_digits` and `needs_classes`.
+    """
+    read_digits()
+    needs_classes(model)
+
+
+def run(model: Embeds | Classifies, _: Plan) -> Result:
+    """Classify all digits."""
+    classified = digits(model)
+    return Result(scores=classified.scores, confusions=classified.confusions[:5])
+
+
+EVALUATION = Evaluation(name="digits", summary=__doc__, run=run, needs=needs)

@@ -1,4 +1,7 @@
-"""Retrieval: find the picture of a caption among many, and the caption of a picture."""
+"""Find the image of a caption, and the caption of an image.
+
+Images of one to six things; all long captions differ. R@k: the right one is among the k nearest.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,26 +11,29 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from percept.core.errors import PerceptError
+from percept.eval import world
 from percept.eval.statistics import Score, proportion
-from percept.eval.zeroshot import Encodes
+from percept.eval.table import Evaluation, Plan, Result
+from percept.eval.zeroshot import needs_text
+from percept.infer.contracts import Embeds
 
 RANKS = (1, 5, 10)
 
 
-def retrieval(encoder: Encodes, images: Any, captions: Sequence[str], *, name: str = "") -> list[Score]:
-    """Return R@1, R@5 and R@10 in both directions; pictures with equal captions are right answers for each other.
+def retrieval(model: Embeds, images: Any, captions: Sequence[str], *, name: str = "") -> list[Score]:
+    """Return R@1, R@5 and R@10 in both directions; images with equal captions are right answers for each other.
 
     Raises:
-        PerceptError: the numbers of pictures and captions differ, or there are none.
+        PerceptError: the numbers of images and captions differ, or there are none.
     """
-    vectors = encoder.image(images)
+    vectors = model.image(images)
     if len(vectors) != len(captions) or not len(vectors):
-        raise PerceptError(f"retrieval needs as many captions as pictures; given {len(captions)} and {len(vectors)}")
-    return score(vectors, encoder.text(list(captions)), same(captions), name=name)
+        raise PerceptError(f"got {len(captions)} captions for {len(vectors)} images. Give one caption per image.")
+    return score(vectors, model.text(list(captions)), same(captions), name=name)
 
 
 def same(captions: Sequence[str]) -> Bool[Tensor, "n n"]:
-    """Tell which captions are equal, letter by letter after lower-casing."""
+    """True for pairs of equal captions, compared in lower case without surrounding blanks."""
     numbers: dict[str, int] = {}
     ids = torch.tensor([numbers.setdefault(caption.strip().lower(), len(numbers)) for caption in captions])
     return ids[:, None] == ids[None]
@@ -36,7 +42,7 @@ def same(captions: Sequence[str]) -> Bool[Tensor, "n n"]:
 def score(
     images: Float[Tensor, "n d"], texts: Float[Tensor, "n d"], positive: Bool[Tensor, "n n"], *, name: str = ""
 ) -> list[Score]:
-    """Score unit vectors; `positive[i, j]` says that text i describes picture j."""
+    """Score unit vectors; `positive[i, j]` is True if text i describes image j."""
     similarity = texts.float() @ images.float().T
     directions = (
         ("caption→picture", ranks(similarity, positive)),
@@ -47,6 +53,24 @@ def score(
 
 
 def ranks(similarity: Float[Tensor, "q c"], positive: Bool[Tensor, "q c"]) -> Int[Tensor, " q"]:
-    """Return the rank, from 0, of each query's best right answer: wrong answers that are not less similar come first."""
+    """Return the rank, from 0, of each query's best right answer; wrong answers of equal similarity come first."""
     best = similarity.masked_fill(~positive, float("-inf")).amax(dim=1, keepdim=True)
-    return (~(similarity < best) & ~positive).sum(dim=1)  # not ">=": a NaN must never win
+    return (~(similarity < best) & ~positive).sum(dim=1)  # not ">=": NaN must never win
+
+
+def run(model: Embeds, plan: Plan) -> Result:
+    """Retrieve by the long captions, then by the short ones."""
+    data = world.captioned(plan.third, seed=plan.seed, split=plan.split)
+    vectors = model.image(data.images)
+    long = score(vectors, model.text(data.long), same(data.long))
+    short = score(vectors, model.text(data.short), same(data.short), name="short")
+    return Result(scores=[*long, *short])
+
+
+EVALUATION = Evaluation(
+    name="retrieval",
+    summary=__doc__,
+    run=run,
+    needs=needs_text,
+    targets={"caption→picture R@1": 0.50, "caption→picture R@5": 0.80},
+)

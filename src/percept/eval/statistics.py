@@ -1,8 +1,9 @@
-"""Scores with their uncertainty: a number is never shown without n and a 95 % interval."""
+"""Scores with their unit and uncertainty: a number is never shown without n and a 95 % interval."""
 
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from math import sqrt
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -11,6 +12,10 @@ from percept.core.errors import PerceptError
 Z = 1.959963984540054
 """Quantile of the normal distribution for a two-sided 95 % interval."""
 RESAMPLES = 2000
+"""Resamples of a bootstrap interval."""
+
+Unit: TypeAlias = Literal["share", "px", "m", ""]
+Better: TypeAlias = Literal["more", "less"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,19 +24,69 @@ class Score:
 
     name: str
     value: float
+    """In `unit`; a share is stored from 0 to 1."""
+    unit: Unit = "share"
+    """share: printed in percent; px: pixels; m: metres; "" for a number without a unit."""
+    better: Better = "more"
+    """Whether more or less is better."""
     n: int
-    """What it was measured on."""
+    """Number of samples."""
     low: float
     """Lower end of the 95 % interval."""
     high: float
     """Upper end of the 95 % interval."""
 
     def __str__(self) -> str:
-        return f"{self.name} {self.value:.1%} [{self.low:.1%}, {self.high:.1%}], n={self.n:,}"
+        return f"{self.name} {self.shown} [{self.interval}], n={self.n:,}"
+
+    @property
+    def shown(self) -> str:
+        """The value with its unit, as printed.
+
+        >>> Score(name="depth error", value=0.1234, unit="m", better="less", n=9, low=0.1, high=0.2).shown
+        '0.123 m'
+        """
+        return with_unit(self.value, self.unit)
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval, as printed; in the unit of `shown`."""
+        return " – ".join(without_unit(end, self.unit) for end in (self.low, self.high))
+
+    def reaches(self, target: float) -> bool:
+        """True if the value is at least the target, or at most where less is better."""
+        return self.value <= target if self.better == "less" else self.value >= target
+
+    def target(self, value: float) -> str:
+        """Return a target for this score as printed.
+
+        >>> Score(name="top-1", value=0.9, n=9, low=0.8, high=1.0).target(0.75)
+        '≥ 75 %'
+        """
+        shown = f"{value:.0%}".replace("%", " %") if self.unit == "share" else with_unit(value, self.unit)
+        return f"{'≤' if self.better == 'less' else '≥'} {shown}"
+
+
+def without_unit(value: float, unit: Unit) -> str:
+    """Return a number as printed before its unit.
+
+    >>> without_unit(0.914, "share"), without_unit(2.25, "px"), without_unit(0.1234, "m")
+    ('91.4', '2.2', '0.123')
+    """
+    return {"share": f"{100 * value:.1f}", "px": f"{value:.1f}"}.get(unit, f"{value:.3f}")
+
+
+def with_unit(value: float, unit: Unit) -> str:
+    """Return a number with its unit.
+
+    >>> with_unit(0.914, "share"), with_unit(2.25, "px"), with_unit(3.0, "")
+    ('91.4 %', '2.2 px', '3.000')
+    """
+    return f"{without_unit(value, unit)} {'%' if unit == 'share' else unit}".rstrip()
 
 
 def proportion(name: str, right: Sequence[bool] | np.ndarray) -> Score:
-    """Return the share of `right` answers with Wilson's interval.
+    """Return the share of `right` answers with the Wilson interval.
 
     Raises:
         PerceptError: there are no answers.
@@ -43,7 +98,7 @@ def proportion(name: str, right: Sequence[bool] | np.ndarray) -> Score:
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Return Wilson's 95 % score interval of a proportion, which stays within 0 and 1.
+    """Return the Wilson 95 % score interval of a proportion; it stays within 0 and 1.
 
     Wilson 1927, "Probable inference, the law of succession, and statistical inference".
 
@@ -57,8 +112,18 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return low, 1.0 if hits == n else min(1.0, middle + half)
 
 
-def mean(name: str, values: Sequence[float] | np.ndarray, *, seed: int = 0) -> Score:
+def mean(
+    name: str,
+    values: Sequence[float] | np.ndarray,
+    *,
+    unit: Unit = "share",
+    better: Better = "more",
+    seed: int = 0,
+) -> Score:
     """Return the mean with a percentile bootstrap interval.
+
+    >>> print(mean("depth error", [0.2, 0.2], unit="m", better="less"))
+    depth error 0.200 m [0.200 – 0.200], n=2
 
     Raises:
         PerceptError: there are no values.
@@ -68,17 +133,18 @@ def mean(name: str, values: Sequence[float] | np.ndarray, *, seed: int = 0) -> S
     rng = np.random.default_rng(seed)
     means = np.array([values[rng.integers(0, n, n)].mean() for _ in range(RESAMPLES)])
     low, high = np.quantile(means, (0.025, 0.975))
-    return Score(name=name, value=float(values.mean()), n=n, low=float(low), high=float(high))
+    value = float(values.mean())
+    return Score(name=name, value=value, unit=unit, better=better, n=n, low=float(low), high=float(high))
 
 
 def mean_of_groups(name: str, groups: Sequence[np.ndarray], *, seed: int = 0) -> Score:
-    """Return the mean of the groups' means, each group counting the same; every group is resampled within itself.
+    """Return the mean of the groups' means, each group with equal weight; every group is resampled within itself.
 
     Raises:
         PerceptError: there are no groups, or an empty one.
     """
     if not groups:
-        raise PerceptError(f"{name}: nothing was measured")
+        raise PerceptError(f"{name}: there are no groups of samples; give at least one")
     n = sum(_size(name, group) for group in groups)
     rng = np.random.default_rng(seed)
     draws = np.mean([resampled_means(group, rng) for group in groups], axis=0)
@@ -90,7 +156,7 @@ def mean_of_groups(name: str, groups: Sequence[np.ndarray], *, seed: int = 0) ->
 def drop(name: str, reference: np.ndarray, groups: Sequence[np.ndarray], *, seed: int = 0) -> Score:
     """Return how far the mean of the groups' means lies below the mean of `reference`; all are resampled.
 
-    `reference` may be one of the groups: it is counted, and resampled, once.
+    `reference` may be one of the groups; it is then counted and resampled once. Less is better.
     """
     others = mean_of_groups(name, groups, seed=seed)
     rng = np.random.default_rng(seed + 1)
@@ -99,15 +165,15 @@ def drop(name: str, reference: np.ndarray, groups: Sequence[np.ndarray], *, seed
     low, high = np.quantile(draws, (0.025, 0.975))
     value = float(np.mean(reference)) - others.value
     n = others.n + (0 if any(group is reference for group in groups) else len(reference))
-    return Score(name=name, value=value, n=n, low=float(low), high=float(high))
+    return Score(name=name, value=value, better="less", n=n, low=float(low), high=float(high))
 
 
 def resampled_means(right: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return bootstrap means of right-or-wrong answers: binomial draws, which is what resampling amounts to."""
+    """Return bootstrap means of right-or-wrong answers: resampling them is a binomial draw."""
     return rng.binomial(len(right), float(np.mean(right)), RESAMPLES) / len(right)
 
 
 def _size(name: str, values: Sized) -> int:
     if not len(values):
-        raise PerceptError(f"{name}: nothing was measured, there are no samples")
+        raise PerceptError(f"{name}: there are no samples; give at least one")
     return len(values)

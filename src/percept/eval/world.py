@@ -1,4 +1,4 @@
-"""Evaluation sets of the labelled world: scenes of one split by fixed seeds, drawn by several processes."""
+"""Evaluation sets of the labelled world: scenes of one split with fixed seeds, drawn by several processes."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ from percept.core.errors import PerceptError
 from percept.core.parallel import map_processes
 from percept.core.report import track
 from percept.core.seed import derive
+from percept.eval.table import Plan
 from percept.world.elements import Scene
 from percept.world.language import long_caption, short_caption, swapped_attributes, swapped_sides
 from percept.world.objects import CATEGORIES
@@ -20,24 +21,20 @@ from percept.world.palette import COLOURS
 from percept.world.render import render
 from percept.world.scene import sample_scene
 
-SEED = 0
-"""Of all published numbers."""
-PICTURES = 3000
-"""Of the main set; the others are shares of it."""
-SPLIT = "evaluation"
-"""Of all published numbers. Choices are made on "validation": the same questions without the held-out compositions."""
 ALONE, SEVERAL, ANY = (1, 1), (2, 6), (1, 6)
-"""How many things a picture has: least and most."""
+"""Least and most things in an image."""
 FEW = 200
-"""Up to so many pictures one process draws them: starting others would take longer."""
+"""Up to this many images are drawn by one process, because starting others takes longer."""
 CHUNK = 32
+"""Scenes handed to a process at once."""
+DEFAULT = Plan()
 Swap: TypeAlias = Callable[[Scene, random.Random], tuple[str, str] | None]
 SWAPS: dict[str, Swap] = {"attributes": swapped_attributes, "sides": swapped_sides}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Singles:
-    """Pictures of one thing each."""
+    """Images of one thing each."""
 
     scenes: list[Scene]
     images: list[np.ndarray]
@@ -57,7 +54,7 @@ class Singles:
 
 @dataclass(frozen=True, kw_only=True)
 class Captioned:
-    """Pictures with one caption each, all captions different."""
+    """Images with one caption each; the long captions all differ."""
 
     images: list[np.ndarray]
     long: list[str]
@@ -66,27 +63,31 @@ class Captioned:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Pictures with a right and a wrong caption each."""
+    """Images with a right and a wrong caption each."""
 
     images: list[np.ndarray]
     captions: list[tuple[str, str]]
 
 
-def singles(count: int = PICTURES, *, seed: int = SEED, style: str = "plain", split: str = SPLIT) -> Singles:
-    """Return pictures of one thing each, in one style."""
+def singles(
+    count: int = DEFAULT.count, *, seed: int = DEFAULT.seed, style: str = "plain", split: str = DEFAULT.split
+) -> Singles:
+    """Return images of one thing each, in one style."""
     return singles_by_style({style: count}, seed=seed, split=split)[style]
 
 
-def singles_by_style(counts: Mapping[str, int], *, seed: int = SEED, split: str = SPLIT) -> dict[str, Singles]:
-    """Return pictures of one thing each, so many in every style."""
+def singles_by_style(
+    counts: Mapping[str, int], *, seed: int = DEFAULT.seed, split: str = DEFAULT.split
+) -> dict[str, Singles]:
+    """Return images of one thing each; `counts` gives the number of images per style."""
     streams = {style: scenes("single", seed=seed, things=ALONE, style=style, split=split) for style in counts}
     chosen = {style: list(islice(stream, _positive(counts[style]))) for style, stream in streams.items()}
     images = iter(draw([scene for part in chosen.values() for scene in part]))
     return {style: Singles(scenes=part, images=list(islice(images, len(part)))) for style, part in chosen.items()}
 
 
-def captioned(count: int = PICTURES // 3, *, seed: int = SEED, split: str = SPLIT) -> Captioned:
-    """Return pictures of one to six things whose long captions all differ."""
+def captioned(count: int = DEFAULT.third, *, seed: int = DEFAULT.seed, split: str = DEFAULT.split) -> Captioned:
+    """Return images of one to six things whose long captions all differ."""
     chosen: dict[str, Scene] = {}
     for scene in scenes("captioned", seed=seed, things=ANY, split=split):
         chosen.setdefault(long_caption(scene, words_of(scene, "long")).lower(), scene)
@@ -99,8 +100,8 @@ def captioned(count: int = PICTURES // 3, *, seed: int = SEED, split: str = SPLI
     )
 
 
-def pairs(count: int = PICTURES, *, seed: int = SEED, split: str = SPLIT) -> dict[str, Pairs]:
-    """Return pictures with captions in which two colours ("attributes"), or left and right ("sides"), are exchanged."""
+def pairs(count: int = DEFAULT.count, *, seed: int = DEFAULT.seed, split: str = DEFAULT.split) -> dict[str, Pairs]:
+    """Return images with wrong captions in which two colours ("attributes"), or left and right ("sides"), are exchanged."""
     chosen = {
         name: _choose(swap, name, count, scenes(name, seed=seed, things=SEVERAL, split=split))
         for name, swap in SWAPS.items()
@@ -113,26 +114,26 @@ def pairs(count: int = PICTURES, *, seed: int = SEED, split: str = SPLIT) -> dic
 
 
 def _choose(swap: Swap, name: str, count: int, several: Iterator[Scene]) -> list[tuple[Scene, tuple[str, str]]]:
-    """Take scenes that have something to exchange."""
+    """Take the first `count` scenes that have something to exchange."""
     swapped = ((scene, swap(scene, words_of(scene, name))) for scene in several)
     return list(islice(((scene, captions) for scene, captions in swapped if captions), _positive(count)))
 
 
 def scenes(
-    name: str, *, seed: int, things: tuple[int, int], style: str = "plain", split: str = SPLIT
+    name: str, *, seed: int, things: tuple[int, int], style: str = "plain", split: str = DEFAULT.split
 ) -> Iterator[Scene]:
-    """Yield the scenes of a named set, without end."""
+    """Yield the scenes of a named set, endlessly."""
     for number in numbers():
         yield sample_scene(derive(seed, "eval", name, style, number), split=split, things=things, style=style)
 
 
 def words_of(scene: Scene, purpose: str) -> random.Random:
-    """Return the random numbers that choose the wording for a scene."""
+    """Return the generator that chooses the wording for a scene."""
     return random.Random(derive(scene.seed, purpose))
 
 
 def draw(chosen: Sequence[Scene], *, processes: int | None = None) -> list[np.ndarray]:
-    """Draw scenes in parallel; the pictures do not depend on the number of processes."""
+    """Draw scenes in parallel; the images do not depend on the number of processes."""
     processes = 1 if len(chosen) <= FEW else processes
     return list(track(map_processes(_draw, chosen, processes=processes, chunk=CHUNK), "drawing", len(chosen)))
 
@@ -143,5 +144,5 @@ def _draw(scene: Scene) -> np.ndarray:
 
 def _positive(count: int) -> int:
     if count < 1:
-        raise PerceptError(f"an evaluation needs at least one picture; given {count}")
+        raise PerceptError(f"count must be at least 1, got {count}")
     return count

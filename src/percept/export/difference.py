@@ -1,4 +1,4 @@
-"""How far two sets of vectors are apart, gathered batch by batch."""
+"""Differences of two sets of vectors, gathered batch by batch."""
 
 from dataclasses import dataclass
 
@@ -7,36 +7,36 @@ from jaxtyping import Float
 from torch import Tensor
 
 TINY = 1e-12
-"""Shorter than any vector that means something."""
+"""Shorter than any meaningful vector; avoids a division by 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A tensor of one model against that of another."""
+    """Difference of two models at one stage."""
 
     stage: str
-    """Where in the model."""
+    """Place in the model."""
     max: float
-    """Largest difference of two numbers."""
+    """Largest absolute difference of two elements."""
     mean: float
-    """Mean difference, signs dropped."""
+    """Mean absolute difference."""
     bias: float
-    """Mean difference with signs; near `mean` where one side is always larger, the mark of a real mistake."""
+    """Mean signed difference; near `mean` if one side is always larger, which indicates a mistake and not rounding."""
     relative: float
-    """Length of the difference over the length of the vector, of the vector where it is largest."""
+    """Length of the difference divided by the length of the vector; the largest over all vectors."""
     cosine: float
-    """Smallest cosine between two vectors that should be equal."""
+    """Smallest cosine between corresponding vectors."""
     mean_cosine: float
     vectors: int
     """Tokens or embeddings compared."""
 
     def within(self, tolerance: float) -> bool:
-        """Tell whether every vector agrees; what is no number never does."""
+        """True if every vector agrees; NaN never does."""
         return self.relative <= tolerance
 
 
 class Gather:
-    """Adds up what two models gave at one stage."""
+    """Accumulates the differences of two models at one stage."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
@@ -45,7 +45,7 @@ class Gather:
         self.cosine = 1.0
 
     def add(self, left: Float[Tensor, "*b w"], right: Float[Tensor, "*b w"]) -> None:
-        """Take in vectors of both; every row counts by itself, so that one wrong token is not lost among many."""
+        """Add vectors of both; every row counts on its own, so that one wrong token is not lost among many."""
         a, b = (side.detach().double().cpu().reshape(-1, side.shape[-1]) for side in (left, right))
         off = b - a
         lengths, apart = a.norm(dim=1), off.norm(dim=1)
@@ -62,7 +62,7 @@ class Gather:
         self.numbers += a.numel()
 
     def result(self) -> Difference:
-        """Return what was found so far."""
+        """Return the difference of all vectors added so far."""
         numbers, vectors = max(1, self.numbers), max(1, self.vectors)
         return Difference(
             stage=self.stage, max=self.max, mean=self.total / numbers, bias=self.signed / numbers,
@@ -70,6 +70,6 @@ class Gather:
         )  # fmt: skip
 
 
-def _largest(one: float, other: Tensor) -> float:
-    """Return the larger; what is no number counts as larger than all."""
-    return float(torch.maximum(torch.tensor(one, dtype=torch.float64), other))
+def _largest(largest: float, value: Tensor) -> float:
+    """Return the larger of two numbers; NaN counts as the largest."""
+    return float(torch.maximum(torch.tensor(largest, dtype=torch.float64), value))

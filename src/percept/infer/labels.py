@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.core.words import article
+from percept.infer.contracts import Embeds
 
 if TYPE_CHECKING:
     Labels: TypeAlias = Sequence[str]
@@ -37,15 +38,6 @@ class Guess:
 
     def __str__(self) -> str:
         return f"{self.label} {self.probability:.0%}"
-
-
-@runtime_checkable
-class EmbedsTexts(Protocol):
-    """What class vectors need of an encoder."""
-
-    def text(self, texts: Any) -> Float[Tensor, "n d"]:
-        """Return unit-length vectors of texts."""
-        ...
 
 
 def check_labels(labels: Labels) -> list[str]:
@@ -91,21 +83,24 @@ def check_templates(templates: Templates) -> tuple[str, ...]:
 
 
 def fill(template: str, label: str) -> str:
-    """Put a label into a template, with the article that its first letter asks for.
+    """Put a label into a template, with the article that its first letter requires; braces in the label stay.
 
-    >>> fill("a picture of a {}", "orange cat"), fill("the digit {}", "eight"), fill("a {}", "unicorn")
-    ('a picture of an orange cat', 'the digit eight', 'a unicorn')
+    >>> fill("a picture of a {}", "orange cat"), fill("the digit {}", "eight"), fill("a {}", "set {}")
+    ('a picture of an orange cat', 'the digit eight', 'a set {}')
     """
-    return re.sub(r"\ba \{\}", lambda _: article(label), template).replace("{}", label)
+    before, _, after = template.partition("{}")
+    ends_in_article = re.search(r"\ba $", before)
+    words = f"{before[:-2]}{article(label)}" if ends_in_article else f"{before}{label}"
+    return f"{words}{after}"
 
 
-def class_vectors(encoder: EmbedsTexts, labels: Labels, templates: Templates = None) -> Float[Tensor, "c d"]:
+def class_vectors(encoder: Embeds, labels: Labels, templates: Templates = None) -> Float[Tensor, "c d"]:
     """Return one unit vector per label, from the label in every template."""
     names, forms = check_labels(labels), check_templates(templates)
     return averaged(encoder, [[fill(form, name) for form in forms] for name in names])
 
 
-def averaged(encoder: EmbedsTexts, texts: Sequence[Sequence[str]]) -> Float[Tensor, "c d"]:
+def averaged(encoder: Embeds, texts: Sequence[Sequence[str]]) -> Float[Tensor, "c d"]:
     """Return one unit vector per class from its texts: embed all, make unit, average, make unit.
 
     Raises:

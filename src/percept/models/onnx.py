@@ -125,6 +125,7 @@ class Session:
         self._graph = _read(folder, graph)
         self.input: str = self._graph.get_inputs()[0].name
         self.outputs: list[str] = [output.name for output in self._graph.get_outputs()]
+        _check_input(folder, graph, {value.name: value.type for value in self._graph.get_inputs()})
 
     def __deepcopy__(self, _: Any) -> "Session":
         return self
@@ -137,6 +138,23 @@ class Session:
         rows = batch if len(batch) else batch.new_zeros(1, *batch.shape[1:])
         outputs = self._graph.run(names, {self.input: rows.detach().cpu().contiguous().numpy()})
         return [torch.from_numpy(output)[: len(batch)] for output in outputs]
+
+
+INPUTS = {"image": {"image": "tensor(float)"}, "text": {"ids": "tensor(int64)"}}
+"""Tower: name and type of the input of its graph."""
+
+
+def _check_input(folder: Path, graph: Graph, inputs: dict[str, str]) -> None:
+    """Refuse a file whose input is not the one its tower takes, such as a graph of the other tower.
+
+    Raises:
+        PerceptError: the name or the type of the input differs.
+    """
+    if inputs != INPUTS[graph.tower]:
+        raise PerceptError(
+            f"{folder / graph.file} takes {inputs}, but the graph of the {graph.tower} tower takes {INPUTS[graph.tower]}. "
+            "Export the model again."
+        )
 
 
 def _unpickled(folder: Path, fingerprint: str, graph: Graph) -> Session:

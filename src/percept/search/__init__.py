@@ -1,4 +1,4 @@
-"""Search: an embedded store of vectors on disk, queries by text and picture, results as a page or a sheet.
+"""Search: an embedded store of vectors on disk, queries by text and image, results as a page or a sheet.
 
 >>> from percept.search.index import Index
 >>> from percept.search.build import build

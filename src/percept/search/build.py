@@ -1,24 +1,30 @@
-"""Filling an index: only what is new is read, only what is unknown is encoded, and every batch is kept at once."""
+"""Filling an index: only new files are read, only unknown images are encoded, and every batch is committed at once."""
 
 import os
+import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
+from jaxtyping import UInt8
+from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.core.io import content_hash
 from percept.core.report import track
 from percept.data.files import BadFile, in_order, reason_without_path
-from percept.data.images import ImageSource, read_bytes, read_image, upright_size
+from percept.data.images import read_bytes, upright_size
 from percept.data.transforms import Preprocess
-from percept.search.contracts import Embeds
-from percept.search.index import Content, FileRow, Index
+from percept.infer.pictures import to_tensor
+from percept.search.contracts import ImageEncoder
+from percept.search.index import Index
+from percept.search.rows import Content, FileRow
 
 BATCH = 32
-"""Pictures encoded and committed together: what an interruption can cost at most."""
+"""Images encoded and committed together: the most that an interruption can cost."""
+GROUP = 32 * BATCH
+"""Files committed together when few of them have to be encoded."""
 
 
 @dataclass(kw_only=True)
@@ -26,17 +32,19 @@ class Report:
     """What a build did."""
 
     added: int = 0
-    """Files whose picture went through the model, changed files included."""
+    """Files whose image was encoded, changed files included."""
     reused: int = 0
-    """Files whose picture was known under another name: moved, renamed or duplicate."""
+    """Files whose image was known by a different name: moved, renamed or duplicate."""
     unchanged: int = 0
     """Files that were not even read."""
+    repaired: int = 0
+    """Files read again because their row in the index was damaged; they count among `added` or `reused` too."""
     removed: list[Path] = field(default_factory=list)
-    """Files that the index knew, that are gone, and that were dropped."""
+    """Files of the index that no longer exist and were dropped."""
     away: int = 0
-    """Files that the index knows and that are gone too, but kept: they lie outside the folders that were looked at."""
+    """Files of the index that no longer exist but were kept, because they are outside the given folders."""
     bad: list[BadFile] = field(default_factory=list)
-    """Files that could not be read, and why."""
+    """Files that could not be read, with reasons."""
     seconds: float = 0.0
 
 
@@ -48,54 +56,70 @@ class Candidate:
     row: FileRow
     size: tuple[int, int] = (0, 0)
     """Width and height in pixels."""
-    image: Image.Image | None = None
-    """The picture at the model's size; None where the vector is known already."""
+    image: UInt8[Tensor, "3 y x"] | None = None
+    """The image at the model's size; None if its vector is known already."""
 
 
 def build(
-    index: Index, encoder: Embeds, paths: Sequence[Path], *, within: Sequence[Path] = (), prune: bool = False
+    index: Index, encoder: ImageEncoder, paths: Sequence[Path], *, within: Sequence[Path] = (), prune: bool = False
 ) -> Report:
-    """Bring `index` up to date with the files at `paths`.
+    """Bring `index` up to date with the files at `paths`, and encode again what is damaged in it.
 
-    Every batch is committed: after an interruption the next call goes on where this one stopped.
+    Every batch is committed: after an interruption the next call continues from there.
 
     Args:
-        index: what is filled.
+        index: the index to fill.
         encoder: the model it belongs to.
-        paths: picture files.
-        within: folders; files below them that the index knows and that are gone are dropped. A folder that is not there
-            drops nothing: its disk may only be unplugged.
-        prune: drop files that are gone wherever they were.
+        paths: image files.
+        within: folders; files of the index that are below them and no longer exist are dropped. A folder that does not
+            exist drops nothing: its disk may be unplugged.
+        prune: drop files that no longer exist wherever they were.
 
     Raises:
-        PerceptError: the index belongs to another model.
+        PerceptError: the index belongs to a different model.
     """
     index.check(encoder)
-    start, report, known = time.perf_counter(), Report(), index.files()
+    index.repair()
+    start, report, known, hashes = time.perf_counter(), Report(), index.files(), index.hashes()
     paths = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
-    fresh = [path for path in paths if not _unchanged(path, known.get(path))]
+    broken = {path for path, row in known.items() if row.hash not in hashes}
+    fresh = [path for path in paths if path in broken or not _unchanged(path, known.get(path))]
     report.unchanged = len(paths) - len(fresh)
-    hashes = index.hashes()
+    fresh += sorted(path for path in broken.difference(paths) if not _is_gone(path))
     for batch in _batches(fresh, hashes, encoder.preprocess, report):
+        report.repaired += sum(candidate.path in broken for candidate in batch)
         _store(index, encoder, batch, hashes, report)
-    gone = [path for path in known if _is_gone(path)]
-    report.removed = gone if prune else below(gone, within)
-    report.away = len(gone) - len(report.removed)
-    unreadable = [file.path for file in report.bad if file.path in known]
-    if report.removed or unreadable or fresh:
-        index.remove([*report.removed, *unreadable])
+    _drop(index, known, report, within=within, prune=prune, changed=bool(fresh))
     report.seconds = time.perf_counter() - start
     return report
 
 
+def _drop(
+    index: Index,
+    known: Mapping[Path, FileRow],
+    report: Report,
+    *,
+    within: Sequence[Path],
+    prune: bool,
+    changed: bool,
+) -> None:
+    """Drop files that no longer exist or can no longer be read, and vectors that no file holds."""
+    gone = [path for path in known if _is_gone(path)]
+    report.removed = gone if prune else below(gone, within)
+    report.away = len(gone) - len(report.removed)
+    unreadable = [file.path for file in report.bad if file.path in known]
+    if report.removed or unreadable or changed:
+        index.remove([*report.removed, *unreadable])
+
+
 def below(paths: Iterable[Path], folders: Sequence[Path]) -> list[Path]:
-    """Return the absolute paths that lie in one of the folders, as far as those are there."""
+    """Return the absolute paths that are in one of the folders, of those that exist."""
     roots = [Path(os.path.abspath(folder)) for folder in folders if os.path.isdir(folder)]
     return [path for path in paths if any(path.is_relative_to(root) for root in roots)]
 
 
 def _is_gone(path: Path) -> bool:
-    """Tell whether surely nothing is there, not even a link; what may not be looked at is not gone."""
+    """True if there is certainly nothing, not even a link; False if the system does not permit to look."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -108,7 +132,7 @@ def _is_gone(path: Path) -> bool:
 def _status(path: Path) -> os.stat_result | None:
     try:
         return os.stat(path)
-    except (OSError, ValueError):  # reading it will say what is wrong
+    except (OSError, ValueError):  # reading the file will give the reason
         return None
 
 
@@ -120,9 +144,9 @@ def _unchanged(path: Path, row: FileRow | None) -> bool:
 
 
 def _batches(
-    paths: Sequence[Path], hashes: set[str], preprocess: Preprocess, report: Report
+    paths: Sequence[Path], hashes: Collection[str], preprocess: Preprocess, report: Report
 ) -> Iterator[list[Candidate]]:
-    """Read files in parallel; yield groups that hold at most BATCH pictures to encode."""
+    """Read files in parallel; yield groups of at most BATCH images to encode."""
 
     def read(path: Path) -> Candidate | BadFile:
         try:
@@ -136,39 +160,37 @@ def _batches(
             report.bad.append(item)
             continue
         group.append(item)
-        if sum(one.image is not None for one in group) == BATCH or len(group) == 32 * BATCH:
+        if sum(candidate.image is not None for candidate in group) == BATCH or len(group) == GROUP:
             yield group
             group = []
     if group:
         yield group
 
 
-def _read(path: Path, hashes: set[str], preprocess: Preprocess) -> Candidate:
-    status = _status(path)  # before reading: a later change is seen next time
+def _read(path: Path, hashes: Collection[str], preprocess: Preprocess) -> Candidate:
+    status = _status(path)  # before reading: a later change is seen by the next build
     data = read_bytes(path)
     row = FileRow(hash=content_hash(data), bytes=len(data), modified=status.st_mtime_ns if status else 0)
     if row.hash in hashes:
         return Candidate(path=path, row=row)
     try:
-        return Candidate(path=path, row=row, size=upright_size(data), image=prepared(data, preprocess))
+        return Candidate(path=path, row=row, size=upright_size(data), image=to_tensor(data, preprocess))
     except PerceptError as error:
-        raise PerceptError(str(error).removeprefix("the picture given as bytes ")) from None
+        raise PerceptError(re.sub(r"^the \w+ given as bytes ", "", str(error))) from None
 
 
-def prepared(source: ImageSource, preprocess: Preprocess) -> Image.Image:
-    """Return the picture at the model's size already: small to keep waiting, and preprocessing leaves it as it is."""
-    image = read_image(source, at_least=preprocess.at_least)
-    return Image.fromarray(preprocess(image).permute(1, 2, 0).contiguous().numpy())
-
-
-def _store(index: Index, encoder: Embeds, batch: list[Candidate], hashes: set[str], report: Report) -> None:
-    new = {one.row.hash: one for one in batch if one.image is not None and one.row.hash not in hashes}
-    vectors = encoder.image([one.image for one in new.values() if one.image is not None]) if new else ()
+def _store(index: Index, encoder: ImageEncoder, batch: list[Candidate], hashes: set[str], report: Report) -> None:
+    new = {
+        candidate.row.hash: candidate
+        for candidate in batch
+        if candidate.image is not None and candidate.row.hash not in hashes
+    }
+    vectors = encoder.image([candidate.image for candidate in new.values()]) if new else ()
     contents = [
-        Content(hash=hash_, width=one.size[0], height=one.size[1], vector=vector)
-        for (hash_, one), vector in zip(new.items(), vectors, strict=True)
+        Content(hash=hash_, width=candidate.size[0], height=candidate.size[1], vector=vector)
+        for (hash_, candidate), vector in zip(new.items(), vectors, strict=True)
     ]
-    index.add(contents, {one.path: one.row for one in batch})
+    index.add(contents, {candidate.path: candidate.row for candidate in batch})
     hashes.update(new)
     report.added += len(new)
     report.reused += len(batch) - len(new)

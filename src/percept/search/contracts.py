@@ -1,109 +1,113 @@
-"""What search asks of a model, and the stamp by which an index knows its model again."""
+"""What an index needs of a model, and the stamp by which it recognises the model that made it."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from jaxtyping import Float
-from PIL import Image
-from torch import Tensor
-
 from percept.core.errors import PerceptError
 from percept.data.transforms import Preprocess
-from percept.infer.identity import Identity
+from percept.infer.contracts import Embeds
 from percept.models.zoo import ZOO
 
 
 @runtime_checkable
-class Embeds(Protocol):
-    """An encoder: `percept.load` gives one."""
-
-    @property
-    def identity(self) -> Identity:
-        """Name, fingerprint and vector length."""
-        ...
+class ImageEncoder(Embeds, Protocol):
+    """An `Embeds` whose preprocessing is known: an index reads files at the size the model needs."""
 
     @property
     def preprocess(self) -> Preprocess:
-        """What is done to a picture before the model sees it."""
-        ...
-
-    def image(self, images: list[Image.Image], /) -> Float[Tensor, "n d"]:
-        """Return unit-length vectors of pictures."""
-        ...
-
-    def text(self, texts: list[str], /) -> Float[Tensor, "n d"]:
-        """Return unit-length vectors of texts."""
+        """How images are resized and normalised before the model."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stamp:
-    """Everything that has to be equal for two vectors to be comparable, and where the model came from."""
+    """The identity of the model that made an index, and how to load it again."""
 
     name: str
     fingerprint: str
     dim: int
     preprocess: Preprocess
     source: str
-    """What `percept.load` was given, so that it can be loaded again: a name, or an absolute folder."""
+    """Argument of `percept.load`: a name, or an absolute path."""
     weights: str | None = None
-    """The local weight file it was given, absolute."""
+    """Absolute path of a local weight file."""
     tokenizer: str | None = None
-    """The tokenizer.json it was given, absolute."""
+    """Absolute path of a tokenizer.json."""
+    image_size: int | None = None
+    """Side in pixels that the model was resized to."""
+    dtype: str | None = None
+    """Number type that was chosen."""
 
     def __str__(self) -> str:
         height, width = self.preprocess.shape
         patches = self.preprocess.tokens
-        side = f"{height} × {width} pixels" if patches is None else f"{patches} patches"
-        return f"{self.name} ({self.fingerprint[:8]}, {self.dim} numbers, {self.preprocess.resize} to {side})"
+        size = f"{height} × {width} pixels" if patches is None else f"{patches} patches"
+        return f"{self.name} ({self.fingerprint[:8]}, {self.dim} numbers, {self.preprocess.resize} to {size})"
 
     def agrees(self, other: "Stamp") -> bool:
-        """Tell whether vectors of both may be compared; a name is only a name."""
+        """True if vectors of both can be compared; the names may differ."""
         return (self.fingerprint, self.dim, self.preprocess) == (other.fingerprint, other.dim, other.preprocess)
 
     @property
     def options(self) -> str:
-        """What a person types to load the model again."""
-        return _typed({"--model": self.source, "--weights": self.weights, "--tokenizer": self.tokenizer})
+        """Options that load the model again, ready to be pasted into a shell."""
+        return _typed(
+            {
+                "--model": self.source,
+                "--weights": self.weights,
+                "--tokenizer": self.tokenizer,
+                "--image-size": self.image_size,
+                "--dtype": self.dtype,
+            }
+        )
 
     @property
     def sizing(self) -> str:
-        """What a person types to bring pictures to size in the same way."""
+        """Options that resize images in the same way, ready to be pasted into a shell."""
         return _typed({"--resize": self.preprocess.resize, "--tokens": self.preprocess.tokens})
 
     def differences(self, other: "Stamp") -> str:
-        """Name what of the preprocessing is another one in `other`; nothing for another model."""
+        """Return the settings of the preprocessing that differ; empty for a different model."""
         if (self.fingerprint, self.dim) != (other.fingerprint, other.dim):
             return ""
-        pairs = [(one.name, getattr(self.preprocess, one.name), getattr(other.preprocess, one.name))
-                 for one in fields(Preprocess) if one.compare]  # fmt: skip
-        return ", ".join(f"{name} {theirs} instead of {ours}" for name, ours, theirs in pairs if ours != theirs)
+        names = [field.name for field in fields(Preprocess) if field.compare]
+        values = [(name, getattr(self.preprocess, name), getattr(other.preprocess, name)) for name in names]
+        return ", ".join(f"{name} {theirs} instead of {ours}" for name, ours, theirs in values if ours != theirs)
 
     def differs_by(self, other: "Stamp") -> str:
-        """Return what a person types to get this instead of `other`, which does not agree."""
+        """Return the options that select this stamp instead of `other`, which does not agree."""
         same_model = self.fingerprint == other.fingerprint
         return self.sizing if same_model and self.sizing != other.sizing else self.options
 
 
-def _typed(given: Mapping[str, object]) -> str:
-    return " ".join(f"{option} {value}" for option, value in given.items() if value is not None)
+def _typed(options: Mapping[str, object]) -> str:
+    return " ".join(f"{option} {shlex.quote(str(value))}" for option, value in options.items() if value is not None)
 
 
 Given: TypeAlias = str | os.PathLike[str] | None
 
 
-def stamp_of(encoder: Embeds, source: str | None = None, *, weights: Given = None, tokenizer: Given = None) -> Stamp:
-    """Return the stamp of an encoder that `percept.load` gave for the same arguments; its name stands for no source.
+def stamp_of(
+    encoder: ImageEncoder,
+    source: str | None = None,
+    *,
+    weights: Given = None,
+    tokenizer: Given = None,
+    image_size: int | None = None,
+    dtype: str | None = None,
+) -> Stamp:
+    """Return the stamp of an encoder that `percept.load` gave for the same arguments; without a source, of its name.
 
     Raises:
-        PerceptError: the model gives tokens only, so there is nothing to compare.
+        PerceptError: the model gives tokens only, so there are no vectors to compare.
     """
     identity = encoder.identity
     if not identity.dim:
         raise PerceptError(
-            f"{identity.name} gives tokens, not vectors that can be searched; use 'nano' or a PE-Core model"
+            f"{identity.name} gives tokens, not vectors that can be searched. Use 'nano' or a PE-Core model."
         )
     return Stamp(
         name=identity.name,
@@ -113,10 +117,25 @@ def stamp_of(encoder: Embeds, source: str | None = None, *, weights: Given = Non
         source=lasting(source or identity.name),
         weights=None if weights is None else os.path.abspath(weights),
         tokenizer=None if tokenizer is None else os.path.abspath(tokenizer),
+        image_size=image_size,
+        dtype=dtype,
     )
 
 
 def lasting(source: str) -> str:
-    """Return a name as it is and a folder by its absolute path; as for `percept.load`, a known name is never a folder."""
-    named = source in ZOO or source.startswith("hf://") or not os.path.exists(source)
-    return source if named else os.path.abspath(source)
+    """Return a model's name unchanged, and a path as an absolute one; what follows an @ stays.
+
+    As for `percept.load`, a known name is never a path.
+    """
+    path, suffix = source, ""
+    while not os.path.exists(path) and "@" in path:
+        path, _, word = path.rpartition("@")
+        suffix = f"@{word}{suffix}"
+    named = path in ZOO or source.startswith("hf://") or not os.path.exists(path)
+    return source if named else f"{os.path.abspath(path)}{suffix}"
+
+
+def is_remote(source: str) -> bool:
+    """True for a model that may have to be fetched from the hub."""
+    name = source.partition("@")[0]
+    return source.startswith("hf://") or (name in ZOO and ZOO[name].config is not None)

@@ -1,81 +1,59 @@
-"""The index: vectors of pictures by content, files by path, all stamped with the model that made them."""
+"""The index: vectors of images by content, files by path, stamped with the model that made them."""
 
 import json
 import os
+import shlex
+import sqlite3
 import weakref
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from threading import RLock
 from types import TracebackType
-from typing import Any
-
-import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from percept.core.config import from_dict, to_dict
 from percept.core.errors import PerceptError
-from percept.search.contracts import Embeds, Stamp, stamp_of
-from percept.search.store import FILE, changed, damaged, explained, make_store, open_store, stored_path, transaction
+from percept.core.report import notice
+from percept.search.contracts import ImageEncoder, Stamp, stamp_of
+from percept.search.rows import Content, Entry, FileRow, Matrix, content_row, is_intact, to_matrix
+from percept.search.store import (
+    changed,
+    damaged,
+    explained,
+    has_store,
+    make_store,
+    open_store,
+    stored_path,
+    transaction,
+)
 
+WHOLE = "typeof(path) = 'blob' AND typeof(file.hash) = 'text' AND typeof(bytes) = 'integer' AND typeof(modified) = 'integer'"
+"""True for every row of `file` whose columns have the type they were written with."""
 
-@dataclass(frozen=True, kw_only=True)
-class FileRow:
-    """What is known of a file: enough to tell whether it changed without reading it."""
-
-    hash: str
-    """Of its content."""
-    bytes: int
-    modified: int
-    """Nanoseconds since 1970."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Content:
-    """A distinct picture and its vector."""
-
-    hash: str
-    width: int
-    """Pixels, upright."""
-    height: int
-    vector: Float[Tensor, " d"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A distinct picture and every path that holds it, in order."""
-
-    width: int
-    """Pixels, upright."""
-    height: int
-    paths: tuple[Path, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Matrix:
-    """All vectors in memory, in the order they were added; row i belongs to the entry with number ids[i]."""
-
-    vectors: Float[Tensor, "n d"]
-    ids: list[int]
+ADD_CONTENT = """
+INSERT INTO content VALUES (NULL, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET
+hash = excluded.hash, width = excluded.width, height = excluded.height, vector = excluded.vector, checksum = excluded.checksum
+"""
 
 
 class Index:
-    """An open index. Use it in a `with` block, or call `close`.
+    """An open index, usable from any thread. Use it in a `with` block, or call `close`.
 
     Args:
-        folder: where its database lies.
-        encoder: the model it will be used with; another one than it was made with is refused.
+        folder: folder of its database.
+        encoder: the model it will be used with; a different one than it was made with is refused.
     """
 
-    def __init__(self, folder: Path | str, encoder: Embeds | None = None) -> None:
+    def __init__(self, folder: Path | str, encoder: ImageEncoder | None = None) -> None:
         self.folder = Path(folder)
+        self._lock = RLock()
         self._connection = open_store(self.folder)
         self.close = weakref.finalize(self, self._connection.close)
-        """Close the database; done by itself when the index is forgotten."""
+        """Close the database; called when the index is garbage-collected."""
         try:
+            self._read_version()
             if encoder is not None:
                 self.check(encoder)
         except PerceptError:
@@ -83,13 +61,13 @@ class Index:
             raise
 
     @classmethod
-    def create(cls, folder: Path | str, encoder: Embeds, *, stamp: Stamp | None = None) -> "Index":
+    def create(cls, folder: Path | str, encoder: ImageEncoder, *, stamp: Stamp | None = None) -> "Index":
         """Make an empty index for the vectors of `encoder` in a new or empty folder.
 
         Args:
-            folder: where its database will lie.
+            folder: folder of its database.
             encoder: the model it belongs to from now on.
-            stamp: what `stamp_of` says of it and of what `percept.load` was given; its name alone unless said.
+            stamp: what `stamp_of` returns for the encoder and the arguments of `percept.load`; default: for its name.
 
         Raises:
             PerceptError: the model gives no vectors, or the folder is in use.
@@ -98,30 +76,30 @@ class Index:
         return cls(folder)
 
     @classmethod
-    def open(cls, folder: Path | str, encoder: Embeds | None = None) -> "Index":
+    def open(cls, folder: Path | str, encoder: ImageEncoder | None = None) -> "Index":
         """Open the index in `folder`.
 
         Raises:
-            PerceptError: the folder holds none, it is damaged, or was made with another model.
+            PerceptError: the folder holds none, it is damaged, or was made with a different model.
         """
         return cls(folder, encoder)
 
     @classmethod
-    def open_or_create(cls, folder: Path | str, encoder: Embeds, *, stamp: Stamp | None = None) -> "Index":
-        """Open the index in `folder` if there is one, else make it; refusals as for `open` and `create`.
+    def open_or_create(cls, folder: Path | str, encoder: ImageEncoder, *, stamp: Stamp | None = None) -> "Index":
+        """Open the index in `folder` if there is one, else make it; refuses as `open` and `create` do.
 
-        An index that holds no files is taken over by another model. A stamp that is given and agrees replaces the
-        stored one: the model may lie in another place now.
+        An index without files is taken over by a different model. A given stamp that agrees replaces the stored one:
+        the model may be in a different place now.
         """
-        given = stamp or stamp_of(encoder)
+        wanted = stamp or stamp_of(encoder)
         try:
-            return cls.create(folder, encoder, stamp=given)
+            return cls.create(folder, encoder, stamp=wanted)
         except PerceptError:
-            if not (Path(folder) / FILE).exists():
+            if not has_store(Path(folder)):
                 raise
         index = cls(folder)
         try:
-            index._take(given, moved=stamp is not None)
+            index._take(wanted, moved=stamp is not None)
             index.check(encoder)
         except PerceptError:
             index.close()
@@ -139,15 +117,19 @@ class Index:
     @cached_property
     def stamp(self) -> Stamp:
         """The model this index was made with."""
-        with explained(self.folder):
-            row = self._connection.execute("SELECT json FROM stamp").fetchone()
+        with self._using() as connection:
+            row = connection.execute("SELECT json FROM stamp").fetchone()
         try:
             return from_dict(Stamp, json.loads(row[0]))
-        except (ValueError, TypeError):  # no row, no json, or not our fields
+        except (ValueError, TypeError):  # no row, not json, or different fields
             raise damaged(self.folder, "it does not say which model made it") from None
 
-    def check(self, encoder: Embeds) -> None:
-        """Refuse a model whose vectors cannot be compared with those stored."""
+    def check(self, encoder: ImageEncoder) -> None:
+        """Refuse a model whose vectors cannot be compared with those stored.
+
+        Raises:
+            PerceptError: the model, or its preprocessing, is a different one.
+        """
         given = stamp_of(encoder)
         if not self.stamp.agrees(given):
             differences = self.stamp.differences(given)
@@ -157,101 +139,146 @@ class Index:
                 f"be compared{why}; use {self.stamp.differs_by(given)}, or make another index with --index OTHER"
             )
 
-    def _take(self, given: Stamp, *, moved: bool) -> None:
-        """Put a stamp in place of the stored one, where no vector contradicts it."""
-        agrees = given.agrees(self.stamp)
-        if given == self.stamp or not (moved if agrees else len(self) == 0):
+    def _take(self, stamp: Stamp, *, moved: bool) -> None:
+        """Replace the stored stamp, if no vector contradicts the new one."""
+        agrees = stamp.agrees(self.stamp)
+        if stamp == self.stamp or not (moved if agrees else len(self) == 0):
             return
-        with explained(self.folder), transaction(self._connection) as connection:
+        with self._using() as connection, transaction(connection):
             if not agrees:
-                if len(self):  # another process was quicker
+                if len(self):  # another process was faster
                     raise changed(self.folder)
                 connection.execute("DELETE FROM content")
-            connection.execute("UPDATE stamp SET json = ?", (_json(given),))
+            connection.execute("UPDATE stamp SET json = ?", (_json(stamp),))
         del self.stamp
-        self._forget_matrix()
+        self._matrix = None
 
     def __len__(self) -> int:
         """Return the number of files."""
-        return self._one("SELECT count(*) FROM file")
+        return self._number(f"SELECT count(*) FROM file WHERE {WHOLE}")
 
     def files(self) -> dict[Path, FileRow]:
-        """Return every file with what is known of it, by absolute path."""
-        with explained(self.folder):
-            rows = self._connection.execute("SELECT path, hash, bytes, modified FROM file ORDER BY path").fetchall()
+        """Return the row of every file, by absolute path."""
+        self._read_version()
+        with self._using() as connection:
+            rows = connection.execute(
+                f"SELECT path, hash, bytes, modified FROM file WHERE {WHOLE} ORDER BY path"
+            ).fetchall()
         return {Path(os.fsdecode(path)): FileRow(hash=hash_, bytes=size, modified=at) for path, hash_, size, at in rows}
 
     def hashes(self) -> set[str]:
-        """Return the hashes of all contents that have a vector."""
-        with explained(self.folder):
-            return {row[0] for row in self._connection.execute("SELECT hash FROM content")}
+        """Return the hashes of all contents whose vector is intact."""
+        self._read_version()
+        with self._using() as connection:
+            rows = connection.execute("SELECT hash, width, height, vector, checksum FROM content")
+            return {row[0] for row in rows if is_intact(row, self.stamp.dim)}
 
     def add(self, contents: Iterable[Content], files: dict[Path, FileRow]) -> None:
-        """Store vectors and the files that hold them, all or nothing; what is known under a path is replaced."""
+        """Store vectors and the files that hold them, all or nothing; what is known by a path or content is replaced.
+
+        Raises:
+            PerceptError: another process removed a content that a file refers to, or the index is damaged.
+        """
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        new = [(one.hash, one.width, one.height, _to_bytes(one.vector)) for one in contents]
         rows = [(stored_path(path), row.hash, row.bytes, row.modified, now) for path, row in files.items()]
-        with explained(self.folder), transaction(self._connection) as connection:
-            connection.executemany("INSERT OR IGNORE INTO content VALUES (NULL, ?, ?, ?, ?)", new)
-            connection.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)", rows)
-        self._forget_matrix()
+        with self._using() as connection:
+            try:
+                with transaction(connection):
+                    connection.executemany(ADD_CONTENT, map(content_row, contents))
+                    connection.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)", rows)
+            except sqlite3.IntegrityError as error:
+                raise self._contradiction(str(error)) from None
+        self._matrix = None
 
     def remove(self, paths: Sequence[Path]) -> None:
         """Forget files, and the vectors that no file holds any more."""
-        with explained(self.folder), transaction(self._connection) as connection:
+        with self._using() as connection, transaction(connection):
             connection.executemany("DELETE FROM file WHERE path = ?", [(stored_path(path),) for path in paths])
+            connection.execute(f"DELETE FROM file WHERE NOT ({WHOLE})")
             connection.execute("DELETE FROM content WHERE hash NOT IN (SELECT hash FROM file)")
-        self._forget_matrix()
-
-    def matrix(self) -> Matrix:
-        """Return all vectors as one matrix, read once and again only after the database changed."""
-        version = self._one("PRAGMA data_version")  # counts the commits of other processes
-        if self._matrix is None or self._matrix[0] != version:
-            self._matrix = (version, self._read_matrix())
-        return self._matrix[1]
-
-    _matrix: tuple[int, Matrix] | None = None
-
-    def _forget_matrix(self) -> None:
         self._matrix = None
 
-    def _read_matrix(self) -> Matrix:
-        with explained(self.folder):
-            rows = self._connection.execute(
-                "SELECT id, vector FROM content WHERE hash IN (SELECT hash FROM file) ORDER BY id"
-            ).fetchall()
-        if any(len(vector) != 4 * self.stamp.dim for _, vector in rows):
-            raise damaged(self.folder, f"a vector is not of {self.stamp.dim} numbers")
-        stored = bytearray().join(vector for _, vector in rows)
-        return Matrix(vectors=_from_bytes(stored, len(rows), self.stamp.dim), ids=[id_ for id_, _ in rows])
+    _matrix: tuple[int, Matrix] | None = None
+    """Version of the database, and the matrix that was read then."""
+    _version = 0
+    """Version when files, hashes or the matrix were last read; changes when another connection commits."""
 
-    def entry(self, number: int) -> Entry:
-        """Return what belongs to a row of the matrix, by its id."""
-        query = "SELECT width, height, path FROM content JOIN file USING (hash) WHERE id = ? ORDER BY path"
-        with explained(self.folder):
-            rows = self._connection.execute(query, (number,)).fetchall()
-        if not rows:
-            raise changed(self.folder)
-        return Entry(width=rows[0][0], height=rows[0][1], paths=tuple(Path(os.fsdecode(path)) for _, _, path in rows))
+    def matrix(self) -> Matrix:
+        """Return all intact vectors as one matrix, read again only after the database changed.
+
+        Damaged rows are left out, with a notice.
+        """
+        with self._lock:
+            version = self._read_version()
+            if self._matrix is None or self._matrix[0] != version:
+                self._matrix = version, self._read_matrix()
+            return self._matrix[1]
+
+    def _read_matrix(self) -> Matrix:
+        holders: dict[str, list[bytes]] = {}
+        vectors, sizes, paths, left_out = [], [], [], 0
+        with self._using() as connection:
+            # Read from the tables themselves, in one go: the index of file by hash may be damaged.
+            for path, hash_, _, whole in connection.execute(
+                f"SELECT path, hash, added, {WHOLE} FROM file ORDER BY path"
+            ):
+                if whole:
+                    holders.setdefault(hash_, []).append(path)
+                else:
+                    left_out += 1
+            for row in connection.execute("SELECT hash, width, height, vector, checksum FROM content ORDER BY id"):
+                if row[0] in holders and is_intact(row, self.stamp.dim):
+                    vectors.append(row[3])
+                    sizes.append((row[1], row[2]))
+                    paths.append(holders.pop(row[0]))
+        self._report_damage(left_out + sum(map(len, holders.values())))
+        return Matrix(vectors=to_matrix(vectors, self.stamp.dim), sizes=sizes, paths=paths)
+
+    def _report_damage(self, left_out: int) -> None:
+        if left_out:
+            files = "1 file is" if left_out == 1 else f"{left_out} files are"
+            notice(
+                f"{files} left out: damaged rows in the index {self.folder}. Read them again with: "
+                f"percept index IMAGES --index {shlex.quote(str(self.folder))}"
+            )
+
+    def repair(self) -> None:
+        """Rebuild the indexes of the tables if they do not fit the rows; rows themselves have checksums.
+
+        Raises:
+            PerceptError: the index is damaged beyond that.
+        """
+        with self._using() as connection:
+            if connection.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
+                try:
+                    connection.execute("REINDEX")
+                except sqlite3.IntegrityError as error:
+                    raise damaged(self.folder, str(error)) from None
 
     def entries(self) -> list[Entry]:
         """Return what belongs to every row of the matrix, in its order."""
-        return [self.entry(number) for number in self.matrix().ids]
+        matrix = self.matrix()
+        return [matrix.entry(row) for row in range(len(matrix))]
 
-    def _one(self, query: str) -> Any:
-        with explained(self.folder):
-            return self._connection.execute(query).fetchone()[0]
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        """Give one thread at a time the connection, and explain its errors."""
+        with self._lock, explained(self.folder):
+            yield self._connection
+
+    def _number(self, query: str) -> int:
+        with self._using() as connection:
+            return connection.execute(query).fetchone()[0]
+
+    def _read_version(self) -> int:
+        self._version = self._number("PRAGMA data_version")
+        return self._version
+
+    def _contradiction(self, reason: str) -> PerceptError:
+        """Build the error for rows that do not fit together: another process wrote meanwhile, or the index is damaged."""
+        before = self._version
+        return damaged(self.folder, reason) if self._read_version() == before else changed(self.folder)
 
 
 def _json(stamp: Stamp) -> str:
     return json.dumps(to_dict(stamp))
-
-
-def _to_bytes(vector: Float[Tensor, " d"]) -> bytes:
-    return vector.detach().cpu().numpy().astype("<f4").tobytes()
-
-
-def _from_bytes(stored: bytearray, rows: int, dim: int) -> Float[Tensor, "n d"]:
-    if not rows:
-        return torch.zeros(0, dim)
-    return torch.from_numpy(np.frombuffer(stored, "<f4").astype(np.float32, copy=False).reshape(rows, dim))

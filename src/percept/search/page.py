@@ -16,12 +16,12 @@ from percept.search.query import Answer, Hit
 from percept.search.thumbnails import data_uri, thumbnail
 
 THUMBNAIL = 320
-"""Pixels of the longer side; shown at half of it, so that fine screens stay sharp."""
+"""Longer side in pixels; shown at half of it, so that it is sharp on high-resolution screens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """A picture with its most probable labels, best first."""
+    """An image with its most probable labels, best first."""
 
     path: Path
     guesses: tuple[tuple[str, float], ...]
@@ -30,32 +30,32 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What a page shows; sections without content are left out."""
+    """Content of a page; sections without content are left out."""
 
     title: str
     introduction: str = ""
     facts: tuple[tuple[str, str], ...] = ()
-    """Names with values: the model, numbers of pictures, seconds."""
+    """Names with values: the model, numbers of images, seconds."""
     answers: tuple[Answer, ...] = ()
     labelled: tuple[Labelled, ...] = ()
-    labels_asked: int = 0
-    """How many labels there were to choose from."""
+    num_labels: int = 0
+    """Number of labels to choose from."""
     bad: tuple[BadFile, ...] = ()
 
 
 def write_page(file: Path | str, page: Page) -> None:
-    """Write the page; links to the pictures are relative to it."""
+    """Write the page; links to the images are relative to it."""
     file = Path(file)
     with replacing(file) as temporary:
         temporary.write_text(render(page, file.parent), encoding="utf-8")
 
 
 def render(page: Page, folder: Path) -> str:
-    """Return the page as HTML that will lie in `folder`."""
+    """Return the page as HTML for a file in `folder`."""
     parts = [
         _head(page),
         *(_answer(number, answer, folder) for number, answer in enumerate(page.answers, start=1)),
-        _labels(page.labelled, page.labels_asked, folder),
+        _labels(page.labelled, page.num_labels, folder),
         _bad(page.bad),
         "</main></body></html>",
     ]
@@ -63,7 +63,7 @@ def render(page: Page, folder: Path) -> str:
 
 
 def escape(text: object) -> str:
-    """Return any text, even a file name that is none, as one line of HTML."""
+    """Return any text as one line of HTML, even a file name that is not valid text."""
     return escape_markup(printable(text))
 
 
@@ -85,41 +85,41 @@ def _style() -> str:
 
 
 def _answer(number: int, answer: Answer, folder: Path) -> str:
-    asked = " and ".join(
-        [*([f"“{escape(answer.text)}”"] if answer.text else []), *(["pictures like this one"] if answer.image else [])]
+    query = " and ".join(
+        [*([f"“{escape(answer.text)}”"] if answer.text else []), *(["images like this one"] if answer.image else [])]
     )
-    example = f'<div class="example">{_picture(answer.image, folder)}</div>' if answer.image else ""
+    example = f'<div class="example">{_image(answer.image, folder)}</div>' if answer.image else ""
     note = f"best {len(answer.hits)} of {answer.among}, {answer.seconds * 1000:.1f} ms"
     hits = "\n".join(_hit(hit, folder) for hit in answer.hits)
     return f"""<section class="answer"><header>{example}<div><p class="kicker">Query {number}</p>
-<h2>{asked or "a picture"}</h2><p class="note">{note}</p></div></header>
+<h2>{query or "an image"}</h2><p class="note">{note}</p></div></header>
 <ol class="hits">{hits}</ol></section>"""
 
 
 def _hit(hit: Hit, folder: Path) -> str:
     copies = f'<p class="note">and {len(hit.copies)} more with the same content</p>' if hit.copies else ""
-    return f"""<li><figure>{_picture(hit.path, folder)}<figcaption>
+    return f"""<li><figure>{_image(hit.path, folder)}<figcaption>
 <p class="score"><span class="rank">{hit.rank}</span>{_bar(hit.score)}<span class="number">{_score(hit.score)}</span></p>
 <p class="name">{_name(hit.path)}</p><p class="note">{hit.width} × {hit.height}</p>{copies}</figcaption></figure></li>"""
 
 
-def _labels(labelled: Sequence[Labelled], asked: int, folder: Path) -> str:
+def _labels(labelled: Sequence[Labelled], num_labels: int, folder: Path) -> str:
     if not labelled:
         return ""
-    cards = "\n".join(_card(one, folder) for one in labelled)
-    among = f", the most probable of {asked} labels" if asked else ""
-    return f"""<section><header><div><p class="kicker">Labels</p><h2>What each picture shows{among}</h2></div></header>
+    cards = "\n".join(_card(image, folder) for image in labelled)
+    among = f", the most probable of {num_labels} labels" if num_labels else ""
+    return f"""<section><header><div><p class="kicker">Labels</p><h2>What each image shows{among}</h2></div></header>
 <ul class="cards">{cards}</ul></section>"""
 
 
-def _card(one: Labelled, folder: Path) -> str:
+def _card(image: Labelled, folder: Path) -> str:
     rows = "".join(
         f'<p class="guess"><span class="label">{escape(label)}</span><span class="number">{probability:.0%}</span></p>'
         f"{'' if place else _bar(probability)}"
-        for place, (label, probability) in enumerate(one.guesses)
+        for place, (label, probability) in enumerate(image.guesses)
     )
-    return f"""<li><figure>{_picture(one.path, folder)}<figcaption>{rows}
-<p class="name">{_name(one.path)}</p></figcaption></figure></li>"""
+    return f"""<li><figure>{_image(image.path, folder)}<figcaption>{rows}
+<p class="name">{_name(image.path)}</p></figcaption></figure></li>"""
 
 
 def _bad(bad: Iterable[BadFile]) -> str:
@@ -142,13 +142,13 @@ def _bar(share: float) -> str:
     return f'<span class="bar"><span style="width:{100 * min(1.0, max(0.0, share)):.1f}%"></span></span>'
 
 
-def _picture(path: Path, folder: Path) -> str:
-    small = _thumbnail_uri(path)
-    if small is None:
-        reason = "cannot be shown" if os.path.exists(path) else "the file is gone"
+def _image(path: Path, folder: Path) -> str:
+    uri = _thumbnail_uri(path)
+    if uri is None:
+        reason = "cannot be shown" if os.path.exists(path) else "the file no longer exists"
         return f'<span class="frame gone">{reason}</span>'
     link = quote(os.fsencode(os.path.relpath(path, folder)))
-    return f'<a class="frame" href="{link}"><img src="{small}" alt="{escape(path.name)}"></a>'
+    return f'<a class="frame" href="{link}"><img src="{uri}" alt="{escape(path.name)}"></a>'
 
 
 @lru_cache(maxsize=2048)

@@ -1,4 +1,4 @@
-"""Results as one picture: a row or more per query, the pictures found with ranks, scores and names."""
+"""Results as one image: one or more rows per query, the hits with ranks, scores and names."""
 
 import os
 from collections.abc import Sequence
@@ -17,68 +17,68 @@ from percept.search.thumbnails import thumbnail
 PAPER, CARD, INK, SOFT, LINE = "#faf9f6", "#efede7", "#1f1f1d", "#6d6a63", "#e2dfd7"
 ACCENT = "#1f6f78"
 MOST_LINES = 4
-"""Of a question; the last one is cut."""
+"""Lines of a query; the last one is cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measures:
     """Sizes in pixels."""
 
-    picture: int = 168
-    """Side of the square a picture is fitted into."""
+    side: int = 168
+    """Side of the square that an image is fitted into."""
     gap: int = 18
     margin: int = 36
     query: int = 250
-    """Width of the column that says what was asked."""
+    """Width of the column with the query."""
     caption: int = 48
-    """Height under a picture."""
+    """Height below an image."""
     columns: int = 8
-    """Most pictures side by side, not pixels."""
+    """Largest number of images side by side; not in pixels."""
 
 
 def write_sheet(file: Path | str, answers: Sequence[Answer], *, title: str = "") -> None:
-    """Write the contact sheet as PNG, whatever the file is called."""
+    """Write the contact sheet as PNG, whatever the ending of the file."""
     with replacing(file) as temporary:
         draw_sheet(answers, title=title).save(temporary, "PNG")
 
 
 def draw_sheet(answers: Sequence[Answer], *, title: str = "", measures: Measures | None = None) -> Image.Image:
-    """Draw a row per answer, or several rows where many pictures were found.
+    """Draw a row per answer, or several rows if it has many hits.
 
     Raises:
-        PerceptError: there is no answer to draw.
+        PerceptError: `answers` is empty.
     """
     if not answers:
         raise PerceptError("a contact sheet needs at least one answer")
     m = measures or Measures()
     columns = max(1, *(min(len(answer.hits), m.columns) for answer in answers))
     lines = [max(1, -(-len(answer.hits) // columns)) for answer in answers]
-    row, top = m.picture + m.caption + m.gap, m.margin + (48 if title else 0)
-    width = 2 * m.margin + m.query + columns * (m.picture + m.gap)
+    row, top = m.side + m.caption + m.gap, m.margin + (48 if title else 0)
+    width = 2 * m.margin + m.query + columns * (m.side + m.gap)
     sheet = Image.new("RGB", (width, top + sum(lines) * row + m.margin - m.gap), PAPER)
     pen = ImageDraw.Draw(sheet)
     if title:
         write_line(pen, (m.margin, m.margin - 6), title, 26, INK, width - 2 * m.margin)
     for number, answer in enumerate(answers):
         y = top + sum(lines[:number]) * row
-        _question(sheet, pen, (m.margin, y), answer, m)
+        _query(sheet, pen, (m.margin, y), answer, m)
         for place, hit in enumerate(answer.hits):
             line, column = divmod(place, columns)
-            x = m.margin + m.query + m.gap + column * (m.picture + m.gap)
+            x = m.margin + m.query + m.gap + column * (m.side + m.gap)
             _result(sheet, pen, (x, y + line * row), hit, m)
     return sheet
 
 
-def _question(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], answer: Answer, m: Measures) -> None:
+def _query(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], answer: Answer, m: Measures) -> None:
     x, y = at
     pen.line((x, y, x + m.query - m.gap, y), fill=LINE, width=1)
     y += 12
     if answer.image is not None:
-        side = m.picture - 48 if answer.text is None else m.picture - 96
+        side = m.side - 48 if answer.text is None else m.side - 96
         _framed(sheet, pen, (x, y), answer.image, side)
         y += side + 8
-    asked = f"“{answer.text}”" if answer.text else f"like {answer.image.name}" if answer.image else "a picture"
-    lines = _wrapped(printable(asked), 19, m.query - m.gap)
+    query = f"“{answer.text}”" if answer.text else f"like {answer.image.name}" if answer.image else "an image"
+    lines = _wrapped(printable(query), 19, m.query - m.gap)
     if len(lines) > MOST_LINES:
         lines = [*lines[: MOST_LINES - 1], " ".join(lines[MOST_LINES - 1 :])]
     for line in lines:
@@ -89,12 +89,12 @@ def _question(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int],
 
 def _result(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], hit: Hit, m: Measures) -> None:
     x, y = at
-    _framed(sheet, pen, at, hit.path, m.picture)
-    y += m.picture + 7
+    _framed(sheet, pen, at, hit.path, m.side)
+    y += m.side + 7
     write_line(pen, (x, y), str(hit.rank), 15, ACCENT if hit.rank == 1 else INK, 30)
     score = f"{hit.score:.3f}"
-    write_line(pen, (x + m.picture - round(font_for(score, 15).getlength(score)), y), score, 15, INK, m.picture)
-    write_line(pen, (x, y + 20), hit.path.name, 12, SOFT, m.picture)
+    write_line(pen, (x + m.side - round(font_for(score, 15).getlength(score)), y), score, 15, INK, m.side)
+    write_line(pen, (x, y + 20), hit.path.name, 12, SOFT, m.side)
 
 
 def _framed(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], path: Path, side: int) -> None:
@@ -105,13 +105,13 @@ def _framed(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], p
         write_line(
             pen,
             (x + 12, y + side // 2 - 8),
-            "cannot be shown" if os.path.exists(path) else "the file is gone",
+            "cannot be shown" if os.path.exists(path) else "the file no longer exists",
             13,
             SOFT,
             side - 24,
         )
         return
-    if max(small.size) < side:  # small pictures are enlarged: a sheet is for looking
+    if max(small.size) < side:  # small images are enlarged, so that they can be seen
         scale = side / max(small.size)
         small = small.resize((max(1, round(small.width * scale)), max(1, round(small.height * scale))))
     sheet.paste(small, (x + (side - small.width) // 2, y + (side - small.height) // 2))

@@ -1,6 +1,7 @@
-"""The file behind an index: one SQLite database, its tables, and errors a person understands."""
+"""The file behind an index: one SQLite database, its tables, and its errors in plain words."""
 
 import os
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,21 +12,24 @@ from percept.core.errors import PerceptError
 
 FILE = "index.sqlite"
 APPLICATION = 0x50455243
-"""Says `PERC` in the header of the database: this file is ours."""
-VERSION = 1
+"""`PERC` in the header of the database: the file is an index of percept."""
+VERSION = 2
 """Raised when the tables change."""
+DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""Result codes of SQLite for a database whose content is not what was written; the others may pass."""
 
 TABLES = f"""
 PRAGMA page_size = 16384;           -- several vectors to a page, even long ones
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 CREATE TABLE stamp (json TEXT NOT NULL);
-CREATE TABLE content (              -- one row per distinct picture
+CREATE TABLE content (              -- one row per distinct image
     id INTEGER PRIMARY KEY,
     hash TEXT NOT NULL UNIQUE,      -- BLAKE2b of the file's bytes
     width INTEGER NOT NULL,         -- pixels, upright
     height INTEGER NOT NULL,
-    vector BLOB NOT NULL            -- float32, little-endian, unit length
+    vector BLOB NOT NULL,           -- float32, little-endian, unit length
+    checksum INTEGER NOT NULL       -- CRC-32 of the four columns before
 );
 CREATE TABLE file (                 -- one row per path
     path BLOB PRIMARY KEY,          -- absolute; bytes, because a file name need not be text
@@ -39,7 +43,7 @@ CREATE INDEX file_by_hash ON file (hash);
 
 
 def make_store(folder: Path, stamp: str) -> None:
-    """Create an empty database in `folder`, whole or not at all.
+    """Create an empty database in `folder`, completely or not at all; an empty file in its place is replaced.
 
     Raises:
         PerceptError: the folder holds an index or anything else already.
@@ -48,6 +52,7 @@ def make_store(folder: Path, stamp: str) -> None:
     temporary = folder / f".{FILE}.{uuid4().hex}.part"
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_empty(folder)
         try:
             _write_tables(temporary, stamp)
             _publish(temporary, folder)
@@ -55,18 +60,39 @@ def make_store(folder: Path, stamp: str) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def has_store(folder: Path) -> bool:
+    """True if the folder holds a database; an empty file, left by a power cut, is not one."""
+    file = folder / FILE
+    return file.exists() and file.stat().st_size > 0
+
+
 def _check_free(folder: Path) -> None:
-    if (folder / FILE).exists():
-        raise _there_already(folder)
-    others = folder.exists() and (
-        not folder.is_dir() or any(not one.name.startswith(f".{FILE}.") for one in folder.iterdir())
-    )
-    if others:
-        raise PerceptError(f"{folder} is in use for something else; give a folder that is new or empty")
+    if has_store(folder):
+        raise _is_index_already(folder)
+    if not folder.exists():
+        return
+    ours = (f".{FILE}.", FILE)
+    if not folder.is_dir() or any(not file.name.startswith(ours) for file in folder.iterdir()):
+        raise PerceptError(f"{folder} is in use for something else. Give a folder that is new or empty.")
 
 
-def _there_already(folder: Path) -> PerceptError:
-    return PerceptError(f"{folder} is an index already; open it, or give another folder")
+def _is_index_already(folder: Path) -> PerceptError:
+    return PerceptError(f"{folder} is an index already. Open it, or give a different folder.")
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove an empty file in place of the database; what another process wrote there meanwhile is put back."""
+    aside = folder / f".{FILE}.{uuid4().hex}.part"
+    try:
+        os.rename(folder / FILE, aside)
+    except FileNotFoundError:
+        return
+    try:
+        if aside.stat().st_size:
+            _publish(aside, folder)
+            raise _is_index_already(folder)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _write_tables(file: Path, stamp: str) -> None:
@@ -84,24 +110,28 @@ def _publish(temporary: Path, folder: Path) -> None:
     try:
         os.link(temporary, folder / FILE)
     except FileExistsError:
-        raise _there_already(folder) from None
+        raise _is_index_already(folder) from None
     except OSError:  # a file system without hard links
         os.replace(temporary, folder / FILE)
 
 
 def open_store(folder: Path) -> sqlite3.Connection:
-    """Connect to the database in `folder`.
+    """Connect to the database in `folder`; any thread may use the connection, one at a time.
 
     Raises:
-        PerceptError: there is none, it is not ours, it is damaged or of a newer version.
+        PerceptError: there is none, it is empty, not an index, damaged, or of a different version.
     """
     file = folder / FILE
+    command = f"percept index IMAGES --index {shlex.quote(str(folder))}"
     if not file.is_file():
         problem = "is not an index" if folder.exists() else "does not exist"
-        raise PerceptError(f"the folder {folder} {problem}; make one with: percept index PICTURES --index {folder}")
+        raise PerceptError(f"the folder {folder} {problem}; make one with: {command}")
+    if not has_store(folder):
+        raise PerceptError(f"the index {folder} is empty (0 bytes), it was never written; make it with: {command}")
     with explained(folder):
         # Waiting half a minute lets a second process finish its batch; isolation_level=None leaves BEGIN to us.
-        connection = sqlite3.connect(file, timeout=30, isolation_level=None)
+        connection = sqlite3.connect(file, timeout=30, isolation_level=None, check_same_thread=False)
+        connection.text_factory = _decoded
         try:
             _check_header(connection, folder)
             connection.execute("PRAGMA foreign_keys = ON")
@@ -111,26 +141,31 @@ def open_store(folder: Path) -> sqlite3.Connection:
     return connection
 
 
+def _decoded(data: bytes) -> str:
+    """Return text even where it is damaged; a checksum notices."""
+    return data.decode(errors="replace")
+
+
 def _check_header(connection: sqlite3.Connection, folder: Path) -> None:
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application != APPLICATION:
-        raise PerceptError(f"{folder / FILE} is a database of another program, not an index; give another folder")
+        raise PerceptError(f"{folder / FILE} is a database of another program. Give a different folder.")
     if version != VERSION:
         raise PerceptError(
-            f"the index {folder} has format {version}, this percept reads format {VERSION}; "
-            "use the percept that made it, or delete the folder and index again"
+            f"the index {folder} has format {version}, and this percept reads format {VERSION}. "
+            "Delete the folder and index again, or use the percept that made it."
         )
 
 
 def damaged(folder: Path, reason: str) -> PerceptError:
     """Build the error for an index whose content cannot be trusted."""
-    return PerceptError(f"the index {folder} is damaged ({reason}); delete the folder and index again")
+    return PerceptError(f"the index {folder} is damaged ({reason}). Delete the folder and index again.")
 
 
 def changed(folder: Path) -> PerceptError:
-    """Build the error for an index that is whole, but no longer what this process knew."""
-    return PerceptError(f"the index {folder} was changed by another process meanwhile; run the command again")
+    """Build the error for an index that another process changed since this one read it."""
+    return PerceptError(f"the index {folder} was changed by another process meanwhile. Run the command again.")
 
 
 @contextmanager
@@ -138,14 +173,20 @@ def explained(folder: Path) -> Iterator[None]:
     """Turn errors of SQLite and of the file system into a PerceptError that names the index."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        raise PerceptError(f"the index {folder} cannot be used now: {error}") from None
-    except sqlite3.IntegrityError:  # a row refers to content that was there when this process looked
-        raise changed(folder) from None
+    except sqlite3.ProgrammingError as error:
+        if "closed" not in str(error):
+            raise
+        raise PerceptError(f"this Index of {folder} is closed. Open it again.") from None
     except sqlite3.DatabaseError as error:
-        raise damaged(folder, str(error)) from None
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in DAMAGE:
+            raise damaged(folder, str(error)) from None
+        raise PerceptError(
+            f"the index {folder} cannot be used now: {error}. Check that its disk has room and can be written, and that no "
+            "other process holds it."
+        ) from None
     except OSError as error:
-        raise PerceptError(f"the index {folder} cannot be used: {error.strerror or error}") from None
+        reason = error.strerror or error
+        raise PerceptError(f"the index {folder} cannot be used: {reason}. Check the folder and its disk.") from None
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def sized_state(config: ClipConfig, state: State) -> State:
     if side is None:
         return state
     grid = config.vision.image_size // config.vision.patch_size
-    prefix = _prefix(config)
+    prefix = config.vision.prefix
     resized = resize_positions(state[POSITIONS], (side, side), (grid, grid), prefix=prefix)
     return {**state, POSITIONS: resized}
 
@@ -47,11 +47,6 @@ def stored_grid(config: ClipConfig, state: State) -> int | None:
     positions = state.get(POSITIONS)
     if positions is None or positions.dim() != 2:
         return None
-    prefix = _prefix(config)
+    prefix = config.vision.prefix
     side = math.isqrt(max(0, len(positions) - prefix))
     return side if side and side**2 + prefix == len(positions) else None
-
-
-def _prefix(config: ClipConfig) -> int:
-    """Return the number of positions before those of the patches."""
-    return int(config.vision.class_token)

@@ -1,0 +1,115 @@
+"""Options that the verbs share: where a model comes from, how it computes, how videos are sampled.
+
+Each class is one group of options; a verb takes the largest group of which it can use every option.
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import tyro
+
+if TYPE_CHECKING:
+    from percept.infer.clips import Sampling
+    from percept.infer.encoder import Encoder
+
+DEFAULT_MODEL = "nano"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """Files and size of a model."""
+
+    weights: Path | None = None
+    """Local weight file or folder, for nano or an official name."""
+    tokenizer: Path | None = None
+    """tokenizer.json, or CLIP's merges.txt, for a model that comes without one."""
+    image_size: int | None = None
+    """Side in pixels that images are resized to. Default: the size the weights were trained at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions(FileOptions):
+    """Files and size of a model, and how it computes."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    dtype: str | None = None
+    """float32, bfloat16, float16 or auto; int8 for an export. Default: as a local file stores it, else the fastest."""
+    batch: int = 32
+    """Images that go through the model together."""
+    resize: str | None = None
+    """How images are resized: squash, crop, pad, keep or native. Default: as the model was trained."""
+    tokens: int | None = None
+    """Largest number of patches of an image; only with --resize native."""
+    compile: bool = False
+    """Compile the transformer blocks with torch.compile; worthwhile on a GPU."""
+
+    def load(self, model: str, **overrides: Any) -> "Encoder":
+        """Open a model with these options; `overrides` replace single ones.
+
+        Raises:
+            PerceptError: as `percept.load`.
+        """
+        from percept.infer.load import load
+
+        chosen = {field.name: getattr(self, field.name) for field in fields(LoadOptions)}
+        return load(model, **{**chosen, **overrides})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(LoadOptions):
+    """The model, and how it computes."""
+
+    model: str | None = None
+    """Name, folder, weight file or hf://OWNER/NAME; also nano@bfloat16, DIR@int8. Default: nano; of an index, its own."""
+
+    def open(self, **overrides: Any) -> "Encoder":
+        """Open the model; `overrides` replace single options of `percept.load`.
+
+        Raises:
+            PerceptError: as `percept.load`.
+        """
+        return self.load(self.model or DEFAULT_MODEL, **overrides)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions:
+    """How videos are sampled."""
+
+    frames: int = 8
+    """Number of frames taken from a video."""
+    frame_choice: str = "pe-evaluation"
+    """Which frames: pe-evaluation or pe-demo (as in PE's evaluation and demo), plm (as in PLM), or time (evenly in time)."""
+
+    def sampling(self) -> "Sampling":
+        """Return the sampling.
+
+        Raises:
+            PerceptError: the number of frames is not positive, or the choice is unknown.
+        """
+        from percept.infer.clips import Sampling
+
+        return Sampling(frames=self.frames, choice=self.frame_choice).check()
+
+
+def typed(*groups: Any) -> list[str]:
+    """Return options as typed on the command line, without those that have their default.
+
+    >>> typed(ModelOptions(model="my model", compile=True), VideoOptions(frames=4))
+    ['--compile', '--model', 'my model', '--frames', '4']
+    """
+    words: list[str] = []
+    for field, value in ((field, getattr(group, field.name)) for group in groups for field in fields(group)):
+        if value != field.default:
+            words += [f"--{field.name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return words
+
+
+Files: TypeAlias = Annotated[FileOptions, tyro.conf.arg(name="")]
+Load: TypeAlias = Annotated[LoadOptions, tyro.conf.arg(name="")]
+Model: TypeAlias = Annotated[ModelOptions, tyro.conf.arg(name="")]
+Video: TypeAlias = Annotated[VideoOptions, tyro.conf.arg(name="")]
+
+FILES, LOAD, MODEL, VIDEO = FileOptions(), LoadOptions(), ModelOptions(), VideoOptions()
+"""Nothing chosen: the defaults of the verbs' parameters."""

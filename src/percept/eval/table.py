@@ -1,0 +1,113 @@
+"""The evaluations by name, and what one is; importing this file imports neither torch nor numpy.
+
+A new evaluation is one file with an `EVALUATION`, and its line in `EVALUATIONS`. The first line of that file is its
+summary in `percept eval --help`.
+"""
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from percept.core.errors import unknown_name
+
+if TYPE_CHECKING:
+    from percept.eval.statistics import Score
+
+EVALUATIONS: dict[str, str] = {
+    "zeroshot": "percept.eval.zeroshot:EVALUATION",
+    "retrieval": "percept.eval.retrieval:EVALUATION",
+    "robustness": "percept.eval.robustness:EVALUATION",
+    "binding": "percept.eval.binding:EVALUATION",
+    "digits": "percept.eval.digits:EVALUATION",
+}
+"""Name: where the evaluation is defined, in the order in which `percept eval all` runs them."""
+
+Split: TypeAlias = Literal["evaluation", "validation", "train"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How much to measure, and on which images."""
+
+    count: int = 3000
+    """Images of the main set. Retrieval, and each style of robustness, use a third of it."""
+    seed: int = 0
+    """Seed of the generated images; published numbers use 0."""
+    split: Split = "evaluation"
+    """Compositions of the labelled world: validation to choose between models, evaluation to report."""
+
+    @property
+    def third(self) -> int:
+        """Images of the smaller sets."""
+        return max(1, self.count // 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """Images of one class that were assigned to a different class."""
+
+    truth: str
+    guess: str
+    count: int
+    of: int
+    """Images of the true class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Scores of one evaluation."""
+
+    scores: "Sequence[Score]"
+    confusions: Sequence[Confusion] = ()
+
+
+def _nothing(_: Any) -> None:
+    """Require nothing of the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One evaluation: what it requires, how it runs, what it should reach."""
+
+    name: str
+    summary: str | None
+    """The docstring of its module; only the first line is kept."""
+    run: Callable[[Any, Plan], Result]
+    """Measures a model: an `Embeds`, or whichever contract the evaluation names."""
+    needs: Callable[[Any], object] = _nothing
+    """Raises a PerceptError if the model or a library lacks what `run` uses. Called before anything is measured."""
+    targets: Mapping[str, float] = field(default_factory=dict)
+    """Score: the value that `nano` should reach on the evaluation split, at least or at most as the score says."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "summary", _first_line(self.summary))
+
+
+def find(name: str) -> Evaluation:
+    """Return the evaluation with this name; imports its module.
+
+    Raises:
+        PerceptError: the name is not in the table.
+    """
+    if name not in EVALUATIONS:
+        raise unknown_name("evaluation", name, EVALUATIONS)
+    module, attribute = EVALUATIONS[name].split(":")
+    return getattr(import_module(module), attribute)
+
+
+def summary(name: str) -> str:
+    """Return the summary of an evaluation without importing its module, which would import torch.
+
+    >>> summary("digits")
+    'Real handwritten digits, which no recipe here was trained on; needs scikit-learn.'
+    """
+    spec = find_spec(EVALUATIONS[name].partition(":")[0])
+    source = spec and spec.loader and getattr(spec.loader, "get_source", lambda _: None)(spec.name)
+    return _first_line(ast.get_docstring(ast.parse(source or "")))
+
+
+def _first_line(docstring: str | None) -> str:
+    return (docstring or "").strip().partition("\n")[0]
