@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import tyro
 from harness import Rate, Turns, facts, save, take_turns, timed
-from percept.infer.images import to_tensor
 from PIL import Image
 
 import percept
@@ -22,6 +21,7 @@ from percept.core.errors import PerceptError
 from percept.core.machine import pick_device
 from percept.core.report import out, table
 from percept.data.files import in_order
+from percept.infer.images import to_tensor
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig
 from percept.models.zoo import find

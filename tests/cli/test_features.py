@@ -39,7 +39,7 @@ def test_the_file_holds_what_the_encoder_gives(model, pictures, tmp_path, capsys
     if "--resize" in options:
         encoder = encoder.resizing("native", tokens=12)
         assert facts["preprocess"]["tokens"] == 12
-    rows = encoder.hidden(facts["images"], (0, 2), norm="--norm" in options)
+    rows = list(encoder.hidden(facts["images"], (0, 2), norm="--norm" in options))
     gazes = encoder.attention(facts["images"])
     assert len(rows) == len(gazes) == 3
     for place, (row, gaze) in enumerate(zip(rows, gazes, strict=True)):

@@ -105,7 +105,7 @@ def test_encode_writes_what_the_encoder_gives(model, pictures, tmp_path, capsys,
     paths, vectors, facts = read(out, suffix)
     encoder = percept.load(model)
     torch.testing.assert_close(torch.tensor(vectors, dtype=torch.float32), encoder.image(paths), atol=1e-6, rtol=0)
-    assert facts["model"]["fingerprint"] == encoder.identity.fingerprint
+    assert facts["model"]["image"] == encoder.identity.image
     assert {entry["path"].rsplit("/", 1)[1] for entry in facts["bad"]} == {"empty.png", "text.jpg"}
     assert all(entry["reason"] for entry in facts["bad"])
 

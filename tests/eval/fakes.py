@@ -16,7 +16,7 @@ from percept.world.palette import COLOURS
 class Fake:
     """Embeds images and texts by two given functions."""
 
-    identity = Identity(name="fake", fingerprint="fa4e", dim=0)
+    identity = Identity(name="fake", image="fa4e", text="fa4f", dim=0)
 
     def __init__(self, image: Callable[[object], Tensor], text: Callable[[str], Tensor]) -> None:
         self._image, self._text = image, text

@@ -17,7 +17,7 @@ NEEDS = {name: find(name).needs for name in EVALUATIONS}
 def card(**changes) -> Card:
     score = Score(name="category top-1", value=0.91, n=3000, low=0.899, high=0.92)
     whole = {
-        "model": {"name": "nano", "fingerprint": "ab12", "dim": 256}, "command": "percept eval zeroshot", "seed": 0,
+        "model": {"name": "nano", "image": "ab12", "text": "cd34", "dim": 256}, "command": "percept eval zeroshot", "seed": 0,
         "seconds": {"zeroshot": 12.3}, "scores": {"zeroshot": [score]},
         "targets": {"category top-1": 0.9}, "confusions": [Confusion(truth="cup", guess="mug", count=3, of=40)], "facts": {"device": "cpu, bfloat16"},
     }  # fmt: skip
@@ -40,7 +40,7 @@ def test_a_saved_card_says_everything(tmp_path):
         "evaluation": "zeroshot", "name": "category top-1", "value": 0.91, "unit": "share", "better": "more", "n": 3000, "low": 0.899, "high": 0.92,
         "target": "≥ 90 %", "met": True,
     }  # fmt: skip
-    assert (stored["seed"], stored["command"], stored["model"]["fingerprint"]) == (0, "percept eval zeroshot", "ab12")
+    assert (stored["seed"], stored["command"], stored["model"]["image"]) == (0, "percept eval zeroshot", "ab12")
     page = files[1].read_text()
     assert "| category top-1 | 91.0 % | 89.9 – 92.0 | 3,000 | ≥ 90 % met |" in page
     assert "| cup | mug | 3 of 40 |" in page
@@ -82,7 +82,7 @@ def test_the_command_measures_everything_there_is_a_target_for(measured):
 
 def test_the_card_names_the_model(measured):
     assert measured["model"]["name"] == "tiny"
-    assert len(measured["model"]["fingerprint"]) == 32
+    assert len(measured["model"]["image"]) == 32
     assert measured["command"].startswith("percept eval all --model ")
     assert "--count 30 --out " in measured["command"]
     assert "--seed" not in measured["command"]

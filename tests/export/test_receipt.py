@@ -179,7 +179,7 @@ def stored_scale(log_scale: float, dtype: torch.dtype = torch.float32) -> Encode
     """The tiny encoder with another scale, whose logarithm was stored in a number type."""
     model, like = tiny.model(), tiny.encoder()
     model.log_scale = torch.nn.Parameter(torch.tensor(log_scale, dtype=dtype))
-    return Encoder(model, preprocess=like.preprocess, tokenizer=like.tokenizer, identity=like.identity)
+    return Encoder(model, preprocess=like.preprocess, tokenizer=like.tokenizer, name=like.name)
 
 
 def test_a_scale_may_be_off_by_what_storing_it_rounded():
@@ -204,7 +204,7 @@ def norm_only(norm: bool) -> Encoder:
 
 
 def other_model(like: Encoder, model: CLIP) -> Encoder:
-    return Encoder(model, preprocess=like.preprocess, identity=like.identity)
+    return Encoder(model, preprocess=like.preprocess, name=like.name)
 
 
 def test_tokens_with_a_final_norm_do_not_agree_with_those_without():

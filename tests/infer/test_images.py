@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from percept.core.errors import PerceptError
 from percept.data.images import read_image
 from percept.data.transforms import Preprocess
-from percept.infer.pictures import to_tensor
+from percept.infer.images import to_tensor
 
 
 def drawing(width: int, height: int) -> bytes:

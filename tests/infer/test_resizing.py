@@ -11,7 +11,7 @@ import percept
 from percept import PerceptError
 from percept.infer import encoder as encoder_module
 from percept.infer.encoder import Encoder
-from percept.infer.pictures import packs
+from percept.infer.runner import batches
 from tests.infer import tiny
 
 
@@ -39,9 +39,9 @@ def test_the_budget_of_native_holds_and_is_the_models_own_by_default():
     one = tiny.encoder()
     assert one.resizing("native").preprocess.tokens == 9
     small, large = one.resizing("native", tokens=6), one.resizing("native", tokens=100)
-    assert small.hidden(photo(0, 300, 200))[0].grid == (2, 3)
-    assert large.hidden(photo(0, 300, 200))[0].grid == (8, 12)
-    assert large.hidden(photo(0, 24, 40))[0].grid == (5, 3)
+    assert next(small.hidden(photo(0, 300, 200))).grid == (2, 3)
+    assert next(large.hidden(photo(0, 300, 200))).grid == (8, 12)
+    assert next(large.hidden(photo(0, 24, 40))).grid == (5, 3)
 
 
 def test_another_way_to_resize_shares_weights_and_texts():
@@ -57,7 +57,7 @@ def test_another_way_to_resize_shares_weights_and_texts():
 def test_large_photos_keep_enough_pixels_for_a_large_budget(tmp_path):
     Image.new("RGB", (1600, 1200), "red").save(tmp_path / "large.jpg")
     one = tiny.encoder().resizing("native", tokens=4800)
-    assert one.hidden(tmp_path / "large.jpg")[0].grid == (60, 80)
+    assert next(one.hidden(tmp_path / "large.jpg")).grid == (60, 80)
 
 
 def test_a_way_to_resize_is_kept_with_the_folder(tmp_path):
@@ -90,8 +90,8 @@ def test_impossible_settings_of_load(tmp_path, settings, words):
 
 def test_preprocessing_of_other_patches_is_refused():
     one = tiny.encoder()
-    with pytest.raises(PerceptError, match="patches of 6 pixels does not go with a model of 8"):
-        Encoder(one.model, preprocess=one.preprocess.resizing("keep", patch=6), identity=one.identity)
+    with pytest.raises(PerceptError, match="patches of 6 pixels does not fit a model with patches of 8"):
+        Encoder(one.model, preprocess=one.preprocess.resizing("keep", patch=6))
 
 
 def test_a_preprocessed_picture_of_the_models_own_size_is_always_taken():
@@ -102,40 +102,23 @@ def test_a_preprocessed_picture_of_the_models_own_size_is_always_taken():
         one.image(torch.randn(3, 28, 29))
 
 
-def shapes(keyed, size: int, most: int | None = None) -> list[list[tuple[tuple[int, ...], int]]]:
-    tensors = [(number, torch.zeros(3, *shape)) for number, shape in enumerate(keyed)]
-    found, seen = [], []
-    for pack in packs(tensors, size, most):
-        assert sum(len(keys) for keys, _ in pack) <= size
-        for keys, batch in pack:
-            assert len(keys) == len(batch)
-            assert all(tuple(tensors[key][1].shape) == tuple(batch.shape[1:]) for key in keys)
-            seen += keys
-        found.append([(tuple(batch.shape[2:]), len(batch)) for _, batch in pack])
-    assert sorted(seen) == list(range(len(tensors)))
-    return found
+def shapes(sizes, size: int, most: int | None = None) -> list[list[tuple[tuple[int, ...], int]]]:
+    tensors = [(number, torch.zeros(3, *shape)) for number, shape in enumerate(sizes)]
+    return [[(tuple(batch.shape[2:]), len(batch)) for _, batch in group] for group in batches(tensors, size, most)]
 
 
-def test_full_batches_go_alone_and_the_rest_together():
+def test_full_batches_run_alone_and_remainders_together():
     a, b, c = (8, 8), (8, 16), (16, 8)
     assert shapes([a, b, a, a, c, a], 4) == [[(a, 4)], [(b, 1), (c, 1)]]
     assert shapes([b, a, b, c, a, c, b], 4) == [[(a, 2)], [(b, 3)], [(c, 2)]]
     assert shapes([], 4) == []
     assert shapes([a, b, c, a], 4, most=2 * 64 + 128) == [[(a, 2), (b, 1)], [(c, 1)]]
-    assert shapes([b, a], 4, most=1) == [[(a, 1)], [(b, 1)]]  # a picture by itself is never too long
+    assert shapes([b, a], 4, most=1) == [[(a, 1)], [(b, 1)]]  # a single image is never too long
     assert shapes([a, b], 1) == [[(a, 1)], [(b, 1)]]
 
 
-def test_many_shapes_are_not_kept_back_without_end():
-    many = [(8, 8 * number) for number in range(1, 41)]
-    found = shapes(many, 2)
-    assert all(len(pack) == 2 for pack in found)
-    first = next(iter(packs(((number, torch.zeros(3, *shape)) for number, shape in enumerate(many)), 2)))
-    assert max(key for keys, _ in first for key in keys) < 16  # before the 17th was asked for
-
-
 def test_rows_on_a_cpu_stay_short(monkeypatch):
-    monkeypatch.setattr(encoder_module, "ROW", 12)
+    monkeypatch.setattr(encoder_module, "ROW_PATCHES", 12)
     one, passes = tiny.encoder(batch=8), []
     real = one.model.vision.packed
     monkeypatch.setattr(

@@ -6,8 +6,8 @@ import torch
 
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
-from percept.infer.encoder import Encoder, Setting
-from percept.infer.identity import Identity
+from percept.infer.encoder import Encoder
+from percept.infer.setting import Setting
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
 from percept.weights.folder import save_folder
@@ -39,7 +39,7 @@ def encoder(*, text: bool = True, dtype: torch.dtype = torch.float32, batch: int
         model(text=text),
         preprocess=Preprocess(size=SIZE),
         tokenizer=tokenizer() if text else None,
-        identity=Identity(name="tiny", fingerprint="0123456789abcdef", dim=DIM if text else 0),
+        name="tiny",
         setting=Setting(device=torch.device("cpu"), dtype=dtype, batch=batch),
     )
 

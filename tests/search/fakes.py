@@ -9,7 +9,7 @@ from torch import Tensor
 
 from percept.data.transforms import Preprocess
 from percept.infer.identity import Identity
-from percept.infer.pictures import to_tensor
+from percept.infer.images import to_tensor
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255), "black": (0, 0, 0)}
 
@@ -20,7 +20,7 @@ class ColourEncoder:
     def __init__(
         self, fingerprint: str = "c0105eec0de", name: str = "colours", size: int = 8, fails_after: int = 10**9
     ) -> None:
-        self.identity = Identity(name=name, fingerprint=fingerprint, dim=4)
+        self.identity = Identity(name=name, image=fingerprint, text="7e87", dim=4)
         self.preprocess = Preprocess(size=size)
         self.scale = 100.0
         self.encoded = 0

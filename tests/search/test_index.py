@@ -208,7 +208,7 @@ class TokensOnly(ColourEncoder):
 
     def __init__(self) -> None:
         super().__init__(name="tokens")
-        self.identity = Identity(name="tokens", fingerprint="70ce4", dim=0)
+        self.identity = Identity(name="tokens", image="70ce4", text=None, dim=0)
 
 
 def test_a_model_without_vectors_leaves_nothing_behind(tmp_path: Path, index: Index) -> None:

@@ -21,9 +21,7 @@ from percept.weights.fingerprint import (
     CLIP_PIECES,
     CLIP_VOCABULARY,
     PART,
-    fingerprint,
     image_identity,
-    model_hash,
     tensor_hash,
     text_identity,
     tokenizer_hash,
@@ -39,7 +37,7 @@ PREPROCESS = Preprocess(size=16)
 
 
 def whole(config: ClipConfig, preprocess: Preprocess = PREPROCESS) -> str:
-    return model_hash({"a": "b"}, config, preprocess)
+    return image_identity({"vision.a": "b"}, config, preprocess)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -95,7 +93,7 @@ def test_a_tokenizer_counts_by_what_it_makes_of_texts(tmp_path: Path) -> None:
     assert tokenizer_hash(None, TEXT, tokenizer_hash(one, TEXT)) == tokenizer_hash(one, TEXT)
     assert tokenizer_hash(None, TEXT) is None
     assert tokenizer_hash(None, replace(TEXT, vocabulary=CLIP_VOCABULARY)) == f"{CLIP_PIECES} {TEXT.context}"
-    contents = {fingerprint("a", words) for words in (None, tokenizer_hash(one, TEXT), "b")}
+    contents = {text_identity({"text.a": "b"}, clip().config, ids) for ids in (None, tokenizer_hash(one, TEXT), "b")}
     assert len(contents) == 3
 
 
@@ -105,10 +103,10 @@ def test_a_folder_at_another_size_is_the_folder_written_at_that_size(tmp_path: P
     save_folder(tmp_path / "b", large.model, name="b", preprocess=large.preprocess, tokenizer=None)
     again = open_model(tmp_path / "b")
     assert same_tensors(again.model.state_dict(), large.model.state_dict())
-    assert again.fingerprint == large.fingerprint != open_model(tmp_path / "a").fingerprint
+    assert again.image_identity == large.image_identity != open_model(tmp_path / "a").image_identity
     weights, tokenizer = read_model(locate(tmp_path / "a"), image_size=32)
-    assert build(weights, tokenizer, dtype=torch.float32).fingerprint == large.fingerprint
-    assert open_model(tmp_path / "a", image_size=16).fingerprint == open_model(tmp_path / "a").fingerprint
+    assert build(weights, tokenizer, dtype=torch.float32).image_identity == large.image_identity
+    assert open_model(tmp_path / "a", image_size=16).image_identity == open_model(tmp_path / "a").image_identity
 
 
 def test_permuted_weights_are_another_model(tmp_path: Path) -> None:
@@ -120,7 +118,7 @@ def test_permuted_weights_are_another_model(tmp_path: Path) -> None:
     other.load_state_dict(state)
     for name, one in (("a", model), ("b", other)):
         save_folder(tmp_path / name, one, name="x", preprocess=PREPROCESS, tokenizer=None)
-    assert open_model(tmp_path / "a").fingerprint != open_model(tmp_path / "b").fingerprint
+    assert open_model(tmp_path / "a").image_identity != open_model(tmp_path / "b").image_identity
 
 
 # ---- computed when first read
@@ -144,9 +142,9 @@ def test_loading_and_encoding_hash_nothing_and_asking_hashes_once(counted: list[
     encoder.image(torch.zeros(1, 3, 96, 96))
     encoder.text("a red cup")
     assert not counted
-    first = encoder.identity.fingerprint
+    first = encoder.identity.image
     assert len(counted) == len(encoder.model.state_dict())
-    assert encoder.identity.fingerprint == first
+    assert encoder.identity.image == first
     assert copy.deepcopy(encoder.identity) == pickle.loads(pickle.dumps(encoder.identity)) == encoder.identity
     assert len(counted) == len(encoder.model.state_dict())
 
@@ -171,18 +169,18 @@ def test_weights_are_hashed_as_stored_whatever_they_became(tmp_path: Path, form:
             parameter.zero_()  # what happens to the model afterwards does not count
     hashes = {name: tensor_hash(value) for name, value in model.state_dict().items()}
     words = None if form == "old" else tokenizer_hash(tiny.tokenizer(), model.config.text)
-    expected = fingerprint(model_hash(hashes, model.config, Preprocess(size=24)), words)
-    assert encoder.identity.fingerprint == expected
+    assert encoder.identity.image == image_identity(hashes, model.config, Preprocess(size=24))
+    assert encoder.identity.text == text_identity(hashes, model.config, words)
 
 
 def test_a_file_that_is_replaced_or_removed_later_changes_nothing(tmp_path: Path) -> None:
     save_folder(tmp_path / "a", clip(), name="a", preprocess=PREPROCESS, tokenizer=None)
-    expected = open_model(tmp_path / "a").fingerprint
+    expected = open_model(tmp_path / "a").image_identity
     removed, replaced = open_model(tmp_path / "a"), open_model(tmp_path / "a")
     save_folder(tmp_path / "a", clip(), name="a", preprocess=PREPROCESS, tokenizer=None)
-    assert replaced.fingerprint == expected
+    assert replaced.image_identity == expected
     (tmp_path / "a" / "model.safetensors").unlink()
-    assert removed.fingerprint == expected
+    assert removed.image_identity == expected
 
 
 def test_a_file_that_is_overwritten_later_is_not_hashed(tmp_path: Path) -> None:
@@ -190,7 +188,7 @@ def test_a_file_that_is_overwritten_later_is_not_hashed(tmp_path: Path) -> None:
     opened, file = open_model(tmp_path / "a"), tmp_path / "a" / "model.safetensors"
     os.truncate(file, 100)
     with pytest.raises(PerceptError, match="has changed since it was loaded"):
-        _ = opened.fingerprint
+        _ = opened.image_identity
 
 
 # ---- identities

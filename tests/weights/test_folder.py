@@ -49,11 +49,11 @@ def test_stored_in_16_bits_scalars_stay_in_32(tmp_path: Path) -> None:
 
 def test_the_fingerprint_follows_the_weights(tmp_path: Path) -> None:
     model = clip()
-    first = open_model(saved(tmp_path / "a", model)).fingerprint
-    assert open_model(saved(tmp_path / "b", model)).fingerprint == first
+    first = open_model(saved(tmp_path / "a", model)).image_identity
+    assert open_model(saved(tmp_path / "b", model)).image_identity == first
     with torch.no_grad():
         next(model.parameters()).add_(1e-3)
-    assert open_model(saved(tmp_path / "c", model)).fingerprint != first
+    assert open_model(saved(tmp_path / "c", model)).image_identity != first
 
 
 @pytest.mark.parametrize("file", [CONFIG, WEIGHTS, PREPROCESS])

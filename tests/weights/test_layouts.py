@@ -259,7 +259,7 @@ def test_a_folder_of_ours_is_resized_when_asked(tmp_path: Path) -> None:
     assert opened.model.vision.positions is not None
     assert opened.model.vision.positions.shape == (26, 32)
     assert opened.preprocess == Preprocess(size=40, mean=(0.1, 0.2, 0.3))
-    assert opened.fingerprint != open_model(tmp_path).fingerprint
+    assert opened.image_identity != open_model(tmp_path).image_identity
 
 
 # ---- what cannot be written

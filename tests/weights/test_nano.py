@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import percept
+from percept.core.config import to_dict
 from percept.eval import zeroshot
 from percept.eval.table import Plan
 from percept.infer.labels import class_vectors
@@ -38,7 +39,7 @@ def test_it_is_small_and_says_how_it_was_made() -> None:
 
 def test_the_stored_scores_are_those_of_the_stored_weights(nano: percept.Encoder) -> None:
     stored = json.loads((FOLDER / "metrics.json").read_text())
-    assert stored["model"]["fingerprint"] == nano.identity.fingerprint
+    assert stored["model"] == to_dict(nano.identity)
 
 
 def test_a_fresh_sample_agrees_with_the_card(nano: percept.Encoder) -> None:

@@ -36,7 +36,7 @@ def test_they_are_the_model_they_were_split_from(tmp_path):
     assert locate(parts).path == parts / INDEX
     one, other = open_model(whole), open_model(parts)
     assert same_tensors(one.model.state_dict(), other.model.state_dict())
-    assert one.fingerprint == other.fingerprint
+    assert one.image_identity == other.image_identity
     by_index = percept.load(parts / INDEX, dtype="float32")
     torch.testing.assert_close(by_index.text("a red cup"), tiny.encoder().text("a red cup"))
     given = percept.load("nano", weights=split(shutil.copytree(locate("nano").path.parent, tmp_path / "nano")))  # type: ignore[union-attr]

@@ -195,7 +195,8 @@ def packaged() -> Iterator[Finding]:
 
     for name in PACKAGED:
         try:
-            yield Finding(name, f"opens, weights {open_packaged(name).fingerprint[:8]}")
+            opened = open_packaged(name)
+            yield Finding(name, f"opens, image identity {opened.image_identity[:8]}")
         except PerceptError as error:
             yield Finding(name, "does not open", str(error), "install percept again")
 

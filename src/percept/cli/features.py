@@ -109,7 +109,7 @@ def split_layers(text: str) -> list[int]:
 def look(encoder: "Encoder", files: Sequence[Path], layers: list[int], *, norm: bool, attention: bool) -> Seen:
     """Read images and run them through the model; a file that cannot be read is listed with its reason."""
     from percept.data.files import BadFile, in_order, reason_without_path
-    from percept.infer.pictures import to_tensor
+    from percept.infer.images import to_tensor
 
     def read(path: Path) -> "Tensor | BadFile":
         try:

@@ -50,7 +50,6 @@ def receipt(
     if tolerance is not None and not tolerance >= 0:
         raise PerceptError(f"--tolerance must be at least 0, got {tolerance}.")
     from percept.export.receipt import compare
-
     from percept.weights.locate import locate
 
     for side in (a, b):

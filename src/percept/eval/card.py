@@ -19,7 +19,7 @@ class Card:
     """Scores of one model and everything needed to measure them again."""
 
     model: Mapping[str, Any]
-    """Name, fingerprint and vector length."""
+    """Name, identities of image and text vectors, and vector length."""
     command: str
     seed: int
     split: str = "evaluation"
@@ -81,7 +81,7 @@ class Card:
 
     def _how(self) -> list[tuple[str, str]]:
         return [
-            ("model", f"{self.model['name']}, weights {self.model['fingerprint']}"),
+            ("model", f"{self.model['name']}, {self.model['image']}"),
             ("command", self.command),
             ("images", f"{self.split} split, seed {self.seed}"),
             ("seconds", f"{sum(self.seconds.values()):.0f}"),

@@ -17,10 +17,10 @@ from percept.core.config import to_dict
 from percept.core.errors import PerceptError
 from percept.export.difference import Difference, Gather
 from percept.export.probes import Probes
-from percept.fast import repack
 from percept.export.record import Receipt, facts, kind, versions
+from percept.fast import repack
 from percept.infer.encoder import Encoder
-from percept.infer.pictures import to_tensor
+from percept.infer.images import to_tensor
 from percept.models.onnx import Absent, OnnxTower
 from percept.models.towers import VisionOut
 
@@ -270,7 +270,7 @@ def _run(side: Encoder, name: str, batch: Tensor, count: int) -> dict[str, Tenso
 
     "final tokens" have passed a final norm; "last tokens" are those of a tower without one.
     """
-    with side.own_type():
+    with torch.autocast(side.setting.device.type, enabled=False):
         if name == "image":
             given = batch.to(side.setting.device, side.setting.dtype)
             out: Any = side.model.vision(given, layers=range(count))

@@ -188,7 +188,7 @@ def _write(encoder: Encoder, folder: Path, plan: Plan, begin: Callable[[str], No
         begin(f"writing {graph.file} in 8 bits")
         graphs.append(quantised(folder, graph))
     manifest = Manifest(
-        name=encoder.identity.name, fingerprint=encoder.identity.fingerprint, scale=encoder.scale,
+        name=encoder.identity.name, weights=dict(encoder.weight_hashes), scale=encoder.scale,
         size=None if plan.dynamic else encoder.preprocess.shape, layers=plan.layers, opset=OPSET, graphs=tuple(graphs),
         versions=_versions(),
     )  # fmt: skip

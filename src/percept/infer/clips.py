@@ -108,7 +108,9 @@ def check_frames(clip: Any) -> list[Any]:
         raise PerceptError("a clip needs at least one frame, got none")
     for frame in frames:
         if isinstance(frame, FILES_AND_PIXELS[:2]) and is_video(frame):
-            raise PerceptError(f"{frame} is a video file, but a list holds the frames of one clip. Pass one file at a time")
+            raise PerceptError(
+                f"{frame} is a video file, but a list holds the frames of one clip. Pass one file at a time"
+            )
     sizes = [_size(frame) for frame in frames]
     for number, size in enumerate(sizes):
         if size is not None and size != sizes[0]:
@@ -149,7 +151,9 @@ def check_windows(windows: Windows) -> list[tuple[float, float]]:
         ) from None
 
 
-def tensors(video: Video, numbers: Sequence[int], preprocess: Preprocess) -> Iterator[tuple[int, UInt8[Tensor, "3 y x"]]]:
+def tensors(
+    video: Video, numbers: Sequence[int], preprocess: Preprocess
+) -> Iterator[tuple[int, UInt8[Tensor, "3 y x"]]]:
     """Yield (number, pixels at the model's size) of frames; `numbers` ascend without repetition."""
     for number, frame in video.frames(numbers):
         yield number, preprocess(frame)

@@ -1,7 +1,7 @@
 """The user's face of an encoder: images, texts and clips in, float32 vectors on the CPU out."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from percept.core.errors import PerceptError
-from percept.core.io import content_hash
 from percept.data.files import BadFile, is_video, read_each
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
@@ -27,7 +26,7 @@ from percept.infer.setting import Setting, prepare_towers
 from percept.infer.texts import check_ids, check_texts, tokenize
 from percept.models.clip import CLIP
 from percept.nn.stack import resolve_layer
-from percept.weights.fingerprint import image_identity, state_hash, text_identity, tokenizer_hash
+from percept.weights.fingerprint import hash_tensors, image_identity, text_identity, tokenizer_hash
 
 ROW_PATCHES = 3000
 """Patches of different shapes that run as one packed row on a CPU; longer rows leave its caches and are slower."""
@@ -47,7 +46,7 @@ class Encoder:
         name: str = "model",
         tokenizer: Tokenizer | None = None,
         setting: Setting | None = None,
-        weights_hash: Callable[[], str] | None = None,
+        weight_hashes: Callable[[], Mapping[str, str]] | None = None,
         tokens_hash: str | None = None,
     ) -> None:
         """Wrap and freeze a model.
@@ -58,7 +57,7 @@ class Encoder:
             name: what the model was loaded as.
             tokenizer: of the text tower; None if texts are given as token ids.
             setting: device, number type and batch; float32 on the CPU when None.
-            weights_hash: computes the hash of the weights as they are stored; of the model's own tensors when None.
+            weight_hashes: computes {name: hash} of the weights as they are stored; of the model's own tensors when None.
             tokens_hash: hash of the tokenizer that the model was trained with, where the tokenizer itself is missing.
         """
         self.setting = setting or Setting(device=torch.device("cpu"), dtype=torch.float32)
@@ -74,9 +73,9 @@ class Encoder:
                 f"preprocessing for patches of {preprocess.patch} pixels does not fit a model with patches of {self.patch}. Use "
                 "encoder.resizing, or resize= of percept.load, which take the model's"
             )
-        self._weights_hash = weights_hash
-        if weights_hash is None:
-            self.weights_hash = state_hash(model.state_dict())  # before the cast below changes the tensors
+        self._hash_weights = weight_hashes
+        if weight_hashes is None:
+            self.weight_hashes = hash_tensors(model.state_dict())  # before the cast below changes the tensors
         self.model = model.eval().requires_grad_(False).to(self.setting.device, self.setting.dtype)
         self.preprocess, self.name, self.tokenizer, self._tokens_hash = preprocess, name, tokenizer, tokens_hash
         prepare_towers(self.model, self.setting)
@@ -85,14 +84,14 @@ class Encoder:
         return f"Encoder({self.name}, {self.dim} numbers, {self.setting})"
 
     @cached_property
-    def weights_hash(self) -> str:
-        """Hash of the weights as they are stored; computed when first used, seconds for a large model."""
-        assert self._weights_hash is not None
-        return self._weights_hash()
+    def weight_hashes(self) -> Mapping[str, str]:
+        """{name: hash} of the weights as they are stored; computed when first used, seconds for a large model."""
+        assert self._hash_weights is not None
+        return self._hash_weights()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copy or pickle the hash in place of what computes it."""
-        return {**self.__dict__, "weights_hash": self.weights_hash, "_weights_hash": None}
+        """Copy or pickle the hashes in place of what computes them."""
+        return {**self.__dict__, "weight_hashes": self.weight_hashes, "_hash_weights": None}
 
     @property
     def identity(self) -> Identity:
@@ -101,8 +100,8 @@ class Encoder:
         tokens = tokenizer_hash(self.tokenizer, config.text, self._tokens_hash)
         return Identity(
             name=self.name,
-            image=image_identity(self.weights_hash, config, self.preprocess),
-            text=None if config.text is None else text_identity(self.weights_hash, config, tokens),
+            image=image_identity(self.weight_hashes, config, self.preprocess),
+            text=None if config.text is None else text_identity(self.weight_hashes, config, tokens),
             dim=self.dim,
         )
 
@@ -187,7 +186,9 @@ class Encoder:
         """
         self._check_text_tower()
         text_config = self.model.config.text
-        ids = texts if isinstance(texts, Tensor) else tokenize(check_texts(texts), self.tokenizer, text_config, self.name)
+        ids = (
+            texts if isinstance(texts, Tensor) else tokenize(check_texts(texts), self.tokenizer, text_config, self.name)
+        )
         parts = [part for part in check_ids(ids).split(8 * self.setting.batch) if len(part)]
         with torch.no_grad(), torch.autocast(self.setting.device.type, enabled=False):
             vectors = [
@@ -264,7 +265,10 @@ class Encoder:
         rows = list(self.hidden(images, layers, norm=norm))
         if is_single(images):
             return {layer: rows[0].map(layer) for layer in rows[0].tokens}
-        return {layer: stacked([row.map(layer) for row in rows], "maps") for layer in check_layers(layers, self.model.config.vision.layers)}
+        return {
+            layer: stacked([row.map(layer) for row in rows], "maps")
+            for layer in check_layers(layers, self.model.config.vision.layers)
+        }
 
     def tokens(
         self, images: ImageInputs, layer: int = -1, *, norm: bool = False, class_token: bool = True
@@ -314,9 +318,10 @@ class Encoder:
         if not isinstance(after, int):
             raise PerceptError(f"cut takes the number of one block, counted from either end; got {after!r}")
         last = resolve_layer(after, self.model.config.vision.layers)
+        model = self.model.cut(last)
         return Encoder(
-            self.model.cut(last), preprocess=self.preprocess, name=f"{self.name} up to block {last}", setting=self.setting,
-            weights_hash=lambda: content_hash(f"{self.weights_hash} up to block {last}".encode()),
+            model, preprocess=self.preprocess, name=f"{self.name} up to block {last}", setting=self.setting,
+            weight_hashes=lambda: {key: self.weight_hashes[key] for key in model.state_dict()},
         )  # fmt: skip
 
     def resizing(self, resize: str, *, tokens: int | None = None) -> "Encoder":

@@ -13,12 +13,11 @@ from percept.core.machine import compiler, fast_dtype, pick_device
 from percept.data.clip_vocabulary import read_vocabulary
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
-from percept.infer.encoder import Encoder, Setting
-from percept.infer.identity import Identity
+from percept.infer.encoder import Encoder
+from percept.infer.setting import Setting
 from percept.models.clip import CLIP
 from percept.weights.cast import DTYPES
 from percept.weights.exported import open_export
-from percept.weights.fingerprint import tokenizer_hash
 from percept.weights.locate import PACKAGED, Location, locate
 from percept.weights.open import Opened, build, open_packaged, read_model
 
@@ -131,8 +130,10 @@ def load(
         opened.model,
         preprocess=_preprocess(opened, resize=resize, tokens=tokens),
         tokenizer=own or opened.tokenizer,
-        identity=_identity(opened, own),
+        name=opened.name,
         setting=setting,
+        weight_hashes=lambda: opened.weight_hashes,
+        tokens_hash=opened.tokenizer_hash,
     )
 
 
@@ -226,18 +227,6 @@ def _preprocess(opened: Opened, *, resize: str | None, tokens: int | None) -> Pr
 
 def _short(dtype: str | torch.dtype | None) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _identity(opened: Opened, own: Tokenizer | None) -> Identity:
-    """Return the identity of the vectors; a tokenizer in place of the model's own changes it."""
-    config = opened.model.config
-    dim = 0 if config.vision.pool == "none" else config.vision.output_dim or config.vision.width
-
-    def fingerprint() -> str:
-        words = opened.tokenizer_hash if own is None else tokenizer_hash(own, config.text)
-        return opened.fingerprint_with(words)
-
-    return Identity(name=opened.name, fingerprint=fingerprint, dim=dim)
 
 
 def _tokenizer(path: PathLike, model: CLIP) -> Tokenizer:

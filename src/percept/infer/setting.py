@@ -40,10 +40,10 @@ class Setting:
 
 def prepare_towers(model: CLIP, setting: Setting) -> None:
     """Give the frozen towers of a model their inference forms, in place."""
-    towers = [tower for tower in (model.vision, model.text) if tower is not None]
-    packs = setting.device.type == "cpu" and not setting.compile
-    packs = packs and fast.packed_bytes(model.vision) <= PACKED_SHARE * total_memory()
-    for tower in towers:
-        fast.adopt(tower, pack=packs and tower is model.vision)
-        if setting.compile:
-            tower.call = fast.compiled_call()
+    fast.adopt(model, pack=False)
+    vision = model.get_submodule("vision")
+    if setting.compile:
+        for name in ("vision", "text") if model.text is not None else ("vision",):
+            model.get_submodule(name).compile()
+    elif setting.device.type == "cpu" and fast.packed_bytes(vision) <= PACKED_SHARE * total_memory():
+        fast.adopt(vision, pack=True)

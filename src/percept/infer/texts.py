@@ -43,9 +43,7 @@ def check_ids(ids: Tensor) -> Int[Tensor, "n c"]:
     return ids[None] if ids.ndim == 1 else ids
 
 
-def tokenize(
-    texts: list[str], tokenizer: Tokenizer | None, config: TextConfig | None, name: str
-) -> Int[Tensor, "n c"]:
+def tokenize(texts: list[str], tokenizer: Tokenizer | None, config: TextConfig | None, name: str) -> Int[Tensor, "n c"]:
     """Return the token ids of texts.
 
     Args:

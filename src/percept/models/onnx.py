@@ -46,8 +46,8 @@ class Manifest:
 
     name: str
     """Name the exported model was loaded by."""
-    fingerprint: str
-    """Hash of its weights, before any quantisation."""
+    weights: dict[str, str]
+    """Hash of every tensor of the exported model as it was stored, by our name."""
     scale: float
     """What cosines are multiplied by before the softmax over labels."""
     size: tuple[int, int] | None
@@ -121,7 +121,7 @@ class Session:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, graph: Graph) -> None:
-        self._source = folder.absolute(), manifest.fingerprint, graph
+        self._source = folder.absolute(), manifest.weights, graph
         self._graph = _read(folder, graph)
         self.input: str = self._graph.get_inputs()[0].name
         self.outputs: list[str] = [output.name for output in self._graph.get_outputs()]
@@ -157,7 +157,7 @@ def _check_input(folder: Path, graph: Graph, inputs: dict[str, str]) -> None:
         )
 
 
-def _unpickled(folder: Path, fingerprint: str, graph: Graph) -> Session:
+def _unpickled(folder: Path, weights: dict[str, str], graph: Graph) -> Session:
     """Load a graph that was pickled.
 
     Raises:
@@ -166,7 +166,7 @@ def _unpickled(folder: Path, fingerprint: str, graph: Graph) -> Session:
     if not is_export(folder):
         raise PerceptError(f"the export {folder} is gone, and a pickle only names it; put the folder back")
     manifest = read_manifest(folder)
-    if (manifest.fingerprint, manifest.graph(graph.tower, graph.dtype)) != (fingerprint, graph):
+    if (manifest.weights, manifest.graph(graph.tower, graph.dtype)) != (weights, graph):
         raise PerceptError(f"{folder} holds a different export than when it was pickled; load it with percept.load")
     return Session(folder, manifest, graph)
 

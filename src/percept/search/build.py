@@ -16,7 +16,7 @@ from percept.core.report import track
 from percept.data.files import BadFile, in_order, reason_without_path
 from percept.data.images import read_bytes, upright_size
 from percept.data.transforms import Preprocess
-from percept.infer.pictures import to_tensor
+from percept.infer.images import to_tensor
 from percept.search.contracts import ImageEncoder
 from percept.search.index import Index
 from percept.search.rows import Content, FileRow

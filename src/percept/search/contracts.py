@@ -27,7 +27,8 @@ class Stamp:
     """The identity of the model that made an index, and how to load it again."""
 
     name: str
-    fingerprint: str
+    image: str
+    """Identity of image vectors, see `percept.infer.identity`."""
     dim: int
     preprocess: Preprocess
     source: str
@@ -45,11 +46,11 @@ class Stamp:
         height, width = self.preprocess.shape
         patches = self.preprocess.tokens
         size = f"{height} × {width} pixels" if patches is None else f"{patches} patches"
-        return f"{self.name} ({self.fingerprint[:8]}, {self.dim} numbers, {self.preprocess.resize} to {size})"
+        return f"{self.name} ({self.image[:8]}, {self.dim} numbers, {self.preprocess.resize} to {size})"
 
     def agrees(self, other: "Stamp") -> bool:
         """True if vectors of both can be compared; the names may differ."""
-        return (self.fingerprint, self.dim, self.preprocess) == (other.fingerprint, other.dim, other.preprocess)
+        return (self.image, self.dim) == (other.image, other.dim)
 
     @property
     def options(self) -> str:
@@ -70,8 +71,8 @@ class Stamp:
         return _typed({"--resize": self.preprocess.resize, "--tokens": self.preprocess.tokens})
 
     def differences(self, other: "Stamp") -> str:
-        """Return the settings of the preprocessing that differ; empty for a different model."""
-        if (self.fingerprint, self.dim) != (other.fingerprint, other.dim):
+        """Return the settings of the preprocessing that differ; empty for a model that is loaded differently."""
+        if self.options != other.options:
             return ""
         names = [field.name for field in fields(Preprocess) if field.compare]
         values = [(name, getattr(self.preprocess, name), getattr(other.preprocess, name)) for name in names]
@@ -79,8 +80,7 @@ class Stamp:
 
     def differs_by(self, other: "Stamp") -> str:
         """Return the options that select this stamp instead of `other`, which does not agree."""
-        same_model = self.fingerprint == other.fingerprint
-        return self.sizing if same_model and self.sizing != other.sizing else self.options
+        return self.sizing if self.options == other.options and self.sizing != other.sizing else self.options
 
 
 def _typed(options: Mapping[str, object]) -> str:
@@ -111,7 +111,7 @@ def stamp_of(
         )
     return Stamp(
         name=identity.name,
-        fingerprint=identity.fingerprint,
+        image=identity.image,
         dim=identity.dim,
         preprocess=encoder.preprocess,
         source=lasting(source or identity.name),

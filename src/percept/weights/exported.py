@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from percept.core.errors import PerceptError, unknown_name
-from percept.core.io import content_hash
 from percept.data.tokenizers import Tokenizer
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig
@@ -44,14 +43,15 @@ def open_export(folder: Path | str, dtype: str | None = None) -> tuple[Opened, s
         tokenizer=tokenizer,
         tokenizer_hash=tokenizer_hash(tokenizer, header.config.text, header.tokenizer_hash),
         layout="onnx",
-        known_fingerprint=_fingerprint(manifest, chosen),
+        hash_weights=lambda: _hashes(manifest, chosen),
     )
     return opened, chosen
 
 
-def _fingerprint(manifest: Manifest, dtype: str) -> str:
-    """Return the exported model's fingerprint; a different one for int8, whose vectors differ noticeably."""
-    return content_hash(f"{manifest.fingerprint} int8".encode()) if dtype == "int8" else manifest.fingerprint
+def _hashes(manifest: Manifest, dtype: str) -> dict[str, str]:
+    """Return the hashes of the exported model's weights; different ones for int8, whose vectors differ noticeably."""
+    marks = {"vision.quantised": dtype, "text.quantised": dtype} if dtype == "int8" else {}
+    return {**manifest.weights, **marks}
 
 
 def _model(folder: Path, manifest: Manifest, config: ClipConfig, dtype: str) -> CLIP:

@@ -24,23 +24,6 @@ CLIP_PIECES = "357bb25b04340a41047b9c3b10a85a40"
 """`Tokenizer.pieces` of CLIP's vocabulary: the tokenizer of a model of that size which came without one."""
 
 
-def fingerprint(model: str, tokenizer: str | None) -> str:
-    """Return the hash of a `model_hash` and a `tokenizer_hash`."""
-    return content_hash(f"{model} {tokenizer}".encode())
-
-
-def model_hash(weights: Mapping[str, str], config: ClipConfig, preprocess: Preprocess) -> str:
-    """Return the hash of a model without its tokenizer.
-
-    Args:
-        weights: {our name of a tensor: its `tensor_hash`}.
-        config: fields that only matter in training are left out.
-        preprocess: fields that leave vectors comparable are left out.
-    """
-    facts = [_tower(config.vision), None if config.text is None else _facts(config.text), _facts(preprocess)]
-    return content_hash(json.dumps([dict(weights), *facts], sort_keys=True).encode())
-
-
 def image_identity(weights: Mapping[str, str], config: ClipConfig, preprocess: Preprocess) -> str:
     """Return the hash of what decides the vectors of images: vision tower and preprocessing.
 

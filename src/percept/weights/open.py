@@ -25,7 +25,7 @@ from percept.weights import hub
 from percept.weights.cast import cast, stored_type
 from percept.weights.facts import read_facts
 from percept.weights.files import again, read_tensors
-from percept.weights.fingerprint import CLIP_VOCABULARY, fingerprint, hash_tensors, model_hash, tokenizer_hash
+from percept.weights.fingerprint import CLIP_VOCABULARY, hash_tensors, image_identity, text_identity, tokenizer_hash
 from percept.weights.fit import check_fit
 from percept.weights.layout import Header, Layout, State
 from percept.weights.layouts import generic_stems, recognise
@@ -55,15 +55,13 @@ class Opened:
     """Name of the layout in which the weights are stored."""
     hash_weights: Callable[[], Mapping[str, str]] = dict
     """Reads and hashes the weights as stored; see `weight_hashes`."""
-    known_fingerprint: str | None = None
-    """Fingerprint that an export records in place of its weights."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """How the model was trained: command, seed, samples seen, seconds."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def weight_hashes(self) -> Mapping[str, str]:
-        """{our name: hash} of every tensor as stored; computed when first used. Empty for an export.
+        """{our name: hash} of every tensor as stored; computed when first used.
 
         Raises:
             PerceptError: the file has changed since the model was opened.
@@ -71,17 +69,14 @@ class Opened:
         return self.hash_weights()
 
     @property
-    def fingerprint(self) -> str:
-        """Hash of all that decides the vectors, equal in all layouts; reads all weights when first used."""
-        return self.fingerprint_with(self.tokenizer_hash)
+    def image_identity(self) -> str:
+        """Hash of what decides image vectors, equal in all layouts; reads all weights when first used."""
+        return image_identity(self.weight_hashes, self.model.config, self.preprocess)
 
-    def fingerprint_with(self, tokenizer: str | None) -> str:
-        """Return the fingerprint of the model with a tokenizer of this hash."""
-        if self.known_fingerprint is None:
-            return fingerprint(model_hash(self.weight_hashes, self.model.config, self.preprocess), tokenizer)
-        if tokenizer == self.tokenizer_hash:
-            return self.known_fingerprint
-        return fingerprint(self.known_fingerprint, tokenizer)
+    @property
+    def text_identity(self) -> str:
+        """Hash of what decides text vectors; reads all weights when first used."""
+        return text_identity(self.weight_hashes, self.model.config, self.tokenizer_hash)
 
 
 @dataclass(frozen=True, kw_only=True)
