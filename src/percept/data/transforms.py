@@ -15,6 +15,7 @@ from torch import Tensor
 from percept.core.config import from_dict, to_dict
 from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import read_json, write_json
+from percept.data.images import ImageSource, decoded
 
 RESIZES = ("squash", "crop", "pad", "keep", "native")
 FREE = ("keep", "native")
@@ -112,12 +113,13 @@ class Preprocess:
         """Resize an RGB picture; values stay 0 to 255."""
         if image.mode != "RGB":
             raise PerceptError(f"preprocessing takes RGB pictures, this one is {image.mode}; open it with read_image")
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        if self.resize == "crop":
+            return _pixels(cropped(image, self.shape))
+        pixels = _pixels(image)
         if self.patch is not None:
             rows, columns = self.grid(image.height, image.width)
             return resized(pixels, (rows * self.patch, columns * self.patch))
-        ways = {"squash": resized, "crop": _cropped, "pad": _padded}
-        return ways[self.resize](pixels, self.shape)
+        return _padded(pixels, self.shape) if self.resize == "pad" else resized(pixels, self.shape)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Return the patches down and across that keep and native give a picture of so many pixels.
@@ -196,23 +198,51 @@ def resized(pixels: UInt8[Tensor, "3 y x"], shape: tuple[int, int]) -> UInt8[Ten
     return F.interpolate(pixels[None], shape, mode="bilinear", antialias=True)[0].contiguous()
 
 
-def _cropped(pixels: UInt8[Tensor, "3 y x"], shape: tuple[int, int]) -> UInt8[Tensor, "3 h w"]:
-    height, width = _scaled(pixels, shape, cover=True)
-    top, left = (height - shape[0]) // 2, (width - shape[1]) // 2
-    return resized(pixels, (height, width))[:, top : top + shape[0], left : left + shape[1]].contiguous()
-
-
 def _padded(pixels: UInt8[Tensor, "3 y x"], shape: tuple[int, int]) -> UInt8[Tensor, "3 h w"]:
-    height, width = _scaled(pixels, shape, cover=False)
+    height, width = _scaled(pixels.shape[-2], pixels.shape[-1], shape, cover=False)
     top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
     canvas = torch.full((3, *shape), 128, dtype=torch.uint8)
     canvas[:, top : top + height, left : left + width] = resized(pixels, (height, width))
     return canvas
 
 
-def _scaled(pixels: Tensor, shape: tuple[int, int], *, cover: bool) -> tuple[int, int]:
-    """Return the size of `pixels` at the same aspect ratio, just covering `shape` or just fitting into it."""
-    height, width = pixels.shape[-2:]
+def _scaled(height: int, width: int, shape: tuple[int, int], *, cover: bool) -> tuple[int, int]:
+    """Return the size at the same aspect ratio that just covers `shape`, or just fits into it."""
     ratios = shape[0] / height, shape[1] / width
     scale = max(ratios) if cover else min(ratios)
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def cropped(image: Image.Image, shape: tuple[int, int]) -> Image.Image:
+    """Scale an image until it covers `shape` and keep the centre; only that part is computed.
+
+    >>> cropped(Image.new("RGB", (400_000, 1)), (96, 96)).size
+    (96, 96)
+    """
+    height, width = _scaled(image.height, image.width, shape, cover=True)
+    top, left = (height - shape[0]) // 2, (width - shape[1]) // 2
+    down, across = image.height / height, image.width / width
+    box = left * across, top * down, (left + shape[1]) * across, (top + shape[0]) * down
+    box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
+    return image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, box=box)
+
+
+def _pixels(image: Image.Image) -> UInt8[Tensor, "3 y x"]:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def read_pixels(
+    source: ImageSource, preprocess: Preprocess, *, max_pixels: int | None = None
+) -> UInt8[Tensor, "3 y x"]:
+    """Read an image and preprocess it; whatever fails in either is the file's reason.
+
+    Args:
+        source: as for `read_image`.
+        preprocess: how it is resized.
+        max_pixels: the largest width × height accepted, instead of the format's budget in `percept.data.limits`.
+
+    Raises:
+        PerceptError: the file cannot be read, is too large, or cannot be preprocessed in the memory that is free.
+    """
+    with decoded(source, max_pixels=max_pixels, at_least=preprocess.at_least) as image:
+        return preprocess(image)

@@ -1,25 +1,39 @@
 """Reading chosen frames of a video: jump to the keyframe before a far one, decode on to a near one, the same frames either way."""
 
+import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
 from percept.core.errors import PerceptError
-from percept.data.images import read_image
-from percept.data.video.files import VideoSource, decoding, describe, library, open_container, open_source, video_stream
+from percept.data.guard import Fault
+from percept.data.limits import VIDEO_SECONDS, in_flight
+from percept.data.tones import over_white
+from percept.data.video.files import (
+    VideoSource,
+    check_length,
+    decoding,
+    describe,
+    library,
+    open_container,
+    open_source,
+    video_stream,
+)
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+
+Item = TypeVar("Item")
 
 ONE_PACKET_ONE_FRAME = frozenset(["h264", "hevc", "vp9", "av1", "libdav1d", "mjpeg", "prores"])
 """Codecs whose packets tell how many frames there are and when. The frames of others are counted by decoding them all."""
@@ -56,9 +70,15 @@ class Video:
     def __init__(self, source: VideoSource) -> None:
         library()
         self.name = describe(source)
+        self._decoded: Iterator[tuple[int, VideoFrame]] | None = None
+        self._shown: tuple[int, VideoFrame] | None = None
+        self._ahead: tuple[int, VideoFrame] | None = None
+        self.decoded = 0
+        """Frames decoded so far."""
         self._file = open_source(source)
         try:
             self._container, self._stream = self._open()
+            check_length(self._file, self._container, self.name)
             with decoding(self.name):
                 self._table = _listed(self._container, self._stream, self.name) or self._counted()
         except BaseException:
@@ -67,11 +87,6 @@ class Video:
         if not self._table.stamps:
             self.close()
             raise PerceptError(f"{self.name} holds no frames; it is damaged or cut short")
-        self._decoded: Iterator[tuple[int, VideoFrame]] | None = None
-        self._shown: tuple[int, VideoFrame] | None = None
-        self._ahead: tuple[int, VideoFrame] | None = None
-        self.decoded = 0
-        """Frames decoded so far."""
 
     def __enter__(self) -> "Video":
         return self
@@ -80,9 +95,9 @@ class Video:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
-        if hasattr(self, "_container"):
-            self._container.close()
+        """Close the file and end the decoder's threads."""
+        self._decoded = self._shown = self._ahead = None
+        self._release()
         self._file.close()
 
     def __len__(self) -> int:
@@ -100,30 +115,48 @@ class Video:
         return float((self._table.stamps[-1] + self._table.last - self._table.stamps[0]) * self._table.unit)
 
     def frames(self, numbers: Iterable[int], *, jump: int | None = JUMP) -> Iterator[tuple[int, Image.Image]]:
-        """Yield (number, picture) of the frames asked for, ascending, each once.
+        """Yield (number, image) of the frames with these numbers, ascending, each once.
 
         Args:
             numbers: frames from 0 on.
             jump: frames that a jump to a keyframe has to save; None to decode through without jumps.
 
         Raises:
-            PerceptError: a number that is not there, or a frame that cannot be decoded.
+            PerceptError: a number that the video does not have, or a frame that cannot be decoded.
         """
+        if not hasattr(self, "_stream"):
+            raise PerceptError(f"{self.name} is closed. Open it again to read frames.")
         wanted = sorted(set(numbers))
         if wanted and not 0 <= wanted[0] <= wanted[-1] < len(self):
-            raise PerceptError(f"{self.name} has {len(self)} frames, 0 to {len(self) - 1}; asked for {wanted}")
+            raise PerceptError(f"{self.name} has {len(self)} frames, 0 to {len(self) - 1}; not {wanted}")
         for number in wanted:
-            with decoding(self.name):
+            with decoding(self.name), in_flight.share(self._pixels):
                 self._approach(number, jump)
-                picture = _picture(self._frame_at(number))
-            yield number, picture
+                image = _image(self._frame_at(number))
+            yield number, image
+
+    @property
+    def _pixels(self) -> int:
+        return self._stream.codec_context.width * self._stream.codec_context.height
 
     def _open(self) -> "tuple[InputContainer, VideoStream]":
         container = open_container(self._file, self.name)
-        return container, video_stream(container, self.name)
+        try:
+            return container, video_stream(container, self.name)
+        except BaseException:
+            container.close()
+            raise
+
+    def _release(self) -> None:
+        """Drop the decoder: nothing may refer to it, or its threads live on until the garbage collector finds it."""
+        if hasattr(self, "_container"):
+            self._container.close()
+            del self._container
+        if hasattr(self, "_stream"):
+            del self._stream
 
     def _reopen(self) -> None:
-        self._container.close()
+        self._release()
         self._container, self._stream = self._open()
 
     def _approach(self, number: int, jump: int | None) -> None:
@@ -180,7 +213,7 @@ class Video:
         """List the frames by decoding all of them."""
         self._reopen()
         rate = self._stream.average_rate or Fraction(25)
-        frames = [(frame.pts, frame.duration) for frame in _decode(self._container.demux(self._stream))]
+        frames = [(frame.pts, frame.duration) for frame in _timed(_decode(self._container.demux(self._stream)))]
         stamps = [pts for pts, _ in frames if pts is not None]
         unit = self._stream.time_base
         if unit is None or len(stamps) < len(frames) or any(b <= a for a, b in pairwise(stamps)):
@@ -192,7 +225,10 @@ class Video:
 
 
 def open_video(source: VideoSource) -> Video:
-    """Open a video file, an animated GIF among them, or the bytes of one.
+    """Open a video file, such as an animated GIF, or the bytes of one.
+
+    A file that was cut short is refused where its container announces a length, see `percept.data.video.whole`; listing the
+    frames takes at most VIDEO_SECONDS of `percept.data.limits`.
 
     Raises:
         PerceptError: PyAV is not installed; a url, a folder, missing, empty, damaged, cut short, not a video, or
@@ -208,25 +244,24 @@ def _listed(container: "InputContainer", stream: "VideoStream", name: str) -> Ta
         PerceptError: the file holds less than it announces.
     """
     promised, unit = len(stream.index_entries), stream.time_base
-    if container.format.name == "avi":  # the index may be cut off too; frames dropped on purpose have no packet
+    if container.format.name == "avi":  # frames dropped on purpose have no packet
         promised = max(promised, stream.frames) * 49 // 50
-    rows, whole, found, finish = [], True, 0, 0.0
-    for packet in container.demux():
-        stamp = packet.dts if packet.pts is None else packet.pts
-        if stamp is not None and packet.time_base:
-            finish = max(finish, float((stamp + (packet.duration or 0)) * packet.time_base))
-        if packet.stream_index == stream.index and packet.size:
-            found, whole = found + 1, whole and not packet.is_corrupt
+    rows, whole, number = [], True, 0
+    for packet in _timed(container.demux(stream)):
+        if packet.size:
+            number, whole = number + 1, whole and not packet.is_corrupt
             if (rows or packet.is_keyframe) and not packet.is_discard:
                 dts = packet.pts if packet.dts is None else packet.dts
                 rows.append((packet.pts, dts, packet.is_keyframe, packet.duration or 0))
-    announced = (container.duration or 0) / 1e6 if "matroska" in container.format.name else 0.0
-    if found < promised or not whole or announced - finish > 1 + 0.02 * announced:
+    # A transport stream announces nothing: a packet marked as corrupt is a joint between two recordings, or a lost one.
+    if number < promised or not (whole or container.format.name == "mpegts"):
         raise PerceptError(f"{name} is damaged or cut short: it holds less than it announces")
     if stream.codec_context.name not in ONE_PACKET_ONE_FRAME or unit is None:
         return None
     if not rows or any(pts is None for pts, _, _, _ in rows):
         return None
+    if any(one[1] is not None and two[1] is not None and two[1] < one[1] for one, two in pairwise(rows)):
+        return None  # the clock starts anew: two recordings were joined
     # What comes behind the first keyframe but is shown before it refers to frames that are not in the file.
     rows = sorted(row for row in rows if row[0] >= rows[0][0])
     stamps = [row[0] for row in rows]
@@ -240,6 +275,19 @@ def _listed(container: "InputContainer", stream: "VideoStream", name: str) -> Ta
         decode_stamps=[rows[key][1] for key in keys],
         last=rows[-1][3] or _usual(stamps, unit, stream.average_rate or Fraction(25)),
     )
+
+
+def _timed(items: "Iterable[Item]") -> "Iterator[Item]":
+    """Yield items until VIDEO_SECONDS have passed.
+
+    Raises:
+        Fault: they have.
+    """
+    end = time.monotonic() + VIDEO_SECONDS
+    for item in items:
+        if time.monotonic() > end:
+            raise Fault(f"takes more than {VIDEO_SECONDS:g} s to list. Cut it into parts, or convert it to H.264.")
+        yield item
 
 
 def _usual(stamps: list[int], unit: Fraction, rate: Fraction) -> int:
@@ -261,12 +309,13 @@ def _decode(packets: "Iterator[Packet[VideoStream]]") -> "Iterator[VideoFrame]":
         yield from packet.decode()
 
 
-def _picture(frame: "VideoFrame") -> Image.Image:
+def _image(frame: "VideoFrame") -> Image.Image:
     """Return upright RGB pixels, transparency over white."""
     clear = any(component.is_alpha for component in frame.format.components) or frame.format.has_palette
     pixels = frame.to_ndarray(format="rgba" if clear else "rgb24")
     pixels = upright(pixels, _display_matrix(frame))
-    return read_image(pixels) if clear else Image.fromarray(pixels)
+    image = Image.fromarray(pixels)
+    return over_white(image) if clear else image
 
 
 def _display_matrix(frame: "VideoFrame") -> tuple[int, int, int, int]:
