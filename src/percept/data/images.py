@@ -5,6 +5,7 @@ What one file may cost is stated in `percept.data.limits`.
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,7 +149,8 @@ def _open_bytes(data: bytes) -> Opened:
     if kind == "HEIF":
         size, file = heif.open_heif(data)
         return Opened(size=size, kind=kind, decode=lambda _: heif.decode(file))
-    if kind == "TIFF" and (layout := tiff.read_layout(data)) is not None and tiff.is_own(layout):
+    layout = tiff.read_layout(data) if kind == "TIFF" else None
+    if layout is not None and tiff.is_own(layout):
         return Opened(
             size=(layout.width, layout.height),
             kind=kind,
@@ -159,18 +161,28 @@ def _open_bytes(data: bytes) -> Opened:
         data = png.pixel_chunks(data)
     if kind == "GIF" and not gif.has_image(data):
         raise Fault(f"is damaged or cut short: it begins like a GIF, but no image follows within {LOOK >> 10} kB")
+    if kind == "PNM" and not _has_pnm_size(data):
+        raise Fault(f"is damaged or cut short: it begins like a PNM, but no size follows within {LOOK >> 10} kB")
     whole = kind != "JPEG" or jpeg.has_end(data)
-    image = _identified(data, kind)
+    image = _identified(data, kind, layout)
     decode = partial(_load, image) if whole else lambda least: jpeg.without_end(data, partial(_reopened, least))
     kind = "TEXT PNM" if kind == "PNM" and data[1] in b"123" else image.format
     return Opened(size=image.size, kind=kind, orientation=_orientation(image), decode=decode)
 
 
-def _identified(data: bytes, kind: str | None) -> Image.Image:
+def _has_pnm_size(data: bytes) -> bool:
+    """True if width and height follow within LOOK bytes, comments included."""
+    words = re.sub(rb"#[^\r\n]*", b"", data[:LOOK]).split(maxsplit=3)
+    return len(words) > 2 and all(word.isdigit() for word in words[1:3])
+
+
+def _identified(data: bytes, kind: str | None, layout: tiff.Layout | None) -> Image.Image:
     """Let Pillow read the header."""
     try:
         return Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError:
+        if layout is not None:
+            raise tiff.not_read(layout) from None
         if kind is not None:
             raise Fault(f"is damaged or cut short: it begins like a {kind} file, but its header is not valid") from None
         raise Fault(f"is not an image: {looks_like(data) or f'its content is none of {READABLE}'}") from None

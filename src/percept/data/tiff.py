@@ -1,8 +1,9 @@
 """TIFF: which kinds are read, by which decoder, and our own decoder for deep values.
 
 TIFF revision 6.0, sections 2 to 8, 14 and 15; Adobe Photoshop TIFF technical notes (predictor 3); BigTIFF (magic 43).
-Pillow reads images of 8 bits and fewer. Of deeper ones it misreads some (separate planes, 0 for white, unsigned 32 bits), so
-uncompressed and Deflate ones are decoded here, and others are passed on only where Pillow is right.
+Pillow reads images of 8 bits and fewer, but misreads some deeper ones and some separate planes (0 for white, unsigned 32
+bits, planes of 16 bits). Such files are decoded here if they are uncompressed or Deflate; others are passed on only where
+Pillow is right.
 """
 
 import struct
@@ -29,7 +30,7 @@ COMPRESSION = {
     1: "no", 2: "CCITT", 3: "fax 3", 4: "fax 4", 5: "LZW", 6: "old JPEG", 7: "JPEG", 8: "Deflate", 32773: "PackBits", 32946: "Deflate",
     34712: "JPEG 2000", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP",
 }  # fmt: skip
-DEFLATE = (8, 32946)
+DEFLATE, PACKBITS = (8, 32946), 32773
 BY_LIBTIFF = (2, 3, 4, 5, 6, 7, 8, 32946, 34925, 50000, 50001)
 """Compressions whose values Pillow gets from libtiff in the byte order of this machine."""
 ENTRIES = 4096
@@ -142,43 +143,52 @@ def is_own(layout: Layout) -> bool:
     Raises:
         Fault: nothing reads it right.
     """
-    if layout.fill_order == 1 and layout.deep and _has_own_shape(layout) and _has_own_packing(layout):
+    unusual = max(layout.bits) == 8 and (layout.planar or (layout.photometric < 2 and layout.samples > 1))
+    if layout.fill_order == 1 and (layout.deep or unusual) and _has_own_shape(layout) and _has_own_packing(layout):
         return True
     if not (_pillow_reads_deep(layout) if layout.deep else _pillow_reads_plain(layout)):
-        raise Fault(
-            f"is a TIFF of a kind that is not read here ({layout}). Save it with 8 or 16 bits, interleaved, or as PNG."
-        )
+        raise not_read(layout)
     return False
+
+
+def not_read(layout: Layout) -> Fault:
+    """Build the error for a kind of TIFF that no decoder here reads right."""
+    return Fault(
+        f"is a TIFF of a kind that is not read here ({layout}). Save it with 8 or 16 bits, interleaved, or as PNG."
+    )
 
 
 def _has_own_shape(layout: Layout) -> bool:
     same = len(layout.bits) == layout.samples and len(set(layout.bits)) == 1
-    depths = {1: (16, 32, 64), 2: (16, 32, 64), 3: (16, 32, 64)}.get(layout.sample_format, ())
+    depths = {1: (8, 16, 32, 64), 2: (16, 32, 64), 3: (16, 32, 64)}.get(layout.sample_format, ())
     return same and layout.bits[0] in depths and layout.photometric in (0, 1, 2) and layout.samples >= layout.colours
 
 
 def _has_own_packing(layout: Layout) -> bool:
     """True for no compression, and for Deflate with a predictor that goes with the values."""
-    if layout.compression == 1:
-        return True
-    return layout.compression in DEFLATE and layout.predictor in (1, 3 if layout.sample_format == 3 else 2)
+    predictors = (1, 2, 3) if layout.sample_format == 3 else (1, 2)
+    return layout.compression == 1 or (layout.compression in DEFLATE and layout.predictor in predictors)
 
 
 def _pillow_reads_deep(layout: Layout) -> bool:
     kind = layout.photometric, layout.sample_format, layout.bits
-    if layout.fill_order != 1:
+    if layout.fill_order != 1 or layout.compression not in (1, PACKBITS, *BY_LIBTIFF):
         return False
     if kind == (1, 1, (12,)):
-        return layout.compression in (1, *BY_LIBTIFF)
-    kinds = [(1, 1, (16,)), (1, 2, (16,)), (1, 2, (32,)), (1, 3, (32,)), (2, 1, (16,) * 3), (2, 1, (16,) * 4)]
-    return kind in kinds and layout.compression in BY_LIBTIFF
+        return layout.predictor == 1 and layout.compression != PACKBITS
+    kinds = [(1, 1, (16,)), (2, 1, (16,) * 3), (2, 1, (16,) * 4)]
+    if layout.order == "<":
+        kinds += [(1, 2, (16,)), (1, 2, (32,)), (1, 3, (32,))]
+    predictors = (1, 3) if layout.sample_format == 3 else (1, 2)
+    split = layout.planar and layout.compression == PACKBITS
+    return kind in kinds and layout.compression != 1 and layout.predictor in predictors and not split
 
 
 def _pillow_reads_plain(layout: Layout) -> bool:
     """True unless the planes are of a kind that Pillow mixes up; of other kinds it says itself that it cannot read them."""
-    if layout.photometric == 5 and max(layout.bits) > 8:
-        return False
-    return not (layout.planar and layout.samples > 1) or layout.photometric in (2, 5)
+    if not layout.planar or (layout.compression in BY_LIBTIFF and (layout.samples == 1 or layout.photometric in (2, 5))):
+        return layout.photometric != 5 or max(layout.bits) == 8
+    return (layout.photometric, layout.samples) in ((1, 1), (2, 3), (3, 1), (5, 4)) and max(layout.bits) == 8
 
 
 def decode(data: bytes, layout: Layout, max_bytes: int = MAX_BYTES) -> Image.Image:
@@ -189,7 +199,9 @@ def decode(data: bytes, layout: Layout, max_bytes: int = MAX_BYTES) -> Image.Ima
     """
     values = _values(data, layout, max_bytes)
     colours = values[..., : layout.colours]
-    if layout.photometric == 2 and values.dtype.kind == "u" and values.itemsize == 2:
+    if values.itemsize == 1:
+        pixels = colours
+    elif layout.photometric == 2 and values.dtype == np.uint16:
         pixels = (colours >> 8).astype(np.uint8)  # as other readers of 16-bit colours do
     else:
         pixels = eight_bit(colours)
@@ -198,7 +210,8 @@ def decode(data: bytes, layout: Layout, max_bytes: int = MAX_BYTES) -> Image.Ima
     alpha = _alpha(values, layout)
     mode = ("L" if layout.colours == 1 else "RGB") + ("" if alpha is None else "a" if 1 in layout.extra[:1] else "A")
     pixels = pixels if alpha is None else np.concatenate([pixels, alpha], axis=-1)
-    return Image.frombytes(mode, (layout.width, layout.height), pixels.tobytes())
+    image = Image.frombytes(mode, (layout.width, layout.height), pixels.tobytes())
+    return image.convert(mode.upper()) if mode.endswith("a") else image
 
 
 def _alpha(values: np.ndarray, layout: Layout) -> np.ndarray | None:
@@ -254,5 +267,6 @@ def _part(raw: bytes, layout: Layout, kind: np.dtype, shape: tuple[int, int, int
         return np.ascontiguousarray(planes.swapaxes(1, 2)).view(kind.newbyteorder(">")).reshape(shape)
     values = np.frombuffer(raw, kind.newbyteorder(layout.order), shape[0] * shape[1] * shape[2]).reshape(shape)
     if layout.compression in DEFLATE and layout.predictor == 2:
-        return np.cumsum(values, axis=1, dtype=kind)
+        whole = np.dtype(f"u{kind.itemsize}")  # differences wrap around, of floats too
+        return np.cumsum(values.astype(kind).view(whole), axis=1, dtype=whole).view(kind)
     return values

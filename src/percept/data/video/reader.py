@@ -68,11 +68,13 @@ class Video:
     """
 
     def __init__(self, source: VideoSource) -> None:
-        library()
         self.name = describe(source)
         self._decoded: Iterator[tuple[int, VideoFrame]] | None = None
         self._shown: tuple[int, VideoFrame] | None = None
         self._ahead: tuple[int, VideoFrame] | None = None
+        self._reformatter = library().video.reformatter.VideoReformatter()
+        self._matrices: dict[int, tuple[int, int, int, int]] = {}
+        """Display matrix by the rotation that the library reports, which is cheaper to ask for."""
         self.decoded = 0
         """Frames decoded so far."""
         self._file = open_source(source)
@@ -96,7 +98,7 @@ class Video:
 
     def close(self) -> None:
         """Close the file and end the decoder's threads."""
-        self._decoded = self._shown = self._ahead = None
+        self._decoded = self._shown = self._ahead = self._reformatter = None
         self._release()
         self._file.close()
 
@@ -132,7 +134,7 @@ class Video:
         for number in wanted:
             with decoding(self.name), in_flight.share(self._pixels):
                 self._approach(number, jump)
-                image = _image(self._frame_at(number))
+                image = self._upright(self._frame_at(number))
             yield number, image
 
     @property
@@ -191,6 +193,17 @@ class Video:
                 yield order, frame
             elif frame.pts is not None and (number := bisect_right(self._table.stamps, frame.pts) - 1) >= 0:
                 yield number, frame
+
+    def _upright(self, frame: "VideoFrame") -> Image.Image:
+        """Return a frame as upright RGB, transparency over white."""
+        clear = any(component.is_alpha for component in frame.format.components) or frame.format.has_palette
+        # One converter for all frames: a frame's own one starts threads that live until the garbage collector runs.
+        pixels = self._reformatter.reformat(frame, format="rgba" if clear else "rgb24", threads=1).to_ndarray()
+        if frame.rotation not in self._matrices:
+            small = self._reformatter.reformat(frame, width=16, height=16, format="gray", threads=1)
+            self._matrices[frame.rotation] = _display_matrix(small)  # keeps its frame alive, so it gets a small one
+        image = Image.fromarray(upright(pixels, self._matrices[frame.rotation]))
+        return over_white(image) if clear else image
 
     def _packets_from(self, key: int) -> "Iterator[Packet[VideoStream]]":
         """Yield packets from the keyframe on; from the file's beginning where the format does not find the way."""
@@ -307,15 +320,6 @@ def _from_keyframe(packets: "Iterator[Packet[VideoStream]]") -> "Iterator[Packet
 def _decode(packets: "Iterator[Packet[VideoStream]]") -> "Iterator[VideoFrame]":
     for packet in packets:
         yield from packet.decode()
-
-
-def _image(frame: "VideoFrame") -> Image.Image:
-    """Return upright RGB pixels, transparency over white."""
-    clear = any(component.is_alpha for component in frame.format.components) or frame.format.has_palette
-    pixels = frame.to_ndarray(format="rgba" if clear else "rgb24")
-    pixels = upright(pixels, _display_matrix(frame))
-    image = Image.fromarray(pixels)
-    return over_white(image) if clear else image
 
 
 def _display_matrix(frame: "VideoFrame") -> tuple[int, int, int, int]:
