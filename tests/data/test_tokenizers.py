@@ -101,7 +101,7 @@ def test_training_is_deterministic_and_bounded() -> None:
 
 def test_only_strings_are_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as a user runs it, without checked annotations
-    with pytest.raises(PerceptError, match="texts are strings; given: 3"):
+    with pytest.raises(PerceptError, match="texts are strings, not int: 3"):
         TOKENIZER(["a", 3])  # type: ignore[list-item]
 
 
@@ -118,5 +118,5 @@ def test_mistakes_are_refused(tmp_path: Path) -> None:
     data = json.loads(TOKENIZER.to_json())
     data["truncation"] = None
     (tmp_path / "tokenizer.json").write_text(json.dumps(data))
-    with pytest.raises(PerceptError, match="give context="):
+    with pytest.raises(PerceptError, match="Give context="):
         Tokenizer.load(tmp_path / "tokenizer.json")

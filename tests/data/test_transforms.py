@@ -83,7 +83,7 @@ def test_mistakes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PerceptError, match="did you mean 'resize'"):
         Preprocess.load(tmp_path / "p.json")
     (tmp_path / "p.json").write_text("[1]")
-    with pytest.raises(PerceptError, match="no preprocessing"):
+    with pytest.raises(PerceptError, match="holds no preprocessing"):
         Preprocess.load(tmp_path / "p.json")
 
 

@@ -44,7 +44,22 @@ VIDEO_SUFFIXES = frozenset(
 NOT_READ = frozenset(
     [
         *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2", ".eps", ".psd", ".svg", ".xcf"),
-        *(".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".ico", ".cur", ".icns", ".tga", ".pcx", ".sgi", ".dds", ".exr", ".hdr"),
+        *(
+            ".jp2",
+            ".j2k",
+            ".jpx",
+            ".jxl",
+            ".jxr",
+            ".ico",
+            ".cur",
+            ".icns",
+            ".tga",
+            ".pcx",
+            ".sgi",
+            ".dds",
+            ".exr",
+            ".hdr",
+        ),
     ]
 )
 """Endings of images that are not read; their number is reported when a folder is searched."""
@@ -107,7 +122,9 @@ def read_list(source: PathLike) -> list[Path]:
     data = read_bytes(source, kind="list", max_bytes=LIST_BYTES).removeprefix(b"\xef\xbb\xbf")
     kind = image_format(data)
     if kind is not None or (b"\0" in data and looks_like(data) is not None):
-        raise PerceptError(f"{source} is not a list of paths: it holds {kind or 'other data'}. Give one path on a line.")
+        raise PerceptError(
+            f"{source} is not a list of paths: it holds {kind or 'other data'}. Give one path on a line."
+        )
     rows = data.split(b"\0") if b"\0" in data else [line.rstrip(b"\r") for line in data.split(b"\n")]
     return [Path(os.fsdecode(row)) for row in rows if row.strip()]
 

@@ -13,6 +13,9 @@ from PIL import Image
 
 from percept.core.errors import PerceptError
 
+CRYPTIC = ("b'", 'b"', "<", "decoder error")
+"""Parts of decoders' messages that say nothing to a user."""
+
 
 class Fault(Exception):
     """What is wrong with a file, as the end of a sentence that begins with its name; never leaves `reading`."""
@@ -52,7 +55,7 @@ def reason(error: Exception) -> str:
         return text
     if isinstance(error, MemoryError) or "allocate memory" in text:
         return "needs more memory than is free. Reduce it, or read fewer files at a time."
-    worded = isinstance(error, OSError | SyntaxError) and text and not any(mark in text for mark in ("b'", 'b"', "<"))
+    worded = isinstance(error, OSError | SyntaxError) and text and not any(mark in text for mark in CRYPTIC)
     return f"is damaged or cut short: {text if worded else 'its content is not valid'}"
 
 
@@ -77,7 +80,7 @@ class _Quiet:
                 self.restore.close()
 
     def after_fork(self) -> None:
-        """Begin anew in the child, which has none of its parent's readers; the lock was taken before the fork."""
+        """Start from zero in the child, which has none of its parent's readers; the lock was taken before the fork."""
         self.restore.close()
         self.__init__()
 

@@ -2,12 +2,13 @@
 
 import io
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from PIL import Image
 
-from percept.core.errors import missing_extra
+from percept.data.guard import Fault
 
 PACKAGES = ("pi_heif", "pillow_heif")
 
@@ -22,16 +23,12 @@ def open_heif(data: bytes) -> tuple[tuple[int, int], Any]:
     """Return width and height, and what `decode` takes; only the header is read. Rotations of the file are applied already.
 
     Raises:
-        PerceptError: neither library is installed.
+        Fault: no library for it is installed.
     """
-    try:
-        from pi_heif import open_heif as open_file
-    except ImportError:
-        try:
-            from pillow_heif import open_heif as open_file
-        except ImportError:
-            raise missing_extra("pi-heif", "heif", "reading HEIC and HEIF images") from None
-    file: Any = open_file(io.BytesIO(data))
+    package = next((package for package in PACKAGES if find_spec(package) is not None), None)
+    if package is None:
+        raise Fault("is a HEIC or HEIF image; to read it: pip install 'percept-models[heif]'")
+    file = import_module(package).open_heif(io.BytesIO(data))
     return file.size, file
 
 

@@ -54,7 +54,9 @@ def check_file(path: str | os.PathLike[str], kind: str = "image") -> int | None:
         PerceptError: it is a url, a folder, a device, or missing; `kind` says what was expected.
     """
     if re.match(URL, os.fspath(path)):
-        raise PerceptError(f"{os.fspath(path)[:80]} is a url, and nothing is fetched. Save the {kind} and give its path.")
+        raise PerceptError(
+            f"{os.fspath(path)[:80]} is a url, and nothing is fetched. Save the {kind} and give its path."
+        )
     if is_pipe(path):
         return None
     if os.fspath(path) == STANDARD_INPUT:

@@ -1,5 +1,7 @@
 """What the first bytes of a file announce."""
 
+import re
+
 IMAGES = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -14,6 +16,8 @@ IMAGES = {
     **{b"P%d" % kind: "PNM" for kind in range(1, 7)},
 }
 """First bytes of image files that can be read; WebP, AVIF and HEIF are recognised further on."""
+
+PNM_START = re.compile(rb"P[1-6]\s+[0-9#]")
 
 OTHERS = {
     b"%PDF": "a PDF file",
@@ -42,17 +46,10 @@ def image_format(data: bytes) -> str | None:
         return "WEBP"
     if data[4:8] == b"ftyp":
         return _brand(data)
-    for start, form in IMAGES.items():
-        if data.startswith(start) and (form not in ("PNM", "BMP") or not _plain_text(data[:200], form)):
-            return form
-    return None
-
-
-def _plain_text(data: bytes, form: str) -> bool:
-    """True if text only happens to begin like an image: "BMW ...", "P1 is ...". Text formats have a number next."""
-    if form == "PNM":
-        return not data[2:3].isspace() or not (data[3:].lstrip()[:1] or b"0").strip(b"#0123456789") == b""
-    return as_text(data) is not None
+    form = next((form for start, form in IMAGES.items() if data.startswith(start)), None)
+    if (form == "BMP" and as_text(data[:200]) is not None) or (form == "PNM" and not PNM_START.match(data)):
+        return None  # text may begin with these letters
+    return form
 
 
 def _brand(data: bytes) -> str | None:

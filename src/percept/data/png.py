@@ -29,7 +29,8 @@ def pixel_chunks(data: bytes) -> bytes:
     Raises:
         Fault: it is not a PNG that can be read.
     """
-    view, kept, whole, colour = memoryview(data), [SIGNATURE], True, 0
+    view, whole, colour = memoryview(data), True, 0
+    kept: list[bytes | memoryview] = [SIGNATURE]
     for number, (kind, start, end, sound) in enumerate(_chunks(data)):
         if number == 0:
             colour = _colour_type(kind, data[start + 8 : end - 4], sound)

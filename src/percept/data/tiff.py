@@ -186,7 +186,9 @@ def _pillow_reads_deep(layout: Layout) -> bool:
 
 def _pillow_reads_plain(layout: Layout) -> bool:
     """True unless the planes are of a kind that Pillow mixes up; of other kinds it says itself that it cannot read them."""
-    if not layout.planar or (layout.compression in BY_LIBTIFF and (layout.samples == 1 or layout.photometric in (2, 5))):
+    if not layout.planar or (
+        layout.compression in BY_LIBTIFF and (layout.samples == 1 or layout.photometric in (2, 5))
+    ):
         return layout.photometric != 5 or max(layout.bits) == 8
     return (layout.photometric, layout.samples) in ((1, 1), (2, 3), (3, 1), (5, 4)) and max(layout.bits) == 8
 
@@ -265,7 +267,9 @@ def _part(raw: bytes, layout: Layout, kind: np.dtype, shape: tuple[int, int, int
         rows = np.frombuffer(raw, np.uint8, size).reshape(shape[0], -1, shape[2])
         planes = np.cumsum(rows, axis=1, dtype=np.uint8).reshape(shape[0], kind.itemsize, -1)
         return np.ascontiguousarray(planes.swapaxes(1, 2)).view(kind.newbyteorder(">")).reshape(shape)
-    values = np.frombuffer(raw, kind.newbyteorder(layout.order), shape[0] * shape[1] * shape[2]).reshape(shape)
+    values = np.frombuffer(raw, np.dtype(f"{layout.order}{kind.str[1:]}"), shape[0] * shape[1] * shape[2]).reshape(
+        shape
+    )
     if layout.compression in DEFLATE and layout.predictor == 2:
         whole = np.dtype(f"u{kind.itemsize}")  # differences wrap around, of floats too
         return np.cumsum(values.astype(kind).view(whole), axis=1, dtype=whole).view(kind)

@@ -61,7 +61,7 @@ class Tokenizer:
 
         alphabet = _byte_alphabet()
         if vocab_size < (least := len(alphabet) + 3):
-            raise PerceptError(f"vocab_size={vocab_size} is below the {least} ids that bytes and special tokens need")
+            raise PerceptError(f"vocab_size={vocab_size} is below the {least} ids that bytes and special tokens need.")
         library = _untrained()
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size - 2, special_tokens=[PADDING], initial_alphabet=alphabet, show_progress=False
@@ -177,7 +177,9 @@ def _checked(texts: str | Sequence[str]) -> list[str]:
         if not isinstance(row, str):
             raise PerceptError(f"texts are strings, not {type(row).__name__}: {row!r}")
         if any("\ud800" <= letter <= "\udfff" for letter in row):
-            raise PerceptError(f"the text {row!r} is not valid Unicode: it holds bytes that are not UTF-8. Write it in UTF-8.")
+            raise PerceptError(
+                f"the text {row!r} is not valid Unicode: it holds bytes that are not UTF-8. Write it in UTF-8."
+            )
     return rows
 
 

@@ -227,12 +227,12 @@ def bad(folder: Path, name: str) -> Path:
     [
         ("empty.mp4", r"empty \(0 bytes\)"),
         ("text.mp4", "is not a video: it is text"),
-        ("picture.mp4", "is a picture, not a video"),
+        ("picture.mp4", "is an image, not a video"),
         ("script.mp4", "is not a video"),
         ("list.m3u8", "is not a video"),
         ("noise.mp4", "is not a video"),
         ("sound.mp4", "no video stream, only audio"),
-        ("folder.mp4", "is a folder, not a video"),
+        ("folder.mp4", "is a folder, not a file"),
         ("nothing.mkv", "damaged or cut short"),
         ("missing.mp4", "there is no file"),
     ],
@@ -243,7 +243,7 @@ def test_what_is_no_video_is_refused_with_the_reason(name: str, words: str, tmp_
 
 
 def test_urls_are_refused() -> None:
-    with pytest.raises(PerceptError, match="is a url; nothing is fetched: save the video"):
+    with pytest.raises(PerceptError, match="is a url, and nothing is fetched. Save the video"):
         open_video("https://example.org/walk.mp4")
 
 
@@ -253,7 +253,7 @@ def test_a_frame_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_frames_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("percept.data.video.files.MAX_PIXELS", WIDTH * HEIGHT - 1)
+    monkeypatch.setattr("percept.data.video.files.MAX_FRAME_PIXELS", WIDTH * HEIGHT - 1)
     with pytest.raises(PerceptError, match=f"{WIDTH} × {HEIGHT} pixels"):
         open_video(film(tmp_path / "a.mp4", 1))
 

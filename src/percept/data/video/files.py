@@ -56,12 +56,14 @@ def open_source(source: VideoSource) -> io.BufferedIOBase:
     Raises:
         PerceptError: a url, a folder, missing, empty, or not readable.
     """
-    size = len(source) if isinstance(source, bytes) else check_file(source, "video")
-    if size is None:
-        source = read_bytes(source, kind="video")
-        size = len(source)
     try:
-        file = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115 - the reader closes it
+        if isinstance(source, bytes):
+            size, file = len(source), io.BytesIO(source)
+        elif (size := check_file(source, "video")) is None:
+            data = read_bytes(source, kind="video")
+            size, file = len(data), io.BytesIO(data)
+        else:
+            file = open(source, "rb")  # noqa: SIM115 - the reader closes it
     except OSError as error:
         raise PerceptError(f"{describe(source)} cannot be read: {error.strerror or error}") from None
     if not size:
