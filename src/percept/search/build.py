@@ -152,7 +152,7 @@ def _read(path: Path, hashes: set[str], preprocess: Preprocess) -> Candidate:
     try:
         return Candidate(path=path, row=row, size=upright_size(data), image=prepared(data, preprocess))
     except PerceptError as error:
-        raise PerceptError(str(error).removeprefix("the picture given as bytes ")) from None
+        raise PerceptError(str(error).removeprefix("the image given as bytes ")) from None
 
 
 def prepared(source: ImageSource, preprocess: Preprocess) -> Image.Image:
