@@ -8,9 +8,8 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -47,8 +46,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "PPM", "Q
 READABLE = "JPEG, PNG, GIF, WebP, AVIF, HEIF, TIFF, BMP, PPM, QOI"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Opened:
+class Opened(NamedTuple):
     """An image whose header was read."""
 
     size: tuple[int, int]
@@ -57,8 +55,8 @@ class Opened:
     """Its format; None for pixels."""
     decode: Callable[[int | None], Image.Image]
     """Returns the pixels as stored; a JPEG file's shorter side may shrink to the number given."""
-    orientation: int = 1
-    """As in EXIF."""
+    orientation: Callable[[], int] = lambda: 1
+    """As in EXIF; called when the size was checked, since the library may decode the pixels to find it."""
 
 
 def read_image(source: ImageSource, *, max_pixels: int | None = None, at_least: int | None = None) -> Image.Image:
@@ -109,7 +107,7 @@ def upright_size(source: ImageSource, *, max_pixels: int | None = None) -> tuple
         opened = _open(source)
         check_pixels(name, *opened.size, opened.kind, max_pixels)
         width, height = opened.size
-        return (height, width) if opened.orientation in SIDEWAYS else (width, height)
+        return (height, width) if opened.orientation() in SIDEWAYS else (width, height)
 
 
 def _describe(source: ImageSource) -> str:
@@ -129,7 +127,12 @@ def _cost(opened: Opened, at_least: int | None) -> int:
 
 def _open(source: ImageSource) -> Opened:
     if isinstance(source, Image.Image):
-        return Opened(size=source.size, kind=source.format, orientation=_orientation(source), decode=lambda _: source)
+        return Opened(
+            size=source.size,
+            kind=source.format,
+            orientation=lambda: _orientation(source.getexif),
+            decode=lambda _: source,
+        )
     if isinstance(source, np.ndarray):
         image = _from_array(source)
         return Opened(size=image.size, kind=None, decode=lambda _: image)
@@ -154,7 +157,7 @@ def _open_bytes(data: bytes) -> Opened:
         return Opened(
             size=(layout.width, layout.height),
             kind=kind,
-            orientation=layout.orientation,
+            orientation=lambda: layout.orientation,
             decode=lambda _: tiff.decode(data, layout),
         )
     if kind == "PNG":
@@ -167,7 +170,9 @@ def _open_bytes(data: bytes) -> Opened:
     image = _identified(data, kind, layout)
     decode = partial(_load, image) if whole else lambda least: jpeg.without_end(data, partial(_reopened, least))
     kind = "TEXT PNM" if kind == "PNM" and data[1] in b"123" else image.format
-    return Opened(size=image.size, kind=kind, orientation=_orientation(image), decode=decode)
+    return Opened(
+        size=image.size, kind=kind, orientation=lambda: _orientation(partial(Image.Image.getexif, image)), decode=decode
+    )
 
 
 def _has_pnm_size(data: bytes) -> bool:
@@ -179,7 +184,8 @@ def _has_pnm_size(data: bytes) -> bool:
 def _identified(data: bytes, kind: str | None, layout: tiff.Layout | None) -> Image.Image:
     """Let Pillow read the header."""
     try:
-        return Image.open(io.BytesIO(data), formats=_formats())
+        # Pillow would look for the numbers of a PPM in all of a file.
+        return Image.open(io.BytesIO(data), formats=[name for name in _formats() if kind == "PNM" or name != "PPM"])
     except UnidentifiedImageError:
         if layout is not None:
             raise tiff.not_read(layout) from None
@@ -205,9 +211,9 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)  # a Pillow may be built without AVIF or WebP
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(read: Callable[[], Image.Exif]) -> int:
     try:
-        value: Any = image.getexif().get(ORIENTATION, 1)
+        value: Any = read().get(ORIENTATION, 1)
     except Exception:  # unreadable EXIF says nothing about the pixels
         return 1
     return value if isinstance(value, int) else 1
@@ -225,9 +231,10 @@ def _from_array(array: np.ndarray) -> Image.Image:
 def _upright_rgb(opened: Opened, at_least: int | None, source: ImageSource) -> Image.Image:
     """Decode, and drop each form of the pixels when the next one is made."""
     image = opened.decode(at_least)
+    orientation = opened.orientation()
     image = _rgb(image)
-    if opened.orientation in UPRIGHT:
-        image = image.transpose(UPRIGHT[opened.orientation])
+    if orientation in UPRIGHT:
+        image = image.transpose(UPRIGHT[orientation])
     if image is source or opened.kind not in ("JPEG", "PNG", "BMP", "QOI"):
         image = image.copy()  # the caller's own, or one that keeps its file open
     image.info.clear()  # an orientation in it is applied already

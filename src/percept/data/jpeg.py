@@ -58,9 +58,12 @@ def without_end(data: bytes, load: Callable[[bytes], Image.Image]) -> Image.Imag
     """
     content = data.rstrip(b"\0")
     zeros = len(data) - len(content)
-    if content.endswith(b"\xff") and not zeros:
+    if zeros <= 2:  # they may be the last values
+        content += bytes(zeros)
+    elif content.endswith(b"\xff"):
+        content += b"\0"  # 0xff is a value only if 0 follows
+    if content.endswith(b"\xff"):
         content = content[:-1]  # the first half of the end marker
-    content += bytes(min(2, zeros))  # they may belong to the last value
     first, second = (load(content + padding + b"\xff\xd9") for padding in PADDINGS)
     if ImageChops.difference(first, second).getbbox() is not None:
         raise Fault("is damaged or cut short: its last rows are missing")

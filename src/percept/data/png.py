@@ -11,7 +11,8 @@ from percept.data.guard import Fault
 from percept.data.limits import LOOK
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+PIXELS = (b"IHDR", b"PLTE", b"tRNS")
+"""Kinds that decide how the pixels in IDAT are shown."""
 ORIENTATION_TEXTS = (b"XML:com.adobe.xmp", b"Raw profile type exif")
 """Keywords of texts that may say how an image has to be turned; other texts are left out."""
 CHUNKS = 1_000_000
@@ -21,7 +22,7 @@ SHORTEST = {0: 2, 2: 6, 3: 1}
 
 
 def pixel_chunks(data: bytes) -> bytes:
-    """Return the file with the chunks that decide about its pixels; the same bytes if there are no others.
+    """Return the file with the chunks that decide about its pixels, metadata first; the same bytes if that is what it holds.
 
     Left out are other chunks, ancillary ones with a wrong checksum or too short a body, and long texts. IDAT chunks stay as
     they are, damaged or cut, so that the decoder judges them.
@@ -29,18 +30,22 @@ def pixel_chunks(data: bytes) -> bytes:
     Raises:
         Fault: it is not a PNG that can be read.
     """
-    view, whole, colour = memoryview(data), True, 0
-    kept: list[bytes | memoryview] = [SIGNATURE]
+    view, same, colour = memoryview(data), True, 0
+    front: list[bytes | memoryview] = [SIGNATURE]
+    pixels: list[bytes | memoryview] = []
     for number, (kind, start, end, sound) in enumerate(_chunks(data)):
         if number == 0:
             colour = _colour_type(kind, data[start + 8 : end - 4], sound)
-        keep = kind in (b"IDAT", b"IEND") or (sound and _is_needed(kind, data, start + 8, end - 4, colour))
-        whole = whole and keep
-        if keep:
-            kept.append(view[start:end])
-    if len(kept) == 1:
+        if kind in (b"IDAT", b"IEND"):
+            pixels.append(view[start:end])
+        elif sound and _is_needed(kind, data, start + 8, end - 4, colour):
+            front.append(view[start:end])
+            same = same and not pixels
+        else:
+            same = False
+    if len(front) == 1:
         raise Fault("is damaged or cut short: it begins like a PNG and ends before its size")
-    return data if whole else b"".join(kept)
+    return data if same else b"".join(front + pixels)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:

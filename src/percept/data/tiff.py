@@ -9,7 +9,7 @@ Pillow is right.
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -37,8 +37,7 @@ ENTRIES = 4096
 """Most fields of a directory that are looked at."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
+class Layout(NamedTuple):
     """What the first directory of a file says about its pixels."""
 
     order: str

@@ -243,7 +243,7 @@ def test_what_is_no_video_is_refused_with_the_reason(name: str, words: str, tmp_
 
 
 def test_urls_are_refused() -> None:
-    with pytest.raises(PerceptError, match="is a url, and nothing is fetched. Save the video"):
+    with pytest.raises(PerceptError, match="is a url, and nothing is fetched"):
         open_video("https://example.org/walk.mp4")
 
 
