@@ -1,7 +1,7 @@
 """Is a video file cut short? What containers announce about their own length, compared with the file.
 
-Read are the sizes that GIF (its trailer), AVI (RIFF chunks), Matroska and WebM (the segment), ASF and WMV (file properties), and
-FLV (onMetaData) hold; MP4 and MOV list every frame, which `reader` compares. MPEG program and transport streams (.mpg, .vob,
+The lengths are read from GIF (its trailer), AVI (RIFF chunks), Matroska and WebM (the segment), ASF and WMV (file properties),
+FLV (onMetaData), MP4 and MOV (boxes; they also list every frame, which `table` compares). MPEG program and transport streams (.mpg, .vob,
 .ts, .mts, .m2ts), Ogg and raw streams announce nothing: of a file that was cut, the frames in it are read without a remark.
 """
 
@@ -38,13 +38,34 @@ def check_whole(file: io.BufferedIOBase, container: str) -> None:
         if not gif.is_whole(data):
             raise Fault("is damaged or cut short: the GIF ends before its trailer")
         return
-    readers = {"avi": _riff_size, "matroska,webm": _segment_size, "asf": _asf_size, "flv": _flv_size}
+    container = "mov" if container.startswith("mov,") else container
+    readers = {
+        "mov": _boxes_size,
+        "avi": _riff_size,
+        "matroska,webm": _segment_size,
+        "asf": _asf_size,
+        "flv": _flv_size,
+    }
     if container not in readers:
         return
     announced = readers[container](file)
     size = file.seek(0, io.SEEK_END)
     if announced is not None and size < announced:
         raise Fault(f"is damaged or cut short: it announces {announced} bytes and has {size}")
+
+
+def _boxes_size(file: io.BufferedIOBase) -> int | None:
+    """Return where the last box with frames or their table ends."""
+    at, end, size = 0, 0, file.seek(0, io.SEEK_END)
+    while at + 16 <= size:
+        file.seek(at)
+        length, name, large = struct.unpack(">I4sQ", file.read(16))
+        length = large if length == 1 else length
+        if length < 8:  # 0: up to the end of the file
+            break
+        at += length
+        end = at if name in (b"moov", b"moof", b"mdat") else end
+    return end or None
 
 
 def _riff_size(file: io.BufferedIOBase) -> int | None:
