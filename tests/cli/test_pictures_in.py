@@ -60,7 +60,7 @@ def test_classify_shows_a_part_of_many(model, pictures, capsys):
         (["{pictures}/none", "--labels", "cat"], "none"),
         (["--labels", "cat"], "no path"),
         (["{pictures}", "--labels", "@{pictures}/one.png"], "UTF-8"),
-        (["{pictures}", "--labels", "cat \udcff"], "no Unicode"),
+        (["{pictures}", "--labels", "cat \udcff"], "not valid Unicode"),
         (["{pictures}", "--labels", "cat", "--top", "0"], "--top must be at least 1"),
         (["{pictures}", "--labels", "cat", "--top", "-1"], "--top must be at least 1"),
         (["{pictures}", "--labels", "cat", "--show", "-1"], "--show at least 0"),
@@ -71,7 +71,7 @@ def test_mistakes_of_classify(model, pictures, capsys, arguments, words):
     arguments = [argument.replace("{pictures}", str(pictures)) for argument in arguments]
     assert main(["classify", "--model", model, *arguments]) == 2
     captured = capsys.readouterr()
-    assert (words or "not a picture") in captured.err + captured.out
+    assert (words or "not an image") in captured.err + captured.out
 
 
 def read(file, suffix: str) -> tuple[list[str], np.ndarray, dict]:

@@ -1,7 +1,6 @@
 """CLIP's vocabulary: built from a list of merges, and where the real one is on this machine, its published ids."""
 
 import gzip
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -157,7 +156,3 @@ def test_published_ids(text: str) -> None:
     ids = VECTORS[text]
     row = read_vocabulary(path, context=32)(text)[0].tolist()
     assert row == [START, *ids, END] + [0] * (30 - len(ids))
-
-
-def test_ftfy_is_at_hand() -> None:
-    assert find_spec("ftfy") is not None, "a dependency of percept; install percept again"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from percept.core.errors import PerceptError
-from percept.data.files import find_images, find_media, in_order
+from percept.data import heif
+from percept.data.files import BadFile, find_images, find_media, in_order, is_video, read_each
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -35,7 +36,7 @@ def test_missing_and_empty_folders_say_what_was_looked_for(tmp_path: Path) -> No
     with pytest.raises(PerceptError, match="there is no file or folder"):
         find_images(tmp_path / "nowhere")
     touch(tmp_path, "notes.txt")
-    with pytest.raises(PerceptError, match=r"no pictures in .*looked for names ending in .*\.jpg"):
+    with pytest.raises(PerceptError, match=r"no images in .*looked for names ending in .*\.jpg"):
         find_images(tmp_path)
     with pytest.raises(PerceptError, match="no path was given"):
         find_images([])
@@ -71,13 +72,77 @@ def test_an_error_in_the_function_reaches_the_caller() -> None:
         list(in_order(fails, range(5)))
 
 
-def test_what_a_person_may_take_for_a_picture_is_named_where_it_is_left_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_images_that_are_not_read_are_counted_in_a_notice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    touch(tmp_path, "a.jpg", "b.HEIC", "c.heic", "d.mp4", "e.txt", "notes.json")
+    monkeypatch.setattr(heif, "is_installed", lambda: False)
+    touch(tmp_path, "a.jpg", "b.HEIC", "c.heic", "d.mp4", "e.txt", "notes.json", "f.jp2", "g.ico", "h.tga", "i.ts")
     assert find_images(tmp_path) == [tmp_path / "a.jpg"]
-    assert "not read here: 2 .heic, 1 .mp4" in capsys.readouterr().err
+    skipped = (
+        "skipped, not read here: 2 .heic, 1 .ico, 1 .jp2, 1 .mp4, 1 .tga; for HEIC: pip install 'percept-models[heif]'"
+    )
+    assert skipped in " ".join(capsys.readouterr().err.split())
     assert find_media(tmp_path) == [tmp_path / "a.jpg", tmp_path / "d.mp4"]
-    assert "not read here: 2 .heic\n" in capsys.readouterr().err
+    assert "2 .heic, 1 .ico, 1 .jp2, 1 .tga" in " ".join(capsys.readouterr().err.split())
     assert find_images(tmp_path / "b.HEIC") == [tmp_path / "b.HEIC"]  # named outright, it is tried
     assert not capsys.readouterr().err
+
+
+def test_heic_is_found_where_the_extra_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heif, "is_installed", lambda: True)
+    touch(tmp_path, "b.HEIC", "c.jpg")
+    assert find_images(tmp_path) == [tmp_path / "b.HEIC", tmp_path / "c.jpg"]
+
+
+def test_a_folder_under_two_names_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "p/a.jpg", "p/b.jpg")
+    os.symlink(tmp_path / "p", tmp_path / "link")
+    os.symlink("a.jpg", tmp_path / "p" / "c.jpg")
+    monkeypatch.chdir(tmp_path)
+    names = ["p/a.jpg", "p/b.jpg", "p/c.jpg"]  # c is a name of its own
+    for again in ("p/../p", "./p", tmp_path / "p", "link", tmp_path / "link" / "a.jpg"):
+        assert [str(path) for path in find_images(["p", again])] == names
+    assert [str(path) for path in find_images(["link/b.jpg", "p"])] == ["link/b.jpg", "p/a.jpg", "p/c.jpg"]
+
+
+def test_a_transport_stream_is_told_from_typescript_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "walk.ts").write_bytes((b"G" + bytes(187)) * 20)
+    (tmp_path / "code.ts").write_text("export const GG = 1;\n" * 500)
+    touch(tmp_path, "empty.TS")
+    assert find_media(tmp_path) == [tmp_path / "walk.ts"]
+    assert [is_video(tmp_path / name) for name in ("walk.ts", "code.ts", "empty.TS", "none.ts")] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+    with pytest.raises(PerceptError, match="no images in"):
+        find_images(tmp_path)
+
+
+def test_each_file_gives_a_result_or_its_reason_in_order() -> None:
+    def read(path: Path) -> str:
+        if path.name == "plain":
+            raise PerceptError(f"{path} is damaged")
+        if path.name == "strange":
+            raise UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "invalid")
+        if path.name == "large":
+            raise MemoryError
+        return path.name
+
+    names = ["a", "plain", "b", "strange", "large", "c"] * 5
+    results = list(read_each([Path("x", name) for name in names], read, threads=4))
+    reasons = {result.path.name: result.reason for result in results if isinstance(result, BadFile)}
+    assert [result if isinstance(result, str) else result.path.name for result in results] == names
+    assert reasons["plain"] == "is damaged"
+    assert reasons["strange"].startswith("failed with UnicodeDecodeError: 'utf-8' codec")
+    assert reasons["large"].startswith("needs more memory than is free")
+
+
+def test_results_of_each_file_are_streamed() -> None:
+    started: list[Path] = []
+    results = iter(
+        read_each((Path(str(number)) for number in range(100)), lambda path: started.append(path) or 1, threads=2)
+    )
+    assert next(results) == 1
+    assert len(started) <= 6

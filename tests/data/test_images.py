@@ -13,6 +13,7 @@ from PIL import Image
 
 from percept.core.errors import PerceptError
 from percept.data.images import read_image, upright_size
+from percept.data.tones import _dark_notice
 
 RED, BLUE = (250, 10, 20), (10, 20, 240)
 
@@ -192,7 +193,7 @@ def test_truncated_files_are_refused_or_whole(form: str, share: float, tmp_path:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
     path = tmp_path / f"cut.{form.lower()}"
     path.write_bytes((data := stored(noise, form))[: int(len(data) * share)])
-    with pytest.raises(PerceptError, match=r"cut\.\w+ is (damaged|not a picture|empty)"):
+    with pytest.raises(PerceptError, match=r"cut\.\w+ is (damaged|not an image|empty)"):
         read_image(path)
 
 
@@ -237,27 +238,28 @@ def test_folder_missing_file_url_and_other_things(tmp_path: Path) -> None:
             read_image(address)
     with pytest.raises(PerceptError, match="is a url"):
         read_image("https://example.com/cat.jpg")
-    with pytest.raises(PerceptError, match="not a picture: a device"):
+    with pytest.raises(PerceptError, match="is a device, not a file"):
         read_image("/dev/zero")
     with pytest.raises(PerceptError, match="cannot be read"):
         read_image("a\0b.jpg")
 
 
-def test_a_bomb_is_refused_from_its_header() -> None:
-    with pytest.raises(PerceptError, match=r"50000 × 50000 pixels, more than the 200000000 allowed"):
+def test_a_bomb_is_refused_from_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("pixels were decoded"))
+    with pytest.raises(PerceptError, match=r"50000 × 50000 pixels, more than the 100000000 allowed"):
         read_image(png_header(50_000, 50_000))
 
 
-def test_the_limit_is_ours_and_pillow_keeps_its_own() -> None:
-    before, filters = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
-    with pytest.raises(
-        PerceptError, match="damaged"
-    ):  # within our limit, above Pillow's: decoding is tried, and silent
-        read_image(png_header(19_000, 10_000))
+def test_the_limit_is_ours_and_pillow_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    filters, data = list(warnings.filters), stored(halves(), "PNG")
+    assert read_image(data).size == (40, 20)  # Pillow alone refuses more than twice its limit
     with pytest.raises(PerceptError, match="more than the 100 allowed"):
-        read_image(stored(halves(), "PNG"), max_pixels=100)
-    assert before == Image.MAX_IMAGE_PIXELS
+        read_image(data, max_pixels=100)
+    assert Image.MAX_IMAGE_PIXELS == 100
     assert filters == list(warnings.filters)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(data))
 
 
 def test_large_jpegs_decode_small_when_asked() -> None:
@@ -291,5 +293,41 @@ def test_many_threads_leave_limits_and_filters_as_they_were() -> None:
 
 def test_a_link_to_nothing_says_so(tmp_path: Path) -> None:
     (tmp_path / "link.png").symlink_to("nowhere.png")
-    with pytest.raises(PerceptError, match="is a link to a file that is not there"):
+    with pytest.raises(PerceptError, match="is a link to a file that does not exist"):
         read_image(tmp_path / "link.png")
+
+
+def bmp(alpha: int) -> bytes:
+    """A 32-bit BMP with a V4 header and a mask for alpha, all red."""
+    pixels = bytes((*RED[::-1], alpha)) * 64
+    head = struct.pack(
+        "<IiiHHIIiiII4I", 108, 8, 8, 1, 32, 3, len(pixels), 1, 1, 0, 0, 0xFF0000, 0xFF00, 0xFF, 0xFF000000
+    )
+    return b"BM" + struct.pack("<IHHI", 122 + len(pixels), 0, 0, 122) + head.ljust(108, b"\0") + pixels
+
+
+def test_a_bmp_whose_alpha_was_never_filled_in_is_opaque() -> None:
+    assert read_image(bmp(0)).getpixel((4, 4)) == RED
+    assert read_image(bmp(255)).getpixel((4, 4)) == RED
+    assert near(read_image(bmp(128)), (4, 4), (252, 132, 137), 2)
+
+
+def test_twelve_bits_in_sixteen_are_dark_and_noticed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    _dark_notice.cache_clear()
+    thermal = np.linspace(0, 4095, 64).astype(np.uint16).reshape(8, 8)
+    for _ in range(2):
+        image = read_image(stored(Image.fromarray(thermal), "PNG"))
+    assert np.asarray(image).max() == 16
+    assert " ".join(capsys.readouterr().err.split()).count("at most 12 of their 16 bits") == 1
+    read_image(stored(Image.fromarray(thermal * 16), "PNG"))
+    assert not capsys.readouterr().err
+
+
+def test_what_is_returned_is_independent_of_file_and_orientation() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    once = read_image(stored(halves(), "PNG", exif=exif))
+    assert read_image(once).size == once.size == (20, 40)  # it is not turned a second time
+    mine = halves()
+    read_image(mine).paste((0, 0, 0), (0, 0, 40, 20))
+    assert np.array_equal(np.asarray(mine), np.asarray(halves()))

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -101,7 +102,7 @@ def test_training_is_deterministic_and_bounded() -> None:
 
 def test_only_strings_are_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as a user runs it, without checked annotations
-    with pytest.raises(PerceptError, match="texts are strings; given: 3"):
+    with pytest.raises(PerceptError, match="texts are strings, not int: 3"):
         TOKENIZER(["a", 3])  # type: ignore[list-item]
 
 
@@ -118,5 +119,33 @@ def test_mistakes_are_refused(tmp_path: Path) -> None:
     data = json.loads(TOKENIZER.to_json())
     data["truncation"] = None
     (tmp_path / "tokenizer.json").write_text(json.dumps(data))
-    with pytest.raises(PerceptError, match="give context="):
+    with pytest.raises(PerceptError, match="Give context="):
         Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def language_model(kind: str) -> Any:
+    """A byte-level tokenizer as language models have, in several arrangements of special tokens."""
+    from tokenizers import AddedToken, models, pre_tokenizers, processors
+    from tokenizers import Tokenizer as Library
+
+    ids = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    library = Library(models.BPE(ids, []))
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    names = {"none": [], "end only": ["<|endoftext|>"], "turns": ["<|im_start|>", "<|im_end|>"]}.get(
+        kind, ["<s>", "</s>", "<r0>", "<r1>"]
+    )
+    library.add_special_tokens([AddedToken(name, special=True) for name in names])
+    if kind == "ends below others":
+        ends = [(name, library.token_to_id(name)) for name in ("<s>", "</s>")]
+        library.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
+    return library
+
+
+@pytest.mark.parametrize("kind", ["none", "end only", "turns", "ends below others"])
+def test_tokenizers_of_other_families_are_refused(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    language_model(kind).save(str(file))
+    with pytest.raises(
+        PerceptError, match=r"tokenizer\.json cannot be used: this is not a tokenizer of the CLIP family"
+    ):
+        Tokenizer.load(file, context=16)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from percept.core.errors import PerceptError
-from percept.data.transforms import RESIZES, Preprocess, native_grid
+from percept.data.transforms import RESIZES, Preprocess, native_grid, read_pixels
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -83,7 +83,7 @@ def test_mistakes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PerceptError, match="did you mean 'resize'"):
         Preprocess.load(tmp_path / "p.json")
     (tmp_path / "p.json").write_text("[1]")
-    with pytest.raises(PerceptError, match="no preprocessing"):
+    with pytest.raises(PerceptError, match="holds no preprocessing"):
         Preprocess.load(tmp_path / "p.json")
 
 
@@ -174,3 +174,23 @@ def test_pictures_in_their_own_shapes_are_no_batch() -> None:
     assert preprocess.stack([noise(20, 30), noise(40, 60)]).shape == (2, 3, 96, 64)
     with pytest.raises(PerceptError, match="different sizes"):
         preprocess.stack([noise(20, 30), noise(30, 20)])
+
+
+@pytest.mark.parametrize("size", [(640, 480), (97, 31), (30, 200), (96, 96), (5000, 3), (3, 5000)])
+def test_crop_gives_what_scaling_and_then_cutting_gives(size: tuple[int, int]) -> None:
+    image, side = noise(*size), 24
+    scale = side / min(size)
+    width, height = (max(1, round(length * scale)) for length in size)
+    whole = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - side) // 2, (height - side) // 2
+    expected = np.asarray(whole.crop((left, top, left + side, top + side))).astype(int)
+    given = Preprocess(size=side, resize="crop")(image).permute(1, 2, 0).numpy()
+    assert np.abs(given - expected).max() <= 2
+
+
+def test_reading_and_preprocessing_are_one_step(tmp_path: Path) -> None:
+    path, preprocess = tmp_path / "a.png", Preprocess(size=16)
+    noise(40, 30).save(path)
+    assert torch.equal(read_pixels(path, preprocess), preprocess(noise(40, 30)))
+    with pytest.raises(PerceptError, match="more than the 99 allowed"):
+        read_pixels(path, preprocess, max_pixels=99)

@@ -157,7 +157,7 @@ def test_a_cut_encoder_gives_what_the_whole_one_gives_there(encoder, after):
         (lambda one: one.hidden(torch.randn(3, 24, 24), [0, 3]), "layers 0 to 2"),
         (lambda one: one.features(torch.randn(3, 24, 24), []), "no layers were given"),
         (lambda one: next(one.hidden("nowhere.png")), "nowhere.png"),
-        (lambda one: one.features(b"no picture"), "not a picture"),
+        (lambda one: one.features(b"no picture"), "not an image"),
         (lambda one: one.attention(b""), "empty"),
         (lambda one: one.features(pictures()), "use encoder.hidden"),
         (lambda one: one.tokens(pictures()), "use encoder.hidden"),

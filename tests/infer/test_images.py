@@ -48,5 +48,5 @@ def test_a_file_below_four_times_the_size_is_read_whole() -> None:
 
 
 def test_a_draft_that_is_none() -> None:
-    with pytest.raises(PerceptError, match="give 0"):
+    with pytest.raises(PerceptError, match="Give 0"):
         Preprocess(size=96, draft=-1)

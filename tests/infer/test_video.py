@@ -146,7 +146,7 @@ def test_mistakes_are_explained(encoder: Any, case: str) -> None:
 
 @pytest.mark.parametrize(
     ("windows", "words"),
-    [([0, 1], r"\[\[0, 2.5\]"), ([[0, 1, 2]], "list of"), ([["a", "b"]], "list of"), ([[1, 1]], "no stretch"), ([[2, 3]], "behind")],
+    [([0, 1], r"\[\[0, 2.5\]"), ([[0, 1, 2]], "list of"), ([["a", "b"]], "list of"), ([[1, 1]], "not a stretch"), ([[2, 3]], "after the end")],
 )  # fmt: skip
 def test_impossible_windows(encoder: Any, walk: Path, windows: Any, words: str) -> None:
     with pytest.raises(PerceptError, match=words):
@@ -182,5 +182,5 @@ def test_files_take_videos_among_pictures(encoder: Any, walk: Path, tmp_path: Pa
 
 
 def test_nothing_to_look_at_says_so(tmp_path: Path) -> None:
-    with pytest.raises(PerceptError, match=r"no pictures or videos in .*\.mp4"):
+    with pytest.raises(PerceptError, match=r"no images or videos in .*\.mp4"):
         find_media(tmp_path)

@@ -154,7 +154,7 @@ def test_bad_files_are_listed_and_stop_nothing(pictures: Path, index: Index) -> 
     report = fill(index, pictures)
     assert [(file.path.name, file.reason) for file in report.bad] == [
         ("5.png", "is empty (0 bytes)"),
-        ("notes.jpg", "is not a picture: it is text ('not a picture' ...)"),
+        ("notes.jpg", "is not an image: it is text ('not a picture' ...)"),
     ]
     assert len(index) == 9  # what 5.png was is no longer there to be found
     again = fill(index, pictures)

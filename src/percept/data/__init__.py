@@ -1,1 +1,1 @@
-"""Data: reading pictures, preprocessing, tokenizers, folders, and the generated labelled world."""
+"""Data: reading images and videos, preprocessing, tokenizers, and folders of files."""

@@ -5,7 +5,6 @@ listed, start, end; 49,408 in all.
 """
 
 import gzip
-import html
 import zlib
 from functools import cache
 from importlib.util import find_spec
@@ -14,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from percept.core.errors import PerceptError
+from percept.data.cleaning import clean
 from percept.data.tokenizers import CLIP_END, Tokenizer
+
+__all__ = ["clean", "find_vocabulary", "read_vocabulary"]
 
 CLIP_START, WORD_END = "<|startoftext|>", "</w>"
 MERGES = 48_894
@@ -22,9 +24,9 @@ PACKAGES = ("open_clip", "clip", "eva_clip", "mobileclip")
 """Python packages that bring the list of merges."""
 LISTS = ("bpe_simple_vocab_16e6.txt.gz", "merges.txt")
 FILES = ("tokenizer.json", *LISTS)
-"""What the vocabulary is called beside weights."""
+"""Names of the vocabulary's file in a folder with weights."""
 SHAPE = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
-"""A token is a contraction's end, a run of letters, one digit, or a run of other signs."""
+"""A token is a contraction's end, a run of letters, one digit, or a run of other characters."""
 
 
 def read_vocabulary(path: Path | str, *, context: int) -> Tokenizer:
@@ -34,7 +36,7 @@ def read_vocabulary(path: Path | str, *, context: int) -> Tokenizer:
         context: ids per row.
 
     Raises:
-        PerceptError: missing, damaged, or another vocabulary.
+        PerceptError: missing, damaged, or a different vocabulary.
     """
     path = Path(path)
     if path.suffix not in (".txt", ".gz"):
@@ -43,7 +45,7 @@ def read_vocabulary(path: Path | str, *, context: int) -> Tokenizer:
 
 
 def find_vocabulary(*folders: Path | str) -> Path | None:
-    """Return the file of the vocabulary in `folders`, else in an installed Python package; None where there is none."""
+    """Return the vocabulary's file from `folders`, else from an installed Python package; None if neither has it."""
     for folder in map(Path, folders):
         for name in FILES:
             if (folder / name).is_file():
@@ -64,19 +66,6 @@ def _installed() -> Path | None:
     return None
 
 
-def clean(text: str) -> str:
-    """Repair wrongly decoded letters, undo html twice, collapse white space and lower the case, as CLIP does.
-
-    >>> clean(" Fish &amp;amp; CHIPS ")
-    'fish & chips'
-    """
-    if not (text.isascii() and text.isprintable() and "&" not in text):  # on these nothing is to be repaired
-        from ftfy import fix_text
-
-        text = html.unescape(html.unescape(fix_text(text)))
-    return " ".join(text.split()).lower()
-
-
 def _merges(path: Path) -> list[tuple[str, str]]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
@@ -87,8 +76,8 @@ def _merges(path: Path) -> list[tuple[str, str]]:
         raise PerceptError(f"the vocabulary {path} cannot be read: {reason}") from None
     if len(pairs) < MERGES or any(len(pair) != 2 for pair in pairs):
         raise PerceptError(
-            f"{path} is not CLIP's vocabulary: expected a first line and {MERGES:,} lines with two tokens each; "
-            "take merges.txt or bpe_simple_vocab_16e6.txt.gz"
+            f"{path} is not CLIP's vocabulary: expected a first line and {MERGES:,} lines with two tokens each. "
+            "Take merges.txt or bpe_simple_vocab_16e6.txt.gz."
         )
     return [(left, right) for left, right in pairs]
 
@@ -107,7 +96,7 @@ def _library(merges: list[tuple[str, str]]) -> Any:
     tokens += ["".join(pair) for pair in merges] + [CLIP_START, CLIP_END]
     ids = {token: number for number, token in enumerate(tokens)}
     if len(ids) != len(tokens):
-        raise PerceptError("the vocabulary lists a merge twice; fetch the file again")
+        raise PerceptError("the vocabulary lists a merge twice. Fetch the file again.")
     library = Tokenizer(models.BPE(ids, merges, end_of_word_suffix=WORD_END, unk_token=CLIP_END))
     library.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]

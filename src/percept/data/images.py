@@ -1,256 +1,251 @@
-"""Reading pictures: whatever a person calls an image file, upright, 8-bit and RGB; anything else refused with a plain reason."""
+"""Reading images: any common image file as upright 8-bit RGB; anything else is refused with a plain reason.
+
+What one file may cost is stated in `percept.data.limits`.
+"""
 
 import io
 import os
 import re
-import stat
-import threading
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from percept.core.errors import PerceptError
+from percept.data import gif, heif, jpeg, png, tiff
+from percept.data.guard import Fault, reading
+from percept.data.inputs import read_bytes
+from percept.data.limits import LOOK, check_pixels, in_flight
+from percept.data.magic import image_format, looks_like
+from percept.data.tones import eight_bit, over_white
 
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
-"""A file's path, its bytes, a Pillow picture, or a uint8 array [y, x], [y, x, 1], [y, x, 3] or [y, x, 4]."""
+"""A file's path (`-` for standard input), its bytes, a Pillow image, or a uint8 array [y, x], [y, x, 1], [y, x, 3] or [y, x, 4]."""
 
-MAX_PIXELS = 200_000_000
-"""Larger pictures are refused from their header: a small file can unpack to more memory than a machine has."""
-
-MAX_BYTES = 2 << 30
-"""Larger files are not read: no picture within MAX_PIXELS needs as much."""
-
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
-"""The EXIF tag, and its values for pictures that lie on their side."""
-
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(https?|ftp|file|s3|gs|hf):/|data:", re.IGNORECASE)
-"""How addresses begin; with one slash too, because a `Path` keeps only one of two."""
+ORIENTATION = 0x0112
+"""The EXIF tag."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its orientation."""
+SIDEWAYS = (5, 6, 7, 8)
+"""Orientations of images that lie on their side."""
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "PPM", "QOI")
-"""What is opened. Formats that start other programs or hide a second picture in the file (EPS, ICO) are left out."""
+"""Pillow's decoders that are used. Formats that start other programs or hide a second image in the file (EPS, ICO) are left out."""
+
+READABLE = "JPEG, PNG, GIF, WebP, AVIF, HEIF, TIFF, BMP, PPM, QOI"
 
 
-def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Image.Image:
-    """Read one picture as upright 8-bit RGB; of an animation the first frame, transparency over white.
+class Opened(NamedTuple):
+    """An image whose header was read."""
+
+    size: tuple[int, int]
+    """Width and height in pixels, as stored."""
+    kind: str | None
+    """Its format; None for pixels."""
+    decode: Callable[[int | None], Image.Image]
+    """Returns the pixels as stored; a JPEG file's shorter side may shrink to the number given."""
+    orientation: Callable[[], int] = lambda: 1
+    """As in EXIF; called when the size was checked, since the library may decode the pixels to find it."""
+
+
+def read_image(source: ImageSource, *, max_pixels: int | None = None, at_least: int | None = None) -> Image.Image:
+    """Read one image as upright 8-bit RGB; of an animation the first frame, transparency over white.
+
+    Values of 16 bits are divided by 257 and floats scaled, see `percept.data.tones.eight_bit`. Colour profiles are ignored.
+    Images that are read at the same time have at most PIXELS_IN_FLIGHT pixels together; others wait.
 
     Args:
-        source: path, bytes, Pillow picture or uint8 array; urls are refused.
-        max_pixels: the largest width × height accepted.
+        source: path, bytes, Pillow image or uint8 array; urls are refused.
+        max_pixels: the largest width × height accepted, instead of the format's budget in `percept.data.limits`.
         at_least: pixels the shorter side has to keep; lets large JPEG files decode at 1/2, 1/4 or 1/8 size, much faster.
 
     Raises:
-        PerceptError: missing, empty, damaged, too large, or not a picture; the message says which.
+        PerceptError: missing, empty, damaged, too large, or not an image; the message says which.
+    """
+    with decoded(source, max_pixels=max_pixels, at_least=at_least) as image:
+        return image
+
+
+@contextmanager
+def decoded(
+    source: ImageSource, *, max_pixels: int | None = None, at_least: int | None = None
+) -> Iterator[Image.Image]:
+    """Read an image as `read_image` does, and count its pixels as in flight until the block ends.
+
+    Whatever is raised in the block becomes the file's reason, as if it had been raised by the decoder.
+
+    Raises:
+        PerceptError: as `read_image`.
     """
     name = _describe(source)
-    with _reading(name):
-        image = _open(source, name)
-        _check_size(image, name, max_pixels)
-        if at_least is not None and image.format == "JPEG" and image is not source:
-            image.draft(None, (at_least, at_least))  # type: ignore[arg-type] - None keeps the mode
-        image.load()
-        return _upright_rgb(image)
+    with reading(name):
+        opened = _open(source)
+        check_pixels(name, *opened.size, opened.kind, max_pixels)
+        with in_flight.share(_cost(opened, at_least)):
+            yield _upright_rgb(opened, at_least, source)
 
 
-def upright_size(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def upright_size(source: ImageSource, *, max_pixels: int | None = None) -> tuple[int, int]:
     """Return width and height in pixels, as `read_image` would give them, from the header alone.
 
     Raises:
         PerceptError: as `read_image`, except for damage behind the header.
     """
     name = _describe(source)
-    with _reading(name):
-        image = _open(source, name)
-        _check_size(image, name, max_pixels)
-        return (image.height, image.width) if _lies_on_its_side(image) else image.size
-
-
-def _lies_on_its_side(image: Image.Image) -> bool:
-    try:
-        return image.getexif().get(ORIENTATION) in SIDEWAYS
-    except Exception:  # unreadable EXIF says nothing
-        return False
+    with reading(name):
+        opened = _open(source)
+        check_pixels(name, *opened.size, opened.kind, max_pixels)
+        width, height = opened.size
+        return (height, width) if opened.orientation() in SIDEWAYS else (width, height)
 
 
 def _describe(source: ImageSource) -> str:
     if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
-    kinds = {bytes: "the picture given as bytes", np.ndarray: "the array"}
-    return kinds.get(type(source), "the picture")
+        return "standard input" if os.fspath(source) == "-" else os.fspath(source)
+    kinds = {bytes: "the image given as bytes", np.ndarray: "the array"}
+    return kinds.get(type(source), "the image")
 
 
-def _open(source: ImageSource, name: str) -> Image.Image:
+def _cost(opened: Opened, at_least: int | None) -> int:
+    """Return the pixels that decoding holds in memory; a quarter of a JPEG's even where it is reduced."""
+    pixels = opened.size[0] * opened.size[1]
+    if at_least is None or opened.kind not in ("JPEG", "MPO"):
+        return pixels
+    return max(pixels // 4, min(pixels, pixels * (2 * at_least) ** 2 // min(opened.size) ** 2))
+
+
+def _open(source: ImageSource) -> Opened:
     if isinstance(source, Image.Image):
-        return source
+        return Opened(
+            size=source.size,
+            kind=source.format,
+            orientation=lambda: _orientation(source.getexif),
+            decode=lambda _: source,
+        )
     if isinstance(source, np.ndarray):
-        return _from_array(source)
-    if isinstance(source, bytes):
-        return _from_bytes(source, name)
+        image = _from_array(source)
+        return Opened(size=image.size, kind=None, decode=lambda _: image)
     if isinstance(source, str | os.PathLike):
-        return _from_bytes(read_bytes(source), name)
-    raise PerceptError(f"a picture is a path, bytes, a Pillow image or a uint8 array; given: {type(source).__name__}")
+        source = read_bytes(source)
+    if not isinstance(source, bytes):
+        raise PerceptError(
+            f"an image is a path, bytes, a Pillow image or a uint8 array; a {type(source).__name__} was given"
+        )
+    return _open_bytes(source)
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Read a picture file's bytes.
-
-    Raises:
-        PerceptError: it is a url, a folder, missing, or may not be read.
-    """
-    if check_file(path) > MAX_BYTES:
-        raise PerceptError(f"{path} is not a picture: larger than {MAX_BYTES >> 30} GiB")
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise PerceptError(f"{path} cannot be read: {error.strerror or error}") from None
-
-
-def check_file(path: str | os.PathLike[str], kind: str = "picture") -> int:
-    """Return the size of an ordinary file in bytes.
-
-    Raises:
-        PerceptError: it is a url, a folder, a device, or missing; `kind` says what was expected.
-    """
-    if re.match(URL, os.fspath(path)):
-        raise PerceptError(f"{os.fspath(path)[:80]} is a url; nothing is fetched: save the {kind} and give its path")
-    try:
-        mode, size = (status := os.stat(path)).st_mode, status.st_size
-    except FileNotFoundError:
-        if os.path.islink(path):
-            raise PerceptError(f"{path} is a link to a file that is not there") from None
-        raise PerceptError(f"there is no file {path}") from None
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        reason = getattr(error, "strerror", None) or str(error)
-        raise PerceptError(f"{path} cannot be read: {reason}") from None
-    if stat.S_ISDIR(mode):
-        raise PerceptError(f"{path} is a folder, not a {kind}; give one of the files in it")
-    if not stat.S_ISREG(mode):
-        raise PerceptError(f"{path} is not a {kind}: a device")
-    return size
-
-
-def _from_bytes(data: bytes, name: str) -> Image.Image:
+def _open_bytes(data: bytes) -> Opened:
     if not data:
-        raise PerceptError(f"{name} is empty (0 bytes)")
+        raise Fault("is empty (0 bytes)")
+    kind = image_format(data)
+    if kind == "HEIF":
+        size, file = heif.open_heif(data)
+        return Opened(size=size, kind=kind, decode=lambda _: heif.decode(file))
+    layout = tiff.read_layout(data) if kind == "TIFF" else None
+    if layout is not None and tiff.is_own(layout):
+        return Opened(
+            size=(layout.width, layout.height),
+            kind=kind,
+            orientation=lambda: layout.orientation,
+            decode=lambda _: tiff.decode(data, layout),
+        )
+    if kind == "PNG":
+        data = png.pixel_chunks(data)
+    if kind == "GIF" and not gif.has_image(data):
+        raise Fault(f"is damaged or cut short: it begins like a GIF, but no image follows within {LOOK >> 10} kB")
+    if kind == "PNM" and not _has_pnm_size(data):
+        raise Fault(f"is damaged or cut short: it begins like a PNM, but no size follows within {LOOK >> 10} kB")
+    whole = kind != "JPEG" or jpeg.has_end(data)
+    image = _identified(data, kind, layout)
+    decode = partial(_load, image) if whole else lambda least: jpeg.without_end(data, partial(_reopened, least))
+    kind = "TEXT PNM" if kind == "PNM" and data[1] in b"123" else image.format
+    return Opened(
+        size=image.size, kind=kind, orientation=lambda: _orientation(partial(Image.Image.getexif, image)), decode=decode
+    )
+
+
+def _has_pnm_size(data: bytes) -> bool:
+    """True if width and height follow within LOOK bytes, comments included."""
+    words = re.sub(rb"#[^\r\n]*", b"", data[:LOOK]).split(maxsplit=3)
+    return len(words) > 2 and all(word.isdigit() for word in words[1:3])
+
+
+def _identified(data: bytes, kind: str | None, layout: tiff.Layout | None) -> Image.Image:
+    """Let Pillow read the header."""
     try:
-        return Image.open(io.BytesIO(data), formats=_formats())
+        # Pillow would look for the numbers of a PPM in all of a file.
+        return Image.open(io.BytesIO(data), formats=[name for name in _formats() if kind == "PNM" or name != "PPM"])
     except UnidentifiedImageError:
-        reason = looks_like(data) or f"its content is none of {', '.join(FORMATS)}"
-        raise PerceptError(f"{name} is not a picture: {reason}") from None
+        if layout is not None:
+            raise tiff.not_read(layout) from None
+        if kind is not None:
+            raise Fault(f"is damaged or cut short: it begins like a {kind} file, but its header is not valid") from None
+        raise Fault(f"is not an image: {looks_like(data) or f'its content is none of {READABLE}'}") from None
 
 
-def looks_like(data: bytes) -> str | None:
-    """Say what the beginning of a file that is no picture looks like; None if nothing known."""
-    known = {b"%PDF": "it is a PDF file", b"PK\x03\x04": "it is a zip archive", b"%!PS": "it is PostScript"}
-    for start, meaning in known.items():
-        if data.startswith(start):
-            return meaning
-    if data[4:8] == b"ftyp":
-        return "it is a video or HEIF file"
-    if (text := _as_text(data[:200])) is not None:
-        return f"it is text ({' '.join(text.split())[:30]!r} ...)"
-    return None
+def _load(image: Image.Image, at_least: int | None) -> Image.Image:
+    if at_least is not None and image.format in ("JPEG", "MPO"):
+        image.draft(None, (at_least, at_least))  # type: ignore[arg-type] - None keeps the mode
+    image.load()
+    return image
 
 
-@lru_cache
+def _reopened(at_least: int | None, data: bytes) -> Image.Image:
+    return _load(Image.open(io.BytesIO(data), formats=_formats()), at_least)
+
+
+@cache
 def _formats() -> tuple[str, ...]:
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)  # a Pillow may be built without AVIF or WebP
 
 
-def _as_text(data: bytes) -> str | None:
-    """Return `data` as text if it plainly is: UTF-8 (the last character may be cut) without control characters."""
-    text = data.decode("utf-8", errors="ignore")
-    whole = len(text.encode()) >= len(data) - 3
-    return text if whole and all(letter.isprintable() or letter.isspace() for letter in text) else None
+def _orientation(read: Callable[[], Image.Exif]) -> int:
+    try:
+        value: Any = read().get(ORIENTATION, 1)
+    except Exception:  # unreadable EXIF says nothing about the pixels
+        return 1
+    return value if isinstance(value, int) else 1
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
     channels = array.shape[2:] or (1,)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels[0] not in (1, 3, 4) or not array.size:
         raise PerceptError(
-            f"an array picture is uint8 [y, x], [y, x, 1], [y, x, 3] or [y, x, 4]; given: {array.dtype} {list(array.shape)}"
+            f"an array image is uint8 [y, x], [y, x, 1], [y, x, 3] or [y, x, 4], not {array.dtype} {list(array.shape)}"
         )
     return Image.fromarray(np.ascontiguousarray(array[..., 0] if channels == (1,) and array.ndim == 3 else array))
 
 
-def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise PerceptError(
-            f"{name} has {width} × {height} pixels, more than the {max_pixels} allowed; "
-            "reduce it; in Python, max_pixels=N of read_image allows more, if the memory is there"
-        )
-    if not width * height:
-        raise PerceptError(f"{name} has no pixels ({width} × {height})")
+def _upright_rgb(opened: Opened, at_least: int | None, source: ImageSource) -> Image.Image:
+    """Decode, and drop each form of the pixels when the next one is made."""
+    image = opened.decode(at_least)
+    orientation = opened.orientation()
+    image = _rgb(image)
+    if orientation in UPRIGHT:
+        image = image.transpose(UPRIGHT[orientation])
+    if image is source or opened.kind not in ("JPEG", "PNG", "BMP", "QOI"):
+        image = image.copy()  # the caller's own, or one that keeps its file open
+    image.info.clear()  # an orientation in it is applied already
+    return image
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    try:
-        image = ImageOps.exif_transpose(image)
-    except Exception:  # unreadable EXIF says nothing about the pixels: the picture stays as stored
-        image = image.copy()
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
-        return _eight_bit(np.asarray(image)).convert("RGB")
-    if image.has_transparency_data:
-        return _over_white(image.convert("RGBA"))
-    return image.convert("RGB")
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image).convert("RGB")
-
-
-def _eight_bit(values: np.ndarray) -> Image.Image:
-    """Scale grey values of more than 8 bits: by the range that is plain, else from the least to the greatest.
-
-    Plain are 0 to 65535 for whole numbers, and 0 to 1, 255 or 65535 for others, whichever is first to hold all.
-    """
-    ranges = (65535,) if np.issubdtype(values.dtype, np.integer) else (1, 255, 65535)
-    values = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
-    low, high = float(values.min()), float(values.max())
-    if low >= 0 and high <= 65535:
-        low, high = 0.0, float(next(one for one in ranges if high <= one))
-    scaled = (values - low) * (255 / max(high - low, 1e-6))
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
-
-
-class _Relaxed:
-    """Counts the readers at work, because Pillow's limit and Python's warning filters are global to the process."""
-
-    lock = threading.Lock()
-    readers = 0
-    limit: int | None = None
-    quiet: Any = None
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """Word every decoder's error as ours, let our size check stand in for Pillow's, and keep its remarks to itself."""
-    with _Relaxed.lock:
-        if not _Relaxed.readers:
-            _Relaxed.limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            _Relaxed.quiet = warnings.catch_warnings()
-            _Relaxed.quiet.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL\b")
-        _Relaxed.readers += 1
-    try:
-        yield
-    except PerceptError:
-        raise
-    except Exception as error:  # decoders raise anything on damaged input: OSError, SyntaxError, struct.error, ...
-        raise PerceptError(f"{name} is damaged or cut short: {str(error) or type(error).__name__}") from None
-    finally:
-        with _Relaxed.lock:
-            _Relaxed.readers -= 1
-            if not _Relaxed.readers:
-                Image.MAX_IMAGE_PIXELS = _Relaxed.limit
-                _Relaxed.quiet.__exit__(None, None, None)
+        return Image.fromarray(eight_bit(np.asarray(image))).convert("RGB")
+    if image.format in ("BMP", "DIB") and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")  # the alpha byte was never filled in
+    return over_white(image) if image.has_transparency_data else image.convert("RGB")

@@ -12,19 +12,21 @@ from torch import Tensor
 from percept.core.errors import PerceptError
 from percept.core.io import content_hash, replacing
 from percept.core.report import notice
+from percept.data.cleaning import clean
 
 PADDING, START, END = "<pad>", "<start>", "<end>"
 CLIP_END = "<|endoftext|>"
 """The end token of CLIP's own vocabulary, whose texts are cleaned as CLIP does."""
 PROBE = "It's a CAF\u00c9,  e\u0301 at 12:30 -- don't stop_now (x2)!\nA second line, <end> <|endoftext|>"
-"""A text that tokenizers of one vocabulary cut in other ways if they clean or split it in other ways."""
+"""A text whose tokens differ between tokenizers of one vocabulary that clean or split texts differently."""
 
 
 class Tokenizer:
     """Turns texts into rows of ids: start, the text, end, then 0 up to `context`.
 
-    The start and end tokens are the two largest ids, the end the largest of all: text towers of the CLIP family pool at
-    the position of the greatest id. A text that is too long is cut, keeps its end token, and a notice says how many were.
+    The start and end tokens are the two largest ids, and the end token is the largest: text towers of the CLIP family pool at
+    the position of the largest id. Tokenizers without such tokens, those of language models among them, are refused. A text
+    that is too long is cut and keeps its end token, and a notice reports how many were cut.
 
     >>> tokens = Tokenizer.train(["a red cup"], vocab_size=300, context=8)
     >>> tokens.decode(tokens("A RED  cup")[0].tolist())
@@ -33,24 +35,18 @@ class Tokenizer:
 
     def __init__(self, library: Any, *, context: int) -> None:
         if context < 3:
-            raise PerceptError(f"a context of {context} tokens leaves no room for a text; use at least 3")
+            raise PerceptError(f"a context of {context} tokens leaves no room for a text. Use at least 3.")
         library.no_padding()
         library.no_truncation()
         library.encode_special_tokens = True  # a text that spells "<end>" is text
         self._library = library
-        self._clean: Callable[[str], str] | None = None
-        """What is done to a text before the library sees it."""
         self.context = context
         """Ids per row."""
         self.vocab_size: int = library.get_vocab_size()
         """Number of ids: they run from 0 to vocab_size - 1."""
-        self.start_id, self.end_id = self.vocab_size - 2, self.vocab_size - 1
-        if library.id_to_token(self.end_id) is None:
-            raise PerceptError("the ids of this tokenizer have gaps, so its end token is not the largest id")
-        if library.id_to_token(self.end_id) == CLIP_END:
-            from percept.data.clip_vocabulary import clean
-
-            self._clean = clean
+        self.start_id, self.end_id = _ends(library)
+        self._clean: Callable[[str], str] | None = clean if library.id_to_token(self.end_id) == CLIP_END else None
+        """What is done to a text before the library sees it."""
 
     @classmethod
     def train(cls, texts: Iterable[str], *, vocab_size: int, context: int) -> "Tokenizer":
@@ -65,7 +61,7 @@ class Tokenizer:
 
         alphabet = _byte_alphabet()
         if vocab_size < (least := len(alphabet) + 3):
-            raise PerceptError(f"vocab_size={vocab_size} is below the {least} ids that bytes and special tokens need")
+            raise PerceptError(f"vocab_size={vocab_size} is below the {least} ids that bytes and special tokens need.")
         library = _untrained()
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size - 2, special_tokens=[PADDING], initial_alphabet=alphabet, show_progress=False
@@ -79,11 +75,11 @@ class Tokenizer:
     def __call__(self, texts: str | Sequence[str]) -> Int[Tensor, "b n"]:
         """Return int64 rows of `context` ids, one per text (one row for a plain string)."""
         encodings = self._library.encode_batch_fast(self._cleaned(texts), add_special_tokens=False)
-        found = [encoding.ids for encoding in encodings]
+        texts_ids = [encoding.ids for encoding in encodings]
         room = self.context - 2
-        if cut := sum(len(ids) > room for ids in found):
-            notice(f"texts longer than {self.context} tokens were cut: {cut} of {len(found)}")
-        rows = [self._row(ids[:room]) for ids in found]
+        if cut := sum(len(ids) > room for ids in texts_ids):
+            notice(f"texts longer than {self.context} tokens were cut: {cut} of {len(texts_ids)}")
+        rows = [self._row(ids[:room]) for ids in texts_ids]
         return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), self.context)
 
     def _cleaned(self, texts: str | Sequence[str]) -> list[str]:
@@ -113,7 +109,7 @@ class Tokenizer:
 
     @property
     def pieces(self) -> str:
-        """Hash of what texts are cut into, whatever the context: the same in every version of the library."""
+        """Hash of the tokens that texts are split into, without the context: the same in every version of the library."""
         model = json.loads(self._library.to_str())["model"]
         merges = [pair.split(" ", 1) if isinstance(pair, str) else pair for pair in model.get("merges", ())]
         return content_hash(json.dumps([model["vocab"], merges, self.encode(PROBE)], sort_keys=True).encode())
@@ -130,14 +126,14 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path | str, *, context: int | None = None) -> "Tokenizer":
-        """Read a tokenizer.json: ours, or any whose start and end tokens are the two largest ids (as CLIP's).
+        """Read a tokenizer.json whose start and end tokens are the two largest ids, as ours and CLIP's.
 
         Args:
             path: the file.
             context: ids per row; needed only where the file does not say.
 
         Raises:
-            PerceptError: missing, not a tokenizer, or of unknown context.
+            PerceptError: missing, not a tokenizer of the CLIP family, or of unknown context.
         """
         from tokenizers import Tokenizer as Library
 
@@ -150,17 +146,40 @@ class Tokenizer:
             raise PerceptError(f"{path} is not a tokenizer.json of the tokenizers library: {error}") from None
         context = context or (stored or {}).get("max_length")
         if context is None:
-            raise PerceptError(f"{path} does not say how long a text may be; give context=, the model's text length")
-        return cls(library, context=context)
+            raise PerceptError(f"{path} does not say how long a text may be. Give context=, the model's text length.")
+        try:
+            return cls(library, context=context)
+        except PerceptError as error:
+            raise PerceptError(f"{path} cannot be used: {error}") from None
+
+
+def _ends(library: Any) -> tuple[int, int]:
+    """Return the ids of the start and end tokens.
+
+    Raises:
+        PerceptError: they are not the two largest ids, or not special tokens that the tokenizer puts around a text.
+    """
+    start, end = library.get_vocab_size() - 2, library.get_vocab_size() - 1
+    around = [number for number in library.encode("").ids if number]
+    special = {number for number, token in library.get_added_tokens_decoder().items() if token.special}
+    if around == [start, end] and special >= {start, end}:
+        return start, end
+    names = " and ".join(repr(library.id_to_token(number)) for number in (start, end))
+    raise PerceptError(
+        f"this is not a tokenizer of the CLIP family: its two largest ids are {names}, not the special tokens that start and "
+        "end a text. Take the tokenizer.json or merges.txt of the model."
+    )
 
 
 def _checked(texts: str | Sequence[str]) -> list[str]:
     rows = [texts] if isinstance(texts, str) else list(texts)
     for row in rows:
         if not isinstance(row, str):
-            raise PerceptError(f"texts are strings; given: {row!r} ({type(row).__name__})")
+            raise PerceptError(f"texts are strings, not {type(row).__name__}: {row!r}")
         if any("\ud800" <= letter <= "\udfff" for letter in row):
-            raise PerceptError(f"the text {row!r} is no Unicode: it holds bytes that are not UTF-8; write it in UTF-8")
+            raise PerceptError(
+                f"the text {row!r} is not valid Unicode: it holds bytes that are not UTF-8. Write it in UTF-8."
+            )
     return rows
 
 

@@ -1,7 +1,6 @@
 """Filling an index: only new files are read, only unknown images are encoded, and every batch is committed at once."""
 
 import os
-import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -176,7 +175,7 @@ def _read(path: Path, hashes: Collection[str], preprocess: Preprocess) -> Candid
     try:
         return Candidate(path=path, row=row, size=upright_size(data), image=to_tensor(data, preprocess))
     except PerceptError as error:
-        raise PerceptError(re.sub(r"^the \w+ given as bytes ", "", str(error))) from None
+        raise PerceptError(str(error).removeprefix("the image given as bytes ")) from None
 
 
 def _store(index: Index, encoder: ImageEncoder, batch: list[Candidate], hashes: set[str], report: Report) -> None:

@@ -40,10 +40,12 @@ def film(
     unit: Fraction | None = None,
     sound: bool = False,
     container: dict[str, str] | None = None,
+    title: str = "",
     **options: str,
 ) -> Path:
     """Encode numbered frames; `stamps` in `unit` seconds make the rate variable."""
     with av.open(str(path), "w", container_options=container) as output:
+        output.metadata["title"] = title
         stream = cast(VideoStream, output.add_stream(codec, rate=rate, options={"g": str(gop), **options}))
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         if codec == "mjpeg":

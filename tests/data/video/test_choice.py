@@ -72,8 +72,8 @@ def test_windows_hold_what_is_on_screen() -> None:
 @pytest.mark.parametrize(
     ("window", "words"),
     [
-        ((1.0, 1.0), "no stretch"), ((2.0, 1.0), "no stretch"), ((-1.0, 1.0), "no stretch"),
-        ((0.0, float("nan")), "no stretch"), ((float("nan"), 1.0), "no stretch"), ((5.0, 6.0), "behind the end of the clip, which lasts 5.00 s"),
+        ((1.0, 1.0), "not a stretch"), ((2.0, 1.0), "not a stretch"), ((-1.0, 1.0), "not a stretch"),
+        ((0.0, float("nan")), "not a stretch"), ((float("nan"), 1.0), "not a stretch"), ((5.0, 6.0), "after the end of the clip, which lasts 5.00 s"),
     ],
 )  # fmt: skip
 def test_impossible_windows(window: tuple[float, float], words: str) -> None:

@@ -1,6 +1,9 @@
 """Reading videos: the frame asked for is the frame that comes, however it is reached; anything else is refused plainly."""
 
+import gc
+import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -227,12 +230,12 @@ def bad(folder: Path, name: str) -> Path:
     [
         ("empty.mp4", r"empty \(0 bytes\)"),
         ("text.mp4", "is not a video: it is text"),
-        ("picture.mp4", "is a picture, not a video"),
+        ("picture.mp4", "is an image, not a video"),
         ("script.mp4", "is not a video"),
         ("list.m3u8", "is not a video"),
         ("noise.mp4", "is not a video"),
         ("sound.mp4", "no video stream, only audio"),
-        ("folder.mp4", "is a folder, not a video"),
+        ("folder.mp4", "is a folder, not a file"),
         ("nothing.mkv", "damaged or cut short"),
         ("missing.mp4", "there is no file"),
     ],
@@ -243,7 +246,7 @@ def test_what_is_no_video_is_refused_with_the_reason(name: str, words: str, tmp_
 
 
 def test_urls_are_refused() -> None:
-    with pytest.raises(PerceptError, match="is a url; nothing is fetched: save the video"):
+    with pytest.raises(PerceptError, match="is a url, and nothing is fetched"):
         open_video("https://example.org/walk.mp4")
 
 
@@ -253,7 +256,7 @@ def test_a_frame_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_frames_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("percept.data.video.files.MAX_PIXELS", WIDTH * HEIGHT - 1)
+    monkeypatch.setattr("percept.data.video.files.MAX_FRAME_PIXELS", WIDTH * HEIGHT - 1)
     with pytest.raises(PerceptError, match=f"{WIDTH} × {HEIGHT} pixels"):
         open_video(film(tmp_path / "a.mp4", 1))
 
@@ -267,3 +270,74 @@ def test_the_library_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: p
 
 def test_numbers_survive_encoding() -> None:
     assert [number_on(Image.fromarray(numbered(number))) for number in (0, 1, 513, 1023)] == [0, 1, 513, 1023]
+
+
+def test_a_title_that_is_not_utf8_does_not_matter(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mp4", 5, title="Cafe XXXX")
+    data = path.read_bytes()
+    assert b"Cafe" in data
+    with open_video(data.replace(b"Cafe", b"Caf\xe9")) as video:
+        assert len(video) == 5
+
+
+@pytest.mark.parametrize("stage", ["open", "decode"])
+def test_whatever_the_library_raises_is_the_files_reason(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = film(tmp_path / "a.mp4", 5)
+
+    def fails(*_: object, **__: object) -> None:
+        raise UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "invalid")
+
+    monkeypatch.setattr("av.open" if stage == "open" else "percept.data.video.reader.from_packets", fails)
+    with pytest.raises(PerceptError, match=r"a\.mp4 is damaged or cut short: (its beginning|the decoder cannot read)"):
+        open_video(path)
+
+
+def test_listing_a_video_has_a_budget_of_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = film(tmp_path / "a.mp4", 5)
+    monkeypatch.setattr("percept.data.video.table.VIDEO_SECONDS", -1.0)
+    with pytest.raises(PerceptError, match=r"a\.mp4 takes more than -1 s to list"):
+        open_video(path)
+
+
+def test_no_thread_and_no_decoder_outlives_a_video(tmp_path: Path) -> None:
+    path, cut = film(tmp_path / "a.mp4", 20), film(tmp_path / "b.mkv", 20).read_bytes()[:-500]
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        pytest.skip("threads of libraries are not listed here")
+
+    def use() -> None:
+        with open_video(path) as video:
+            list(video.frames([0, 5, 15]))
+        with open_video(path) as video:
+            next(video.frames([3]))  # left in the middle
+        with pytest.raises(PerceptError):
+            open_video(cut)
+
+    use()
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(list(tasks.iterdir()))
+        for _ in range(5):
+            use()
+        assert len(list(tasks.iterdir())) <= before
+    finally:
+        gc.enable()
+
+
+def test_a_closed_video_says_so(tmp_path: Path) -> None:
+    with open_video(film(tmp_path / "a.mp4", 3)) as video:
+        pass
+    with pytest.raises(PerceptError, match="is closed"):
+        list(video.frames([0]))
+
+
+def test_a_video_from_a_pipe_is_read(tmp_path: Path) -> None:
+    data = film(tmp_path / "a.mp4", 3).read_bytes()
+    read, write = os.pipe()
+    threading.Thread(target=lambda: (os.write(write, data), os.close(write))).start()
+    with open_video(f"/dev/fd/{read}") as video:
+        assert len(video) == 3
+    os.close(read)

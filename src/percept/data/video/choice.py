@@ -1,7 +1,7 @@
 """Which frames stand for a clip: the published conventions, each under the name of its source.
 
 The published ones count frames, whatever time lies between them; `time` goes by the clock, for clips of variable frame
-rate. All are deterministic and ascending; where a clip has fewer frames than are asked for, the conventions of the
+rate. All are deterministic and ascending; where a clip has fewer frames than are wanted, the conventions of the
 Perception Encoder and `time` repeat some, as published, and `plm` takes each once.
 """
 
@@ -90,32 +90,34 @@ def choose(times: Times, end: float, count: int, choice: str = "pe-evaluation") 
         choice: a name of CHOICES.
 
     Raises:
-        PerceptError: a count below 1, no such convention, or a clip without frames.
+        PerceptError: a count below 1, an unknown convention, or a clip without frames.
     """
     if choice not in CHOICES:
         raise unknown_name("way to choose frames", str(choice), CHOICES)
     if count < 1:
-        raise PerceptError(f"{count} frames cannot stand for a clip; take a number from 1 on, 8 are usual")
+        raise PerceptError(f"{count} frames cannot stand for a clip. Take a number from 1 on; 8 is common.")
     if not len(times):
-        raise PerceptError("a clip needs at least one frame; there are none")
+        raise PerceptError("a clip needs at least one frame, but there are none.")
     return CHOICES[choice](times, end, count)
 
 
 def frames_within(times: Times, end: float, window: tuple[float, float]) -> range:
-    """Return the numbers of the frames on screen in [start, stop), in seconds; what lies behind the end is cut off.
+    """Return the numbers of the frames on screen in [start, stop), in seconds; a window is cut at the end of the clip.
 
     >>> frames_within(np.arange(10) / 2, 5.0, (0.7, 2.0))
     range(1, 4)
 
     Raises:
-        PerceptError: the window is empty or reversed, is not made of numbers, or begins before 0 or behind the end.
+        PerceptError: the window is empty or reversed, is not made of numbers, or begins before 0 or after the end.
     """
     start, stop = window
     if not (math.isfinite(start) and not math.isnan(stop) and 0 <= start < stop):
-        raise PerceptError(f"the window [{start}, {stop}] is no stretch of time; give [start, end], 0 <= start < end")
+        raise PerceptError(
+            f"the window [{start}, {stop}] is not a stretch of time. Give [start, end] with 0 <= start < end."
+        )
     if start >= end:
         raise PerceptError(
-            f"the window [{start:g}, {stop:g}] begins behind the end of the clip, which lasts {end:.2f} s"
+            f"the window [{start:g}, {stop:g}] begins after the end of the clip, which lasts {end:.2f} s."
         )
     first = int(np.searchsorted(times, start, side="right")) - 1
     return range(max(0, first), int(np.searchsorted(times, stop, side="left")))

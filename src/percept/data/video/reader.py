@@ -1,10 +1,8 @@
-"""Reading chosen frames of a video: jump to the keyframe before a far one, decode on to a near one, the same frames either way."""
+"""Reading chosen frames of a video: distant frames are reached by a jump to the keyframe before them, near ones by decoding."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from fractions import Fraction
-from itertools import pairwise
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +10,19 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from percept.core.errors import PerceptError
-from percept.data.images import read_image
-from percept.data.video.files import VideoSource, decoding, describe, library, open_container, open_source, video_stream
+from percept.data.limits import in_flight
+from percept.data.tones import over_white
+from percept.data.video.files import (
+    VideoSource,
+    check_length,
+    decoding,
+    describe,
+    library,
+    open_container,
+    open_source,
+    video_stream,
+)
+from percept.data.video.table import Table, decode, from_frames, from_keyframe, from_packets
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -21,30 +30,10 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-ONE_PACKET_ONE_FRAME = frozenset(["h264", "hevc", "vp9", "av1", "libdav1d", "mjpeg", "prores"])
-"""Codecs whose packets tell how many frames there are and when. The frames of others are counted by decoding them all."""
 JUMP = 8
-"""A jump to a keyframe has to save at least so many frames; it costs about as much as decoding five small ones."""
+"""Frames that a jump to a keyframe has to save; it costs about as much as decoding five small ones."""
 HIDDEN = 2
 """Frames in a row that a file may list without showing them; the one on screen stands for them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """All frames of a stream, in the order of showing, without their pixels."""
-
-    stamps: list[int]
-    """When each appears, in units of `unit`; ascending."""
-    unit: Fraction
-    """Seconds."""
-    keys: list[int]
-    """Numbers of frames at which decoding can begin; the first is 0."""
-    decode_stamps: list[int]
-    """For each of `keys`: when it is decoded, at or before it appears."""
-    last: int
-    """How long the last frame stays, in `unit`."""
-    counted: bool = False
-    """Whether the frames were counted by decoding, so that only their order identifies them."""
 
 
 class Video:
@@ -54,24 +43,27 @@ class Video:
     """
 
     def __init__(self, source: VideoSource) -> None:
-        library()
         self.name = describe(source)
+        self._decoded: Iterator[tuple[int, VideoFrame]] | None = None
+        self._shown: tuple[int, VideoFrame] | None = None
+        self._ahead: tuple[int, VideoFrame] | None = None
+        self._reformatter: Any = library().video.reformatter.VideoReformatter()
+        self._matrices: dict[int, tuple[int, int, int, int]] = {}
+        """Display matrix by the rotation that the library reports, which is cheaper to ask for."""
+        self.decoded = 0
+        """Frames decoded so far."""
         self._file = open_source(source)
         try:
             self._container, self._stream = self._open()
+            check_length(self._file, self._container, self.name)
             with decoding(self.name):
-                self._table = _listed(self._container, self._stream, self.name) or self._counted()
+                self._table = self._listed()
         except BaseException:
             self.close()
             raise
         if not self._table.stamps:
             self.close()
-            raise PerceptError(f"{self.name} holds no frames; it is damaged or cut short")
-        self._decoded: Iterator[tuple[int, VideoFrame]] | None = None
-        self._shown: tuple[int, VideoFrame] | None = None
-        self._ahead: tuple[int, VideoFrame] | None = None
-        self.decoded = 0
-        """Frames decoded so far."""
+            raise PerceptError(f"{self.name} is damaged or cut short: it holds no frames")
 
     def __enter__(self) -> "Video":
         return self
@@ -80,9 +72,9 @@ class Video:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
-        if hasattr(self, "_container"):
-            self._container.close()
+        """Close the file and end the decoder's threads."""
+        self._decoded = self._shown = self._ahead = None
+        self._release()
         self._file.close()
 
     def __len__(self) -> int:
@@ -100,34 +92,60 @@ class Video:
         return float((self._table.stamps[-1] + self._table.last - self._table.stamps[0]) * self._table.unit)
 
     def frames(self, numbers: Iterable[int], *, jump: int | None = JUMP) -> Iterator[tuple[int, Image.Image]]:
-        """Yield (number, picture) of the frames asked for, ascending, each once.
+        """Yield (number, image) of the frames with these numbers, ascending, each once.
 
         Args:
             numbers: frames from 0 on.
             jump: frames that a jump to a keyframe has to save; None to decode through without jumps.
 
         Raises:
-            PerceptError: a number that is not there, or a frame that cannot be decoded.
+            PerceptError: a number that the video does not have, or a frame that cannot be decoded.
         """
+        if not hasattr(self, "_stream"):
+            raise PerceptError(f"{self.name} is closed. Open it again to read frames.")
         wanted = sorted(set(numbers))
         if wanted and not 0 <= wanted[0] <= wanted[-1] < len(self):
-            raise PerceptError(f"{self.name} has {len(self)} frames, 0 to {len(self) - 1}; asked for {wanted}")
+            raise PerceptError(f"{self.name} has {len(self)} frames, 0 to {len(self) - 1}; not {wanted}")
         for number in wanted:
-            with decoding(self.name):
+            with decoding(self.name), in_flight.share(self._pixels):
                 self._approach(number, jump)
-                picture = _picture(self._frame_at(number))
-            yield number, picture
+                image = self._upright(self._frame_at(number))
+            yield number, image
+
+    @property
+    def _pixels(self) -> int:
+        return self._stream.codec_context.width * self._stream.codec_context.height
 
     def _open(self) -> "tuple[InputContainer, VideoStream]":
         container = open_container(self._file, self.name)
-        return container, video_stream(container, self.name)
+        try:
+            return container, video_stream(container, self.name)
+        except BaseException:
+            container.close()
+            raise
+
+    def _release(self) -> None:
+        """Drop the decoder: nothing may refer to it, or its threads live on until the garbage collector finds it."""
+        if hasattr(self, "_container"):
+            self._container.close()
+            del self._container
+        if hasattr(self, "_stream"):
+            del self._stream
 
     def _reopen(self) -> None:
-        self._container.close()
+        self._release()
         self._container, self._stream = self._open()
 
+    def _listed(self) -> Table:
+        """List the frames by their packets, or by decoding all of them."""
+        table = from_packets(self._container, self._stream)
+        if table is None:
+            self._reopen()
+            table = from_frames(self._container, self._stream)
+        return table
+
     def _approach(self, number: int, jump: int | None) -> None:
-        """Start decoding anew where that is needed or pays, else leave the decoder where it is."""
+        """Start decoding again where that is needed or faster, else leave the decoder where it is."""
         key = 0 if jump is None else self._key_before(number)
         place = -1 if self._shown is None else self._shown[0]
         if self._decoded is None or place > number or (jump is not None and key - place > jump):
@@ -152,121 +170,53 @@ class Video:
         return self._shown[1]
 
     def _decode_from(self, key: int) -> "Iterator[tuple[int, VideoFrame]]":
-        for order, frame in enumerate(_decode(self._packets_from(key))):
+        for order, frame in enumerate(decode(self._packets_from(key))):
             self.decoded += 1
             if self._table.counted:
                 yield order, frame
             elif frame.pts is not None and (number := bisect_right(self._table.stamps, frame.pts) - 1) >= 0:
                 yield number, frame
 
+    def _upright(self, frame: "VideoFrame") -> Image.Image:
+        """Return a frame as upright RGB, transparency over white."""
+        clear = any(component.is_alpha for component in frame.format.components) or frame.format.has_palette
+        # One converter for all frames: a frame's own one starts threads that live until the garbage collector runs.
+        pixels = self._reformatter.reformat(frame, format="rgba" if clear else "rgb24", threads=1).to_ndarray()
+        if frame.rotation not in self._matrices:
+            small = self._reformatter.reformat(frame, width=16, height=16, format="gray", threads=1)
+            self._matrices[frame.rotation] = _display_matrix(small)  # keeps its frame alive, so it gets a small one
+        image = Image.fromarray(upright(pixels, self._matrices[frame.rotation]))
+        return over_white(image) if clear else image
+
     def _packets_from(self, key: int) -> "Iterator[Packet[VideoStream]]":
-        """Yield packets from the keyframe on; from the file's beginning where the format does not find the way."""
+        """Yield packets from the keyframe on; from the file's beginning where the format cannot seek."""
         if key:
             place = self._table.keys.index(key)
             for stamp in (self._table.stamps[key], self._table.decode_stamps[place]):
                 self._container.seek(stamp, stream=self._stream)
-                packets = _from_keyframe(self._container.demux(self._stream))
+                packets = from_keyframe(self._container.demux(self._stream))
                 first = next(packets, None)
                 if first is not None and first.pts is not None and first.pts <= self._table.stamps[key]:
                     yield first
                     yield from packets
                     return
-            self._table = replace(self._table, keys=[0], decode_stamps=[0])  # the format finds no way: no more jumps
+            self._table = replace(self._table, keys=[0], decode_stamps=[0])  # the format cannot seek: no more jumps
         self._reopen()
         packets = self._container.demux(self._stream)
-        yield from packets if self._table.counted else _from_keyframe(packets)
-
-    def _counted(self) -> Table:
-        """List the frames by decoding all of them."""
-        self._reopen()
-        rate = self._stream.average_rate or Fraction(25)
-        frames = [(frame.pts, frame.duration) for frame in _decode(self._container.demux(self._stream))]
-        stamps = [pts for pts, _ in frames if pts is not None]
-        unit = self._stream.time_base
-        if unit is None or len(stamps) < len(frames) or any(b <= a for a, b in pairwise(stamps)):
-            stamps, unit, last = list(range(len(frames))), 1 / rate, 1
-        else:
-            last = frames[-1][1] if frames else 0
-        usual = _usual(stamps, unit, rate)
-        return Table(stamps=stamps, unit=unit, keys=[0], decode_stamps=[0], last=last or usual, counted=True)
+        yield from packets if self._table.counted else from_keyframe(packets)
 
 
 def open_video(source: VideoSource) -> Video:
-    """Open a video file, an animated GIF among them, or the bytes of one.
+    """Open a video file, such as an animated GIF, or the bytes of one.
+
+    A file that was cut short is refused where its container announces a length, see `percept.data.video.whole`; listing the
+    frames takes at most VIDEO_SECONDS of `percept.data.limits`.
 
     Raises:
-        PerceptError: PyAV is not installed; a url, a folder, missing, empty, damaged, cut short, not a video, or
+        PerceptError: PyAV is not installed, or the file is a url, a folder, missing, empty, damaged, cut short, not a video, or
             without a video stream; the message says which.
     """
     return Video(source)
-
-
-def _listed(container: "InputContainer", stream: "VideoStream", name: str) -> Table | None:
-    """List the frames by reading the packets without decoding them; None where packets do not tell.
-
-    Raises:
-        PerceptError: the file holds less than it announces.
-    """
-    promised, unit = len(stream.index_entries), stream.time_base
-    if container.format.name == "avi":  # the index may be cut off too; frames dropped on purpose have no packet
-        promised = max(promised, stream.frames) * 49 // 50
-    rows, whole, found, finish = [], True, 0, 0.0
-    for packet in container.demux():
-        stamp = packet.dts if packet.pts is None else packet.pts
-        if stamp is not None and packet.time_base:
-            finish = max(finish, float((stamp + (packet.duration or 0)) * packet.time_base))
-        if packet.stream_index == stream.index and packet.size:
-            found, whole = found + 1, whole and not packet.is_corrupt
-            if (rows or packet.is_keyframe) and not packet.is_discard:
-                dts = packet.pts if packet.dts is None else packet.dts
-                rows.append((packet.pts, dts, packet.is_keyframe, packet.duration or 0))
-    announced = (container.duration or 0) / 1e6 if "matroska" in container.format.name else 0.0
-    if found < promised or not whole or announced - finish > 1 + 0.02 * announced:
-        raise PerceptError(f"{name} is damaged or cut short: it holds less than it announces")
-    if stream.codec_context.name not in ONE_PACKET_ONE_FRAME or unit is None:
-        return None
-    if not rows or any(pts is None for pts, _, _, _ in rows):
-        return None
-    # What comes behind the first keyframe but is shown before it refers to frames that are not in the file.
-    rows = sorted(row for row in rows if row[0] >= rows[0][0])
-    stamps = [row[0] for row in rows]
-    if len(set(stamps)) < len(stamps):
-        return None
-    keys = [number for number, row in enumerate(rows) if row[2]]
-    return Table(
-        stamps=stamps,
-        unit=unit,
-        keys=keys,
-        decode_stamps=[rows[key][1] for key in keys],
-        last=rows[-1][3] or _usual(stamps, unit, stream.average_rate or Fraction(25)),
-    )
-
-
-def _usual(stamps: list[int], unit: Fraction, rate: Fraction) -> int:
-    """Return how long a frame usually stays, in `unit`."""
-    return max(1, round((stamps[-1] - stamps[0]) / (len(stamps) - 1) if len(stamps) > 1 else 1 / (rate * unit)))
-
-
-def _from_keyframe(packets: "Iterator[Packet[VideoStream]]") -> "Iterator[Packet[VideoStream]]":
-    """Skip packets before the first keyframe, which cannot be decoded."""
-    begun = False
-    for packet in packets:
-        begun = begun or packet.is_keyframe
-        if begun:
-            yield packet
-
-
-def _decode(packets: "Iterator[Packet[VideoStream]]") -> "Iterator[VideoFrame]":
-    for packet in packets:
-        yield from packet.decode()
-
-
-def _picture(frame: "VideoFrame") -> Image.Image:
-    """Return upright RGB pixels, transparency over white."""
-    clear = any(component.is_alpha for component in frame.format.components) or frame.format.has_palette
-    pixels = frame.to_ndarray(format="rgba" if clear else "rgb24")
-    pixels = upright(pixels, _display_matrix(frame))
-    return read_image(pixels) if clear else Image.fromarray(pixels)
 
 
 def _display_matrix(frame: "VideoFrame") -> tuple[int, int, int, int]:
