@@ -17,8 +17,8 @@ from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.data.files import in_order
-from percept.data.images import ImageSource, read_image
-from percept.data.transforms import Preprocess
+from percept.data.images import ImageSource
+from percept.data.transforms import Preprocess, read_pixels
 
 if TYPE_CHECKING:
     Picture: TypeAlias = ImageSource | Tensor
@@ -72,7 +72,7 @@ def to_tensor(picture: Any, preprocess: Preprocess) -> UInt8[Tensor, "3 y x"] | 
         )
     if not isinstance(picture, FILES_AND_PIXELS):
         raise _not_a_picture(picture)
-    return preprocess(read_image(picture, at_least=preprocess.at_least))
+    return read_pixels(picture, preprocess)
 
 
 def _from_tensor(picture: Tensor, preprocess: Preprocess) -> Tensor:

@@ -12,8 +12,8 @@ from percept.core.errors import PerceptError
 from percept.core.io import content_hash
 from percept.core.report import track
 from percept.data.files import BadFile, in_order, reason_without_path
-from percept.data.images import ImageSource, read_bytes, read_image, upright_size
-from percept.data.transforms import Preprocess
+from percept.data.images import ImageSource, read_bytes, upright_size
+from percept.data.transforms import Preprocess, read_pixels
 from percept.search.contracts import Embeds
 from percept.search.index import Content, FileRow, Index
 
@@ -157,8 +157,7 @@ def _read(path: Path, hashes: set[str], preprocess: Preprocess) -> Candidate:
 
 def prepared(source: ImageSource, preprocess: Preprocess) -> Image.Image:
     """Return the picture at the model's size already: small to keep waiting, and preprocessing leaves it as it is."""
-    image = read_image(source, at_least=preprocess.at_least)
-    return Image.fromarray(preprocess(image).permute(1, 2, 0).contiguous().numpy())
+    return Image.fromarray(read_pixels(source, preprocess).permute(1, 2, 0).contiguous().numpy())
 
 
 def _store(index: Index, encoder: Embeds, batch: list[Candidate], hashes: set[str], report: Report) -> None:
