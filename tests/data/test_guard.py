@@ -1,5 +1,6 @@
 """The guard around decoders: plain words, silence, and nothing left behind in the process or its children."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from percept.core.errors import PerceptError
 from percept.data.guard import Fault, reading
 from percept.data.images import read_image
 from tests.data.test_images import stored
+from tests.data.tiffs import tiff
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,15 @@ def test_a_child_forked_while_others_read_starts_with_everything_restored() -> N
     thread.join(10)
     assert status == 0
     assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_pillow_logs_nothing_about_a_file(caplog: pytest.LogCaptureFixture) -> None:
+    level = logging.getLogger("PIL").level
+    data = tiff(np.zeros((8, 8, 9), np.uint8), photometric=2)
+    with pytest.raises(PerceptError, match="9 per pixel, RGB"):
+        read_image(data)
+    assert not caplog.records
+    assert logging.getLogger("PIL").level == level
 
 
 def test_the_decoder_of_tiff_prints_nothing(tmp_path: Path) -> None:

@@ -315,9 +315,8 @@ def test_a_bmp_whose_alpha_was_never_filled_in_is_opaque() -> None:
 def test_twelve_bits_in_sixteen_are_dark_and_noticed_once(capsys: pytest.CaptureFixture[str]) -> None:
     _dark_notice.cache_clear()
     thermal = np.linspace(0, 4095, 64).astype(np.uint16).reshape(8, 8)
-    for _ in range(2):
-        image = read_image(stored(Image.fromarray(thermal), "PNG"))
-    assert np.asarray(image).max() == 16
+    images = [read_image(stored(Image.fromarray(thermal), "PNG")) for _ in range(2)]
+    assert np.asarray(images[0]).max() == 16
     assert " ".join(capsys.readouterr().err.split()).count("at most 12 of their 16 bits") == 1
     read_image(stored(Image.fromarray(thermal * 16), "PNG"))
     assert not capsys.readouterr().err

@@ -118,6 +118,7 @@ def test_transport_streams_are_known_by_their_sync_bytes(length: int) -> None:
     assert is_transport_stream(stream)
     assert is_transport_stream(stream[100:])  # begun inside a packet
     assert is_transport_stream(stream[: 3 * length])
+    assert not is_transport_stream(b"const G = 1;" * 90)  # a G every 12 and so every 204 bytes
     assert not is_transport_stream(b"export const GG = 'GGGG';\n" * 100)
     assert not is_transport_stream(b"G")
     assert not is_transport_stream(stream[:length])  # one packet is not a row

@@ -111,7 +111,7 @@ def test_what_is_no_number_never_agrees():
         broken.model.get_parameter("vision.blocks.2.mlp.down.bias").fill_(float("nan"))
     found = compare(tiny.encoder(), broken, probes(), tolerance=1e9)
     assert found.first_departure == "image block 2"
-    assert any("no numbers" in finding for finding in found.findings)
+    assert any("NaN" in finding for finding in found.findings)
 
 
 def test_preprocessing_is_a_finding_of_its_own():

@@ -40,7 +40,7 @@ def test_hidden_gives_any_layers_of_any_shapes_in_one_pass(encoder, monkeypatch)
     monkeypatch.setattr(
         encoder.model.vision, "packed", lambda pack, **keys: passes.append(len(pack)) or real(pack, **keys)
     )
-    rows = encoder.hidden(given, layers=(0, 2, -1))
+    rows = list(encoder.hidden(given, layers=(0, 2, -1)))
     assert passes == [3]  # at most 4 go together: three shapes as one row, the last picture by itself
     for row, picture in zip(rows, given, strict=True):
         with torch.no_grad():
@@ -62,7 +62,7 @@ def test_there_is_one_result_per_picture(encoder):
     torch.testing.assert_close(alone.tokens[-1], again.tokens[-1])
     assert not torch.allclose(again.tokens[-1], other.tokens[-1])
     assert [type(one) for one in encoder.attention([picture, picture])] == [PoolAttention] * 2
-    assert encoder.hidden([]) == encoder.attention([]) == []
+    assert list(encoder.hidden([])) == encoder.attention([]) == []
 
 
 def test_the_final_norm_is_the_one_of_the_model(encoder):
@@ -161,9 +161,9 @@ def test_a_cut_encoder_gives_what_the_whole_one_gives_there(encoder, after):
         (lambda one: one.attention(b""), "empty"),
         (lambda one: one.features(pictures()), "use encoder.hidden"),
         (lambda one: one.tokens(pictures()), "use encoder.hidden"),
-        (lambda one: one.tokens([]), "no pictures were given"),
-        (lambda one: one.hidden(torch.randn(3, 26, 21)), "26 × 21 pixels does not divide into patches of 8; resize it to 24 × 24"),
-        (lambda one: one.image(torch.randn(2, 3, 24, 7)), "resize it to 24 × 8"),
+        (lambda one: one.tokens([]), "no images were given"),
+        (lambda one: next(one.hidden(torch.randn(3, 26, 21))), "26 × 21 pixels does not divide into patches of 8. Resize it to 24 × 24"),
+        (lambda one: one.image(torch.randn(2, 3, 24, 7)), "Resize it to 24 × 8"),
         (lambda one: one.resizing("nativ"), "did you mean 'native'"),
         (lambda one: one.resizing("keep", tokens=9), "a budget for resize='native'"),
     ],

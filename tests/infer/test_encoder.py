@@ -5,7 +5,8 @@ from PIL import Image
 
 from percept import PerceptError
 from percept.fast.linear import Linear
-from percept.infer import encoder as encoder_module
+from percept.data.tokenizers import Tokenizer
+from percept.infer import setting as setting_module
 from tests.infer import tiny
 
 
@@ -158,7 +159,7 @@ def test_a_model_of_tokens_says_so():
 
 
 BAD_CALLS = {
-    "a number": (lambda one: one.image(3), "int is no picture"),
+    "a number": (lambda one: one.image(3), "int is not an image"),
     "a float array": (lambda one: one.image(np.zeros((4, 4, 3))), "uint8"),
     "an integer tensor": (lambda one: one.image(torch.zeros(3, 8, 8, dtype=torch.int64)), "uint8"),
     "a grey tensor": (lambda one: one.image(torch.zeros(1, 8, 8)), "shape"),
@@ -199,20 +200,20 @@ def test_vectors_that_are_no_numbers_are_refused():
     with torch.no_grad():
         next(broken.model.vision.parameters()).fill_(float("nan"))
         next(broken.model.text.parameters()).fill_(float("inf"))  # type: ignore[union-attr]
-    with pytest.raises(PerceptError, match="no numbers"):
+    with pytest.raises(PerceptError, match="NaN or infinite"):
         broken.image(np.zeros((8, 8, 3), np.uint8))
-    with pytest.raises(PerceptError, match="no numbers"):
+    with pytest.raises(PerceptError, match="NaN or infinite"):
         broken.text("a red cup")
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda one: one.text(None), "given NoneType"),
-        (lambda one: one.text(3), "given int"),
-        (lambda one: one.text(torch.zeros(1, 0, dtype=torch.long)), r"given torch.int64 \[1, 0\]"),
+        (lambda one: one.text(None), "NoneType is none of them"),
+        (lambda one: one.text(3), "int is none of them"),
+        (lambda one: one.text(torch.zeros(1, 0, dtype=torch.long)), r"got torch.int64 \[1, 0\]"),
         (lambda one: one.classify(torch.randn(3, 24, 24), None), "no labels were given"),
-        (lambda one: tiny.encoder(batch=0), "batch=0"),
+        (lambda one: tiny.encoder(batch=0), "batch must be at least 1, got 0"),
     ],
 )
 def test_arguments_of_a_wrong_kind_are_explained(call, words):
@@ -244,15 +245,16 @@ def test_another_tokenizer_of_a_copy_is_its_own(encoder):
     first = encoder.text("a cat")
     copy = encoder.resizing("crop")
     assert torch.equal(copy.text("a cat"), first)
-    copy.tokenizer = lambda texts: encoder.tokenizer(["a dog"] * len(texts))
+    copy.tokenizer = Tokenizer.train(["the cat of another text"], vocab_size=290, context=tiny.CONTEXT)
     assert not torch.equal(copy.text("a cat"), first)
+    assert copy.identity.text != encoder.identity.text
     assert torch.equal(encoder.text("a cat"), first)
 
 
 def test_weights_are_frozen_and_packed_if_memory_permits(monkeypatch):
     monkeypatch.setattr("percept.fast.linear.direct", lambda dtype: True)
     for memory, packed in ((0, 0), (1 << 40, 3 * 4 + 4)):  # four layers of each block, and of the pooling head
-        monkeypatch.setattr(encoder_module, "total_memory", lambda memory=memory: memory)
+        monkeypatch.setattr(setting_module, "total_memory", lambda memory=memory: memory)
         model = tiny.encoder().model
         assert not any(parameter.requires_grad for parameter in model.parameters())
         layers = [part for part in model.modules() if isinstance(part, Linear)]

@@ -110,7 +110,7 @@ def test_a_vision_tower_alone_gives_vectors_and_says_which_files_have_text(offic
     assert "holds a vision tower only" in " ".join(capsys.readouterr().err.split())
     images = torch.randn(2, 3, 24, 24)
     assert torch.equal(one.image(images), percept.load("PE-Tiny", weights=official).image(images))
-    with pytest.raises(PerceptError, match=r"opened with a vision tower only.*never in timm's"):
+    with pytest.raises(PerceptError, match=r"opened as an image tower alone.*never timm's"):
         one.text("a cup")
 
 

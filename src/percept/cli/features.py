@@ -108,16 +108,10 @@ def split_layers(text: str) -> list[int]:
 
 def look(encoder: "Encoder", files: Sequence[Path], layers: list[int], *, norm: bool, attention: bool) -> Seen:
     """Read images and run them through the model; a file that cannot be read is listed with its reason."""
-    from percept.data.files import BadFile, in_order, reason_without_path
+    from percept.data.files import BadFile, read_each
     from percept.infer.images import to_tensor
 
-    def read(path: Path) -> "Tensor | BadFile":
-        try:
-            return to_tensor(path, encoder.preprocess)
-        except PerceptError as error:
-            return BadFile(path, reason_without_path(error, path))
-
-    tensors = list(zip(files, in_order(read, files), strict=True))
+    tensors = list(zip(files, read_each(files, lambda path: to_tensor(path, encoder.preprocess)), strict=True))
     pixels = [tensor for _, tensor in tensors if not isinstance(tensor, BadFile)]
     return Seen(
         paths=[path for path, tensor in tensors if not isinstance(tensor, BadFile)],

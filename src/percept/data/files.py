@@ -228,7 +228,7 @@ def read_each(
 
     >>> results = read_each([Path("a.png"), Path("none.png")], lambda path: 1 / (path.stem == "a"))
     >>> [getattr(result, "reason", result) for result in results]
-    [1.0, 'failed with ZeroDivisionError: float division by zero']
+    [1.0, 'failed with ZeroDivisionError: division by zero']
     """
 
     def attempt(path: Path) -> Made | BadFile:

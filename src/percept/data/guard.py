@@ -1,6 +1,7 @@
 """What surrounds every decoder: its errors become one plain sentence, and its limits and remarks stay out of the way."""
 
 import ctypes
+import logging
 import os
 import threading
 import warnings
@@ -89,6 +90,9 @@ class _Quiet:
         Image.MAX_IMAGE_PIXELS = None
         self.restore.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", module=r"PIL\b")
+        log = logging.getLogger("PIL")
+        self.restore.callback(log.setLevel, log.level)
+        log.setLevel(logging.CRITICAL + 1)
         for set_handler in _handlers():
             self.restore.callback(set_handler, set_handler(None))
 

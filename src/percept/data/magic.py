@@ -92,6 +92,8 @@ def is_transport_stream(data: bytes) -> bool:
     >>> is_transport_stream((b"G" + bytes(187)) * 5), is_transport_stream(b"const G = 1;" * 90)
     (True, False)
     """
+    if as_text(data[:1000]) is not None:
+        return False
     for length in (188, 192, 204):
         packets = min(8, len(data) // length - 1)
         for first in range(length) if packets >= 4 else (0, 4):

@@ -25,6 +25,7 @@ from percept.infer.runner import Runner, check_finite
 from percept.infer.setting import Setting, prepare_towers
 from percept.infer.texts import check_ids, check_texts, tokenize
 from percept.models.clip import CLIP
+from percept.models.onnx import Absent
 from percept.nn.stack import resolve_layer
 from percept.weights.fingerprint import hash_tensors, image_identity, text_identity, tokenizer_hash
 
@@ -339,6 +340,8 @@ class Encoder:
         return other
 
     def _check_text_tower(self) -> None:
+        if isinstance(self.model.text, Absent):
+            raise self.model.text.error()
         if self.model.text is None:
             raise PerceptError(
                 f"{self.name} has no text tower here; it was opened as an image tower alone. 'nano' and the PE-Core models have "

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.data.files import in_order
-from percept.data.images import ImageSource, read_image
-from percept.data.transforms import Preprocess
+from percept.data.images import ImageSource
+from percept.data.transforms import Preprocess, read_pixels
 
 if TYPE_CHECKING:
     ImageInput: TypeAlias = ImageSource | Tensor
@@ -63,7 +63,7 @@ def to_tensor(image: Any, preprocess: Preprocess) -> UInt8[Tensor, "3 y x"] | Fl
         )
     if not isinstance(image, FILES_AND_PIXELS):
         raise _not_an_image(image)
-    return preprocess(read_image(image, at_least=preprocess.at_least))
+    return read_pixels(image, preprocess)
 
 
 def _from_tensor(image: Tensor, preprocess: Preprocess) -> Tensor:
@@ -77,7 +77,7 @@ def _from_tensor(image: Tensor, preprocess: Preprocess) -> Tensor:
         raise PerceptError(f"a tensor of {image.dtype} is not an image: uint8 holds pixels, float is preprocessed")
     if not image.numel():
         raise PerceptError(f"a tensor of shape {list(image.shape)} has no pixels; each side must be at least 1")
-    return preprocess(Image.fromarray(image.permute(1, 2, 0).cpu().contiguous().numpy()))
+    return read_pixels(Image.fromarray(image.permute(1, 2, 0).cpu().contiguous().numpy()), preprocess)
 
 
 def check_whole_patches(image: Tensor, preprocess: Preprocess, patch: int) -> Tensor:

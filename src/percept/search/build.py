@@ -12,7 +12,7 @@ from torch import Tensor
 from percept.core.errors import PerceptError
 from percept.core.io import content_hash
 from percept.core.report import track
-from percept.data.files import BadFile, in_order, reason_without_path
+from percept.data.files import BadFile, read_each
 from percept.data.images import read_bytes, upright_size
 from percept.data.transforms import Preprocess
 from percept.infer.images import to_tensor
@@ -147,14 +147,9 @@ def _batches(
 ) -> Iterator[list[Candidate]]:
     """Read files in parallel; yield groups of at most BATCH images to encode."""
 
-    def read(path: Path) -> Candidate | BadFile:
-        try:
-            return _read(path, hashes, preprocess)
-        except PerceptError as error:
-            return BadFile(path, reason_without_path(error, path))
-
     group: list[Candidate] = []
-    for item in track(in_order(read, paths), "indexing", total=len(paths)):
+    candidates = read_each(paths, lambda path: _read(path, hashes, preprocess))
+    for item in track(candidates, "indexing", total=len(paths)):
         if isinstance(item, BadFile):
             report.bad.append(item)
             continue
