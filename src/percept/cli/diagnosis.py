@@ -148,7 +148,7 @@ def caches() -> Iterator[Finding]:
     """Tell where weights and drawn pictures are kept, how much there is, and how much more fits."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from percept.recipes.pe_nano import cache_home
+    from percept.world.cache import cache_home
 
     yield _folder("weights cache", Path(HF_HUB_CACHE), "HF_HOME")
     yield _folder("drawn pictures", cache_home(), "PERCEPT_CACHE")

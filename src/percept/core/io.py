@@ -14,20 +14,42 @@ from torch import Tensor
 from percept.core.errors import PerceptError
 
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""Whole numbers by their size in bytes."""
+"""Integer types by their size in bytes."""
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the place of `path` only if the block succeeds."""
+    """Yield a temporary path in the folder of `path`; it replaces `path` only if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path | str) -> None:
+    """Remove temporary files of `replacing` in a folder whose process no longer exists: it was killed while writing."""
+    for path in Path(folder).glob(".*.part"):
+        process = path.name.split(".")[-2]
+        if process.isdigit() and not _is_running(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it belongs to another user
+        return True
+    return True
 
 
 def write_json(path: Path | str, data: Any) -> None:
@@ -82,12 +104,43 @@ def file_hash(path: Path | str) -> str:
 
 
 def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, atomically."""
+    """Write tensors as safetensors, atomically.
+
+    Raises:
+        PerceptError: the file cannot be written, for example because the disk is full.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    with replacing(path) as temporary:
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
-        temporary.chmod(0o644)  # safetensors writes files that only their owner can read
+    path = Path(path)
+    try:
+        with replacing(path) as temporary:
+            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+            temporary.chmod(0o644)  # safetensors writes files that only their owner can read
+    except OSError as error:
+        raise PerceptError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from None
+    except SafetensorError as error:
+        raise PerceptError(f"{path} cannot be written: {_reason(str(error))}") from None
+
+
+def _reason(message: str) -> str:
+    """Return what the system reported inside a message of safetensors.
+
+    >>> _reason("Error while serializing: I/O error: No space left on device (os error 28)")
+    'no space left on device'
+    """
+    return message.split("I/O error: ")[-1].split(" (os error")[0].lower()
+
+
+def tensors_hash(tensors: dict[str, Tensor], texts: dict[str, str]) -> str:
+    """Return a hash of names, types, shapes and every bit of tensors on the CPU, and of texts stored with them."""
+    running = hashlib.blake2b(digest_size=16)
+    running.update(json.dumps(texts, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        running.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+        running.update(memoryview(bits(tensor).contiguous().reshape(-1).view(torch.uint8).numpy()))
+    return running.hexdigest()
 
 
 def load_tensors(path: Path | str) -> dict[str, Tensor]:
@@ -127,14 +180,14 @@ def _reading_safetensors(path: Path | str) -> Iterator[None]:
 
 
 def same_tensors(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
-    """Tell whether two sets of tensors have the same names, types and bits; so what is no number equals itself."""
+    """Return True if two sets of tensors have the same names, types and bits; NaN equals NaN."""
     return left.keys() == right.keys() and all(
         left[name].dtype == right[name].dtype and torch.equal(bits(left[name]), bits(right[name])) for name in left
     )
 
 
 def bits(tensor: Tensor) -> Tensor:
-    """Return the bits of a tensor as whole numbers of its shape, without a copy: -0.0 is not 0.0 among them.
+    """Return the bits of a tensor as integers of its shape, without a copy: -0.0 and 0.0 differ.
 
     >>> bits(torch.tensor([0.0, -0.0, 1.0])).tolist()
     [0, -2147483648, 1065353216]

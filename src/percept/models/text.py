@@ -31,6 +31,8 @@ class TextOut:
 class TextTower(nn.Module):
     """Token and position embeddings, causal blocks, norm, projection of the end token."""
 
+    no_decay = ("positions",)
+
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config

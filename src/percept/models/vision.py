@@ -52,6 +52,8 @@ def kept_rope(rope: Rope, prefix: int, keep: Int[Tensor, " k"] | None) -> Rope:
 class VisionTower(nn.Module):
     """A vision transformer with two-dimensional rotary positions beside learned ones."""
 
+    no_decay = ("positions", "class_token")
+
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.config = config

@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Int, UInt8, UInt16
 from torch import Tensor
 
-from percept.core.contracts import Batch
 from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import read_json
 from percept.core.seed import derive
+from percept.data.source import share as share_of
 from percept.data.tokenizers import Tokenizer
 from percept.world.augment import Draws, cropped, lit
+from percept.world.batch import WorldBatch
 from percept.world.cache import IDS, WorldData
 from percept.world.claims import MOST_SAID, MOST_SHOWN
 from percept.world.patches import MOST_THINGS, cover_of
@@ -46,6 +47,36 @@ class Stage:
             raise PerceptError(f"a stage that keeps {self.keep} of the patches; it must be above 0 and at most 1")
         if self.shown not in SHOWN:
             raise unknown_name("stage", self.shown, SHOWN)
+
+
+def stages_of(shares: Sequence[tuple[str, int, float, float]], steps: int) -> tuple[Stage, ...]:
+    """Return the stages of a run of `steps` steps.
+
+    Args:
+        shares: (what the images show, their side in pixels, share of patches seen, share of the steps) of each stage.
+
+    Raises:
+        PerceptError: a share is not positive, or they do not sum to 1.
+    """
+    if any(not share > 0 for *_, share in shares):
+        raise PerceptError(f"every stage needs a share above 0; given: {shares}")
+    total = sum(share for *_, share in shares)
+    if abs(total - 1) > 1e-6:
+        raise PerceptError(f"the shares of the stages sum to {total}; they must sum to 1")
+    stages, reached = [], 0.0
+    for shown, size, keep, share in shares:
+        stages.append(Stage(round(reached * steps), size, shown, keep))
+        reached += share
+    return tuple(stages)
+
+
+def described(stages: Sequence[Stage]) -> dict[int, str]:
+    """Return a description of every stage by its first step."""
+    return {
+        stage.first: f"stage {number} of {len(stages)}, {stage.shown} of {stage.size} pixels, "
+        f"{100 * stage.keep:.0f} % of the patches seen"
+        for number, stage in enumerate(stages, start=1)
+    }
 
 
 class Pictures:
@@ -144,46 +175,48 @@ class WorldSource:
         side = np.random.default_rng(derive(self.seed, "side", step)).integers(0, 2, len(pairs) - whole)
         return np.concatenate([2 * pairs[:whole], 2 * pairs[:whole] + 1, 2 * pairs[whole:] + side])
 
-    def batch(self, step: int) -> Batch:
-        """Return the batch of a step: pictures scaled to the stage's size and to [-1, 1], and one text each.
+    def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> WorldBatch:
+        """Return this process's share of the batch of a step: images at the stage's size in [-1, 1], with one text each.
 
-        All texts of a step are of one kind, so that none says of a picture what another says less closely.
+        All texts of a step are of one kind, so that no text describes an image less closely than another text does.
+        Random numbers are drawn for the global batch; pixels are computed for the share only.
         """
+        rows = share_of(self.batch_size, rank, world_size)
         if self._stream is None:
-            return self._batch(step)
+            return self._batch(step, rows)
         with torch.cuda.stream(self._stream):
-            batch = self._batch(step)
+            batch = self._batch(step, rows)
         self._stream.synchronize()
         for tensor in batch.tensors().values():
             tensor.record_stream(torch.cuda.default_stream(self.device))
         return batch
 
-    def _batch(self, step: int) -> Batch:
-        draws = Draws(derive(self.seed, "draw", step), self.device)
+    def _batch(self, step: int, rows: slice) -> WorldBatch:
+        draws = Draws(derive(self.seed, "draw", step), self.device, rows)
         stage = self.stage_at(step)
         scenes = stage.shown == "scenes"
         if scenes:
             numbers = self.numbers_of(step)
             ids = self.ids[numbers, _drawn(draws.rng, self.data.weights)]
-            image, things = cropped(*self.pictures.of(numbers), stage.size, self.data.augment.crop, draws)
+            image, things = cropped(*self.pictures.of(numbers[rows]), stage.size, self.data.augment.crop, draws)
         else:
             chosen = self._walk(step, self.batch_size, len(self.region_boxes), "regions")
             numbers = self.region_pictures[chosen]
             ids = self.region_ids[chosen, _drawn(draws.rng, self.data.region_weights)]
             where = windows(self.region_boxes[chosen], self.looseness(step), draws.rng)
-            image, things = cut(*self.pictures.of(numbers), where, stage.size)
-        tokens, known = self._to(ids), self.things[numbers]
-        grey = torch.from_numpy(np.flatnonzero(known[:, 0, 1] < 0)).to(self.device)
+            image, things = cut(*self.pictures.of(numbers[rows]), where[rows], stage.size)
+        tokens, grey = self._to(ids[rows]), np.flatnonzero(self.things[numbers][:, 0, 1] < 0)
         cover = cover_of(things, self.patch)
-        contrary, said = self._contrary(numbers, draws.rng) if scenes else (None, None)
-        return Batch(
-            image=lit(image, things, grey, self.data.augment, draws),
+        contrary, said = self._contrary(numbers, draws.rng, rows) if scenes else (None, None)
+        mine = numbers[rows]
+        return WorldBatch(
+            image=lit(image, things, grey, self.data.augment, draws, self.batch_size),
             tokens=None if stage.shown == "words" else tokens,
             words=tokens,
             cover=cover,
-            things=self._to(known),
-            names=self._to(self.names[numbers]) if stage.shown != "words" else None,
-            claims=self._to(self.claims[numbers]) if scenes else None,
+            things=self._to(self.things[mine]),
+            names=self._to(self.names[mine]) if stage.shown != "words" else None,
+            claims=self._to(self.claims[mine]) if scenes else None,
             contrary=contrary,
             said=said,
             keep=self._kept(cover.shape[1], stage.keep, draws.rng),
@@ -195,13 +228,13 @@ class WorldSource:
         return step / scenes if scenes else 1.0
 
     def _contrary(
-        self, numbers: np.ndarray, rng: np.random.Generator
+        self, numbers: np.ndarray, rng: np.random.Generator, rows: slice
     ) -> tuple[Int[Tensor, "b m 2 n"], Int[Tensor, "b m 2 c"]]:
         """Draw half of the pairs of a right and a wrong text of each picture, one of each kind, and their claims."""
         half = self.contrary.shape[1] // 4
         chosen = 2 * np.arange(half) + rng.integers(0, 2, (len(numbers), half))
-        found = (one.reshape(len(one), 2 * half, 2, -1)[numbers[:, None], chosen] for one in (self.contrary, self.said))
-        texts, claims = (self._to(one) for one in found)
+        pairs = (each.reshape(len(each), 2 * half, 2, -1) for each in (self.contrary, self.said))
+        texts, claims = (self._to(each[numbers[rows, None], chosen[rows]]) for each in pairs)
         return texts, claims
 
     def _to(self, numbers: UInt16[np.ndarray, "*b n"] | Int[np.ndarray, "*b n"]) -> Int[Tensor, "*b n"]:
