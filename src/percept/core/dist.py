@@ -8,7 +8,6 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed.distributed_c10d import HashStore
 
 from percept.core.errors import PerceptError
 
@@ -55,7 +54,7 @@ def group(device: torch.device, *, required: bool = False) -> Iterator[None]:
     if launched:
         distributed.init_process_group(backend, timeout=TIMEOUT)
     else:
-        distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+        distributed.init_process_group(backend, store=distributed.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     try:
         yield
     finally:

@@ -139,7 +139,8 @@ def tensors_hash(tensors: dict[str, Tensor], texts: dict[str, str]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         running.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
-        running.update(memoryview(bits(tensor).contiguous().reshape(-1).view(torch.uint8).numpy()))
+        data: Any = bits(tensor).contiguous().reshape(-1).view(torch.uint8).numpy()
+        running.update(data)
     return running.hexdigest()
 
 

@@ -19,9 +19,9 @@ class Frozen:
 class Scale:
     """The parameter is trained."""
 
-    rate: float = 1.0
+    rate: float | int = 1.0
     """Multiplies the learning rate."""
-    decay: float = 1.0
+    decay: float | int = 1.0
     """Multiplies the weight decay."""
 
     def __post_init__(self) -> None:
