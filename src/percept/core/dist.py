@@ -1,8 +1,8 @@
 """Communication between the processes of one run. A run of a single process passes values through unchanged."""
 
+import atexit
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
@@ -34,13 +34,12 @@ def world_size() -> int:
 
 
 def launched_rank() -> int:
-    """Return the rank that `torchrun` gave this process, before it has joined a group or after it has left; else 0."""
+    """Return the rank that `torchrun` gave this process, even before it has joined a group; else 0."""
     return rank() if active() else int(os.environ.get("RANK", "0"))
 
 
-@contextmanager
-def group(device: torch.device, *, required: bool = False) -> Iterator[None]:
-    """Join the processes that `torchrun` started and leave them at the end.
+def join(device: torch.device, *, required: bool = False) -> None:
+    """Join the processes that `torchrun` started, until this process ends. Do nothing if that was done before.
 
     Args:
         device: the device of the tensors: NCCL on cuda, gloo elsewhere.
@@ -48,17 +47,14 @@ def group(device: torch.device, *, required: bool = False) -> Iterator[None]:
     """
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if active() or not (launched or required):
-        yield
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if launched:
         distributed.init_process_group(backend, timeout=TIMEOUT)
     else:
-        distributed.init_process_group(backend, store=distributed.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
+        store = distributed.HashStore()  # type: ignore[attr-defined]
+        distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+    atexit.register(distributed.destroy_process_group)
 
 
 def any_true(*flags: bool) -> list[bool]:
@@ -123,15 +119,17 @@ def gather(rows: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return rows
-    return cast(Tensor, _Gather.apply(rows.to(torch.uint8))) != 0 if rows.dtype == torch.bool else _Gather.apply(rows)  # type: ignore[return-value]
+    if rows.dtype == torch.bool:
+        return gather(rows.to(torch.uint8)) != 0
+    return cast(Tensor, _Gather.apply(rows))
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
-        gathered = rows.new_empty(world_size() * len(rows), *rows.shape[1:])
-        distributed.all_gather_into_tensor(gathered, rows.contiguous())
-        return gathered
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        distributed.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:

@@ -57,20 +57,20 @@ def fit(experiment: Experiment, folder: Path | str, *, minutes: float | None = N
     folder, settings = Path(folder), experiment.settings
     keep_freed_memory()
     device = local_device(settings.device)
-    with dist.group(device, required=settings.shard):
-        if settings.batch % dist.world_size():
-            raise PerceptError(
-                f"a batch of {settings.batch} samples does not divide into {dist.world_size()} equal shares. "
-                "Change settings.batch or the number of processes."
-            )
-        dist.on_first(lambda: _make(folder))
-        run, source, placement = _prepared(experiment, folder, device)
-        try:
-            return _finished(run, source, placement, minutes=minutes, replan=replan)
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            raise run.out_of_space(error) from None
+    dist.join(device, required=settings.shard)
+    if settings.batch % dist.world_size():
+        raise PerceptError(
+            f"a batch of {settings.batch} samples does not divide into {dist.world_size()} equal shares. "
+            "Change settings.batch or the number of processes."
+        )
+    dist.on_first(lambda: _make(folder))
+    run, source, placement = _prepared(experiment, folder, device)
+    try:
+        return _finished(run, source, placement, minutes=minutes, replan=replan)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise run.out_of_space(error) from None
 
 
 def _make(folder: Path) -> None:
