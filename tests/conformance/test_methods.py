@@ -37,11 +37,14 @@ def stepped(task: nn.Module, batch: Any) -> float:
 
 def test_its_configuration_is_frozen_documented_data(method: Any) -> None:
     task, _ = tiny(method)
-    assert is_dataclass(method.Config)
-    assert isinstance(task.config, method.Config)
-    assert from_dict(method.Config, to_dict(task.config)) == task.config
-    source = inspect.getsource(method.Config)
-    assert all(source.partition(f"    {each.name}:")[2].partition("\n")[2].lstrip().startswith('"""') for each in fields(method.Config))
+    kind: Any = method.Config
+    assert is_dataclass(kind)
+    assert isinstance(task.config, kind)
+    assert from_dict(kind, to_dict(task.config)) == task.config
+    source = inspect.getsource(kind)
+    assert all(
+        source.partition(f"    {each.name}:")[2].partition("\n")[2].lstrip().startswith('"""') for each in fields(kind)
+    )
 
 
 def test_a_step_gives_a_loss_and_scalars(method: Any) -> None:
@@ -55,7 +58,11 @@ def test_a_step_gives_a_loss_and_scalars(method: Any) -> None:
 def test_the_gradient_reaches_every_trainable_parameter_and_no_frozen_one(method: Any) -> None:
     task, batch = tiny(method)
     task(batch)["loss"].backward()
-    unreached = [name for name, each in task.named_parameters() if each.requires_grad and (each.grad is None or not each.grad.any())]
+    unreached = [
+        name
+        for name, each in task.named_parameters()
+        if each.requires_grad and (each.grad is None or not each.grad.any())
+    ]
     assert unreached == []
     assert [name for name, each in task.named_parameters() if not each.requires_grad and each.grad is not None] == []
 

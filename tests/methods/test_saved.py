@@ -53,7 +53,7 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Prompt, Path
 
 
 def test_a_folder_holds_the_method_s_own_tensors_only(saved: tuple[Prompt, Path]) -> None:
-    method, folder = saved
+    _, folder = saved
     assert set(load_tensors(folder / "method.safetensors")) == {"offsets", "clip.vision.adapter.weight"}
     header = json.loads((folder / "config.json").read_text())
     assert (header["method"], header["config"], header["base"]["name"]) == ("prompt", {"classes": 3}, "nano")
@@ -71,7 +71,7 @@ def test_an_opened_method_is_the_saved_one(saved: tuple[Prompt, Path]) -> None:
 
 
 def test_a_different_base_model_is_refused(saved: tuple[Prompt, Path]) -> None:
-    method, folder = saved
+    _, folder = saved
     header = json.loads((folder / "config.json").read_text())
     header["base"]["fingerprint"] = "0" * 32
     (folder / "config.json").write_text(json.dumps(header))
@@ -80,7 +80,7 @@ def test_a_different_base_model_is_refused(saved: tuple[Prompt, Path]) -> None:
 
 
 def test_tensors_and_names_that_do_not_fit_are_refused(saved: tuple[Prompt, Path]) -> None:
-    method, folder = saved
+    _, folder = saved
     header = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(header | {"config": {"classes": 4}}))
     with pytest.raises(PerceptError, match="offsets differ"):

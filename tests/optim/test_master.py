@@ -69,7 +69,9 @@ def test_clipping_scales_the_step_down() -> None:
     moved = []
     for clip in (1e9, 0.5):
         parameter = nn.Parameter(torch.zeros(4))
-        optimiser = MasterWeights([{"params": [parameter], "names": ["w"]}], lambda wide: [torch.optim.SGD(wide, lr=1.0)])
+        optimiser = MasterWeights(
+            [{"params": [parameter], "names": ["w"]}], lambda wide: [torch.optim.SGD(wide, lr=1.0)]
+        )
         parameter.grad = torch.full((4,), 1.0)
         optimiser.step(1.0, norm=optimiser.collect(), clip=clip)
         moved.append(float(parameter.detach().norm()))

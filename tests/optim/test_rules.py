@@ -90,7 +90,12 @@ def test_no_warmup_and_nothing_but_warmup() -> None:
 
 def test_only_matrices_between_the_first_and_the_last_layer_are_inner() -> None:
     model = Model()
-    inner = {id(parameter) for group in parameter_groups(model, weight_decay=0.1) if group["inner"] for parameter in group["params"]}
+    inner = {
+        id(parameter)
+        for group in parameter_groups(model, weight_decay=0.1)
+        if group["inner"]
+        for parameter in group["params"]
+    }
     assert {name for name, parameter in model.named_parameters() if id(parameter) in inner} == {"linear.weight"}
 
 

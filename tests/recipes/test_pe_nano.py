@@ -19,7 +19,6 @@ from percept.train import Placement, fit
 from percept.weights.folder import open_folder
 from percept.world.cache import cache_home, draw_cache, some_texts
 
-
 PLACE = Placement(device=torch.device("cpu"))
 
 
@@ -94,7 +93,6 @@ def test_words_that_come_often_or_are_special_weigh_nothing_or_little() -> None:
     assert not task.weights[[0, words.start_id, words.end_id]].any()
     common, rare = (float(task.weights[words.encode(text)[0]]) for text in (" a", " wrench"))
     assert common < 0.5 < 3 < rare
-
 
 
 def test_the_configuration_survives_json() -> None:

@@ -148,7 +148,17 @@ def test_the_task_of_nano_in_two_shares_is_that_of_the_whole_batch(runs: Path) -
 
 def test_torchrun_trains_the_tiny_recipe(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "percept"]
-    command += ["train", "pe/nano", "--tiny", "--settings.steps", "4", "--settings.device", "cpu", "--out", str(tmp_path / "run")]
+    command += [
+        "train",
+        "pe/nano",
+        "--tiny",
+        "--settings.steps",
+        "4",
+        "--settings.device",
+        "cpu",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     environment = os.environ | {"PERCEPT_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr

@@ -456,7 +456,9 @@ def test_the_shares_of_all_processes_are_the_global_batch(drawn: Path, world_siz
     for step in range(3):
         whole = world.batch(step)
         shares = [world.batch(step, rank=rank, world_size=world_size) for rank in range(world_size)]
-        assert [len(share) for share in shares] == [8 * (n + 1) // world_size - 8 * n // world_size for n in range(world_size)]
+        assert [len(share) for share in shares] == [
+            8 * (n + 1) // world_size - 8 * n // world_size for n in range(world_size)
+        ]
         for name, value in whole.tensors().items():
             parts = [share.tensors()[name] for share in shares]
             if name == "keep":

@@ -81,7 +81,9 @@ def run(name: str, recipe: Callable[..., Any], options: Any, *, command: str) ->
     from percept.train import fit
 
     if options.minutes is not None and not options.minutes > 0:
-        raise PerceptError(f"--minutes {options.minutes} is not possible. Give a number above 0, or leave it out to train to the end.")
+        raise PerceptError(
+            f"--minutes {options.minutes} is not possible. Give a number above 0, or leave it out to train to the end."
+        )
     progress = fit(recipe(options.config, command=command), options.out, minutes=options.minutes, replan=options.replan)
     if launched_rank():
         return 0

@@ -21,9 +21,7 @@ def part_size(tokens_each: int, micro_tokens: int | None) -> int | None:
     return None if micro_tokens is None else max(1, micro_tokens // max(1, tokens_each))
 
 
-def encode_images(
-    clip: CLIP, image: Float[Tensor, "b 3 y x"], micro_tokens: int | None = None
-) -> Float[Tensor, "b d"]:
+def encode_images(clip: CLIP, image: Float[Tensor, "b 3 y x"], micro_tokens: int | None = None) -> Float[Tensor, "b d"]:
     """Encode images in parts of at most `micro_tokens` patches; the vectors are not normalised."""
     size = part_size(image.shape[-1] * image.shape[-2] // clip.config.vision.patch_size**2, micro_tokens)
     if size is None:

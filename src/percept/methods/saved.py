@@ -42,9 +42,7 @@ def own_tensors(method: nn.Module) -> dict[str, Tensor]:
     prefixes = tuple(f"{part}." for part in cast(Any, method).base_parts)
     trained = {name for name, parameter in method.named_parameters() if parameter.requires_grad}
     return {
-        name: value
-        for name, value in method.state_dict().items()
-        if name in trained or not name.startswith(prefixes)
+        name: value for name, value in method.state_dict().items() if name in trained or not name.startswith(prefixes)
     }
 
 

@@ -121,7 +121,13 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/nan
 
     def save(out: Path, trained: nn.Module, totals: Mapping[str, Any]) -> None:
         assert isinstance(trained, nano.Pretraining)
-        facts = {"recipe": "pe/nano", "command": command, "config": to_dict(config), **totals, "torch": torch.__version__}
+        facts = {
+            "recipe": "pe/nano",
+            "command": command,
+            "config": to_dict(config),
+            **totals,
+            "torch": torch.__version__,
+        }
         save_folder(
             out, trained.clip, name=out.resolve().name, preprocess=Preprocess(size=config.vision.image_size),
             tokenizer=drawn()[1], provenance=facts, dtype=torch.bfloat16,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,9 +94,7 @@ def _prepared(experiment: Experiment, folder: Path, device: torch.device) -> tup
     freeze(task, experiment.rules)
     dtype, reason = training_dtype(settings.dtype, device, task)
     task = placed(task, device, dtype, shard=settings.shard)
-    groups = parameter_groups(
-        task, experiment.rules, rate=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    groups = parameter_groups(task, experiment.rules, rate=settings.learning_rate, weight_decay=settings.weight_decay)
     named = partial(build_optimisers, name=settings.optimiser, betas=settings.betas)
     optimiser = MasterWeights(groups, experiment.optimiser or named)
     checkpoint = Checkpoint(
@@ -107,9 +104,7 @@ def _prepared(experiment: Experiment, folder: Path, device: torch.device) -> tup
     return run, source, placement
 
 
-def _finished(
-    run: "_Run", source: Source, placement: Placement, *, minutes: float | None, replan: bool
-) -> Progress:
+def _finished(run: "_Run", source: Source, placement: Placement, *, minutes: float | None, replan: bool) -> Progress:
     """Resume, train, and write the model if the run reaches its end."""
     experiment, settings = run.experiment, run.experiment.settings
     run.progress = run.checkpoint.load(replan=replan) or run.progress
@@ -118,9 +113,7 @@ def _finished(
     dist.on_first(lambda: run.open_log())
     journal.announce(experiment, run.task, run.device, run.dtype, run.reason, progress)
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    shares = prefetched(
-        source, progress.step, settings.steps, rank=placement.rank, world_size=placement.world_size
-    )
+    shares = prefetched(source, progress.step, settings.steps, rank=placement.rank, world_size=placement.world_size)
     with stopping() as stop, shares as batches:
         done = run.through(batches, stop=stop, deadline=deadline)
     if not done:
@@ -237,7 +230,9 @@ class _Run:
         """Return the error for a file that could not be written, with what stands and what to do."""
         reason = f"{error.filename} cannot be written: {error.strerror}" if isinstance(error, OSError) else str(error)
         stands = (
-            f"the last checkpoint, step {self.saved}, stands" if self.checkpoint.present else "there is no checkpoint yet"
+            f"the last checkpoint, step {self.saved}, stands"
+            if self.checkpoint.present
+            else "there is no checkpoint yet"
         )
         return PerceptError(f"{reason}; {stands}. Free some space and run the same command again.")
 

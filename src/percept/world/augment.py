@@ -158,9 +158,7 @@ def _put_behind(scaled: Float[Tensor, "b 3 s s"], ids: UInt8[Tensor, "b s s"], s
     scaled[some.places] = torch.lerp(scaled[some.places], blots, free)
 
 
-def _recoloured(
-    scaled: Float[Tensor, "b 3 s s"], count: int, how: Augment, draws: Draws
-) -> Float[Tensor, "b 3 s s"]:
+def _recoloured(scaled: Float[Tensor, "b 3 s s"], count: int, how: Augment, draws: Draws) -> Float[Tensor, "b 3 s s"]:
     """Change contrast, brightness and tint of images in [-1, 1]."""
     middle = scaled.mean(dim=(1, 2, 3), keepdim=True)
     contrast = draws.uniform(1 - how.contrast, 1 + how.contrast, count, 1, 1, 1)
