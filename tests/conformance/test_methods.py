@@ -37,11 +37,11 @@ def stepped(task: nn.Module, batch: Any) -> float:
 
 def test_its_configuration_is_frozen_documented_data(method: Any) -> None:
     task, _ = tiny(method)
-    kind: Any = method.Config
-    assert is_dataclass(kind)
+    kind = method.Config
     assert isinstance(task.config, kind)
     assert from_dict(kind, to_dict(task.config)) == task.config
-    source = inspect.getsource(kind)
+    assert is_dataclass(kind)
+    source = inspect.getsource(method.Config)
     assert all(
         source.partition(f"    {each.name}:")[2].partition("\n")[2].lstrip().startswith('"""') for each in fields(kind)
     )

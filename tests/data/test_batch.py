@@ -1,12 +1,12 @@
 """Batches: what is split, what is shared; and shares of a global batch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import torch
 from torch import Tensor
 
-from percept.data.batch import Batch, ImageText, Labelled, shared
+from percept.data.batch import SHARED, Batch, ImageText, Labelled
 from percept.data.source import Source, prefetched, share
 
 
@@ -14,7 +14,7 @@ from percept.data.source import Source, prefetched, share
 class Points(Batch):
     points: Tensor
     colour: Tensor | None = None
-    camera: Tensor = shared()
+    camera: Tensor = field(metadata=SHARED)
 
 
 def points(count: int = 4) -> Points:

@@ -62,9 +62,12 @@ def test_a_recipe_is_built_in_milliseconds_without_drawing_or_tokenising(monkeyp
         raise AssertionError("something was drawn")
 
     monkeypatch.setattr(pe_nano, "draw_cache", drawn)
-    start = time.perf_counter()
-    experiment = pe_nano.recipe()
-    assert time.perf_counter() - start < 0.05
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        experiment = pe_nano.recipe()
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.01
     assert experiment.stages[0] == "stage 1 of 3, regions of 48 pixels, 100 % of the patches seen"
     with pytest.raises(AssertionError, match="something was drawn"):
         experiment.source(PLACE)

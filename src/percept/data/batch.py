@@ -1,7 +1,7 @@
 """Batches: frozen dataclasses of tensors. Each source or method declares its own; `core` and `train` know no field of them."""
 
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -10,14 +10,13 @@ from torch import Tensor
 B = TypeVar("B", bound="Batch")
 
 
-def shared(**options: Any) -> Any:
-    """Declare a field that belongs to the whole batch rather than to each sample; it is never split."""
-    return field(metadata={"shared": True}, **options)
+SHARED = {"shared": True}
+"""Metadata of a field that belongs to the whole batch rather than to each sample, so that it is never split."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """The samples of one step. The first axis of every tensor counts samples, except in fields declared with `shared`."""
+    """The samples of one step. The first axis of every tensor counts samples, except in fields with the metadata SHARED."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by field name, without fields that are None."""

@@ -6,7 +6,6 @@ asks of it, its class has
     from_base(config, model): builds it on an opened base model, with weights that do not matter.
 """
 
-from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -61,7 +60,6 @@ def save_method(folder: Path | str, method: nn.Module, *, base: str, fingerprint
     if name is None:
         raise PerceptError(f"{where} is not in the index of methods. Add it to percept.methods.INDEX.")
     config = cast(Any, method).config
-    assert is_dataclass(config) and not isinstance(config, type), fields
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(folder / WEIGHTS, own_tensors(method))
     print_of_base = fingerprint or _open_base(base).identity.fingerprint

@@ -1,11 +1,11 @@
 """Batches of the generated world: images, texts, and everything that is known about what the images show."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from percept.data.batch import Batch, shared
+from percept.data.batch import SHARED, Batch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,5 +30,5 @@ class WorldBatch(Batch):
     """Token ids of pairs of a right and a wrong text for the image, padded with 0."""
     said: Int[Tensor, "b m 2 s"] | None = None
     """Ids of the claims that each text of `contrary` makes, padded with 0."""
-    keep: Int[Tensor, " q"] | None = shared(default=None)
+    keep: Int[Tensor, " q"] | None = field(default=None, metadata=SHARED)
     """Patches that the model sees, the same for all samples; all patches if None."""
