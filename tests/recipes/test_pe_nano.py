@@ -15,7 +15,7 @@ from percept.data.tokenizers import Tokenizer
 from percept.methods.pretraining import nano
 from percept.models.clip import CLIP
 from percept.recipes import RECIPES, pe_nano
-from percept.train import Placement, fit
+from percept.train import Experiment, Placement, fit
 from percept.weights.folder import open_folder
 from percept.world.cache import cache_home, draw_cache, some_texts
 
@@ -37,10 +37,13 @@ def short() -> pe_nano.Config:
     return replace(config, settings=replace(config.settings, steps=4, log_every=1, device="cpu"))
 
 
-def test_the_table_of_recipes_names_functions_that_exist() -> None:
-    for where in RECIPES.values():
+def test_every_recipe_of_the_table_builds_an_experiment_of_its_name() -> None:
+    for name, where in RECIPES.items():
         module, function = where.split(":")
-        assert callable(getattr(__import__(module, fromlist=[function]), function))
+        experiment = getattr(__import__(module, fromlist=[function]), function)()
+        assert isinstance(experiment, Experiment)
+        assert experiment.name == name
+        assert experiment.config.settings == experiment.settings
 
 
 def test_what_cannot_be_built_is_said_before_anything_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What training does to drawn pictures, a batch at a time and on any device: crops, light, other backgrounds, other inks.
+"""Augmentation of generated images, a batch at a time and on any device: crops, light, backgrounds, inks.
 
 Nothing here moves or recolours the things a caption names: no flips, no strong crops, no other hues where colours are named.
 What a text says of the place is no longer true of the few pictures that get another background. Backgrounds, shades and inks
@@ -22,18 +22,18 @@ BLURRED = 7
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """How much, and how often: the shares are of the pictures of a batch."""
+    """Strength and frequency of augmentations; shares are of the images of a batch."""
 
     crop: int = 8
-    """Pixels that a crop may leave out on either axis; the same for all pictures of a step."""
+    """Pixels that a crop may leave out on either axis; the same for all images of a step."""
     brightness: float = 0.15
-    """Largest relative change of brightness, per picture."""
+    """Largest relative change of brightness, per image."""
     contrast: float = 0.3
-    """Largest relative change of contrast, per picture."""
+    """Largest relative change of contrast, per image."""
     tint: float = 0.08
-    """Largest relative change of each of the three channels, per picture."""
+    """Largest relative change of each of the three channels, per image."""
     noise: float = 0.08
-    """Largest standard deviation of noise, of the range from black to white; two of three pictures have none."""
+    """Largest standard deviation of noise, of the range from black to white; two of three images have none."""
     shaded: float = 0.3
     """Share whose light changes slowly from place to place."""
     blurred: float = 0.15
@@ -41,7 +41,7 @@ class Augment:
     behind: float = 0.25
     """Share whose background gives way to blots of any colours."""
     inked: float = 0.7
-    """Share of pictures without colours (line sketches) that are drawn in two other ones, light on dark too."""
+    """Share of images without colours (line sketches) that are redrawn in two random ones, light on dark too."""
 
     def __post_init__(self) -> None:
         for name, most in vars(self).items():
@@ -52,7 +52,7 @@ class Augment:
 NONE = Augment(
     crop=0, brightness=0.0, contrast=0.0, tint=0.0, noise=0.0, shaded=0.0, blurred=0.0, behind=0.0, inked=0.0
 )
-"""Pictures as they were drawn."""
+"""No augmentation."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Batches of the drawn pictures, on the CPU or an accelerator; on one kind of device a batch depends on its step alone."""
+"""Batches of generated images, made on the CPU or an accelerator; on one kind of device a batch depends on its step alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,27 +22,27 @@ from percept.world.patches import MOST_THINGS, cover_of
 from percept.world.regions import cut, windows
 
 SHOWN = ("words", "regions", "scenes")
-"""What a batch can hold: windows around single things with words as labels, the same with texts too, or whole scenes."""
+"""What a batch can show: windows around single objects with words as labels, the same with texts, or whole scenes."""
 ROWS = 4096
-"""Rows whose texts are tokenized at once: ids of 64 bits for all of them would fill the memory."""
+"""Rows whose texts are tokenized at once: 64-bit ids for all of them would fill the memory."""
 MEMORY_SHARE = 0.4
-"""Of an accelerator's free memory, the most that pictures may take."""
+"""Largest share of an accelerator's free memory that images may take."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What batches hold from step `first` on, `size` pixels a side."""
+    """What batches show from step `first` on, at `size` pixels a side."""
 
     first: int
     size: int
     shown: str = "scenes"
     """One of SHOWN."""
     keep: float = 1.0
-    """Share of the patches that the model sees (Li et al. 2023, arXiv:2212.00794, FLIP); others are left out by chance."""
+    """Share of the patches that the model sees, chosen at random (FLIP, Li et al. 2023, arXiv:2212.00794)."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise PerceptError(f"a stage shows pictures of {self.size} pixels; give at least 1")
+            raise PerceptError(f"a stage shows images of {self.size} pixels; give at least 1")
         if not 0 < self.keep <= 1:
             raise PerceptError(f"a stage that keeps {self.keep} of the patches; it must be above 0 and at most 1")
         if self.shown not in SHOWN:
@@ -80,7 +80,7 @@ def described(stages: Sequence[Stage]) -> dict[int, str]:
 
 
 class Pictures:
-    """Pixels and ids of all pictures: held by an accelerator whose memory has room for them, else read when asked for."""
+    """Pixels and ids of all images: held by an accelerator with enough free memory, else read when needed."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         files = sorted(folder.glob("*.npy"))
@@ -94,11 +94,11 @@ class Pictures:
 
     @property
     def size(self) -> int:
-        """Bytes of all of them."""
+        """Size of all of them in bytes."""
         return sum(one.nbytes for part in self._parts for one in part)
 
     def of(self, numbers: Int[np.ndarray, " b"]) -> tuple[UInt8[Tensor, "b 3 y x"], UInt8[Tensor, "b y x"]]:
-        """Return pixels and ids of some pictures, on the device."""
+        """Return pixels and ids of some images, on the device."""
         if self._held is not None:
             image, ids = (one[torch.from_numpy(numbers).to(self.device)] for one in self._held)
         else:
@@ -112,7 +112,7 @@ class Pictures:
 
 
 class WorldSource:
-    """Batches from a drawn cache, so that a resumed run sees what it would have seen."""
+    """Batches from a cache of drawn images. The order is a function of seed and step, so a resumed run sees the same batches."""
 
     def __init__(
         self,
@@ -149,19 +149,21 @@ class WorldSource:
         self.region_ids = _distinct([names for _, _, names in regions], tokenizer)
         self._orders: dict[str, tuple[int, np.ndarray]] = {}
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-        """Of its own, so that batches are made while the model trains."""
+        """A stream of its own, so that batches are made while the model trains."""
         if self._stream is not None:
-            self._stream.wait_stream(torch.cuda.current_stream(self.device))  # pictures may still be on their way
+            self._stream.wait_stream(torch.cuda.current_stream(self.device))  # images may still be on their way
 
     def stage_at(self, step: int) -> Stage:
         """Return the stage a step is in."""
         return next(stage for stage in reversed(self.stages) if stage.first <= step)
 
     def _walk(self, step: int, count: int, total: int, what: str) -> np.ndarray:
-        """Walk through `total` things, `count` a step, in a new random order per epoch."""
+        """Return `count` of `total` numbers per step, in a new random order each epoch."""
         per_epoch = total // count
         if per_epoch == 0:
-            raise PerceptError(f"{total} {what} are fewer than the {count} of one batch; draw more or batch less")
+            raise PerceptError(
+                f"{total} {what} are fewer than the {count} of one batch; draw more or use smaller batches"
+            )
         epoch, place = divmod(step, per_epoch)
         if what not in self._orders or self._orders[what][0] != epoch:
             rng = np.random.default_rng(derive(self.seed, "order", what, epoch))
@@ -169,7 +171,7 @@ class WorldSource:
         return self._orders[what][1][place * count : (place + 1) * count]
 
     def numbers_of(self, step: int) -> np.ndarray:
-        """Return the picture numbers of a step: whole pairs first, then one picture of each further pair."""
+        """Return the image numbers of a step: whole pairs first, then one image of each further pair."""
         whole = int(self.batch_size * self.data.twins) // 2
         pairs = self._walk(step, self.batch_size - whole, self.data.pairs, "pairs")
         side = np.random.default_rng(derive(self.seed, "side", step)).integers(0, 2, len(pairs) - whole)
@@ -230,7 +232,7 @@ class WorldSource:
     def _contrary(
         self, numbers: np.ndarray, rng: np.random.Generator, rows: slice
     ) -> tuple[Int[Tensor, "b m 2 n"], Int[Tensor, "b m 2 c"]]:
-        """Draw half of the pairs of a right and a wrong text of each picture, one of each kind, and their claims."""
+        """Draw half of the pairs of a right and a wrong text of each image, one of each kind, and their claims."""
         half = self.contrary.shape[1] // 4
         chosen = 2 * np.arange(half) + rng.integers(0, 2, (len(numbers), half))
         pairs = (each.reshape(len(each), 2 * half, 2, -1) for each in (self.contrary, self.said))
@@ -267,14 +269,14 @@ def _tokenized(rows: Sequence[Sequence[str]], tokenizer: Tokenizer) -> UInt16[np
 
 
 def _distinct(rows: Sequence[Sequence[str]], tokenizer: Tokenizer) -> UInt16[np.ndarray, "r t n"]:
-    """Do the same where the same texts come again and again."""
+    """Return ids [rows, texts, context] of texts many of which are equal."""
     known = {text: number for number, text in enumerate(dict.fromkeys(text for row in rows for text in row))}
     ids = _tokenized([[text] for text in known], tokenizer)[:, 0]
     return ids[np.array([[known[text] for text in row] for row in rows])]
 
 
 def _named(rows: Sequence[Sequence[str]], tokenizer: Tokenizer) -> UInt16[np.ndarray, "r k n"]:
-    """Return ids of the names of things; all 0 where a thing has none."""
+    """Return ids of the names of objects; all 0 where an object has none."""
     names = _distinct([[*row, *[""] * (MOST_THINGS - len(row))] for row in rows], tokenizer)
     names[names[..., 1] == tokenizer.end_id] = 0
     return names
