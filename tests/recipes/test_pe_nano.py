@@ -65,10 +65,10 @@ def test_a_recipe_is_built_in_milliseconds_without_drawing_or_tokenising(monkeyp
         raise AssertionError("something was drawn")
 
     monkeypatch.setattr(pe_nano, "draw_cache", drawn)
-    seconds = []
+    experiment, seconds = pe_nano.recipe(), []
     for _ in range(5):
         start = time.perf_counter()
-        experiment = pe_nano.recipe()
+        pe_nano.recipe()
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.01
     assert experiment.stages[0] == "stage 1 of 3, regions of 48 pixels, 100 % of the patches seen"
