@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import percept.methods
 from percept.core.config import from_dict, to_dict
 from percept.core.io import load_tensors, same_tensors, save_tensors
 from percept.methods import INDEX
@@ -89,3 +90,8 @@ def test_it_imports_no_other_method(method: Any) -> None:
     tree = ast.parse(inspect.getsource(inspect.getmodule(method)))  # type: ignore[arg-type]
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert imported.isdisjoint(others)
+
+
+def test_the_index_imports_nothing() -> None:
+    tree = ast.parse(inspect.getsource(percept.methods))
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]

@@ -52,9 +52,10 @@ def texts(folder: Path) -> dict[str, str]:
         PerceptError: the index is damaged, or a file of the checkpoint is missing or damaged.
     """
     index = read_json(folder / INDEX)
-    if not isinstance(index, dict) or not {"folder", "texts", "hashes"} <= index.keys():
+    parts = [index.get(name) for name in ("texts", "hashes")] if isinstance(index, dict) else []
+    if not parts or not all(isinstance(part, dict) for part in parts) or not isinstance(index.get("folder"), str):
         raise PerceptError(f"{folder / INDEX} is damaged. Delete it to start from the beginning, or restore a copy.")
-    target = folder / str(index["folder"])
+    target = folder / index["folder"]
     for name, stated in dist.on_first(lambda: _hashes(target, index["hashes"])).items():
         if stated != index["hashes"][name]:
             raise PerceptError(f"{target / name} is missing or damaged. Delete {target} to start from the beginning.")
