@@ -36,5 +36,5 @@ def test_a_damaged_or_missing_shard_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", '{"folder": "checkpoint-3"}', '{"folder": 1, "texts": {}, "hashes": 2}'])
 def test_a_damaged_index_is_refused(folder: Path, text: str) -> None:
     (folder / shards.INDEX).write_text(text)
-    with pytest.raises(PerceptError, match="damaged|not a json file"):
+    with pytest.raises(PerceptError, match=r"damaged|not a json file"):
         shards.texts(folder)
