@@ -15,19 +15,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import tyro
-from torch import Tensor
+from torch import Tensor, nn
 
 from percept.core.io import write_json
 from percept.core.machine import device_name, pick_device
 from percept.core.report import out, table
+from percept.data.source import Source
+from percept.data.tokenizers import Tokenizer
 from percept.losses.words import word_loss, word_targets
+from percept.methods.pretraining import nano
 from percept.recipes import pe_nano
-from percept.train import Experiment, fit
+from percept.train import Experiment, Placement, fit
 from percept.world import CATEGORIES, generate, regions
 from percept.world.language import article
 from percept.world.patches import ids_of
@@ -65,11 +68,27 @@ def made(optimiser: str, rate: float, seed: int, *, steps: int, batch: int, pair
     return pe_nano.recipe(replace(config, settings=settings, data=data, stages=(("words", 48, 1.0, 1.0),)))
 
 
+def trained(experiment: Experiment) -> tuple[nano.Pretraining, Tokenizer]:
+    """Run an experiment and return the task and the tokenizer of its source."""
+    results: list[Any] = []
+
+    def source(place: Placement) -> Source:
+        made = experiment.source(place)
+        results.append(cast(Any, made).tokenizer)
+        return made
+
+    def save(folder: Path, task: nn.Module, totals: dict[str, Any]) -> None:
+        results.append(task)
+
+    with tempfile.TemporaryDirectory() as folder:
+        fit(replace(experiment, source=source, save=save), folder)
+    tokenizer, task = results
+    return task, tokenizer
+
+
 @torch.no_grad()
-def judged(experiment: Experiment, tokenizer: Any, windows: Tensor, names: Sequence[str]) -> tuple[float, float]:
+def judged(model: nano.Pretraining, tokenizer: Tokenizer, windows: Tensor, names: Sequence[str]) -> tuple[float, float]:
     """Return the cross-entropy of the kinds' words and the share of right kinds."""
-    model = experiment.model
-    assert isinstance(model, pe_nano.Pretraining)
     model.eval()
     kinds = [article(name) for name in CATEGORIES]
     weights = model.weights.cpu().float()
@@ -109,10 +128,7 @@ def main(
     for seed in range(seeds):
         for way in WAYS:
             experiment = made(*way, seed, steps=steps, batch=batch, pairs=pairs)
-            with tempfile.TemporaryDirectory() as folder:
-                fit(experiment, folder)
-            source: Any = experiment.source
-            found[way].append(judged(experiment, source.tokenizer, shown, names))
+            found[way].append(judged(*trained(experiment), shown, names))
     rows = [row_of(way, results) for way, results in found.items()]
     title = f"{steps} steps of {batch}, {seeds} seeds, {windows} windows of the validation split"
     shown_rows = [

@@ -23,17 +23,19 @@ from typing import Any
 import torch
 import tyro
 
-from percept.core.contracts import Batch
 from percept.core.io import write_json
 from percept.core.machine import device_name, fast_dtype, keep_freed_memory, matmul_peak, pick_device
 from percept.core.report import out, table, track
 from percept.fast import adopt
+from percept.methods.pretraining import nano
 from percept.models.clip import CLIP
-from percept.models.config import ClipConfig, TextConfig
-from percept.optim.groups import build_optimisers, decay_groups
+from percept.optim.build import build_optimisers
 from percept.optim.master import MasterWeights
+from percept.optim.rules import parameter_groups
 from percept.recipes import pe_nano
 from percept.train.meters import Meter
+from percept.train.parallel import placed
+from percept.world.batch import WorldBatch
 
 RESULTS = Path(__file__).with_suffix(".json")
 RATE = 1e-4
@@ -44,15 +46,15 @@ class Way:
     """One way to compute a training step."""
 
     dtype: torch.dtype
-    model: pe_nano.Pretraining
+    model: nano.Pretraining
     optimiser: MasterWeights
 
-    def step(self, batch: Batch) -> None:
+    def step(self, batch: WorldBatch) -> None:
         """Take one whole step."""
-        self.model.training_step(batch)["loss"].backward()
-        self.optimiser.step(RATE, norm=self.optimiser.collect(), clip=1.0)
+        self.model(batch)["loss"].backward()
+        self.optimiser.step(1.0, norm=self.optimiser.collect(), clip=1.0)
 
-    def seconds(self, batch: Batch, steps: int, device: torch.device) -> float:
+    def seconds(self, batch: WorldBatch, steps: int, device: torch.device) -> float:
         """Return the seconds that some steps take, the device's queue included."""
         start = time.perf_counter()
         for _ in range(steps):
@@ -62,48 +64,38 @@ class Way:
         return time.perf_counter() - start
 
 
-def nano(config: pe_nano.Config) -> ClipConfig:
-    """Return the shapes of nano with a vocabulary of full size."""
-    width, dim = config.text_width, config.vision.output_dim
-    assert dim is not None
-    text = TextConfig(
-        context=config.context, vocabulary=config.vocabulary, width=width, layers=config.text_layers,
-        heads=width // 64, output_dim=dim,
-    )  # fmt: skip
-    return ClipConfig(vision=config.vision, text=text)
-
-
 def way(config: pe_nano.Config, device: torch.device, dtype: torch.dtype, *, fast: bool) -> Way:
     torch.manual_seed(0)
-    model = pe_nano.Pretraining(CLIP(nano(config)), torch.ones(config.vocabulary)).to(device)
-    model.clip.micro_tokens = pe_nano.CPU_TOKENS
-    for parameter in model.parameters():
-        if parameter.dim():
-            parameter.data = parameter.data.to(dtype)
+    clip = CLIP(pe_nano.clip_config(config, config.vocabulary))
+    method = nano.Config(contrary_weight=1.0, micro_tokens=pe_nano.CPU_TOKENS)
+    model = nano.Pretraining(method, clip, torch.ones(config.vocabulary))
+    placed(model, device, dtype, shard=False)
     if fast:
         adopt(model, pack=False)
-    groups = decay_groups(model, config.settings.weight_decay)
-    build = partial(build_optimisers, name=config.settings.optimiser, rate=RATE, betas=config.settings.betas)
+    groups = parameter_groups(model, rate=RATE, weight_decay=config.settings.weight_decay)
+    build = partial(build_optimisers, name=config.settings.optimiser, betas=config.settings.betas)
     return Way(dtype, model, MasterWeights(groups, build))
 
 
-def made_up(config: pe_nano.Config, size: int, batch: int) -> Batch:
-    """Return random pictures, and random texts of the lengths that captions of the world have."""
+def made_up(config: pe_nano.Config, size: int, batch: int) -> WorldBatch:
+    """Return random images, and random texts of the lengths that captions of the world have."""
     ids = torch.zeros(batch, config.context, dtype=torch.int64)
     for row in range(batch):
         end = 6 + (row * 7) % (config.context * 2 // 3)
         ids[row, :end] = torch.randint(1, config.vocabulary - 2, (end,))
         ids[row, end] = config.vocabulary - 1
-    return Batch(image=torch.randn(batch, 3, size, size), tokens=ids, words=ids)
+    return WorldBatch(image=torch.randn(batch, 3, size, size), tokens=ids, words=ids)
 
 
-def operations(config: pe_nano.Config, batch: Batch, device: torch.device) -> float:
+def operations(config: pe_nano.Config, batch: WorldBatch, device: torch.device) -> float:
     """Return the operations of the model per sample, averaged over some texts; counted in the plainest way."""
     plain = way(config, device, torch.float32, fast=False)
     each = []
     for row in range(0, len(batch), max(1, len(batch) // 8)):
         meter = Meter(device, torch.float32)
-        meter.count(plain.model, Batch(**{name: value[row : row + 1] for name, value in batch.tensors().items()}))
+        one = batch.rows(slice(row, row + 1))
+        with torch.no_grad(), meter.counting(one):
+            plain.model(one)
         each.append(meter.done)
     return statistics.mean(each)
 

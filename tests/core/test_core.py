@@ -19,7 +19,6 @@ from rich.console import Console
 
 import percept
 from percept.core import machine, report
-from percept.core.contracts import Batch
 from percept.core.errors import PerceptError, missing_extra, unknown_name
 from percept.core.machine import fast_dtype, keep_freed_memory, matmul_peak, pick_device
 from percept.core.report import notice, table
@@ -128,19 +127,6 @@ def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", no_library)
     keep_freed_memory()
     assert called == [None]
-
-
-def test_a_batch_moves_changes_type_and_is_cut() -> None:
-    batch = Batch(image=torch.randn(4, 3, 2, 2), label=torch.arange(4))
-    moved = batch.to("cpu", torch.bfloat16)
-    assert moved.image is not None
-    assert moved.label is not None
-    assert (moved.image.dtype, moved.label.dtype, moved.tokens) == (torch.bfloat16, torch.int64, None)
-    assert list(batch.tensors()) == ["image", "label"]
-    first = batch.first(3)
-    assert (len(batch), len(first), len(Batch())) == (4, 3, 0)
-    assert first.label is not None
-    assert first.label.tolist() == [0, 1, 2]
 
 
 def test_steps_are_shown_by_name_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:

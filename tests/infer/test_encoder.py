@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 
 from percept import PerceptError
-from percept.fast.linear import Linear
 from percept.data.tokenizers import Tokenizer
+from percept.fast.linear import Linear
 from percept.infer import setting as setting_module
 from tests.infer import tiny
 

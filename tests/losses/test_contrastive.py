@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from percept.losses.contrastive import info_nce, right_over_wrong
+from percept.losses.contrastive import info_nce, info_nce_rows, right_over_wrong, row_keys
 
 
 def naive(image: Tensor, text: Tensor, scale: float) -> float:
@@ -95,3 +95,27 @@ def test_right_over_wrong_is_the_equation() -> None:
     pairs = right_over_wrong(image.view(2, 3, 8), right.view(2, 3, 8), wrong.view(2, 3, 8), 7.0)
     assert float(pairs) == pytest.approx(expected / 6, abs=1e-5)
     assert float(right_over_wrong(right, right, -right, 50.0)) < 1e-6
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_the_mean_over_equal_shares_is_the_loss_of_the_whole_batch(parts: int) -> None:
+    image, text, scale = vectors(8), vectors(8), torch.tensor(14.3)
+    size = 8 // parts
+    shares = [
+        info_nce_rows(
+            image[first : first + size], text[first : first + size], scale, images=image, texts=text, first=first
+        )
+        for first in range(0, 8, size)
+    ]
+    mean = torch.stack([share.loss for share in shares]).mean()
+    torch.testing.assert_close(mean, info_nce(image, text, scale))
+    assert torch.equal(torch.cat([share.nearest for share in shares]), (image @ text.T).argmax(dim=1))
+
+
+def test_rows_have_equal_keys_exactly_if_they_are_equal() -> None:
+    ids = torch.randint(0, 50_000, (2_000, 77))
+    ids[1_000:] = ids[:1_000]
+    ids[0, 3], ids[0, 4] = ids[1_000, 4], ids[1_000, 3]  # the same ids in a different order
+    keys = row_keys(ids)
+    same = (ids[:, None, :8] == ids[None, :, :8]).all(dim=-1)
+    assert torch.equal(keys[:, None] == keys[None], same)

@@ -1,8 +1,10 @@
 """Counting operations: what a sum by hand gives, and nothing of the run is disturbed."""
 
+import pytest
 import torch
 
 from percept.core.machine import matmul_peak
+from percept.methods.pretraining.contrastive import Contrastive
 from percept.train.meters import Meter
 from tests.models.small import clip
 from tests.train.runs import RandomPairs
@@ -15,10 +17,16 @@ def linear_flops(tokens: int, width: int, layers: int) -> int:
     return layers * tokens * 2 * (3 + 1 + 4 + 4) * width**2
 
 
+def counted(meter: Meter, size: int) -> None:
+    task, batch = Contrastive(Contrastive.Config(), clip()), RandomPairs(size).batch(0)
+    with meter.counting(batch):
+        task(batch)
+
+
 def test_operations_are_three_times_those_of_the_forward_products() -> None:
-    meter, model, batch = Meter(CPU, torch.float32), clip(), RandomPairs(4).batch(0)
-    meter.count(model, batch)
-    (counted,) = meter.work.values()
+    meter = Meter(CPU, torch.float32)
+    counted(meter, 4)
+    (work,) = meter.work.values()
     patches, tokens, words = 16, 17, 10
     attention = 3 * 2 * 2 * tokens**2 * 16 + 2 * 2 * 2 * words**2 * 16
     embedding = patches * 2 * 48 * 16
@@ -27,18 +35,18 @@ def test_operations_are_three_times_those_of_the_forward_products() -> None:
     expected = 3 * (
         linear_flops(tokens, 16, 3) + linear_flops(words, 16, 2) + attention + embedding + pool + projections
     )
-    assert abs(counted - expected) / expected < 0.01
-    assert (meter.samples, meter.done) == (4, 4 * counted)
+    assert abs(work - expected) / expected < 0.01
+    assert (meter.samples, meter.done) == (4, 4 * work)
 
 
-def test_a_new_shape_is_counted_anew_and_a_reset_starts_over() -> None:
-    meter, model, batch = Meter(CPU, torch.float32), clip(), RandomPairs(4).batch(0)
-    meter.count(model, batch)
-    meter.count(model, RandomPairs(2).batch(1))
-    assert len(meter.work) == 1
+def test_a_step_of_known_shapes_is_not_counted_again_and_a_reset_starts_over() -> None:
+    meter = Meter(CPU, torch.float32)
+    counted(meter, 4)
+    (work,) = meter.work.values()
+    counted(meter, 2)
     assert meter.samples == 6
-    rates = meter.rates()
-    assert rates["samples_per_second"] > 0
+    assert meter.done == pytest.approx(6 * work)
+    assert meter.rates(world_size=2)["samples_per_second"] > meter.rates()["samples_per_second"] > 0
     meter.reset()
     assert (meter.samples, meter.done) == (0, 0)
 

@@ -17,7 +17,7 @@ from percept.models.onnx import MANIFEST, Manifest
 from percept.weights.facts import FACTS
 from percept.weights.files import read_tensors
 from percept.weights.locate import PACKAGED
-from percept.weights.open import MAX_LAYERS, open_model
+from percept.weights.open import open_model
 from tests.infer import tiny
 
 DEEP, LONG = "[" * 100_000, '{"model": ' + "9" * 6000 + "}"

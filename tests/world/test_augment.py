@@ -12,7 +12,7 @@ from percept.world.augment import NONE, Augment, Draws, blurred, cropped, inked,
 from percept.world.patches import ids_of
 
 CPU = torch.device("cpu")
-NO_GREY = torch.zeros(0, dtype=torch.int64)
+NO_GREY = np.zeros(0, dtype=np.int64)
 
 
 def batch(count: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
@@ -28,7 +28,7 @@ def plain(image: torch.Tensor) -> torch.Tensor:
 
 def test_without_augmentation_pictures_are_only_scaled() -> None:
     image, ids = batch(4)
-    torch.testing.assert_close(lit(image, ids, torch.arange(4), NONE, Draws(0, CPU)), plain(image), atol=1e-6, rtol=0)
+    torch.testing.assert_close(lit(image, ids, np.arange(4), NONE, Draws(0, CPU)), plain(image), atol=1e-6, rtol=0)
 
 
 def test_the_same_seed_gives_the_same_pictures() -> None:
@@ -51,14 +51,15 @@ def test_other_backgrounds_leave_every_thing_and_printed_word_alone() -> None:
 
 def test_inks_are_for_the_pictures_without_colours_only() -> None:
     image, ids = batch(6)
-    found = (lit(image, ids, torch.tensor([1, 4]), replace(NONE, inked=1.0), Draws(0, CPU)) - plain(image)).abs()
+    found = (lit(image, ids, np.array([1, 4]), replace(NONE, inked=1.0), Draws(0, CPU)) - plain(image)).abs()
     assert [float(one.max()) > 0.1 for one in found] == [False, True, False, False, True, False]
 
 
 def test_inked_lines_stay_clearly_apart_from_their_sheet_on_either_side() -> None:
     drawing = torch.ones(200, 3, 8, 8)
     drawing[:, :, 4] = 0
-    levels = inked(drawing, Draws(0, CPU)).mean(dim=1)
+    draws = Draws(0, CPU)
+    levels = inked(drawing, draws, draws.some(200, 1.0)).mean(dim=1)
     difference = levels[:, 0, 0] - levels[:, 4, 0]
     assert float(difference.abs().min()) > 0.2
     assert 60 < int((difference < 0).sum()) < 140  # light on dark as well
@@ -104,3 +105,14 @@ def test_pictures_and_ids_are_cropped_alike() -> None:
 def test_shares_that_cannot_be_are_refused() -> None:
     with pytest.raises(PerceptError, match=r"blurred=1\.5"):
         Augment(blurred=1.5)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 9])
+def test_parts_of_a_batch_are_those_of_the_whole(parts: int) -> None:
+    image, ids = batch(9)
+    grey = np.array([0, 4, 8])
+    whole = lit(image, ids, grey, Augment(), Draws(7, CPU))
+    for part in range(parts):
+        rows = slice(9 * part // parts, 9 * (part + 1) // parts)
+        share = lit(image[rows], ids[rows], grey, Augment(), Draws(7, CPU, rows), 9)
+        torch.testing.assert_close(share, whole[rows], atol=1e-6, rtol=0)

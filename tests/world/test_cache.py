@@ -21,7 +21,7 @@ from percept.world import cache as module
 from percept.world.augment import NONE, Augment, Draws, cropped
 from percept.world.cache import SIDE, TEXTS, WorldData, draw_cache, some_texts
 from percept.world.regions import NAMES
-from percept.world.source import Stage, WorldSource
+from percept.world.source import Stage, WorldSource, described, stages_of
 
 DATA = WorldData(pairs=20)
 UNTOUCHED = replace(DATA, augment=NONE)
@@ -448,3 +448,32 @@ def test_inks_are_for_pictures_whose_colours_do_not_show(drawn: Path) -> None:
             assert (change > 0.1) == colourless
             seen.add(colourless)
     assert seen == {True, False}
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 8])
+def test_the_shares_of_all_processes_are_the_global_batch(drawn: Path, world_size: int) -> None:
+    world = source(drawn, stages=(Stage(0, 48, "words"), Stage(1, 40, "regions"), Stage(2, 64, keep=0.5)))
+    for step in range(3):
+        whole = world.batch(step)
+        shares = [world.batch(step, rank=rank, world_size=world_size) for rank in range(world_size)]
+        assert [len(share) for share in shares] == [
+            8 * (n + 1) // world_size - 8 * n // world_size for n in range(world_size)
+        ]
+        for name, value in whole.tensors().items():
+            parts = [share.tensors()[name] for share in shares]
+            if name == "keep":
+                assert all(torch.equal(part, value) for part in parts)
+            else:
+                torch.testing.assert_close(torch.cat(parts), value, atol=1e-6, rtol=0)
+
+
+def test_stages_follow_their_shares_of_the_steps() -> None:
+    stages = stages_of((("words", 48, 1.0, 0.5), ("regions", 64, 1.0, 0.25), ("scenes", 96, 0.5, 0.25)), 4)
+    assert stages == (Stage(0, 48, "words"), Stage(2, 64, "regions"), Stage(3, 96, "scenes", 0.5))
+    assert described(stages)[3] == "stage 3 of 3, scenes of 96 pixels, 50 % of the patches seen"
+    with pytest.raises(PerceptError, match=r"sum to 0\.9"):
+        stages_of((("words", 48, 1.0, 0.5), ("scenes", 96, 1.0, 0.4)), 4)
+    with pytest.raises(PerceptError, match="'scenes'"):
+        stages_of((("scene", 48, 1.0, 1.0),), 4)
+    with pytest.raises(PerceptError, match="above 0"):
+        stages_of((("words", 48, 1.0, 1.5), ("scenes", 48, 1.0, -0.5)), 4)

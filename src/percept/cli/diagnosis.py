@@ -150,7 +150,7 @@ def caches() -> Iterator[Finding]:
     """Yield the caches of weights and generated images, their sizes, and the free space."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from percept.recipes.pe_nano import cache_home
+    from percept.world.cache import cache_home
 
     yield _folder("weights cache", Path(HF_HUB_CACHE), "HF_HOME")
     yield _folder("generated images", cache_home(), "PERCEPT_CACHE")

@@ -15,13 +15,14 @@ from percept.core.report import table
 
 USAGE = """usage: percept train RECIPE [--out FOLDER] [--minutes N] [--tiny] [options of the recipe]
 
-Train a model and write its folder; interrupt at any time, the same command goes on where it stopped.
+Train a model and write its folder. Interrupt at any time: the same command resumes where training stopped.
 percept train RECIPE --help lists the options; --tiny starts from a configuration that runs in seconds.
+On several devices: torchrun --nproc-per-node N -m percept train RECIPE ...
 """
 
 
 def train(arguments: Sequence[str]) -> int:
-    """Run the recipe named by the first argument; the others change its configuration."""
+    """Run the recipe named by the first argument; the other arguments change its configuration."""
     from percept.recipes import RECIPES
 
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -43,7 +44,7 @@ def parse(name: str, recipe: Callable[..., Any], rest: list[str], *, tiny: Calla
     default = kind()
     if "--tiny" in rest:
         if tiny is None:
-            raise PerceptError(f"{name} has no tiny configuration; leave out --tiny and change single options")
+            raise PerceptError(f"{name} has no tiny configuration. Leave out --tiny and change single options.")
         rest.remove("--tiny")
         default = tiny()
     options = make_dataclass(
@@ -62,8 +63,8 @@ def parse(name: str, recipe: Callable[..., Any], rest: list[str], *, tiny: Calla
 
     Args:
         out: Folder of the run and of the finished model.
-        minutes: Stop after so long with a checkpoint; the same command goes on later.
-        replan: Go on from a checkpoint in `out` although options differ from those it was begun with.
+        minutes: Stop after this time with a checkpoint; the same command resumes later.
+        replan: Resume from a checkpoint in `out` even if the options have changed; both are recorded with the model.
     """
     return tyro.cli(options, prog=f"percept train {name}", args=rest)
 
@@ -75,12 +76,17 @@ def config_type(recipe: Callable[..., Any]) -> type:
 
 
 def run(name: str, recipe: Callable[..., Any], options: Any, *, command: str) -> int:
-    """Train and show what came out."""
+    """Train and print a summary of the run."""
+    from percept.core.dist import launched_rank
     from percept.train import fit
 
     if options.minutes is not None and not options.minutes > 0:
-        raise PerceptError(f"--minutes {options.minutes}: give a number above 0, or leave it out to train to the end")
+        raise PerceptError(
+            f"--minutes {options.minutes} is not possible. Give a number above 0, or leave it out to train to the end."
+        )
     progress = fit(recipe(options.config, command=command), options.out, minutes=options.minutes, replan=options.replan)
+    if launched_rank():
+        return 0
     finished = progress.step == options.config.settings.steps
     rows = [
         ("folder", str(options.out)),
@@ -88,7 +94,7 @@ def run(name: str, recipe: Callable[..., Any], options: Any, *, command: str) ->
         ("samples", f"{progress.samples:,}"),
         ("steps left out", str(progress.skipped)),
         ("seconds", f"{progress.seconds:,.0f}"),
-        ("state", "finished" if finished else "stopped; the same command goes on"),
+        ("state", "finished" if finished else "stopped; the same command resumes"),
     ]
     table(name, ("what", "value"), rows)
     if finished:

@@ -28,8 +28,30 @@ def replacing(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path | str) -> None:
+    """Remove temporary files of `replacing` in a folder whose process no longer exists: it was killed while writing."""
+    for path in Path(folder).glob(".*.part"):
+        process = path.name.split(".")[-2]
+        if process.isdigit() and not _is_running(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it belongs to another user
+        return True
+    return True
 
 
 def write_json(path: Path | str, data: Any) -> None:
@@ -117,12 +139,44 @@ def file_hash(path: Path | str) -> str:
 
 
 def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, atomically."""
+    """Write tensors as safetensors, atomically.
+
+    Raises:
+        PerceptError: the file cannot be written, for example because the disk is full.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    with replacing(path) as temporary:
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
-        temporary.chmod(0o644)  # safetensors writes files that only their owner can read
+    path = Path(path)
+    try:
+        with replacing(path) as temporary:
+            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+            temporary.chmod(0o644)  # safetensors writes files that only their owner can read
+    except OSError as error:
+        raise PerceptError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from None
+    except SafetensorError as error:
+        raise PerceptError(f"{path} cannot be written: {_reason(str(error))}") from None
+
+
+def _reason(message: str) -> str:
+    """Return what the system reported inside a message of safetensors.
+
+    >>> _reason("Error while serializing: I/O error: No space left on device (os error 28)")
+    'no space left on device'
+    """
+    return message.split("I/O error: ")[-1].split(" (os error")[0].lower()
+
+
+def tensors_hash(tensors: dict[str, Tensor], texts: dict[str, str]) -> str:
+    """Return a hash of names, types, shapes and every bit of tensors on the CPU, and of texts stored with them."""
+    running = hashlib.blake2b(digest_size=16)
+    running.update(json.dumps(texts, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        running.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+        data: Any = bits(tensor).contiguous().reshape(-1).view(torch.uint8).numpy()
+        running.update(data)
+    return running.hexdigest()
 
 
 def load_tensors(path: Path | str) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
-"""Claims as labels: a picture or text is told by which of many numbered statements hold of it.
+"""Claims as labels: classify an image or text by which of many numbered statements hold for it.
 
-The loss over a list of words (Huang et al. 2024, arXiv:2411.03313, SuperClass, section 3) with statements of two words each
-in place of words, so that a sum of features of single words cannot answer it.
+The loss over a list of words of Huang et al. 2024, arXiv:2411.03313 (SuperClass), section 3, with statements of two words
+in place of words, so that a sum of features of single words cannot solve it.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ def claim_loss(logits: Float[Tensor, "b c"], claims: Int[Tensor, "b n"], bounds:
 
     Args:
         logits: one per numbered claim.
-        claims: numbers of the claims that hold, in any order; those outside the bounds, such as a padding of 0, do not count.
-        bounds: group g holds the numbers from bounds[g] up to but not including bounds[g + 1].
+        claims: ids of the claims that hold, in any order; ids outside the bounds, such as a padding of 0, are ignored.
+        bounds: group g holds the ids from bounds[g] up to but not including bounds[g + 1].
     """
     return torch.stack([_group_loss(logits, claims, *group) for group in pairwise(bounds)]).sum()
 
@@ -29,6 +29,6 @@ def claim_loss(logits: Float[Tensor, "b c"], claims: Int[Tensor, "b n"], bounds:
 def _group_loss(logits: Tensor, claims: Tensor, first: int, end: int) -> Tensor:
     inside = (claims >= first) & (claims < end)
     chances = F.log_softmax(logits[:, first:end].float(), dim=-1)
-    found = chances.gather(1, (claims - first).clamp(0, end - first - 1)) * inside
-    rows = found.sum(dim=1) / inside.sum(dim=1).clamp(min=1)
+    held = chances.gather(1, (claims - first).clamp(0, end - first - 1)) * inside
+    rows = held.sum(dim=1) / inside.sum(dim=1).clamp(min=1)
     return -rows.sum() / inside.any(dim=1).sum().clamp(min=1)

@@ -1,24 +1,29 @@
 """Contrastive losses between two sets of matching vectors."""
 
+from dataclasses import dataclass
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+
+BASE = 6364136223846793005
+"""Base of the row hash: the multiplier of a well-known 64-bit congruential generator (Knuth, MMIX)."""
 
 
 def right_over_wrong(
     image: Float[Tensor, "*b d"], right: Float[Tensor, "*b d"], wrong: Float[Tensor, "*b d"], scale: float
 ) -> Float[Tensor, ""]:
-    """Return how little each picture is closer to its right text than to a wrong one made for it.
+    """Return a loss that falls as each image gets closer to its right text than to a wrong one made for it.
 
     L = mean of log(1 + exp(-s (i r' - i w')))
 
-    Hard negatives as in Yuksekgonul et al. 2023, arXiv:2210.01936 (NegCLIP), here a pair of its own and with a fixed
-    scale, so that it asks for a difference however small the learned scale still is.
+    Hard negatives as in Yuksekgonul et al. 2023, arXiv:2210.01936 (NegCLIP), here as a loss of its own with a fixed
+    scale, so that it demands a difference while the learned scale is still small.
 
     Args:
         image: unit vectors.
-        right: unit vectors of texts that are true of the pictures.
+        right: unit vectors of texts that are true of the images.
         wrong: unit vectors of texts that are not.
         scale: multiplies the cosines (s).
     """
@@ -36,6 +41,52 @@ def info_nce(image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], scale: Flo
         text: unit vectors.
         scale: multiplies the cosines (s).
     """
-    logits = scale * image.float() @ text.float().T
-    diagonal = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, diagonal) + F.cross_entropy(logits.T, diagonal)) / 2
+    return info_nce_rows(image, text, scale, images=image, texts=text).loss
+
+
+@dataclass(frozen=True)
+class RowsNCE:
+    """InfoNCE of some rows of a global batch."""
+
+    loss: Float[Tensor, ""]
+    nearest: Int[Tensor, " b"]
+    """Row of the global batch whose text is nearest to each image."""
+
+
+def info_nce_rows(
+    image: Float[Tensor, "b d"],
+    text: Float[Tensor, "b d"],
+    scale: Float[Tensor, ""],
+    *,
+    images: Float[Tensor, "k d"],
+    texts: Float[Tensor, "k d"],
+    first: int = 0,
+) -> RowsNCE:
+    """Return the mean InfoNCE loss of b rows among the k of a global batch, holding b x k logits.
+
+    The mean of the losses of equal shares is `info_nce` of the global batch.
+
+    Args:
+        image: unit vectors, rows `first` to `first` + b of `images`.
+        text: unit vectors, the same rows of `texts`.
+        scale: multiplies the cosines.
+        images: unit vectors of the global batch.
+        texts: unit vectors of the global batch.
+        first: place of row 0 in the global batch.
+    """
+    logits = scale * image.float() @ texts.float().T
+    columns = logits.T if images is image and texts is text else scale * text.float() @ images.float().T
+    target = torch.arange(first, first + len(logits), device=logits.device)
+    loss = (F.cross_entropy(logits, target) + F.cross_entropy(columns, target)) / 2
+    nearest = logits.detach().argmax(dim=1) if logits.numel() else target
+    return RowsNCE(loss, nearest)
+
+
+def row_keys(ids: Int[Tensor, "b n"]) -> Int[Tensor, " b"]:
+    """Return a 64-bit hash of each row: a polynomial in a fixed odd base modulo 2^64.
+
+    Equal rows have equal hashes. Different rows have different ones except by an improbable accident, so comparing rows
+    takes b numbers instead of b n; good enough for a logged figure.
+    """
+    powers = ids.new_full((ids.shape[1],), BASE).cumprod(dim=0)
+    return (ids * powers).sum(dim=1)

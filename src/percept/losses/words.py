@@ -1,4 +1,4 @@
-"""Words of a text as labels of its picture: classification without a list of classes and without a text tower.
+"""Words of a text as labels of its image: classification without a list of classes and without a text tower.
 
 Huang et al. 2024, arXiv:2411.03313 (SuperClass), section 3: the ids of the text are the classes.
 """

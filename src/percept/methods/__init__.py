@@ -1,1 +1,12 @@
-"""TODO."""
+"""Methods: one readable file per paper. The table imports nothing; a method never imports another method."""
+
+INDEX: dict[str, str] = {
+    "contrastive": "percept.methods.pretraining.contrastive:Contrastive",
+    "nano": "percept.methods.pretraining.nano:Pretraining",
+}
+"""Method name to "module:Class".
+
+A class has a nested `Config` (a frozen dataclass), keeps its own in `config`, computes the training step in `forward`, and
+builds itself at a size for tests with `tiny()`, which returns (task, batch). `percept.methods.saved` stores and opens
+methods on a frozen base model.
+"""

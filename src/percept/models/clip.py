@@ -6,16 +6,13 @@ Radford et al. 2021, arXiv:2103.00020; video as in Bolya et al. 2025, arXiv:2504
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from percept.core.contracts import Batch
 from percept.core.errors import PerceptError
-from percept.losses.contrastive import info_nce
 from percept.models.config import ClipConfig
 from percept.models.text import TextTower
 from percept.models.towers import ImageTower, VisionOut, build_tower
@@ -60,8 +57,6 @@ class CLIP(nn.Module):
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.config = config
-        self.micro_tokens: int | None = None
-        """Tokens a tower sees at once in training; the loss still compares the whole batch."""
         self.vision: ImageTower = build_tower(config.vision)
         self.text = None if config.text is None else TextTower(config.text)
         self.log_scale = None if config.text is None else nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
@@ -157,43 +152,3 @@ class CLIP(nn.Module):
     def embed_text(self, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b d"]:
         """Return unit-length vectors of texts."""
         return self.encode_text(tokens, normalize=True)
-
-    def parts(self, tokens_each: int) -> int | None:
-        """Return how many samples of so many tokens a tower sees at once; None for all."""
-        return None if self.micro_tokens is None else max(1, self.micro_tokens // tokens_each)
-
-    def encode_images(self, image: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b d"]:
-        """Encode pictures in parts of `micro_tokens`; not of unit length."""
-        size = self.parts(image.shape[-1] * image.shape[-2] // self.vision.config.patch_size**2)
-        if size is None:
-            return self.encode_image(image)
-        return torch.cat([self.encode_image(part) for part in image.split(size)])
-
-    def encode_texts(self, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b d"]:
-        """Encode texts in parts of similar length, so that little padding is computed; not of unit length."""
-        size = self.parts(ids.shape[1])
-        if size is None:
-            return self.encode_text(ids)
-        order = ids.argmax(dim=-1).argsort(stable=True)
-        vectors = torch.cat([self.encode_text(part) for part in ids[order].split(size)])
-        return vectors[order.argsort()]
-
-    def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the symmetric contrastive loss of matching pictures and texts."""
-        image, tokens = cast(Tensor, batch.image), cast(Tensor, batch.tokens)
-        return self.contrast(self.encode_images(image), self.encode_texts(tokens), tokens)
-
-    def contrast(
-        self, image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], tokens: Int[Tensor, "b n"]
-    ) -> dict[str, Tensor]:
-        """Return the contrastive loss of matching vectors and what to log of it; `tokens` tell which texts are equally right."""
-        if self.log_scale is not None and torch.is_grad_enabled():
-            with torch.no_grad():  # beyond the clamp the gradient is 0, and a scale that got there would stay
-                self.log_scale.clamp_(max=MAX_LOG_SCALE)
-        image, text = unit(image), unit(text)
-        same = (tokens[:, None] == tokens[None]).all(dim=-1)
-        scale = self.scale()
-        with torch.no_grad():
-            nearest = (image @ text.T).argmax(dim=1)
-            right = same.gather(1, nearest[:, None]).float().mean()
-        return {"loss": info_nce(image, text, scale), "scale": scale.detach(), "batch_accuracy": right}

@@ -48,6 +48,8 @@ def check_ids(ids: Int[Tensor, "b n"], vocabulary: int) -> None:
 class TextTower(nn.Module):
     """Token and position embeddings, causal blocks, norm, projection of the end token."""
 
+    no_decay = ("positions",)
+
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config

@@ -42,6 +42,8 @@ def kept_rope(rope: Rope, prefix: int, keep: Int[Tensor, " k"] | None) -> Rope:
 class VisionTower(nn.Module):
     """A vision transformer with learned absolute positions and two-dimensional rotary ones."""
 
+    no_decay = ("positions", "class_token")
+
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.config = config

@@ -14,6 +14,8 @@ class AttentionPool(nn.Module):
     The map head of Zhai et al. 2022, arXiv:2106.04560, as used by the Perception Encoder: no residual from the query.
     """
 
+    no_decay = ("probe",)
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads

@@ -1,1 +1,1 @@
-"""Optimisation: parameter groups, schedules, and fp32 master weights for models that compute in bfloat16."""
+"""Optimisation: rules for parameters, optimisers, schedules, and float32 master weights for models in bfloat16."""

@@ -1,91 +1,161 @@
-"""An optimiser for a model in bfloat16 that keeps its parameters and moments in float32."""
+"""Optimisation of a model in bfloat16 with parameters and moments in float32, the same in every process of a run."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from percept.core import dist
+from percept.optim.build import Build
+
+NUMBER = "number."
+"""Prefix of state entries that are Python numbers."""
+
 
 class MasterWeights:
-    """Wraps an optimiser: gradients go up to float32, the step is taken there, the result is rounded back.
+    """Wrap optimisers: gradients are converted to float32, the step is taken there, and the result is rounded back.
 
     Without it, steps smaller than 1/256 of a weight would be lost in bfloat16. A float32 parameter is its own master.
+    With several processes gradients are averaged over them, as distributed data parallel training does; sharded
+    parameters (FSDP2) arrive averaged.
     """
 
-    def __init__(
-        self, groups: list[dict[str, Any]], build: Callable[[list[dict[str, Any]]], Sequence[torch.optim.Optimizer]]
-    ) -> None:
-        """Take parameter groups; `build` gets the same groups of masters and divides them among one or several optimisers."""
-        self.pairs: list[tuple[Tensor, Tensor]] = []
+    def __init__(self, groups: list[dict[str, Any]], build: Build) -> None:
+        """Take groups with `params` and their `names`; `build` gets the same groups with masters in place of parameters.
+
+        The learning rates that the optimisers have then are the bases that `step` multiplies.
+        """
+        self.pairs: dict[str, tuple[Tensor, Tensor]] = {}
         wide = []
         for group in groups:
-            masters = [self._master(parameter) for parameter in group["params"]]
-            self.pairs += list(zip(group["params"], masters, strict=True))
+            masters = [_master(parameter) for parameter in group["params"]]
+            self.pairs.update(zip(group["names"], zip(group["params"], masters, strict=True), strict=True))
             wide.append({**group, "params": masters})
-        self.optimisers = build(wide)
-
-    @staticmethod
-    def _master(parameter: Tensor) -> Tensor:
-        return parameter if parameter.dtype == torch.float32 else parameter.detach().float().requires_grad_()
-
-    def _of(self, master: Tensor) -> torch.optim.Optimizer:
-        """Return the optimiser that steps a master."""
-        return next(
-            one for one in self.optimisers for group in one.param_groups for other in group["params"] if other is master
-        )
+        self.optimisers = list(build(wide))
+        self._bases = [[float(group["lr"]) for group in each.param_groups] for each in self.optimisers]
+        self._owners = {
+            id(master): (optimiser, group)
+            for optimiser in self.optimisers
+            for group in optimiser.param_groups
+            for master in group["params"]
+        }
+        unowned = [name for name, (_, master) in self.pairs.items() if id(master) not in self._owners]
+        assert not unowned, f"no optimiser takes {unowned[:3]}"
 
     @torch.no_grad()
     def collect(self) -> Tensor:
-        """Take the gradients from the model and return their norm; the model's own are cleared."""
-        for parameter, master in self.pairs:
+        """Take the gradients from the model, average them over all processes and return their norm."""
+        for parameter, master in self.pairs.values():
             if parameter is not master and parameter.grad is not None:
                 master.grad = parameter.grad.float()
                 parameter.grad = None
-        return get_total_norm([master.grad for _, master in self.pairs if master.grad is not None])
+        self._average()
+        gradients = [master.grad for _, master in self.pairs.values() if master.grad is not None]
+        whole = [each for each in gradients if not _is_sharded(each)]
+        parts = [each for each in gradients if _is_sharded(each)]
+        if not parts:
+            return get_total_norm(whole)
+        sharded = cast(Any, get_total_norm(parts)).full_tensor()
+        return torch.stack([sharded, get_total_norm(whole).to(sharded)]).norm() if whole else sharded
+
+    def _average(self) -> None:
+        """Average the gradients of parameters that every process holds; where some process has one, all get one."""
+        if dist.world_size() == 1:
+            return
+        masters = [master for _, master in self.pairs.values() if not _is_sharded(master)]
+        present = dist.any_true(*(master.grad is not None for master in masters))
+        for master, needed in zip(masters, present, strict=True):
+            if needed and master.grad is None:
+                master.grad = torch.zeros_like(master)
+        dist.average_([master.grad for master in masters if master.grad is not None])
 
     @torch.no_grad()
-    def step(self, rate: float, *, norm: Tensor, clip: float) -> None:
-        """Scale gradients of the given norm down to at most `clip`, step at learning rate `rate`, write the model's weights."""
-        clip_grads_with_norm_([master for _, master in self.pairs], clip, norm)
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = rate
+    def step(self, factor: float, *, norm: Tensor, clip: float) -> None:
+        """Scale gradients of the given norm down to at most `clip`, step at `factor` times each group's learning rate."""
+        clip_grads_with_norm_([master for _, master in self.pairs.values()], clip, norm)
+        for optimiser, bases in zip(self.optimisers, self._bases, strict=True):
+            for group, base in zip(optimiser.param_groups, bases, strict=True):
+                group["lr"] = base * factor
             optimiser.step()
         self.clear()
         self.write()
 
     def clear(self) -> None:
-        """Forget the gradients."""
-        for parameter, master in self.pairs:
+        """Drop the gradients."""
+        for parameter, master in self.pairs.values():
             parameter.grad = master.grad = None
 
     @torch.no_grad()
     def write(self) -> None:
         """Round the masters into the model."""
-        for parameter, master in self.pairs:
+        for parameter, master in self.pairs.values():
             if parameter is not master:
                 parameter.copy_(master)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return masters and moments under flat names, for a checkpoint."""
-        found = {}
-        for index, (_, master) in enumerate(self.pairs):
-            found[f"master.{index}"] = master.detach()
-            for name, value in self._of(master).state.get(master, {}).items():
-                found[f"state.{index}.{name}"] = value
-        return found
+        """Return masters as "master.NAME" and the optimisers' state as "state.NAME KEY", for a checkpoint."""
+        stored = {f"master.{name}": master.detach() for name, (_, master) in self.pairs.items()}
+        for name, (_, master) in self.pairs.items():
+            optimiser, _ = self._owners[id(master)]
+            for key, value in optimiser.state.get(master, {}).items():
+                if isinstance(value, Tensor):
+                    stored[f"state.{name} {key}"] = value
+                elif isinstance(value, int | float):
+                    stored[f"state.{name} {NUMBER}{key}"] = torch.tensor(value, dtype=torch.float64)
+        return stored
+
+    def description(self) -> dict[str, dict[str, Any]]:
+        """Return the optimiser class and settings of every trainable parameter by name, as plain data."""
+        described = {}
+        for name, (_, master) in self.pairs.items():
+            optimiser, group = self._owners[id(master)]
+            base = self._bases[self.optimisers.index(optimiser)][optimiser.param_groups.index(group)]
+            settings = {key: _plain(value) for key, value in group.items() if key not in ("params", "names", "lr")}
+            described[name] = {"class": type(optimiser).__name__, "lr": base, **settings}
+        return described
 
     @torch.no_grad()
-    def restore(self, stored: dict[str, Tensor]) -> None:
-        """Take masters and moments back from a checkpoint and write the model's weights."""
-        for index, (_, master) in enumerate(self.pairs):
-            master.copy_(stored[f"master.{index}"])
-            start = f"state.{index}."
-            kept = {key.removeprefix(start): value for key, value in stored.items() if key.startswith(start)}
-            # PyTorch counts steps on the CPU, wherever the moments are.
-            self._of(master).state[master] = {
-                name: value if name == "step" else value.to(master.device) for name, value in kept.items()
-            }
+    def restore(self, values: Mapping[str, Tensor], stored: Mapping[str, Tensor], *, skip: frozenset[str]) -> None:
+        """Set masters and optimiser state, and write the model's weights.
+
+        Args:
+            values: the value of every parameter by name.
+            stored: what `tensors` returned.
+            skip: parameters whose state starts anew.
+        """
+        states: dict[str, dict[str, Any]] = {}
+        for key, value in stored.items():
+            if key.startswith("state."):
+                name, entry = key.removeprefix("state.").split(" ", 1)
+                states.setdefault(name, {})[entry] = value
+        for name, (_, master) in self.pairs.items():
+            master.copy_(values[name])
+            optimiser, _ = self._owners[id(master)]
+            if name in states and name not in skip:
+                optimiser.state[master] = dict(_entry(*item, master) for item in states[name].items())
         self.write()
+
+
+def _master(parameter: Tensor) -> Tensor:
+    return parameter if parameter.dtype == torch.float32 else parameter.detach().float().requires_grad_()
+
+
+def _is_sharded(tensor: Tensor) -> bool:
+    return hasattr(tensor, "full_tensor")
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting as it comes back from json."""
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)
+
+
+def _entry(key: str, value: Tensor, master: Tensor) -> tuple[str, Any]:
+    """Return a state entry; PyTorch counts steps on the CPU, wherever the moments are."""
+    if key.startswith(NUMBER):
+        number = float(value)
+        return key.removeprefix(NUMBER), int(number) if number.is_integer() else number
+    return key, value.cpu().clone() if key == "step" else value.to(master.device)

@@ -1,28 +1,25 @@
-"""Muon: momentum whose steps are made orthogonal, matrices of one shape together."""
+"""Muon: momentum whose steps are made orthogonal; matrices of one shape are processed together."""
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic iteration, steepest at 0 (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/)."""
-LISTS: Any = torch
-"""Its operators on lists of tensors, which have private names."""
+"""Coefficients of the quintic iteration, steepest at 0 (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/)."""
 ITERATIONS = 5
 SMALLEST = 1e-7
-"""Least norm that a step is divided by."""
+"""Lower bound of the norm that a step is divided by."""
 
 
 def orthogonal(steps: Float[Tensor, "k m n"]) -> Float[Tensor, "k m n"]:
-    """Return the nearest matrices with orthogonal rows or columns, roughly.
+    """Return approximately the nearest matrices with orthogonal rows or columns.
 
-    Singular values come out within 0.7 to 1.2, those below a hundredth of the norm smaller.
-
-    Computed in bfloat16, as it was published.
+    Singular values of the result are within 0.7 to 1.2; those below a hundredth of the norm come out smaller.
+    Computed in bfloat16, as published.
     """
     a, b, c = COEFFICIENTS
     tall = steps.shape[-2] > steps.shape[-1]
@@ -35,11 +32,12 @@ def orthogonal(steps: Float[Tensor, "k m n"]) -> Float[Tensor, "k m n"]:
 
 
 class Muon(torch.optim.Optimizer):
-    """Jordan et al. 2024, with Nesterov's momentum and decoupled weight decay.
+    """Muon of Jordan et al. 2024, with Nesterov momentum and decoupled weight decay.
 
-    Steps are scaled by 0.2 sqrt(longer side): as large as those of AdamW, whose learning rate fits then (Liu et al. 2025,
-    arXiv:2502.16982, section 2.2). `torch.optim.Muon` gives the same with adjust_lr_fn="match_rms_adamw", one matrix after
-    the other, which is many more launches on a GPU.
+    Steps are scaled by 0.2 sqrt(longer side), which makes them as large as those of AdamW, so that its learning rates
+    apply (Liu et al. 2025, arXiv:2502.16982, section 2.2). `torch.optim.Muon` with adjust_lr_fn="match_rms_adamw" takes
+    the same steps one matrix at a time, with many more kernel launches on a GPU. Matrices sharded by FSDP2 are gathered
+    for the iteration.
     """
 
     def __init__(
@@ -67,13 +65,30 @@ class Muon(torch.optim.Optimizer):
 
     def _step(self, parameters: list[Tensor], group: dict[str, Any], scale: float) -> None:
         """Step matrices of one shape."""
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        ahead = []
         for parameter in parameters:
-            if "momentum_buffer" not in self.state[parameter]:
-                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        momenta = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
-        LISTS._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        ahead = LISTS._foreach_lerp(gradients, momenta, group["momentum"])
+            assert parameter.grad is not None
+            state = self.state[parameter]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            momentum = state["momentum_buffer"].lerp_(parameter.grad, 1 - group["momentum"])
+            ahead.append(_whole(parameter.grad.lerp(momentum, group["momentum"])))
         steps = orthogonal(torch.stack(ahead)).to(parameters[0].dtype).unbind()
-        LISTS._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        LISTS._foreach_add_(parameters, steps, alpha=-group["lr"] * scale)
+        for parameter, step in zip(parameters, steps, strict=True):
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.add_(_like(step, parameter), alpha=-group["lr"] * scale)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """Return a sharded matrix (FSDP2) whole; others as they are."""
+    return cast(Any, tensor).full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def _like(step: Tensor, parameter: Tensor) -> Tensor:
+    """Shard a whole matrix as the parameter is sharded."""
+    if not hasattr(parameter, "full_tensor"):
+        return step
+    from torch.distributed.tensor import DTensor, Replicate
+
+    mesh, placements = cast(Any, parameter).device_mesh, cast(Any, parameter).placements
+    return DTensor.from_local(step, mesh, [Replicate()] * mesh.ndim).redistribute(placements=placements)

@@ -1,6 +1,6 @@
 """Training: the loop, everything a resume needs, and the meters; knows no method."""
 
-from percept.train.experiment import Experiment, Settings
+from percept.train.experiment import Every, Experiment, Placement, Settings, Task
 from percept.train.loop import fit
 
-__all__ = ["Experiment", "Settings", "fit"]
+__all__ = ["Every", "Experiment", "Placement", "Settings", "Task", "fit"]

@@ -1,27 +1,41 @@
-"""What a recipe hands to the loop."""
+"""What a recipe hands to the loop: plain settings, and functions that build the rest when training starts."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from percept.core.contracts import Batch
 from percept.core.errors import PerceptError, unknown_name
-from percept.optim.groups import OPTIMISERS
+from percept.data.batch import Batch
+from percept.data.source import Source
+from percept.optim.build import OPTIMISERS, Build
+from percept.optim.rules import Rules
 
 DTYPES = ("auto", "float32", "bfloat16")
 
 
-@runtime_checkable
-class Source(Protocol):
-    """Training data: the batch of a step depends on its number alone, so that a resumed run sees what it would have seen."""
+class Task(Protocol):
+    """A module whose forward pass is the training step, so that hooks of DDP, FSDP2 and `torch.compile` apply to it.
 
-    def batch(self, step: int) -> Batch:
-        """Return the batch of a step."""
+    It may name the scalars shown on the terminal besides the loss in an attribute `shown`, a tuple of their names.
+    """
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """Return {"loss": scalar, other scalars to log}."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where a process of a run computes."""
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,41 +45,38 @@ class Settings:
     steps: int
     """Steps of the whole run."""
     batch: int
-    """Samples per step."""
+    """Samples per step, over all processes."""
     seed: int = 0
-    """Of the first weights, of the order of the samples, and of what is drawn in a step."""
+    """Seed of the initial weights, of the order of the samples and of random numbers within a step."""
     optimiser: str = "adamw"
     """adamw, or muon: Muon for the matrices between the first and the last layer, AdamW for everything else."""
     learning_rate: float = 1e-3
-    """The highest, between warmup and the fall at the end."""
+    """Learning rate after warmup and before the decay at the end."""
     warmup: int = 200
-    """Steps of linear rise of the learning rate."""
+    """Steps over which the learning rate rises linearly."""
     hold: int = 0
-    """Steps after them at the full learning rate; half a cosine to 0 follows."""
+    """Steps after warmup at the full learning rate; half a cosine to 0 follows."""
     weight_decay: float = 0.05
-    """Of matrices, times the learning rate; vectors, scalars and embeddings do not decay."""
+    """Weight decay of matrices, times the learning rate; vectors, scalars and embeddings do not decay."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """How much AdamW keeps of the running means of gradients and of their squares."""
+    """Decay rates of AdamW's running means of gradients and of their squares."""
     clip: float = 1.0
     """Largest gradient norm."""
-    micro_tokens: int | None = None
-    """Tokens the towers see at once; smaller fits the caches of a CPU better. The loss always sees the whole batch. None:
-    as the recipe chooses for the device."""
+    shard: bool = False
+    """Split weights, gradients and optimiser state among the processes (FSDP2) instead of keeping a copy in each."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     dtype: str = "auto"
     """Type of the weights while training, with float32 masters: auto, float32 or bfloat16."""
     log_every: int = 20
-    """Steps from one line of the log to the next."""
+    """Steps between lines of the log."""
     checkpoint_every: float = 5.0
-    """Minutes from one checkpoint to the next."""
+    """Minutes between checkpoints."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "log_every"):
             if getattr(self, name) < 1:
                 raise PerceptError(f"{name}={getattr(self, name)}; it must be at least 1")
-        if self.micro_tokens is not None and self.micro_tokens < 1:
-            raise PerceptError(f"micro_tokens={self.micro_tokens}; it must be at least 1, or None for all at once")
         if self.dtype not in DTYPES:
             raise unknown_name("dtype of weights in training", self.dtype, DTYPES)
         if self.optimiser not in OPTIMISERS:
@@ -81,17 +92,38 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Every:
+    """A function that is called regularly while training, such as an evaluation."""
+
+    steps: int
+    """Steps between calls; the last step of a run also calls it."""
+    call: Callable[[nn.Module, int], Mapping[str, float] | None]
+    """Gets the task and the number of steps taken, in every process; the scalars it returns on rank 0 are logged."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise PerceptError(f"steps={self.steps}; it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A training run, ready to start: `fit` runs it and `finish` writes the model folder."""
+    """A training run. Creating one costs nothing: `fit` builds the source and the task."""
 
     name: str
-    settings: Settings
-    model: nn.Module
-    """Fulfils `percept.core.contracts.Trainable`."""
-    source: Source
-    finish: Callable[[Path, dict[str, Any]], None]
-    """Called with the run folder and the totals of the run."""
     config: Any
     """The resolved configuration, a dataclass; saved with the run."""
+    settings: Settings
+    task: Callable[[Placement], nn.Module]
+    """Builds the task, see `Task`. Called after the random generators are seeded, and after `source`."""
+    source: Callable[[Placement], Source]
+    """Builds the source of training data."""
+    save: Callable[[Path, nn.Module, dict[str, Any]], None]
+    """Writes the finished model, on rank 0: gets the run folder, the trained task and the totals of the run."""
+    rules: Rules = ()
+    """Which parameters are frozen, and how fast the others learn and decay."""
+    optimiser: Build | None = None
+    """Builds the optimisers from parameter groups; `settings.optimiser` names them if None."""
+    every: Sequence[Every] = ()
+    """Evaluations and callbacks while training."""
     stages: Mapping[int, str] = field(default_factory=dict)
-    """First step of each part of the run, and what it is, for the person who watches."""
+    """First step of each part of the run and its description, announced while training."""

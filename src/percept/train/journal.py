@@ -1,58 +1,84 @@
-"""What a run says: a line at its start, a line per report on the terminal and the same as json in metrics.jsonl."""
+"""The log of a run: lines on the terminal, and the same figures as json in metrics.jsonl. Only rank 0 writes."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from percept.core import dist
 from percept.core.io import append_json_line, replacing
 from percept.core.report import err
 from percept.train.experiment import Experiment, Settings
 from percept.train.state import Progress
 
 METRICS = "metrics.jsonl"
-SHOWN = ("loss", "batch_accuracy", "scale")
-"""Scalars on the terminal, where a method reports them; the file has all."""
 
 
-def announce(experiment: Experiment, device: torch.device, dtype: torch.dtype, reason: str, progress: Progress) -> None:
-    """Say what is about to run, on what, and why in this number type."""
-    count = sum(parameter.numel() for parameter in experiment.model.parameters())
-    settings = experiment.settings
-    err.print(
-        f"{experiment.name}: {count / 1e6:.2f} M parameters on {device}, "
-        f"{str(dtype).removeprefix('torch.')} weights ({reason}), {settings.steps} steps of {settings.batch}, "
+def announce(
+    experiment: Experiment, task: nn.Module, device: torch.device, dtype: torch.dtype, reason: str, progress: Progress
+) -> None:
+    """Print what is about to run, on which device, and why in this number type."""
+    count = sum(parameter.numel() for parameter in task.parameters())
+    trained = sum(parameter.numel() for parameter in task.parameters() if parameter.requires_grad)
+    settings, processes = experiment.settings, dist.world_size()
+    say(
+        f"{experiment.name}: {count / 1e6:.2f} M parameters"
+        + (f", {trained / 1e6:.2f} M of them trained," if trained < count else "")
+        + f" on {device}"
+        + (f" in {processes} processes" if processes > 1 else "")
+        + f", {str(dtype).removeprefix('torch.')} weights ({reason}), {settings.steps} steps of {settings.batch}, "
         f"torch {torch.__version__}, {torch.get_num_threads()} threads"
-        + (f"; going on from step {progress.step}" if progress.step else "")
+        + (f"; resuming at step {progress.step}" if progress.step else "")
     )
+
+
+def say(line: str) -> None:
+    """Print a line about the run, on rank 0."""
+    if dist.rank() == 0:
+        err.print(line)
 
 
 def begin(step: int, stage: str) -> None:
-    """Say which stage begins, and that the losses of two stages do not compare."""
-    err.print(
-        f"from step {step} on: {stage}" + ("; the loss starts anew, it does not compare with before" if step else "")
-    )
+    """Print which stage begins."""
+    say(f"from step {step} on: {stage}" + ("; its losses do not compare with those before" if step else ""))
 
 
 def reassure(seconds: float, settings: Settings) -> None:
-    """Say after the first step how long it took, for the first report may be minutes away."""
-    err.print(f"the first step took {seconds:.1f} s; a line every {settings.log_every} steps from here")
+    """Print how long the first step took, since the first report may be minutes away."""
+    say(f"the first step took {seconds:.1f} s; a line every {settings.log_every} steps from here")
 
 
-def report(folder: Path, scalars: dict[str, float], progress: Progress, settings: Settings) -> None:
-    """Append one line to metrics.jsonl and print its main figures."""
-    line = {"step": progress.step, "samples": progress.samples, "seconds": round(progress.seconds, 2)}
-    append_json_line(folder / METRICS, line | {name: float(f"{value:.6g}") for name, value in scalars.items()})
-    shown = " ".join(f"{name} {scalars[name]:.3f}" for name in SHOWN if name in scalars)
+def report(
+    folder: Path, scalars: Mapping[str, float], progress: Progress, settings: Settings, shown: Sequence[str]
+) -> None:
+    """Append one line to metrics.jsonl and print its main figures.
+
+    Args:
+        shown: scalars to print, where they are present; the file has all of them.
+    """
+    if dist.rank() != 0:
+        return
+    timing = {"samples": progress.samples, "seconds": round(progress.seconds, 2)}
+    record(folder, progress.step, timing, scalars)
+    figures = " ".join(f"{name} {scalars[name]:.3f}" for name in shown if name in scalars)
     left = progress.seconds / max(1, progress.step) * (settings.steps - progress.step)
     err.print(
-        f"step {progress.step}/{settings.steps}  {shown}  {scalars['samples_per_second']:.0f} samples/s  "
+        f"step {progress.step}/{settings.steps}  {figures}  {scalars['samples_per_second']:.0f} samples/s  "
         f"{100 * scalars['share_of_peak']:.0f} % of peak  about {left / 60:.0f} min left"
     )
 
 
+def record(folder: Path, step: int, exact: Mapping[str, int | float], scalars: Mapping[str, float]) -> None:
+    """Append one line to metrics.jsonl, scalars rounded to six digits, on rank 0."""
+    if dist.rank() == 0:
+        rounded = {name: float(f"{value:.6g}") for name, value in scalars.items()}
+        append_json_line(folder / METRICS, {"step": step, **exact, **rounded})
+
+
 def forget_after(folder: Path, step: int) -> None:
-    """Drop the lines of metrics.jsonl behind `step`: a run that goes on from there writes them again."""
+    """Remove the lines of metrics.jsonl after `step`: a run that resumes there writes them again."""
     path = folder / METRICS
     if not path.is_file():
         return

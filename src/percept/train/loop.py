@@ -1,72 +1,127 @@
-"""The training loop: steps, guards, checkpoints, exact resume. It knows contracts and no method."""
+"""The training loop: steps, guards, checkpoints, exact resume, in one process or several. It knows no method."""
 
+import errno
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from percept.core import dist
 from percept.core.config import to_dict
-from percept.core.contracts import Batch, Trainable
 from percept.core.errors import PerceptError
-from percept.core.io import write_json
-from percept.core.machine import fast_dtype, keep_freed_memory, pick_device
+from percept.core.io import remove_leftovers, write_json
+from percept.core.machine import keep_freed_memory
 from percept.core.report import notice
-from percept.core.seed import derive
-from percept.optim.groups import build_optimisers, decay_groups
+from percept.core.seed import derive, seed_everything
+from percept.data.batch import Batch
+from percept.data.source import Source, prefetched
+from percept.optim.build import build_optimisers
 from percept.optim.master import MasterWeights
+from percept.optim.rules import freeze, parameter_groups
 from percept.optim.schedule import warmup_cosine
-from percept.train.experiment import Experiment, Settings, Source
-from percept.train.journal import announce, begin, forget_after, reassure, report
+from percept.train import journal
+from percept.train.experiment import Experiment, Placement
 from percept.train.meters import Meter
-from percept.train.state import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
+from percept.train.parallel import gathered, local_device, placed, training_dtype
+from percept.train.shards import INDEX
+from percept.train.signals import stopping
+from percept.train.state import CHECKPOINT, Checkpoint, Progress
 
 PATIENCE = 10
-"""Steps in a row that may be left out before a run gives up."""
+"""Consecutive steps that may be left out before a run gives up."""
+RUN = ("run.json", CHECKPOINT, INDEX)
+"""Files of which a run folder holds at least one."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def fit(experiment: Experiment, folder: Path | str, *, minutes: float | None = None, replan: bool = False) -> Progress:
-    """Train, or go on training, in `folder`; at the end `experiment.finish` writes the model there.
+    """Train, or resume training, in `folder`; at the end `experiment.save` writes the model there.
+
+    Started by `torchrun`, all its processes train one model: each takes its share of every batch.
 
     Args:
         folder: holds metrics.jsonl, run.json, the checkpoint, and at the end the model.
-        minutes: stop after so long with a checkpoint; the same call goes on later.
-        replan: go on from the folder's checkpoint although the configuration is another one; the model tells both.
+        minutes: stop after this time with a checkpoint; the same call resumes later.
+        replan: resume from the folder's checkpoint even if the configuration has changed; both are recorded with the
+            model.
 
     Raises:
-        PerceptError: the folder holds another run or something else, or the loss stays not finite.
+        PerceptError: the folder holds a different run or something else, the disk is full, or the loss stays not finite.
     """
-    folder, settings = _made(Path(folder)), experiment.settings
+    folder, settings = Path(folder), experiment.settings
     keep_freed_memory()
-    device = pick_device(settings.device)
-    dtype, reason = _choose_dtype(settings.dtype, device)
-    model = _prepared(experiment.model, device, dtype)
-    optimiser = _build_optimiser(model, settings)
-    config = to_dict(experiment.config)
-    progress = load_checkpoint(folder, model, optimiser, config, replan=replan) or Progress()
-    forget_after(folder, progress.step)
-    write_json(folder / "run.json", config)
-    announce(experiment, device, dtype, reason, progress)
-    meter = Meter(device, dtype)
-    run = _Run(model, optimiser, meter, progress, settings, folder, config, device, dtype, experiment.stages)
+    device = local_device(settings.device)
+    dist.join(device, required=settings.shard)
+    if settings.batch % dist.world_size():
+        raise PerceptError(
+            f"a batch of {settings.batch} samples does not divide into {dist.world_size()} equal shares. "
+            "Change settings.batch or the number of processes."
+        )
+    dist.on_first(lambda: _make(folder))
+    run, source, placement = _prepared(experiment, folder, device)
+    try:
+        return _finished(run, source, placement, minutes=minutes, replan=replan)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise run.out_of_space(error) from None
+
+
+def _make(folder: Path) -> None:
+    """Create the run folder, or check that it holds a run, and remove what a killed process left in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PerceptError(f"the folder {folder} cannot be made ({error.strerror}); give a different one") from None
+    others = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    if others and not any((folder / name).is_file() for name in RUN):
+        raise PerceptError(f"{folder} is not empty and holds no run (no run.json); give a folder that is new or empty")
+    remove_leftovers(folder)
+
+
+def _prepared(experiment: Experiment, folder: Path, device: torch.device) -> tuple["_Run", Source, Placement]:
+    """Build source, task and optimiser."""
+    settings = experiment.settings
+    placement = Placement(device=device, rank=dist.rank(), world_size=dist.world_size())
+    source = experiment.source(placement)
+    seed_everything(settings.seed)
+    task = experiment.task(placement)
+    freeze(task, experiment.rules)
+    dtype, reason = training_dtype(settings.dtype, device, task)
+    task = placed(task, device, dtype, shard=settings.shard)
+    groups = parameter_groups(task, experiment.rules, rate=settings.learning_rate, weight_decay=settings.weight_decay)
+    named = partial(build_optimisers, name=settings.optimiser, betas=settings.betas)
+    optimiser = MasterWeights(groups, experiment.optimiser or named)
+    checkpoint = Checkpoint(
+        folder=folder, task=task, optimiser=optimiser, config=to_dict(experiment.config), shard=settings.shard
+    )
+    run = _Run(experiment, folder, task, optimiser, checkpoint, Progress(), device, dtype, reason)
+    return run, source, placement
+
+
+def _finished(run: "_Run", source: Source, placement: Placement, *, minutes: float | None, replan: bool) -> Progress:
+    """Resume, train, and write the model if the run reaches its end."""
+    experiment, settings = run.experiment, run.experiment.settings
+    run.progress = run.checkpoint.load(replan=replan) or run.progress
+    progress = run.progress
+    run.saved = progress.step
+    dist.on_first(lambda: run.open_log())
+    journal.announce(experiment, run.task, run.device, run.dtype, run.reason, progress)
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    with _stopping() as asked, _prefetched(experiment.source, progress.step, settings.steps) as batches:
-        done = run.through(batches, leave=lambda: asked() or time.monotonic() > deadline)
+    shares = prefetched(source, progress.step, settings.steps, rank=placement.rank, world_size=placement.world_size)
+    with stopping() as stop, shares as batches:
+        done = run.through(batches, stop=stop, deadline=deadline)
     if not done:
-        notice(f"stopped at step {progress.step} of {settings.steps}; the same command goes on from there")
+        if dist.rank() == 0:
+            notice(f"stopped at step {progress.step} of {settings.steps}; the same command resumes there")
         return progress
-    totals: dict[str, Any] = {"steps": progress.step, "samples": progress.samples, "skipped": progress.skipped}
-    if progress.changes:
-        totals["changes"] = progress.changes
-    experiment.finish(folder, totals | {"seconds": round(progress.seconds, 1)})
+    task = gathered(run.task, lambda: experiment.task(placement)) if settings.shard else run.task
+    dist.on_first(lambda: experiment.save(run.folder, task, progress.totals()))
     return progress
 
 
@@ -74,150 +129,116 @@ def fit(experiment: Experiment, folder: Path | str, *, minutes: float | None = N
 class _Run:
     """Everything that the steps of one run share."""
 
-    model: nn.Module
-    optimiser: MasterWeights
-    meter: Meter
-    progress: Progress
-    settings: Settings
+    experiment: Experiment
     folder: Path
-    config: dict[str, Any]
+    task: nn.Module
+    optimiser: MasterWeights
+    checkpoint: Checkpoint
+    progress: Progress
     device: torch.device
     dtype: torch.dtype
-    stages: Mapping[int, str]
+    reason: str
+    saved: int = 0
+    """Step of the last checkpoint; 0 before the first."""
 
-    def through(self, batches: Iterator[Batch], *, leave: Callable[[], bool]) -> bool:
-        """Take steps until the end (True) or until told to leave (False); a checkpoint stands either way."""
-        progress, settings = self.progress, self.settings
-        saved = started = time.monotonic()
+    def open_log(self) -> None:
+        """Remove log lines after the checkpoint, and write the configuration."""
+        journal.forget_after(self.folder, self.progress.step)
+        write_json(self.folder / "run.json", self.checkpoint.config)
+
+    def through(self, batches: Iterator[Batch], *, stop: Callable[[], bool], deadline: float) -> bool:
+        """Take steps until the end (True), or until a signal or the deadline (False); a checkpoint stands either way.
+
+        Rank 0 looks at the clock, and a signal may reach any process; all of them take the same decision after each step.
+        """
+        progress, settings, stages = self.progress, self.experiment.settings, self.experiment.stages
+        meter = Meter(self.device, self.dtype)
+        checked = started = time.monotonic()
         before, first, failures = progress.seconds, progress.step, 0
-        self.meter.reset()
         for batch in batches:
-            if progress.step in self.stages:
-                begin(progress.step, self.stages[progress.step])
-            batch = batch.to(self.device, self.dtype)
-            scalars = _step(self.model, self.optimiser, batch, progress.step, settings)
+            if progress.step in stages:
+                journal.begin(progress.step, stages[progress.step])
+            scalars = self._step(batch.to(self.device, self.dtype), meter)
             failures = 0 if scalars else failures + 1
             if failures == PATIENCE:
                 raise self._given_up(failures)
             progress.step += 1
-            progress.samples += len(batch)
+            progress.samples += len(batch) * dist.world_size()
             progress.skipped += scalars is None
             progress.seconds = before + time.monotonic() - started
-            self.meter.count(self.model, batch)
             if progress.step == first + 1:
-                reassure(progress.seconds - before, settings)
-            last, leaving = progress.step == settings.steps, leave()
+                journal.reassure(progress.seconds - before, settings)
+            last, now, clock = progress.step == settings.steps, time.monotonic(), dist.rank() == 0
+            leaving, due = dist.any_true(
+                stop() or (clock and now > deadline), clock and now - checked > 60 * settings.checkpoint_every
+            )
             if scalars and (progress.step % settings.log_every == 0 or last):
-                report(self.folder, scalars | self.meter.rates(), progress, settings)
-                self.meter.reset()
-            due = leaving or last or time.monotonic() - saved > 60 * settings.checkpoint_every
-            if due and not failures:  # within a streak of failures the checkpoint before it stays the last
-                save_checkpoint(self.folder, self.model, self.optimiser, progress, self.config)
-                saved = time.monotonic()
+                rates = meter.rates(dist.world_size())
+                shown = ("loss", *getattr(self.task, "shown", ()))
+                journal.report(self.folder, scalars | rates, progress, settings, shown)
+                meter.reset()
+            self._call_back(last)
+            if (leaving or due or last) and not failures:  # a checkpoint within a streak of failures would keep them
+                self._save()
+                checked = time.monotonic()
             if leaving and not last:
                 return False
         if failures:
             raise self._given_up(failures)
         return True
 
-    def _given_up(self, failures: int) -> PerceptError:
-        sound = (
-            f"the last checkpoint in {self.folder} is from before them" if (self.folder / CHECKPOINT).is_file() else ""
+    def _step(self, batch: Batch, meter: Meter) -> dict[str, float] | None:
+        """Take one step and return its scalars; None if loss or gradient was not finite and the step was left out."""
+        settings, step = self.experiment.settings, self.progress.step
+        factor = warmup_cosine(step, warmup=settings.warmup, hold=settings.hold, steps=settings.steps)
+        names = ("step", step) if dist.rank() == 0 else ("step", step, dist.rank())
+        torch.manual_seed(derive(settings.seed, *names))  # what is drawn in a step depends on its number alone
+        with meter.counting(batch):
+            values: dict[str, Tensor] = self.task(batch)
+        values["loss"].backward()
+        norm = self.optimiser.collect()
+        figures = dist.mean(torch.stack([value.detach().to(norm) for value in values.values()]))
+        scalars = dict(zip(values, figures.tolist(), strict=True)) | {"gradient_norm": float(norm)}
+        if not (math.isfinite(scalars["loss"]) and math.isfinite(scalars["gradient_norm"])):
+            self.optimiser.clear()
+            if dist.rank() == 0:
+                notice(f"step {step}: loss {scalars['loss']}, gradient norm {scalars['gradient_norm']}; left out")
+            return None
+        self.optimiser.step(factor, norm=norm, clip=settings.clip)
+        return scalars | {"rate": settings.learning_rate * factor}
+
+    def _call_back(self, last: bool) -> None:
+        """Call evaluations and callbacks that are due, without a lasting effect on training."""
+        for every in self.experiment.every:
+            if self.progress.step % every.steps and not last:
+                continue
+            modes = [(module, module.training) for module in self.task.modules()]
+            scalars = every.call(self.task, self.progress.step)
+            for module, mode in modes:
+                module.training = mode
+            if scalars:
+                journal.record(self.folder, self.progress.step, {}, scalars)
+
+    def _save(self) -> None:
+        try:
+            self.checkpoint.save(self.progress)
+        except (PerceptError, OSError) as error:
+            raise self.out_of_space(error) from None
+        self.saved = self.progress.step
+
+    def out_of_space(self, error: Exception) -> PerceptError:
+        """Return the error for a file that could not be written, with what stands and what to do."""
+        reason = f"{error.filename} cannot be written: {error.strerror}" if isinstance(error, OSError) else str(error)
+        stands = (
+            f"the last checkpoint, step {self.saved}, stands"
+            if self.checkpoint.present
+            else "there is no checkpoint yet"
         )
+        return PerceptError(f"{reason}; {stands}. Free some space and run the same command again.")
+
+    def _given_up(self, failures: int) -> PerceptError:
+        sound = f"the last checkpoint in {self.folder} is from before them" if self.checkpoint.present else ""
         return PerceptError(
             f"loss or gradient was not finite in the last {failures} steps, up to step {self.progress.step}; "
             f"{sound or 'there is no checkpoint yet'}. Start again in another folder with a lower learning rate or clip"
         )
-
-
-def _step(
-    model: nn.Module, optimiser: MasterWeights, batch: Batch, step: int, settings: Settings
-) -> dict[str, float] | None:
-    """Take one step and return its scalars; None if loss or gradient was not finite and the step was left out."""
-    factor = warmup_cosine(step, warmup=settings.warmup, hold=settings.hold, steps=settings.steps)
-    rate = settings.learning_rate * factor
-    torch.manual_seed(derive(settings.seed, "step", step))  # what is drawn in a step depends on its number alone
-    values = cast(Trainable, model).training_step(batch)
-    values["loss"].backward()
-    norm = optimiser.collect()
-    if not bool(torch.isfinite(values["loss"]) & torch.isfinite(norm)):
-        optimiser.clear()
-        notice(f"step {step}: loss {float(values['loss'].detach())}, gradient norm {float(norm)}; left out")
-        return None
-    optimiser.step(rate, norm=norm, clip=settings.clip)
-    told = torch.stack([value.detach().to(norm) for value in (*values.values(), norm)]).tolist()  # one copy for all
-    return dict(zip((*values, "gradient_norm"), told, strict=True)) | {"rate": rate}
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PerceptError(f"the folder {folder} cannot be made ({error.strerror}); give another one") from None
-    others = [one for one in folder.iterdir() if not one.name.startswith(".")]
-    if others and not any((folder / name).is_file() for name in ("run.json", CHECKPOINT)):
-        raise PerceptError(f"{folder} is not empty and holds no run (no run.json); give a folder that is new or empty")
-    return folder
-
-
-def _choose_dtype(name: str, device: torch.device) -> tuple[torch.dtype, str]:
-    if name == "auto":
-        return fast_dtype(device)
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name], "as asked"
-
-
-def _prepared(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Move the model; scalars such as the contrastive scale stay in float32."""
-    model.to(device).train()
-    for parameter in model.parameters():
-        if parameter.dim() > 0:
-            parameter.data = parameter.data.to(dtype)
-    return model
-
-
-def _build_optimiser(model: nn.Module, settings: Settings) -> MasterWeights:
-    groups = decay_groups(model, settings.weight_decay)
-    build = partial(build_optimisers, name=settings.optimiser, rate=settings.learning_rate, betas=settings.betas)
-    return MasterWeights(groups, build)
-
-
-@contextmanager
-def _stopping() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a wish to stop after the step, which the yielded function tells; a second one interrupts at once."""
-    wish = False
-
-    def ask(number: int, frame: Any) -> None:
-        nonlocal wish
-        if wish:
-            raise KeyboardInterrupt
-        wish = True
-        notice("stopping after this step with a checkpoint; once more to stop at once")
-
-    try:
-        previous = signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not in the main thread
-        yield lambda: False
-        return
-    try:
-        yield lambda: wish
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-@contextmanager
-def _prefetched(source: Source, first: int, steps: int) -> Iterator[Iterator[Batch]]:
-    """Prepare batches in a thread, two ahead."""
-    with ThreadPoolExecutor(1) as pool:
-
-        def batches() -> Iterator[Batch]:
-            waiting = [pool.submit(source.batch, step) for step in range(first, min(first + 2, steps))]
-            for step in range(first, steps):
-                ready = waiting.pop(0).result()
-                if step + 2 < steps:
-                    waiting.append(pool.submit(source.batch, step + 2))
-                yield ready
-
-        try:
-            yield batches()
-        finally:
-            pool.shutdown(cancel_futures=True)

@@ -1,9 +1,10 @@
-"""Checkpoints: everything a resume needs in one file, written whole or not at all.
+"""Checkpoints: everything a resume needs, by parameter name, written whole or not at all.
 
-No random state is among it: batches and random numbers of a step follow from the seed and the step's number.
+Random state is not part of it: batches and random numbers of a step follow from the seed and the step.
 """
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from percept.core import dist
 from percept.core.errors import PerceptError
-from percept.core.io import load_metadata, load_tensors, save_tensors
+from percept.core.io import load_metadata, load_tensors, save_tensors, tensors_hash
 from percept.optim.master import MasterWeights
+from percept.train import shards
 
 CHECKPOINT = "checkpoint.safetensors"
+FORMAT = "2"
 
 
 @dataclass(kw_only=True)
@@ -29,53 +33,158 @@ class Progress:
     skipped: int = 0
     """Steps left out because their loss or gradient was not finite."""
     changes: list[dict[str, Any]] = field(default_factory=list)
-    """Where the configuration was changed on the way: {"step": last step of the one before, "before": its changed parts}."""
+    """Changes of configuration: {"step": last step with the previous one, "before": its entries that changed}."""
+
+    def totals(self) -> dict[str, Any]:
+        """Return what a finished model records about its run."""
+        counts: dict[str, Any] = {"steps": self.step, "samples": self.samples, "skipped": self.skipped}
+        changes = {"changes": self.changes} if self.changes else {}
+        return counts | changes | {"seconds": round(self.seconds, 1)}
 
 
-def save_checkpoint(
-    folder: Path, model: nn.Module, optimiser: MasterWeights, progress: Progress, config: dict[str, Any]
-) -> None:
-    """Write masters, moments and the model's buffers; progress and configuration are texts in the same file."""
-    texts = {"progress": json.dumps(asdict(progress)), "config": json.dumps(config)}
-    save_tensors(folder / CHECKPOINT, optimiser.tensors() | _buffers(model), texts)
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Saves and restores one run in a folder. Every process of the run calls both methods."""
 
+    folder: Path
+    task: nn.Module
+    optimiser: MasterWeights
+    config: dict[str, Any]
+    shard: bool = False
 
-def _buffers(model: nn.Module) -> dict[str, Tensor]:
-    """Return what a model keeps beside its parameters: running means, queues, a teacher's centre."""
-    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    return {f"buffer.{name}": value for name, value in model.state_dict().items() if name not in parameters}
+    @property
+    def present(self) -> bool:
+        """True if the folder holds a checkpoint of either kind."""
+        return (self.folder / CHECKPOINT).is_file() or (self.folder / shards.INDEX).is_file()
 
+    def save(self, progress: Progress) -> None:
+        """Write masters, optimiser state, every other parameter and buffer, progress and configuration.
 
-def load_checkpoint(
-    folder: Path, model: nn.Module, optimiser: MasterWeights, config: dict[str, Any], *, replan: bool = False
-) -> Progress | None:
-    """Take up a run where it stopped; None in a folder without a checkpoint.
+        Raises:
+            PerceptError: the disk is full or refuses. The previous checkpoint stands.
+        """
+        texts = {
+            "format": FORMAT,
+            "progress": json.dumps(asdict(progress)),
+            "config": json.dumps(self.config),
+            "optimiser": json.dumps(self.optimiser.description()),
+        }
+        tensors = self.optimiser.tensors() | {
+            f"model.{name}": value for name, value in whole_state(self.task) if name not in self.optimiser.pairs
+        }
+        if self.shard:
+            shards.save(self.folder, tensors, texts, progress.step)
+            return
+        dist.on_first(lambda: self._write(tensors, texts))
 
-    Args:
-        replan: go on with another configuration; the change is noted in the progress, and so in the finished model.
+    def _write(self, tensors: dict[str, Tensor], texts: dict[str, str]) -> None:
+        local = {name: value.detach().cpu() for name, value in tensors.items()}
+        save_tensors(self.folder / CHECKPOINT, local, texts | {"hash": tensors_hash(local, texts)})
 
-    Raises:
-        PerceptError: the folder holds a run of another configuration, or the file is broken.
-    """
-    path = folder / CHECKPOINT
-    if not path.is_file():
-        return None
-    texts = load_metadata(path)
-    if not {"progress", "config"} <= texts.keys():
-        raise PerceptError(f"{path} is not a checkpoint of this version of percept; give another folder, or delete it")
-    stored = json.loads(texts["config"])
-    progress = Progress(**json.loads(texts["progress"]))
-    if changed := sorted(key for key in config.keys() | stored.keys() if stored.get(key) != config.get(key)):
-        if not replan:
-            names = ", ".join(changed)
+    def load(self, *, replan: bool = False) -> Progress | None:
+        """Restore a run where it stopped; return None in a folder without a checkpoint.
+
+        Args:
+            replan: resume although the configuration, the optimiser or the set of frozen parameters has changed. The
+                change is recorded in the progress, and so with the finished model. Weights are restored exactly; the
+                optimiser state of a parameter whose optimiser has changed starts anew.
+
+        Raises:
+            PerceptError: the folder holds a run of another configuration, or the checkpoint is damaged.
+        """
+        source = self.folder / (shards.INDEX if self.shard else CHECKPOINT)
+        if not source.is_file():
+            if self.present:
+                raise PerceptError(
+                    f"{self.folder} holds a run with a different value of shard. Use that value, or another folder."
+                )
+            return None
+        texts = shards.texts(self.folder) if self.shard else load_metadata(source)
+        facts = _parsed(texts, source)
+        tensors = self._read(source, texts, facts["optimiser"])
+        progress = Progress(**facts["progress"])
+        described = self.optimiser.description()
+        self._compare(facts, described, progress, replan=replan)
+        values = {key.split(".", 1)[1]: each for key, each in tensors.items() if key.startswith(("master.", "model."))}
+        _check_fit(dict(whole_state(self.task)), values, source)
+        changed = frozenset(
+            name for name, settings in described.items() if not _same_kind(facts["optimiser"].get(name), settings)
+        )
+        self.optimiser.restore(values, tensors, skip=changed)
+        with torch.no_grad():
+            for name, value in whole_state(self.task):
+                if name not in self.optimiser.pairs:
+                    value.copy_(values[name])
+        return progress
+
+    def _read(self, source: Path, texts: dict[str, str], described: Mapping[str, Any]) -> dict[str, Tensor]:
+        if self.shard:
+            return shards.load(self.folder, dict(whole_state(self.task)), described)
+        tensors = load_tensors(source)
+        stated = texts.get("hash")
+        if stated != tensors_hash(tensors, {key: value for key, value in texts.items() if key != "hash"}):
             raise PerceptError(
-                f"{folder} holds a run with another {names}; give another folder, delete it, or go on from its step "
-                f"{progress.step} with the new one: --replan"
+                f"{source} is damaged: its contents do not match its checksum. "
+                "Delete it to start from the beginning, or restore a copy."
             )
-        progress.changes.append({"step": progress.step, "before": {key: stored.get(key) for key in changed}})
-    stored_tensors = load_tensors(path)
-    optimiser.restore(stored_tensors)
-    with torch.no_grad():
-        for name, value in _buffers(model).items():
-            value.copy_(stored_tensors[name])
-    return progress
+        return tensors
+
+    def _compare(
+        self, facts: Mapping[str, Any], described: Mapping[str, Any], progress: Progress, *, replan: bool
+    ) -> None:
+        stored, config = facts["config"], self.config
+        changed = sorted(key for key in config.keys() | stored.keys() if stored.get(key) != config.get(key))
+        before = {key: stored.get(key) for key in changed}
+        if not changed and facts["optimiser"].keys() != described.keys():
+            changed = ["set of frozen parameters"]
+            before = {"frozen": sorted(described.keys() - facts["optimiser"].keys())}
+            before |= {"trained": sorted(facts["optimiser"].keys() - described.keys())}
+        if not changed and facts["optimiser"] != described:
+            changed, before = ["optimiser"], {"optimiser": next(iter(facts["optimiser"].values()), None)}
+        if not changed:
+            return
+        if not replan:
+            raise PerceptError(
+                f"{self.folder} holds a run with different values of {', '.join(changed)}. Use another folder, delete "
+                f"it, or resume at its step {progress.step} with the new values: --replan"
+            )
+        progress.changes.append({"step": progress.step, "before": before})
+
+
+def whole_state(task: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield every parameter and persistent buffer once, by name; frozen ones included, as a teacher may change."""
+    persistent = task.state_dict(keep_vars=True)
+    for name, value in (*task.named_parameters(), *task.named_buffers()):
+        if name in persistent:
+            yield name, value
+
+
+def _parsed(texts: dict[str, str], source: Path) -> dict[str, Any]:
+    if texts.get("format") != FORMAT:
+        raise PerceptError(
+            f"{source} is not a checkpoint of this version of percept and cannot be resumed. "
+            "Use another folder, or delete it."
+        )
+    try:
+        facts = {name: json.loads(texts[name]) for name in ("progress", "config", "optimiser")}
+        Progress(**facts["progress"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise PerceptError(
+            f"{source} is damaged: its description cannot be read. "
+            "Delete it to start from the beginning, or restore a copy."
+        ) from None
+    return facts
+
+
+def _same_kind(stored: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> bool:
+    return stored is not None and stored["class"] == settings["class"]
+
+
+def _check_fit(wanted: Mapping[str, Tensor], values: Mapping[str, Tensor], source: Path) -> None:
+    """Raise a PerceptError if names or shapes of a task and a checkpoint differ."""
+    different = sorted(wanted.keys() ^ values.keys())
+    different += [name for name in wanted.keys() & values.keys() if wanted[name].shape != values[name].shape]
+    if different:
+        raise PerceptError(
+            f"{source} does not fit this model: {', '.join(different[:4])} differ. Use another folder, or delete it."
+        )

@@ -13,7 +13,7 @@ from percept.models.config import ClipConfig
 from percept.models.onnx import Absent, Manifest, OnnxText, OnnxVision, Session, read_manifest
 from percept.weights.fingerprint import tokenizer_hash
 from percept.weights.layouts.percept import LAYOUT, TOKENIZER, WEIGHTS
-from percept.weights.open import Opened, check_layers, empty_model
+from percept.weights.open import Opened, empty_model
 
 
 def open_export(folder: Path | str, dtype: str | None = None) -> tuple[Opened, str]:
@@ -34,7 +34,6 @@ def open_export(folder: Path | str, dtype: str | None = None) -> tuple[Opened, s
     header = LAYOUT.read_header(folder / WEIGHTS)
     if header.config is None or header.preprocess is None:
         raise PerceptError(f"the export {folder} lacks its config.json or preprocess.json; export the model again")
-    check_layers(header.config, str(folder))
     tokenizer = Tokenizer.load(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else None
     opened = Opened(
         name=manifest.name,

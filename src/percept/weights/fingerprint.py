@@ -67,6 +67,11 @@ def _facts(config: Any) -> dict[str, Any]:
     }
 
 
+def joined_hash(weights: Mapping[str, str]) -> str:
+    """Return one hash of {name: `tensor_hash`}."""
+    return content_hash(json.dumps(dict(weights), sort_keys=True).encode())
+
+
 def hash_tensors(state: Mapping[str, Tensor]) -> dict[str, str]:
     """Return {name: `tensor_hash`}."""
     return {name: tensor_hash(tensor) for name, tensor in state.items()}

@@ -35,8 +35,6 @@ from percept.weights.naming import plain_name
 from percept.weights.released import find_released, fitting_name
 from percept.weights.resize import sized_config, sized_state
 
-MAX_LAYERS = 512
-"""Blocks of a tower above which a configuration is refused."""
 MAX_SIZE = 64
 """Times the model's own image size above which the size in a preprocessing is refused."""
 
@@ -235,26 +233,12 @@ def empty_model(config: ClipConfig, source: str) -> CLIP:
         raise PerceptError(f"a model of the configuration for {source} cannot be built: {reason}") from None
 
 
-def check_layers(config: ClipConfig, source: str) -> None:
-    """Refuse a configuration with more blocks than any model has, before anything is built.
-
-    Raises:
-        PerceptError: more than `MAX_LAYERS` blocks.
-    """
-    for tower in filter(None, (config.vision, config.text)):
-        if tower.layers > MAX_LAYERS:
-            raise PerceptError(
-                f"the configuration for {source} has {tower.layers} layers; at most {MAX_LAYERS} are read"
-            )
-
-
 def _check_layers(config: ClipConfig, state: State, file: Path) -> None:
     """Refuse a configuration with more blocks than the file has tensors.
 
     Raises:
-        PerceptError: also for more than `MAX_LAYERS` blocks.
+        PerceptError: a tower has more blocks than tensors.
     """
-    check_layers(config, str(file))
     for name, tower in (("vision", config.vision), ("text", config.text)):
         count = sum(key.startswith(f"{name}.") for key in state)
         if tower is not None and tower.layers > max(count, 1):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ TOLD = ("texts", "regions", "things", "claims", "contrary")
 """What is told of every picture, see `_Drawn`."""
 SIDE = 96
 """Pixels a side of the kept pictures."""
-NOT_DRAWING = ("augment.py", "questions.py", "record.py", "sheet.py", "source.py", "write.py")
+NOT_DRAWING = ("augment.py", "batch.py", "questions.py", "record.py", "sheet.py", "source.py", "write.py")
 """Files that have no part in what a kept picture shows or its texts say."""
 IDS = ".ids"
 """Ending of the files that tell which thing each pixel shows."""
@@ -173,6 +174,17 @@ def _cache_name(data: WorldData) -> str:
     return f"{data.style}-{data.seed}-{data.pairs}-{content_hash(repr(drawn).encode())[:12]}"
 
 
+def check_style(style: str) -> None:
+    """Raise a PerceptError for a style that the world does not have."""
+    if style not in (*STYLES, "mixed"):
+        raise unknown_name("style", style, (*STYLES, "mixed"))
+
+
+def cache_home() -> Path:
+    """Return where drawn images are kept: $PERCEPT_CACHE, or the user's cache folder."""
+    return Path(os.environ.get("PERCEPT_CACHE", Path.home() / ".cache" / "percept")) / "world"
+
+
 def draw_cache(data: WorldData, home: Path | str, *, workers: int | None = None) -> Path:
     """Draw all pairs of `data` below `home` unless they are there, and return their folder.
 
@@ -181,8 +193,7 @@ def draw_cache(data: WorldData, home: Path | str, *, workers: int | None = None)
     Raises:
         PerceptError: a style that the world does not have; no folder is made then.
     """
-    if data.style not in (*STYLES, "mixed"):
-        raise unknown_name("style", data.style, (*STYLES, "mixed"))
+    check_style(data.style)
     folder = Path(home) / _cache_name(data)
     folder.mkdir(parents=True, exist_ok=True)
     starts = [first for first in range(0, data.pairs, CHUNK) if not (folder / f"{first:08d}.npy").is_file()]

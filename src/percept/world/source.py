@@ -1,4 +1,4 @@
-"""Batches of the drawn pictures, on the CPU or an accelerator; on one kind of device a batch depends on its step alone."""
+"""Batches of generated images, made on the CPU or an accelerator; on one kind of device a batch depends on its step alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,47 +9,78 @@ import torch
 from jaxtyping import Int, UInt8, UInt16
 from torch import Tensor
 
-from percept.core.contracts import Batch
 from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import read_json
 from percept.core.seed import derive
+from percept.data.source import share as share_of
 from percept.data.tokenizers import Tokenizer
 from percept.world.augment import Draws, cropped, lit
+from percept.world.batch import WorldBatch
 from percept.world.cache import IDS, WorldData
 from percept.world.claims import MOST_SAID, MOST_SHOWN
 from percept.world.patches import MOST_THINGS, cover_of
 from percept.world.regions import cut, windows
 
 SHOWN = ("words", "regions", "scenes")
-"""What a batch can hold: windows around single things with words as labels, the same with texts too, or whole scenes."""
+"""What a batch can show: windows around single objects with words as labels, the same with texts, or whole scenes."""
 ROWS = 4096
-"""Rows whose texts are tokenized at once: ids of 64 bits for all of them would fill the memory."""
+"""Rows whose texts are tokenized at once: 64-bit ids for all of them would fill the memory."""
 MEMORY_SHARE = 0.4
-"""Of an accelerator's free memory, the most that pictures may take."""
+"""Largest share of an accelerator's free memory that images may take."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What batches hold from step `first` on, `size` pixels a side."""
+    """What batches show from step `first` on, at `size` pixels a side."""
 
     first: int
     size: int
     shown: str = "scenes"
     """One of SHOWN."""
     keep: float = 1.0
-    """Share of the patches that the model sees (Li et al. 2023, arXiv:2212.00794, FLIP); others are left out by chance."""
+    """Share of the patches that the model sees, chosen at random (FLIP, Li et al. 2023, arXiv:2212.00794)."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise PerceptError(f"a stage shows pictures of {self.size} pixels; give at least 1")
+            raise PerceptError(f"a stage shows images of {self.size} pixels; give at least 1")
         if not 0 < self.keep <= 1:
             raise PerceptError(f"a stage that keeps {self.keep} of the patches; it must be above 0 and at most 1")
         if self.shown not in SHOWN:
             raise unknown_name("stage", self.shown, SHOWN)
 
 
+def stages_of(shares: Sequence[tuple[str, int, float, float]], steps: int) -> tuple[Stage, ...]:
+    """Return the stages of a run of `steps` steps.
+
+    Args:
+        shares: (what the images show, their side in pixels, share of patches seen, share of the steps) of each stage.
+
+    Raises:
+        PerceptError: a share is not positive, or they do not sum to 1.
+    """
+    if any(not share > 0 for *_, share in shares):
+        raise PerceptError(f"every stage needs a share above 0; given: {shares}")
+    total = sum(share for *_, share in shares)
+    if abs(total - 1) > 1e-6:
+        raise PerceptError(f"the shares of the stages sum to {total}; they must sum to 1")
+    stages, reached = [], 0.0
+    for shown, size, keep, share in shares:
+        stages.append(Stage(round(reached * steps), size, shown, keep))
+        reached += share
+    return tuple(stages)
+
+
+def described(stages: Sequence[Stage]) -> dict[int, str]:
+    """Return a description of every stage by its first step."""
+    return {
+        stage.first: f"stage {number} of {len(stages)}, {stage.shown} of {stage.size} pixels, "
+        f"{100 * stage.keep:.0f} % of the patches seen"
+        for number, stage in enumerate(stages, start=1)
+    }
+
+
 class Pictures:
-    """Pixels and ids of all pictures: held by an accelerator whose memory has room for them, else read when asked for."""
+    """Pixels and ids of all images: held by an accelerator with enough free memory, else read when needed."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         files = sorted(folder.glob("*.npy"))
@@ -63,11 +94,11 @@ class Pictures:
 
     @property
     def size(self) -> int:
-        """Bytes of all of them."""
+        """Size of all of them in bytes."""
         return sum(one.nbytes for part in self._parts for one in part)
 
     def of(self, numbers: Int[np.ndarray, " b"]) -> tuple[UInt8[Tensor, "b 3 y x"], UInt8[Tensor, "b y x"]]:
-        """Return pixels and ids of some pictures, on the device."""
+        """Return pixels and ids of some images, on the device."""
         if self._held is not None:
             image, ids = (one[torch.from_numpy(numbers).to(self.device)] for one in self._held)
         else:
@@ -81,7 +112,7 @@ class Pictures:
 
 
 class WorldSource:
-    """Batches from a drawn cache, so that a resumed run sees what it would have seen."""
+    """Batches from a cache of drawn images. The order is a function of seed and step, so a resumed run sees the same batches."""
 
     def __init__(
         self,
@@ -118,19 +149,21 @@ class WorldSource:
         self.region_ids = _distinct([names for _, _, names in regions], tokenizer)
         self._orders: dict[str, tuple[int, np.ndarray]] = {}
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-        """Of its own, so that batches are made while the model trains."""
+        """A stream of its own, so that batches are made while the model trains."""
         if self._stream is not None:
-            self._stream.wait_stream(torch.cuda.current_stream(self.device))  # pictures may still be on their way
+            self._stream.wait_stream(torch.cuda.current_stream(self.device))  # images may still be on their way
 
     def stage_at(self, step: int) -> Stage:
         """Return the stage a step is in."""
         return next(stage for stage in reversed(self.stages) if stage.first <= step)
 
     def _walk(self, step: int, count: int, total: int, what: str) -> np.ndarray:
-        """Walk through `total` things, `count` a step, in a new random order per epoch."""
+        """Return `count` of `total` numbers per step, in a new random order each epoch."""
         per_epoch = total // count
         if per_epoch == 0:
-            raise PerceptError(f"{total} {what} are fewer than the {count} of one batch; draw more or batch less")
+            raise PerceptError(
+                f"{total} {what} are fewer than the {count} of one batch; draw more or use smaller batches"
+            )
         epoch, place = divmod(step, per_epoch)
         if what not in self._orders or self._orders[what][0] != epoch:
             rng = np.random.default_rng(derive(self.seed, "order", what, epoch))
@@ -138,52 +171,54 @@ class WorldSource:
         return self._orders[what][1][place * count : (place + 1) * count]
 
     def numbers_of(self, step: int) -> np.ndarray:
-        """Return the picture numbers of a step: whole pairs first, then one picture of each further pair."""
+        """Return the image numbers of a step: whole pairs first, then one image of each further pair."""
         whole = int(self.batch_size * self.data.twins) // 2
         pairs = self._walk(step, self.batch_size - whole, self.data.pairs, "pairs")
         side = np.random.default_rng(derive(self.seed, "side", step)).integers(0, 2, len(pairs) - whole)
         return np.concatenate([2 * pairs[:whole], 2 * pairs[:whole] + 1, 2 * pairs[whole:] + side])
 
-    def batch(self, step: int) -> Batch:
-        """Return the batch of a step: pictures scaled to the stage's size and to [-1, 1], and one text each.
+    def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> WorldBatch:
+        """Return this process's share of the batch of a step: images at the stage's size in [-1, 1], with one text each.
 
-        All texts of a step are of one kind, so that none says of a picture what another says less closely.
+        All texts of a step are of one kind, so that no text describes an image less closely than another text does.
+        Random numbers are drawn for the global batch; pixels are computed for the share only.
         """
+        rows = share_of(self.batch_size, rank, world_size)
         if self._stream is None:
-            return self._batch(step)
+            return self._batch(step, rows)
         with torch.cuda.stream(self._stream):
-            batch = self._batch(step)
+            batch = self._batch(step, rows)
         self._stream.synchronize()
         for tensor in batch.tensors().values():
             tensor.record_stream(torch.cuda.default_stream(self.device))
         return batch
 
-    def _batch(self, step: int) -> Batch:
-        draws = Draws(derive(self.seed, "draw", step), self.device)
+    def _batch(self, step: int, rows: slice) -> WorldBatch:
+        draws = Draws(derive(self.seed, "draw", step), self.device, rows)
         stage = self.stage_at(step)
         scenes = stage.shown == "scenes"
         if scenes:
             numbers = self.numbers_of(step)
             ids = self.ids[numbers, _drawn(draws.rng, self.data.weights)]
-            image, things = cropped(*self.pictures.of(numbers), stage.size, self.data.augment.crop, draws)
+            image, things = cropped(*self.pictures.of(numbers[rows]), stage.size, self.data.augment.crop, draws)
         else:
             chosen = self._walk(step, self.batch_size, len(self.region_boxes), "regions")
             numbers = self.region_pictures[chosen]
             ids = self.region_ids[chosen, _drawn(draws.rng, self.data.region_weights)]
             where = windows(self.region_boxes[chosen], self.looseness(step), draws.rng)
-            image, things = cut(*self.pictures.of(numbers), where, stage.size)
-        tokens, known = self._to(ids), self.things[numbers]
-        grey = torch.from_numpy(np.flatnonzero(known[:, 0, 1] < 0)).to(self.device)
+            image, things = cut(*self.pictures.of(numbers[rows]), where[rows], stage.size)
+        tokens, grey = self._to(ids[rows]), np.flatnonzero(self.things[numbers][:, 0, 1] < 0)
         cover = cover_of(things, self.patch)
-        contrary, said = self._contrary(numbers, draws.rng) if scenes else (None, None)
-        return Batch(
-            image=lit(image, things, grey, self.data.augment, draws),
+        contrary, said = self._contrary(numbers, draws.rng, rows) if scenes else (None, None)
+        mine = numbers[rows]
+        return WorldBatch(
+            image=lit(image, things, grey, self.data.augment, draws, self.batch_size),
             tokens=None if stage.shown == "words" else tokens,
             words=tokens,
             cover=cover,
-            things=self._to(known),
-            names=self._to(self.names[numbers]) if stage.shown != "words" else None,
-            claims=self._to(self.claims[numbers]) if scenes else None,
+            things=self._to(self.things[mine]),
+            names=self._to(self.names[mine]) if stage.shown != "words" else None,
+            claims=self._to(self.claims[mine]) if scenes else None,
             contrary=contrary,
             said=said,
             keep=self._kept(cover.shape[1], stage.keep, draws.rng),
@@ -195,13 +230,13 @@ class WorldSource:
         return step / scenes if scenes else 1.0
 
     def _contrary(
-        self, numbers: np.ndarray, rng: np.random.Generator
+        self, numbers: np.ndarray, rng: np.random.Generator, rows: slice
     ) -> tuple[Int[Tensor, "b m 2 n"], Int[Tensor, "b m 2 c"]]:
-        """Draw half of the pairs of a right and a wrong text of each picture, one of each kind, and their claims."""
+        """Draw half of the pairs of a right and a wrong text of each image, one of each kind, and their claims."""
         half = self.contrary.shape[1] // 4
         chosen = 2 * np.arange(half) + rng.integers(0, 2, (len(numbers), half))
-        found = (one.reshape(len(one), 2 * half, 2, -1)[numbers[:, None], chosen] for one in (self.contrary, self.said))
-        texts, claims = (self._to(one) for one in found)
+        pairs = (each.reshape(len(each), 2 * half, 2, -1) for each in (self.contrary, self.said))
+        texts, claims = (self._to(each[numbers[rows, None], chosen[rows]]) for each in pairs)
         return texts, claims
 
     def _to(self, numbers: UInt16[np.ndarray, "*b n"] | Int[np.ndarray, "*b n"]) -> Int[Tensor, "*b n"]:
@@ -234,14 +269,14 @@ def _tokenized(rows: Sequence[Sequence[str]], tokenizer: Tokenizer) -> UInt16[np
 
 
 def _distinct(rows: Sequence[Sequence[str]], tokenizer: Tokenizer) -> UInt16[np.ndarray, "r t n"]:
-    """Do the same where the same texts come again and again."""
+    """Return ids [rows, texts, context] of texts many of which are equal."""
     known = {text: number for number, text in enumerate(dict.fromkeys(text for row in rows for text in row))}
     ids = _tokenized([[text] for text in known], tokenizer)[:, 0]
     return ids[np.array([[known[text] for text in row] for row in rows])]
 
 
 def _named(rows: Sequence[Sequence[str]], tokenizer: Tokenizer) -> UInt16[np.ndarray, "r k n"]:
-    """Return ids of the names of things; all 0 where a thing has none."""
+    """Return ids of the names of objects; all 0 where an object has none."""
     names = _distinct([[*row, *[""] * (MOST_THINGS - len(row))] for row in rows], tokenizer)
     names[names[..., 1] == tokenizer.end_id] = 0
     return names

@@ -1,0 +1,1 @@
+"""Pretraining: methods that train an encoder from random weights."""

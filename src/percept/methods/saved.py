@@ -1,0 +1,116 @@
+"""Trained methods as folders: the method's name, its configuration, its base model, and its own tensors only.
+
+A method that can be saved trains something on a frozen base model (a prompt, an adapter). Besides what `percept.methods.INDEX`
+asks of it, its class has
+    base_parts: names of the child modules that come from the base model, such as ("clip",);
+    from_base(config, model): builds it on an opened base model, with weights that do not matter.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from percept.core.config import from_dict, to_dict
+from percept.core.errors import PerceptError, unknown_name
+from percept.core.io import load_tensors, read_json, save_tensors, write_json
+from percept.methods import INDEX
+from percept.weights.fingerprint import joined_hash
+
+CONFIG, WEIGHTS = "config.json", "method.safetensors"
+
+
+def method_class(name: str) -> type[nn.Module]:
+    """Return the class of a method.
+
+    Raises:
+        PerceptError: unknown name.
+    """
+    if name not in INDEX:
+        raise unknown_name("method", name, INDEX)
+    module, attribute = INDEX[name].split(":")
+    return getattr(import_module(module), attribute)
+
+
+def own_tensors(method: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a method that its base model does not provide.
+
+    These are all parameters and buffers outside `base_parts`, and parameters inside that are trained, such as adapters.
+    """
+    prefixes = tuple(f"{part}." for part in cast(Any, method).base_parts)
+    trained = {name for name, parameter in method.named_parameters() if parameter.requires_grad}
+    return {
+        name: value for name, value in method.state_dict().items() if name in trained or not name.startswith(prefixes)
+    }
+
+
+def save_method(folder: Path | str, method: nn.Module, *, base: str, fingerprint: str | None = None) -> None:
+    """Write a trained method.
+
+    Args:
+        folder: created if needed.
+        method: its class is in `percept.methods.INDEX`.
+        base: name, address or path of the base model, as `percept.load` takes it.
+        fingerprint: `joined_hash` of the base model's weights; the model is opened to compute it if None.
+    """
+    folder = Path(folder)
+    where = f"{type(method).__module__}:{type(method).__qualname__}"
+    name = next((name for name, target in INDEX.items() if target == where), None)
+    if name is None:
+        raise PerceptError(f"{where} is not in the index of methods. Add it to percept.methods.INDEX.")
+    config = cast(Any, method).config
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(folder / WEIGHTS, own_tensors(method))
+    weights = fingerprint or joined_hash(_open_base(base).weight_hashes)
+    facts = {"method": name, "config": to_dict(config), "base": {"name": base, "fingerprint": weights}}
+    write_json(folder / CONFIG, facts)
+
+
+def open_method(
+    folder: Path | str, *, device: str = "auto", dtype: str | torch.dtype | None = None, **options: Any
+) -> nn.Module:
+    """Open a saved method on its base model, in evaluation mode.
+
+    Args:
+        folder: what `save_method` wrote.
+        device: as for `percept.load`.
+        dtype: as for `percept.load`; the type of the base model.
+        options: further options of `percept.load` for the base model.
+
+    Raises:
+        PerceptError: not such a folder, the base model cannot be opened or is a different one, or tensors do not fit.
+    """
+    folder = Path(folder)
+    header = read_json(folder / CONFIG)
+    if not isinstance(header, dict) or not {"method", "config", "base"} <= header.keys():
+        raise PerceptError(f"{folder} is not a saved method: {CONFIG} lacks method, config or base.")
+    kind = cast(Any, method_class(header["method"]))
+    config = from_dict(kind.Config, header["config"])
+    base = header["base"]
+    encoder = _open_base(base["name"], device=device, dtype=dtype, **options)
+    if joined_hash(encoder.weight_hashes) != base["fingerprint"]:
+        raise PerceptError(
+            f"{folder} was trained on a base model with different weights than {base['name']} has now. "
+            "Open it where its own base model is available."
+        )
+    method: nn.Module = kind.from_base(config, encoder.model)
+    _take(method, load_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    return method.to(encoder.setting.device).eval()
+
+
+def _open_base(name: str, **options: Any) -> Any:
+    from percept.infer.load import load
+
+    return load(name, **options)
+
+
+def _take(method: nn.Module, stored: dict[str, Tensor], source: Path) -> None:
+    """Copy stored tensors into a method, if names and shapes are exactly its own."""
+    own = own_tensors(method)
+    different = sorted(own.keys() ^ stored.keys())
+    different += [name for name in own.keys() & stored.keys() if own[name].shape != stored[name].shape]
+    if different:
+        raise PerceptError(f"{source} does not fit this method: {', '.join(different[:4])} differ.")
+    method.load_state_dict(stored, strict=False)

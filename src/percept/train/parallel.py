@@ -1,0 +1,91 @@
+"""A task on one device or several: number types, replicas, and FSDP2 shards."""
+
+import os
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from percept.core.errors import PerceptError
+from percept.core.machine import fast_dtype, pick_device
+from percept.fast import adopt
+from percept.optim.rules import is_frozen, train_mode
+
+
+def local_device(name: str) -> torch.device:
+    """Return the device of this process: with `torchrun` and "cuda", the GPU of its local rank."""
+    device = pick_device(name)
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    return device
+
+
+def training_dtype(name: str, device: torch.device, task: nn.Module) -> tuple[torch.dtype, str]:
+    """Return the type in which a task trains, and why.
+
+    Frozen weights are not rounded, so with "auto" the others take their type.
+
+    Raises:
+        PerceptError: frozen weights have a different type.
+    """
+    frozen = {parameter.dtype for parameter in task.parameters() if parameter.dim() and is_frozen(parameter)}
+    if name == "auto":
+        return (frozen.pop(), "the type of the frozen weights") if len(frozen) == 1 else fast_dtype(device)
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    if frozen - {dtype}:
+        other = ", ".join(sorted(str(each).removeprefix("torch.") for each in frozen - {dtype}))
+        raise PerceptError(
+            f"dtype={name} does not fit frozen weights in {other}, which are not rounded. "
+            f"Open the frozen model in {name}, or leave dtype at auto."
+        )
+    return dtype, "as requested"
+
+
+def placed(task: nn.Module, device: torch.device, dtype: torch.dtype, *, shard: bool) -> nn.Module:
+    """Move a task to its device in training mode.
+
+    Its layers take their faster forms, see `percept.fast.adopt`. Trained weights are converted to `dtype`, except scalars such as the contrastive scale. With `shard` they stay in
+    float32, divided among the processes, and computation converts them.
+    """
+    task.to(device)
+    train_mode(task)
+    adopt(task, pack=False)
+    if shard:
+        return _sharded(task, device, dtype)
+    for parameter in task.parameters():
+        if parameter.dim() > 0 and parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+    return task
+
+
+def _sharded(task: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Shard the members of every module list, and what remains with the whole task. Scalars are not sharded."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    from percept.core import dist
+
+    options: dict[str, Any] = {
+        "mesh": init_device_mesh(device.type, (dist.world_size(),)),
+        "ignored_params": {parameter for parameter in task.parameters() if parameter.dim() == 0},
+    }
+    if dtype != torch.float32:
+        options["mp_policy"] = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    for module in list(task.modules()):
+        for block in module if isinstance(module, nn.ModuleList) else ():
+            fully_shard(block, **options)
+    fully_shard(task, **options)
+    return task
+
+
+def gathered(task: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
+    """Return a sharded task whole: one built anew with the trained weights. Every process must call it."""
+    state = {
+        name: cast(Any, value).full_tensor().cpu() if hasattr(value, "full_tensor") else value.cpu()
+        for name, value in task.state_dict().items()
+    }
+    whole = build()
+    whole.load_state_dict(cast(dict[str, Tensor], state))
+    return whole

@@ -1,0 +1,168 @@
+"""Two processes on CPUs: the same losses and weights as one, one decision, one checkpoint."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from percept.core.io import load_tensors
+from percept.methods.pretraining import nano
+from tests.train import workers
+from tests.train.runs import RandomPairs, metrics
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(processes: int, **works: Path) -> None:
+    """Run functions of `workers` in several processes, with the environment that torchrun gives them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    plain = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
+    plain |= {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.train.workers", *(f"{name}={folder}" for name, folder in works.items())],
+            cwd=ROOT,
+            env=plain | ({} if processes == 1 else {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(processes)
+    ]
+    try:
+        outputs = [process.communicate(timeout=110)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+    assert [process.returncode for process in started] == [0] * processes, "\n".join(outputs)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All runs: of one process in "one", of two in "two"; what one of them stops, the other resumes."""
+    folder = tmp_path_factory.mktemp("runs")
+    one, two = folder / "one", folder / "two"
+    run(1, whole=one, stop=one)
+    run(
+        2, communication=two, whole=two, sharded=two, interrupted=two, spoiled=two, refused=two, stop=two, go_on=one
+    )  # fmt: skip
+    run(1, go_on=two)
+    return folder
+
+
+def same(folder: Path, other: Path, *, losses: float = 1e-4, weights: float = 1e-5) -> None:
+    """Compare what was logged, and the mean and the largest difference of every weight."""
+    ours, theirs = metrics(folder), metrics(other)
+    assert [row["step"] for row in ours] == [row["step"] for row in theirs] == list(range(1, 9))
+    for name in ("loss", "gradient_norm", "batch_accuracy", "samples"):
+        assert [row[name] for row in ours] == pytest.approx([row[name] for row in theirs], rel=losses)
+    tensors, wanted = (load_tensors(each / "model.safetensors") for each in (folder, other))
+    assert tensors.keys() == wanted.keys()
+    for name, value in tensors.items():
+        if name.endswith("qkv.bias"):  # that of keys has no effect; Adam scales up the rounding noise of its gradient
+            continue
+        difference = (value.float() - wanted[name].float()).abs()
+        assert float(difference.max()) < 20 * weights, name
+        assert float(difference.mean()) < weights, name
+
+
+@pytest.mark.parametrize(
+    ("name", "losses", "weights"),
+    [("sgd", 1e-4, 1e-6), ("adamw", 1e-3, 2e-5), ("frozen", 1e-3, 2e-5), ("muon", 1e-2, 2e-4), ("bf16", 0.05, 1e-3)],
+)
+def test_two_processes_train_the_model_of_one(runs: Path, name: str, losses: float, weights: float) -> None:
+    same(runs / "two" / name, runs / "one" / name, losses=losses, weights=weights)
+    assert len(list((runs / "two" / name).glob("*checkpoint*"))) == 1
+
+
+@pytest.mark.parametrize(("name", "losses", "weights"), [("adamw", 1e-3, 2e-5), ("muon", 1e-2, 2e-4)])
+def test_two_processes_with_shards_train_the_model_of_one_and_resume(
+    runs: Path, name: str, losses: float, weights: float
+) -> None:
+    same(runs / "two" / "sharded" / name, runs / "one" / name, losses=losses, weights=weights)
+
+
+@pytest.mark.parametrize("kind", ["run", "run_sharded"])
+@pytest.mark.parametrize("begun_by", ["one", "two"])
+def test_a_run_resumes_with_another_number_of_processes(runs: Path, begun_by: str, kind: str) -> None:
+    same(runs / begun_by / kind, runs / "one" / "adamw", losses=1e-3, weights=2e-5)
+
+
+def test_ctrl_c_on_any_rank_stops_all_of_them_with_one_checkpoint(runs: Path) -> None:
+    assert [(runs / "two" / f"stopped-{rank}").read_text() for rank in range(2)] == ["3", "3"]
+    assert (runs / "two" / "left-0").read_text() == "checkpoint.safetensors metrics.jsonl run.json"
+    same(runs / "two" / "interrupted", runs / "one" / "adamw", losses=1e-3, weights=2e-5)
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_leaves_the_step_out_on_all(runs: Path) -> None:
+    assert [(runs / "two" / f"skipped-{rank}").read_text() for rank in range(2)] == ["1", "1"]
+    assert [row["step"] for row in metrics(runs / "two" / "spoiled")] == [1, 2, 4, 5, 6, 7, 8]
+
+
+def test_mistakes_are_raised_on_all_ranks(runs: Path) -> None:
+    texts = [(runs / "two" / f"error-{rank}").read_text() for rank in range(2)]
+    assert texts[0] == texts[1]
+    assert "7 samples does not divide into 2 equal shares" in texts[0]
+    assert "cannot be made" in texts[0]
+
+
+def facts_of(runs: Path) -> list[dict[str, Any]]:
+    return [json.loads((runs / "two" / f"facts-{rank}.json").read_text()) for rank in range(2)]
+
+
+def gradient_norm(task: torch.nn.Module) -> float:
+    return workers.norm_of([each.grad for each in task.parameters() if each.grad is not None])
+
+
+def test_rows_are_gathered_with_their_gradients(runs: Path) -> None:
+    for rank, facts in enumerate(facts_of(runs)):
+        assert facts["gathered"] == [1, 1, 2, 2]
+        assert facts["gradient"] == [3.0 * (2 * rank), 3.0 * (2 * rank + 1)]  # 1 from rank 0 and 2 from rank 1
+        assert facts["flags"] == [True, True, False]
+        assert facts["named"] == [True, True, False, True]
+
+
+def test_pytorch_s_own_ddp_around_a_task_gives_the_gradient_of_the_global_loss(runs: Path) -> None:
+    trial = workers.made()
+    trial.model(RandomPairs(workers.SIZE).batch(0))["loss"].backward()
+    assert facts_of(runs)[0]["ddp"] == pytest.approx(gradient_norm(trial.model), rel=1e-4)
+
+
+def test_the_task_of_nano_in_two_shares_is_that_of_the_whole_batch(runs: Path) -> None:
+    torch.manual_seed(0)
+    task, batch = nano.Pretraining.tiny()
+    values = task(batch)
+    values["loss"].backward()
+    facts = facts_of(runs)[0]
+    assert facts["nano"] == pytest.approx(float(values["loss"].detach()), rel=1e-5)
+    assert facts["nano gradient"] == pytest.approx(gradient_norm(task), rel=1e-4)
+
+
+def test_torchrun_trains_the_tiny_recipe(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "percept"]
+    command += [
+        "train",
+        "pe/nano",
+        "--tiny",
+        "--settings.steps",
+        "4",
+        "--settings.device",
+        "cpu",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    environment = os.environ | {"PERCEPT_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished") == 1
+    assert "in 2 processes" in " ".join(done.stderr.split())
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert (tmp_path / "run" / "checkpoint.safetensors").is_file()

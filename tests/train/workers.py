@@ -1,0 +1,152 @@
+"""What each process of a test of several processes runs: python -m tests.train.workers NAME=FOLDER ..."""
+
+import faulthandler
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from percept.core import dist
+from percept.core.errors import PerceptError
+from percept.core.io import save_tensors
+from percept.methods.pretraining import nano
+from percept.optim.rules import Frozen
+from percept.train import Experiment, fit, meters
+from tests.train.runs import Config, RandomPairs, Trial, experiment
+
+SIZE = 8
+"""Samples of a global batch."""
+
+
+def made(**changes: Any) -> Trial:
+    """A run without random numbers inside the step, which would differ between processes."""
+    settings = replace(experiment(dtype="float32", batch=SIZE).settings, **changes)
+    return experiment(Config(settings=settings, drop_path=0.0))
+
+
+def kept(run: Experiment) -> Experiment:
+    """Keep the trained weights."""
+
+    def save(out: Path, task: torch.nn.Module, totals: dict[str, Any]) -> None:
+        save_tensors(out / "model.safetensors", task.state_dict())
+
+    return replace(run, save=save)
+
+
+def stateless(groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
+    """Plain gradient descent: unlike Adam it does not scale up rounding noise where a gradient is 0."""
+    return [torch.optim.SGD(groups)]
+
+
+def whole(folder: Path) -> None:
+    """Train in several ways without shards."""
+    for name, changes in (("adamw", {}), ("muon", {"optimiser": "muon"}), ("bf16", {"dtype": "bfloat16"})):
+        fit(kept(made(**changes)), folder / name)
+    fit(kept(replace(made(learning_rate=0.1), optimiser=stateless)), folder / "sgd")
+    fit(kept(replace(made(), rules=(("^clip.text", Frozen()),))), folder / "frozen")
+
+
+def sharded(folder: Path) -> None:
+    """Train in shards, with an interruption."""
+    for name, changes in (("adamw", {}), ("muon", {"optimiser": "muon"})):
+        fit(kept(sharding(**changes)), folder / "sharded" / name, minutes=0.0)
+        fit(kept(sharding(**changes)), folder / "sharded" / name)
+
+
+def sharding(**changes: Any) -> Trial:
+    """The task is built where it is needed: to train, and once more, whole, to be saved."""
+    run = made(shard=True, **changes)
+    return replace(run, task=lambda placement: made(**changes).model)
+
+
+def stop(folder: Path) -> None:
+    """Stop after a step."""
+    fit(kept(made()), folder / "run", minutes=0.0)
+    fit(kept(sharding()), folder / "run_sharded", minutes=0.0)
+
+
+def go_on(folder: Path) -> None:
+    """Resume what `stop` left."""
+    fit(kept(made()), folder / "run")
+    fit(kept(sharding()), folder / "run_sharded")
+
+
+def interrupted(folder: Path) -> None:
+    """Ctrl-C reaches rank 1 only, in step 3."""
+    run = made()
+    rank = dist.launched_rank()
+    run.model.before = lambda call: signal.raise_signal(signal.SIGINT) if rank == 1 and call == 3 else None
+    step = fit(kept(run), folder / "interrupted").step
+    (folder / f"stopped-{rank}").write_text(str(step))
+    names = sorted(path.name for path in (folder / "interrupted").iterdir())
+    (folder / f"left-{rank}").write_text(" ".join(names))
+    fit(kept(made()), folder / "interrupted")
+
+
+def spoiled(folder: Path) -> None:
+    """The loss of rank 1 alone is not finite in step 3: both leave the step out."""
+    run, rank = made(), dist.launched_rank()
+    run.model.spoil = lambda call: rank == 1 and call == 3
+    progress = fit(kept(run), folder / "spoiled")
+    (folder / f"skipped-{rank}").write_text(str(progress.skipped))
+
+
+def refused(folder: Path) -> None:
+    """Mistakes are raised in every process."""
+    (folder / "file").write_text("in the way")
+    for run, where in ((made(batch=7), folder / "new"), (made(), folder / "file")):
+        try:
+            fit(run, where)
+        except PerceptError as error:
+            with (folder / f"error-{dist.launched_rank()}").open("a") as file:
+                file.write(f"{error}\n")
+
+
+def communication(folder: Path) -> None:
+    """Gradients through `gather`, PyTorch's own DDP around a task, and the task of nano in shares."""
+    dist.join(torch.device("cpu"))
+    rank, facts = dist.rank(), {}
+    rows = torch.full((2, 3), float(rank + 1), requires_grad=True)
+    gathered = dist.gather(rows)
+    (gathered * torch.arange(4.0)[:, None] * (rank + 1)).sum().backward()
+    assert rows.grad is not None
+    facts["gathered"], facts["gradient"] = gathered[:, 0].tolist(), rows.grad[:, 0].tolist()
+    facts["flags"] = dist.any_true(rank == 0, rank == 1, False)
+    facts["named"] = dist.gather(torch.tensor([rank == 0, True])).tolist()
+    wrapped = DistributedDataParallel(made().model)
+    batch = RandomPairs(SIZE).batch(0, rank=rank, world_size=2)
+    wrapped(batch)["loss"].backward()
+    facts["ddp"] = norm_of([each.grad for each in wrapped.parameters() if each.grad is not None])
+    del wrapped
+    torch.manual_seed(0)
+    task, full = nano.Pretraining.tiny()
+    values = task(full.rows(slice(2 * rank, 2 * rank + 2)))
+    values["loss"].backward()
+    gradients = [each.grad for each in task.parameters() if each.grad is not None]
+    dist.average_(gradients)
+    facts["nano"] = float(dist.mean(values["loss"].detach()))
+    facts["nano gradient"] = norm_of(gradients)
+    (folder / f"facts-{rank}.json").write_text(json.dumps(facts))
+
+
+def norm_of(gradients: list[torch.Tensor]) -> float:
+    return float(torch.stack([each.norm() for each in gradients]).norm())
+
+
+if __name__ == "__main__":
+    faulthandler.dump_traceback_later(80)
+    meters.matmul_peak = lambda device, dtype: 1e12
+    torch.set_num_threads(1)
+    for argument in sys.argv[1:]:  # NAME=FOLDER
+        started = time.monotonic()
+        work, where = argument.split("=")
+        Path(where).mkdir(exist_ok=True)
+        globals()[work](Path(where))
+        print(work, os.environ.get("RANK"), f"{time.monotonic() - started:.1f} s", file=sys.stderr)
