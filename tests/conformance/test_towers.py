@@ -115,6 +115,19 @@ def test_receipts_compare_a_second_kind(tmp_path: Path) -> None:
     assert compare(one, other, generated(6)).first_departure == "image block 1"
 
 
+@torch.no_grad()
+def test_torch_export_traces_the_models_as_they_are() -> None:
+    """Their results are dataclasses, in which torch finds the tensors."""
+    clip, image, ids = small.clip(), small.images(), small.texts()
+    text = clip.get_submodule("text")
+    for module, given in ((clip.get_submodule("vision"), image), (text, ids)):
+        expected = module(given)
+        found = torch.export.export(module, (given,)).module()(given)
+        torch.testing.assert_close(found.pooled, expected.pooled)
+    found = torch.export.export(clip, (image, ids), strict=False).module()(image, ids)
+    torch.testing.assert_close(found.scale, clip.scale())
+
+
 def test_the_kind_is_read_and_written() -> None:
     first, second = ClipConfig(vision=small.VISION), ClipConfig(vision=CONV)
     assert "kind" not in to_dict(first)["vision"]

@@ -30,7 +30,7 @@ def test_operations_are_three_times_those_of_the_forward_products() -> None:
     patches, tokens, words = 16, 17, 10
     attention = 3 * 2 * 2 * tokens**2 * 16 + 2 * 2 * 2 * words**2 * 16
     embedding = patches * 2 * 48 * 16
-    pool = 2 * 16**2 + tokens * 2 * 2 * 16**2 + 2 * 2 * tokens * 16 + 2 * 16**2 + 2 * 2 * 4 * 16**2
+    pool = (1 + tokens) * 3 * 2 * 16**2 + 2 * 2 * tokens * 16 + 2 * 16**2 + 2 * 2 * 4 * 16**2
     projections = 2 * 2 * 16 * 12
     expected = 3 * (
         linear_flops(tokens, 16, 3) + linear_flops(words, 16, 2) + attention + embedding + pool + projections

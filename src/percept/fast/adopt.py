@@ -25,7 +25,7 @@ def adopt(module: nn.Module, *, pack: bool) -> None:
 
     Args:
         pack: also store frozen weights a second time in the layout that CPU products use, see `packed_bytes`. The copy is
-            dropped by `.to`, ignored once PyTorch has counted a change of the weight, and not part of pickles and copies.
+            dropped by `.to` and once PyTorch has counted a change of the weight, and is not part of pickles and copies.
             Call `adopt` or `repack` again after writing to `weight.data`, which PyTorch does not count.
     """
     for part in module.modules():

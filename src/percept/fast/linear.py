@@ -27,11 +27,15 @@ PACKED_ROWS = 1024
 
 @dataclass(frozen=True)
 class Packed:
-    """A weight in the layout of oneDNN, and the version of the parameter it was made from."""
+    """A weight in the layout of oneDNN, the parameter it was made from, and the version of that."""
 
     weight: Tensor
     source: Tensor
     version: int
+
+    def is_of(self, weight: Tensor) -> bool:
+        """Return True if it was made from this parameter, and PyTorch has counted no change since."""
+        return weight is self.source and weight._version == self.version
 
 
 class Linear(nn.Linear):
@@ -79,10 +83,9 @@ class Linear(nn.Linear):
 
     def _product(self, x: Tensor, then: str) -> Tensor:
         weight: Tensor = self.weight
-        packed = self.packed
-        if packed is not None and packed.source is weight and packed.version == weight._version:
-            weight = packed.weight
-        return product(x, weight, self.bias, then)
+        if self.packed is not None and not self.packed.is_of(weight):
+            self.packed = None
+        return product(x, weight if self.packed is None else self.packed.weight, self.bias, then)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Linear":
         self.packed = None

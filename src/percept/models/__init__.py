@@ -1,1 +1,1 @@
-"""Models: the towers, the pair of towers, the table of released sizes, and their files."""
+"""Models: configurations, towers, the pair of towers, the table of released sizes, and exported towers."""

@@ -51,6 +51,9 @@ class ClipOut:
     """What cosines are multiplied by; None for a model without a text tower."""
 
 
+torch.export.register_dataclass(ClipOut)  # torch.export and FSDP look for the tensors in it
+
+
 class CLIP(nn.Module):
     """An image tower and a text tower. A model without a text tower has no `text` and no scale."""
 
@@ -132,8 +135,10 @@ class CLIP(nn.Module):
         """
         if self.text is None:
             raise PerceptError("this model has no text tower; the PE-Core models and nano have one")
-        if len(ids):
-            ids = ids[:, : int(ids.argmax(dim=-1).max()) + 1]  # later tokens cannot change the end token
+        if (
+            len(ids) and not torch.compiler.is_compiling()
+        ):  # later tokens cannot change the end token; a graph keeps them
+            ids = ids[:, : int(ids.argmax(dim=-1).max()) + 1]
         pooled = self.text(ids).pooled
         return unit(pooled) if normalize else pooled
 

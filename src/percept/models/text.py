@@ -35,6 +35,9 @@ class TextOut:
     """Residual stream after the requested blocks; the keys are the layers as requested."""
 
 
+torch.export.register_dataclass(TextOut)  # torch.export and FSDP look for the tensors in it
+
+
 def check_ids(ids: Int[Tensor, "b n"], vocabulary: int) -> None:
     """Refuse token ids outside a vocabulary.
 

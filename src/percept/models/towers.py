@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -24,6 +25,9 @@ class VisionOut:
     """Residual stream after the requested blocks, without final norm; the keys are the layers as requested."""
     pooled: Float[Tensor, "b d"] | None
     """Pooled and projected vector, not of unit length; None for a model without pooling."""
+
+
+torch.export.register_dataclass(VisionOut)  # torch.export and FSDP look for the tensors in it
 
 
 @runtime_checkable

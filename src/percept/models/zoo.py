@@ -1,4 +1,4 @@
-"""The released models, as plain data: sizes, and where the weights are. Importing this file imports no torch.
+"""The released models as plain data: sizes and repositories. Importing this file does not import torch.
 
 Sizes: facebookresearch/perception_models, core/vision_encoder/config.py.
 """
@@ -14,9 +14,9 @@ class Entry:
     """A named model."""
 
     config: ClipConfig | None
-    """None for a packaged model, whose own folder says it."""
+    """None for a packaged model, whose folder contains it."""
     repository: str | None = None
-    """On the Hugging Face hub, holding NAME.pt; None for a packaged model."""
+    """Repository on the Hugging Face hub that contains NAME.pt; None for a packaged model."""
 
 
 TINY = {"width": 192, "layers": 12, "heads": 3}
@@ -25,7 +25,7 @@ BASE = {"width": 768, "layers": 12, "heads": 12}
 LARGE = {"width": 1024, "layers": 24, "heads": 16}
 GIANT = {"width": 1536, "layers": 50, "heads": 16, "hidden": 8960, "class_token": False}
 DENSE = {"pool": "none", "norm_post": False}
-"""PE-Lang and PE-Spatial give the raw residual stream."""
+"""PE-Lang and PE-Spatial return the raw residual stream."""
 
 
 def _text(width: int, layers: int, heads: int, context: int = 32) -> TextConfig:
@@ -59,7 +59,7 @@ CONFIGS: dict[str, ClipConfig] = {
 }
 
 PACKAGED = ("nano",)
-"""Models whose folder ships inside the package."""
+"""Models whose folder is part of the package."""
 
 ZOO: dict[str, Entry] = {name: Entry(config=None) for name in PACKAGED} | {
     name: Entry(config=config, repository=f"facebook/{name}") for name, config in CONFIGS.items()
@@ -70,7 +70,7 @@ def find(name: str) -> Entry:
     """Return the entry of a name.
 
     Raises:
-        PerceptError: no such name; the nearest ones are suggested.
+        PerceptError: the name does not exist; the nearest ones are suggested.
     """
     if name not in ZOO:
         raise unknown_name("model", name, ZOO)

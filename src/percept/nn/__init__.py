@@ -1,1 +1,1 @@
-"""Layers: no model's and no paper's name in here."""
+"""Layers as the papers write them. No model's or paper's name, no private torch API, no choice per processor."""

@@ -9,16 +9,16 @@ from torch.nn import functional as F
 def resize_positions(
     positions: Float[Tensor, "n w"], old: tuple[int, int], new: tuple[int, int], *, prefix: int
 ) -> Float[Tensor, "m w"]:
-    """Bring positions from one grid to another, as `interpolate_positions` does; untouched where the grids are equal."""
+    """Interpolate positions from one grid to another; equal grids return the same tensor."""
     return positions if old == new else interpolate_positions(positions, old, new, prefix=prefix)
 
 
 def interpolate_positions(
     positions: Float[Tensor, "n w"], old: tuple[int, int], new: tuple[int, int], *, prefix: int
 ) -> Float[Tensor, "m w"]:
-    """Interpolate positions from one grid to another: bilinear, corners not aligned; the prefix rows stay as they are.
+    """Interpolate positions from one grid to another: bilinear, corners not aligned; the prefix rows are unchanged.
 
-    An equal grid gives the same positions back, so a graph for pictures of any size needs no branch.
+    An equal grid returns equal positions, so a graph for images of any size needs no branch.
     """
     front, patches = positions[:prefix], positions[prefix:]
     square = patches.float().unflatten(0, old).permute(2, 0, 1)[None]
