@@ -107,7 +107,7 @@ def test_a_model_without_a_pooling_head_has_no_attention_to_draw(pictures, tmp_p
     assert "no pooling head" in capsys.readouterr().err
     assert not (tmp_path / "a.png").exists()
     assert main(["features", str(pictures / "one.png"), "--model", dense, "--norm"]) == 2
-    assert "ends without a norm" in capsys.readouterr().err
+    assert "no final norm" in capsys.readouterr().err
 
 
 def test_layers_from_text():
