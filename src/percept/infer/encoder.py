@@ -142,11 +142,7 @@ class Encoder:
         return F.normalize(self.pooled(images), dim=-1)
 
     def pooled(self, images: ImageInputs) -> Float[Tensor, "n d"]:
-        """Return the vectors of `image` before they are scaled to unit length.
-
-        Raises:
-            PerceptError: as `image`.
-        """
+        """Return the vectors of `image` before they are scaled to unit length; raises as `image` does."""
         vectors = list(self._stream(images, self._vectors))
         return torch.stack(vectors) if vectors else torch.zeros(0, self.dim)
 
