@@ -103,7 +103,7 @@ def test_pictures_and_ids_are_cropped_alike() -> None:
 
 
 def test_shares_that_cannot_be_are_refused() -> None:
-    with pytest.raises(PerceptError, match=r"blurred=1\.5"):
+    with pytest.raises(PerceptError, match=r"blurred must be from 0 to 1, got 1\.5"):
         Augment(blurred=1.5)
 
 

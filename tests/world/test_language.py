@@ -24,7 +24,7 @@ from percept.world import (
     swapped_attributes,
     swapped_sides,
 )
-from percept.world.claims import SIDES, coloured, shown, sided
+from percept.world.claims import SIDES, coloured, image_claims, sided
 from percept.world.contrary import KINDS, contrary
 from percept.world.elements import Word
 from percept.world.language import NUMBERS, counted, groups
@@ -135,7 +135,7 @@ def test_contrary_texts_are_one_true_and_one_false_in_one_point() -> None:
     for index, scene in enumerate(SCENES):
         pairs = contrary(scene, random.Random(index))
         assert len(pairs) == len(KINDS)
-        truth = set(shown(scene))
+        truth = set(image_claims(scene))
         for pair in pairs:
             right, wrong = (set(claims) for claims in pair.claims)
             assert pair.texts[0] != pair.texts[1]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from percept.core.errors import PerceptError
-from percept.world import BACKGROUNDS, SEEN, STYLES, UNSEEN, Picture, generate, render, sample_scene
+from percept.world import BACKGROUNDS, SEEN, STYLES, UNSEEN, Rendering, generate, render, sample_scene
 
 DIGEST = """
 import hashlib
@@ -55,7 +55,7 @@ def test_boxes_enclose_masks_tightly_and_masks_are_disjoint(style: str) -> None:
                 assert (left, top, right, bottom) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
 
 
-def _alone(picture: Picture, index: int) -> np.ndarray:
+def _alone(picture: Rendering, index: int) -> np.ndarray:
     """Return the mask a thing would have if nothing else were there."""
     masks = render(replace(picture.scene, things=(picture.scene.things[index],), words=())).masks
     assert masks is not None

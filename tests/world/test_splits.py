@@ -146,9 +146,9 @@ def test_unseen_variants_are_for_evaluation_only() -> None:
         ({"style": "scetch"}, "'sketch'"),
         ({"style": "corruption", "variant": "blurr"}, "'blur'"),
         ({"style": "corruption", "variant": "fog"}, "evaluation split"),
-        ({"things": (0, 3)}, "1..6"),
-        ({"things": (4, 2)}, "1..6"),
-        ({"aspect": 9.0}, "1/4..4"),
+        ({"things": (0, 3)}, "from 1 to 6"),
+        ({"things": (4, 2)}, "from 1 to 6"),
+        ({"aspect": 9.0}, "0.25 to 4"),
     ],
 )
 def test_bad_arguments_say_what_is_possible(arguments: dict, hint: str) -> None:

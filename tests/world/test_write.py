@@ -12,7 +12,7 @@ from PIL import Image
 from percept.core.errors import PerceptError
 from percept.world import generate
 from percept.world.record import describe
-from percept.world.render import Picture
+from percept.world.render import Rendering
 from percept.world.sheet import make_sheet, save_sheet
 from percept.world.write import write
 
@@ -105,17 +105,17 @@ def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
     assert len(_files(tmp_path / "there")) == 4
 
 
-def test_what_somebody_else_wrote_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_another_process_wrote_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "there").mkdir()
     for folder in (tmp_path / "there", tmp_path / "new"):
 
-        def meanwhile(picture: Picture, folder: Path = folder) -> dict:
+        def meanwhile(rendering: Rendering, folder: Path = folder) -> dict:
             folder.mkdir(exist_ok=True)
             (folder / "mine.txt").write_text("keep")
-            return describe(picture)
+            return describe(rendering)
 
         monkeypatch.setattr("percept.world.write.describe", meanwhile)
-        with pytest.raises(PerceptError, match="filled by somebody else meanwhile"):
+        with pytest.raises(PerceptError, match="another process wrote into"):
             write(folder, 1)
         assert [path.name for path in folder.iterdir()] == ["mine.txt"]
 
@@ -141,7 +141,7 @@ def test_nothing_remains_of_an_interrupted_writing(tmp_path: Path, monkeypatch: 
         ({"split": "test"}, "train, validation, evaluation"),
         ({"style": "skech"}, "'sketch'"),
         ({"size": 5}, "32 to 2048"),
-        ({"workers": -1}, "negative"),
+        ({"workers": -1}, "at least 0"),
     ],
 )
 def test_bad_arguments_write_nothing(tmp_path: Path, arguments: dict, hint: str) -> None:
