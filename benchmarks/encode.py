@@ -105,7 +105,7 @@ def compiled(model: VisionTower) -> VisionTower:
 
 
 def cases_of(config: VisionConfig, device: torch.device) -> dict[str, Case]:
-    """Return the cases that make sense on a device."""
+    """Return the cases for a device."""
     if device.type != "cpu":
         towers = {
             "plain": tower(config, device, NARROW),
@@ -133,7 +133,7 @@ def operations(config: VisionConfig) -> float:
 
 
 def packed_layer(layer: torch.nn.Linear) -> torch.nn.Module:
-    """Return a linear layer in its fastest form, so that the peak counts the better of two libraries."""
+    """Return a linear layer in its fastest form, so that the peak is that of the faster of two libraries."""
     holder = torch.nn.Sequential(layer.requires_grad_(False))
     fast.adopt(holder, pack=True)
     return holder
@@ -149,7 +149,7 @@ def measured(name: str, batch: int, turns: Turns, device: torch.device, oracles:
     peaks = Peaks(device, packed_layer if device.type == "cpu" else None)
     kinds = list(dict.fromkeys(case.dtype for case in cases.values()))
     with others(name, batch, kinds, oracles if device.type == "cpu" else oracles / "none") as theirs:
-        types |= {key: (other.dtype, other.dtype) for key, other in theirs.items()}
+        types |= {key: (model.dtype, model.dtype) for key, model in theirs.items()}
         jobs = {key: case.job(image) for key, case in cases.items()} | theirs
         times = take_turns(jobs, turns, lambda key: peaks.measure(types[key][1]))
     work = batch * operations(config)
@@ -178,7 +178,7 @@ def row_of(
 
 
 def measured_apart(name: str, batch: int, turns: Turns, device: torch.device, oracles: Path) -> dict[str, Any]:
-    """Measure in a process of its own: earlier models leave fragmented, slower memory behind."""
+    """Measure in a new process, because memory fragmented by earlier models is slower."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "case.json"
         command = [sys.executable, __file__, "--models", name, "--batches", str(batch), "--device", str(device)]
