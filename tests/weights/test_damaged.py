@@ -209,7 +209,7 @@ def test_what_an_export_lacks_is_named(tmp_path: Path) -> None:
     folder = tiny.folder(tmp_path / "export")
     (folder / MANIFEST).write_text(json.dumps(MANIFEST_DATA))
     refused(folder, "lacks its file image.onnx")
-    refused(folder, "leave out image_size", image_size=32)
+    refused(folder, "Leave out image_size", image_size=32)
     refused(folder, "not on 'cuda'", device="cuda")
     (folder / "config.json").unlink()
     refused(folder, "lacks its config.json")
