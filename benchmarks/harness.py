@@ -1,6 +1,6 @@
-"""Shared by the benchmarks: timed turns, the matrix-product peak measured next to them, and the result file.
+"""Helpers of the benchmarks: timed turns, the matrix-product peak measured with them, and the result file.
 
-Absolute times say nothing on a shared machine: the same bfloat16 product of 2048 x 2048 took 2.5 times as long in one second as
+Absolute times are not comparable on a shared machine: the same bfloat16 product of 2048 x 2048 took 2.5 times as long in one second as
 in the next (docs/notes.md). The cases of a benchmark therefore take turns, and each turn is compared with a matrix product that
 was timed immediately before it.
 """
@@ -21,13 +21,13 @@ from percept.core.machine import device_name, peak_side, wait
 from percept.core.report import out
 
 BURST_SECONDS, MAX_PASSES = 0.4, 1000
-"""Duration of a burst of passes, and the most passes in one."""
+"""Duration of a burst of passes in seconds, and the largest number of passes in a burst."""
 MAX_TURNS = 100
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Seconds of one pass, or operations per second, by the clock and in processor time."""
+    """Seconds of one pass, or operations per second, in wall-clock and in processor time."""
 
     clock: float
     processor: float
@@ -57,11 +57,11 @@ class Times:
 
     @property
     def clock(self) -> list[float]:
-        """Seconds by the clock."""
+        """Wall-clock seconds."""
         return [rate.clock for rate in self.passes]
 
     def summary(self) -> dict[str, Any]:
-        """Return medians and the range by the clock."""
+        """Return medians, and the range of wall-clock time."""
         return {
             "clock s": round(statistics.median(self.clock), 6),
             "lowest s": round(min(self.clock), 6),
@@ -165,7 +165,7 @@ def facts(device: torch.device, start: float) -> dict[str, Any]:
 
 
 def save(file: Path | None, content: dict[str, Any]) -> None:
-    """Write a result file and print where; None writes nothing."""
+    """Write a result file and print its path; None writes nothing."""
     if file is None:
         out.print("nothing written: give --json-file")
         return

@@ -63,7 +63,7 @@ def main(
     device: str = "cpu",
     json_file: Path | None = RESULTS,
 ) -> None:
-    """Measure reading alone, the model alone, and both together.
+    """Measure reading, the model, and both together.
 
     Args:
         model: A released model.
@@ -73,7 +73,7 @@ def main(
         json_file: Result file.
     """
     if files < 1 or repeats < 1:
-        raise PerceptError(f"files={files} and repeats={repeats} must be at least 1")
+        raise PerceptError(f"files and repeats must be at least 1, got {files} and {repeats}.")
     start, place = time.perf_counter(), pick_device(device)
     with tempfile.TemporaryDirectory() as folder:
         encoder = encoder_of(model, Path(folder), device)

@@ -47,7 +47,7 @@ def main(repeats: int = 7, json_file: Path | None = RESULTS) -> None:
     """Measure start-up.
 
     Args:
-        repeats: Processes; one more warms up the file cache.
+        repeats: Number of measured processes, after one that warms up the file cache.
         json_file: Result file.
     """
     start = time.perf_counter()

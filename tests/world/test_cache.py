@@ -72,15 +72,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_files_hold_images_and_texts_of_all_pairs(drawn: Path) -> None:
     assert sorted(contents(drawn)) == [f"{first:08d}.{kind}" for first in (0, 8, 16) for kind in ("ids", "json", "npy")]
-    pictures = [np.load(path) for path in sorted(drawn.glob("*.npy"))]
-    assert [len(one) for one in pictures] == [16, 16, 8]
-    assert all(one.shape[1:] == (SIDE, SIDE, 3) and one.dtype == np.uint8 for one in pictures)
+    images = [np.load(path) for path in sorted(drawn.glob("*.npy"))]
+    assert [len(array) for array in images] == [16, 16, 8]
+    assert all(array.shape[1:] == (SIDE, SIDE, 3) and array.dtype == np.uint8 for array in images)
     texts, regions = annotations(drawn, "texts"), annotations(drawn, "regions")
     assert len(texts) == len(regions) == 40
     assert {len(names) for row in regions for _, names in row} == {len(NAMES)}
     assert {len(row) for row in texts} == {len(TEXTS)}
     numbered = [np.load(path) for path in sorted(drawn.glob("*.ids"))]
-    assert [one.shape for one in numbered] == [(len(one), SIDE, SIDE) for one in pictures]
+    assert [array.shape for array in numbered] == [(len(array), SIDE, SIDE) for array in images]
     assert {len(row) for row in annotations(drawn, "contrary")} == {4}
     assert some_texts(drawn, 7) == [text for row in texts[:2] for text in row][:7]
 
@@ -139,8 +139,8 @@ def test_no_window_shows_what_is_held_out_for_single_things() -> None:
     """The names of the windows of 150 pairs, with colours, are not held-out compositions."""
     shown = 0
     for number in range(150):
-        for picture in module._pair(number, WorldData()):
-            for _, (kind, coloured, _) in picture.regions:
+        for item in module._pair(number, WorldData()):
+            for _, (kind, coloured, _) in item.regions:
                 category, words = kind.split(" ", 1)[1], coloured.split()
                 for colour in COLOURS:
                     if colour in words:
@@ -149,10 +149,10 @@ def test_no_window_shows_what_is_held_out_for_single_things() -> None:
     assert shown > 300
 
 
-def same_places(one: Scene, other: Scene) -> bool:
+def same_places(first: Scene, second: Scene) -> bool:
     """True if both have the same background and things of the same sizes, mirrored or not."""
-    sizes = [Counter(thing.scale for thing in scene.things) for scene in (one, other)]
-    return sizes[0] == sizes[1] and one.background_seed == other.background_seed
+    sizes = [Counter(thing.scale for thing in scene.things) for scene in (first, second)]
+    return sizes[0] == sizes[1] and first.background_seed == second.background_seed
 
 
 def test_texts_belong_to_their_images(drawn: Path) -> None:
@@ -160,12 +160,12 @@ def test_texts_belong_to_their_images(drawn: Path) -> None:
     rows, regions = annotations(drawn, "texts"), annotations(drawn, "regions")
     for number in range(3):
         again = list(module._pair(number, DATA))
-        assert [one.texts for one in again] == rows[2 * number : 2 * number + 2]
-        assert json.loads(json.dumps([one.regions for one in again])) == regions[2 * number : 2 * number + 2]
-        pictures, numbered = (np.load(drawn / f"00000000.{kind}", mmap_mode="r") for kind in ("npy", "ids"))
-        for offset, one in enumerate(again):
-            assert np.array_equal(pictures[2 * number + offset], one.image)
-            assert np.array_equal(numbered[2 * number + offset], one.ids)
+        assert [item.texts for item in again] == rows[2 * number : 2 * number + 2]
+        assert json.loads(json.dumps([item.regions for item in again])) == regions[2 * number : 2 * number + 2]
+        images, numbered = (np.load(drawn / f"00000000.{kind}", mmap_mode="r") for kind in ("npy", "ids"))
+        for offset, item in enumerate(again):
+            assert np.array_equal(images[2 * number + offset], item.image)
+            assert np.array_equal(numbered[2 * number + offset], item.ids)
 
 
 def test_things_of_a_batch_are_those_of_the_images(drawn: Path) -> None:
@@ -212,7 +212,7 @@ def test_right_and_wrong_texts_are_a_pair_of_the_image(drawn: Path) -> None:
                 _, claims = rows[number][2 * kind + pairs.index(True)]
                 ids = [[claim for claim in row.tolist() if claim] for row in batch.said[sample, kind]]
                 assert ids == claims
-            assert [one for one in batch.claims[sample].tolist() if one] == annotations(drawn, "claims")[number]
+            assert [claim for claim in batch.claims[sample].tolist() if claim] == annotations(drawn, "claims")[number]
     assert chosen == {0, 1, 2, 3}
 
 
@@ -231,10 +231,10 @@ def test_a_stage_may_show_a_share_of_the_patches_only(drawn: Path) -> None:
 
 
 def test_a_batch_is_a_function_of_its_step(drawn: Path) -> None:
-    one, other = source(drawn), source(drawn)
-    later = [one.batch(step) for step in range(7)]
+    first, second = source(drawn), source(drawn)
+    later = [first.batch(step) for step in range(7)]
     for step in (6, 0, 3):  # a second source, in a different order, as after a resume
-        again, before = other.batch(step).tensors(), later[step].tensors()
+        again, before = second.batch(step).tensors(), later[step].tensors()
         assert again.keys() == before.keys() >= {"image", "tokens", "cover", "claims", "contrary", "said"}
         assert all(torch.equal(again[name], before[name]) for name in again)
     assert not torch.equal(later[0].tensors()["tokens"], later[1].tensors()["tokens"])
@@ -263,7 +263,7 @@ def test_an_epoch_visits_each_pair_once_and_twins_stand_side_by_side(drawn: Path
             numbers = world.numbers_of(step)
             assert len(numbers) == len(set(numbers)) == batch
             first, second = numbers[:whole], numbers[whole : 2 * whole]
-            assert (second - first == 1).all()  # each picture and its twin
+            assert (second - first == 1).all()  # each image and its twin
             assert (first % 2 == 0).all()
             seen += [int(number) // 2 for number in (*first, *numbers[2 * whole :])]
         assert len(seen) == len(set(seen)) == 20 // per_step * per_step
@@ -292,7 +292,7 @@ def test_a_batch_that_needs_more_pairs_than_exist_is_refused(drawn: Path) -> Non
 def test_tokens_are_those_of_the_chosen_kind_of_text(drawn: Path) -> None:
     rows = annotations(drawn, "texts")
     for kind in range(len(TEXTS)):
-        world = source(drawn, replace(DATA, weights=tuple(float(other == kind) for other in range(len(TEXTS)))))
+        world = source(drawn, replace(DATA, weights=tuple(float(place == kind) for place in range(len(TEXTS)))))
         expected = words_of(drawn)([rows[number][kind] for number in world.numbers_of(2)])
         assert torch.equal(world.batch(2).tensors()["tokens"], expected)
         assert torch.equal(world.batch(2).tensors()["words"], expected)
@@ -316,7 +316,7 @@ def test_windows_come_with_the_names_of_their_things(drawn: Path) -> None:
     """Words only at first, then texts too; each window is cropped from the image of its region."""
     data = replace(UNTOUCHED, region_weights=(0.0, 1.0, 0.0))
     world, words = source(drawn, data, stages=WINDOWS), words_of(drawn)
-    regions = [(picture, *region) for picture, row in enumerate(annotations(drawn, "regions")) for region in row]
+    regions = [(image, *region) for image, row in enumerate(annotations(drawn, "regions")) for region in row]
     assert len(regions) > 40
     for step in (0, 3, 4, 7):
         batch = world.batch(step)
@@ -339,8 +339,8 @@ def test_windows_loosen_until_the_scenes_begin(drawn: Path) -> None:
 
 def test_without_augmentation_an_image_equals_that_on_disk(drawn: Path) -> None:
     world = source(drawn, UNTOUCHED)
-    pictures = np.concatenate([np.load(path) for path in sorted(drawn.glob("*.npy"))])
-    expected = torch.from_numpy(pictures[world.numbers_of(6)]).permute(0, 3, 1, 2) / 127.5 - 1
+    images = np.concatenate([np.load(path) for path in sorted(drawn.glob("*.npy"))])
+    expected = torch.from_numpy(images[world.numbers_of(6)]).permute(0, 3, 1, 2) / 127.5 - 1
     torch.testing.assert_close(world.batch(6).tensors()["image"], expected, atol=1e-5, rtol=0)
 
 
@@ -349,9 +349,9 @@ def test_brightness_stays_within_its_bound(drawn: Path) -> None:
     plain = source(drawn, UNTOUCHED)
     drawn_ratios = []
     for step in (5, 6):
-        bright, usual = (one.batch(step).tensors()["image"] + 1 for one in (world, plain))
+        bright, usual = (each.batch(step).tensors()["image"] + 1 for each in (world, plain))
         ratio = (bright.mean(dim=(1, 2, 3)) / usual.mean(dim=(1, 2, 3))).tolist()
-        assert all(0.84 < one < 1.16 for one in ratio)
+        assert all(0.84 < value < 1.16 for value in ratio)
         assert max(ratio) - min(ratio) > 0.02
         drawn_ratios.append(ratio)
     assert drawn_ratios[0] != pytest.approx(drawn_ratios[1], abs=0.01)
@@ -365,13 +365,13 @@ def test_shares_are_within_bounds() -> None:
 def test_crops_leave_out_a_few_pixels_anywhere() -> None:
     ramp = torch.arange(SIDE, dtype=torch.uint8)
     image = torch.stack([ramp.expand(SIDE, SIDE), ramp[:, None].expand(SIDE, SIDE), ramp.expand(SIDE, SIDE)])[None]
-    draws, found = Draws(0, torch.device("cpu")), []
+    draws, edges = Draws(0, torch.device("cpu")), []
     for _ in range(200):
         pixels, ids = cropped(image, image[:, 1], SIDE, 8, draws)
         seen = pixels[0].float()
         assert (ids[0] - seen[1]).abs().max() <= 1.5  # cropped alike; nearest against bilinear
-        found.append((seen[0].min().item(), SIDE - 1 - seen[0].max().item(), seen[1].min().item()))
-    left, right, top = (np.array(one) for one in zip(*found, strict=True))
+        edges.append((seen[0].min().item(), SIDE - 1 - seen[0].max().item(), seen[1].min().item()))
+    left, right, top = (np.array(values) for values in zip(*edges, strict=True))
     assert (left + right).max() == pytest.approx(8, abs=1)
     assert min(left.max(), right.max(), top.max()) > 5
     assert max(left.min(), right.min(), top.min()) == pytest.approx(0, abs=0.01)

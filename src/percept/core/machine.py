@@ -49,12 +49,12 @@ def _present(name: str) -> torch.device:
 
 
 def has_amx() -> bool:
-    """Return True if the processor multiplies bfloat16 matrices in tiles (AMX)."""
+    """True if the processor multiplies bfloat16 matrices in tiles (AMX)."""
     return _has("amx_tile")
 
 
 def _has(capability: str) -> bool:
-    """Return True if torch reports a capability of the processor; an older torch reports none."""
+    """True if torch reports a capability of the processor; an older torch reports none."""
     return bool(getattr(torch.cpu, "get_capabilities", dict)().get(capability, False))
 
 
