@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from percept.cli import main
 from percept.core.errors import PerceptError
 from percept.core.io import load_tensors, same_tensors
 from percept.data.batch import Labelled
+from percept.data.source import share
 from percept.eval.zeroshot import zeroshot
 from percept.infer.classifier import Classifier
 from percept.infer.contracts import Classifies
@@ -21,6 +22,9 @@ from percept.infer.load import load
 from percept.methods import INDEX
 from percept.methods.saved import method_class, open_method, own_tensors, save_method
 from percept.models.clip import CLIP
+from percept.optim.rules import Scale
+from percept.recipes import RECIPES
+from percept.train import Experiment, Settings
 
 
 class Prompt(nn.Module):
@@ -56,6 +60,43 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Prompt, Path
     method = Prompt(Prompt.Config(), load("nano", device="cpu", dtype="float32").model)
     save_method(tmp_path / "prompt", method, base="nano")
     return method, tmp_path / "prompt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    settings: Settings = field(
+        default_factory=lambda: Settings(steps=2, batch=2, warmup=0, dtype="float32", device="cpu")
+    )
+
+
+class Noise:
+    """A source of random images."""
+
+    def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> Labelled:
+        return Labelled(image=torch.randn(2, 3, 96, 96), label=torch.tensor([0, 1])).rows(share(2, rank, world_size))
+
+
+def recipe(config: RunConfig | None = None, *, command: str = "") -> Experiment:
+    """Train a prompt on frozen nano."""
+    config = config or RunConfig()
+    base = load("nano", device="cpu", dtype="float32")
+    return Experiment(
+        name="trial/prompt", config=config, settings=config.settings, source=lambda _: Noise(),
+        task=lambda _: Prompt(Prompt.Config(), base.model),
+        save=lambda out, task, totals: save_method(out, task, base="nano"), rules=(("^offsets", Scale(2)),),
+    )  # fmt: skip
+
+
+def test_a_recipe_trains_a_method_on_a_frozen_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(INDEX, "prompt", f"{__name__}:Prompt")
+    monkeypatch.setitem(RECIPES, "trial/prompt", f"{__name__}:recipe")
+    assert main(["train", "trial/prompt", "--out", str(tmp_path / "run")]) == 0
+    assert f"percept.load('{tmp_path / 'run'}')" in capsys.readouterr().err.replace("\n", "")
+    opened = open_method(tmp_path / "run", device="cpu", dtype="float32")
+    frozen = load("nano", device="cpu", dtype="float32").model.state_dict()
+    assert all(torch.equal(value, opened.get_submodule("clip").state_dict()[name]) for name, value in frozen.items())
 
 
 def test_a_folder_holds_the_method_s_own_tensors_only(saved: tuple[Prompt, Path]) -> None:
