@@ -15,7 +15,7 @@ from percept.cli.export import _use
 from percept.cli.show import split_labels, writing
 from percept.core.errors import PerceptError
 from percept.export.write import Exported
-from percept.models.onnx import Graph, Manifest
+from percept.models.manifest import Graph, Manifest
 
 
 def piped(arguments: list[str], *, unbuffered: bool) -> tuple[int, str]:
