@@ -23,7 +23,7 @@ from percept.weights.open import Opened, build, open_packaged, read_model
 
 __all__ = ["PACKAGED", "load", "open_packaged"]
 PathLike = str | os.PathLike[str]
-OPENERS = {"method": "percept.methods.saved:open_method"}
+OPENERS = {"method": "percept.methods.saved:open_for_use"}
 """Kind of a location: "module:function" that opens it, called with the folder, device, dtype and further options."""
 BATCH = 32
 DEFAULTS = {"tokenizer": None, "dtype": None, "batch": BATCH, "resize": None, "tokens": None, "compile": False}

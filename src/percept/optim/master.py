@@ -34,7 +34,7 @@ class MasterWeights:
             self.pairs.update(zip(group["names"], zip(group["params"], masters, strict=True), strict=True))
             wide.append({**group, "params": masters})
         self.optimisers = list(build(wide))
-        self._bases = [[float(group["lr"]) for group in optimiser.param_groups] for optimiser in self.optimisers]
+        self._bases = {id(group): float(group["lr"]) for each in self.optimisers for group in each.param_groups}
         self._owners = {
             id(master): (optimiser, group)
             for optimiser in self.optimisers
@@ -75,9 +75,9 @@ class MasterWeights:
     def step(self, factor: float, *, norm: Tensor, clip: float) -> None:
         """Clip gradients of the given norm to at most `clip`, then step with `factor` times each group's learning rate."""
         clip_grads_with_norm_([master for _, master in self.pairs.values()], clip, norm)
-        for optimiser, bases in zip(self.optimisers, self._bases, strict=True):
-            for group, base in zip(optimiser.param_groups, bases, strict=True):
-                group["lr"] = base * factor
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self._bases[id(group)] * factor
             optimiser.step()
         self.clear()
         self.write()
@@ -111,9 +111,8 @@ class MasterWeights:
         described = {}
         for name, (_, master) in self.pairs.items():
             optimiser, group = self._owners[id(master)]
-            base = self._bases[self.optimisers.index(optimiser)][optimiser.param_groups.index(group)]
             settings = {key: _plain(value) for key, value in group.items() if key not in ("params", "names", "lr")}
-            described[name] = {"class": type(optimiser).__name__, "lr": base, **settings}
+            described[name] = {"class": type(optimiser).__name__, "lr": self._bases[id(group)], **settings}
         return described
 
     @torch.no_grad()
