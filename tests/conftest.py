@@ -7,6 +7,8 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for child processes
 
+os.environ.pop("COLUMNS", None)  # consoles would keep the width that they find when they are made
+
 import torch
 
 pytest_plugins = ("tests.export.written",)
@@ -18,5 +20,6 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _same_start() -> None:
+def _same_start(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
+    monkeypatch.setenv("COLUMNS", "250")  # paths of parallel workers are long; a test of narrow terminals sets its own

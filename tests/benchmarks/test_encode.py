@@ -109,8 +109,10 @@ def test_operations_are_those_of_the_matrix_products() -> None:
     n, w, hidden = 17, 32, 128
     block = 2 * n * (4 * w * w + 2 * w * hidden) + 4 * n * n * w
     patches = 2 * 16 * w * 3 * 8 * 8
-    least = 2 * block + patches + 2 * n * 2 * w * w + 2 * w * w + 4 * n * w + 2 * w * w + 4 * w * hidden + 2 * w * 16
-    assert least <= encode.operations(TINY) <= least + 2 * n * w * w  # the pool may project all tokens to queries
+    pool = (
+        2 * (n + 1) * 3 * w * w + 4 * n * w + 2 * w * w + 4 * w * hidden + 2 * w * 16
+    )  # probe and tokens in one product
+    assert encode.operations(TINY) == 2 * block + patches + pool
 
 
 def test_the_cases_of_a_gpu_on_a_cpu(tmp_path, monkeypatch) -> None:

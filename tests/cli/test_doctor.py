@@ -52,7 +52,7 @@ def test_a_sound_machine_has_no_problems(capsys: pytest.CaptureFixture[str]) -> 
         "answers",
         "generated images",
         "C++ compiler",
-        "opens, weights",
+        "opens, image identity",
     ):
         assert part in printed
 

@@ -34,6 +34,7 @@ NAMED = {
     ("models/onnx.py", "--size"): "export",
     ("infer/load.py", "--int8"): "export",
     ("weights/layouts", "--to"): "convert",
+    ("weights/write.py", "--to"): "convert",
     ("export/write.py", "--tower"): "export",
     ("export/write.py", "--size"): "export",
     ("weights/hub.py", "--local-dir"): "hf",
@@ -49,7 +50,7 @@ def options_of(verb: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
     if verb == "world":
         assert main(["world", "show", "--help"]) == 0
         shown |= set(re.findall(OPTION, capsys.readouterr().out))
-    return shown | ({"--tiny"} if verb == "train" else set())
+    return shown | ({"--tiny", "--nproc-per-node"} if verb == "train" else set())  # the latter is torchrun's
 
 
 def messages(file: Path) -> list[str]:

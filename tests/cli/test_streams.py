@@ -15,7 +15,7 @@ from percept.cli.export import _use
 from percept.cli.show import split_labels, writing
 from percept.core.errors import PerceptError
 from percept.export.write import Exported
-from percept.models.onnx import Graph, Manifest
+from percept.models.manifest import Graph, Manifest
 
 
 def piped(arguments: list[str], *, unbuffered: bool) -> tuple[int, str]:
@@ -147,7 +147,7 @@ def test_labels_from_an_endless_file_are_refused(monkeypatch):
 @pytest.mark.parametrize(("towers", "line"), [(("image", "text"), "percept"), (("text",), "percept.load(")])
 def test_a_suggested_command_can_be_pasted(towers, line):
     graphs = tuple(
-        Graph(tower=tower, dtype="float32", file="x", megabytes=1.0, inputs={}, outputs={}) for tower in towers
+        Graph(tower=tower, dtype="float32", file="x", megabytes=1.0, inputs={"x": [1]}, outputs={}) for tower in towers
     )
     manifest = Manifest(name="n", weights={}, scale=1.0, size=None, layers=True, opset=20, graphs=graphs)
     use = _use(Exported(folder=Path("ünïcode dir 'x' 猫"), manifest=manifest))

@@ -1,6 +1,8 @@
 """The tokenizer: rows of ids a text tower can pool, whatever is written in the text."""
 
+import copy
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +151,10 @@ def test_tokenizers_of_other_families_are_refused(kind: str, tmp_path: Path) -> 
         PerceptError, match=r"tokenizer\.json cannot be used: this is not a tokenizer of the CLIP family"
     ):
         Tokenizer.load(file, context=16)
+
+
+def test_copies_and_pickles_give_the_same_ids() -> None:
+    text = "a text that spells <end> and <start>"
+    for other in (copy.deepcopy(TOKENIZER), pickle.loads(pickle.dumps(TOKENIZER))):
+        assert other.encode(text) == TOKENIZER.encode(text)
+        assert other.pieces == TOKENIZER.pieces

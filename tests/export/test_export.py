@@ -17,7 +17,7 @@ from percept.export import write as export_module
 from percept.export.probes import generated
 from percept.export.receipt import compare
 from percept.export.write import Plan, export_onnx
-from percept.models.onnx import read_manifest
+from percept.models.manifest import read_manifest
 from percept.weights.open import open_model
 from tests.export.exports import export
 from tests.golden.filling import checkpoint

@@ -263,15 +263,6 @@ def test_pictures_in_their_own_shapes_are_compared():
     assert block.vectors == sum(1 + p.shape[1] * p.shape[2] // 64 for p in pixels)
 
 
-def test_weights_changed_behind_the_back_are_seen():
-    one, changed = (percept.load("nano", dtype="float32") for _ in range(2))
-    assert compare(one, changed, generated(2)).agrees
-    for layer in range(changed.model.config.vision.layers):
-        changed.model.get_parameter(f"vision.blocks.{layer}.attention.out.weight").data[:, 64:128] = 0
-    found = compare(one, changed, generated(2))
-    assert found.first_departure == "image block 0"
-
-
 def test_a_receipt_is_the_same_under_autocast():
     one, other = tiny.encoder(), tiny.encoder(dtype=torch.bfloat16)
     with torch.autocast("cpu", torch.float16):

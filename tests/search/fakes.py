@@ -20,7 +20,7 @@ class ColourEncoder:
     def __init__(
         self, fingerprint: str = "c0105eec0de", name: str = "colours", size: int = 8, fails_after: int = 10**9
     ) -> None:
-        self.identity = Identity(name=name, image=fingerprint, text="7e87", dim=4)
+        self.identity = Identity(name=name, image=f"{fingerprint}, {size} pixels", text="7e87", dim=4)
         self.preprocess = Preprocess(size=size)
         self.scale = 100.0
         self.encoded = 0

@@ -62,7 +62,8 @@ def same(folder: Path, other: Path, *, losses: float = 1e-4, weights: float = 1e
     """Compare what was logged, and the mean and the largest difference of every weight."""
     ours, theirs = metrics(folder), metrics(other)
     assert [row["step"] for row in ours] == [row["step"] for row in theirs] == list(range(1, 9))
-    for name in ("loss", "gradient_norm", "batch_accuracy", "samples"):
+    exact = losses < 0.05  # in bfloat16 the nearest of two texts may depend on rounding
+    for name in ("loss", "gradient_norm", "samples", *(("batch_accuracy",) if exact else ())):
         assert [row[name] for row in ours] == pytest.approx([row[name] for row in theirs], rel=losses)
     tensors, wanted = (load_tensors(each / "model.safetensors") for each in (folder, other))
     assert tensors.keys() == wanted.keys()

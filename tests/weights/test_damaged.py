@@ -13,7 +13,7 @@ import torch
 import percept
 from percept.core.errors import PerceptError
 from percept.core.io import load_tensors, save_tensors
-from percept.models.onnx import MANIFEST, Manifest
+from percept.models.manifest import MANIFEST, Manifest
 from percept.weights.facts import FACTS
 from percept.weights.files import read_tensors
 from percept.weights.locate import PACKAGED

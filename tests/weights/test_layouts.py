@@ -15,7 +15,7 @@ from percept.core.errors import PerceptError
 from percept.core.io import same_tensors, save_tensors
 from percept.data.transforms import Preprocess
 from percept.models.clip import CLIP
-from percept.models.config import ClipConfig, TextConfig, VisionConfig
+from percept.models.config import TOWERS, ClipConfig, Kind, TextConfig, VisionConfig
 from percept.models.zoo import CONFIGS
 from percept.nn.posembed import resize_positions
 from percept.weights.cast import CHUNK, cast, is_mapped, stored_type
@@ -30,6 +30,7 @@ from percept.weights.open import Weights, open_model, read_weights
 from percept.weights.resize import sized_config, sized_state
 from percept.weights.write import write_weights
 from tests.golden.filling import manifest
+from tests.models.second import ConvConfig, facts
 from tests.models.small import clip
 
 FORMS = [
@@ -286,9 +287,10 @@ def test_towers_that_a_layout_cannot_hold(tmp_path: Path) -> None:
 def test_a_tower_of_another_kind_is_written_in_our_own_layout_only(
     layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(VisionConfig, "kind", "other", raising=False)
+    monkeypatch.setitem(TOWERS, "conv", Kind(**facts()))
+    tower = ConvConfig(image_size=16, patch_size=4, width=16, layers=2, output_dim=12)
     with pytest.raises(PerceptError, match="vision towers of Perception Encoders only; write it --to percept"):
-        write(tmp_path / "out", clip(), layout)
+        write(tmp_path / "out", CLIP(ClipConfig(vision=tower)), layout)
     assert not list(tmp_path.iterdir())
 
 
@@ -518,8 +520,8 @@ def test_which_files_of_a_folder_make_the_model() -> None:
 def test_the_facts_in_a_file_are_plain_data(tmp_path: Path) -> None:
     model = filled(tiny("PE-Core-T16-384"))
     theirs = find_layout("official").to_theirs(model.state_dict())
-    for facts in ("{", "[1]", '{"model": 3}'):
-        save_tensors(tmp_path / "model.safetensors", theirs, {"percept": facts})
+    for text in ("{", "[1]", '{"model": 3}'):
+        save_tensors(tmp_path / "model.safetensors", theirs, {"percept": text})
         with pytest.raises(PerceptError, match="no released model"):
             read_weights(tmp_path / "model.safetensors")
     good = json.dumps({"name": "x", "model": {**to_dict(model.config), "widht": 3}})

@@ -31,9 +31,9 @@ def test_show_makes_a_sheet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--count", "0"], "--count 0: a sheet holds 1 to 400 pictures"),
-        (["--columns", "0"], "--columns 0: a row holds at least 1 picture"),
-        (["--out", "s.jpg"], "s.jpg ends in .jpg, but what is written there is .png"),
+        (["--count", "0"], "--count must be from 1 to 400, got 0"),
+        (["--columns", "0"], "--columns must be at least 1, got 0"),
+        (["--out", "s.jpg"], "s.jpg ends in .jpg, but the format written is .png"),
     ],
 )
 def test_show_refuses_what_makes_no_sheet(

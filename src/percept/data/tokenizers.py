@@ -48,6 +48,11 @@ class Tokenizer:
         self._clean: Callable[[str], str] | None = clean if library.id_to_token(self.end_id) == CLIP_END else None
         """What is done to a text before the library sees it."""
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy; the library forgets this setting when it is copied."""
+        self.__dict__.update(state)
+        self._library.encode_special_tokens = True
+
     @classmethod
     def train(cls, texts: Iterable[str], *, vocab_size: int, context: int) -> "Tokenizer":
         """Learn byte-pair merges from `texts`: lower-cased, NFC, spaces collapsed, every digit a token of its own.

@@ -18,7 +18,6 @@ from percept.core.errors import PerceptError
 from percept.export.difference import Difference, Gather
 from percept.export.probes import Probes
 from percept.export.record import Receipt, facts, kind, versions
-from percept.fast import repack
 from percept.infer.encoder import Encoder
 from percept.infer.images import to_tensor
 from percept.models.onnx import Absent, OnnxTower
@@ -73,8 +72,6 @@ def compare(
     limit = _tolerance(a, b) if tolerance is None else tolerance
     if not limit >= 0:
         raise PerceptError(f"tolerance must be at least 0, got {limit}")
-    for side in (a, b):
-        repack(side.model)  # packed weights may be older than the weights
     work = _Work(a=a, b=b, probes=probes)
     vision, text = (_shared(work, tower) for tower in ("vision", "text"))
     if not vision and not text:

@@ -15,7 +15,8 @@ from torch import Tensor
 from percept.core.errors import PerceptError
 from percept.export.graph import ImageGraph, TextGraph
 from percept.infer.encoder import Encoder
-from percept.models.onnx import INPUTS, Graph, onnxruntime
+from percept.models.manifest import Graph
+from percept.models.onnx import INPUTS, onnxruntime
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 """Number types that onnxruntime computes on every machine; it has no bfloat16 on the CPU."""

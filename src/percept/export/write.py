@@ -18,7 +18,8 @@ from percept.export.record import Receipt, versions
 from percept.export.trace import DTYPES, OPSET, quantised, trace_tower
 from percept.infer.encoder import Encoder
 from percept.infer.load import load
-from percept.models.onnx import MANIFEST, Manifest, onnxruntime
+from percept.models.manifest import MANIFEST, Manifest
+from percept.models.onnx import onnxruntime
 from percept.weights.folder import CONFIG, PREPROCESS, TOKENIZER
 
 TOWERS = ("image", "text", "both")

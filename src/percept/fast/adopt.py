@@ -26,20 +26,13 @@ def adopt(module: nn.Module, *, pack: bool) -> None:
     Args:
         pack: also store frozen weights a second time in the layout that CPU products use, see `packed_bytes`. The copy is
             dropped by `.to` and once PyTorch has counted a change of the weight, and is not part of pickles and copies.
-            Call `adopt` or `repack` again after writing to `weight.data`, which PyTorch does not count.
+            Call `adopt` again after writing to `weight.data`, which PyTorch does not count.
     """
     for part in module.modules():
         part.__class__ = TWINS.get(type(part), type(part))
         if isinstance(part, attention.Attention):
             part.cudnn = attention.prefers_cudnn(next(part.parameters()).device)
         if pack and isinstance(part, linear.Linear):
-            part.pack()
-
-
-def repack(module: nn.Module) -> None:
-    """Pack the packed weights of a module again, from the weights as they are now."""
-    for part in module.modules():
-        if isinstance(part, linear.Linear) and part.packed is not None:
             part.pack()
 
 

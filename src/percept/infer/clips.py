@@ -204,6 +204,16 @@ def by_file(
     yield from (place.result() for place in waiting)
 
 
+def collected(results: Iterable[FileVector | BadFile], dim: int) -> FileVectors:
+    """Return the results of `by_file` as one matrix [n, dim] and the files that could not be read."""
+    read: list[FileVector] = []
+    bad: list[BadFile] = []
+    for result in results:
+        (bad if isinstance(result, BadFile) else read).append(result)  # type: ignore[arg-type]
+    vectors = torch.stack([result.vector for result in read]) if read else torch.zeros(0, dim)
+    return FileVectors(paths=[result.path for result in read], vectors=vectors, bad=bad)
+
+
 @dataclass(kw_only=True)
 class _Waiting:
     """A file whose frames are on their way through the model, or that could not be read."""

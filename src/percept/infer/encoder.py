@@ -1,7 +1,7 @@
-"""The user's face of an encoder: images, texts and clips in, float32 vectors on the CPU out."""
+"""The encoder that users call: images, texts and clips in, float32 vectors on the CPU out."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from percept.infer.images import ImageInputs, as_iterable, is_single, prepared, 
 from percept.infer.labels import Guess, Labels, Templates, Texts, check_labels, class_vectors, rank
 from percept.infer.runner import Runner, check_finite
 from percept.infer.setting import Setting, prepare_towers
-from percept.infer.texts import check_ids, check_texts, tokenize
+from percept.infer.texts import as_ids
 from percept.models.clip import CLIP
 from percept.models.onnx import Absent
 from percept.nn.stack import resolve_layer
@@ -122,7 +122,7 @@ class Encoder:
         )  # fmt: skip
 
     def prepare(self, image: Any) -> Float[Tensor, "3 y x"]:
-        """Return one image as the model takes it: resized and normalised; every method takes it as it is.
+        """Return one image resized and normalised; every method takes the result as it is.
 
         Raises:
             PerceptError: not an image, or one that cannot be read.
@@ -142,11 +142,7 @@ class Encoder:
         return F.normalize(self.pooled(images), dim=-1)
 
     def pooled(self, images: ImageInputs) -> Float[Tensor, "n d"]:
-        """Return the vectors of `image` before they are scaled to unit length.
-
-        Raises:
-            PerceptError: as `image`.
-        """
+        """Return the vectors of `image` before they are scaled to unit length; raises as `image` does."""
         vectors = list(self._stream(images, self._vectors))
         return torch.stack(vectors) if vectors else torch.zeros(0, self.dim)
 
@@ -171,13 +167,7 @@ class Encoder:
 
     def files(self, paths: Sequence[Path], *, sampling: Sampling | None = None) -> FileVectors:
         """Return unit-length vectors of many image and video files; see `each_file`."""
-        results = list(self.each_file(paths, sampling=sampling, total=len(paths)))
-        read = [result for result in results if isinstance(result, FileVector)]
-        return FileVectors(
-            paths=[result.path for result in read],
-            vectors=torch.stack([result.vector for result in read]) if read else torch.zeros(0, self.dim),
-            bad=[result for result in results if isinstance(result, BadFile)],
-        )
+        return clips.collected(self.each_file(paths, sampling=sampling, total=len(paths)), self.dim)
 
     def text(self, texts: Texts) -> Float[Tensor, "n d"]:
         """Return unit-length vectors of one text or several, or of token ids [n, context].
@@ -186,15 +176,11 @@ class Encoder:
             PerceptError: a model without a text tower, strings without a tokenizer, or neither strings nor ids.
         """
         self._check_text_tower()
-        text_config = self.model.config.text
-        ids = (
-            texts if isinstance(texts, Tensor) else tokenize(check_texts(texts), self.tokenizer, text_config, self.name)
-        )
-        parts = [part for part in check_ids(ids).split(8 * self.setting.batch) if len(part)]
-        with torch.no_grad(), torch.autocast(self.setting.device.type, enabled=False):
-            vectors = [
-                self._checked(self.model.encode_text(part.long().to(self.setting.device))).cpu() for part in parts
-            ]
+        ids = as_ids(texts, self.tokenizer, self.model.config.text, self.name)
+        parts = [part for part in ids.split(8 * self.setting.batch) if len(part)]
+        device = self.setting.device
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            vectors = [self._checked(self.model.encode_text(part.long().to(device))).cpu() for part in parts]
         return F.normalize(torch.cat(vectors), dim=-1) if vectors else torch.zeros(0, self.dim)
 
     def video(
@@ -243,7 +229,6 @@ class Encoder:
         """Rank labels for one image (a list of guesses) or for several (a list of such lists).
 
         Args:
-            images: as for `image`.
             labels: what the image may show; the probabilities are among these labels only.
             templates: one or several texts with {} for the label; several are averaged.
         """
@@ -277,7 +262,6 @@ class Encoder:
         """Return all tokens after a block, class token first where the model has one.
 
         Args:
-            images: as for `image`.
             layer: the block, counted from 0, or from the end with negative numbers.
             norm: apply the model's final norm; otherwise the raw residual stream.
             class_token: False leaves the class token out.
@@ -293,10 +277,10 @@ class Encoder:
     ) -> Iterator[Hidden]:
         """Yield what each image is after several blocks, in one pass; the images may have any shapes.
 
-        A stream: it holds a few batches, so `images` may be a generator of any length.
+        A stream that holds a few batches: `images` may be a generator of any length.
 
         Raises:
-            PerceptError: there is no such layer, or no final norm; both before the first image is read.
+            PerceptError: there is no such layer (before the first image is read), or no final norm.
         """
         numbers = check_layers(layers, self.model.config.vision.layers)
         finish = self.model.vision.normed if norm else None
@@ -350,15 +334,14 @@ class Encoder:
 
     def _stream(self, images: Any, step: Callable[[list[Tensor]], Iterable[Any]]) -> Iterator[Any]:
         images = as_iterable(images)
-        total = len(images) if hasattr(images, "__len__") else 0
+        total = len(images) if isinstance(images, Sized) else 0
         rows = self.runner.run(prepared(images, self.preprocess, self.patch), step, total=total)
         return (row for _, row in rows)
 
     def _vectors(self, group: list[Tensor]) -> Tensor:
         """Return raw vectors [n, d] of batches that run together."""
-        if len(group) == 1:
-            return self._checked(self.model.encode_image(group[0]))
-        return self._checked(self.model.encode_packed(group))
+        packed = len(group) > 1
+        return self._checked(self.model.encode_packed(group) if packed else self.model.encode_image(group[0]))
 
     def _checked(self, vectors: Tensor) -> Float[Tensor, "n d"]:
         return check_finite(vectors, self.name, self.setting.dtype)

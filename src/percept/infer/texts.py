@@ -43,20 +43,23 @@ def check_ids(ids: Tensor) -> Int[Tensor, "n c"]:
     return ids[None] if ids.ndim == 1 else ids
 
 
-def tokenize(texts: list[str], tokenizer: Tokenizer | None, config: TextConfig | None, name: str) -> Int[Tensor, "n c"]:
-    """Return the token ids of texts.
+def as_ids(texts: Any, tokenizer: Tokenizer | None, config: TextConfig | None, name: str) -> Int[Tensor, "n c"]:
+    """Return the token ids of one text or several; ids are returned as they are.
 
     Args:
-        texts: strings.
+        texts: strings, or token ids [n, context].
         tokenizer: of the model; None if it was loaded without one.
         config: of the model's text tower.
         name: of the model, for the message.
 
     Raises:
-        PerceptError: there is no tokenizer.
+        PerceptError: neither texts nor ids, or texts without a tokenizer.
     """
+    if isinstance(texts, Tensor):
+        return check_ids(texts)
+    strings = check_texts(texts)
     if tokenizer is not None:
-        return tokenizer(texts)
+        return tokenizer(strings)
     clip = config is not None and config.vocabulary == CLIP_VOCABULARY
     remedy = (
         "Install a package that brings CLIP's vocabulary (pip install open_clip_torch), or give its merges.txt"

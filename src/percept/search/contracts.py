@@ -71,8 +71,8 @@ class Stamp:
         return _typed({"--resize": self.preprocess.resize, "--tokens": self.preprocess.tokens})
 
     def differences(self, other: "Stamp") -> str:
-        """Return the settings of the preprocessing that differ; empty for a model that is loaded differently."""
-        if self.options != other.options:
+        """Return the settings of the preprocessing that differ; empty for a model of a different name."""
+        if (self.name, self.dim) != (other.name, other.dim):
             return ""
         names = [field.name for field in fields(Preprocess) if field.compare]
         values = [(name, getattr(self.preprocess, name), getattr(other.preprocess, name)) for name in names]
@@ -80,7 +80,7 @@ class Stamp:
 
     def differs_by(self, other: "Stamp") -> str:
         """Return the options that select this stamp instead of `other`, which does not agree."""
-        return self.sizing if self.options == other.options and self.sizing != other.sizing else self.options
+        return self.sizing if self.name == other.name and self.sizing != other.sizing else self.options
 
 
 def _typed(options: Mapping[str, object]) -> str:

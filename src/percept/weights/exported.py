@@ -10,7 +10,8 @@ from percept.core.errors import PerceptError, unknown_name
 from percept.data.tokenizers import Tokenizer
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig
-from percept.models.onnx import Absent, Manifest, OnnxText, OnnxVision, Session, read_manifest
+from percept.models.manifest import Manifest, read_manifest
+from percept.models.onnx import Absent, OnnxText, OnnxVision, Session
 from percept.weights.fingerprint import tokenizer_hash
 from percept.weights.layouts.percept import LAYOUT, TOKENIZER, WEIGHTS
 from percept.weights.open import Opened, empty_model

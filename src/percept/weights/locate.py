@@ -11,7 +11,7 @@ from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import read_object, reasons
 from percept.models import zoo
 from percept.models.config import ClipConfig
-from percept.models.onnx import is_export
+from percept.models.manifest import is_export
 from percept.weights import hub
 from percept.weights.cast import DTYPES
 from percept.weights.files import SUFFIXES, shard_files

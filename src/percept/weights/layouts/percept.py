@@ -22,7 +22,7 @@ class Percept(Layout):
     """Our names, unchanged."""
 
     name = "percept"
-    marks = ("vision.blocks.", "vision.patch.")
+    marks = ("vision.",)
     weight_files = (WEIGHTS,)
     config_files = (PREPROCESS, CONFIG)
     written_file = WEIGHTS
