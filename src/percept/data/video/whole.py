@@ -118,6 +118,8 @@ def _mxf_size(file: io.BufferedIOBase) -> int | None:
     at = head.find(PARTITION) + 16  # the rest of the key
     if at < 16 or len(head) < at + 41:
         return None
-    at += 1 + (head[at] & 0x7F if head[at] & 0x80 else 0)  # the length of the pack, which may be written in several bytes
+    at += 1 + (
+        head[at] & 0x7F if head[at] & 0x80 else 0
+    )  # the length of the pack, which may be written in several bytes
     footer = int.from_bytes(head[at + 24 : at + 32], "big")
     return footer + 16 if footer else None
