@@ -168,3 +168,16 @@ def test_state_in_python_numbers_is_stored_and_names_and_settings_are_described(
     assert again.optimisers[0].state[parameter] == {"turns": 3}
     described = optimiser.description()["w"]
     assert (described["class"], described["lr"], described["weight_decay"]) == ("Counting", 0.25, 0.5)
+
+
+def test_groups_of_as_many_parameters_are_described_each_with_its_own_settings() -> None:
+    model = nn.Linear(4, 3)
+    groups = [
+        {"params": [model.weight], "names": ["weight"], "lr": 1e-3, "weight_decay": 0.1},
+        {"params": [model.bias], "names": ["bias"], "lr": 1e-2, "weight_decay": 0.0},
+    ]
+    described = MasterWeights(groups, lambda wide: [torch.optim.AdamW(wide)]).description()
+    assert {name: (settings["lr"], settings["weight_decay"]) for name, settings in described.items()} == {
+        "weight": (1e-3, 0.1),
+        "bias": (1e-2, 0.0),
+    }

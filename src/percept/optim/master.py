@@ -36,9 +36,9 @@ class MasterWeights:
         self.optimisers = list(build(wide))
         self._bases = [[float(group["lr"]) for group in each.param_groups] for each in self.optimisers]
         self._owners = {
-            id(master): (optimiser, group)
-            for optimiser in self.optimisers
-            for group in optimiser.param_groups
+            id(master): (optimiser, group, base)
+            for optimiser, bases in zip(self.optimisers, self._bases, strict=True)
+            for group, base in zip(optimiser.param_groups, bases, strict=True)
             for master in group["params"]
         }
         unowned = [name for name, (_, master) in self.pairs.items() if id(master) not in self._owners]
@@ -98,7 +98,7 @@ class MasterWeights:
         """Return masters as "master.NAME" and the optimisers' state as "state.NAME KEY", for a checkpoint."""
         stored = {f"master.{name}": master.detach() for name, (_, master) in self.pairs.items()}
         for name, (_, master) in self.pairs.items():
-            optimiser, _ = self._owners[id(master)]
+            optimiser, *_ = self._owners[id(master)]
             for key, value in optimiser.state.get(master, {}).items():
                 if isinstance(value, Tensor):
                     stored[f"state.{name} {key}"] = value
@@ -110,8 +110,7 @@ class MasterWeights:
         """Return the optimiser class and settings of every trainable parameter by name, as plain data."""
         described = {}
         for name, (_, master) in self.pairs.items():
-            optimiser, group = self._owners[id(master)]
-            base = self._bases[self.optimisers.index(optimiser)][optimiser.param_groups.index(group)]
+            optimiser, group, base = self._owners[id(master)]
             settings = {key: _plain(value) for key, value in group.items() if key not in ("params", "names", "lr")}
             described[name] = {"class": type(optimiser).__name__, "lr": base, **settings}
         return described
@@ -132,7 +131,7 @@ class MasterWeights:
                 states.setdefault(name, {})[entry] = value
         for name, (_, master) in self.pairs.items():
             master.copy_(values[name])
-            optimiser, _ = self._owners[id(master)]
+            optimiser, *_ = self._owners[id(master)]
             if name in states and name not in skip:
                 optimiser.state[master] = dict(_entry(*item, master) for item in states[name].items())
         self.write()
