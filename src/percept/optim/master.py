@@ -98,7 +98,7 @@ class MasterWeights:
         """Return masters as "master.NAME" and the optimisers' state as "state.NAME KEY", for a checkpoint."""
         stored = {f"master.{name}": master.detach() for name, (_, master) in self.pairs.items()}
         for name, (_, master) in self.pairs.items():
-            optimiser, _ = self._owners[id(master)]
+            optimiser, *_ = self._owners[id(master)]
             for key, value in optimiser.state.get(master, {}).items():
                 if isinstance(value, Tensor):
                     stored[f"state.{name} {key}"] = value
@@ -131,7 +131,7 @@ class MasterWeights:
                 states.setdefault(name, {})[entry] = value
         for name, (_, master) in self.pairs.items():
             master.copy_(values[name])
-            optimiser, _ = self._owners[id(master)]
+            optimiser, *_ = self._owners[id(master)]
             if name in states and name not in skip:
                 optimiser.state[master] = dict(_entry(*item, master) for item in states[name].items())
         self.write()
