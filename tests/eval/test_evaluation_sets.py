@@ -123,8 +123,8 @@ def test_a_bag_of_words_is_robust_but_cannot_bind(words):
 
 def test_a_bag_of_words_finds_most_pictures(words):
     found = values("retrieval", words, 300)
-    assert found["caption→picture R@5"] > 0.8
-    assert found["short caption→picture R@5"] > 0.7
+    assert found["caption→image R@5"] > 0.8
+    assert found["short caption→image R@5"] > 0.7
 
 
 def test_colour_texts_give_no_category_away():

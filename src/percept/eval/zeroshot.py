@@ -171,7 +171,7 @@ def run(model: Embeds | Classifies, plan: Plan) -> Result:
     colour = judge(vectors @ by_colour.T, colours, list(COLOURS), name="colour")
     known = hits(_given_category(model, vectors, data.categories), colours, 1).numpy()
     return Result(
-        scores=[*category.scores, *colour.scores, proportion("colour top-1, category told", known)],
+        scores=[*category.scores, *colour.scores, proportion("colour top-1, category given", known)],
         confusions=[*category.confusions, *colour.confusions[:5]],
     )
 
