@@ -105,7 +105,7 @@ def test_a_bag_of_words_names_single_things(words):
     found = values("zeroshot", words, 120)
     assert found["category top-1"] == 1
     assert found["colour top-1"] == 1
-    assert found["colour top-1, category told"] == 1
+    assert found["colour top-1, category given"] == 1
 
 
 def test_no_score_is_free(words):
