@@ -46,6 +46,20 @@ def test_it_is_the_plain_attention(
         close(attend(q, k, v, bias=bias, causal=causal), plain.attend(q, k, v, bias=bias, causal=causal))
 
 
+@pytest.mark.parametrize("training", [False, True])
+@TYPES
+def test_a_query_that_sees_no_key_gets_zeros(dtype: torch.dtype, training: bool) -> None:
+    q, k, v = (torch.randn(2, 3, 5, 8).to(dtype).requires_grad_(training) for _ in range(3))
+    bias = torch.zeros(5, 5).index_fill(0, torch.tensor([1]), float("-inf"))
+    with torch.set_grad_enabled(training):
+        mixed = attend(q, k, v, bias=bias)
+    close(mixed, plain.attend(q, k, v, bias=bias))
+    assert not mixed[:, :, 1].any()
+    if training:
+        mixed.float().sum().backward()
+        assert all(part.grad is not None and part.grad.isfinite().all() for part in (q, k, v))
+
+
 @pytest.mark.parametrize("amx", [True, False])
 @TYPES
 @torch.no_grad()

@@ -174,7 +174,7 @@ BAD_CALLS = {
     "no labels": (lambda one: one.classify(pixels(0), []), "no labels"),
     "labels as one text": (lambda one: one.classify(pixels(0), "cat"), "list"),
     "a label twice": (lambda one: one.classify(pixels(0), ["cat", "cat "]), "more than once"),
-    "an empty label": (lambda one: one.classify(pixels(0), ["cat", " "]), "letters"),
+    "an empty label": (lambda one: one.classify(pixels(0), ["cat", " "]), "must be a non-empty string"),
     "a template without place": (lambda one: one.classify(pixels(0), ["cat"], "a picture"), "{}"),
     "too small a picture": (lambda one: one.image(torch.zeros(1, 3, 4, 24)), "patch"),
 }

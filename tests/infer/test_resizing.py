@@ -130,3 +130,11 @@ def test_rows_on_a_cpu_stay_short(monkeypatch):
 
 def _patches(pack) -> int:
     return sum(len(batch) * batch[0, 0].numel() // 64 for batch in pack)
+
+
+def test_a_different_way_to_resize_does_not_hash_the_weights():
+    def hashed():
+        raise AssertionError("the weights were hashed")
+
+    encoder = Encoder(tiny.model(), preprocess=tiny.encoder().preprocess, weight_hashes=hashed)
+    assert encoder.resizing("keep").preprocess.resize == "keep"

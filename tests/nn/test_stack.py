@@ -177,3 +177,8 @@ def test_checkpointing_keeps_fewer_activations() -> None:
             run_stack(blocks, torch.randn(8, 32, 16, requires_grad=True), checkpointing=checkpointing)
         kept[checkpointing] = sum(sizes)
     assert kept[True] < kept[False] / 5
+
+
+def test_a_mask_of_booleans_is_refused() -> None:
+    with pytest.raises(PerceptError, match=r"torch\.bool .* -inf where it is hidden"):
+        run_stack(stack(1), torch.randn(1, 3, 16), bias=torch.ones(3, 3, dtype=torch.bool))

@@ -54,11 +54,14 @@ def attend(
     if inference_on_cpu(q):
         return attend_in_parts(q, k, v, bias)
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    return (logits if bias is None else logits + bias).softmax(dim=-1) @ v
+    return (logits.softmax(dim=-1) if bias is None else torch.ops.aten._safe_softmax(logits + bias, dim=-1)) @ v
 
 
 def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """Attend a few samples at a time; the softmax overwrites its logits."""
+    """Attend a few samples at a time; without a bias the softmax overwrites its logits.
+
+    With one, a query whose keys are all hidden gets zeros, as from the fused kernel.
+    """
     each = q.shape[1] * q.shape[2] * k.shape[2] * q.element_size()
     count, mixed = max(1, LOGITS // max(1, each)), q.new_empty((*q.shape[:-1], v.shape[-1]))
     nothing, scale = q.new_empty(()), q.shape[-1] ** -0.5
@@ -66,9 +69,10 @@ def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Ten
     for part in (slice(start, start + count) for start in range(0, len(q), count)):
         queries, keys, values = (x[part].flatten(0, 1) for x in (q, k, v))
         logits = torch.baddbmm(nothing, queries, keys.transpose(-1, -2), beta=0, alpha=scale)
-        if bias is not None:
-            logits += bias[part].flatten(0, 1)
-        torch.softmax(logits, dim=-1, out=logits)
+        if bias is None:
+            torch.softmax(logits, dim=-1, out=logits)
+        else:
+            logits = torch.ops.aten._safe_softmax(logits.add_(bias[part].flatten(0, 1)), dim=-1)
         torch.bmm(logits, values, out=mixed[part].flatten(0, 1))
     return mixed
 

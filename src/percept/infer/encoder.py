@@ -1,6 +1,5 @@
 """The encoder that users call: images, texts and clips in, float32 vectors on the CPU out."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import cached_property
 from pathlib import Path
@@ -319,7 +318,8 @@ class Encoder:
         Raises:
             PerceptError: unknown `resize`, or `tokens` with a value other than "native".
         """
-        other = copy.copy(self)
+        other = Encoder.__new__(type(self))
+        other.__dict__.update(self.__dict__)  # copy.copy would hash the weights, as a pickle needs
         other.preprocess = self.preprocess.resizing(resize, patch=self.patch, tokens=tokens)
         return other
 

@@ -116,8 +116,13 @@ def run_stack(
         call: runs a block; `percept.fast.compiled_call` returns a compiled one.
 
     Raises:
-        PerceptError: a layer does not exist, or the bias has the wrong length.
+        PerceptError: a layer does not exist, or the bias has the wrong length or type.
     """
+    if bias is not None and not bias.is_floating_point():
+        raise PerceptError(
+            f"a bias of {bias.dtype} was given, but it is added to the attention logits. Give 0 where a key is visible and "
+            "-inf where it is hidden"
+        )
     assert segments is None or (bias is None and caches is None and not extra and not causal)
     assert caches is None or (len(caches) == len(blocks) and not extra and not checkpointing)
     wanted = {layer: resolve_layer(layer, len(blocks)) for layer in layers}

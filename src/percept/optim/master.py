@@ -15,11 +15,11 @@ NUMBER = "number."
 
 
 class MasterWeights:
-    """Wrap optimisers: gradients are converted to float32, the step is taken there, and the result is rounded back.
+    """Wrap optimisers: gradients are converted to float32, the step is taken in float32, and the result is rounded back.
 
     Without it, steps smaller than 1/256 of a weight would be lost in bfloat16. A float32 parameter is its own master.
-    With several processes gradients are averaged over them, as distributed data parallel training does; sharded
-    parameters (FSDP2) arrive averaged.
+    With several processes gradients are averaged over them, as in distributed data parallel training; the gradients of
+    sharded parameters (FSDP2) are averaged already.
     """
 
     def __init__(self, groups: list[dict[str, Any]], build: Build) -> None:
@@ -53,15 +53,15 @@ class MasterWeights:
                 parameter.grad = None
         self._average()
         gradients = [master.grad for _, master in self.pairs.values() if master.grad is not None]
-        whole = [each for each in gradients if not _is_sharded(each)]
-        parts = [each for each in gradients if _is_sharded(each)]
+        whole = [gradient for gradient in gradients if not _is_sharded(gradient)]
+        parts = [gradient for gradient in gradients if _is_sharded(gradient)]
         if not parts:
             return get_total_norm(whole)
         sharded = cast(Any, get_total_norm(parts)).full_tensor()
         return torch.stack([sharded, get_total_norm(whole).to(sharded)]).norm() if whole else sharded
 
     def _average(self) -> None:
-        """Average the gradients of parameters that every process holds; where some process has one, all get one."""
+        """Average the gradients of parameters that every process holds; a missing gradient counts as 0 if any process has one."""
         if dist.world_size() == 1:
             return
         masters = [master for _, master in self.pairs.values() if not _is_sharded(master)]
@@ -73,7 +73,7 @@ class MasterWeights:
 
     @torch.no_grad()
     def step(self, factor: float, *, norm: Tensor, clip: float) -> None:
-        """Scale gradients of the given norm down to at most `clip`, step at `factor` times each group's learning rate."""
+        """Clip gradients of the given norm to at most `clip`, then step with `factor` times each group's learning rate."""
         clip_grads_with_norm_([master for _, master in self.pairs.values()], clip, norm)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -98,7 +98,7 @@ class MasterWeights:
         """Return masters as "master.NAME" and the optimisers' state as "state.NAME KEY", for a checkpoint."""
         stored = {f"master.{name}": master.detach() for name, (_, master) in self.pairs.items()}
         for name, (_, master) in self.pairs.items():
-            optimiser, _ = self._owners[id(master)]
+            optimiser, *_ = self._owners[id(master)]
             for key, value in optimiser.state.get(master, {}).items():
                 if isinstance(value, Tensor):
                     stored[f"state.{name} {key}"] = value
@@ -131,7 +131,7 @@ class MasterWeights:
                 states.setdefault(name, {})[entry] = value
         for name, (_, master) in self.pairs.items():
             master.copy_(values[name])
-            optimiser, _ = self._owners[id(master)]
+            optimiser, *_ = self._owners[id(master)]
             if name in states and name not in skip:
                 optimiser.state[master] = dict(_entry(*item, master) for item in states[name].items())
         self.write()
@@ -146,9 +146,9 @@ def _is_sharded(tensor: Tensor) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a setting as it comes back from json."""
+    """Return a setting as it is after a round trip through json."""
     if isinstance(value, tuple | list):
-        return [_plain(each) for each in value]
+        return [_plain(element) for element in value]
     return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 

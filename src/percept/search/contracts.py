@@ -1,4 +1,4 @@
-"""What an index needs of a model, and the stamp by which it recognises the model that made it."""
+"""The protocol of encoders for an index, and the stamp that identifies the model of an index."""
 
 import os
 import shlex
@@ -41,7 +41,7 @@ class Stamp:
     image_size: int | None = None
     """Side in pixels that the model was resized to."""
     dtype: str | None = None
-    """Number type that was chosen."""
+    """Number type, if one was requested."""
 
     def __str__(self) -> str:
         height, width = self.preprocess.shape
@@ -88,27 +88,27 @@ def _typed(options: Mapping[str, object]) -> str:
     return " ".join(f"{option} {shlex.quote(str(value))}" for option, value in options.items() if value is not None)
 
 
-Given: TypeAlias = str | os.PathLike[str] | None
+OptionalPath: TypeAlias = str | os.PathLike[str] | None
 
 
 def stamp_of(
     encoder: ImageEncoder,
     source: str | None = None,
     *,
-    weights: Given = None,
-    tokenizer: Given = None,
+    weights: OptionalPath = None,
+    tokenizer: OptionalPath = None,
     image_size: int | None = None,
     dtype: str | None = None,
 ) -> Stamp:
-    """Return the stamp of an encoder that `percept.load` gave for the same arguments; without a source, of its name.
+    """Return the stamp of an encoder that `percept.load` returned for these arguments; its name is the default source.
 
     Raises:
-        PerceptError: the model gives tokens only, so there are no vectors to compare.
+        PerceptError: the model produces tokens only and no vectors.
     """
     identity = encoder.identity
     if not identity.dim:
         raise PerceptError(
-            f"{identity.name} gives tokens, not vectors that can be searched. Use 'nano' or a PE-Core model."
+            f"{identity.name} produces tokens, not vectors that can be searched. Use 'nano' or a PE-Core model."
         )
     return Stamp(
         name=identity.name,
@@ -124,6 +124,6 @@ def stamp_of(
 
 
 def is_remote(source: str) -> bool:
-    """True for a model that may have to be fetched from the hub."""
+    """True if the model may have to be fetched from the hub."""
     name = source.partition("@")[0]
     return source.startswith("hf://") or (name in ZOO and ZOO[name].config is not None)

@@ -81,7 +81,7 @@ def locate(
 
 
 def lasting(source: str) -> str:
-    """Return a model's name unchanged, and a path as an absolute one; what follows an @ stays.
+    """Return a model's name unchanged and a path as an absolute path; a suffix after an @ is kept.
 
     As for `locate`, a known name is never a path.
     """
