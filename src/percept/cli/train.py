@@ -98,8 +98,9 @@ def run(name: str, recipe: Callable[..., Any], options: Any, *, command: str) ->
     ]
     table(name, ("what", "value"), rows)
     if finished:
-        say(f"use it: percept classify PICTURES --labels cat,dog --model {options.out}")
-        say(f"measure it: percept eval all --model {options.out} --out {options.out / 'card.json'}")
+        model, card = shlex.quote(str(options.out)), shlex.quote(str(options.out / "card.json"))
+        say(f"use it: percept classify IMAGES --labels cat,dog --model {model}")
+        say(f"measure it: percept eval all --model {model} --out {card}")
     return 0
 
 
