@@ -1,6 +1,6 @@
 """What a user may pass as an image, turned into tensors at the model's size.
 
-`ImageInput`: a file's path, the bytes of a file, a PIL image, uint8 pixels [y, x, 3], a uint8 tensor [3, y, x], or a float tensor
+`ImageInput`: a file's path, the bytes of a file, an open file, a PIL image, uint8 pixels [y, x, 3], a uint8 tensor [3, y, x], or a float tensor
 [3, y, x] that is preprocessed already. `ImageInputs`: one, an iterable of them, or an array or tensor with one more leading axis.
 """
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from percept.core.errors import PerceptError
 from percept.data.files import in_order
 from percept.data.images import ImageSource
+from percept.data.inputs import OpenFile
 from percept.data.transforms import Preprocess, read_pixels
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ else:
     # Wrong types reach the checks below, whose messages are written for users.
     ImageInput = ImageInputs = Any
 
-FILES_AND_PIXELS = (str, os.PathLike, bytes, Image.Image, np.ndarray)
+FILES_AND_PIXELS = (str, os.PathLike, bytes, OpenFile, Image.Image, np.ndarray)
 
 
 def is_single(images: Any) -> bool:
@@ -112,6 +113,6 @@ def prepared(images: Any, preprocess: Preprocess, patch: int) -> Iterator[tuple[
 
 def _not_an_image(value: Any) -> PerceptError:
     return PerceptError(
-        f"{type(value).__name__} is not an image. Give a path, bytes of an image file, a PIL image, a uint8 array [y, x, 3], a "
+        f"{type(value).__name__} is not an image. Give a path, bytes of an image file, an open file, a PIL image, a uint8 array [y, x, 3], a "
         "tensor [3, y, x], or a list of these"
     )
