@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from percept.core.errors import PerceptError
 from percept.data.images import read_image
 from percept.data.transforms import Preprocess
-from percept.infer.images import is_single, to_tensor
+from percept.infer.images import _range_notice, is_single, to_tensor
 
 
 def drawing(width: int, height: int) -> bytes:
@@ -76,3 +76,13 @@ def test_an_open_file_is_one_image(tmp_path) -> None:
         to_tensor(text, preprocess)
     with pytest.raises(PerceptError, match="the open file is empty"):
         to_tensor(io.BytesIO(), preprocess)
+
+
+def test_a_float_tensor_of_pixels_is_noticed_once(capsys) -> None:
+    _range_notice.cache_clear()
+    preprocess = Preprocess(size=8)
+    to_tensor(torch.randn(3, 8, 8) * 3, preprocess)
+    assert capsys.readouterr().err == ""
+    for _ in range(2):
+        to_tensor(torch.full((3, 8, 8), 255.0), preprocess)
+    assert " ".join(capsys.readouterr().err.split()).count("Give pixels as uint8") == 1

@@ -6,6 +6,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from percept.core.errors import PerceptError
+from percept.core.report import notice
 from percept.data.files import in_order
 from percept.data.images import ImageSource
 from percept.data.inputs import OpenFile
@@ -27,6 +29,18 @@ else:
     ImageInput = ImageInputs = Any
 
 FILES_AND_PIXELS = (str, os.PathLike, bytes, OpenFile, Image.Image, np.ndarray)
+
+LARGEST = 32.0
+"""Magnitude that no value of a normalised image reaches; pixels from 0 to 255 do."""
+
+
+@cache
+def _range_notice() -> None:
+    """Print the notice once in a process."""
+    notice(
+        f"a float tensor is taken as preprocessed already, but some hold values beyond ±{LARGEST:.0f}. Give pixels as uint8, "
+        "or prepare images with encoder.prepare."
+    )
 
 
 def is_single(images: Any) -> bool:
@@ -73,6 +87,8 @@ def _from_tensor(image: Tensor, preprocess: Preprocess) -> Tensor:
             f"a tensor of shape {list(image.shape)} is not an image. Give [3, y, x] for one, [n, 3, y, x] for several"
         )
     if image.is_floating_point():
+        if image.numel() and float(image.detach().abs().amax()) > LARGEST:
+            _range_notice()
         return image.detach()
     if str(image.dtype) != "torch.uint8":
         raise PerceptError(f"a tensor of {image.dtype} is not an image: uint8 holds pixels, float is preprocessed")
