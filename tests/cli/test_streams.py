@@ -138,6 +138,16 @@ def test_labels_come_from_standard_input():
     assert done.stdout == "['duck', 'owl']\n"
 
 
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", "d?ck"), ("cp1252", "dück"), ("utf-8", "dück")])
+def test_letters_that_the_output_lacks_are_question_marks(model, pictures, encoding, shown):
+    command = ["classify", str(pictures / "one.png"), "--labels", "dück,猫", "--model", model]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "100"}
+    done = subprocess.run([sys.executable, "-m", "percept", *command], capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stdout.decode(encoding)
+    assert ("猫" in done.stdout.decode(encoding)) == (encoding == "utf-8")
+
+
 def test_labels_from_an_endless_file_are_refused(monkeypatch):
     monkeypatch.setattr("percept.cli.show.LABEL_BYTES", 1000)
     with pytest.raises(PerceptError, match="is larger than"):

@@ -1,4 +1,5 @@
 import json
+import shlex
 from itertools import pairwise
 
 import pytest
@@ -35,12 +36,14 @@ def test_a_recipe_without_a_tiny_form_says_so():
 
 def test_a_tiny_run_becomes_a_model_that_opens(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PERCEPT_CACHE", str(tmp_path / "cache"))
-    out = tmp_path / "run"
+    monkeypatch.setenv("COLUMNS", "500")
+    out = tmp_path / "my run"
     command = ["train", "pe/nano", "--tiny", "--settings.steps", "4", "--out", str(out)]
     assert main(command) == 0
     printed = capsys.readouterr()
     assert "finished" in printed.out
-    assert f"percept classify IMAGES --labels cat,dog --model {out}" in printed.err.replace("\n", "")
+    (use,) = [line for line in printed.err.splitlines() if line.startswith("use it: ")]
+    assert shlex.split(use)[-2:] == ["--model", str(out)]
     assert percept.load(out).image([]).shape == (0, 64)
     assert json.loads((out / "config.json").read_text())["provenance"]["command"].startswith(
         "percept train pe/nano --tiny"

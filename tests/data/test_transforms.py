@@ -1,5 +1,6 @@
 """Preprocessing: the same pixels as Pillow, exact numbers after normalising, a faithful preprocess.json."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +195,9 @@ def test_reading_and_preprocessing_are_one_step(tmp_path: Path) -> None:
     assert torch.equal(read_pixels(path, preprocess), preprocess(noise(40, 30)))
     with pytest.raises(PerceptError, match="more than the 99 allowed"):
         read_pixels(path, preprocess, max_pixels=99)
+
+
+@pytest.mark.parametrize("field", ["mean", "std"])
+def test_a_mean_or_deviation_that_is_not_finite_is_refused(field: str) -> None:
+    with pytest.raises(PerceptError, match="mean and std have to be finite"):
+        replace(Preprocess(size=8), **{field: (0.5, float("nan"), 0.5)})

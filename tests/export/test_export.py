@@ -252,6 +252,7 @@ def test_nothing_in_nothing_out(onnx):
 DAMAGE = {
     "a graph is gone": (lambda folder: (folder / "image.onnx").unlink(), "lacks its file image.onnx"),
     "a graph is cut": (lambda folder: (folder / "image.onnx").write_bytes(b"abc"), "onnxruntime cannot read"),
+    "the manifest is gone": (lambda folder: (folder / "export.json").unlink(), "graphs but no export.json"),
     "the manifest is cut": (lambda folder: (folder / "export.json").write_text("{"), "not a json file"),
     "the manifest is of another kind": (lambda folder: (folder / "export.json").write_text("{}"), "needs the field"),
 }

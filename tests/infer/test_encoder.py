@@ -299,3 +299,32 @@ def test_hidden_holds_a_few_images_of_a_long_stream():
     ahead = [taken - number for number, _ in enumerate(encoder.hidden(source(), layers=-1))]
     assert taken == len(ahead) == 400
     assert max(ahead) <= 4 + 2 * min(16, os.cpu_count() or 1)
+
+
+class Adapter(torch.nn.Module):
+    """A layer with an addition that a flag switches, as those of peft."""
+
+    def __init__(self, base: torch.nn.Module) -> None:
+        super().__init__()
+        self.base, self.on = base, False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.base(x) * (2 if self.on else 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_adapter_that_is_switched_acts_at_once_on_images_and_texts(dtype):
+    own = tiny.encoder(dtype=dtype)
+    image, text = pixels(3), ["a red cup"]
+    plain = own.image(image), own.text(text)
+    adapters = []
+    for tower in ("vision", "text"):
+        block = own.model.get_submodule(f"{tower}.blocks.0.mlp")
+        adapters.append(Adapter(block.get_submodule("up")))
+        block.add_module("up", adapters[-1])
+    for on in (True, False, True, False):
+        for adapter in adapters:
+            adapter.on = on
+        for vectors, before in zip((own.image(image), own.text(text)), plain, strict=True):
+            apart = float((vectors - before).abs().max())
+            assert (apart > 1e-3) if on else (apart < (1e-5 if dtype is torch.float32 else 2e-2))

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from percept.core.errors import PerceptError
 from percept.data.images import read_image
 from percept.data.transforms import Preprocess
-from percept.infer.images import to_tensor
+from percept.infer.images import _range_notice, is_single, to_tensor
 
 
 def drawing(width: int, height: int) -> bytes:
@@ -50,3 +50,39 @@ def test_a_file_below_four_times_the_size_is_read_whole() -> None:
 def test_a_draft_that_is_none() -> None:
     with pytest.raises(PerceptError, match="Give 0"):
         Preprocess(size=96, draft=-1)
+
+
+class Upload:
+    """What web frameworks pass: it has `read` and nothing else."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self, size: int = -1) -> bytes:
+        return self.data if size < 0 else self.data[:size]
+
+
+def test_an_open_file_is_one_image(tmp_path) -> None:
+    data, preprocess = drawing(70, 50), Preprocess(size=32)
+    (tmp_path / "a.jpg").write_bytes(data)
+    expected, memory = to_tensor(data, preprocess), io.BytesIO(data)
+    with open(tmp_path / "a.jpg", "rb") as file:
+        for opened in (file, memory, memory, Upload(data)):  # read twice: it is rewound
+            assert is_single(opened)
+            assert torch.equal(to_tensor(opened, preprocess), expected)
+    with pytest.raises(PerceptError, match=r"a\.jpg cannot be read: .*closed"):
+        to_tensor(file, preprocess)
+    with open(tmp_path / "a.jpg", encoding="latin-1") as text, pytest.raises(PerceptError, match="opened as text"):
+        to_tensor(text, preprocess)
+    with pytest.raises(PerceptError, match="the open file is empty"):
+        to_tensor(io.BytesIO(), preprocess)
+
+
+def test_a_float_tensor_of_pixels_is_noticed_once(capsys) -> None:
+    _range_notice.cache_clear()
+    preprocess = Preprocess(size=8)
+    to_tensor(torch.randn(3, 8, 8) * 3, preprocess)
+    assert capsys.readouterr().err == ""
+    for _ in range(2):
+        to_tensor(torch.full((3, 8, 8), 255.0), preprocess)
+    assert " ".join(capsys.readouterr().err.split()).count("Give pixels as uint8") == 1

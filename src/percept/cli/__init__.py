@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 from percept.core import VERSION
 from percept.core.errors import PerceptError, unknown_name
@@ -32,6 +33,7 @@ USER_ERROR, INTERRUPTED = 2, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code: 0 done, 2 a mistake of the user, 130 interrupted."""
+    _show_any_letters()
     arguments = list(sys.argv[1:] if argv is None else argv)
     program = " ".join(["percept", *arguments[:1]])
     try:
@@ -66,6 +68,12 @@ def _answer(arguments: list[str]) -> int:
         return _run(arguments[0], arguments[1:])
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else USER_ERROR if stop.code else 0
+
+
+def _show_any_letters() -> None:
+    """Print ? for letters that the encoding of standard output lacks, such as 猫 in a pipe on Windows."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _discard_output() -> None:

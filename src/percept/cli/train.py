@@ -109,8 +109,9 @@ def _next_steps(folder: Path) -> None:
     if "method" in read_object(folder / "config.json"):
         say(f"use it in Python: percept.load({str(folder)!r})")
     else:
-        say(f"use it: percept classify IMAGES --labels cat,dog --model {folder}")
-    say(f"measure it: percept eval all --model {folder} --out {folder / 'card.json'}")
+        say(f"use it: percept classify IMAGES --labels cat,dog --model {shlex.quote(str(folder))}")
+    model, card = shlex.quote(str(folder)), shlex.quote(str(folder / "card.json"))
+    say(f"measure it: percept eval all --model {model} --out {card}")
 
 
 ARGUMENTS = train

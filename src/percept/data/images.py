@@ -17,13 +17,13 @@ from PIL import Image, UnidentifiedImageError
 from percept.core.errors import PerceptError
 from percept.data import gif, heif, jpeg, png, tiff
 from percept.data.guard import Fault, reading
-from percept.data.inputs import read_bytes
+from percept.data.inputs import OpenFile, describe_open, read_bytes, read_open
 from percept.data.limits import LOOK, check_pixels, in_flight
 from percept.data.magic import image_format, looks_like
 from percept.data.tones import eight_bit, over_white
 
-ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
-"""A file's path (`-` for standard input), its bytes, a Pillow image, or a uint8 array [y, x], [y, x, 1], [y, x, 3] or [y, x, 4]."""
+ImageSource = str | os.PathLike[str] | bytes | OpenFile | Image.Image | np.ndarray
+"""A file's path (`-` for standard input), its bytes, an open file, a Pillow image, or a uint8 array [y, x], [y, x, 1], [y, x, 3] or [y, x, 4]."""
 
 ORIENTATION = 0x0112
 """The EXIF tag."""
@@ -66,7 +66,7 @@ def read_image(source: ImageSource, *, max_pixels: int | None = None, at_least: 
     Images that are read at the same time have at most PIXELS_IN_FLIGHT pixels together; others wait.
 
     Args:
-        source: path, bytes, Pillow image or uint8 array; urls are refused.
+        source: path, bytes, open file, Pillow image or uint8 array; urls are refused.
         max_pixels: the largest width × height accepted, instead of the format's budget in `percept.data.limits`.
         at_least: pixels the shorter side has to keep; lets large JPEG files decode at 1/2, 1/4 or 1/8 size, much faster.
 
@@ -113,6 +113,8 @@ def upright_size(source: ImageSource, *, max_pixels: int | None = None) -> tuple
 def _describe(source: ImageSource) -> str:
     if isinstance(source, str | os.PathLike):
         return "standard input" if os.fspath(source) == "-" else os.fspath(source)
+    if isinstance(source, OpenFile):
+        return describe_open(source)
     kinds = {bytes: "the image given as bytes", np.ndarray: "the array"}
     return kinds.get(type(source), "the image")
 
@@ -138,9 +140,11 @@ def _open(source: ImageSource) -> Opened:
         return Opened(size=image.size, kind=None, decode=lambda _: image)
     if isinstance(source, str | os.PathLike):
         source = read_bytes(source)
+    if isinstance(source, OpenFile):
+        source = read_open(source)
     if not isinstance(source, bytes):
         raise PerceptError(
-            f"an image is a path, bytes, a Pillow image or a uint8 array; a {type(source).__name__} was given"
+            f"an image is a path, bytes, an open file, a Pillow image or a uint8 array; a {type(source).__name__} was given"
         )
     return _open_bytes(source)
 

@@ -1,10 +1,13 @@
-"""The bytes of a file: an ordinary one, standard input (`-`), or a pipe that the shell made (`<(...)`)."""
+"""The bytes of a file: an ordinary one, an open one, standard input (`-`), or a pipe that the shell made (`<(...)`)."""
 
+import io
 import os
 import re
 import stat
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from percept.core.errors import PerceptError
 from percept.data.limits import MAX_BYTES
@@ -13,6 +16,43 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(https?|ftp|file|s3|gs|hf):/|data:
 """How addresses begin; with one slash too, because a `Path` keeps only one of two."""
 
 STANDARD_INPUT = "-"
+
+
+@runtime_checkable
+class OpenFile(Protocol):
+    """A file that is open for reading in binary mode, such as `io.BytesIO` or an upload."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most `size` bytes."""
+        ...
+
+
+def read_open(file: OpenFile, *, kind: str = "image", max_bytes: int = MAX_BYTES) -> bytes:
+    """Read all bytes of an open file, from its beginning where it can be rewound.
+
+    Raises:
+        PerceptError: it is closed, was opened as text, is larger than `max_bytes`, or cannot be read.
+    """
+    name = describe_open(file)
+    try:
+        if hasattr(file, "seek"):
+            with suppress(io.UnsupportedOperation):
+                file.seek(0)  # type: ignore[attr-defined]
+        data = file.read(max_bytes + 1)
+    except Exception as error:  # anything may call itself a file
+        cause = getattr(error, "strerror", None) or str(error)
+        raise PerceptError(f"{name} cannot be read: {cause}. Give the path or the bytes of the {kind}.") from None
+    if not isinstance(data, bytes):
+        raise PerceptError(f"{name} was opened as text. Open it in mode 'rb'.")
+    if len(data) > max_bytes:
+        raise _too_large(name, max_bytes)
+    return data
+
+
+def describe_open(file: OpenFile) -> str:
+    """Return what messages call an open file: its name, where it has one."""
+    name = getattr(file, "name", None)
+    return name if isinstance(name, str) and name else "the open file"
 
 
 def read_bytes(path: str | os.PathLike[str], *, kind: str = "image", max_bytes: int = MAX_BYTES) -> bytes:

@@ -55,6 +55,8 @@ class Preprocess:
             raise unknown_name("way to resize", self.resize, RESIZES)
         if min(self.shape) < 1 or min(self.std) <= 0:
             raise PerceptError(f"size and std have to be positive, not size={self.size} and std={self.std}.")
+        if not all(map(math.isfinite, (*self.mean, *self.std))):
+            raise PerceptError(f"mean and std have to be finite, not mean={self.mean} and std={self.std}.")
         if self.draft < 0:
             raise PerceptError(
                 f"draft={self.draft} is negative. Give 0 to decode files at full size, or how many times the size has to remain."

@@ -92,7 +92,7 @@ class Sampling:
 
 def is_file(clip: Any) -> bool:
     """Return True for a clip given as a video file, False for frames."""
-    return is_single(clip) and isinstance(clip, FILES_AND_PIXELS[:3])
+    return is_single(clip) and isinstance(clip, FILES_AND_PIXELS[:4])
 
 
 def check_frames(clip: Any) -> list[Any]:

@@ -1,11 +1,12 @@
 """What a user may pass as an image, turned into tensors at the model's size.
 
-`ImageInput`: a file's path, the bytes of a file, a PIL image, uint8 pixels [y, x, 3], a uint8 tensor [3, y, x], or a float tensor
+`ImageInput`: a file's path, the bytes of a file, an open file, a PIL image, uint8 pixels [y, x, 3], a uint8 tensor [3, y, x], or a float tensor
 [3, y, x] that is preprocessed already. `ImageInputs`: one, an iterable of them, or an array or tensor with one more leading axis.
 """
 
 import os
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -14,8 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from percept.core.errors import PerceptError
+from percept.core.report import notice
 from percept.data.files import in_order
 from percept.data.images import ImageSource
+from percept.data.inputs import OpenFile
 from percept.data.transforms import Preprocess, read_pixels
 
 if TYPE_CHECKING:
@@ -25,7 +28,19 @@ else:
     # Wrong types reach the checks below, whose messages are written for users.
     ImageInput = ImageInputs = Any
 
-FILES_AND_PIXELS = (str, os.PathLike, bytes, Image.Image, np.ndarray)
+FILES_AND_PIXELS = (str, os.PathLike, bytes, OpenFile, Image.Image, np.ndarray)
+
+LARGEST = 32.0
+"""Magnitude that no value of a normalised image reaches; pixels from 0 to 255 do."""
+
+
+@cache
+def _range_notice() -> None:
+    """Print the notice once in a process."""
+    notice(
+        f"a float tensor is taken as preprocessed already, but some hold values beyond ±{LARGEST:.0f}. Give pixels as uint8, "
+        "or prepare images with encoder.prepare."
+    )
 
 
 def is_single(images: Any) -> bool:
@@ -72,6 +87,8 @@ def _from_tensor(image: Tensor, preprocess: Preprocess) -> Tensor:
             f"a tensor of shape {list(image.shape)} is not an image. Give [3, y, x] for one, [n, 3, y, x] for several"
         )
     if image.is_floating_point():
+        if image.numel() and float(image.detach().abs().amax()) > LARGEST:
+            _range_notice()
         return image.detach()
     if str(image.dtype) != "torch.uint8":
         raise PerceptError(f"a tensor of {image.dtype} is not an image: uint8 holds pixels, float is preprocessed")
@@ -112,6 +129,6 @@ def prepared(images: Any, preprocess: Preprocess, patch: int) -> Iterator[tuple[
 
 def _not_an_image(value: Any) -> PerceptError:
     return PerceptError(
-        f"{type(value).__name__} is not an image. Give a path, bytes of an image file, a PIL image, a uint8 array [y, x, 3], a "
+        f"{type(value).__name__} is not an image. Give a path, bytes of an image file, an open file, a PIL image, a uint8 array [y, x, 3], a "
         "tensor [3, y, x], or a list of these"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from percept.core.errors import PerceptError, missing_extra
 from percept.data.guard import Fault, reason
 from percept.data.images import upright_size
-from percept.data.inputs import check_file, read_bytes
+from percept.data.inputs import OpenFile, check_file, describe_open, read_bytes, read_open
 from percept.data.limits import MAX_FRAME_PIXELS
 from percept.data.magic import looks_like
 from percept.data.video.whole import check_whole
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-VideoSource = str | os.PathLike[str] | bytes
-"""A file's path (`-` for standard input), or its bytes."""
+VideoSource = str | os.PathLike[str] | bytes | OpenFile
+"""A file's path (`-` for standard input), its bytes, or an open file."""
 
 THREADS = min(4, os.cpu_count() or 1)
 """Threads that decode one video; several videos may be read at the same time."""
@@ -47,6 +47,8 @@ def library() -> Any:
 
 def describe(source: VideoSource) -> str:
     """Return what messages call the source."""
+    if isinstance(source, OpenFile):
+        return describe_open(source)
     return "the video given as bytes" if isinstance(source, bytes) else os.fspath(source)
 
 
@@ -57,6 +59,8 @@ def open_source(source: VideoSource) -> io.BufferedIOBase:
         PerceptError: a url, a folder, missing, empty, or not readable.
     """
     try:
+        if isinstance(source, OpenFile):
+            source = read_open(source, kind="video")
         if isinstance(source, bytes):
             size, file = len(source), io.BytesIO(source)
         elif (size := check_file(source, "video")) is None:

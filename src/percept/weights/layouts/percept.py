@@ -44,6 +44,8 @@ class Percept(Layout):
             if not (folder / file).is_file():
                 there = os.path.lexists(folder / file)
                 reason = f"its {file} is not a regular file" if there else f"it has no {file}"
+                if file == weights and any(folder.glob("*.onnx")):
+                    reason = "it has graphs but no export.json; export the model again"
                 raise PerceptError(f"{folder} is not a complete model folder: {reason}")
         if "model" not in read_object(folder / CONFIG):
             raise PerceptError(f"{folder / CONFIG} has no entry 'model'; it was not written by percept")
