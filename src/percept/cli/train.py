@@ -98,7 +98,7 @@ def run(name: str, recipe: Callable[..., Any], options: Any, *, command: str) ->
     ]
     table(name, ("what", "value"), rows)
     if finished:
-        say(f"use it: percept classify PICTURES --labels cat,dog --model {options.out}")
+        say(f"use it: percept classify IMAGES --labels cat,dog --model {options.out}")
         say(f"measure it: percept eval all --model {options.out} --out {options.out / 'card.json'}")
     return 0
 
