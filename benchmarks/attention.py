@@ -1,11 +1,11 @@
-"""Which attention is faster on a CPU in bfloat16 for inference, by length: the fused kernel or two matrix products.
+"""Compare two forms of attention for bfloat16 inference on a CPU, by length: the fused kernel and two matrix products.
 
-    python benchmarks/attention.py                   # prints a table and writes attention.json beside this file
+    python benchmarks/attention.py                   # prints a table and writes attention.json next to this file
 
-`percept.fast.attention` takes the fused kernel above a number of tokens that differs with and without AMX. The shapes are those
-of the released towers and of `nano`, and lengths around multiples of the kernel's blocks, where it is slower. Both ways take
-turns, from rotated queries, keys and strided values to merged heads. Reported are medians of wall-clock time and of the ratio
-within a turn.
+`percept.fast.attention` uses the fused kernel above a number of tokens that depends on AMX. The shapes are those of the released
+towers and of `nano`, and lengths around multiples of the kernel's blocks, where it is slower. Both forms take turns, and
+each is timed from rotated queries, keys and strided values to merged heads. The figures are medians of wall-clock time and
+of the ratio within a turn.
 """
 
 import os
@@ -34,23 +34,23 @@ SHAPES = (
 )  # fmt: skip
 """Images, heads and tokens; heads have 64 channels."""
 BURST = 0.05
-"""Least seconds of a turn."""
+"""Least duration of a turn in seconds."""
 
 
 def inputs(batch: int, heads: int, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries and keys in the layout of a rotation's result, and values in that of the projection's."""
+    """Return queries and keys in the layout of a rotated tensor, and values in the layout of the projection."""
     q, k = torch.randn(2, batch, heads, tokens, 64).bfloat16()
     v = torch.randn(batch, tokens, 3, heads, 64).bfloat16()[:, :, 2].transpose(1, 2)
     return q, k, v
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attend with torch's kernel."""
+    """Compute attention with the fused kernel of PyTorch."""
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
 
 
 def products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attend with two products and a softmax, as short sequences do."""
+    """Compute attention with two matrix products and a softmax, as for short sequences."""
     return attention.attend_in_parts(q, k, v, None).transpose(1, 2).flatten(-2)
 
 
@@ -65,7 +65,7 @@ def seconds(job: Callable[[], Tensor]) -> float:
 
 @torch.inference_mode()
 def measure(shape: tuple[int, int, int], turns: int) -> dict[str, float | int]:
-    """Time both ways in turns."""
+    """Time both forms in turns."""
     q, k, v = inputs(*shape)
     torch.testing.assert_close(fused(q, k, v), products(q, k, v), atol=0.05, rtol=0.05)
     pairs = [(seconds(lambda: fused(q, k, v)), seconds(lambda: products(q, k, v))) for _ in range(turns)]
@@ -78,21 +78,21 @@ def measure(shape: tuple[int, int, int], turns: int) -> dict[str, float | int]:
 
 
 def main(turns: int = 15, json_file: Path = RESULTS) -> None:
-    """Measure.
+    """Measure both forms for all shapes.
 
     Args:
-        turns: Number of turns, each with both ways.
-        json_file: Where to write the figures.
+        turns: Number of turns, each with both forms.
+        json_file: Result file.
     """
     if turns < 1:
-        raise PerceptError(f"turns={turns}; it must be at least one")
+        raise PerceptError(f"turns must be at least 1, got {turns}.")
     start = time.perf_counter()
     rows = [measure(shape, turns) for shape in track(SHAPES, "shapes", len(SHAPES))]
     long = attention.LONG_WITH_AMX if has_amx() else attention.VERY_LONG
     wrong = [row for row in rows if (row["tokens"] > long) != (row["fused is faster by"] > 1)]
     table("attention in bfloat16, heads of 64", tuple(rows[0]), [tuple(map(str, row.values())) for row in rows])
     out.print(
-        f"above {long} tokens the fused kernel is taken; for {len(wrong)} of {len(rows)} shapes that is the slower way"
+        f"the fused kernel is used above {long} tokens; for {len(wrong)} of {len(rows)} shapes the slower form is used"
     )
     about = {
         "command": " ".join(["python", "benchmarks/attention.py", *sys.argv[1:]]), "torch": torch.__version__,

@@ -1,21 +1,21 @@
-"""Speed of the vision towers, as a share of this machine's matrix-product peak and against other libraries.
+"""Measure the speed of the image towers as a share of this machine's matrix-product peak, and compare it with other libraries.
 
-    sh benchmarks/oracles.sh                         # once: timm and open_clip in an environment of their own
+    sh benchmarks/oracles.sh                         # once: timm and open_clip in a separate environment
     python benchmarks/encode.py                      # prints tables and writes encode.json
     python benchmarks/encode.py --quick              # the smallest and the middle model, two turns; writes nothing
     python benchmarks/encode.py --device cuda        # B16, L14 and G14 on a GPU; writes encode_gpu.json
 
-Random weights of the released sizes; a pass goes from normalised pixels to the projected vector. The cases take turns:
+Random weights of the released sizes; a pass computes the projected vector from normalised pixels. The cases take turns:
 
-    plain            the tower as it is written in `models` and `nn`, float32 (on a GPU bfloat16)
+    plain            the tower of `models` and `nn`, in float32 (bfloat16 on a GPU)
     autocast         the same under torch.autocast to bfloat16
     ours float32, ours bfloat16    as percept.load computes: the forms of `fast`, weights packed
     ours unpacked    bfloat16 without the packed copy of the weights
     plain compiled, ours compiled  on a GPU: one block compiled for all
-    timm, open_clip  their models in both number types; skipped with a notice where they are not installed
+    timm, open_clip  their models in both number types; skipped with a notice if not installed
 
 "of peak" is the median over the turns of each turn's share of the peak that was measured immediately before it. "of best" is
-the median pass as a share of the best product of the run. On a CPU every model and batch runs in a process of its own.
+the median pass as a share of the best product of the run. On a CPU every model and batch runs in a separate process.
 """
 
 import json
@@ -105,7 +105,7 @@ def compiled(model: VisionTower) -> VisionTower:
 
 
 def cases_of(config: VisionConfig, device: torch.device) -> dict[str, Case]:
-    """Return the cases that make sense on a device."""
+    """Return the cases for a device."""
     if device.type != "cpu":
         towers = {
             "plain": tower(config, device, NARROW),
@@ -124,7 +124,7 @@ def cases_of(config: VisionConfig, device: torch.device) -> dict[str, Case]:
 
 
 def operations(config: VisionConfig) -> float:
-    """Return the floating-point operations of the matrix products of one image."""
+    """Return the floating-point operations in the matrix products for one image."""
     with torch.device("meta"):
         model, image = VisionTower(config).eval(), torch.empty(1, 3, config.image_size, config.image_size)
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -133,7 +133,7 @@ def operations(config: VisionConfig) -> float:
 
 
 def packed_layer(layer: torch.nn.Linear) -> torch.nn.Module:
-    """Return a linear layer in its fastest form, so that the peak counts the better of two libraries."""
+    """Return a linear layer in its fastest form, so that the peak is that of the faster of two libraries."""
     holder = torch.nn.Sequential(layer.requires_grad_(False))
     fast.adopt(holder, pack=True)
     return holder
@@ -149,7 +149,7 @@ def measured(name: str, batch: int, turns: Turns, device: torch.device, oracles:
     peaks = Peaks(device, packed_layer if device.type == "cpu" else None)
     kinds = list(dict.fromkeys(case.dtype for case in cases.values()))
     with others(name, batch, kinds, oracles if device.type == "cpu" else oracles / "none") as theirs:
-        types |= {key: (other.dtype, other.dtype) for key, other in theirs.items()}
+        types |= {key: (model.dtype, model.dtype) for key, model in theirs.items()}
         jobs = {key: case.job(image) for key, case in cases.items()} | theirs
         times = take_turns(jobs, turns, lambda key: peaks.measure(types[key][1]))
     work = batch * operations(config)
@@ -178,7 +178,7 @@ def row_of(
 
 
 def measured_apart(name: str, batch: int, turns: Turns, device: torch.device, oracles: Path) -> dict[str, Any]:
-    """Measure in a process of its own: earlier models leave fragmented, slower memory behind."""
+    """Measure in a new process, because memory fragmented by earlier models is slower."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "case.json"
         command = [sys.executable, __file__, "--models", name, "--batches", str(batch), "--device", str(device)]
@@ -196,12 +196,12 @@ def vision(name: str) -> VisionConfig:
     """Return the shapes of a released model."""
     config = find(name).config
     if config is None or not isinstance(config.vision, VisionConfig):
-        raise PerceptError(f"{name} is a packaged model; give a released one, for example {ON_CPU[0]}")
+        raise PerceptError(f"{name} is a packaged model. Give a released model, for example {ON_CPU[0]}.")
     return config.vision
 
 
 def show(rows: list[dict[str, Any]], peaks: dict[str, float]) -> None:
-    """Print a table per model and batch, the peaks, and which goals are met."""
+    """Print the peaks, a table per model and batch, and the goals."""
     out.print("best matrix products: " + ", ".join(f"{peak:,.0f} GFLOP/s in {dtype}" for dtype, peak in peaks.items()))
     columns = ("case", "type", "images/s", "ms", "of peak", "of best", "times plain")
     for name, batch in dict.fromkeys((row["model"], row["batch"]) for row in rows):
@@ -240,7 +240,7 @@ def main(
         models: Released models. Default: T16, S16, B16 and L14 on a CPU; B16, L14 and G14 on a GPU.
         batches: Images per pass. Default: 1 and 8 on a CPU, a full GPU otherwise.
         repeats: Least number of turns. Default: 5 on a CPU, 9 on a GPU.
-        span: Seconds of turns per model and batch on a CPU.
+        span: Least seconds of turns per model and batch on a CPU.
         quick: T16 and B16 only, two turns.
         device: auto, cpu, cuda or mps.
         oracles: Environment with timm and open_clip.
@@ -250,7 +250,7 @@ def main(
     on_cpu, whole = place.type == "cpu", not (quick or models or batches)
     repeats = (5 if on_cpu else 9) if repeats is None else repeats
     if repeats < 1 or span < 0:
-        raise PerceptError(f"repeats={repeats} and span={span} must be at least 1 and 0")
+        raise PerceptError(f"repeats must be at least 1 and span at least 0, got {repeats} and {span}.")
     names = models or ((ON_CPU[0], ON_CPU[2]) if quick else tuple(ON_CPU if on_cpu else ON_GPU))
     turns = Turns(min(repeats, 2) if quick else repeats, span if on_cpu and not quick else 0.0)
     for name in names:

@@ -1,6 +1,6 @@
-"""Shared by the benchmarks: timed turns, the matrix-product peak measured next to them, and the result file.
+"""Helpers of the benchmarks: timed turns, the matrix-product peak measured with them, and the result file.
 
-Absolute times say nothing on a shared machine: the same bfloat16 product of 2048 x 2048 took 2.5 times as long in one second as
+Absolute times are not comparable on a shared machine: the same bfloat16 product of 2048 x 2048 took 2.5 times as long in one second as
 in the next (docs/notes.md). The cases of a benchmark therefore take turns, and each turn is compared with a matrix product that
 was timed immediately before it.
 """
@@ -21,13 +21,13 @@ from percept.core.machine import device_name, peak_side, wait
 from percept.core.report import out
 
 BURST_SECONDS, MAX_PASSES = 0.4, 1000
-"""Duration of a burst of passes, and the most passes in one."""
+"""Duration of a burst of passes in seconds, and the largest number of passes in a burst."""
 MAX_TURNS = 100
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Seconds of one pass, or operations per second, by the clock and in processor time."""
+    """Seconds of one pass, or operations per second, in wall-clock and in processor time."""
 
     clock: float
     processor: float
@@ -57,11 +57,11 @@ class Times:
 
     @property
     def clock(self) -> list[float]:
-        """Seconds by the clock."""
+        """Wall-clock seconds."""
         return [rate.clock for rate in self.passes]
 
     def summary(self) -> dict[str, Any]:
-        """Return medians and the range by the clock."""
+        """Return medians, and the range of wall-clock time."""
         return {
             "clock s": round(statistics.median(self.clock), 6),
             "lowest s": round(min(self.clock), 6),
@@ -73,7 +73,7 @@ class Times:
     def share_of_peak(self, work: float) -> float:
         """Return the median over the turns of work / seconds / peak, for `work` floating-point operations per pass."""
         pairs = zip(self.passes, self.peaks, strict=True)
-        return round(statistics.median(work / one.clock / peak.clock for one, peak in pairs), 4)
+        return round(statistics.median(work / rate.clock / peak.clock for rate, peak in pairs), 4)
 
     def speedup_over(self, baseline: "Times") -> float:
         """Return the median over the turns of baseline seconds / own seconds."""
@@ -81,19 +81,19 @@ class Times:
 
 
 class Peaks:
-    """The matrix-product peak of each number type; `best` holds the best rate of the whole run, operations per second."""
+    """The matrix-product peak of each number type; `best` is the best rate of the run in operations per second."""
 
     def __init__(
         self, device: torch.device, layers: Callable[[torch.nn.Linear], torch.nn.Module] | None = None
     ) -> None:
-        """Prepare; `layers` gives a faster form of a linear layer, which then counts for the peak as well."""
+        """Prepare the products. `layers` returns a faster form of a linear layer, which is measured for the peak too."""
         self.device, self.size, self._faster = device, peak_side(device), layers
         self.best: dict[torch.dtype, float] = {}
         self._jobs: dict[torch.dtype, list[Callable[[], Any]]] = {}
 
     @torch.no_grad()
     def measure(self, dtype: torch.dtype) -> Rate:
-        """Multiply large matrices a few times and return the rate of the fastest product, operations per second."""
+        """Multiply large matrices a few times; return the rate of the fastest product in operations per second."""
         rates = []
         for job in self._prepared(dtype):
             first = timed(job, self.device)  # warms up
@@ -136,8 +136,8 @@ def take_turns(
 
     Args:
         jobs: name → function of the number of passes that returns the rate of one pass.
-        turns: how often.
-        peak: measures the peak that the named job is compared with; none when None.
+        turns: the turns.
+        peak: function of a job's name that measures the peak to compare it with; no peak if None.
     """
     passes = {name: burst(min(job(1).clock, job(1).clock)) for name, job in jobs.items()}
     times = {name: Times() for name in jobs}
@@ -150,7 +150,7 @@ def take_turns(
 
 
 def facts(device: torch.device, start: float) -> dict[str, Any]:
-    """Return what a result file records about its run: command, versions, machine, threads, load, seconds."""
+    """Return the description of a run for its result file: command, versions, machine, threads, load, seconds."""
     words = [Path(word).name if os.path.isabs(word) else word for word in sys.argv]
     return {
         "command": " ".join(["python", f"benchmarks/{words[0]}", *words[1:]]),
@@ -165,7 +165,7 @@ def facts(device: torch.device, start: float) -> dict[str, Any]:
 
 
 def save(file: Path | None, content: dict[str, Any]) -> None:
-    """Write a result file and print where; None writes nothing."""
+    """Write a result file and print its path; None writes nothing."""
     if file is None:
         out.print("nothing written: give --json-file")
         return

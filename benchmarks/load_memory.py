@@ -78,7 +78,7 @@ def made_up(config: ClipConfig, layout: str, file: Path, name: str) -> None:
 
 
 def opened(name: str, file: Path, dtype: str, plain: bool) -> dict[str, float]:
-    """Open weights in a process of their own and return peak and weights in bytes, and seconds."""
+    """Open weights in a new process; return the peak and the size of the weights in bytes, and seconds."""
     command = [sys.executable, "-c", CHILD, name, str(file), dtype, str(int(plain))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -97,14 +97,14 @@ def main(
     Args:
         model: Released model whose shapes are used.
         dtypes: Number types to open it in.
-        folder: Where to write the made-up weights for the time of the run; a temporary folder if not given.
-        json_file: Where to write the results.
+        folder: Folder for temporary weight files. Default: that of the system.
+        json_file: Result file.
     """
     if sys.platform != "linux":
-        raise PerceptError("peak memory is read from /proc, which only Linux has")
+        raise PerceptError("peak memory is read from /proc, which needs Linux.")
     config = find(model).config
     if config is None:
-        raise PerceptError(f"{model} ships in the package; give the name of a released model")
+        raise PerceptError(f"{model} is a packaged model. Give the name of a released model.")
     rows, start = [], time.perf_counter()
     with TemporaryDirectory(dir=folder) as place:
         for form, (layout, file) in FORMS.items():

@@ -1,11 +1,11 @@
-"""The models of timm and open_clip, computing when told to: run by encode.py inside the environment that oracles.sh makes.
+"""Run models of timm and open_clip on request; started by encode.py in the environment that oracles.sh creates.
 
     .venv-oracles/bin/python benchmarks/oracle.py --check
     .venv-oracles/bin/python benchmarks/oracle.py timm PE-Core-B16-224 8 2 float32 bfloat16
 
-The arguments are library, model, batch, threads and number types. It prints a line of json as soon as the models are there, and
-one for each line it is given, such as `timm bfloat16 5` for five passes: the seconds of one, by the clock and of the
-processor. Imports nothing of percept, whose libraries are not in that environment.
+The arguments are library, model, batch, threads and number types. The script prints a line of json when the models are ready.
+For each input line, such as `timm bfloat16 5` for five passes, it prints the wall-clock and processor seconds of one pass. It
+does not import percept, which is not installed in that environment.
 """
 
 import importlib
@@ -24,11 +24,11 @@ NAMES = {
     "PE-Core-L14-336": ("vit_pe_core_large_patch14_336", "PE-Core-L-14-336"),
     "PE-Core-G14-448": ("vit_pe_core_gigantic_patch14_448", "PE-Core-bigG-14-448"),
 }
-"""Ours, timm's, open_clip's."""
+"""Name → names in timm and open_clip."""
 
 
 def declare() -> torch.library.Library:
-    """Declare the operators that torchvision expects to have compiled; without them importing it fails on a CPU."""
+    """Declare the compiled operators of torchvision, without which its import fails on a CPU."""
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -48,7 +48,7 @@ LIBRARIES = {"timm": timm_model, "open_clip": open_clip_model}
 
 @torch.inference_mode()
 def burst(model: Callable[[torch.Tensor], Any], image: torch.Tensor, passes: int) -> dict[str, float]:
-    """Return seconds of the clock and of the processor for one pass, the mean of so many."""
+    """Return the mean wall-clock and processor seconds of one pass."""
     clock, processor = time.perf_counter(), time.process_time()
     for _ in range(passes):
         model(image)
@@ -59,7 +59,7 @@ def burst(model: Callable[[torch.Tensor], Any], image: torch.Tensor, passes: int
 
 
 def serve(library: str, name: str, batch: int, dtypes: list[str]) -> Iterator[dict[str, Any]]:
-    """Give what is there, then the times of each burst asked for, until there are no more lines."""
+    """Yield the version of the library, then the times of each requested burst, until the input ends."""
     size = int(name.rsplit("-", 1)[1])
     models: dict[str, Any] = {dtype: LIBRARIES[library](name).to(getattr(torch, dtype)) for dtype in dtypes}
     image = torch.rand(batch, 3, size, size)
@@ -71,17 +71,17 @@ def serve(library: str, name: str, batch: int, dtypes: list[str]) -> Iterator[di
 
 
 def main() -> None:
-    kept = declare()
+    operators = declare()
     if sys.argv[1:] == ["--check"]:
         for name in LIBRARIES:
             print(name, importlib.import_module(name).__version__)
-        del kept
+        del operators
         return
     library, name, batch, threads, *dtypes = sys.argv[1:]
     torch.set_num_threads(int(threads))
     try:
-        for told in serve(library, name, int(batch), dtypes):
-            print(json.dumps(told), flush=True)
+        for reply in serve(library, name, int(batch), dtypes):
+            print(json.dumps(reply), flush=True)
     except Exception as error:
         print(json.dumps({"library": library, "error": f"{type(error).__name__}: {error}"[:200]}), flush=True)
 

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Make the environment of the models that ours are compared with: timm and open_clip beside the same torch.
+# Create an environment with timm, open_clip and the same torch, for comparisons.
 #
-#     sh benchmarks/oracles.sh [FOLDER]          # .venv-oracles beside this folder if none is given
+#     sh benchmarks/oracles.sh [FOLDER]          # default: .venv-oracles in the repository
 #
-# They go in without their dependencies, because those would pull in another torch; torchvision needs a shim that is run
-# first, see benchmarks/oracle.py. Nothing of it is imported by percept.
+# Packages are installed without dependencies, which would replace torch; torchvision needs the operators that
+# benchmarks/oracle.py declares. percept imports none of them.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 folder=${1:-"$here/.venv-oracles"}

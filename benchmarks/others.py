@@ -1,4 +1,4 @@
-"""Models of timm and open_clip, each library in a process and environment of its own (`oracles.sh`), timed on request."""
+"""Time models of timm and open_clip, each library in a separate process and environment (`oracles.sh`)."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class Other:
     process: "subprocess.Popen[str]"
 
     def __call__(self, passes: int) -> Rate:
-        """Have `passes` passes computed and return the seconds of one.
+        """Run `passes` passes and return the seconds of one pass.
 
         Raises:
             PerceptError: the process has ended.
@@ -62,7 +62,7 @@ def answer(process: "subprocess.Popen[str]", line: str | None = None) -> dict[st
 
 @contextmanager
 def others(name: str, batch: int, dtypes: list[torch.dtype], environment: Path) -> Iterator[dict[str, Other]]:
-    """Start every library's model `name` and end the processes afterwards; a library that does not start is reported."""
+    """Start the model `name` of every library, and stop the processes at the end; a library that fails to start is reported."""
     python = environment / "bin" / "python"
     models: dict[str, Other] = {}
     with ExitStack() as stack:
@@ -81,7 +81,7 @@ def others(name: str, batch: int, dtypes: list[torch.dtype], environment: Path) 
 def _started(
     python: Path, library: str, name: str, batch: int, dtypes: list[torch.dtype]
 ) -> "Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]":
-    """Start one library and yield its process and its first reply, or the last line it wrote before it ended."""
+    """Start one library; yield its process and its first reply, or the last line of its log if it ended."""
     command = [str(python), str(Path(__file__).with_name("oracle.py")), library, name, str(batch)]
     command += [str(torch.get_num_threads()), *map(short, dtypes)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -92,7 +92,7 @@ def _started(
             about = answer(process)
             if about is None:
                 log.seek(0)
-                about = {"error": (log.read().strip().splitlines() or ["it ended without a message"])[-1]}
+                about = {"error": (log.read().strip().splitlines() or ["the process ended without a message"])[-1]}
             yield process, about
         finally:
             process.kill()

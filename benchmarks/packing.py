@@ -1,11 +1,11 @@
-"""How much faster images of many shapes run as one packed row than one by one or padded to the longest.
+"""Compare three ways to run images of many shapes: as one packed row, one by one, and padded to the longest.
 
-    python benchmarks/packing.py                     # prints a table and writes packing.json beside this file
+    python benchmarks/packing.py                     # prints a table and writes packing.json next to this file
 
-Images in their own shapes, as `resize="native"` makes them from photos with aspect ratios between 1 : 2 and 2 : 1, go through
-the image tower of a model in batches: as one packed row; one by one; and padded, with a mask, to the longest of the batch.
-All three return the same vectors (checked). Reported are processor seconds, the best of several repeats in turns; the ratio
-compares ways within a repeat, so that a busy machine slows both.
+Batches of images with aspect ratios between 1 : 2 and 2 : 1, in the shapes of `resize="native"`, run through the image tower
+of a model: as one packed row; one by one; and padded to the longest of the batch, with a mask. All three return the same
+vectors (checked). The figures are processor seconds, the best of several repeats in turns; the ratio compares two ways
+within one repeat, so that a busy machine affects both.
 """
 
 import os
@@ -33,7 +33,7 @@ RESULTS = Path(__file__).with_suffix(".json")
 
 
 def photos(count: int, tokens: int, patch: int, seed: int) -> list[Tensor]:
-    """Return preprocessed images [1, 3, y, x]; the largest use the whole token budget, the smallest a quarter of it."""
+    """Return random images [1, 3, y, x] that use between a quarter of the token budget and all of it."""
     generator, images = torch.Generator().manual_seed(seed), []
     for _ in range(count):
         aspect, share = 2 ** (2 * torch.rand(2, generator=generator) - 1)
@@ -44,7 +44,7 @@ def photos(count: int, tokens: int, patch: int, seed: int) -> list[Tensor]:
 
 
 def packed(tower: VisionTower, images: Sequence[Tensor]) -> list[Tensor]:
-    """Run all images as one row, those of equal length next to each other."""
+    """Run all images as one row, with images of equal length next to each other."""
     order = sorted(range(len(images)), key=lambda place: images[place].numel())
     outs = tower.packed([images[place] for place in order])
     results = dict(zip(order, outs, strict=True))
@@ -57,7 +57,7 @@ def one_by_one(tower: VisionTower, images: Sequence[Tensor]) -> list[Tensor]:
 
 
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate neighbouring channel pairs by a table [b, 1, n, e] with the angles of each image."""
+    """Rotate pairs of adjacent channels by tables [b, 1, n, e] of each image."""
     a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     return (x * cos + torch.stack([-b, a], dim=-1).flatten(-2) * sin).to(x.dtype)
 
@@ -101,7 +101,7 @@ def check(tower: VisionTower, images: Sequence[Tensor]) -> None:
     """Compare the vectors of all ways.
 
     Raises:
-        PerceptError: they differ, so the seconds are not comparable.
+        PerceptError: the vectors differ, so the times are not comparable.
     """
     expected = torch.cat(one_by_one(tower, images)).float()
     for name, way in WAYS.items():
@@ -127,7 +127,7 @@ def main(
     seed: int = 0,
     json_file: Path = RESULTS,
 ) -> None:
-    """Measure packed rows against one by one and padded.
+    """Compare packed rows with images one by one and padded.
 
     Args:
         model: Model whose image tower is used.
@@ -136,7 +136,7 @@ def main(
         batch: Images that run together.
         repeats: Number of turns, each with all ways.
         seed: Seed of the images.
-        json_file: Where to write the results.
+        json_file: Result file.
     """
     rows, start = [], time.perf_counter()
     for dtype in dtypes:
@@ -145,7 +145,7 @@ def main(
         assert isinstance(tower, VisionTower)
         for budget in tokens:
             images = photos(batch, budget, encoder.patch, seed)
-            check(tower, images)  # also the first pass, which is slower
+            check(tower, images)  # also warms up
             turns = [{name: seconds(way, tower, images) for name, way in WAYS.items()} for _ in range(repeats)]
             for name in WAYS:
                 ratios = sorted(turn[name] / turn["packed"] for turn in turns)

@@ -1,11 +1,11 @@
-"""Whether bfloat16 changes the results of nano: its vectors and best labels against those in float32.
+"""Compare the vectors and best labels of nano in bfloat16 with those in float32.
 
-    python benchmarks/precision.py                   # prints a table and writes precision.json beside this file
+    python benchmarks/precision.py                   # prints a table and writes precision.json next to this file
 
-Images of one object each from the evaluation split of the labelled world. For every question (which of 100 categories, which
-of 12 colours) the best label is computed twice, with images and texts in bfloat16 and in float32, as `percept.load` does with
-dtype="bfloat16" and "float32". The accuracy in both types is reported too, because two equally likely labels may change places
-without harm.
+The images show one object each and are from the evaluation split of the labelled world. For both questions (which of 100
+categories, which of 12 colours) the best label is computed with images and texts in bfloat16 and in float32, as `percept.load`
+does with dtype="bfloat16" and "float32". The accuracy in both types is reported too, because the order of two equally
+likely labels does not matter.
 """
 
 import os
@@ -57,19 +57,19 @@ def compared(question: str, wide: Tensor, narrow: Tensor, truth: Tensor) -> dict
     }
 
 
-def main(pictures: int = 3000, model: str = "nano", device: str = "auto", json_file: Path = RESULTS) -> None:
-    """Measure.
+def main(images: int = 3000, model: str = "nano", device: str = "auto", json_file: Path = RESULTS) -> None:
+    """Measure the agreement of both number types.
 
     Args:
-        pictures: Number of images.
+        images: Number of images.
         model: nano, or a folder with a model trained on the labelled world.
         device: auto, cpu, cuda or mps.
-        json_file: Where to write the figures.
+        json_file: Result file.
     """
-    if pictures < 1:
-        raise PerceptError(f"pictures={pictures}; it must be at least one")
+    if images < 1:
+        raise PerceptError(f"images must be at least 1, got {images}.")
     start, place = time.perf_counter(), pick_device(device)
-    data = world.singles(pictures)
+    data = world.singles(images)
     wide, wide_best = answers(load(model, device=device, dtype="float32"), data.images)
     narrow, narrow_best = answers(load(model, device=device, dtype="bfloat16"), data.images)
     truths = {"category": torch.tensor(data.categories), "colour": torch.tensor(data.colours)}

@@ -1,4 +1,4 @@
-"""How reading and preprocessing JPEG files compares with the smallest released model: images per second.
+"""Compare reading and preprocessing of JPEG files with the speed of the smallest released model, in images per second.
 
     python benchmarks/reading.py                     # prints a table and writes reading.json
 
@@ -31,7 +31,7 @@ GOAL = 1.2
 
 
 def photographs(folder: Path, count: int) -> list[Path]:
-    """Write JPEG files of 1600 x 1200 pixels that compress about as photographs do."""
+    """Write JPEG files of 1600 x 1200 pixels that compress about as well as photographs."""
     generator = np.random.default_rng(0)
     for number in range(count):
         coarse = Image.fromarray(generator.integers(0, 256, (75, 100, 3), dtype=np.uint8)).resize((1600, 1200))
@@ -45,10 +45,10 @@ def encoder_of(name: str, folder: Path, device: str) -> percept.Encoder:
     """Return the encoder of a released model with random weights."""
     config = find(name).config
     if config is None:
-        raise PerceptError(f"{name} is a packaged model; give a released one")
+        raise PerceptError(f"{name} is a packaged model. Give a released model.")
     torch.manual_seed(0)
     file = folder / f"{name}.pt"
-    from percept.weights.layouts.official import to_official  # names of the published file
+    from percept.weights.layouts.official import to_official
 
     model = CLIP(ClipConfig(vision=config.vision))
     names = to_official(model, has_text=False)
@@ -63,7 +63,7 @@ def main(
     device: str = "cpu",
     json_file: Path | None = RESULTS,
 ) -> None:
-    """Measure reading alone, the model alone, and both together.
+    """Measure reading, the model, and both together.
 
     Args:
         model: A released model.
@@ -73,7 +73,7 @@ def main(
         json_file: Result file.
     """
     if files < 1 or repeats < 1:
-        raise PerceptError(f"files={files} and repeats={repeats} must be at least 1")
+        raise PerceptError(f"files and repeats must be at least 1, got {files} and {repeats}.")
     start, place = time.perf_counter(), pick_device(device)
     with tempfile.TemporaryDirectory() as folder:
         encoder = encoder_of(model, Path(folder), device)
@@ -94,8 +94,8 @@ def main(
             return run
 
         times = take_turns({name: job(name) for name in jobs}, Turns(repeats))
-    rates = {name: files / own.summary()["clock s"] for name, own in times.items()}
-    processor = {name: 1000 * own.summary()["processor s"] / files for name, own in times.items()}
+    rates = {name: files / timing.summary()["clock s"] for name, timing in times.items()}
+    processor = {name: 1000 * timing.summary()["processor s"] / files for name, timing in times.items()}
     rows = [(name, rates[name], processor[name]) for name in jobs]
     table(f"1600 x 1200 JPEG files into {model}", ("", "images/s", "processor ms per image"), rows)
     ratio = times["reading"].speedup_over(times["model"])

@@ -1,10 +1,11 @@
-"""How fast a tower learns what things are: Muon against AdamW, at equal budget, over several seeds.
+"""Compare how fast a tower learns categories with Muon and with AdamW, with an equal budget and several seeds.
 
-    python benchmarks/shapes.py                 # prints a table and writes shapes.json beside this file
+    python benchmarks/shapes.py                 # prints a table and writes shapes.json next to this file
 
-Every run trains the vision tower of `pe/nano` from scratch on windows around single things, with the words of their names, and
-kind and colour of every patch, as labels; only optimiser, learning rate and seed differ. Measured afterwards on windows of the
-validation split: the cross-entropy of the kind's words, and how often the right kind has the most probable words.
+Every run trains the image tower of `pe/nano` from scratch on windows around single things. The labels are the words of their
+names, and the category and colour of every patch; only optimiser, learning rate and seed differ. Measured on windows of the
+validation split: the cross-entropy of the words of the category, and the share of windows whose category has the most
+probable words.
 """
 
 import os
@@ -41,24 +42,24 @@ WAYS = (("adamw", 3e-4), ("adamw", 1e-3), ("adamw", 3e-3), ("muon", 1e-3))
 
 
 def validation(windows: int) -> tuple[Tensor, list[str]]:
-    """Return windows [n, 3, 48, 48] in [-1, 1] and the names of their kinds."""
+    """Return windows [n, 3, 48, 48] in [-1, 1] and the names of their categories."""
     images, ids, boxes, names, seed = [], [], [], [], 0
     while len(names) < windows:
-        picture = generate(seed, split="validation")
-        for box, texts in regions.regions_of(picture):
-            images.append(picture.image)
-            ids.append(ids_of(picture))
+        rendering = generate(seed, split="validation")
+        for box, texts in regions.regions_of(rendering):
+            images.append(rendering.image)
+            ids.append(ids_of(rendering))
             boxes.append(box)
             names.append(texts[0])
         seed += 1
     where = regions.windows(np.array(boxes[:windows], np.float32), 0.5, np.random.default_rng(0))
-    image, numbered = (torch.from_numpy(np.stack(one[:windows])) for one in (images, ids))
+    image, numbered = (torch.from_numpy(np.stack(arrays[:windows])) for arrays in (images, ids))
     shown, _ = regions.cut(image.permute(0, 3, 1, 2), numbered, where, 48)
     return shown.float() / 127.5 - 1, names[:windows]
 
 
 def made(optimiser: str, rate: float, seed: int, *, steps: int, batch: int, pairs: int) -> Experiment:
-    """Return a run of the first stage alone."""
+    """Return a run of one stage, windows with words as labels."""
     config = pe_nano.Config()
     settings = replace(
         config.settings, steps=steps, batch=batch, seed=seed, optimiser=optimiser, learning_rate=rate,
@@ -88,7 +89,7 @@ def trained(experiment: Experiment) -> tuple[nano.Pretraining, Tokenizer]:
 
 @torch.no_grad()
 def judged(model: nano.Pretraining, tokenizer: Tokenizer, windows: Tensor, names: Sequence[str]) -> tuple[float, float]:
-    """Return the cross-entropy of the kinds' words and the share of right kinds."""
+    """Return the cross-entropy of the words of the categories and the share of correct categories."""
     model.eval()
     kinds = [article(name) for name in CATEGORIES]
     weights = model.weights.cpu().float()
@@ -112,24 +113,24 @@ def main(
     windows: int = 1_000,
     json_file: Path = RESULTS,
 ) -> None:
-    """Measure.
+    """Train and measure with all optimisers and seeds.
 
     Args:
-        steps: Of every run.
+        steps: Steps of every run.
         batch: Samples per step.
-        seeds: Runs of every way.
-        pairs: Pairs of training pictures to draw.
-        windows: Of the validation split, to measure on.
-        json_file: Where to write the figures.
+        seeds: Runs with every optimiser and learning rate.
+        pairs: Pairs of training images to generate.
+        windows: Windows of the validation split to measure on.
+        json_file: Result file.
     """
     start = time.perf_counter()
     shown, names = validation(windows)
-    found: dict[tuple[str, float], list[tuple[float, float]]] = {way: [] for way in WAYS}
+    results: dict[tuple[str, float], list[tuple[float, float]]] = {way: [] for way in WAYS}
     for seed in range(seeds):
         for way in WAYS:
             experiment = made(*way, seed, steps=steps, batch=batch, pairs=pairs)
-            found[way].append(judged(*trained(experiment), shown, names))
-    rows = [row_of(way, results) for way, results in found.items()]
+            results[way].append(judged(*trained(experiment), shown, names))
+    rows = [row_of(way, measured) for way, measured in results.items()]
     title = f"{steps} steps of {batch}, {seeds} seeds, {windows} windows of the validation split"
     shown_rows = [
         (row["optimiser"], f"{row['rate']:g}", f"{row['loss']:.3f} ± {row['loss spread']:.3f}", f"{row['right']:.1%}")
@@ -154,7 +155,7 @@ def main(
 
 
 def row_of(way: tuple[str, float], results: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """Sum up the runs of one way: means over the seeds, and the standard deviation of the loss."""
+    """Summarise the runs of one way: means over the seeds, and the standard deviation of the loss."""
     losses, right = zip(*results, strict=True)
     return {
         "optimiser": way[0],

@@ -1,4 +1,4 @@
-"""What a command costs before it works, as a multiple of `import torch`.
+"""Measure the start-up time of a command as a multiple of `import torch`.
 
     python benchmarks/startup.py                     # prints a table and writes startup.json
 
@@ -47,19 +47,19 @@ def main(repeats: int = 7, json_file: Path | None = RESULTS) -> None:
     """Measure start-up.
 
     Args:
-        repeats: Processes; one more warms up the file cache.
+        repeats: Number of measured processes, after one that warms up the file cache.
         json_file: Result file.
     """
     start = time.perf_counter()
     run()
     runs = [run() for _ in range(repeats)]
     medians = [statistics.median(row) for row in zip(*runs, strict=True)]
-    ratios = [statistics.median(one[place] / one[0] for one in runs) for place in range(3)]
+    ratios = [statistics.median(seconds[place] / seconds[0] for seconds in runs) for place in range(3)]
     rows = [(name, seconds, ratio) for name, seconds, ratio in zip(ROWS, medians, ratios, strict=True)]
     table("Start-up", ("step", "seconds", "x import torch"), rows)
     for name, ratio in zip(ROWS[1:], ratios[1:], strict=True):
         out.print(f"goal: {name} at most {GOAL} x import torch; {ratio:.2f}: {'met' if ratio <= GOAL else 'MISSED'}")
-    result = [{"step": name, "seconds": round(one, 3), "ratio": round(ratio, 3)} for name, one, ratio in rows]
+    result = [{"step": name, "seconds": round(seconds, 3), "ratio": round(ratio, 3)} for name, seconds, ratio in rows]
     save(json_file, facts(torch.device("cpu"), start) | {"repeats": repeats, "results": result})
 
 

@@ -1,14 +1,14 @@
-"""How fast nano trains here, as a share of what this machine's matrix products reach, against two plain ways to compute it.
+"""Measure the training speed of nano as a share of this machine's matrix-product peak, and compare it with two plain ways.
 
-    python benchmarks/train_speed.py                 # prints a table and writes train_speed.json beside this file
+    python benchmarks/train_speed.py                 # prints a table and writes train_speed.json next to this file
 
-Whole steps on made-up batches of the recipe's sizes: both towers, losses, backward, clipping, Muon and AdamW. Three ways take turns, so
-that whatever else the machine does hits all of them:
-    percept    bfloat16, where the machine computes it fast, with the faster layers of `percept.fast`
+A step consists of both towers, losses, backward pass, clipping, Muon and AdamW, on random batches of the sizes of the recipe.
+Three ways take turns, so that other work on the machine affects all of them:
+    percept    bfloat16, if the machine computes it fast, with the faster layers of `percept.fast`
     float32    the same layers with float32 weights
     fused      bfloat16 with the plain layers, which use scaled_dot_product_attention as the public code does
-The share of the peak counts the operations of the model (matrix products forward, twice that backward; what a way computes
-beyond them does not count), by a product of large matrices in the same number type, measured between the turns.
+The share of the peak counts the operations of the model only: its matrix products in the forward pass, and twice as many in
+the backward pass. The peak is that of a product of large matrices in the same number type, measured between the turns.
 """
 
 import os
@@ -55,7 +55,7 @@ class Way:
         self.optimiser.step(1.0, norm=self.optimiser.collect(), clip=1.0)
 
     def seconds(self, batch: WorldBatch, steps: int, device: torch.device) -> float:
-        """Return the seconds that some steps take, the device's queue included."""
+        """Return the seconds of some steps, including the queued work of the device."""
         start = time.perf_counter()
         for _ in range(steps):
             self.step(batch)
@@ -78,7 +78,7 @@ def way(config: pe_nano.Config, device: torch.device, dtype: torch.dtype, *, fas
 
 
 def made_up(config: pe_nano.Config, size: int, batch: int) -> WorldBatch:
-    """Return random images, and random texts of the lengths that captions of the world have."""
+    """Return random images and random texts, of the lengths of captions of the world."""
     ids = torch.zeros(batch, config.context, dtype=torch.int64)
     for row in range(batch):
         end = 6 + (row * 7) % (config.context * 2 // 3)
@@ -88,16 +88,16 @@ def made_up(config: pe_nano.Config, size: int, batch: int) -> WorldBatch:
 
 
 def operations(config: pe_nano.Config, batch: WorldBatch, device: torch.device) -> float:
-    """Return the operations of the model per sample, averaged over some texts; counted in the plainest way."""
+    """Return the operations of the model per sample, averaged over some texts, counted with the plain layers."""
     plain = way(config, device, torch.float32, fast=False)
-    each = []
+    counts = []
     for row in range(0, len(batch), max(1, len(batch) // 8)):
         meter = Meter(device, torch.float32)
-        one = batch.rows(slice(row, row + 1))
-        with torch.no_grad(), meter.counting(one):
-            plain.model(one)
-        each.append(meter.done)
-    return statistics.mean(each)
+        sample = batch.rows(slice(row, row + 1))
+        with torch.no_grad(), meter.counting(sample):
+            plain.model(sample)
+        counts.append(meter.done)
+    return statistics.mean(counts)
 
 
 def main(
@@ -108,15 +108,15 @@ def main(
     device: str = "auto",
     json_file: Path = RESULTS,
 ) -> None:
-    """Measure.
+    """Measure all ways at all sizes.
 
     Args:
         batch: Samples per step.
-        repeats: Turns of every way at every size.
+        repeats: Number of turns at every size.
         steps: Steps per turn.
-        sizes: Sides of the pictures in pixels: the stages of the recipe.
+        sizes: Sides of the images in pixels. Default: the stages of the recipe.
         device: auto, cpu, cuda or mps.
-        json_file: Where to write the figures.
+        json_file: Result file.
     """
     keep_freed_memory()
     start = time.perf_counter()
@@ -163,7 +163,7 @@ def show(title: str, results: list[dict[str, Any]]) -> None:
 
 
 def significant(value: float) -> float:
-    """Round to four digits wherever the point stands, so that a slow machine's figures do not become 0."""
+    """Round to four significant digits."""
     return float(f"{value:.4g}")
 
 
@@ -180,27 +180,27 @@ def measured(
     """Measure all ways at one size, taking turns."""
     samples = made_up(config, size, batch)
     work = operations(config, samples.to(device).first(64), device)
-    inputs = {name: samples.to(device, one.dtype) for name, one in ways.items()}
+    inputs = {name: samples.to(device, way.dtype) for name, way in ways.items()}
     speeds: dict[str, list[float]] = {name: [] for name in ways}
-    peaks: dict[torch.dtype, list[float]] = {one.dtype: [] for one in ways.values()}
+    peaks: dict[torch.dtype, list[float]] = {way.dtype: [] for way in ways.values()}
     for turn in track(range(repeats + 1), f"{size} pixels", repeats + 1):
-        for dtype, found in peaks.items():
-            found.append(matmul_peak.__wrapped__(device, dtype, seconds=0.2))
+        for dtype, rates in peaks.items():
+            rates.append(matmul_peak.__wrapped__(device, dtype, seconds=0.2))
         for name in sorted(ways, key=lambda name: (list(ways).index(name) + turn) % len(ways)):
             taken = ways[name].seconds(inputs[name], steps, device)
             if turn:  # the first turn warms up
                 speeds[name].append(steps * batch / taken)
     rows = []
-    for name, found in speeds.items():
-        ratios = [ours / theirs for ours, theirs in zip(speeds["percept"], found, strict=True)]
-        speed = statistics.median(found)
+    for name, measured_speeds in speeds.items():
+        ratios = [ours / theirs for ours, theirs in zip(speeds["percept"], measured_speeds, strict=True)]
+        speed = statistics.median(measured_speeds)
         rows.append(
             {
                 "pixels": size,
                 "way": name,
                 "samples/s": significant(speed),
-                "lowest": significant(min(found)),
-                "highest": significant(max(found)),
+                "lowest": significant(min(measured_speeds)),
+                "highest": significant(max(measured_speeds)),
                 "share of peak": significant(speed * work / max(peaks[ways[name].dtype])),
                 "percept is faster by": significant(statistics.median(ratios)),
                 "peak": max(peaks[ways[name].dtype]),

@@ -1,10 +1,10 @@
-"""Frames of a long clip: by jumps between keyframes, by decoding everything, and by one seek for each frame.
+"""Compare three ways to read frames of a long clip: jumping between keyframes, decoding all frames, and one seek per frame.
 
-    python benchmarks/video_seek.py                 # encodes two clips, prints a table and writes video_seek.json beside this file
+    python benchmarks/video_seek.py          # encodes two clips, prints a table and writes video_seek.json next to this file
 
-The clips are made here: 10 minutes of 160 x 120 pixels at 25 frames per second, H.264 with a keyframe every 250 and every
-25 frames. Every way opens the file, turns only the frames wanted into pictures, and has to give the same pixels. Seconds
-of the processor count all threads, so that other work on the machine changes them little.
+The clips are generated: 10 minutes of 160 x 120 pixels at 25 frames per second, H.264 with a keyframe every 250 or every 25
+frames. Every way opens the file, converts only the requested frames to images, and must give the same pixels. Processor
+seconds count all threads, so that other work on the machine changes them little.
 """
 
 import hashlib
@@ -31,12 +31,12 @@ from percept.data.video import choose, open_video
 RESULTS = Path(__file__).with_suffix(".json")
 RATE, WIDTH, HEIGHT = 25, 160, 120
 SEEKS = 100
-"""Frames up to which one seek for each is measured; with more it only takes long."""
+"""Largest number of frames for which one seek per frame is measured; with more it takes too long."""
 Pixels = Iterator[tuple[int, np.ndarray]]
 
 
 def make(path: Path, frames: int, gop: int) -> None:
-    """Encode patterns that move, with a keyframe exactly every `gop` frames."""
+    """Encode moving patterns, with a keyframe exactly every `gop` frames."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     pattern = np.stack([x * 3 + y, x + y * 2, (x // 9 + y // 7) * 40], axis=-1).astype(np.uint8)
     options = {"preset": "superfast", "x264-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:log-level=none"}
@@ -44,32 +44,32 @@ def make(path: Path, frames: int, gop: int) -> None:
         stream = cast(VideoStream, container.add_stream("libx264", rate=RATE, options=options))
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for number in range(frames):
-            picture = np.roll(pattern, (number, 2 * number), axis=(0, 1)) + np.uint8(number // 7 % 256)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            image = np.roll(pattern, (number, 2 * number), axis=(0, 1)) + np.uint8(number // 7 % 256)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
 
 def by_jumps(path: Path, numbers: list[int]) -> Pixels:
-    """Read as percept does."""
+    """Read the frames with percept."""
     with open_video(path) as video:
-        for number, picture in video.frames(numbers):
-            yield number, np.asarray(picture)
+        for number, image in video.frames(numbers):
+            yield number, np.asarray(image)
 
 
 def everything(path: Path, numbers: list[int]) -> Pixels:
     """Decode all frames."""
-    wanted = set(numbers)
+    requested = set(numbers)
     with av.open(str(path)) as container:
         container.streams.video[0].thread_type = "AUTO"
         for number, frame in enumerate(container.decode(video=0)):
-            if number in wanted:
+            if number in requested:
                 yield number, frame.to_ndarray(format="rgb24")
 
 
 def seek_each(path: Path, numbers: list[int]) -> Pixels:
-    """Seek to the keyframe before each frame; possible only because the frame rate of this clip is known."""
+    """Seek to the keyframe before each frame, which requires a known, constant frame rate."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
@@ -88,7 +88,7 @@ WAYS: dict[str, Callable[[Path, list[int]], Pixels]] = {
 
 
 def measure(way: str, path: Path, numbers: list[int]) -> tuple[float, float, str]:
-    """Return seconds of the processor and of the clock, and a digest of the frames with their numbers."""
+    """Return processor seconds, wall-clock seconds, and a digest of the frames with their numbers."""
     digest = hashlib.blake2b(digest_size=16)
     processor, clock = time.process_time(), time.perf_counter()
     for number, pixels in WAYS[way](path, numbers):
@@ -127,14 +127,14 @@ def main(
     repeats: int = 3,
     json_file: Path = RESULTS,
 ) -> None:
-    """Measure.
+    """Measure all ways on all clips.
 
     Args:
         minutes: Length of the clips.
-        counts: Frames wanted, evenly spread.
-        gops: Frames from one keyframe to the next, a clip each.
-        repeats: Turns through the ways; medians are shown.
-        json_file: Where to write the figures.
+        counts: Numbers of frames to read, evenly spaced.
+        gops: Keyframe intervals in frames, one clip for each.
+        repeats: Number of turns; medians are shown.
+        json_file: Result file.
     """
     start, length, results = time.perf_counter(), round(minutes * 60 * RATE), []
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Label, index and search a folder of pictures; leaves demo/index.html and demo/sheet.png. Run it with: make demo."""
+"""Label, index and search a folder of images; writes demo/index.html and demo/sheet.png. Run it with: make demo."""
 
 import sys
 import time
@@ -25,37 +25,37 @@ TEXTS = (
     "a white elephant above a cyan spider", "a sign with the word danger", "a boat on the sea",
 )  # fmt: skip
 LIKE = ("orange-bed-43.gif", "red-helicopter-9.jpg")
-INTRODUCTION = "Searched by six texts and by two pictures, and labelled without any training for the labels."
-OURS = "Picture files of many sizes and formats, drawn so that none of their compositions was in training. "
+INTRODUCTION = "Searched with six texts and two images, and labelled without any training for the labels."
+OURS = "Generated images of many sizes and formats; none of their compositions was in the training data. "
 
 
 def main(pictures: Path = PICTURES, folder: Path = Path("demo"), model: str = "nano") -> None:
-    """Label, index and search the pictures in a folder."""
+    """Label, index and search the images in a folder."""
     start, files, encoder = time.perf_counter(), find_images(pictures), percept.load(model)
-    own = content_hash(repr((pictures.resolve(), encoder.identity)).encode())[:8]
-    with Index.open_or_create(folder / f"index-{own}", encoder) as index:  # one per folder and model
+    key = content_hash(repr((pictures.resolve(), encoder.identity)).encode())[:8]
+    with Index.open_or_create(folder / f"index-{key}", encoder) as index:  # one per folder and model
         report = build(index, encoder, files, within=[pictures])
         bad_files(report.bad)
         labelled = label(index, encoder)
         answers = [ask(index, encoder, text=text) for text in TEXTS]
-        like = [one.path for one in labelled if one.path.name in LIKE] or [labelled[0].path, labelled[-1].path]
+        like = [image.path for image in labelled if image.path.name in LIKE] or [labelled[0].path, labelled[-1].path]
         answers += [ask(index, encoder, image=path) for path in like]
     show(answers, labelled)
     facts = (
         ("Model", str(encoder.identity)),
-        ("Pictures", f"{len(labelled)}, {len(report.bad)} left out"),
+        ("Images", f"{len(labelled)}, {len(report.bad)} could not be read"),
         ("Indexed", f"{report.added} now, {report.unchanged} before, in {report.seconds:.1f} s"),
-        ("Everything", f"{(seconds := time.perf_counter() - start):.1f} s"),
+        ("Total time", f"{(seconds := time.perf_counter() - start):.1f} s"),
     )
     title, about = f"What {encoder.identity.name} sees", f"{OURS * (pictures == PICTURES)}{INTRODUCTION}"
     write_page(folder / "index.html", Page(title=title, introduction=about, facts=facts, answers=tuple(answers),
                labelled=tuple(labelled), num_labels=len(CATEGORIES), bad=tuple(report.bad)))  # fmt: skip
     write_sheet(folder / "sheet.png", answers, title=title)
-    out.print(f"\n{seconds:.1f} s. Look at [bold]{folder / 'index.html'}[/] and [bold]{folder / 'sheet.png'}[/]")
+    out.print(f"\n{seconds:.1f} s. Open [bold]{folder / 'index.html'}[/] and [bold]{folder / 'sheet.png'}[/]")
 
 
 def label(index: Index, encoder: percept.Encoder) -> list[Labelled]:
-    """Compare the vectors in the index with those of all category names."""
+    """Return the most probable categories of every image in the index."""
     scores = index.matrix().vectors @ class_vectors(encoder, list(CATEGORIES)).T
     guesses = [rank(list(CATEGORIES), row, encoder.scale, top=3) for row in scores]
     return [
@@ -65,12 +65,12 @@ def label(index: Index, encoder: percept.Encoder) -> list[Labelled]:
 
 
 def show(answers: list[Answer], labelled: list[Labelled]) -> None:
-    """Print what the page shows."""
-    rows = [(one.path.name, ", ".join(f"{name} {p:.0%}" for name, p in one.guesses)) for one in labelled]
-    table("Labels", ("picture", "most probable labels"), rows)
+    """Print the labels and answers."""
+    rows = [(image.path.name, ", ".join(f"{name} {p:.0%}" for name, p in image.guesses)) for image in labelled]
+    table("Labels", ("image", "most probable labels"), rows)
     for answer in answers:
         hits = [(hit.rank, hit.score, hit.path.name) for hit in answer.hits]
-        table(str(answer), ("rank", "score", "picture"), hits)
+        table(str(answer), ("rank", "score", "image"), hits)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Draw the files of examples/pictures/ again: 72 pictures of the labelled world, as a person's folder might look.
+"""Generate the files in examples/pictures/: 72 images of the labelled world, like a personal folder of images.
 
-Sizes, shapes and formats differ; every composition is from the evaluation split.   python examples/make_pictures.py [FOLDER]
+Sizes, shapes and formats differ. All compositions are from the evaluation split.   python examples/make_pictures.py [FOLDER]
 """
 
 import random
@@ -23,7 +23,7 @@ COUNTS = ((1, 1), (1, 1), (2, 2), (1, 1), (2, 2), (3, 4), (2, 2))
 
 
 def scenes() -> Iterator[Scene]:
-    """Sample scenes whose first thing is of a category not shown yet, as long as there are any."""
+    """Yield scenes whose first thing has a category that did not occur before, until all categories have occurred."""
     unused, seed, number = set(CATEGORIES), FIRST_SEED, 0
     while True:
         style, aspect = (STYLES[number % 6] if number % 4 == 3 else "plain"), ASPECTS[number % 10]
@@ -37,7 +37,7 @@ def scenes() -> Iterator[Scene]:
 
 
 def name_of(scene: Scene, number: int) -> str:
-    """Name a file as a person would, or as a camera does."""
+    """Return a file name as a person or a camera would choose it."""
     if number % 9 == 4:
         return f"IMG_{number * 37 % 1000:04d}"
     kinds = Counter((thing.category, thing.colour) for thing in scene.things)
@@ -46,28 +46,28 @@ def name_of(scene: Scene, number: int) -> str:
 
 
 def frames(scene: Scene, size: int) -> list[Image.Image]:
-    """Draw a scene, and three more times with its first thing turned a little."""
+    """Render a scene four times, with slight rotations of its first thing."""
     first, *rest = scene.things
     turned = [replace(first, angle=first.angle + angle) for angle in (0, 8, 0, -8)]
-    drawn = [render(replace(scene, things=(thing, *rest)), size=size, truth=False) for thing in turned]
-    return [Image.fromarray(picture.image) for picture in drawn]
+    renderings = [render(replace(scene, things=(thing, *rest)), size=size, truth=False) for thing in turned]
+    return [Image.fromarray(rendering.image) for rendering in renderings]
 
 
 def save(scene: Scene, path: Path, size: int, number: int) -> None:
-    """Write one file; some GIFs are animated, and some photos lie on their side with a note to turn them."""
-    image, *others = frames(scene, size)
+    """Write one file. Some GIF files are animated, and some JPEG files are rotated and have an EXIF orientation."""
+    image, *further_frames = frames(scene, size)
     if path.suffix == ".gif" and len(scene.things) == 1:
-        image.save(path, save_all=True, append_images=others, duration=180, loop=0)
+        image.save(path, save_all=True, append_images=further_frames, duration=180, loop=0)
     elif path.suffix == ".jpg" and number % 9 == 4:
         exif = Image.Exif()
-        exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+        exif[0x0112] = 6  # shown rotated by 90 degrees clockwise
         image.transpose(Image.Transpose.ROTATE_90).save(path, quality=88, exif=exif)
     else:
-        image.save(path, quality=86)  # of no effect on PNG and GIF
+        image.save(path, quality=86)  # quality has no effect on PNG and GIF
 
 
 def main(folder: Path) -> None:
-    """Draw all files."""
+    """Write all files."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, scene in zip(range(1, COUNT + 1), scenes(), strict=False):
         kind = KINDS[number % len(KINDS)]

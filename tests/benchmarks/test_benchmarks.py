@@ -1,4 +1,4 @@
-"""Benchmarks run, and their files say what was measured and how; the figures of so short a run mean nothing."""
+"""Benchmarks run and record what was measured and how. The figures of such short runs are meaningless."""
 
 import importlib.util
 import json
@@ -23,10 +23,10 @@ def benchmark(name: str) -> ModuleType:
 
 
 def test_world_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    benchmark("world_speed").main(pictures=4, repeats=2, size=48, json_file=tmp_path / "speed.json")
+    benchmark("world_speed").main(images=4, repeats=2, size=48, json_file=tmp_path / "speed.json")
     written = json.loads((tmp_path / "speed.json").read_text())
     assert {"command", "seeds", "seconds", "load", "results"} <= written.keys()
-    assert [(row["style"], row["truth"], row["pictures"]) for row in written["results"]] == [
+    assert [(row["style"], row["truth"], row["images"]) for row in written["results"]] == [
         (style, truth, 8) for style in ("plain", "mixed") for truth in (False, True)
     ]
     assert all(row["lowest"] <= row["per core second"] <= row["highest"] for row in written["results"])
@@ -52,7 +52,7 @@ def test_attention(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
     assert [(row["images"], row["heads"], row["tokens"]) for row in rows] == [(1, 2, 5), (2, 1, 16)]
     assert all(row["fused ms"] > 0 and row["products ms"] > 0 for row in rows)
     assert "of 2 shapes" in capsys.readouterr().out
-    with pytest.raises(PerceptError, match="at least one"):
+    with pytest.raises(PerceptError, match="at least 1"):
         module.main(turns=0)
 
 

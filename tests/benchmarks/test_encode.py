@@ -166,7 +166,7 @@ def test_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
     module = benchmark("precision")
     monkeypatch.setattr(module, "CATEGORIES", list(module.CATEGORIES)[:3])
     monkeypatch.setattr(module, "CLASS_TEMPLATES", module.CLASS_TEMPLATES[:1])
-    module.main(pictures=4, device="cpu", json_file=tmp_path / "precision.json")
+    module.main(images=4, device="cpu", json_file=tmp_path / "precision.json")
     written = json.loads((tmp_path / "precision.json").read_text())
     assert [(row["question"], row["n"]) for row in written["results"]] == [("category", 4), ("colour", 4)]
     assert 0.99 < written["cosine"]["least"] <= written["cosine"]["mean"] <= 1.001

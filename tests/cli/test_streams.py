@@ -132,6 +132,12 @@ def test_labels_come_from_a_pipe(tmp_path):
     assert child.wait(10) == 0
 
 
+def test_labels_come_from_standard_input():
+    program = "from percept.cli.show import split_labels; print(split_labels('@-'))"
+    done = subprocess.run([sys.executable, "-c", program], input="duck\r\n\nowl", capture_output=True, text=True)
+    assert done.stdout == "['duck', 'owl']\n"
+
+
 def test_labels_from_an_endless_file_are_refused(monkeypatch):
     monkeypatch.setattr("percept.cli.show.LABEL_BYTES", 1000)
     with pytest.raises(PerceptError, match="is larger than"):

@@ -38,7 +38,9 @@ def test_a_tiny_run_becomes_a_model_that_opens(tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     command = ["train", "pe/nano", "--tiny", "--settings.steps", "4", "--out", str(out)]
     assert main(command) == 0
-    assert "finished" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "finished" in printed.out
+    assert f"percept classify IMAGES --labels cat,dog --model {out}" in printed.err.replace("\n", "")
     assert percept.load(out).image([]).shape == (0, 64)
     assert json.loads((out / "config.json").read_text())["provenance"]["command"].startswith(
         "percept train pe/nano --tiny"

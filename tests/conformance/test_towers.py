@@ -140,7 +140,7 @@ def test_the_kind_is_read_and_written() -> None:
     for kind, words in (("convolution", "did you mean 'conv'"), (3, "kind of image tower")):
         with pytest.raises(PerceptError, match=words):
             from_dict(ClipConfig, {"vision": {**to_dict(CONV), "kind": kind}})
-    with pytest.raises(PerceptError, match="VisionConfig is read from named fields"):
+    with pytest.raises(PerceptError, match="VisionConfig must be an object with named fields"):
         from_dict(ClipConfig, {"vision": 3})
     assert isinstance(small.VISION, VisionConfig)
 

@@ -51,31 +51,31 @@ def test_an_unknown_key_is_refused_with_the_nearest_at_any_depth() -> None:
 
 
 def test_a_missing_field_is_named() -> None:
-    with pytest.raises(PerceptError, match="Inner needs the field 'width'; given: rates"):
+    with pytest.raises(PerceptError, match="Inner needs the field 'width', got only: rates"):
         from_dict(Outer, {"inner": {"rates": []}})
-    with pytest.raises(PerceptError, match="Outer needs the field 'inner'; given: nothing"):
+    with pytest.raises(PerceptError, match="Outer needs the field 'inner', got only: nothing"):
         from_dict(Outer, {})
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (5, "Outer is read from named fields; given: 5"),
-        ({"inner": None}, "Inner is read from named fields; given: None"),
-        ({"inner": {"width": "256"}}, "Inner field 'width' takes int; given: '256'"),
-        ({"inner": {"width": None}}, "Inner field 'width' takes int; given: None"),
-        ({"inner": {"width": True}}, "Inner field 'width' takes int; given: True"),
-        ({"inner": {"width": 2.5}}, "Inner field 'width' takes int; given: 2.5"),
-        ({"inner": {"width": 1, "rates": 3}}, r"'rates' takes tuple\[float, ...\]; given: 3"),
+        (5, "Outer must be an object with named fields, got 5"),
+        ({"inner": None}, "Inner must be an object with named fields, got None"),
+        ({"inner": {"width": "256"}}, "Inner field 'width' takes int, got '256'"),
+        ({"inner": {"width": None}}, "Inner field 'width' takes int, got None"),
+        ({"inner": {"width": True}}, "Inner field 'width' takes int, got True"),
+        ({"inner": {"width": 2.5}}, "Inner field 'width' takes int, got 2.5"),
+        ({"inner": {"width": 1, "rates": 3}}, r"'rates' takes tuple\[float, ...\], got 3"),
         ({"inner": {"width": 1, "rates": ["x"]}}, "'rates' takes"),
-        ({"inner": {"width": 1}, "size": [1, 2, 3]}, r"'size' takes tuple\[int, int\] | int; given: \[1, 2, 3\]"),
+        ({"inner": {"width": 1}, "size": [1, 2, 3]}, r"'size' takes tuple\[int, int\] | int, got \[1, 2, 3\]"),
         ({"inner": {"width": 1}, "stages": [[48]]}, "'stages' takes"),
-        ({"inner": {"width": 1}, "name": 7}, r"'name' takes str | None; given: 7"),
-        ({"inner": {"width": 1}, "table": []}, r"'table' takes dict\[str, int\]; given: \[\]"),
+        ({"inner": {"width": 1}, "name": 7}, r"'name' takes str | None, got 7"),
+        ({"inner": {"width": 1}, "table": []}, r"'table' takes dict\[str, int\], got \[\]"),
         ({"inner": {"width": 1}, "maybe": {"widht": 1}}, "did you mean 'width'"),
-        ({"inner": {"width": 1}, "word": 3}, r"'word' takes .*'one', 'two'.*; given: 3"),
-        ({"inner": {"width": 1}, "word": ["one"]}, r"'word' takes .*; given: \['one'\]"),
-        ({"inner": {"width": 1}, "table": 1 << 20_000}, r"'table' takes .*; given: an integer of 20001 bits"),
+        ({"inner": {"width": 1}, "word": 3}, r"'word' takes .*'one', 'two'.*, got 3"),
+        ({"inner": {"width": 1}, "word": ["one"]}, r"'word' takes .*, got \['one'\]"),
+        ({"inner": {"width": 1}, "table": 1 << 20_000}, r"'table' takes .*, got an integer of 20001 bits"),
     ],
 )
 def test_a_value_of_another_type_is_refused(data: object, words: str) -> None:

@@ -14,7 +14,15 @@ from PIL import Image
 from percept.core.errors import PerceptError
 from percept.data.images import read_image, upright_size
 from percept.data.inputs import read_bytes
-from percept.data.limits import FORMAT_PIXELS, MAX_PIXELS, MAX_SIDE, PixelBudget, check_pixels, in_flight
+from percept.data.limits import (
+    FORMAT_PIXELS,
+    MAX_PIXELS,
+    MAX_SIDE,
+    PIXELS_VARIABLE,
+    PixelBudget,
+    check_pixels,
+    in_flight,
+)
 from percept.data.transforms import Preprocess, read_pixels
 from tests.data.test_images import png_header, stored
 
@@ -25,7 +33,7 @@ from tests.data.test_images import png_header, stored
         ((0, 5), None, r"no pixels \(0 × 5\)"),
         ((MAX_SIDE + 1, 1), "PNG", f"longer side exceeds {MAX_SIDE}"),
         ((1, MAX_SIDE + 1), "BMP", f"longer side exceeds {MAX_SIDE}"),
-        ((MAX_PIXELS // 1000 + 1, 1000), "PNG", f"more than the {MAX_PIXELS} allowed. Reduce it, or in Python"),
+        ((MAX_PIXELS // 1000 + 1, 1000), "PNG", f"more than the {MAX_PIXELS} allowed. Reduce it, or allow"),
         ((FORMAT_PIXELS["QOI"] // 1000 + 1, 1000), "QOI", f"more than the {FORMAT_PIXELS['QOI']} allowed for QOI"),
     ],
 )
@@ -38,6 +46,21 @@ def test_the_caller_may_raise_or_lower_the_budget() -> None:
     check_pixels("a.qoi", 20_000, 20_000, "QOI", 400_000_000)
     with pytest.raises(PerceptError, match="more than the 99 allowed"):
         check_pixels("a.jpg", 10, 10, "JPEG", 99)
+
+
+def test_the_environment_sets_the_budget_of_every_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PIXELS_VARIABLE, "400000000")
+    check_pixels("a.qoi", 20_000, 20_000, "QOI")
+    with pytest.raises(
+        PerceptError, match=f"more than the 400000000 allowed. Reduce it, or allow .* {PIXELS_VARIABLE}"
+    ):
+        check_pixels("a.png", 20_000, 20_001, "PNG")
+    with pytest.raises(PerceptError, match="more than the 99 allowed"):
+        check_pixels("a.png", 10, 10, "PNG", 99)
+    for wrong in ("1e9", "-1", "0", "many"):
+        monkeypatch.setenv(PIXELS_VARIABLE, wrong)
+        with pytest.raises(PerceptError, match=f"{PIXELS_VARIABLE} is '{wrong}'. Set it to a number"):
+            check_pixels("a.png", 1, 1, "PNG")
 
 
 def test_a_text_image_has_a_budget_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

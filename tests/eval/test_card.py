@@ -94,7 +94,7 @@ def table(monkeypatch):
 
     def place(name: str, run, needs=lambda _: None) -> None:
         evaluation = Evaluation(name=name, summary="Fake.", run=run, needs=needs)
-        monkeypatch.setattr(f"percept.eval.{name}.EVALUATION", evaluation)
+        monkeypatch.setattr(EVALUATIONS[name].replace(":", "."), evaluation)
 
     for name in EVALUATIONS:
         place(name, lambda model, plan: Result(scores=[proportion("category top-1", [True, False])]))
@@ -115,7 +115,7 @@ def test_one_that_fails_costs_the_others_nothing(table, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "binding failed: no pairs there" in printed.err
     stored = json.loads(out.read_text())
-    assert [row["evaluation"] for row in stored["scores"]] == ["zeroshot", "retrieval", "robustness", "digits"]
+    assert [row["evaluation"] for row in stored["scores"]] == [name for name in EVALUATIONS if name != "binding"]
     assert stored["facts"]["binding failed"] == "no pairs there"
     assert "zeroshot: tiny" in printed.out
 
@@ -131,12 +131,32 @@ def test_a_bug_in_one_is_not_hidden_and_costs_the_others_nothing(table, tmp_path
     model, out = tiny.folder(tmp_path / "model"), tmp_path / "card.json"
     with pytest.raises(ZeroDivisionError):
         main(["eval", "all", "--model", str(model), "--out", str(out)])
-    assert len(json.loads(out.read_text())["scores"]) == 4
+    assert len(json.loads(out.read_text())["scores"]) == len(EVALUATIONS) - 1
+
+
+def test_all_leaves_out_what_the_model_is_not_suited_for(table, tmp_path, capsys):
+    for name in ("zeroshot", "retrieval", "binding", "digits"):
+        table(name, fails(AssertionError("measured in vain")), needs=NEEDS[name])
+    silent, out = tiny.folder(tmp_path / "silent", text=False), tmp_path / "card.json"
+    assert main(["eval", "all", "--model", str(silent), "--out", str(out)]) == 0
+    assert "retrieval is left out: tiny has no text tower" in " ".join(capsys.readouterr().err.split())
+    card = json.loads(out.read_text())
+    assert {row["evaluation"] for row in card["scores"]} == set(EVALUATIONS) - {
+        "zeroshot",
+        "retrieval",
+        "binding",
+        "digits",
+    }
+    assert "has no text tower" in card["facts"]["binding left out"]
+    assert main(["eval", "robustness", "binding", "--model", str(silent)]) == 2
+    assert "has no text tower" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_found_out_first(table, tmp_path, capsys, monkeypatch):
     for name in EVALUATIONS:
-        table(name, fails(AssertionError("measured in vain")), needs=NEEDS[name])
+        table(
+            name, fails(AssertionError("measured in vain")), needs=NEEDS["digits" if name == "digits" else "retrieval"]
+        )
     model = tiny.folder(tmp_path / "model")
     silent = tiny.folder(tmp_path / "silent", text=False)
     assert main(["eval", "all", "--model", str(silent)]) == 2

@@ -97,15 +97,15 @@ def test_equal_captions_share_their_pictures():
     captions = ["a red cup", "A red cup ", "a blue cup"]
     eye = torch.eye(3)
     crossed = Fake(lambda number: eye[[1, 0, 2][int(str(number))]], lambda text: eye[2 if "blue" in text else 0])
-    assert scores(retrieval(crossed, [0, 1, 2], captions))["caption→picture R@1"] == 1
+    assert scores(retrieval(crossed, [0, 1, 2], captions))["caption→image R@1"] == 1
     different = ["red cup", "cup red", "blue"]
     both = Fake(lambda number: eye[[1, 0, 2][int(str(number))]], lambda text: eye[different.index(text)])
-    assert scores(retrieval(both, [0, 1, 2], different))["caption→picture R@1"] == pytest.approx(1 / 3)
+    assert scores(retrieval(both, [0, 1, 2], different))["caption→image R@1"] == pytest.approx(1 / 3)
 
 
 def test_retrieval_at_chance():
     found = {score.name: score for score in retrieval(chance(), list(range(800)), [f"text {i}" for i in range(800)])}
-    assert found["caption→picture R@10"].low < 10 / 800 < found["caption→picture R@10"].high
+    assert found["caption→image R@10"].low < 10 / 800 < found["caption→image R@10"].high
 
 
 def test_counts_that_do_not_match_are_refused():

@@ -14,7 +14,7 @@ import percept
 from percept.cli import main
 from percept.core.errors import PerceptError
 from percept.eval import world, zeroshot
-from percept.eval.dense import hidden
+from percept.eval.dense import hidden, labelled
 from percept.eval.statistics import Score, mean
 from percept.eval.table import EVALUATIONS, Plan, find, summary
 from percept.infer.contracts import Classifies, Embeds
@@ -106,6 +106,15 @@ def test_dense_features_stream(model, monkeypatch):
     together = whole(encoder, list(images()), 1)
     for one, two in zip([first, *rest], together, strict=True):
         torch.testing.assert_close(one.map(1), two.map(1), atol=0.02, rtol=0.02)
+
+
+def test_dense_features_keep_their_labels(model):
+    encoder = percept.load(model)
+    images = [np.full((24, 24, 3), 30 * number, np.uint8) for number in range(5)]
+    rows = list(labelled(encoder, zip(images, "abcde", strict=True), 0, at_once=2))
+    assert [label for _, label in rows] == list("abcde")
+    for (features, _), alone in zip(rows, hidden(encoder, images, 0), strict=True):
+        assert torch.equal(features.map(0), alone.map(0))
 
 
 class Classifier:

@@ -286,7 +286,7 @@ def test_what_an_export_cannot_be_asked(exported, tmp_path):
     for keywords, words in asked:
         with pytest.raises(PerceptError, match=words):
             percept.load(exported.folder, **keywords)
-    with pytest.raises(PerceptError, match="is an export already"):
+    with pytest.raises(PerceptError, match="is already an export"):
         export_onnx(exported.folder, tmp_path / "out")
     with pytest.raises(PerceptError, match="--int8"):
         percept.load("nano", dtype="int8")

@@ -61,7 +61,7 @@ def test_maps_without_colours():
     assert pca_colours([torch.ones(2, 2, 4)])[0].unique().tolist() == [0]
     with pytest.raises(PerceptError, match="no maps"):
         pca_colours([])
-    with pytest.raises(PerceptError, match="nan or infinite"):
+    with pytest.raises(PerceptError, match="NaN or infinite"):
         pca_colours([torch.full((2, 2, 4), float("nan"))])
 
 

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -174,7 +176,7 @@ BAD_CALLS = {
     "no labels": (lambda one: one.classify(pixels(0), []), "no labels"),
     "labels as one text": (lambda one: one.classify(pixels(0), "cat"), "list"),
     "a label twice": (lambda one: one.classify(pixels(0), ["cat", "cat "]), "more than once"),
-    "an empty label": (lambda one: one.classify(pixels(0), ["cat", " "]), "letters"),
+    "an empty label": (lambda one: one.classify(pixels(0), ["cat", " "]), "must be a non-empty string"),
     "a template without place": (lambda one: one.classify(pixels(0), ["cat"], "a picture"), "{}"),
     "too small a picture": (lambda one: one.image(torch.zeros(1, 3, 4, 24)), "patch"),
 }
@@ -282,3 +284,18 @@ def test_text_follows_switches_of_the_modules_in_its_tower():
     assert not torch.allclose(encoder.text("a cat"), before, atol=1e-3)
     Switched.on = False
     assert torch.equal(encoder.text("a cat"), before)
+
+
+def test_hidden_holds_a_few_images_of_a_long_stream():
+    """Only a batch and the images that threads read ahead are taken before results come."""
+    encoder, taken = tiny.encoder(batch=4), 0
+
+    def source():
+        nonlocal taken
+        for _ in range(400):
+            taken += 1
+            yield torch.zeros(3, tiny.SIZE, tiny.SIZE)
+
+    ahead = [taken - number for number, _ in enumerate(encoder.hidden(source(), layers=-1))]
+    assert taken == len(ahead) == 400
+    assert max(ahead) <= 4 + 2 * min(16, os.cpu_count() or 1)

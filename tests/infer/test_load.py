@@ -182,7 +182,7 @@ def test_mistakes_are_explained(name):
 
 @pytest.mark.parametrize("name", [None, b"nano", 3])
 def test_what_is_no_name_at_all(name):
-    with pytest.raises(PerceptError, match=f"given {type(name).__name__}"):
+    with pytest.raises(PerceptError, match=f"got {type(name).__name__}"):
         inspect.unwrap(percept.load)(name)  # as a user calls it, without the type checks of the tests
 
 
@@ -291,5 +291,5 @@ def test_a_model_stored_in_bfloat16_is_trained_in_float32(tmp_path):
     ],
 )
 def test_what_only_an_encoder_has_is_refused_for_training(options):
-    with pytest.raises(PerceptError, match=f"leave out {next(iter(options))}"):
+    with pytest.raises(PerceptError, match=f"Leave out {next(iter(options))}"):
         percept.load("nano", train=True, **options)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from percept.infer.runner import WAITING_BATCHES, Runner, batches
+from percept.core.errors import PerceptError
+from percept.infer.runner import WAITING_BATCHES, Runner, batches, check_finite
 
 
 def runner(batch: int, row_pixels: int | None = None) -> Runner:
@@ -78,3 +79,23 @@ def test_the_callers_autocast_does_not_reach_the_model() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         (row,) = runner(1).run([(0, image(1, 8))], lambda group: [layer(group[0])])
     assert row[1].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ([1.0, float("nan")], "NaN or infinite"),
+        ([float("inf"), 0.0], "NaN or infinite"),
+        ([3e38, 3e38], "NaN or infinite"),
+        ([0.0, 0.0], "vector of zeros"),
+        ([1e-30, 0.0], "vector of zeros"),
+    ],
+)
+def test_vectors_without_a_direction_are_refused(row: list[float], words: str) -> None:
+    with pytest.raises(PerceptError, match=words):
+        check_finite(torch.tensor([[1.0, 2.0], row]), "m", torch.float32)
+
+
+def test_vectors_with_a_direction_pass() -> None:
+    rows = torch.tensor([[1e-6, 0.0], [1e18, -1e18]])
+    assert torch.equal(check_finite(rows, "m", torch.float32), rows)

@@ -170,14 +170,16 @@ def test_state_in_python_numbers_is_stored_and_names_and_settings_are_described(
     assert (described["class"], described["lr"], described["weight_decay"]) == ("Counting", 0.25, 0.5)
 
 
-def test_groups_of_as_many_parameters_are_described_each_with_its_own_settings() -> None:
-    model = nn.Linear(4, 3)
+@pytest.mark.parametrize("shape", [(3,), (2,)])
+def test_groups_of_one_parameter_each_have_their_own_rates(shape: tuple[int, ...]) -> None:
+    first, second = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(shape))
     groups = [
-        {"params": [model.weight], "names": ["weight"], "lr": 1e-3, "weight_decay": 0.1},
-        {"params": [model.bias], "names": ["bias"], "lr": 1e-2, "weight_decay": 0.0},
+        {"params": [first], "names": ["first"], "lr": 0.1},
+        {"params": [second], "names": ["second"], "lr": 0.2},
     ]
-    described = MasterWeights(groups, lambda wide: [torch.optim.AdamW(wide)]).description()
-    assert {name: (settings["lr"], settings["weight_decay"]) for name, settings in described.items()} == {
-        "weight": (1e-3, 0.1),
-        "bias": (1e-2, 0.0),
-    }
+    optimiser = MasterWeights(groups, lambda wide: [torch.optim.SGD(wide)])
+    for parameter in (first, second):
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step(0.5, norm=optimiser.collect(), clip=1e9)
+    assert {name: facts["lr"] for name, facts in optimiser.description().items()} == {"first": 0.1, "second": 0.2}
+    torch.testing.assert_close((first[0].item(), second[0].item()), (-0.05, -0.1))

@@ -213,7 +213,7 @@ class TokensOnly(ColourEncoder):
 
 def test_a_model_without_vectors_leaves_nothing_behind(tmp_path: Path, index: Index) -> None:
     for make in (Index.create, Index.open_or_create):
-        with pytest.raises(PerceptError, match="tokens gives tokens, not vectors"):
+        with pytest.raises(PerceptError, match="tokens produces tokens, not vectors"):
             make(tmp_path / "new", TokensOnly())
     assert not (tmp_path / "new").exists()
 
@@ -275,7 +275,7 @@ def test_content_that_another_process_removed_is_no_damage(pictures: Path, index
     row = index.files()[pictures / "0.png"]
     with Index.open(index.folder) as other:
         other.remove([pictures / "0.png"])
-    with pytest.raises(PerceptError, match=r"changed by another process meanwhile\. Run the command again"):
+    with pytest.raises(PerceptError, match=r"changed by another process\. Run the command again"):
         index.add([], {pictures / "1.png": row, pictures / "copy.png": row})
     assert len(index) == 9
 
@@ -300,7 +300,7 @@ def test_folders_that_are_no_index_are_refused(tmp_path: Path, index: Index) -> 
 
 
 def test_an_index_is_not_made_over_anything(tmp_path: Path, index: Index) -> None:
-    with pytest.raises(PerceptError, match="is an index already"):
+    with pytest.raises(PerceptError, match="is already an index"):
         Index.create(index.folder, ColourEncoder())
     picture(tmp_path / "full" / "x.png", "red")
     with pytest.raises(PerceptError, match="in use for something else"):

@@ -318,3 +318,33 @@ def test_damaged_rows_are_encoded_again_by_the_next_index(capsys: pytest.Capture
     assert re.search(r"read again, their rows were damaged +. +1 ", capsys.readouterr().out)
     assert main(["search", "red"]) == 0
     assert "best 5 of 5 images" in capsys.readouterr().out
+
+
+def test_a_list_of_paths_is_indexed_and_its_folders_are_kept_up_to_date(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.txt").write_text("pictures\nelsewhere.png\n")
+    shutil.copy("pictures/red.png", "elsewhere.png")
+    assert main(["index", "@list.txt"]) == 0
+    assert re.search(r"in the index now +. +6 ", capsys.readouterr().out)
+    (tmp_path / "pictures" / "red.png").unlink()
+    reader, writer = os.pipe()
+    os.write(writer, b"pictures\0elsewhere.png\0")
+    os.close(writer)
+    try:
+        assert main(["index", f"/dev/fd/{reader}"]) == 0
+    finally:
+        os.close(reader)
+    assert re.search(r"missing and dropped +. +1 ", capsys.readouterr().out)
+
+
+def test_an_image_in_a_pipe_is_not_indexed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, (tmp_path / "pictures" / "red.png").read_bytes()[:4000])
+    os.close(writer)
+    try:
+        assert main(["index", f"/dev/fd/{reader}"]) == 2
+    finally:
+        os.close(reader)
+    assert "is an image in a pipe, and an index holds files. Save it" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "percept-index").exists()

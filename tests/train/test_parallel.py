@@ -84,7 +84,9 @@ def test_two_processes_train_the_model_of_one(runs: Path, name: str, losses: flo
     assert len(list((runs / "two" / name).glob("*checkpoint*"))) == 1
 
 
-@pytest.mark.parametrize(("name", "losses", "weights"), [("adamw", 1e-3, 2e-5), ("muon", 1e-2, 2e-4)])
+@pytest.mark.parametrize(
+    ("name", "losses", "weights"), [("adamw", 1e-3, 2e-5), ("frozen", 1e-3, 2e-5), ("muon", 1e-2, 2e-4)]
+)
 def test_two_processes_with_shards_train_the_model_of_one_and_resume(
     runs: Path, name: str, losses: float, weights: float
 ) -> None:

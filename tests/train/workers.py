@@ -56,26 +56,21 @@ def whole(folder: Path) -> None:
 def sharded(folder: Path) -> None:
     """Train in shards, with an interruption."""
     for name, changes in (("adamw", {}), ("muon", {"optimiser": "muon"})):
-        fit(kept(sharding(**changes)), folder / "sharded" / name, minutes=0.0)
-        fit(kept(sharding(**changes)), folder / "sharded" / name)
-
-
-def sharding(**changes: Any) -> Trial:
-    """The task is built where it is needed: to train, and once more, whole, to be saved."""
-    run = made(shard=True, **changes)
-    return replace(run, task=lambda placement: made(**changes).model)
+        fit(kept(made(shard=True, **changes)), folder / "sharded" / name, minutes=0.0)
+        fit(kept(made(shard=True, **changes)), folder / "sharded" / name)
+    fit(kept(replace(made(shard=True), rules=(("^clip.text", Frozen()),))), folder / "sharded" / "frozen")
 
 
 def stop(folder: Path) -> None:
     """Stop after a step."""
     fit(kept(made()), folder / "run", minutes=0.0)
-    fit(kept(sharding()), folder / "run_sharded", minutes=0.0)
+    fit(kept(made(shard=True)), folder / "run_sharded", minutes=0.0)
 
 
 def go_on(folder: Path) -> None:
     """Resume what `stop` left."""
     fit(kept(made()), folder / "run")
-    fit(kept(sharding()), folder / "run_sharded")
+    fit(kept(made(shard=True)), folder / "run_sharded")
 
 
 def interrupted(folder: Path) -> None:

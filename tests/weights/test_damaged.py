@@ -80,13 +80,13 @@ SIZES = [
     (("model", "vision", "width"), 10**30, "cannot be built"),
     (("model", "text", "vocabulary"), 10**30, "cannot be built"),
     (("model", "vision", "image_size"), 10**9, "of a different shape: vision.positions"),
-    (("model", "vision", "pool"), 3, "'pool' takes .*'attention'.*given: 3"),
+    (("model", "vision", "pool"), 3, "'pool' takes .*'attention'.*got 3"),
     (("model", "vision", "layers"), 10**7, "layers=10000000; it must be at most 512"),
     (("model", "text", "layers"), 10**30, "it must be at most 512"),
     (("model", "vision", "layers"), 500, "500 vision layers, but [0-9]+ tensors"),
     (("model", "text", "layers"), 500, "500 text layers, but [0-9]+ tensors"),
     (("model", "vision", "layers"), 4, "missing: vision.blocks.3"),
-    (("model",), None, "config.json: ClipConfig is read from named fields; given: None"),
+    (("model",), None, "config.json: ClipConfig must be an object with named fields, got None"),
 ]
 
 
@@ -209,7 +209,7 @@ def test_what_an_export_lacks_is_named(tmp_path: Path) -> None:
     folder = tiny.folder(tmp_path / "export")
     (folder / MANIFEST).write_text(json.dumps(MANIFEST_DATA))
     refused(folder, "lacks its file image.onnx")
-    refused(folder, "leave out image_size", image_size=32)
+    refused(folder, "Leave out image_size", image_size=32)
     refused(folder, "not on 'cuda'", device="cuda")
     (folder / "config.json").unlink()
     refused(folder, "lacks its config.json")

@@ -1,4 +1,4 @@
-"""What training does to pictures: bounds, shares, and that nothing that a caption tells is moved."""
+"""Augmentation: its bounds and shares, and that captions stay true."""
 
 from dataclasses import replace
 
@@ -16,22 +16,22 @@ NO_GREY = np.zeros(0, dtype=np.int64)
 
 
 def batch(count: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return drawn pictures and the ids of their pixels."""
-    pictures = [generate(seed) for seed in range(count)]
-    image = torch.from_numpy(np.stack([one.image for one in pictures])).permute(0, 3, 1, 2)
-    return image, torch.from_numpy(np.stack([ids_of(one) for one in pictures]))
+    """Return images and their pixel ids."""
+    renderings = [generate(seed) for seed in range(count)]
+    image = torch.from_numpy(np.stack([rendering.image for rendering in renderings])).permute(0, 3, 1, 2)
+    return image, torch.from_numpy(np.stack([ids_of(rendering) for rendering in renderings]))
 
 
 def plain(image: torch.Tensor) -> torch.Tensor:
     return image.float() / 127.5 - 1
 
 
-def test_without_augmentation_pictures_are_only_scaled() -> None:
+def test_without_augmentation_images_are_only_scaled() -> None:
     image, ids = batch(4)
     torch.testing.assert_close(lit(image, ids, np.arange(4), NONE, Draws(0, CPU)), plain(image), atol=1e-6, rtol=0)
 
 
-def test_the_same_seed_gives_the_same_pictures() -> None:
+def test_the_same_seed_gives_the_same_images() -> None:
     image, ids = batch(8)
     one, again, other = (lit(image, ids, NO_GREY, Augment(), Draws(seed, CPU)) for seed in (1, 1, 2))
     assert torch.equal(one, again)
@@ -39,7 +39,7 @@ def test_the_same_seed_gives_the_same_pictures() -> None:
     assert -1 <= float(one.min()) < float(one.max()) <= 1
 
 
-def test_other_backgrounds_leave_every_thing_and_printed_word_alone() -> None:
+def test_different_backgrounds_do_not_change_things_and_printed_words() -> None:
     image, ids = batch()
     how = replace(NONE, behind=1.0)
     found = (lit(image, ids, NO_GREY, how, Draws(3, CPU)) - plain(image)).abs().amax(dim=1)
@@ -49,7 +49,7 @@ def test_other_backgrounds_leave_every_thing_and_printed_word_alone() -> None:
     assert 3 <= int((touched > 0.01).sum()) <= 18
 
 
-def test_inks_are_for_the_pictures_without_colours_only() -> None:
+def test_inks_are_for_the_images_without_colours_only() -> None:
     image, ids = batch(6)
     found = (lit(image, ids, np.array([1, 4]), replace(NONE, inked=1.0), Draws(0, CPU)) - plain(image)).abs()
     assert [float(one.max()) > 0.1 for one in found] == [False, True, False, False, True, False]
@@ -75,7 +75,7 @@ def test_shades_only_darken_and_blur_keeps_the_mean() -> None:
     assert float(soft.diff(dim=-1).abs().mean()) < 0.7 * float(plain(image).diff(dim=-1).abs().mean())
 
 
-def test_blur_and_tint_are_put_on_pictures() -> None:
+def test_blur_and_tint_change_images() -> None:
     image, ids = batch(6)
     soft = lit(image, ids, NO_GREY, replace(NONE, blurred=1.0), Draws(0, CPU))
     assert float(soft.diff(dim=-1).abs().mean()) < 0.8 * float(plain(image).diff(dim=-1).abs().mean())
@@ -85,7 +85,7 @@ def test_blur_and_tint_are_put_on_pictures() -> None:
     assert 0.69 < float(gain.min()) < float(gain.max()) < 1.31
 
 
-def test_blur_is_a_gaussian_of_each_picture_s_own_width() -> None:
+def test_blur_is_a_gaussian_of_each_image_s_own_width() -> None:
     point = torch.zeros(2, 1, 15, 15)
     point[:, :, 7, 7] = 1
     narrow, wide = blurred(point, torch.tensor([0.5, 1.5]))[:, 0]
@@ -94,7 +94,7 @@ def test_blur_is_a_gaussian_of_each_picture_s_own_width() -> None:
         assert float(one[7, 8] / one[7, 7]) == pytest.approx(float(np.exp(-0.5 / deviation**2)), abs=1e-4)
 
 
-def test_pictures_and_ids_are_cropped_alike() -> None:
+def test_images_and_ids_are_cropped_alike() -> None:
     _, ids = batch(3)
     pixels, numbers = cropped(ids[:, None].expand(-1, 3, -1, -1), ids, 48, 8, Draws(5, CPU))
     assert pixels.shape == (3, 3, 48, 48)
@@ -102,8 +102,8 @@ def test_pictures_and_ids_are_cropped_alike() -> None:
     assert float((near <= 1).float().mean()) > 0.9
 
 
-def test_shares_that_cannot_be_are_refused() -> None:
-    with pytest.raises(PerceptError, match=r"blurred=1\.5"):
+def test_impossible_shares_are_refused() -> None:
+    with pytest.raises(PerceptError, match=r"blurred must be from 0 to 1, got 1\.5"):
         Augment(blurred=1.5)
 
 

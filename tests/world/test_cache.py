@@ -1,4 +1,4 @@
-"""The drawn cache: what is on disk, who may be in it, and which batches come out."""
+"""The cache of generated images: its files, its compositions, and the batches made from it."""
 
 import json
 import random
@@ -61,27 +61,27 @@ def words_of(folder: Path) -> Tokenizer:
     return Tokenizer.train(some_texts(folder, 100), vocab_size=400, context=32)
 
 
-def told(folder: Path, what: str) -> list[Any]:
-    """Return the rows of texts or regions of all pictures."""
-    return [row for path in sorted(folder.glob("*.json")) for row in json.loads(path.read_text())[what]]
+def annotations(folder: Path, name: str) -> list[Any]:
+    """Return one field of all images."""
+    return [row for path in sorted(folder.glob("*.json")) for row in json.loads(path.read_text())[name]]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_files_hold_pictures_and_texts_of_all_pairs(drawn: Path) -> None:
+def test_files_hold_images_and_texts_of_all_pairs(drawn: Path) -> None:
     assert sorted(contents(drawn)) == [f"{first:08d}.{kind}" for first in (0, 8, 16) for kind in ("ids", "json", "npy")]
-    pictures = [np.load(path) for path in sorted(drawn.glob("*.npy"))]
-    assert [len(one) for one in pictures] == [16, 16, 8]
-    assert all(one.shape[1:] == (SIDE, SIDE, 3) and one.dtype == np.uint8 for one in pictures)
-    texts, regions = told(drawn, "texts"), told(drawn, "regions")
+    images = [np.load(path) for path in sorted(drawn.glob("*.npy"))]
+    assert [len(array) for array in images] == [16, 16, 8]
+    assert all(array.shape[1:] == (SIDE, SIDE, 3) and array.dtype == np.uint8 for array in images)
+    texts, regions = annotations(drawn, "texts"), annotations(drawn, "regions")
     assert len(texts) == len(regions) == 40
     assert {len(names) for row in regions for _, names in row} == {len(NAMES)}
     assert {len(row) for row in texts} == {len(TEXTS)}
     numbered = [np.load(path) for path in sorted(drawn.glob("*.ids"))]
-    assert [one.shape for one in numbered] == [(len(one), SIDE, SIDE) for one in pictures]
-    assert {len(row) for row in told(drawn, "contrary")} == {4}
+    assert [array.shape for array in numbered] == [(len(array), SIDE, SIDE) for array in images]
+    assert {len(row) for row in annotations(drawn, "contrary")} == {4}
     assert some_texts(drawn, 7) == [text for row in texts[:2] for text in row][:7]
 
 
@@ -90,27 +90,27 @@ def test_the_number_of_workers_and_an_interruption_change_no_byte(tmp_path: Path
     folders = [draw_cache(data, tmp_path / str(workers), workers=workers) for workers in (1, 2)]
     whole = contents(folders[0])
     assert contents(folders[1]) == whole
-    (folders[1] / "00000000.npy").unlink()  # texts were written, pictures not yet
+    (folders[1] / "00000000.npy").unlink()  # interrupted after the texts and before the images
     (folders[1] / "00000000.json").write_text("[[")
     assert draw_cache(data, tmp_path / "2", workers=1) == folders[1]
     assert contents(folders[1]) == whole
 
 
-def test_what_is_drawn_is_kept_and_needs_no_worker(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_complete_cache_is_not_drawn_again(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "map_processes", None)
     times = {path: path.stat().st_mtime_ns for path in drawn.iterdir()}
     assert draw_cache(DATA, drawn.parent) == drawn
     assert {path: path.stat().st_mtime_ns for path in drawn.iterdir()} == times
 
 
-def test_the_name_of_the_folder_tells_what_is_drawn_apart() -> None:
+def test_the_name_of_the_folder_depends_on_what_is_drawn() -> None:
     changes = ({"seed": 1}, {"pairs": 21}, {"style": "plain"}, {"stretched": 0.1}, {"stretch": 0.1})
     drawn_otherwise = {module._cache_name(replace(DATA, **change)) for change in changes}
     assert len(drawn_otherwise | {module._cache_name(DATA)}) == 6
     assert module._cache_name(replace(DATA, augment=NONE, twins=0.1)) == module._cache_name(DATA)
 
 
-def test_no_picture_carries_a_held_out_composition(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_image_shows_a_held_out_composition(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every scene that would be drawn for 1 500 pairs, as the default recipe draws them."""
     scenes: list[Scene] = []
 
@@ -136,11 +136,11 @@ def test_no_picture_carries_a_held_out_composition(monkeypatch: pytest.MonkeyPat
 
 
 def test_no_window_shows_what_is_held_out_for_single_things() -> None:
-    """Windows of 150 pairs, twins among them: their names, which tell colours, are no held-out combination."""
+    """The names of the windows of 150 pairs, with colours, are not held-out compositions."""
     shown = 0
     for number in range(150):
-        for picture in module._pair(number, WorldData()):
-            for _, (kind, coloured, _) in picture.regions:
+        for item in module._pair(number, WorldData()):
+            for _, (kind, coloured, _) in item.regions:
                 category, words = kind.split(" ", 1)[1], coloured.split()
                 for colour in COLOURS:
                     if colour in words:
@@ -149,28 +149,28 @@ def test_no_window_shows_what_is_held_out_for_single_things() -> None:
     assert shown > 300
 
 
-def same_places(one: Scene, other: Scene) -> bool:
-    """Tell whether both have the same background and, seen in a mirror or not, things of the same sizes."""
-    sizes = [Counter(thing.scale for thing in scene.things) for scene in (one, other)]
-    return sizes[0] == sizes[1] and one.background_seed == other.background_seed
+def same_places(first: Scene, second: Scene) -> bool:
+    """True if both have the same background and things of the same sizes, mirrored or not."""
+    sizes = [Counter(thing.scale for thing in scene.things) for scene in (first, second)]
+    return sizes[0] == sizes[1] and first.background_seed == second.background_seed
 
 
-def test_texts_are_of_the_picture_beside_them(drawn: Path) -> None:
-    """The short captions are those of the scene, written again from the same numbers."""
-    rows, regions = told(drawn, "texts"), told(drawn, "regions")
+def test_texts_belong_to_their_images(drawn: Path) -> None:
+    """Texts, regions and pixels on disk equal those generated again."""
+    rows, regions = annotations(drawn, "texts"), annotations(drawn, "regions")
     for number in range(3):
         again = list(module._pair(number, DATA))
-        assert [one.texts for one in again] == rows[2 * number : 2 * number + 2]
-        assert json.loads(json.dumps([one.regions for one in again])) == regions[2 * number : 2 * number + 2]
-        pictures, numbered = (np.load(drawn / f"00000000.{kind}", mmap_mode="r") for kind in ("npy", "ids"))
-        for offset, one in enumerate(again):
-            assert np.array_equal(pictures[2 * number + offset], one.image)
-            assert np.array_equal(numbered[2 * number + offset], one.ids)
+        assert [item.texts for item in again] == rows[2 * number : 2 * number + 2]
+        assert json.loads(json.dumps([item.regions for item in again])) == regions[2 * number : 2 * number + 2]
+        images, numbered = (np.load(drawn / f"00000000.{kind}", mmap_mode="r") for kind in ("npy", "ids"))
+        for offset, item in enumerate(again):
+            assert np.array_equal(images[2 * number + offset], item.image)
+            assert np.array_equal(numbered[2 * number + offset], item.ids)
 
 
-def test_things_of_a_batch_are_those_of_the_pictures(drawn: Path) -> None:
-    """Labels of the patches agree with the ids on disk, and names with the labels; none tells a held-out thing."""
-    world, words, rows = source(drawn, UNTOUCHED), words_of(drawn), told(drawn, "things")
+def test_things_of_a_batch_are_those_of_the_images(drawn: Path) -> None:
+    """Patch labels agree with the ids on disk, and names with the labels; no name is that of a held-out thing."""
+    world, words, rows = source(drawn, UNTOUCHED), words_of(drawn), annotations(drawn, "things")
     batch, numbers = world.batch(6), world.numbers_of(6)
     ids = np.concatenate([np.load(path) for path in sorted(drawn.glob("*.ids"))])[numbers]
     assert batch.cover is not None and batch.things is not None and batch.names is not None  # noqa: PT018
@@ -194,8 +194,8 @@ def test_things_of_a_batch_are_those_of_the_pictures(drawn: Path) -> None:
     assert named > 8
 
 
-def test_right_and_wrong_texts_are_a_pair_of_the_picture(drawn: Path) -> None:
-    world, words, rows = source(drawn), words_of(drawn), told(drawn, "contrary")
+def test_right_and_wrong_texts_are_a_pair_of_the_image(drawn: Path) -> None:
+    world, words, rows = source(drawn), words_of(drawn), annotations(drawn, "contrary")
     chosen = set()
     for step in range(4):
         batch = world.batch(step)
@@ -210,9 +210,9 @@ def test_right_and_wrong_texts_are_a_pair_of_the_picture(drawn: Path) -> None:
                 assert any(pairs)
                 chosen.add(2 * kind + pairs.index(True))
                 _, claims = rows[number][2 * kind + pairs.index(True)]
-                found = [[one for one in row.tolist() if one] for row in batch.said[sample, kind]]
-                assert found == claims
-            assert [one for one in batch.claims[sample].tolist() if one] == told(drawn, "claims")[number]
+                ids = [[claim for claim in row.tolist() if claim] for row in batch.said[sample, kind]]
+                assert ids == claims
+            assert [claim for claim in batch.claims[sample].tolist() if claim] == annotations(drawn, "claims")[number]
     assert chosen == {0, 1, 2, 3}
 
 
@@ -230,18 +230,18 @@ def test_a_stage_may_show_a_share_of_the_patches_only(drawn: Path) -> None:
     assert world.batch(3).keep is None
 
 
-def test_a_batch_depends_on_its_step_alone(drawn: Path) -> None:
-    one, other = source(drawn), source(drawn)
-    later = [one.batch(step) for step in range(7)]
-    for step in (6, 0, 3):  # another source, in another order, as after a resume
-        again, before = other.batch(step).tensors(), later[step].tensors()
+def test_a_batch_is_a_function_of_its_step(drawn: Path) -> None:
+    first, second = source(drawn), source(drawn)
+    later = [first.batch(step) for step in range(7)]
+    for step in (6, 0, 3):  # a second source, in a different order, as after a resume
+        again, before = second.batch(step).tensors(), later[step].tensors()
         assert again.keys() == before.keys() >= {"image", "tokens", "cover", "claims", "contrary", "said"}
         assert all(torch.equal(again[name], before[name]) for name in again)
     assert not torch.equal(later[0].tensors()["tokens"], later[1].tensors()["tokens"])
     assert not torch.equal(source(drawn, seed=1).batch(0).tensors()["tokens"], later[0].tensors()["tokens"])
 
 
-def test_pictures_grow_with_the_stages_and_lie_in_the_range_of_the_models(drawn: Path) -> None:
+def test_images_grow_with_the_stages_and_are_in_the_range_of_the_models(drawn: Path) -> None:
     data = source(drawn)
     for step, size in ((0, 48), (2, 48), (3, 64), (4, 64), (5, 96), (50, 96)):
         image = data.batch(step).tensors()["image"]
@@ -263,7 +263,7 @@ def test_an_epoch_visits_each_pair_once_and_twins_stand_side_by_side(drawn: Path
             numbers = world.numbers_of(step)
             assert len(numbers) == len(set(numbers)) == batch
             first, second = numbers[:whole], numbers[whole : 2 * whole]
-            assert (second - first == 1).all()  # each picture and its twin
+            assert (second - first == 1).all()  # each image and its twin
             assert (first % 2 == 0).all()
             seen += [int(number) // 2 for number in (*first, *numbers[2 * whole :])]
         assert len(seen) == len(set(seen)) == 20 // per_step * per_step
@@ -271,7 +271,7 @@ def test_an_epoch_visits_each_pair_once_and_twins_stand_side_by_side(drawn: Path
     assert orders[0] != orders[1]
 
 
-def test_of_a_pair_that_is_not_whole_either_picture_is_taken(drawn: Path) -> None:
+def test_either_image_of_a_pair_that_is_not_whole_is_taken(drawn: Path) -> None:
     world = source(drawn, replace(DATA, twins=0.0))
     sides = Counter(int(number) % 2 for step in range(20) for number in world.numbers_of(step))
     assert min(sides[0], sides[1]) > 50  # of 160; seven standard deviations from the mean is 36
@@ -284,22 +284,22 @@ def test_shares_of_twins_at_both_ends(drawn: Path) -> None:
     assert sorted(Counter(int(number) // 2 for number in only).values()) == [2, 2, 2, 2]
 
 
-def test_a_batch_of_more_pairs_than_there_are(drawn: Path) -> None:
+def test_a_batch_that_needs_more_pairs_than_exist_is_refused(drawn: Path) -> None:
     with pytest.raises(PerceptError, match="20 pairs are fewer than the 30 of one batch"):
         source(drawn, batch=40).batch(0)
 
 
 def test_tokens_are_those_of_the_chosen_kind_of_text(drawn: Path) -> None:
-    rows = told(drawn, "texts")
+    rows = annotations(drawn, "texts")
     for kind in range(len(TEXTS)):
-        world = source(drawn, replace(DATA, weights=tuple(float(other == kind) for other in range(len(TEXTS)))))
+        world = source(drawn, replace(DATA, weights=tuple(float(place == kind) for place in range(len(TEXTS)))))
         expected = words_of(drawn)([rows[number][kind] for number in world.numbers_of(2)])
         assert torch.equal(world.batch(2).tensors()["tokens"], expected)
         assert torch.equal(world.batch(2).tensors()["words"], expected)
 
 
 def test_all_texts_of_a_step_are_of_one_kind_and_kinds_change(drawn: Path) -> None:
-    world, rows, words = source(drawn), told(drawn, "texts"), words_of(drawn)
+    world, rows, words = source(drawn), annotations(drawn, "texts"), words_of(drawn)
     kinds = set()
     for step in range(12):
         tokens = world.batch(step).tensors()["tokens"]
@@ -313,10 +313,10 @@ def test_all_texts_of_a_step_are_of_one_kind_and_kinds_change(drawn: Path) -> No
 
 
 def test_windows_come_with_the_names_of_their_things(drawn: Path) -> None:
-    """Words only at first, then texts too; each window is cut from the picture of its region."""
+    """Words only at first, then texts too; each window is cropped from the image of its region."""
     data = replace(UNTOUCHED, region_weights=(0.0, 1.0, 0.0))
     world, words = source(drawn, data, stages=WINDOWS), words_of(drawn)
-    regions = [(picture, *region) for picture, row in enumerate(told(drawn, "regions")) for region in row]
+    regions = [(image, *region) for image, row in enumerate(annotations(drawn, "regions")) for region in row]
     assert len(regions) > 40
     for step in (0, 3, 4, 7):
         batch = world.batch(step)
@@ -337,10 +337,10 @@ def test_windows_loosen_until_the_scenes_begin(drawn: Path) -> None:
     assert source(drawn, stages=WINDOWS[:1]).looseness(5) == 1
 
 
-def test_without_augmentation_a_picture_is_the_one_on_disk(drawn: Path) -> None:
+def test_without_augmentation_an_image_equals_that_on_disk(drawn: Path) -> None:
     world = source(drawn, UNTOUCHED)
-    pictures = np.concatenate([np.load(path) for path in sorted(drawn.glob("*.npy"))])
-    expected = torch.from_numpy(pictures[world.numbers_of(6)]).permute(0, 3, 1, 2) / 127.5 - 1
+    images = np.concatenate([np.load(path) for path in sorted(drawn.glob("*.npy"))])
+    expected = torch.from_numpy(images[world.numbers_of(6)]).permute(0, 3, 1, 2) / 127.5 - 1
     torch.testing.assert_close(world.batch(6).tensors()["image"], expected, atol=1e-5, rtol=0)
 
 
@@ -349,9 +349,9 @@ def test_brightness_stays_within_its_bound(drawn: Path) -> None:
     plain = source(drawn, UNTOUCHED)
     drawn_ratios = []
     for step in (5, 6):
-        bright, usual = (one.batch(step).tensors()["image"] + 1 for one in (world, plain))
+        bright, usual = (each.batch(step).tensors()["image"] + 1 for each in (world, plain))
         ratio = (bright.mean(dim=(1, 2, 3)) / usual.mean(dim=(1, 2, 3))).tolist()
-        assert all(0.84 < one < 1.16 for one in ratio)
+        assert all(0.84 < value < 1.16 for value in ratio)
         assert max(ratio) - min(ratio) > 0.02
         drawn_ratios.append(ratio)
     assert drawn_ratios[0] != pytest.approx(drawn_ratios[1], abs=0.01)
@@ -365,20 +365,20 @@ def test_shares_are_within_bounds() -> None:
 def test_crops_leave_out_a_few_pixels_anywhere() -> None:
     ramp = torch.arange(SIDE, dtype=torch.uint8)
     image = torch.stack([ramp.expand(SIDE, SIDE), ramp[:, None].expand(SIDE, SIDE), ramp.expand(SIDE, SIDE)])[None]
-    draws, found = Draws(0, torch.device("cpu")), []
+    draws, edges = Draws(0, torch.device("cpu")), []
     for _ in range(200):
         pixels, ids = cropped(image, image[:, 1], SIDE, 8, draws)
         seen = pixels[0].float()
         assert (ids[0] - seen[1]).abs().max() <= 1.5  # cropped alike; nearest against bilinear
-        found.append((seen[0].min().item(), SIDE - 1 - seen[0].max().item(), seen[1].min().item()))
-    left, right, top = (np.array(one) for one in zip(*found, strict=True))
+        edges.append((seen[0].min().item(), SIDE - 1 - seen[0].max().item(), seen[1].min().item()))
+    left, right, top = (np.array(values) for values in zip(*edges, strict=True))
     assert (left + right).max() == pytest.approx(8, abs=1)
     assert min(left.max(), right.max(), top.max()) > 5
     assert max(left.min(), right.min(), top.min()) == pytest.approx(0, abs=0.01)
     assert (left != top).any()
 
 
-def test_pictures_that_are_not_square_are_squashed() -> None:
+def test_images_that_are_not_square_are_squashed() -> None:
     image = np.zeros((SIDE, 2 * SIDE, 3), np.uint8)
     image[:, SIDE:] = 200
     squashed = module._squashed(image, Image.Resampling.BILINEAR)
@@ -388,7 +388,7 @@ def test_pictures_that_are_not_square_are_squashed() -> None:
     assert module._squashed(square, Image.Resampling.NEAREST) is square
 
 
-def test_contrast_and_noise_keep_the_mean_and_spare_some_pictures(drawn: Path) -> None:
+def test_contrast_and_noise_keep_the_mean_and_leave_some_images_unchanged(drawn: Path) -> None:
     plain = source(drawn, UNTOUCHED).batch(5).tensors()["image"]
     flat = source(drawn, replace(UNTOUCHED, augment=replace(NONE, contrast=0.3))).batch(5).tensors()["image"]
     spread = flat.flatten(1).std(dim=1) / plain.flatten(1).std(dim=1)
@@ -415,21 +415,21 @@ def test_seeds_of_pairs_do_not_meet() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"pairs": 0}, "pairs=0"),
-        ({"augment": Augment(crop=200)}, "crop=200"),
-        ({"twins": 1.5}, "twins=1.5"),
+        ({"pairs": 0}, "pairs must be at least 1"),
+        ({"augment": Augment(crop=200)}, "got 200"),
+        ({"twins": 1.5}, "twins must be from 0 to 1"),
         ({"weights": (0.0, 0.0, 0.0, 0.0)}, "not all 0"),
-        ({"weights": (1.0,)}, "one weight per kind"),
+        ({"weights": (1.0,)}, "weights must be 4"),
         ({"region_weights": (1.0, -1.0, 1.0)}, "region_weights"),
     ],
 )
-def test_data_that_cannot_be(change: dict, words: str) -> None:
+def test_impossible_data_is_refused(change: dict, words: str) -> None:
     with pytest.raises(PerceptError, match=words):
         replace(DATA, **change)
 
 
-def test_stages_that_cannot_be() -> None:
-    with pytest.raises(PerceptError, match="0 pixels"):
+def test_impossible_stages_are_refused() -> None:
+    with pytest.raises(PerceptError, match="at least 1 pixel"):
         Stage(0, 0)
     with pytest.raises(PerceptError, match="above 0 and at most 1"):
         Stage(0, 48, keep=0.0)
@@ -437,10 +437,9 @@ def test_stages_that_cannot_be() -> None:
         Stage(0, 8, "scene")
 
 
-def test_inks_are_for_pictures_whose_colours_do_not_show(drawn: Path) -> None:
-    """Whichever they are in the cache."""
+def test_inks_are_for_images_without_visible_colours(drawn: Path) -> None:
     inked, plain = (source(drawn, replace(UNTOUCHED, augment=how)) for how in (replace(NONE, inked=1.0), NONE))
-    rows, seen = told(drawn, "things"), set()
+    rows, seen = annotations(drawn, "things"), set()
     for step in range(5, 12):
         changed = (inked.batch(step).tensors()["image"] - plain.batch(step).tensors()["image"]).abs().amax((1, 2, 3))
         for number, change in zip(plain.numbers_of(step), changed.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""The folder of example pictures is what examples/make_pictures.py draws, and none of it was in training."""
+"""examples/make_pictures.py generates the committed files, and none of their compositions was in training."""
 
 import runpy
 from itertools import islice

@@ -1,4 +1,4 @@
-"""What is said about a scene is true, and wrong captions are wrong in the one intended way."""
+"""Captions are true of their scene, and wrong captions differ in the intended point only."""
 
 import random
 import re
@@ -24,7 +24,7 @@ from percept.world import (
     swapped_attributes,
     swapped_sides,
 )
-from percept.world.claims import SIDES, coloured, shown, sided
+from percept.world.claims import SIDES, coloured, image_claims, sided
 from percept.world.contrary import KINDS, contrary
 from percept.world.elements import Word
 from percept.world.language import NUMBERS, counted, groups
@@ -135,7 +135,7 @@ def test_contrary_texts_are_one_true_and_one_false_in_one_point() -> None:
     for index, scene in enumerate(SCENES):
         pairs = contrary(scene, random.Random(index))
         assert len(pairs) == len(KINDS)
-        truth = set(shown(scene))
+        truth = set(image_claims(scene))
         for pair in pairs:
             right, wrong = (set(claims) for claims in pair.claims)
             assert pair.texts[0] != pair.texts[1]
@@ -150,8 +150,8 @@ def test_contrary_texts_are_one_true_and_one_false_in_one_point() -> None:
             continue
         names = {thing.category for thing in scene.things}
         assert all(name in pairs[0].texts[0] or CATEGORIES[name].plural in pairs[0].texts[0] for name in names)
-        told = {colour for colour in COLOURS if colour in pairs[0].texts[1].split()}
-        unseen = told - {thing.colour for thing in scene.things}
+        named = {colour for colour in COLOURS if colour in pairs[0].texts[1].split()}
+        unseen = named - {thing.colour for thing in scene.things}
         assert len(unseen) == 1 or not shows_colour(scene)
     assert 100 < exchanged < len(SCENES)
 
@@ -164,14 +164,16 @@ def test_no_wrong_text_for_training_says_a_held_out_composition() -> None:
         if not shows_colour(scene):
             continue
         for pair in contrary(scene, random.Random(seed)):
-            said = dict(_said(pair.claims[1]))
-            if len(said) == 1 or any(said.values()):
+            claimed = dict(_claimed(pair.claims[1]))
+            if len(claimed) == 1 or any(claimed.values()):
                 checked += 1
-                assert not any(held_out(*thing, side) for thing, sides in said.items() for side in (sides or {"alone"}))
+                assert not any(
+                    held_out(*thing, side) for thing, sides in claimed.items() for side in (sides or {"alone"})
+                )
     assert checked > 200
 
 
-def _said(claims: list[int]) -> list[tuple[tuple[str, str], set[str]]]:
+def _claimed(claims: list[int]) -> list[tuple[tuple[str, str], set[str]]]:
     """Return what a text of one or two different kinds says: things, each with its sides."""
     found = []
     for category in CATEGORIES:
@@ -180,7 +182,7 @@ def _said(claims: list[int]) -> list[tuple[tuple[str, str], set[str]]]:
     return found
 
 
-def test_alt_text_is_noisy_but_mostly_about_the_picture() -> None:
+def test_alt_text_is_noisy_but_mostly_about_the_image() -> None:
     exact, related = 0, 0
     for index, scene in enumerate(SCENES):
         text = alt_text(scene, random.Random(index))
@@ -266,5 +268,5 @@ def test_words_are_read_row_by_row_from_the_left() -> None:
     right = replace(word, text="right", x=0.7, y=0.48)
     left = replace(word, text="left", x=0.3, y=0.51)
     for words in permutations((late, right, left)):
-        asked = dict(questions(replace(scene, words=words), random.Random(0)))
-        assert asked["what does the text say?"] == "left right late"
+        answers = dict(questions(replace(scene, words=words), random.Random(0)))
+        assert answers["what does the text say?"] == "left right late"

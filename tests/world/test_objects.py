@@ -1,4 +1,4 @@
-"""Every drawn object: varied, coloured as asked, mostly made of its colour."""
+"""Every drawn object varies, and consists mostly of its colour."""
 
 import random
 

@@ -10,14 +10,14 @@ from percept.world.patches import BACKGROUND, PRINT, UNSURE, cover_of, ids_of
 def test_ids_are_those_of_the_masks_and_print_is_of_no_thing() -> None:
     printed = 0
     for seed in range(30):
-        picture = generate(seed, style="mixed")
-        ids = ids_of(picture)
-        assert picture.masks is not None
-        for number, mask in enumerate(picture.masks, 1):
+        rendering = generate(seed, style="mixed")
+        ids = ids_of(rendering)
+        assert rendering.masks is not None
+        for number, mask in enumerate(rendering.masks, 1):
             assert (ids[mask] == number)[ids[mask] != PRINT].all()
             assert mask[ids == number].all()
         printed += int((ids == PRINT).any())
-        assert (ids == PRINT).any() == bool(len(picture.word_boxes))
+        assert (ids == PRINT).any() == bool(len(rendering.word_boxes))
     assert printed > 0
 
 

@@ -12,7 +12,7 @@ BOXES = ([0.4, 0.4, 0.6, 0.5], [0.0, 0.0, 0.3, 0.9], [0.7, 0.8, 1.0, 1.0], [0.05
 
 @pytest.mark.parametrize("loose", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("box", BOXES)
-def test_a_window_covers_its_box_and_lies_in_the_picture(box: list[float], loose: float) -> None:
+def test_a_window_covers_its_box_and_lies_in_the_image(box: list[float], loose: float) -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
         left, top, side = window(box, loose, rng)
@@ -38,22 +38,22 @@ def test_tight_windows_have_the_thing_in_the_middle_and_loose_ones_anywhere() ->
 def test_regions_are_the_things_that_show_and_their_names_are_true() -> None:
     left_out = 0
     for seed in range(60):
-        picture = generate(seed, style="mixed")
-        found = regions_of(picture)
+        rendering = generate(seed, style="mixed")
+        found = regions_of(rendering)
         good = [
             index
-            for index, (box, visible) in enumerate(zip(picture.boxes, picture.visible, strict=True))
+            for index, (box, visible) in enumerate(zip(rendering.boxes, rendering.visible, strict=True))
             if visible >= LEAST_VISIBLE
             and min(box[2] - box[0], box[3] - box[1]) >= LEAST_SIDE
-            and not held_out(picture.scene.things[index].category, picture.scene.things[index].colour, "alone")
+            and not held_out(rendering.scene.things[index].category, rendering.scene.things[index].colour, "alone")
         ]
-        left_out += len(picture.boxes) - len(good)
+        left_out += len(rendering.boxes) - len(good)
         assert len(found) == len(good)
         for index, (box, (kind, colour, pattern)) in zip(good, found, strict=True):
-            thing = picture.scene.things[index]
-            assert box == pytest.approx(picture.boxes[index].tolist(), abs=1e-4)
+            thing = rendering.scene.things[index]
+            assert box == pytest.approx(rendering.boxes[index].tolist(), abs=1e-4)
             assert kind.split(" ", 1)[1] == thing.category
-            assert (thing.colour in colour.split()) == shows_colour(picture.scene)
+            assert (thing.colour in colour.split()) == shows_colour(rendering.scene)
             assert pattern.endswith(colour.split(" ", 1)[1])
             assert ("striped" in pattern) == (thing.fill == "striped")
     assert left_out > 0
@@ -75,7 +75,7 @@ def test_a_window_shows_the_pixels_of_its_thing() -> None:
         assert whole == 0  # nothing of it touches the upper or lower border
 
 
-def test_pictures_that_are_not_square_are_cut_in_their_own_shares() -> None:
+def test_images_that_are_not_square_are_cut_in_their_own_shares() -> None:
     image = np.zeros((48, 96, 3), np.uint8)
     image[:, 60:] = 255
     box = np.array([[0.7, 0.2, 0.9, 0.8]], np.float32)

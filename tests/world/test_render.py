@@ -1,4 +1,4 @@
-"""The truth of a picture agrees with its pixels."""
+"""The ground truth of an image agrees with its pixels."""
 
 import hashlib
 import subprocess
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from percept.core.errors import PerceptError
-from percept.world import BACKGROUNDS, SEEN, STYLES, UNSEEN, Picture, generate, render, sample_scene
+from percept.world import BACKGROUNDS, SEEN, STYLES, UNSEEN, Rendering, generate, render, sample_scene
 
 DIGEST = """
 import hashlib
@@ -26,11 +26,11 @@ def test_same_seed_same_bytes_in_another_process() -> None:
     there = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True).stdout.strip()
     here = hashlib.sha256()
     for seed in range(12):
-        picture = generate(seed, split="evaluation", style="mixed")
-        assert picture.masks is not None
-        assert picture.depth is not None
-        here.update(picture.image.tobytes() + picture.masks.tobytes() + picture.depth.tobytes())
-        here.update(repr(picture.scene).encode())
+        rendering = generate(seed, split="evaluation", style="mixed")
+        assert rendering.masks is not None
+        assert rendering.depth is not None
+        here.update(rendering.image.tobytes() + rendering.masks.tobytes() + rendering.depth.tobytes())
+        here.update(repr(rendering.scene).encode())
     assert here.hexdigest() == there
 
 
@@ -45,19 +45,19 @@ def test_pixels_do_not_depend_on_the_truth_being_asked_for() -> None:
 @pytest.mark.parametrize("style", STYLES)
 def test_boxes_enclose_masks_tightly_and_masks_are_disjoint(style: str) -> None:
     for seed in range(25):
-        picture = generate(seed, style=style, split="evaluation")
-        assert picture.masks is not None
-        assert picture.masks.sum(0).max() <= 1
-        for mask, box in zip(picture.masks, picture.boxes, strict=True):
+        rendering = generate(seed, style=style, split="evaluation")
+        assert rendering.masks is not None
+        assert rendering.masks.sum(0).max() <= 1
+        for mask, box in zip(rendering.masks, rendering.boxes, strict=True):
             rows, columns = np.nonzero(mask)
             if len(rows):
                 left, top, right, bottom = np.rint(box * 96)
                 assert (left, top, right, bottom) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
 
 
-def _alone(picture: Picture, index: int) -> np.ndarray:
+def _alone(rendering: Rendering, index: int) -> np.ndarray:
     """Return the mask a thing would have if nothing else were there."""
-    masks = render(replace(picture.scene, things=(picture.scene.things[index],), words=())).masks
+    masks = render(replace(rendering.scene, things=(rendering.scene.things[index],), words=())).masks
     assert masks is not None
     return masks[0]
 
@@ -65,27 +65,27 @@ def _alone(picture: Picture, index: int) -> np.ndarray:
 def test_nearer_things_hide_farther_ones_and_the_depth_map_says_so() -> None:
     overlaps = 0
     for seed in range(40):
-        picture = generate(seed, things=(2, 5))
-        assert picture.masks is not None
-        assert picture.depth is not None
-        whole = [_alone(picture, index) for index in range(len(picture.masks))]
-        for index, thing in enumerate(picture.scene.things):
-            assert np.allclose(picture.depth[picture.masks[index]], thing.depth, atol=1e-6)
-            for other, partner in enumerate(picture.scene.things):
+        rendering = generate(seed, things=(2, 5))
+        assert rendering.masks is not None
+        assert rendering.depth is not None
+        whole = [_alone(rendering, index) for index in range(len(rendering.masks))]
+        for index, thing in enumerate(rendering.scene.things):
+            assert np.allclose(rendering.depth[rendering.masks[index]], thing.depth, atol=1e-6)
+            for other, partner in enumerate(rendering.scene.things):
                 shared = whole[index] & whole[other]
                 if thing.depth < partner.depth and shared.sum() > 8:
                     overlaps += 1
-                    assert not (picture.masks[other] & shared).any()
+                    assert not (rendering.masks[other] & shared).any()
     assert overlaps > 10
 
 
 def test_visible_share_is_that_of_the_mask() -> None:
     for seed in range(20):
-        picture = generate(seed, things=(3, 6))
-        assert picture.masks is not None
-        for index, share in enumerate(picture.visible):
-            inside = picture.masks[index].sum() / max(1, _alone(picture, index).sum())
-            assert share <= inside + 0.08  # equal but for what lies outside the picture, and rounding
+        rendering = generate(seed, things=(3, 6))
+        assert rendering.masks is not None
+        for index, share in enumerate(rendering.visible):
+            inside = rendering.masks[index].sum() / max(1, _alone(rendering, index).sum())
+            assert share <= inside + 0.08  # equal but for what lies outside the image, and rounding
 
 
 def test_things_stay_visible() -> None:
@@ -96,7 +96,7 @@ def test_things_stay_visible() -> None:
 
 
 def test_things_stand_out_from_what_is_behind() -> None:
-    """Every thing leaves its mark on the picture, whatever its colour and background."""
+    """Every thing leaves its mark on the image, whatever its colour and background."""
     for name in BACKGROUNDS:
         for colour in ("white", "black", "grey", "green", "brown", "blue", "yellow"):
             base = sample_scene(3, things=(1, 1))
@@ -108,9 +108,9 @@ def test_things_stand_out_from_what_is_behind() -> None:
                 words=(),
                 things=(replace(base.things[0], colour=colour, fill="plain"),),
             )
-            picture, empty = render(scene), render(replace(scene, things=(replace(scene.things[0], x=-3.0),)))
-            assert picture.masks is not None
-            change = np.abs(picture.image.astype(int) - empty.image.astype(int)).max(2)[picture.masks[0]]
+            rendering, empty = render(scene), render(replace(scene, things=(replace(scene.things[0], x=-3.0),)))
+            assert rendering.masks is not None
+            change = np.abs(rendering.image.astype(int) - empty.image.astype(int)).max(2)[rendering.masks[0]]
             assert np.mean(change > 25) > 0.15, (name, colour)
 
 
@@ -143,13 +143,13 @@ def test_other_sizes_show_the_same_scene(aspect: float) -> None:
     assert np.abs(small.visible - large.visible).max() < 0.06
 
 
-def test_every_variant_changes_the_picture_and_can_be_drawn_at_any_size() -> None:
+def test_every_variant_changes_the_image_and_can_be_drawn_at_any_size() -> None:
     for style in ("rendition", "sketch", "corruption"):
         for variant in SEEN[style] + UNSEEN[style]:
             scene = sample_scene(1, style=style, variant=variant, split="evaluation", aspect=1.5)
-            picture = render(scene, size=150)
+            rendering = render(scene, size=150)
             plain = render(replace(scene, style="plain", variant="plain"), size=150)
-            assert np.abs(picture.image.astype(int) - plain.image.astype(int)).mean() > 2, variant
+            assert np.abs(rendering.image.astype(int) - plain.image.astype(int)).mean() > 2, variant
 
 
 @pytest.mark.parametrize("size", [0, 31, 4000])

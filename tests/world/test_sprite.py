@@ -1,4 +1,4 @@
-"""Sprites: deterministic, tight, of the size and colour asked for, mirrored by flip."""
+"""Sprites: deterministic, cropped, of the requested size and colour, mirrored by flip."""
 
 import hashlib
 import random

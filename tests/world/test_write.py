@@ -12,7 +12,7 @@ from PIL import Image
 from percept.core.errors import PerceptError
 from percept.world import generate
 from percept.world.record import describe
-from percept.world.render import Picture
+from percept.world.render import Rendering
 from percept.world.sheet import make_sheet, save_sheet
 from percept.world.write import write
 
@@ -25,36 +25,36 @@ def _pixels(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
-def test_folder_holds_the_pictures_and_their_truth(tmp_path: Path) -> None:
+def test_folder_holds_the_images_and_their_truth(tmp_path: Path) -> None:
     files = _files(write(tmp_path / "w", 5, seed=3, split="evaluation", style="mixed"))
     assert len(files) == 20
     for number in range(5):
-        key, picture = f"{number:06d}", generate(3 + number, split="evaluation", style="mixed")
-        assert picture.masks is not None
-        assert picture.depth is not None
-        assert np.array_equal(_pixels(files[f"images/{key}.png"]), picture.image)
+        key, rendering = f"{number:06d}", generate(3 + number, split="evaluation", style="mixed")
+        assert rendering.masks is not None
+        assert rendering.depth is not None
+        assert np.array_equal(_pixels(files[f"images/{key}.png"]), rendering.image)
         masks = _pixels(files[f"masks/{key}.png"])
-        assert all(np.array_equal(masks == index + 1, mask) for index, mask in enumerate(picture.masks))
-        assert np.abs(_pixels(files[f"depth/{key}.png"]) / 255 - picture.depth).max() <= 0.5 / 255 + 1e-6
+        assert all(np.array_equal(masks == index + 1, mask) for index, mask in enumerate(rendering.masks))
+        assert np.abs(_pixels(files[f"depth/{key}.png"]) / 255 - rendering.depth).max() <= 0.5 / 255 + 1e-6
         truth = json.loads(files[f"truth/{key}.json"])
-        assert [thing["category"] for thing in truth["things"]] == [thing.category for thing in picture.scene.things]
-        assert np.allclose([thing["box"] for thing in truth["things"]], picture.boxes, atol=1e-4)
-        assert [word["text"] for word in truth["words"]] == [word.text for word in picture.scene.words]
+        assert [thing["category"] for thing in truth["things"]] == [thing.category for thing in rendering.scene.things]
+        assert np.allclose([thing["box"] for thing in truth["things"]], rendering.boxes, atol=1e-4)
+        assert [word["text"] for word in truth["words"]] == [word.text for word in rendering.scene.words]
         assert truth["short_caption"]
         assert all(len(pair) == 2 for pair in truth["questions"])
 
 
-def test_jsonl_lines_are_in_order_and_name_existing_pictures(tmp_path: Path) -> None:
+def test_jsonl_lines_are_in_order_and_name_existing_images(tmp_path: Path) -> None:
     folder = write(tmp_path / "w", 7, format="jsonl")
     lines = [json.loads(line) for line in (folder / "truth.jsonl").read_text().splitlines()]
     assert [line["seed"] for line in lines] == list(range(7))
     assert all((folder / line["image"]).is_file() for line in lines)
-    picture = generate(3)
-    assert picture.masks is not None
-    assert picture.depth is not None
+    rendering = generate(3)
+    assert rendering.masks is not None
+    assert rendering.depth is not None
     masks, depth = (_pixels((folder / lines[3][name]).read_bytes()) for name in ("masks", "depth"))
-    assert all(np.array_equal(masks == index + 1, mask) for index, mask in enumerate(picture.masks))
-    assert np.abs(depth / 255 - picture.depth).max() <= 0.5 / 255 + 1e-6
+    assert all(np.array_equal(masks == index + 1, mask) for index, mask in enumerate(rendering.masks))
+    assert np.abs(depth / 255 - rendering.depth).max() <= 0.5 / 255 + 1e-6
 
 
 def test_webdataset_groups_the_parts_of_a_sample(tmp_path: Path) -> None:
@@ -105,17 +105,17 @@ def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
     assert len(_files(tmp_path / "there")) == 4
 
 
-def test_what_somebody_else_wrote_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_another_process_wrote_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "there").mkdir()
     for folder in (tmp_path / "there", tmp_path / "new"):
 
-        def meanwhile(picture: Picture, folder: Path = folder) -> dict:
+        def meanwhile(rendering: Rendering, folder: Path = folder) -> dict:
             folder.mkdir(exist_ok=True)
             (folder / "mine.txt").write_text("keep")
-            return describe(picture)
+            return describe(rendering)
 
         monkeypatch.setattr("percept.world.write.describe", meanwhile)
-        with pytest.raises(PerceptError, match="filled by somebody else meanwhile"):
+        with pytest.raises(PerceptError, match="another process wrote into"):
             write(folder, 1)
         assert [path.name for path in folder.iterdir()] == ["mine.txt"]
 
@@ -141,7 +141,7 @@ def test_nothing_remains_of_an_interrupted_writing(tmp_path: Path, monkeypatch: 
         ({"split": "test"}, "train, validation, evaluation"),
         ({"style": "skech"}, "'sketch'"),
         ({"size": 5}, "32 to 2048"),
-        ({"workers": -1}, "negative"),
+        ({"workers": -1}, "at least 0"),
     ],
 )
 def test_bad_arguments_write_nothing(tmp_path: Path, arguments: dict, hint: str) -> None:
@@ -150,12 +150,12 @@ def test_bad_arguments_write_nothing(tmp_path: Path, arguments: dict, hint: str)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sheet_shows_every_picture(tmp_path: Path) -> None:
-    pictures = [generate(seed, aspect=1.5 if seed % 2 else 1.0) for seed in range(5)]
-    sheet = make_sheet(pictures, columns=3)
+def test_sheet_shows_every_image(tmp_path: Path) -> None:
+    renderings = [generate(seed, aspect=1.5 if seed % 2 else 1.0) for seed in range(5)]
+    sheet = make_sheet(renderings, columns=3)
     blank = np.all(np.asarray(sheet) == np.asarray(sheet)[0, 0], axis=2)
     cells = [blank[y : y + 288, x : x + 288].mean() for y in (20, 430) for x in (20, 328, 636)]
     assert max(cells[:5]) < 0.5
     assert cells[5] == 1.0
-    save_sheet(tmp_path / "sheet.png", pictures)
-    assert _pixels((tmp_path / "sheet.png").read_bytes()).shape[1::-1] == make_sheet(pictures).size
+    save_sheet(tmp_path / "sheet.png", renderings)
+    assert _pixels((tmp_path / "sheet.png").read_bytes()).shape[1::-1] == make_sheet(renderings).size

@@ -33,7 +33,7 @@ def classify(
 
     Args:
         paths: Folders (searched with their subfolders), image and video files; only the first frame of a GIF is used.
-        labels: Labels to choose from: cat,dog or @FILE with one label per line.
+        labels: Labels to choose from: cat,dog or @FILE with one label per line; @- reads standard input.
         template: Texts with {} in place of the label; several are averaged. Default: "a picture of a {}", "a photo of a
             {}" and "a {}".
         top: Number of labels shown per file.

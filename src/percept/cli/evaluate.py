@@ -2,10 +2,10 @@
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import tyro
 
@@ -13,14 +13,18 @@ from percept.cli.options import MODEL, Model, typed
 from percept.cli.show import check_output, say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import notice, printable
-from percept.eval.table import EVALUATIONS, Evaluation, Plan, Result, find, summary
+from percept.eval.table import EVALUATIONS, Evaluation, Plan, Result, Unsuited, find, summary
 
 if TYPE_CHECKING:
     from percept.eval.card import Card
-    from percept.infer.encoder import Encoder
 
 ALL = "all"
-HELP = " ".join([*(f"{name}: {summary(name)}" for name in EVALUATIONS), f"{ALL}: every one, as one report card."])
+HELP = " ".join(
+    [
+        *(f"{name}: {summary(name)}" for name in EVALUATIONS),
+        f"{ALL}: every one that the model is suited for, as one report card.",
+    ]
+)
 
 Names: TypeAlias = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help=HELP, metavar="NAME [NAME ...]")]
 PLAN = Plan()
@@ -45,15 +49,15 @@ def evaluate(
     if out is not None:
         check_output(out, ".json")
         check_output(out.with_suffix(".md"))
-    encoder = model.open()
-    for evaluation in evaluations:
-        evaluation.needs(encoder)
+    encoder = model.open_any()
+    omitted = _check(encoder, evaluations, every=ALL in names)
+    evaluations = [evaluation for evaluation in evaluations if evaluation.name not in omitted]
     measured = _measure(encoder, evaluations, plan)
     errors = list(measured.errors.values())
     if not measured.results:
         raise errors[0]
     command = ["percept", "eval", *names, *typed(model, plan), *(["--out", str(out)] if out is not None else [])]
-    card = _card(encoder, evaluations, plan, measured, command=printable(shlex.join(command)))
+    card = _card(encoder, evaluations, plan, measured, omitted, command=printable(shlex.join(command)))
     card.show()
     if out is not None:
         with writing(out):
@@ -71,6 +75,30 @@ def _chosen(names: Sequence[str]) -> list[Evaluation]:
     return [find(name) for name in chosen]
 
 
+def _check(encoder: Any, evaluations: Sequence[Evaluation], *, every: bool) -> dict[str, Unsuited]:
+    """Check what evaluations need; return those that this model is left out of, with the reason.
+
+    Args:
+        encoder: the model.
+        evaluations: to be run.
+        every: all evaluations were requested, so one that the model is not suited for is left out.
+
+    Raises:
+        PerceptError: a library is missing, the model is suited for none of the evaluations, or not for one that was named.
+    """
+    omitted: dict[str, Unsuited] = {}
+    for evaluation in evaluations:
+        try:
+            evaluation.needs(encoder)
+        except Unsuited as error:
+            omitted[evaluation.name] = error
+    if omitted and (not every or len(omitted) == len(evaluations)):
+        raise next(iter(omitted.values()))
+    for name, error in omitted.items():
+        notice(f"{name} is left out: {error}")
+    return omitted
+
+
 @dataclass(kw_only=True)
 class Measured:
     """Results of the evaluations, by name."""
@@ -81,7 +109,7 @@ class Measured:
     """Of those that failed."""
 
 
-def _measure(encoder: "Encoder", evaluations: Sequence[Evaluation], plan: Plan) -> Measured:
+def _measure(encoder: Any, evaluations: Sequence[Evaluation], plan: Plan) -> Measured:
     measured = Measured()
     for evaluation in evaluations:
         name = evaluation.name
@@ -103,7 +131,13 @@ def _reason(error: Exception) -> str:
 
 
 def _card(
-    encoder: "Encoder", evaluations: Sequence[Evaluation], plan: Plan, measured: Measured, *, command: str
+    encoder: Any,
+    evaluations: Sequence[Evaluation],
+    plan: Plan,
+    measured: Measured,
+    omitted: Mapping[str, Exception],
+    *,
+    command: str,
 ) -> "Card":
     import torch
 
@@ -123,6 +157,7 @@ def _card(
         facts={
             "device": f"{encoder.setting.device}, {str(encoder.setting.dtype).removeprefix('torch.')}",
             "versions": f"percept {VERSION}, torch {torch.__version__}",
+            **{f"{name} left out": printable(_reason(error)) for name, error in omitted.items()},
             **{f"{name} failed": printable(_reason(error)) for name, error in measured.errors.items()},
         },
     )

@@ -35,7 +35,7 @@ def index(
     Files that no longer exist in these folders are dropped. Files missing elsewhere are kept: their disk may be unplugged.
 
     Args:
-        paths: Folders (searched with their subfolders) and image files.
+        paths: Folders (searched with their subfolders) and image files; @FILE or - stands for a list of paths.
         index: Folder of the index; created if it does not exist. It remembers the model, its files and how images are
             resized.
         prune: Drop files that no longer exist wherever they were, also outside the given paths.
@@ -43,12 +43,13 @@ def index(
     from percept.search.build import build
     from percept.search.index import Index
 
-    files = [] if prune and not paths else _images(paths, index)
+    named = _named(paths)
+    files = [] if prune and not paths else _images(named, index)
     encoder, stamp = load_for(_stored(index, model.model), model)
     say(f"{encoder} checks {count(len(files), 'file')}")
     with Index.open_or_create(index, encoder, stamp=stamp) as store:
         try:
-            report = build(store, encoder, files, within=paths, prune=prune)
+            report = build(store, encoder, files, within=named, prune=prune)
         except KeyboardInterrupt:
             say(f"stopped; {count(len(store), 'file')} are in {index}, the same command continues from there")
             raise
@@ -58,7 +59,22 @@ def index(
     return 0
 
 
-def _images(paths: tuple[Path, ...], index: Path) -> list[Path]:
+def _named(paths: tuple[Path, ...]) -> list[Path]:
+    """Return the files and folders that the arguments name, with lists of paths replaced by their entries.
+
+    Raises:
+        PerceptError: an image in a pipe, which could not be found again.
+    """
+    from percept.data.files import named_paths
+    from percept.data.inputs import is_pipe
+
+    named = named_paths(paths)
+    if (piped := next(filter(is_pipe, named), None)) is not None:
+        raise PerceptError(f"{piped} is an image in a pipe, and an index holds files. Save it and give its path.")
+    return named
+
+
+def _images(paths: list[Path], index: Path) -> list[Path]:
     """List the image files; none if the folders were emptied and the index still knows files in them."""
     from percept.data.files import find_images
     from percept.search.build import below

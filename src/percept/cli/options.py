@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import tyro
 
+from percept.core.errors import PerceptError
+
 if TYPE_CHECKING:
     from percept.infer.clips import Sampling
     from percept.infer.encoder import Encoder
@@ -46,7 +48,25 @@ class LoadOptions(FileOptions):
     """Compile the transformer blocks with torch.compile; worthwhile on a GPU."""
 
     def load(self, model: str, **overrides: Any) -> "Encoder":
-        """Open a model with these options; `overrides` replace single ones.
+        """Open an encoder with these options; `overrides` replace single ones.
+
+        Raises:
+            PerceptError: as `percept.load`, or the folder holds a trained method.
+        """
+        from torch import nn
+
+        from percept.infer.classifier import Classifier
+
+        opened = self.load_any(model, **overrides)
+        if isinstance(opened, Classifier | nn.Module):
+            raise PerceptError(
+                f"{model} is a trained method, not an encoder. Use it with percept.load in Python, or, if it classifies, "
+                "with percept eval."
+            )
+        return opened
+
+    def load_any(self, model: str, **overrides: Any) -> Any:
+        """Open an encoder or a trained method with these options; `overrides` replace single ones.
 
         Raises:
             PerceptError: as `percept.load`.
@@ -65,12 +85,20 @@ class ModelOptions(LoadOptions):
     """Name, folder, weight file or hf://OWNER/NAME; also nano@bfloat16, DIR@int8. Default: nano; of an index, its own."""
 
     def open(self, **overrides: Any) -> "Encoder":
-        """Open the model; `overrides` replace single options of `percept.load`.
+        """Open the model, an encoder; `overrides` replace single options of `percept.load`.
 
         Raises:
             PerceptError: as `percept.load`.
         """
         return self.load(self.model or DEFAULT_MODEL, **overrides)
+
+    def open_any(self, **overrides: Any) -> Any:
+        """Open the model, an encoder or a trained method; `overrides` replace single options of `percept.load`.
+
+        Raises:
+            PerceptError: as `percept.load`.
+        """
+        return self.load_any(self.model or DEFAULT_MODEL, **overrides)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ SHOWN_BAD = 20
 """Bad files listed by name; the others are counted."""
 LABEL_BYTES = 16 << 20
 """Largest list of labels that is read: 16 MiB."""
-HOW = "give cat,dog or @FILE with one label per line"
+HOW = "give cat,dog or @FILE with one label per line (@- reads standard input)"
 
 
 def split_labels(text: str) -> list[str]:
@@ -40,7 +40,7 @@ def _read_labels(file: str) -> list[str]:
     if os.path.isdir(file):
         raise PerceptError(f"{file} is a folder; {HOW}")
     try:
-        with open(file, "rb") as stream:
+        with open(0 if file == "-" else file, "rb", closefd=file != "-") as stream:
             data = stream.read(LABEL_BYTES + 1)
         if len(data) > LABEL_BYTES:
             raise PerceptError(f"{file} is larger than {LABEL_BYTES >> 20} MiB. Give a shorter list of labels.")
@@ -48,9 +48,9 @@ def _read_labels(file: str) -> list[str]:
     except FileNotFoundError:
         raise PerceptError(f"there is no file {file} with labels; {HOW}") from None
     except UnicodeDecodeError as error:
-        raise PerceptError(f"{file} is not a list of labels in UTF-8: {error}. {HOW.capitalize()}.") from None
+        raise PerceptError(f"{file} is not a list of labels in UTF-8: {error}. {HOW[0].upper()}{HOW[1:]}.") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise PerceptError(f"{file} cannot be read: {_reason(error)}. {HOW.capitalize()}.") from None
+        raise PerceptError(f"{file} cannot be read: {_reason(error)}. {HOW[0].upper()}{HOW[1:]}.") from None
 
 
 def bad_files(bad: Sequence["BadFile"]) -> None:

@@ -98,9 +98,19 @@ def run(name: str, recipe: Callable[..., Any], options: Any, *, command: str) ->
     ]
     table(name, ("what", "value"), rows)
     if finished:
-        say(f"use it: percept classify IMAGES --labels cat,dog --model {options.out}")
-        say(f"measure it: percept eval all --model {options.out} --out {options.out / 'card.json'}")
+        _next_steps(options.out)
     return 0
+
+
+def _next_steps(folder: Path) -> None:
+    """Print what can be done with a finished run: an encoder, or a method on one."""
+    from percept.core.io import read_object
+
+    if "method" in read_object(folder / "config.json"):
+        say(f"use it in Python: percept.load({str(folder)!r})")
+    else:
+        say(f"use it: percept classify IMAGES --labels cat,dog --model {folder}")
+    say(f"measure it: percept eval all --model {folder} --out {folder / 'card.json'}")
 
 
 ARGUMENTS = train

@@ -13,7 +13,7 @@ T = TypeVar("T")
 def to_dict(config: Any) -> dict[str, Any]:
     """Turn a (nested) dataclass into plain data; tuples become lists.
 
-    A field whose metadata has functions "write" and "read" is converted by those, here and in `from_dict`.
+    A field whose metadata has the functions "write" and "read" is converted by them, here and in `from_dict`.
     """
     writers = {field.name: field.metadata.get("write", _plain) for field in dataclasses.fields(config)}
     return {name: write(getattr(config, name)) for name, write in writers.items()}
@@ -34,10 +34,10 @@ def from_dict(kind: type[T], data: Any) -> T:
 
     Raises:
         PerceptError: a key that `kind` does not have (the nearest one is suggested), a missing key, or a value of a
-            different type than the field takes.
+            type that the field does not take.
     """
     if not isinstance(data, dict):
-        raise PerceptError(f"{kind.__name__} is read from named fields; given: {_short(data)}")
+        raise PerceptError(f"{kind.__name__} must be an object with named fields, got {_short(data)}")
     hints = typing.get_type_hints(kind)
     known = {field.name: field for field in dataclasses.fields(typing.cast(Any, kind))}
     for key in data:
@@ -45,7 +45,7 @@ def from_dict(kind: type[T], data: Any) -> T:
             raise unknown_name(f"{kind.__name__} field", key, known)
     for name, field in known.items():
         if name not in data and field.default is field.default_factory is dataclasses.MISSING:
-            raise PerceptError(f"{kind.__name__} needs the field {name!r}; given: {', '.join(data) or 'nothing'}")
+            raise PerceptError(f"{kind.__name__} needs the field {name!r}, got only: {', '.join(data) or 'nothing'}")
     values = {}
     for key, value in data.items():
         try:
@@ -54,7 +54,7 @@ def from_dict(kind: type[T], data: Any) -> T:
         except _WrongTypeError:
             hint = getattr(hints[key], "__name__", None) if isinstance(hints[key], type) else None
             raise PerceptError(
-                f"{kind.__name__} field {key!r} takes {hint or hints[key]}; given: {_short(value)}"
+                f"{kind.__name__} field {key!r} takes {hint or hints[key]}, got {_short(value)}"
             ) from None
     return kind(**values)
 
@@ -72,7 +72,7 @@ def from_source(kind: type[T], data: Any, source: object) -> T:
 
 
 def _short(value: Any) -> str:
-    """Return at most 200 characters of a value; an integer of thousands of digits has no decimal form at all."""
+    """Return at most 200 characters of a value; Python refuses to print integers of thousands of digits."""
     try:
         return repr(value)[:200]
     except ValueError:
@@ -88,7 +88,7 @@ def _typed(hint: Any, value: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
-    if origin is typing.Literal:  # which of its words are possible is checked, and worded, by the dataclass itself
+    if origin is typing.Literal:  # the dataclass checks which values are possible
         if type(value) not in {type(option) for option in arguments}:
             raise _WrongTypeError
         return value

@@ -40,11 +40,11 @@ def launched_rank() -> int:
 
 
 def join(device: torch.device, *, required: bool = False) -> None:
-    """Join the processes that `torchrun` started, until this process ends. Do nothing if that was done before.
+    """Join the processes that `torchrun` started, until this process ends. Do nothing if already joined.
 
     Args:
         device: the device of the tensors: NCCL on cuda, gloo elsewhere.
-        required: form a group of one process where there is no `torchrun`, as sharding needs one.
+        required: form a group of one process without `torchrun`, because sharding needs a group.
     """
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if active() or not (launched or required):
@@ -114,10 +114,10 @@ def average_(tensors: Sequence[Tensor]) -> None:
     bucket: list[Tensor] = []
     for index, tensor in enumerate(tensors):
         bucket.append(tensor)
-        if sum(each.numel() for each in bucket) >= BUCKET or index + 1 == len(tensors):
-            flat = mean(torch.cat([each.reshape(-1) for each in bucket]))
-            for each, part in zip(bucket, flat.split([each.numel() for each in bucket]), strict=True):
-                each.copy_(part.view_as(each))
+        if sum(member.numel() for member in bucket) >= BUCKET or index + 1 == len(tensors):
+            flat = mean(torch.cat([member.reshape(-1) for member in bucket]))
+            for member, part in zip(bucket, flat.split([member.numel() for member in bucket]), strict=True):
+                member.copy_(part.view_as(member))
             bucket = []
 
 

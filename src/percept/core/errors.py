@@ -1,18 +1,18 @@
-"""The one exception a user's mistake raises, and the helpers that word it well."""
+"""The exception for mistakes of users, and helpers that build its messages."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class PerceptError(ValueError):
-    """A mistake of the user: what was given, what is possible, what to change.
+    """A mistake of the user. The message states what is wrong with the value and what to change.
 
     The command line prints it without a traceback and exits 2.
     """
 
 
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> PerceptError:
-    """Build the error for a name that is in no table, with the nearest names suggested.
+    """Return the error for an unknown name; it suggests the nearest known names.
 
     >>> str(unknown_name("model", "nanno", ["nano", "PE-Core-T16-384"]))
     "unknown model 'nanno'; did you mean 'nano'? Known: nano, PE-Core-T16-384"
@@ -25,7 +25,7 @@ def unknown_name(kind: str, given: str, known: Iterable[str]) -> PerceptError:
 
 
 def missing_extra(library: str, extra: str, purpose: str) -> PerceptError:
-    """Build the error for an optional library that is not installed.
+    """Return the error for an optional library that is not installed.
 
     >>> str(missing_extra("pyarrow", "data", "writing parquet files"))
     "writing parquet files needs pyarrow; install it with: pip install 'percept-models[data]'"

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, hashed by content, tensors as safetensors only."""
+"""Files: written atomically, hashed by content; tensors as safetensors only."""
 
 import hashlib
 import json
@@ -16,12 +16,12 @@ from percept.core.errors import PerceptError
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Integer types by their size in bytes."""
 LARGEST_JSON = 64 << 20
-"""Bytes of a json file above which it is refused."""
+"""Largest size in bytes of a json file."""
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path next to `path`; it takes the place of `path` only if the block succeeds."""
+    """Yield a temporary path next to `path`; it replaces `path` only if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -37,7 +37,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path | str) -> None:
-    """Remove temporary files of `replacing` in a folder whose process no longer exists: it was killed while writing."""
+    """Remove the temporary files of `replacing` that a killed process left in a folder."""
     for path in Path(folder).glob(".*.part"):
         process = path.name.split(".")[-2]
         if process.isdigit() and not _is_running(int(process)):
@@ -85,11 +85,11 @@ def read_json(path: Path | str) -> Any:
         PerceptError: there is no such file, it is not a regular file, it is larger than `LARGEST_JSON`, or it is not json.
     """
     if not os.path.isfile(path):
-        there = os.path.lexists(path)
-        raise PerceptError(f"{path} is not a regular file" if there else f"there is no file {path}")
+        exists = os.path.lexists(path)
+        raise PerceptError(f"{path} is not a regular file" if exists else f"there is no file {path}")
     with reasons(path):
         if (size := os.path.getsize(path)) > LARGEST_JSON:
-            raise PerceptError(f"{path} has {size} bytes; json files of at most {LARGEST_JSON} bytes are read")
+            raise PerceptError(f"{path} has {size} bytes. json files may have at most {LARGEST_JSON} bytes.")
         text = Path(path).read_bytes()
     try:
         return json.loads(text.decode("utf-8"))
@@ -114,7 +114,7 @@ def append_json_line(path: Path | str, data: dict[str, Any]) -> None:
 
 
 def content_hash(data: bytes) -> str:
-    """Return the 128-bit BLAKE2b of `data` in hexadecimal: the identity of a file whatever its name.
+    """Return the 128-bit BLAKE2b hash of `data` in hexadecimal; it identifies a file independent of its name.
 
     >>> content_hash(b"")[:8]
     'cae66941'
@@ -123,7 +123,7 @@ def content_hash(data: bytes) -> str:
 
 
 def file_hash(path: Path | str) -> str:
-    """Return the `content_hash` of a file without holding it in memory.
+    """Return the `content_hash` of a file without reading it into memory at once.
 
     Raises:
         PerceptError: there is no such file.

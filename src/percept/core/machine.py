@@ -49,12 +49,12 @@ def _present(name: str) -> torch.device:
 
 
 def has_amx() -> bool:
-    """Return True if the processor multiplies bfloat16 matrices in tiles (AMX)."""
+    """True if the processor multiplies bfloat16 matrices in tiles (AMX)."""
     return _has("amx_tile")
 
 
 def _has(capability: str) -> bool:
-    """Return True if torch reports a capability of the processor; an older torch reports none."""
+    """True if torch reports a capability of the processor; an older torch reports none."""
     return bool(getattr(torch.cpu, "get_capabilities", dict)().get(capability, False))
 
 
@@ -101,7 +101,7 @@ def peak_side(device: torch.device) -> int:
 def matmul_peak(device: torch.device, dtype: torch.dtype, size: int | None = None, seconds: float = 0.5) -> float:
     """Measure the matrix-product peak in floating-point operations per second, with a size³ product (`peak_side` if None)."""
     size = size or peak_side(device)
-    generator = torch.Generator(device).manual_seed(0)  # leaves the global random state alone
+    generator = torch.Generator(device).manual_seed(0)  # keeps the global random state
     left = torch.randn(size, size, device=device, generator=generator).to(dtype)
     right = torch.randn(size, size, device=device, generator=generator).to(dtype)
     best, spent = float("inf"), 0.0

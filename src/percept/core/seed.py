@@ -1,4 +1,4 @@
-"""Seeds: one number starts everything, and named streams are derived from it without overlap."""
+"""Seeds: independent named random streams are derived from one number."""
 
 import hashlib
 import random

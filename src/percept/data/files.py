@@ -130,8 +130,7 @@ def read_list(source: PathLike) -> list[Path]:
 
 
 def _find(paths: PathLike | Iterable[PathLike], suffixes: frozenset[str], things: str) -> list[Path]:
-    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    named = [path for entry in given for path in _expanded(entry)]
+    named = named_paths(paths)
     if not named:
         raise PerceptError("no path was given. Name at least one folder or file.")
     passed_over: Counter[str] = Counter()
@@ -146,6 +145,16 @@ def _find(paths: PathLike | Iterable[PathLike], suffixes: frozenset[str], things
         looked = ", ".join(str(path) for path in named[:5]) + (", ..." if len(named) > 5 else "")
         raise PerceptError(f"no {things} in {looked}; looked for names ending in {' '.join(sorted(suffixes))}")
     return list(files.values())
+
+
+def named_paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
+    """Return the files and folders that arguments name: a list of paths (`@FILE` or `-`) is replaced by its entries.
+
+    Raises:
+        PerceptError: an argument that does not exist, or a list that cannot be read.
+    """
+    arguments = [paths] if isinstance(paths, str | os.PathLike) else paths
+    return [path for argument in arguments for path in _expanded(argument)]
 
 
 def _expanded(entry: PathLike) -> list[Path]:

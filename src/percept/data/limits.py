@@ -13,7 +13,10 @@ from contextlib import contextmanager
 from percept.core.errors import PerceptError
 
 MAX_PIXELS = 100_000_000
-"""Largest width × height of an image unless FORMAT_PIXELS says otherwise; `max_pixels=` of the readers raises it."""
+"""Largest width × height of an image unless FORMAT_PIXELS says otherwise; `max_pixels=` of the readers replaces it."""
+
+PIXELS_VARIABLE = "PERCEPT_MAX_PIXELS"
+"""Environment variable with the largest width × height of every format, for the command line."""
 
 FORMAT_PIXELS = {
     "JPEG": 200_000_000,  # decoded at a fraction of its size where a model does not need more
@@ -54,7 +57,7 @@ def check_pixels(name: str, width: int, height: int, kind: str | None, max_pixel
         width: in pixels.
         height: in pixels.
         kind: a key of FORMAT_PIXELS, or any other format.
-        max_pixels: replaces the budget of every format.
+        max_pixels: replaces the budget of every format; default: the number in PERCEPT_MAX_PIXELS, if it is set.
 
     Raises:
         PerceptError: no pixels, a side longer than MAX_SIDE, or more pixels than allowed.
@@ -65,13 +68,25 @@ def check_pixels(name: str, width: int, height: int, kind: str | None, max_pixel
         raise PerceptError(
             f"{name} has {width} × {height} pixels, and its longer side exceeds {MAX_SIDE}. Cut it into parts."
         )
+    max_pixels = _from_environment() if max_pixels is None else max_pixels
     allowed = FORMAT_PIXELS.get(kind or "", MAX_PIXELS) if max_pixels is None else max_pixels
     if width * height > allowed:
         form = f" for {kind}" if max_pixels is None and kind in FORMAT_PIXELS else ""
         raise PerceptError(
             f"{name} has {width} × {height} pixels, more than the {allowed} allowed{form}. "
-            "Reduce it, or in Python pass a larger max_pixels to read_image."
+            f"Reduce it, or allow {width * height} pixels in the environment variable {PIXELS_VARIABLE}."
         )
+
+
+def _from_environment() -> int | None:
+    text = os.environ.get(PIXELS_VARIABLE)
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise PerceptError(
+            f"{PIXELS_VARIABLE} is {text!r}. Set it to a number of pixels such as 300000000, or unset it."
+        )
+    return int(text)
 
 
 class PixelBudget:

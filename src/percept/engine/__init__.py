@@ -1,1 +1,1 @@
-"""TODO."""
+"""Video data engine; empty until its own issue."""

@@ -5,10 +5,12 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from percept.infer.dense import Hidden
 from percept.infer.encoder import Encoder
+
+Truth = TypeVar("Truth")
 
 AT_ONCE = 32
 """Images whose features are held at the same time."""
@@ -26,6 +28,28 @@ def hidden(
         norm: apply the final norm of the model.
         at_once: images per batch.
     """
-    remaining = iter(images)
+    samples = ((image, None) for image in images)
+    return (features for features, _ in labelled(encoder, samples, layer, norm=norm, at_once=at_once))
+
+
+def labelled(
+    encoder: Encoder,
+    samples: Iterable[tuple[Any, Truth]],
+    layer: int = -1,
+    *,
+    norm: bool = False,
+    at_once: int = AT_ONCE,
+) -> Iterator[tuple[Hidden, Truth]]:
+    """Yield the features of each image with what is known about it, such as masks; otherwise like `hidden`.
+
+    Args:
+        encoder: computes the features.
+        samples: pairs of an image and what is known about it, read as they are needed.
+        layer: as for `hidden`.
+        norm: as for `hidden`.
+        at_once: as for `hidden`.
+    """
+    remaining = iter(samples)
     while batch := list(islice(remaining, at_once)):
-        yield from encoder.hidden(batch, layer, norm=norm)
+        features = encoder.hidden([image for image, _ in batch], layer, norm=norm)
+        yield from zip(features, (truth for _, truth in batch), strict=True)

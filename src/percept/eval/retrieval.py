@@ -45,8 +45,8 @@ def score(
     """Score unit vectors; `positive[i, j]` is True if text i describes image j."""
     similarity = texts.float() @ images.float().T
     directions = (
-        ("caption→picture", ranks(similarity, positive)),
-        ("picture→caption", ranks(similarity.T, positive.T)),
+        ("caption→image", ranks(similarity, positive)),
+        ("image→caption", ranks(similarity.T, positive.T)),
     )
     prefix = f"{name} " if name else ""
     return [proportion(f"{prefix}{way} R@{k}", (rank < k).numpy()) for way, rank in directions for k in RANKS]
@@ -72,5 +72,5 @@ EVALUATION = Evaluation(
     summary=__doc__,
     run=run,
     needs=needs_text,
-    targets={"caption→picture R@1": 0.50, "caption→picture R@5": 0.80},
+    targets={"caption→image R@1": 0.50, "caption→image R@5": 0.80},
 )

@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from percept.core.errors import unknown_name
+from percept.core.errors import PerceptError, unknown_name
 
 if TYPE_CHECKING:
     from percept.eval.statistics import Score
@@ -64,6 +64,10 @@ class Result:
     confusions: Sequence[Confusion] = ()
 
 
+class Unsuited(PerceptError):
+    """The model lacks what an evaluation measures; `percept eval all` leaves the evaluation out."""
+
+
 def _nothing(_: Any) -> None:
     """Require nothing of the model."""
 
@@ -78,7 +82,8 @@ class Evaluation:
     run: Callable[[Any, Plan], Result]
     """Measures a model: an `Embeds`, or whichever contract the evaluation names."""
     needs: Callable[[Any], object] = _nothing
-    """Raises a PerceptError if the model or a library lacks what `run` uses. Called before anything is measured."""
+    """Raises `Unsuited` if the model lacks what `run` uses, and another PerceptError if a library does. Called before
+    anything is measured."""
     targets: Mapping[str, float] = field(default_factory=dict)
     """Score: the value that `nano` should reach on the evaluation split, at least or at most as the score says."""
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from percept.core.errors import PerceptError
 from percept.eval import world
 from percept.eval.statistics import Score, mean, proportion
-from percept.eval.table import Confusion, Evaluation, Plan, Result
+from percept.eval.table import Confusion, Evaluation, Plan, Result, Unsuited
 from percept.infer.contracts import Classifies, Embeds
 from percept.infer.labels import averaged, fill
 from percept.world.language import CLASS_TEMPLATES, COLOUR_TEMPLATES, fill_template
@@ -29,18 +29,21 @@ def needs_text(model: Any) -> None:
     """Raise if the model cannot embed texts.
 
     Raises:
-        PerceptError: it has no text tower or no tokenizer.
+        Unsuited: it has no text tower or no tokenizer.
     """
     if not isinstance(model, Embeds):
-        raise PerceptError(f"{type(model).__name__} embeds no texts. Use a model with a text tower, such as 'nano'.")
-    model.text(["an image"])
+        raise Unsuited(f"{type(model).__name__} embeds no texts. Use a model with a text tower, such as 'nano'.")
+    try:
+        model.text(["an image"])
+    except PerceptError as error:
+        raise Unsuited(str(error)) from None
 
 
 def needs_classes(model: Any) -> None:
     """Raise if the model neither classifies nor embeds texts.
 
     Raises:
-        PerceptError: as `needs_text`.
+        Unsuited: as `needs_text`.
     """
     if not isinstance(model, Classifies):
         needs_text(model)
@@ -168,7 +171,7 @@ def run(model: Embeds | Classifies, plan: Plan) -> Result:
     colour = judge(vectors @ by_colour.T, colours, list(COLOURS), name="colour")
     known = hits(_given_category(model, vectors, data.categories), colours, 1).numpy()
     return Result(
-        scores=[*category.scores, *colour.scores, proportion("colour top-1, category told", known)],
+        scores=[*category.scores, *colour.scores, proportion("colour top-1, category given", known)],
         confusions=[*category.confusions, *colour.confusions[:5]],
     )
 

@@ -1,4 +1,4 @@
-"""Differences of two sets of vectors, gathered batch by batch."""
+"""Differences between two sets of vectors, accumulated over batches."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 TINY = 1e-12
-"""Shorter than any meaningful vector; avoids a division by 0."""
+"""Lower bound of a length in a denominator."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Difference of two models at one stage."""
+    """Difference between two models at one stage."""
 
     stage: str
     """Place in the model."""
@@ -21,7 +21,7 @@ class Difference:
     mean: float
     """Mean absolute difference."""
     bias: float
-    """Mean signed difference; near `mean` if one side is always larger, which indicates a mistake and not rounding."""
+    """Mean signed difference. Close to `mean` if one side is always larger, which indicates a bug and not rounding."""
     relative: float
     """Length of the difference divided by the length of the vector; the largest over all vectors."""
     cosine: float
@@ -36,7 +36,7 @@ class Difference:
 
 
 class Gather:
-    """Accumulates the differences of two models at one stage."""
+    """Accumulates the differences between two models at one stage."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
@@ -45,7 +45,7 @@ class Gather:
         self.cosine = 1.0
 
     def add(self, left: Float[Tensor, "*b w"], right: Float[Tensor, "*b w"]) -> None:
-        """Add vectors of both; every row counts on its own, so that one wrong token is not lost among many."""
+        """Add vectors of both models. Every row is compared separately, so that a single wrong token is detected."""
         a, b = (side.detach().double().cpu().reshape(-1, side.shape[-1]) for side in (left, right))
         off = b - a
         lengths, apart = a.norm(dim=1), off.norm(dim=1)

@@ -1,7 +1,7 @@
-"""The towers in the form that torch.export can trace: tensors in, a tuple of float32 tensors out.
+"""Wrappers of the towers that torch.export can trace: tensors in, a tuple of float32 tensors out.
 
-They call the eager towers. What a tower decides in Python for each image (does the grid equal the learned one? is the
-rotation table cached?) is decided here once, when the graph is traced.
+They call the eager towers. Choices that a tower makes in Python for each image (does the grid equal the learned grid? is
+the rotation table cached?) are made once here, when the graph is traced.
 """
 
 import torch
@@ -20,7 +20,7 @@ from percept.nn.rope import rope_2d
 
 
 class ImageGraph(nn.Module):
-    """An image tower for images of one size, or with `dynamic` of any: positions and rotations follow the shape."""
+    """An image tower for images of one size or, if `dynamic`, of any size: positions and rotations follow the shape."""
 
     def __init__(self, tower: ImageTower, *, dynamic: bool, layers: bool) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class ImageGraph(nn.Module):
         return [*vector, "tokens", *map(layer_name, self.layers)]
 
     def forward(self, image: Float[Tensor, "b 3 y x"]) -> tuple[Tensor, ...]:
-        """Return the vector, not of unit length, if the model has one, the normed tokens, and those after each block."""
+        """Return the vector (if any, not normalised), the tokens after the final norm, and the tokens after each block."""
         config = self.tower.config
         grid = (image.shape[-2] // config.patch_size, image.shape[-1] // config.patch_size)
         positions, nominal = self.tower.positions if self.dynamic else None, (config.grid, config.grid)
@@ -67,7 +67,7 @@ class TextGraph(nn.Module):
         return ["vector", "tokens", *map(layer_name, self.layers)]
 
     def forward(self, ids: Int[Tensor, "b n"]) -> tuple[Tensor, ...]:
-        """Return the vector, not of unit length, the normed tokens, and those after each block."""
+        """Return the vector (not normalised), the tokens after the final norm, and the tokens after each block."""
         out = self.tower(embeddings=self.tower.embedding(ids), ends=ids.argmax(dim=-1), layers=self.layers)
         return _floats([out.pooled], out.tokens, out.hidden)
 

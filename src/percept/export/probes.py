@@ -1,4 +1,4 @@
-"""Inputs of a comparison: generated images of the labelled world with their captions, or a user's own."""
+"""Inputs of a comparison: generated images of the labelled world with captions, or files of the user."""
 
 import os
 import random
@@ -20,7 +20,7 @@ ASPECTS = (1.0, 4 / 3, 3 / 4, 2.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Probes:
-    """Images and texts that both models get."""
+    """Images and texts on which two models are compared."""
 
     images: Sequence[Any]
     """Files, or uint8 pixels [y, x, 3]."""
@@ -32,7 +32,7 @@ class Probes:
 
 
 def generated(count: int = COUNT, *, seed: int = 0) -> Probes:
-    """Generate images of the labelled world in several shapes, with two captions of each; the same on every machine.
+    """Generate images of the labelled world in several shapes, with two captions each. The result is the same everywhere.
 
     >>> probes = generated(2)
     >>> [image.shape for image in probes.images], len(probes.texts)
@@ -44,7 +44,7 @@ def generated(count: int = COUNT, *, seed: int = 0) -> Probes:
     from percept.world import generate, long_caption, short_caption
 
     if count < 1:
-        raise PerceptError(f"the number of generated images must be at least 1, got {count}")
+        raise PerceptError(f"the number of generated images must be at least 1, got {count}.")
     images: list[Any] = []
     texts: dict[str, None] = {}
     for number in range(count):
@@ -59,7 +59,7 @@ def generated(count: int = COUNT, *, seed: int = 0) -> Probes:
 def given(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], texts: Sequence[str] | None = None
 ) -> Probes:
-    """Take a user's images, and their texts or else captions of the labelled world.
+    """Return probes from image files, and from `texts` or captions of the labelled world if None.
 
     Raises:
         PerceptError: there are no images, or none can be read.

@@ -1,4 +1,4 @@
-"""Trace one tower as an ONNX graph, read back what the file takes, and quantise it to 8 bits."""
+"""Trace one tower as an ONNX graph, read its inputs and outputs back, and quantise it to 8 bits."""
 
 import copy
 import logging
@@ -21,7 +21,7 @@ from percept.models.onnx import INPUTS, onnxruntime
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 """Number types that onnxruntime computes on every machine; it has no bfloat16 on the CPU."""
 OPSET = 20
-"""The first version of the operators that includes GELU."""
+"""First opset that includes GELU."""
 ONE_FILE = 1_500_000_000
 """Largest size in bytes of weights inside a graph file, whose format is limited to 2 GiB."""
 
@@ -57,7 +57,7 @@ def trace_tower(encoder: Encoder, folder: Path, *, tower: str, dtype: str, dynam
 
 
 def _traced(graph: ImageGraph | TextGraph, sample: Tensor, axes: dict[int, Any], file: Path, dtype: str) -> Graph:
-    if dtype != "float32":  # a copy: the graph will be compared to the model itself
+    if dtype != "float32":  # a copy, because the graph is compared with the model
         graph = copy.deepcopy(graph).to(DTYPES[dtype])
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
@@ -92,9 +92,9 @@ def _described(file: Path, *, tower: str, dtype: str, named: dict[int, str]) -> 
 
 
 def _megabytes(file: Path) -> float:
-    """Return the size of a graph, with its separate file of weights if there is one."""
-    beside = file.with_name(f"{file.name}.data")
-    return round((file.stat().st_size + (beside.stat().st_size if beside.is_file() else 0)) / 1e6, 3)
+    """Return the size of a graph in megabytes, including its separate weight file if there is one."""
+    weight_file = file.with_name(f"{file.name}.data")
+    return round((file.stat().st_size + (weight_file.stat().st_size if weight_file.is_file() else 0)) / 1e6, 3)
 
 
 def quantised(folder: Path, graph: Graph) -> Graph:
@@ -102,11 +102,11 @@ def quantised(folder: Path, graph: Graph) -> Graph:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     source, file = folder / graph.file, folder / f"{graph.tower}.int8.onnx"
-    beside = source.with_name(f"{source.name}.data").is_file()
+    has_weight_file = source.with_name(f"{source.name}.data").is_file()
     with _quiet():
         quantize_dynamic(
             source, file, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8,
-            use_external_data_format=beside,
+            use_external_data_format=has_weight_file,
         )  # fmt: skip
     named = {axis: size for axis, size in enumerate(next(iter(graph.inputs.values()))) if isinstance(size, str)}
     return _described(file, tower=graph.tower, dtype="int8", named=named)
@@ -114,7 +114,7 @@ def quantised(folder: Path, graph: Graph) -> Graph:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the messages of the libraries that are meant for their developers, and no others."""
+    """Silence those messages of the libraries that are meant for their developers."""
     registration, root = logging.getLogger("torch.onnx._internal.exporter._registration"), logging.getLogger()
     registration.addFilter(_is_for_users)
     root.addFilter(_is_for_users)

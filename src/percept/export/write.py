@@ -1,4 +1,4 @@
-"""Write a model as ONNX graphs that run without torch, and check each file against the model before it is kept."""
+"""Write a model as ONNX graphs that run without torch. Every graph is compared with the model before it is kept."""
 
 import os
 import tempfile
@@ -29,17 +29,17 @@ AGREEMENT = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to export, and how."""
+    """Options of an export."""
 
     tower: str = "both"
     """image, text or both."""
     size: int | str | None = None
-    """Side of the images in pixels; "dynamic" for any; as the model was loaded when None."""
+    """Side of the images in pixels; "dynamic" for any size; None for the size of the loaded model."""
     dtype: str = "float32"
     int8: bool = False
-    """Also write graphs whose linear layers have 8-bit weights."""
+    """If True, also write graphs whose linear layers have 8-bit weights."""
     layers: bool = True
-    """Give the tokens after every block as outputs."""
+    """If True, the tokens after every block are outputs."""
 
     def __post_init__(self) -> None:
         if self.tower not in TOWERS:
@@ -71,7 +71,7 @@ class Exported:
     folder: Path
     manifest: Manifest
     receipts: dict[str, Receipt] = field(default_factory=dict)
-    """Receipt by number type: of the plain graphs against the model, of int8 against the plain graphs."""
+    """Receipts by number type: plain graphs against the model, and int8 graphs against the plain graphs."""
 
 
 def export_onnx(
@@ -88,16 +88,16 @@ def export_onnx(
     The folder appears only after every graph in it has been run and agrees with the model.
 
     Args:
-        model: as for `percept.load`, and so are `weights`, `tokenizer` and `image_size`.
-        folder: new or empty.
-        plan: what to export; both towers in float32 when None.
+        model: as for `percept.load`, like `weights`, `tokenizer` and `image_size`.
+        folder: new or empty folder.
+        plan: options; both towers in float32 if None.
         weights: local weight file for an official name.
         tokenizer: tokenizer.json for a model that comes without one.
-        image_size: side in pixels; the size of the plan, if it is a number, goes first.
+        image_size: side in pixels; a number in `plan.size` takes precedence.
 
     Raises:
-        PerceptError: a size that the patches do not divide, a tower that the model lacks, a folder that is not free, a
-            missing library, or a graph that does not agree with the model.
+        PerceptError: the size is not a multiple of the patch size, the model lacks a tower, the folder is not empty, a
+            library is missing, or a graph does not agree with the model.
     """
     plan, folder = plan or Plan(), Path(folder)
     _check_folder(folder)
@@ -117,7 +117,7 @@ def export_onnx(
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder that is not free, before any work is done.
+    """Refuse a folder that cannot be used, before any work is done.
 
     Raises:
         PerceptError: it is a file, a folder that is not empty, or cannot be written.
@@ -145,7 +145,7 @@ def _libraries() -> None:
 def _check_model(encoder: Encoder, plan: Plan) -> None:
     config, name = encoder.model.config, encoder.identity.name
     if encoder.setting.backend != "torch":
-        raise PerceptError(f"{name} is an export already. Export the model that it was made from.")
+        raise PerceptError(f"{name} is already an export. Export the model from which it was made.")
     if "text" in plan.towers and config.text is None:
         raise PerceptError(f"{name} has no text tower to export. Give --tower image.")
     patch = config.vision.patch_size
@@ -168,12 +168,12 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         work.mkdir()
         yield work
         if folder.is_dir():
-            folder.rmdir()  # empty, as was checked; a rename onto it is refused on some systems
+            folder.rmdir()  # empty; some systems refuse to rename onto it
         work.rename(folder)
 
 
 def _write(encoder: Encoder, folder: Path, plan: Plan, begin: Callable[[str], None]) -> Manifest:
-    """Write the graphs and the files they need; return the manifest, which is written too."""
+    """Write the graphs, the files they need and the manifest; return the manifest."""
     config = to_dict(encoder.model.config)
     write_json(folder / CONFIG, {"name": encoder.identity.name, "model": config, "provenance": {}})
     encoder.preprocess.save(folder / PREPROCESS)
@@ -208,7 +208,7 @@ def _prove(encoder: Encoder, folder: Path, plan: Plan, begin: Callable[[str], No
     """Compare every graph with the model, and int8 graphs with the plain ones.
 
     Raises:
-        PerceptError: a graph does not agree; nothing is kept then.
+        PerceptError: a graph does not agree.
     """
     plain = load(folder, batch=encoder.setting.batch)
     patch = encoder.model.config.vision.patch_size
@@ -231,7 +231,7 @@ def _prove(encoder: Encoder, folder: Path, plan: Plan, begin: Callable[[str], No
 
 
 def _summary(receipt: Receipt) -> dict[str, Any]:
-    """Return what a manifest records of a check."""
+    """Return the entry of a check in the manifest."""
     ends = ("image vector", "image embedding", "text vector", "text embedding")
     final = {difference.stage: difference for difference in receipt.differences if difference.stage in ends}
     return {

@@ -54,7 +54,7 @@ def attend(
     if inference_on_cpu(q):
         return attend_in_parts(q, k, v, bias)
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    return (logits.softmax(dim=-1) if bias is None else torch.ops.aten._safe_softmax(logits + bias, -1)) @ v
+    return (logits.softmax(dim=-1) if bias is None else torch.ops.aten._safe_softmax(logits + bias, dim=-1)) @ v
 
 
 def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -72,7 +72,7 @@ def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Ten
         if bias is None:
             torch.softmax(logits, dim=-1, out=logits)
         else:
-            logits = torch.ops.aten._safe_softmax(logits.add_(bias[part].flatten(0, 1)), -1)
+            logits = torch.ops.aten._safe_softmax(logits.add_(bias[part].flatten(0, 1)), dim=-1)
         torch.bmm(logits, values, out=mixed[part].flatten(0, 1))
     return mixed
 

@@ -1,1 +1,1 @@
-"""What a user's three lines call: load a model, embed pictures and texts, classify, look at dense features."""
+"""What the first lines of a user call: load a model, embed images and texts, classify, inspect dense features."""

@@ -1,4 +1,4 @@
-"""Labels as text: templates filled in, class vectors averaged, and the guesses that come of them."""
+"""Zero-shot labels: fill templates, average class vectors, and rank labels by probability."""
 
 import re
 from collections import Counter
@@ -20,54 +20,54 @@ if TYPE_CHECKING:
     Templates: TypeAlias = str | Sequence[str] | None
     Texts: TypeAlias = str | Sequence[str] | Tensor
 else:
-    # Whatever a user passes reaches the checks below, whose words are made for users.
+    # At run time any value reaches the checks below, which give better messages than a type checker.
     Labels = Templates = Texts = Any
 
 TEMPLATES: tuple[str, ...] = ("a picture of a {}", "a photo of a {}", "a {}")
-"""What a label is put into when the user gives no template."""
+"""Default templates for labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guess:
-    """One label with its probability among the labels asked for."""
+    """A label with its probability among all candidate labels."""
 
     label: str
     probability: float
     score: float
-    """Cosine of the picture and the label, before scaling."""
+    """Cosine of the image and the label, before scaling."""
 
     def __str__(self) -> str:
         return f"{self.label} {self.probability:.0%}"
 
 
 def check_labels(labels: Labels) -> list[str]:
-    """Return the labels stripped of surrounding blanks.
+    """Return the labels without surrounding whitespace.
 
     Raises:
-        PerceptError: none, an empty one, one given twice, or a bare string.
+        PerceptError: no labels, an empty or duplicate label, or a string instead of a list.
     """
     if isinstance(labels, str):
-        raise PerceptError(f"labels are a list of texts; given the text {labels!r}; write [{labels!r}]")
+        raise PerceptError(f"labels must be a list of strings, got {labels!r}. Use [{labels!r}] for a single label.")
     names = [_text(label) for label in labels or ()]
     if not names:
-        raise PerceptError("no labels were given; give at least one, for example ['cat', 'dog']")
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
-        raise PerceptError(f"given more than once among the labels: {', '.join(twice)}; give each label once")
+        raise PerceptError("no labels were given. Give at least one, for example ['cat', 'dog'].")
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise PerceptError(f"labels must be distinct, got more than once: {', '.join(repeated)}.")
     return names
 
 
 def _text(label: Any) -> str:
     if not isinstance(label, str) or not label.strip():
-        raise PerceptError(f"a label is a text with letters; given {label!r}")
+        raise PerceptError(f"a label must be a non-empty string, got {label!r}.")
     return label.strip()
 
 
 def check_templates(templates: Templates) -> tuple[str, ...]:
-    """Return the templates, the default ones for None.
+    """Return the templates as a tuple; the default templates for None.
 
     Raises:
-        PerceptError: a template without its {} for the label.
+        PerceptError: a template does not contain {} exactly once, or there are no templates.
     """
     if templates is None:
         return TEMPLATES
@@ -75,15 +75,15 @@ def check_templates(templates: Templates) -> tuple[str, ...]:
     for template in forms:
         if template.count("{}") != 1:
             raise PerceptError(
-                f"the template {template!r} needs {{}} once, where the label goes: 'a picture of a {{}}'"
+                f"the template {template!r} must contain {{}} once, in place of the label, as in 'a photo of a {{}}'."
             )
     if not forms:
-        raise PerceptError("no templates were given; leave them out to use the usual ones")
+        raise PerceptError("no templates were given. Pass None for the default templates.")
     return forms
 
 
 def fill(template: str, label: str) -> str:
-    """Put a label into a template, with the article that its first letter requires; braces in the label stay.
+    """Insert a label into a template, with the article that the label requires. Braces in the label are kept.
 
     >>> fill("a picture of a {}", "orange cat"), fill("the digit {}", "eight"), fill("a {}", "set {}")
     ('a picture of an orange cat', 'the digit eight', 'a set {}')
@@ -95,26 +95,26 @@ def fill(template: str, label: str) -> str:
 
 
 def class_vectors(encoder: Embeds, labels: Labels, templates: Templates = None) -> Float[Tensor, "c d"]:
-    """Return one unit vector per label, from the label in every template."""
+    """Return one unit vector per label, averaged over all templates."""
     names, forms = check_labels(labels), check_templates(templates)
     return averaged(encoder, [[fill(form, name) for form in forms] for name in names])
 
 
 def averaged(encoder: Embeds, texts: Sequence[Sequence[str]]) -> Float[Tensor, "c d"]:
-    """Return one unit vector per class from its texts: embed all, make unit, average, make unit.
+    """Return one unit vector per class: the normalised mean of the normalised vectors of its texts.
 
     Raises:
-        PerceptError: a class without texts, or no class.
+        PerceptError: there are no classes, or a class has no texts.
     """
     counts = [len(forms) for forms in texts]
     if not counts or min(counts) == 0:
-        raise PerceptError("every class needs at least one text, and there has to be a class")
+        raise PerceptError("at least one class is needed, and every class needs at least one text.")
     vectors = F.normalize(encoder.text([text for forms in texts for text in forms]).float(), dim=-1)
     return F.normalize(torch.stack([part.mean(dim=0) for part in vectors.split(counts)]), dim=-1)
 
 
 def rank(labels: Sequence[str], scores: Float[Tensor, " c"], scale: float, *, top: int | None = None) -> list[Guess]:
-    """Return guesses, best first, all or the `top` best; probabilities are the softmax of scale × cosine over all."""
+    """Return all or the `top` best labels, best first. Probabilities are the softmax of scale × cosine over all labels."""
     order = scores.argsort(descending=True, stable=True)[:top]
     probabilities = (scale * scores.double()).softmax(dim=-1)[order].tolist()
     return [

@@ -1,4 +1,4 @@
-"""`percept.load`: from a name, a folder or a weight file to an encoder that is ready to use."""
+"""`percept.load`: open a model by name, folder or weight file and return its encoder."""
 
 import os
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ from percept.weights.open import Opened, build, open_packaged, read_model
 
 __all__ = ["PACKAGED", "load", "open_packaged"]
 PathLike = str | os.PathLike[str]
-OPENERS = {"method": "percept.methods.saved:open_method"}
+OPENERS = {"method": "percept.methods.saved:open_for_use"}
 """Kind of a location: "module:function" that opens it, called with the folder, device, dtype and further options."""
 BATCH = 32
 DEFAULTS = {"tokenizer": None, "dtype": None, "batch": BATCH, "resize": None, "tokens": None, "compile": False}
-"""Options that only an encoder has, or that a method may take; those that differ from these are passed on."""
+"""Options of encoders and methods with their defaults; options that differ from these are passed on."""
 
 
 @overload
@@ -71,44 +71,44 @@ def load(
     """Open a model and return its encoder.
 
     Args:
-        name: one of the following, optionally with "@TYPE" or "@DEVICE" behind it ("nano@bfloat16", "DIR@int8"):
+        name: one of the following, optionally followed by "@TYPE" or "@DEVICE" ("nano@bfloat16", "DIR@int8"):
             "nano", which ships with percept; an official name such as "PE-Core-L14-336", fetched from the Hugging Face
             hub on first use; "hf://OWNER/NAME", with "@REVISION" to pin it; a folder or weight file in the layout of
             percept, of the published checkpoints, of timm or of open_clip, also split over several files with an index
-            ("./nano" for a folder that has the name of a model); a folder that `percept export` wrote, which onnxruntime
+            (write "./nano" for a folder with the name of a model); a folder that `percept export` wrote, which onnxruntime
             runs on the CPU; or a folder with a trained method.
-        weights: a local weight file or folder in any of these layouts for "nano" or an official name; nothing is fetched
-            then.
+        weights: a local weight file or folder in any of these layouts for "nano" or an official name, instead of
+            fetching them.
         tokenizer: a tokenizer.json, or CLIP's list of merges, for a model that comes without one.
         image_size: side in pixels of the square to which images are resized; the learned positions are resized to its
-            grid once. As the weights were trained if None.
+            grid once. None for the size of the weights.
         device: "auto" (cuda, mps, cpu in this order), "cpu", "cuda", "cuda:1", "mps".
         dtype: "float32", "bfloat16", "float16", a torch dtype, or "auto" for the fastest safe type on the device. By
-            default weights given as a file, or with `weights`, keep the type in which they are stored, and every other
-            model computes in the fastest safe type. An export has the types with which it was written, possibly "int8".
+            default weights from a local file keep the type in which they are stored, and every other model uses the
+            fastest safe type. An export has the types with which it was written, possibly "int8".
         batch: images that go through the model together.
         resize: how images are resized: "squash", "crop", "pad", "keep" or "native", see
-            `percept.data.transforms.Preprocess`. As the model says if None; the official ones use "squash".
+            `percept.data.transforms.Preprocess`. None for the mode of the model; official models use "squash".
         tokens: largest number of patches of an image, for resize="native".
-        compile: the transformer blocks go through `torch.compile`, one block for all of a tower, when the first images or
-            texts arrive. It recompiles for a second batch size, a single image and a second number of patches; later
+        compile: compile the transformer blocks with `torch.compile`, one block for all of a tower, at the first images or
+            texts. It recompiles for a second batch size, a single image and a second number of patches; later
             sizes reuse the dynamic graph. It saves time on a GPU; on a CPU it replaces packed weights, so measure there.
             Images of different shapes that run as one packed row are not compiled. A compiled model cannot be pickled.
         train: return the model itself, a `CLIP` with trainable float32 weights in evaluation mode, instead of an encoder.
             Only `weights`, `image_size` and `device` go with it.
 
     Raises:
-        PerceptError: unknown name (the nearest is suggested), weights that do not fit or cannot be fetched, or settings
-            that are impossible.
+        PerceptError: unknown name (the nearest is suggested), weights that do not fit or cannot be fetched, or impossible
+            settings.
     """
     if not isinstance(name, str | os.PathLike):
         raise PerceptError(
-            f"give the name of a model, a folder or a weight file; given {type(name).__name__}: {name!r}"
+            f"name must be the name of a model, a folder or a weight file, got {type(name).__name__}: {name!r}"
         )
     location = locate(name, weights)
     dtype = _agreed("dtype", location.dtype, dtype, None)
     device = _agreed("device", location.device, device, "auto")
-    given = {
+    values = {
         "tokenizer": tokenizer,
         "dtype": dtype,
         "batch": batch,
@@ -116,7 +116,7 @@ def load(
         "tokens": tokens,
         "compile": compile,
     }
-    options = {option: value for option, value in given.items() if value != DEFAULTS[option]}
+    options = {option: value for option, value in values.items() if value != DEFAULTS[option]}
     if train:
         return _trainable(location, options, image_size=image_size, device=device)
     if location.kind == "method":
@@ -125,11 +125,11 @@ def load(
         opened, setting = _open_export(location, options, image_size=image_size, device=device)
     else:
         opened, setting = _open(location, options, image_size=image_size, device=device)
-    own = None if tokenizer is None else _tokenizer(tokenizer, opened.model)
+    replacement = None if tokenizer is None else _tokenizer(tokenizer, opened.model)
     return Encoder(
         opened.model,
         preprocess=_preprocess(opened, resize=resize, tokens=tokens),
-        tokenizer=own or opened.tokenizer,
+        tokenizer=replacement or opened.tokenizer,
         name=opened.name,
         setting=setting,
         weight_hashes=lambda: opened.weight_hashes,
@@ -137,8 +137,8 @@ def load(
     )
 
 
-def _agreed(what: str, suffix: str | None, value: Any, default: Any) -> Any:
-    """Return what is given behind an @ or as an argument.
+def _agreed(option: str, suffix: str | None, value: Any, default: Any) -> Any:
+    """Return the value given after an @ in the name, or as an argument.
 
     Raises:
         PerceptError: both are given and differ.
@@ -146,14 +146,16 @@ def _agreed(what: str, suffix: str | None, value: Any, default: Any) -> Any:
     if suffix is None:
         return value
     if value != default and _short(value) != suffix:
-        raise PerceptError(f"the name asks for @{suffix}, but {what}={_short(value)!r} was given too; give one of them")
+        raise PerceptError(
+            f"the name asks for @{suffix}, but {option}={_short(value)!r} was given too. Give one of them."
+        )
     return suffix
 
 
 def _open(
     location: Location, options: Mapping[str, Any], *, image_size: int | None, device: str
 ) -> tuple[Opened, Setting]:
-    """Open a model in the number type that is wanted."""
+    """Open a model in the requested number type."""
     place = _device(device, compile="compile" in options)
     weights, tokenizer = read_model(location, image_size=image_size)
     stored = weights.stored_type()
@@ -167,13 +169,13 @@ def _open(
 def _open_export(
     location: Location, options: Mapping[str, Any], *, image_size: int | None, device: str
 ) -> tuple[Opened, Setting]:
-    """Open an export in the number type that is wanted; what its graphs fix is refused."""
+    """Open an export in the requested number type; options that its graphs fix are refused."""
     if "compile" in options:
-        raise PerceptError(f"{location.source} is an export, which onnxruntime runs; leave out compile=True")
+        raise PerceptError(f"{location.source} is an export, which onnxruntime runs. Leave out compile=True.")
     if image_size is not None:
-        raise PerceptError(f"{location.source} is an export, whose image size is fixed; leave out image_size")
+        raise PerceptError(f"{location.source} is an export, whose image size is fixed. Leave out image_size.")
     if device not in ("auto", "cpu"):
-        raise PerceptError(f"an export runs on the CPU, not on {device!r}; load the model itself for that device")
+        raise PerceptError(f"an export runs on the CPU, not on {device!r}. Load the model itself for that device.")
     assert location.path is not None
     dtype = options.get("dtype", "auto")
     opened, chosen = open_export(location.path, None if dtype == "auto" else _short(dtype))
@@ -184,28 +186,28 @@ def _open_export(
 
 
 def _trainable(location: Location, options: Mapping[str, Any], *, image_size: int | None, device: str) -> CLIP:
-    """Return a model whose float32 weights are its own and can be trained.
+    """Return a model with a trainable float32 copy of the weights.
 
     Raises:
-        PerceptError: an option that only an encoder has, or the location holds graphs or a trained method.
+        PerceptError: an option is only for encoders, or the location holds graphs or a trained method.
     """
     if options:
         raise PerceptError(
-            f"train=True returns a float32 model without an encoder around it; leave out {', '.join(sorted(options))}"
+            f"train=True returns a float32 model without an encoder. Leave out {', '.join(sorted(options))}."
         )
     place = _device(device, compile=False)
     model = build(*read_model(location, image_size=image_size), dtype=None).model
-    own = {name: value.to(torch.float32, copy=True) for name, value in model.state_dict().items()}
-    model.load_state_dict(own, assign=True)  # copies: training must not write into the pages of a mapped file
+    copies = {name: value.to(torch.float32, copy=True) for name, value in model.state_dict().items()}
+    model.load_state_dict(copies, assign=True)  # training must not write into the pages of a mapped file
     return model.requires_grad_(True).to(place)
 
 
 def _open_method(location: Location, options: dict[str, Any], *, device: str) -> Any:
     """Open a folder with a trained method."""
     module, _, function = OPENERS["method"].partition(":")
-    given = {name: value for name, value in options.items() if value is not None}
+    options = {name: value for name, value in options.items() if value is not None}
     return getattr(import_module(module), function)(
-        location.path, device=device, dtype=given.pop("dtype", None), **given
+        location.path, device=device, dtype=options.pop("dtype", None), **options
     )
 
 
@@ -213,12 +215,14 @@ def _device(name: str, *, compile: bool) -> torch.device:
     place = pick_device(name)
     if compile and compiler(place) is None:
         needed = "a C++ compiler ($CXX, or g++)" if place.type == "cpu" else "Triton and a C compiler"
-        raise PerceptError(f"compile=True needs {needed} for {place}, which is missing; leave it out or install that")
+        raise PerceptError(
+            f"compile=True needs {needed} for {place}, which is missing. Install it, or leave out compile."
+        )
     return place
 
 
 def _preprocess(opened: Opened, *, resize: str | None, tokens: int | None) -> Preprocess:
-    """Return how images are resized: as the model says, or as requested."""
+    """Return the preprocessing of the model, with the requested resize mode."""
     if resize is None and tokens is None:
         return opened.preprocess
     patch = opened.model.config.vision.patch_size
@@ -231,26 +235,26 @@ def _short(dtype: str | torch.dtype | None) -> str:
 
 def _tokenizer(path: PathLike, model: CLIP) -> Tokenizer:
     if model.config.text is None:
-        raise PerceptError("a tokenizer was given, but this model has no text tower; leave it out")
+        raise PerceptError("a tokenizer was given, but the model has no text tower. Leave out tokenizer.")
     tokenizer = read_vocabulary(Path(path), context=model.config.text.context)
     if tokenizer.vocab_size > model.config.text.vocabulary:
         raise PerceptError(
-            f"{path} has {tokenizer.vocab_size} ids, this model has {model.config.text.vocabulary}; give the tokenizer that "
-            "the model was trained with"
+            f"{path} has {tokenizer.vocab_size} ids, and the model has {model.config.text.vocabulary}. Give the tokenizer "
+            "with which the model was trained."
         )
     return tokenizer
 
 
 def _dtype(
-    wanted: str | torch.dtype | None, device: torch.device, stored: torch.dtype | None
+    requested: str | torch.dtype | None, device: torch.device, stored: torch.dtype | None
 ) -> tuple[torch.dtype, str]:
-    if wanted is None and stored is not None:
+    if requested is None and stored is not None:
         return stored, "the type in which the weights are stored"
-    if wanted is None or wanted == "auto":
+    if requested is None or requested == "auto":
         return fast_dtype(device)
-    name = _short(wanted)
+    name = _short(requested)
     if name == "int8":
-        raise PerceptError("int8 is made when a model is exported: percept export onnx MODEL DIR --int8")
+        raise PerceptError("int8 is only for exports. Make one with: percept export onnx MODEL DIR --int8")
     if name not in DTYPES:
         raise unknown_name("dtype", name, [*DTYPES, "auto"])
     return DTYPES[name], "as requested"

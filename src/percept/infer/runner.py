@@ -26,6 +26,8 @@ WAITING_BATCHES = 8
 """Batches' worth of images after which an image of a rare shape no longer waits for others of its shape."""
 PROGRESS_FROM = 64
 """Number of images from which a progress bar is shown."""
+SHORTEST = 1e-12
+"""Length of a vector below which `torch.nn.functional.normalize` does not give unit length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,14 +153,15 @@ def check_finite(vectors: Float[Tensor, "n d"], name: str, dtype: torch.dtype) -
     """Return vectors in float32.
 
     Raises:
-        PerceptError: a value is NaN or infinite, or a vector is zero, so that it has no direction.
+        PerceptError: a value is NaN or infinite, or a vector is too long or too short to be scaled to unit length.
     """
     vectors = vectors.float()
-    if not vectors.isfinite().all():
+    lengths = vectors.norm(dim=-1)
+    if not lengths.isfinite().all():
         raise PerceptError(
             f"{name} computed NaN or infinite values in {dtype}. Its weights are damaged, or this type is too narrow for them: try "
             "dtype='float32'"
         )
-    if not vectors.any(dim=-1).all():
+    if (lengths < SHORTEST).any():
         raise PerceptError(f"{name} computed a vector of zeros, which has no direction. Its weights are damaged")
     return vectors

@@ -1,7 +1,7 @@
-"""Claims as labels: classify an image or text by which of many numbered statements hold for it.
+"""Claims as labels: classify an image or text by the numbered statements that hold for it.
 
-The loss over a list of words of Huang et al. 2024, arXiv:2411.03313 (SuperClass), section 3, with statements of two words
-in place of words, so that a sum of features of single words cannot solve it.
+The loss over words of Huang et al. 2024, arXiv:2411.03313 (SuperClass), section 3, with statements of two words in place
+of words, so that a sum of features of single words cannot solve it.
 """
 
 from collections.abc import Sequence

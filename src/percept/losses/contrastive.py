@@ -14,12 +14,12 @@ BASE = 6364136223846793005
 def right_over_wrong(
     image: Float[Tensor, "*b d"], right: Float[Tensor, "*b d"], wrong: Float[Tensor, "*b d"], scale: float
 ) -> Float[Tensor, ""]:
-    """Return a loss that falls as each image gets closer to its right text than to a wrong one made for it.
+    """Return a loss that decreases as each image gets closer to its right text than to its wrong text.
 
     L = mean of log(1 + exp(-s (i r' - i w')))
 
-    Hard negatives as in Yuksekgonul et al. 2023, arXiv:2210.01936 (NegCLIP), here as a loss of its own with a fixed
-    scale, so that it demands a difference while the learned scale is still small.
+    Hard negatives as in Yuksekgonul et al. 2023, arXiv:2210.01936 (NegCLIP), here as a separate loss with a fixed scale,
+    so that it has a strong gradient while the learned scale is still small.
 
     Args:
         image: unit vectors.
@@ -72,7 +72,7 @@ def info_nce_rows(
         scale: multiplies the cosines.
         images: unit vectors of the global batch.
         texts: unit vectors of the global batch.
-        first: place of row 0 in the global batch.
+        first: row of the global batch that is row 0 here.
     """
     logits = scale * image.float() @ texts.float().T
     columns = logits.T if images is image and texts is text else scale * text.float() @ images.float().T
@@ -85,8 +85,8 @@ def info_nce_rows(
 def row_keys(ids: Int[Tensor, "b n"]) -> Int[Tensor, " b"]:
     """Return a 64-bit hash of each row: a polynomial in a fixed odd base modulo 2^64.
 
-    Equal rows have equal hashes. Different rows have different ones except by an improbable accident, so comparing rows
-    takes b numbers instead of b n; good enough for a logged figure.
+    Equal rows have equal hashes, and different rows almost always have different hashes, so b numbers are compared
+    instead of b n. Use it for logged metrics only.
     """
     powers = ids.new_full((ids.shape[1],), BASE).cumprod(dim=0)
     return (ids * powers).sum(dim=1)

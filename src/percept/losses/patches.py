@@ -1,4 +1,4 @@
-"""Classification of every patch by what it shows, from the known truth of a generated image."""
+"""Classification of every patch of an image, with labels from the ground truth of the generated world."""
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -9,7 +9,7 @@ NOTHING = -1
 
 
 def patch_loss(logits: Float[Tensor, "b n c"], labels: Int[Tensor, "b n"]) -> Float[Tensor, ""]:
-    """Return the cross-entropy of each patch to its class, mean over labelled patches; 0 without any.
+    """Return the cross-entropy of each patch to its class, averaged over labelled patches; 0 if there are none.
 
     L = mean over labelled (b, n) of -log softmax(logits[b, n])[labels[b, n]]
     """

@@ -22,7 +22,7 @@ def word_weights(ids: Int[Tensor, "t n"], vocabulary: int, *, special: tuple[int
 
 
 def word_targets(ids: Int[Tensor, "b n"], weights: Float[Tensor, " v"]) -> Float[Tensor, "b v"]:
-    """Return the share of each id in its text by weight; a row sums to 1, or to 0 if all its ids weigh nothing."""
+    """Return the weight of each id as a share of its text; a row sums to 1, or to 0 if all its weights are 0."""
     present = torch.zeros(len(ids), len(weights), device=ids.device).scatter_(1, ids, 1.0)
     weighted = present * weights
     return weighted / weighted.sum(dim=1, keepdim=True).clamp(min=1e-6)

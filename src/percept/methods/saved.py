@@ -3,7 +3,11 @@
 A method that can be saved trains something on a frozen base model (a prompt, an adapter). Besides what `percept.methods.INDEX`
 asks of it, its class has
     base_parts: names of the child modules that come from the base model, such as ("clip",);
-    from_base(config, model): builds it on an opened base model, with weights that do not matter.
+    from_base(config, model): builds it on an opened base model, with weights that do not matter;
+    class_logits(image), if it classifies: logits [b, c] of preprocessed images.
+
+Whatever else it needs besides its configuration and its base model, such as the token ids of class names, is a buffer of the
+right shape, and stored with its other tensors.
 """
 
 from importlib import import_module
@@ -71,7 +75,7 @@ def save_method(folder: Path | str, method: nn.Module, *, base: str, fingerprint
 def open_method(
     folder: Path | str, *, device: str = "auto", dtype: str | torch.dtype | None = None, **options: Any
 ) -> nn.Module:
-    """Open a saved method on its base model, in evaluation mode.
+    """Open a saved method on its base model, in evaluation mode; its weights have the type of the base, as in training.
 
     Args:
         folder: what `save_method` wrote.
@@ -82,14 +86,37 @@ def open_method(
     Raises:
         PerceptError: not such a folder, the base model cannot be opened or is a different one, or tensors do not fit.
     """
+    return _opened(Path(folder), device=device, dtype=dtype, **options)[0]
+
+
+def open_for_use(folder: Path | str, **options: Any) -> Any:
+    """Open a saved method as `percept.load` returns it: a `Classifier` if it classifies, else the method itself.
+
+    Args:
+        folder: what `save_method` wrote.
+        options: as for `open_method`.
+
+    Raises:
+        PerceptError: as `open_method`.
+    """
+    from percept.infer.classifier import Classifier
+
     folder = Path(folder)
+    method, encoder = _opened(folder, **options)
+    if not hasattr(method, "class_logits"):
+        return method
+    return Classifier(cast(Any, method), encoder, name=folder.resolve().name, tensors=own_tensors(method))
+
+
+def _opened(folder: Path, **options: Any) -> tuple[nn.Module, Any]:
+    """Return a method and the encoder of its base model."""
     header = read_json(folder / CONFIG)
     if not isinstance(header, dict) or not {"method", "config", "base"} <= header.keys():
         raise PerceptError(f"{folder} is not a saved method: {CONFIG} lacks method, config or base.")
     kind = cast(Any, method_class(header["method"]))
     config = from_dict(kind.Config, header["config"])
     base = header["base"]
-    encoder = _open_base(base["name"], device=device, dtype=dtype, **options)
+    encoder = _open_base(base["name"], **options)
     if joined_hash(encoder.weight_hashes) != base["fingerprint"]:
         raise PerceptError(
             f"{folder} was trained on a base model with different weights than {base['name']} has now. "
@@ -97,7 +124,10 @@ def open_method(
         )
     method: nn.Module = kind.from_base(config, encoder.model)
     _take(method, load_tensors(folder / WEIGHTS), folder / WEIGHTS)
-    return method.to(encoder.setting.device).eval()
+    for parameter in method.parameters():
+        if parameter.dim() > 0 and parameter.is_floating_point():  # scalars, such as scales, are never rounded
+            parameter.data = parameter.data.to(encoder.setting.dtype)
+    return method.to(encoder.setting.device).eval(), encoder
 
 
 def _open_base(name: str, **options: Any) -> Any:

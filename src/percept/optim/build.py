@@ -1,4 +1,4 @@
-"""Optimisers by name. Anything else is passed as a function from parameter groups to optimisers."""
+"""Optimisers by name. For any other optimiser pass a function from parameter groups to optimisers."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -10,7 +10,7 @@ from percept.optim.muon import Muon
 
 OPTIMISERS = ("adamw", "muon")
 Build: TypeAlias = Callable[[list[dict[str, Any]]], Sequence[torch.optim.Optimizer]]
-"""Divides groups of `percept.optim.rules.parameter_groups` among one or several optimisers."""
+"""Function from the groups of `percept.optim.rules.parameter_groups` to one or more optimisers."""
 
 
 def build_optimisers(
@@ -27,10 +27,10 @@ def build_optimisers(
     if name not in OPTIMISERS:
         raise unknown_name("optimiser", name, OPTIMISERS)
     orthogonal = [group for group in groups if name == "muon" and group["inner"]]
-    others = [group for group in groups if name != "muon" or not group["inner"]]
+    elementwise = [group for group in groups if name != "muon" or not group["inner"]]
     built: list[torch.optim.Optimizer] = []
     if orthogonal:
         built.append(Muon(orthogonal))
-    if others:
-        built.append(torch.optim.AdamW(others, betas=betas))
+    if elementwise:
+        built.append(torch.optim.AdamW(elementwise, betas=betas))
     return built

@@ -15,11 +15,11 @@ NUMBER = "number."
 
 
 class MasterWeights:
-    """Wrap optimisers: gradients are converted to float32, the step is taken there, and the result is rounded back.
+    """Wrap optimisers: gradients are converted to float32, the step is taken in float32, and the result is rounded back.
 
     Without it, steps smaller than 1/256 of a weight would be lost in bfloat16. A float32 parameter is its own master.
-    With several processes gradients are averaged over them, as distributed data parallel training does; sharded
-    parameters (FSDP2) arrive averaged.
+    With several processes gradients are averaged over them, as in distributed data parallel training; the gradients of
+    sharded parameters (FSDP2) are averaged already.
     """
 
     def __init__(self, groups: list[dict[str, Any]], build: Build) -> None:
@@ -34,11 +34,11 @@ class MasterWeights:
             self.pairs.update(zip(group["names"], zip(group["params"], masters, strict=True), strict=True))
             wide.append({**group, "params": masters})
         self.optimisers = list(build(wide))
-        self._bases = [[float(group["lr"]) for group in each.param_groups] for each in self.optimisers]
+        self._bases = {id(group): float(group["lr"]) for each in self.optimisers for group in each.param_groups}
         self._owners = {
-            id(master): (optimiser, group, base)
-            for optimiser, bases in zip(self.optimisers, self._bases, strict=True)
-            for group, base in zip(optimiser.param_groups, bases, strict=True)
+            id(master): (optimiser, group)
+            for optimiser in self.optimisers
+            for group in optimiser.param_groups
             for master in group["params"]
         }
         unowned = [name for name, (_, master) in self.pairs.items() if id(master) not in self._owners]
@@ -53,15 +53,15 @@ class MasterWeights:
                 parameter.grad = None
         self._average()
         gradients = [master.grad for _, master in self.pairs.values() if master.grad is not None]
-        whole = [each for each in gradients if not _is_sharded(each)]
-        parts = [each for each in gradients if _is_sharded(each)]
+        whole = [gradient for gradient in gradients if not _is_sharded(gradient)]
+        parts = [gradient for gradient in gradients if _is_sharded(gradient)]
         if not parts:
             return get_total_norm(whole)
         sharded = cast(Any, get_total_norm(parts)).full_tensor()
         return torch.stack([sharded, get_total_norm(whole).to(sharded)]).norm() if whole else sharded
 
     def _average(self) -> None:
-        """Average the gradients of parameters that every process holds; where some process has one, all get one."""
+        """Average the gradients of parameters that every process holds; a missing gradient counts as 0 if any process has one."""
         if dist.world_size() == 1:
             return
         masters = [master for _, master in self.pairs.values() if not _is_sharded(master)]
@@ -73,11 +73,11 @@ class MasterWeights:
 
     @torch.no_grad()
     def step(self, factor: float, *, norm: Tensor, clip: float) -> None:
-        """Scale gradients of the given norm down to at most `clip`, step at `factor` times each group's learning rate."""
+        """Clip gradients of the given norm to at most `clip`, then step with `factor` times each group's learning rate."""
         clip_grads_with_norm_([master for _, master in self.pairs.values()], clip, norm)
-        for optimiser, bases in zip(self.optimisers, self._bases, strict=True):
-            for group, base in zip(optimiser.param_groups, bases, strict=True):
-                group["lr"] = base * factor
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self._bases[id(group)] * factor
             optimiser.step()
         self.clear()
         self.write()
@@ -110,9 +110,9 @@ class MasterWeights:
         """Return the optimiser class and settings of every trainable parameter by name, as plain data."""
         described = {}
         for name, (_, master) in self.pairs.items():
-            optimiser, group, base = self._owners[id(master)]
+            optimiser, group = self._owners[id(master)]
             settings = {key: _plain(value) for key, value in group.items() if key not in ("params", "names", "lr")}
-            described[name] = {"class": type(optimiser).__name__, "lr": base, **settings}
+            described[name] = {"class": type(optimiser).__name__, "lr": self._bases[id(group)], **settings}
         return described
 
     @torch.no_grad()
@@ -146,9 +146,9 @@ def _is_sharded(tensor: Tensor) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a setting as it comes back from json."""
+    """Return a setting as it is after a round trip through json."""
     if isinstance(value, tuple | list):
-        return [_plain(each) for each in value]
+        return [_plain(element) for element in value]
     return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 

@@ -1,4 +1,4 @@
-"""Muon: momentum whose steps are made orthogonal; matrices of one shape are processed together."""
+"""Muon: momentum with orthogonalised steps; matrices of equal shape are processed together."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ SMALLEST = 1e-7
 
 
 def orthogonal(steps: Float[Tensor, "k m n"]) -> Float[Tensor, "k m n"]:
-    """Return approximately the nearest matrices with orthogonal rows or columns.
+    """Return approximations of the nearest matrices with orthogonal rows or columns.
 
     Singular values of the result are within 0.7 to 1.2; those below a hundredth of the norm come out smaller.
     Computed in bfloat16, as published.
@@ -80,12 +80,12 @@ class Muon(torch.optim.Optimizer):
 
 
 def _whole(tensor: Tensor) -> Tensor:
-    """Return a sharded matrix (FSDP2) whole; others as they are."""
+    """Gather a matrix sharded by FSDP2; return other tensors unchanged."""
     return cast(Any, tensor).full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def _like(step: Tensor, parameter: Tensor) -> Tensor:
-    """Shard a whole matrix as the parameter is sharded."""
+    """Shard a full matrix like the parameter."""
     if not hasattr(parameter, "full_tensor"):
         return step
     from torch.distributed.tensor import DTensor, Replicate

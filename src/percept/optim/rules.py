@@ -1,4 +1,4 @@
-"""Rules: one ordered list of patterns decides which parameters are frozen, how fast the others learn and how much they decay."""
+"""Rules: one ordered list of patterns determines which parameters are frozen, and the learning rate and decay of the rest."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ class Scale:
 
 
 Rules: TypeAlias = Sequence[tuple[str, Frozen | Scale]]
-"""(regular expression, action) pairs. The first pattern found in a parameter's name decides; without one, `Scale()` does."""
+"""(regular expression, action) pairs. The first pattern that matches a parameter's name applies; `Scale()` if none does."""
 
 
 def check(model: nn.Module, rules: Rules) -> None:
@@ -46,7 +46,7 @@ def check(model: nn.Module, rules: Rules) -> None:
 
 
 def action_of(name: str, rules: Rules) -> Frozen | Scale:
-    """Return the action of the first rule whose pattern is found in `name`.
+    """Return the action of the first rule whose pattern matches anywhere in `name`.
 
     >>> action_of("clip.text.norm.bias", (("^clip.text", Frozen()), (".*", Scale(10))))
     Frozen()
@@ -55,21 +55,21 @@ def action_of(name: str, rules: Rules) -> Frozen | Scale:
 
 
 def freeze(model: nn.Module, rules: Rules) -> None:
-    """Stop the gradients of parameters that the rules freeze. Parameters that are frozen already stay so.
+    """Set `requires_grad` to False for parameters that the rules freeze. Frozen parameters stay frozen.
 
     Raises:
-        PerceptError: a pattern matches no parameter, or nothing is left to train.
+        PerceptError: a pattern matches no parameter, or all parameters are frozen.
     """
     check(model, rules)
     for name, parameter in model.named_parameters():
         if isinstance(action_of(name, rules), Frozen):
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise PerceptError("every parameter is frozen. Leave at least one to train.")
+        raise PerceptError("every parameter is frozen. At least one must be trainable.")
 
 
 def train_mode(model: nn.Module) -> None:
-    """Put a model in training mode, except modules all of whose parameters are frozen: those drop no paths."""
+    """Put a model in training mode, except modules whose parameters are all frozen, so that they drop no paths."""
     model.train()
     for module in model.modules():
         parameters = list(module.parameters())
@@ -80,7 +80,7 @@ def train_mode(model: nn.Module) -> None:
 def parameter_groups(
     model: nn.Module, rules: Rules = (), *, rate: float = 1e-3, weight_decay: float = 0.0
 ) -> list[dict[str, Any]]:
-    """Group the trainable parameters by learning rate, weight decay and kind, for an optimiser.
+    """Return optimiser groups of the trainable parameters by learning rate, weight decay and kind.
 
     Every group holds `params`, their `names`, `lr`, `weight_decay`, and `inner`: True for matrices between the first
     and the last layer, which Muon may orthogonalise. Those are the weights of `nn.Linear` layers. Parameters with
@@ -128,11 +128,11 @@ def _declared(module: nn.Module, attribute: str, prefix: str) -> Iterator[str]:
 
 
 def _below(name: str, declared: set[str]) -> bool:
-    """Return True if `name` or a module that contains it was declared."""
+    """True if `name` or a module that contains it is declared."""
     parts = name.split(".")
     return any(".".join(parts[:count]) in declared for count in range(1, len(parts) + 1))
 
 
 def is_frozen(parameter: Tensor) -> bool:
-    """Return True if a parameter has floating-point values and is not trained."""
+    """True if a parameter has floating-point values and is not trained."""
     return parameter.is_floating_point() and not parameter.requires_grad

@@ -4,7 +4,7 @@ import math
 
 
 def warmup_cosine(step: int, *, warmup: int, steps: int, hold: int = 0, floor: float = 0.0) -> float:
-    """Return the factor of the learning rate: linear up over `warmup` steps, `hold` steps at 1, half a cosine to `floor`.
+    """Return the learning-rate factor: linear warmup, `hold` steps at 1, then half a cosine down to `floor`.
 
     >>> [round(warmup_cosine(step, warmup=2, steps=6), 3) for step in range(6)]
     [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]

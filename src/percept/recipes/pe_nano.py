@@ -1,16 +1,16 @@
 """pe/nano: the image stage of the Perception Encoder, small enough for a laptop, on the generated world.
 
-    percept train pe/nano                                            # a laptop
-    torchrun --nproc-per-node 2 -m percept train pe/nano --tiny      # two processes, seconds
+    percept train pe/nano                                            # one process
+    torchrun --nproc-per-node 2 -m percept train pe/nano --tiny      # two processes, a few seconds
 
-Expected: the report card packaged with nano, whose 1,632 steps of 1,024 took 274 s on one H200.
+Expected: the report card packaged with nano, which was trained for 1,632 steps of 1,024 samples in 274 s on one H200.
 
-Architecture and ideas of Bolya et al. 2025, arXiv:2504.13181, section 2: attention pooling, two-dimensional rotary positions
-as well as learned ones, a class token, symmetric InfoNCE with the scale clamped at 100, progressive resolution in one
-schedule. Differs from it: Muon in place of LAMB; labels besides the texts, see `percept.methods.pretraining.nano`; the first
-stage shows windows around single objects, with their names; half of a batch are pairs of twins that differ in two colours,
-one category, or in left and right; half of the patches are left out until the last steps; backgrounds, light and inks change,
-but crops are light and nothing is flipped, which would make captions of the world wrong.
+Architecture and training follow Bolya et al. 2025, arXiv:2504.13181, section 2: attention pooling, two-dimensional rotary
+and learned positions, a class token, symmetric InfoNCE with the scale clamped at 100, progressive resolution in one schedule.
+Differences: Muon in place of LAMB; labels in addition to texts, see `percept.methods.pretraining.nano`; the first stage shows
+windows around single objects, with their names; half of a batch are twins that differ in two colours, one category, or left
+and right; half of the patches are dropped until the last stage; backgrounds, lighting and inks are augmented, but crops are
+small and nothing is flipped, because captions of the world would become wrong.
 """
 
 from collections.abc import Mapping
@@ -38,24 +38,24 @@ from percept.world.cache import WorldData, cache_home, check_style, draw_cache, 
 from percept.world.source import WorldSource, described, stages_of
 
 CPU_TOKENS, GPU_TOKENS = 4_800, 2**17
-"""Tokens that a tower processes at once unless the configuration says: what fits the caches of a CPU, and on a GPU most
-images of a batch, and its texts in a few parts of similar length."""
+"""Default number of tokens that a tower processes at once: what fits the caches of a CPU; on a GPU most images of a batch,
+and its texts in a few parts of similar length."""
 TOWER = VisionConfig(image_size=96, patch_size=8, width=256, layers=6, heads=4, output_dim=256)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that decides what comes out."""
+    """Complete configuration of a run."""
 
     vision: VisionConfig = TOWER
     text_width: int = 192
-    """Channels of the text tower's residual stream; a head has 64 of them."""
+    """Width of the text tower; a head has 64 channels."""
     text_layers: int = 4
     """Blocks of the text tower."""
     context: int = 64
-    """Ids of the longest text."""
+    """Largest number of token ids in a text."""
     vocabulary: int = 1536
-    """Largest number of token ids."""
+    """Largest size of the vocabulary."""
     method: nano.Config = field(default_factory=nano.Config)
     data: WorldData = field(default_factory=lambda: WorldData(pairs=40_000))
     settings: Settings = field(
@@ -68,15 +68,19 @@ class Config:
         ("scenes", 96, 0.5, 0.7),
         ("scenes", 96, 1.0, 0.15),
     )
-    """(what the images show, their side in pixels, share of patches seen, share of the steps), in order."""
+    """(content, image size in pixels, share of patches seen, share of the steps) of each stage, in order."""
 
     def __post_init__(self) -> None:
         patch = self.vision.patch_size
         sides = {f"stage {shown!r}": size for shown, size, *_ in self.stages} | {"vision": self.vision.image_size}
         if bad := [f"{size} pixels ({what})" for what, size in sides.items() if size % patch]:
-            raise PerceptError(f"an image of {bad[0]} does not divide into patches of {patch} pixels. Use a multiple.")
+            raise PerceptError(
+                f"an image of {bad[0]} does not divide into patches of {patch} pixels. Use a multiple of {patch}."
+            )
         if self.vision.output_dim is None:
-            raise PerceptError("vision.output_dim=None; both towers need vectors of one length. Give a number.")
+            raise PerceptError(
+                "vision.output_dim must be a number, got None. Both towers need vectors of equal length."
+            )
         stages_of(self.stages, self.settings.steps)
         check_style(self.data.style)
         clip_config(self, self.vocabulary)
@@ -93,7 +97,7 @@ def clip_config(config: Config, vocabulary: int) -> ClipConfig:
 
 
 def recipe(config: Config | None = None, *, command: str = "percept train pe/nano") -> Experiment:
-    """Train an encoder like nano on the generated world; images are drawn first and kept, the tokenizer is trained on their texts."""
+    """Train an encoder like nano on the generated world. Images are generated first and cached; the tokenizer is trained on their texts."""
     config = config or Config()
     pick_device(config.settings.device)
     stages = stages_of(config.stages, config.settings.steps)

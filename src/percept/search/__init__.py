@@ -1,4 +1,4 @@
-"""Search: an embedded store of vectors on disk, queries by text and image, results as a page or a sheet.
+"""Search: an embedded vector store on disk, queries by text and image, results as a web page or contact sheet.
 
 >>> from percept.search.index import Index
 >>> from percept.search.build import build

@@ -28,14 +28,14 @@ GROUP = 32 * BATCH
 
 @dataclass(kw_only=True)
 class Report:
-    """What a build did."""
+    """Result of a build."""
 
     added: int = 0
     """Files whose image was encoded, changed files included."""
     reused: int = 0
-    """Files whose image was known by a different name: moved, renamed or duplicate."""
+    """Files whose image was already indexed under a different path: moved, renamed or duplicate."""
     unchanged: int = 0
-    """Files that were not even read."""
+    """Files that were not read again."""
     repaired: int = 0
     """Files read again because their row in the index was damaged; they count among `added` or `reused` too."""
     removed: list[Path] = field(default_factory=list)
@@ -112,13 +112,13 @@ def _drop(
 
 
 def below(paths: Iterable[Path], folders: Sequence[Path]) -> list[Path]:
-    """Return the absolute paths that are in one of the folders, of those that exist."""
+    """Return the absolute paths below any of the folders that exist."""
     roots = [Path(os.path.abspath(folder)) for folder in folders if os.path.isdir(folder)]
     return [path for path in paths if any(path.is_relative_to(root) for root in roots)]
 
 
 def _is_gone(path: Path) -> bool:
-    """True if there is certainly nothing, not even a link; False if the system does not permit to look."""
+    """True if nothing exists at `path`, not even a link; False if that cannot be determined."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

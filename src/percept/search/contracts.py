@@ -1,4 +1,4 @@
-"""What an index needs of a model, and the stamp by which it recognises the model that made it."""
+"""The protocol of encoders for an index, and the stamp that identifies the model of an index."""
 
 import os
 import shlex
@@ -40,7 +40,7 @@ class Stamp:
     image_size: int | None = None
     """Side in pixels that the model was resized to."""
     dtype: str | None = None
-    """Number type that was chosen."""
+    """Number type, if one was requested."""
 
     def __str__(self) -> str:
         height, width = self.preprocess.shape
@@ -87,27 +87,27 @@ def _typed(options: Mapping[str, object]) -> str:
     return " ".join(f"{option} {shlex.quote(str(value))}" for option, value in options.items() if value is not None)
 
 
-Given: TypeAlias = str | os.PathLike[str] | None
+OptionalPath: TypeAlias = str | os.PathLike[str] | None
 
 
 def stamp_of(
     encoder: ImageEncoder,
     source: str | None = None,
     *,
-    weights: Given = None,
-    tokenizer: Given = None,
+    weights: OptionalPath = None,
+    tokenizer: OptionalPath = None,
     image_size: int | None = None,
     dtype: str | None = None,
 ) -> Stamp:
-    """Return the stamp of an encoder that `percept.load` gave for the same arguments; without a source, of its name.
+    """Return the stamp of an encoder that `percept.load` returned for these arguments; its name is the default source.
 
     Raises:
-        PerceptError: the model gives tokens only, so there are no vectors to compare.
+        PerceptError: the model produces tokens only and no vectors.
     """
     identity = encoder.identity
     if not identity.dim:
         raise PerceptError(
-            f"{identity.name} gives tokens, not vectors that can be searched. Use 'nano' or a PE-Core model."
+            f"{identity.name} produces tokens, not vectors that can be searched. Use 'nano' or a PE-Core model."
         )
     return Stamp(
         name=identity.name,
@@ -123,7 +123,7 @@ def stamp_of(
 
 
 def lasting(source: str) -> str:
-    """Return a model's name unchanged, and a path as an absolute one; what follows an @ stays.
+    """Return a model's name unchanged and a path as an absolute path; a suffix after an @ is kept.
 
     As for `percept.load`, a known name is never a path.
     """
@@ -136,6 +136,6 @@ def lasting(source: str) -> str:
 
 
 def is_remote(source: str) -> bool:
-    """True for a model that may have to be fetched from the hub."""
+    """True if the model may have to be fetched from the hub."""
     name = source.partition("@")[0]
     return source.startswith("hf://") or (name in ZOO and ZOO[name].config is not None)

@@ -30,7 +30,7 @@ from percept.search.store import (
 )
 
 WHOLE = "typeof(path) = 'blob' AND typeof(file.hash) = 'text' AND typeof(bytes) = 'integer' AND typeof(modified) = 'integer'"
-"""True for every row of `file` whose columns have the type they were written with."""
+"""SQL condition: all columns of a row of `file` have the type with which they were written."""
 
 ADD_CONTENT = """
 INSERT INTO content VALUES (NULL, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET
@@ -43,7 +43,7 @@ class Index:
 
     Args:
         folder: folder of its database.
-        encoder: the model it will be used with; a different one than it was made with is refused.
+        encoder: the model to use it with; refused if the index was made with a different model.
     """
 
     def __init__(self, folder: Path | str, encoder: ImageEncoder | None = None) -> None:
@@ -62,7 +62,7 @@ class Index:
 
     @classmethod
     def create(cls, folder: Path | str, encoder: ImageEncoder, *, stamp: Stamp | None = None) -> "Index":
-        """Make an empty index for the vectors of `encoder` in a new or empty folder.
+        """Create an empty index for the vectors of `encoder` in a new or empty folder.
 
         Args:
             folder: folder of its database.
@@ -70,7 +70,7 @@ class Index:
             stamp: what `stamp_of` returns for the encoder and the arguments of `percept.load`; default: for its name.
 
         Raises:
-            PerceptError: the model gives no vectors, or the folder is in use.
+            PerceptError: the model produces no vectors, or the folder is in use.
         """
         make_store(Path(folder), _json(stamp or stamp_of(encoder)))
         return cls(folder)
@@ -80,26 +80,26 @@ class Index:
         """Open the index in `folder`.
 
         Raises:
-            PerceptError: the folder holds none, it is damaged, or was made with a different model.
+            PerceptError: there is no index in the folder, it is damaged, or it was made with a different model.
         """
         return cls(folder, encoder)
 
     @classmethod
     def open_or_create(cls, folder: Path | str, encoder: ImageEncoder, *, stamp: Stamp | None = None) -> "Index":
-        """Open the index in `folder` if there is one, else make it; refuses as `open` and `create` do.
+        """Open the index in `folder`, or create it if there is none; raises the errors of `open` and `create`.
 
-        An index without files is taken over by a different model. A given stamp that agrees replaces the stored one:
-        the model may be in a different place now.
+        An index without files may change its model. A given stamp that agrees replaces the stored stamp, because the
+        model may have been moved.
         """
-        wanted = stamp or stamp_of(encoder)
+        current = stamp or stamp_of(encoder)
         try:
-            return cls.create(folder, encoder, stamp=wanted)
+            return cls.create(folder, encoder, stamp=current)
         except PerceptError:
             if not has_store(Path(folder)):
                 raise
         index = cls(folder)
         try:
-            index._take(wanted, moved=stamp is not None)
+            index._take(current, moved=stamp is not None)
             index.check(encoder)
         except PerceptError:
             index.close()
@@ -116,7 +116,7 @@ class Index:
 
     @cached_property
     def stamp(self) -> Stamp:
-        """The model this index was made with."""
+        """Stamp of the model with which the index was made."""
         with self._using() as connection:
             row = connection.execute("SELECT json FROM stamp").fetchone()
         try:
@@ -125,22 +125,22 @@ class Index:
             raise damaged(self.folder, "it does not say which model made it") from None
 
     def check(self, encoder: ImageEncoder) -> None:
-        """Refuse a model whose vectors cannot be compared with those stored.
+        """Refuse a model whose vectors cannot be compared with the stored vectors.
 
         Raises:
-            PerceptError: the model, or its preprocessing, is a different one.
+            PerceptError: the model, or its preprocessing, is different.
         """
-        given = stamp_of(encoder)
-        if not self.stamp.agrees(given):
-            differences = self.stamp.differences(given)
+        stamp = stamp_of(encoder)
+        if not self.stamp.agrees(stamp):
+            differences = self.stamp.differences(stamp)
             why = f" ({differences})" if differences else ""
             raise PerceptError(
-                f"the index {self.folder} was made with {self.stamp}, the model given is {given}: their vectors cannot "
-                f"be compared{why}; use {self.stamp.differs_by(given)}, or make another index with --index OTHER"
+                f"the index {self.folder} was made with {self.stamp}, the given model is {stamp}: their vectors cannot "
+                f"be compared{why}; use {self.stamp.differs_by(stamp)}, or make another index with --index OTHER"
             )
 
     def _take(self, stamp: Stamp, *, moved: bool) -> None:
-        """Replace the stored stamp, if no vector contradicts the new one."""
+        """Replace the stored stamp if the new stamp agrees with it or there are no files."""
         agrees = stamp.agrees(self.stamp)
         if stamp == self.stamp or not (moved if agrees else len(self) == 0):
             return
@@ -174,7 +174,7 @@ class Index:
             return {row[0] for row in rows if is_intact(row, self.stamp.dim)}
 
     def add(self, contents: Iterable[Content], files: dict[Path, FileRow]) -> None:
-        """Store vectors and the files that hold them, all or nothing; what is known by a path or content is replaced.
+        """Store vectors and their files in one transaction; existing rows of the same path or content are replaced.
 
         Raises:
             PerceptError: another process removed a content that a file refers to, or the index is damaged.
@@ -191,7 +191,7 @@ class Index:
         self._matrix = None
 
     def remove(self, paths: Sequence[Path]) -> None:
-        """Forget files, and the vectors that no file holds any more."""
+        """Remove files, and vectors without any file."""
         with self._using() as connection, transaction(connection):
             connection.executemany("DELETE FROM file WHERE path = ?", [(stored_path(path),) for path in paths])
             connection.execute(f"DELETE FROM file WHERE NOT ({WHOLE})")
@@ -199,14 +199,14 @@ class Index:
         self._matrix = None
 
     _matrix: tuple[int, Matrix] | None = None
-    """Version of the database, and the matrix that was read then."""
+    """Version of the database with the matrix of that version."""
     _version = 0
-    """Version when files, hashes or the matrix were last read; changes when another connection commits."""
+    """Version of the database when it was last read; it changes when a different connection commits."""
 
     def matrix(self) -> Matrix:
-        """Return all intact vectors as one matrix, read again only after the database changed.
+        """Return all intact vectors as one matrix. It is cached until the database changes.
 
-        Damaged rows are left out, with a notice.
+        Damaged rows are omitted, with a notice.
         """
         with self._lock:
             version = self._read_version()
@@ -218,7 +218,7 @@ class Index:
         holders: dict[str, list[bytes]] = {}
         vectors, sizes, paths, left_out = [], [], [], 0
         with self._using() as connection:
-            # Read from the tables themselves, in one go: the index of file by hash may be damaged.
+            # Scans the tables without a join, because the database index of `file` by hash may be damaged.
             for path, hash_, _, whole in connection.execute(
                 f"SELECT path, hash, added, {WHOLE} FROM file ORDER BY path"
             ):
@@ -243,7 +243,7 @@ class Index:
             )
 
     def repair(self) -> None:
-        """Rebuild the indexes of the tables if they do not fit the rows; rows themselves have checksums.
+        """Rebuild the database indexes if they do not match the rows. Rows have checksums of their own.
 
         Raises:
             PerceptError: the index is damaged beyond that.
@@ -256,13 +256,13 @@ class Index:
                     raise damaged(self.folder, str(error)) from None
 
     def entries(self) -> list[Entry]:
-        """Return what belongs to every row of the matrix, in its order."""
+        """Return the image of every row of the matrix, in order."""
         matrix = self.matrix()
         return [matrix.entry(row) for row in range(len(matrix))]
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
-        """Give one thread at a time the connection, and explain its errors."""
+        """Yield the connection to one thread at a time; its errors become a PerceptError."""
         with self._lock, explained(self.folder):
             yield self._connection
 
@@ -275,7 +275,7 @@ class Index:
         return self._version
 
     def _contradiction(self, reason: str) -> PerceptError:
-        """Build the error for rows that do not fit together: another process wrote meanwhile, or the index is damaged."""
+        """Return the error for inconsistent rows: another process changed the index, or it is damaged."""
         before = self._version
         return damaged(self.folder, reason) if self._read_version() == before else changed(self.folder)
 

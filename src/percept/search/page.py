@@ -1,4 +1,4 @@
-"""Results as one web page: everything inside the file, no scripts, light and dark, every name escaped."""
+"""Results as one self-contained web page without scripts, with light and dark colours. Every text is escaped."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from percept.search.query import Answer, Hit
 from percept.search.thumbnails import data_uri, thumbnail
 
 THUMBNAIL = 320
-"""Longer side in pixels; shown at half of it, so that it is sharp on high-resolution screens."""
+"""Longer side in pixels. Shown at half of it, so that it is sharp on high-resolution screens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """Content of a page; sections without content are left out."""
+    """Content of a page. Empty sections are omitted."""
 
     title: str
     introduction: str = ""
@@ -44,7 +44,7 @@ class Page:
 
 
 def write_page(file: Path | str, page: Page) -> None:
-    """Write the page; links to the images are relative to it."""
+    """Write the page. Links to images are relative to it."""
     file = Path(file)
     with replacing(file) as temporary:
         temporary.write_text(render(page, file.parent), encoding="utf-8")
@@ -63,7 +63,7 @@ def render(page: Page, folder: Path) -> str:
 
 
 def escape(text: object) -> str:
-    """Return any text as one line of HTML, even a file name that is not valid text."""
+    """Return a text as one line of HTML, also for a file name that is not valid text."""
     return escape_markup(printable(text))
 
 

@@ -1,4 +1,4 @@
-"""Querying an index: by text, by image, or by both at once; exact, by one matrix product."""
+"""Query an index by text, by image, or by both; exact search with one matrix product."""
 
 import os
 import shlex
@@ -21,7 +21,7 @@ from percept.search.rows import Entry
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """One image found."""
+    """One result of a search."""
 
     rank: int
     """From 1."""
@@ -39,7 +39,7 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A query and its hits; pages and sheets show these."""
+    """A query with its hits."""
 
     text: str | None = None
     image: Path | None = None
@@ -53,7 +53,7 @@ class Answer:
 
     @property
     def among(self) -> str:
-        """What was searched; copies count once."""
+        """Description of the searched images; copies count once."""
         copies = f" ({self.files:,} files, copies count once)" if self.files > self.searched else ""
         return f"{self.searched:,} images{copies}"
 
@@ -71,7 +71,7 @@ def ask(
     top: int = 5,
     weight: float = 0.5,
 ) -> Answer:
-    """Search, and return the query together with its hits; arguments as for `search`."""
+    """Search and return the query with its hits. Arguments are those of `search`."""
     start = time.perf_counter()
     hits = search(index, encoder, text=text, image=image, top=top, weight=weight)
     file = Path(image) if isinstance(image, str | Path) else None
@@ -99,8 +99,8 @@ def search(
     Args:
         index: the index to search.
         encoder: the model the index was made with.
-        text: description of the images.
-        image: an image they should resemble.
+        text: description of the images to find.
+        image: image that they should resemble.
         top: number of hits; fewer if the index holds fewer.
         weight: share of the text in [0, 1] if both are given: unit vectors are summed, and the sum is normalised.
 
@@ -155,7 +155,7 @@ def query_vector(
 
 
 def _hit(rank: int, entry: Entry, score: float) -> Hit:
-    """Return the hit with the first path that still exists; the others are its copies."""
+    """Return the hit for the first path that still exists; further paths are its copies."""
     first = next((path for path in entry.paths if os.path.isfile(path)), None)
     shown = first or entry.paths[0]
     hit = Hit(rank=rank, path=shown, score=score, width=entry.width, height=entry.height, missing=first is None)

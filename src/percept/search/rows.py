@@ -1,4 +1,4 @@
-"""Rows of an index: what is stored of a file and of an image, and the checksum that guards a vector."""
+"""Rows of an index: data stored for files and images, with the checksum of a vector."""
 
 import os
 import zlib
@@ -14,10 +14,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class FileRow:
-    """A file: enough to see that it changed without reading it."""
+    """A file, with the data that shows a change without reading it."""
 
     hash: str
-    """Of its content."""
+    """Hash of its content."""
     bytes: int
     modified: int
     """Nanoseconds since 1970."""
@@ -46,7 +46,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """All intact vectors, in the order in which they were added, with what belongs to each row."""
+    """All intact vectors in the order in which they were added, with the size and paths of each image."""
 
     vectors: Float[Tensor, "n d"]
     sizes: list[tuple[int, int]]
@@ -81,7 +81,7 @@ def checksum(hash_: Any, width: Any, height: Any, vector: bytes) -> int:
 
 
 def is_intact(row: tuple[Any, ...], dim: int) -> bool:
-    """True if a content row (hash, width, height, vector, checksum) is as it was written."""
+    """True if a content row (hash, width, height, vector, checksum) matches its checksum."""
     hash_, width, height, vector, stored = row
     whole = isinstance(vector, bytes) and len(vector) == 4 * dim
     return whole and checksum(hash_, width, height, vector) == stored

@@ -1,4 +1,4 @@
-"""Results as one image: one or more rows per query, the hits with ranks, scores and names."""
+"""Results as one image: one or more rows per query, with the rank, score and name of each hit."""
 
 import os
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from percept.search.thumbnails import thumbnail
 PAPER, CARD, INK, SOFT, LINE = "#faf9f6", "#efede7", "#1f1f1d", "#6d6a63", "#e2dfd7"
 ACCENT = "#1f6f78"
 MOST_LINES = 4
-"""Lines of a query; the last one is cut."""
+"""Largest number of lines of a query; the last line is truncated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Measures:
     """Sizes in pixels."""
 
     side: int = 168
-    """Side of the square that an image is fitted into."""
+    """Side of the square that contains an image."""
     gap: int = 18
     margin: int = 36
     query: int = 250
@@ -37,7 +37,7 @@ class Measures:
 
 
 def write_sheet(file: Path | str, answers: Sequence[Answer], *, title: str = "") -> None:
-    """Write the contact sheet as PNG, whatever the ending of the file."""
+    """Write the contact sheet as PNG, whatever the extension of the file."""
     with replacing(file) as temporary:
         draw_sheet(answers, title=title).save(temporary, "PNG")
 
@@ -49,7 +49,7 @@ def draw_sheet(answers: Sequence[Answer], *, title: str = "", measures: Measures
         PerceptError: `answers` is empty.
     """
     if not answers:
-        raise PerceptError("a contact sheet needs at least one answer")
+        raise PerceptError("a contact sheet needs at least one answer.")
     m = measures or Measures()
     columns = max(1, *(min(len(answer.hits), m.columns) for answer in answers))
     lines = [max(1, -(-len(answer.hits) // columns)) for answer in answers]
@@ -111,7 +111,7 @@ def _framed(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], p
             side - 24,
         )
         return
-    if max(small.size) < side:  # small images are enlarged, so that they can be seen
+    if max(small.size) < side:  # small images are enlarged
         scale = side / max(small.size)
         small = small.resize((max(1, round(small.width * scale)), max(1, round(small.height * scale))))
     sheet.paste(small, (x + (side - small.width) // 2, y + (side - small.height) // 2))

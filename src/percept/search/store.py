@@ -1,4 +1,4 @@
-"""The file behind an index: one SQLite database, its tables, and its errors in plain words."""
+"""The SQLite database of an index: its tables, and its errors as PerceptError."""
 
 import os
 import shlex
@@ -12,11 +12,11 @@ from percept.core.errors import PerceptError
 
 FILE = "index.sqlite"
 APPLICATION = 0x50455243
-"""`PERC` in the header of the database: the file is an index of percept."""
+"""Application id in the header of the database, `PERC` in ASCII."""
 VERSION = 2
-"""Raised when the tables change."""
+"""Version of the tables; raise it when they change."""
 DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-"""Result codes of SQLite for a database whose content is not what was written; the others may pass."""
+"""Result codes of SQLite for a damaged database; all other errors may be temporary."""
 
 TABLES = f"""
 PRAGMA page_size = 16384;           -- several vectors to a page, even long ones
@@ -43,10 +43,10 @@ CREATE INDEX file_by_hash ON file (hash);
 
 
 def make_store(folder: Path, stamp: str) -> None:
-    """Create an empty database in `folder`, completely or not at all; an empty file in its place is replaced.
+    """Create an empty database in `folder`, atomically; an empty file in its place is replaced.
 
     Raises:
-        PerceptError: the folder holds an index or anything else already.
+        PerceptError: the folder already contains an index or anything else.
     """
     _check_free(folder)
     temporary = folder / f".{FILE}.{uuid4().hex}.part"
@@ -61,7 +61,7 @@ def make_store(folder: Path, stamp: str) -> None:
 
 
 def has_store(folder: Path) -> bool:
-    """True if the folder holds a database; an empty file, left by a power cut, is not one."""
+    """True if the folder contains a database; an empty file, as after a power failure, does not count."""
     file = folder / FILE
     return file.exists() and file.stat().st_size > 0
 
@@ -77,22 +77,22 @@ def _check_free(folder: Path) -> None:
 
 
 def _is_index_already(folder: Path) -> PerceptError:
-    return PerceptError(f"{folder} is an index already. Open it, or give a different folder.")
+    return PerceptError(f"{folder} is already an index. Open it, or give a different folder.")
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove an empty file in place of the database; what another process wrote there meanwhile is put back."""
-    aside = folder / f".{FILE}.{uuid4().hex}.part"
+    """Remove an empty database file; a database that another process writes in the meantime is restored."""
+    moved = folder / f".{FILE}.{uuid4().hex}.part"
     try:
-        os.rename(folder / FILE, aside)
+        os.rename(folder / FILE, moved)
     except FileNotFoundError:
         return
     try:
-        if aside.stat().st_size:
-            _publish(aside, folder)
+        if moved.stat().st_size:
+            _publish(moved, folder)
             raise _is_index_already(folder)
     finally:
-        aside.unlink(missing_ok=True)
+        moved.unlink(missing_ok=True)
 
 
 def _write_tables(file: Path, stamp: str) -> None:
@@ -106,7 +106,7 @@ def _write_tables(file: Path, stamp: str) -> None:
 
 
 def _publish(temporary: Path, folder: Path) -> None:
-    """Give the database its name, unless another process was first: replacing its index would lose what it stores."""
+    """Move the database to its final name, unless another process was first: its index must not be replaced."""
     try:
         os.link(temporary, folder / FILE)
     except FileExistsError:
@@ -116,10 +116,10 @@ def _publish(temporary: Path, folder: Path) -> None:
 
 
 def open_store(folder: Path) -> sqlite3.Connection:
-    """Connect to the database in `folder`; any thread may use the connection, one at a time.
+    """Connect to the database in `folder`. Any thread may use the connection, one at a time.
 
     Raises:
-        PerceptError: there is none, it is empty, not an index, damaged, or of a different version.
+        PerceptError: it does not exist, is empty, not an index, damaged, or of a different version.
     """
     file = folder / FILE
     command = f"percept index IMAGES --index {shlex.quote(str(folder))}"
@@ -129,7 +129,7 @@ def open_store(folder: Path) -> sqlite3.Connection:
     if not has_store(folder):
         raise PerceptError(f"the index {folder} is empty (0 bytes), it was never written; make it with: {command}")
     with explained(folder):
-        # Waiting half a minute lets a second process finish its batch; isolation_level=None leaves BEGIN to us.
+        # The timeout lets a second process finish its batch; isolation_level=None disables implicit transactions.
         connection = sqlite3.connect(file, timeout=30, isolation_level=None, check_same_thread=False)
         connection.text_factory = _decoded
         try:
@@ -142,7 +142,7 @@ def open_store(folder: Path) -> sqlite3.Connection:
 
 
 def _decoded(data: bytes) -> str:
-    """Return text even where it is damaged; a checksum notices."""
+    """Decode text without errors; the checksum detects damage."""
     return data.decode(errors="replace")
 
 
@@ -159,18 +159,18 @@ def _check_header(connection: sqlite3.Connection, folder: Path) -> None:
 
 
 def damaged(folder: Path, reason: str) -> PerceptError:
-    """Build the error for an index whose content cannot be trusted."""
+    """Return the error for a damaged index."""
     return PerceptError(f"the index {folder} is damaged ({reason}). Delete the folder and index again.")
 
 
 def changed(folder: Path) -> PerceptError:
-    """Build the error for an index that another process changed since this one read it."""
-    return PerceptError(f"the index {folder} was changed by another process meanwhile. Run the command again.")
+    """Return the error for an index that another process changed after it was read."""
+    return PerceptError(f"the index {folder} was changed by another process. Run the command again.")
 
 
 @contextmanager
 def explained(folder: Path) -> Iterator[None]:
-    """Turn errors of SQLite and of the file system into a PerceptError that names the index."""
+    """Convert errors of SQLite and of the file system to a PerceptError that names the index."""
     try:
         yield
     except sqlite3.ProgrammingError as error:
@@ -191,7 +191,7 @@ def explained(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """Do everything in the block, or nothing of it."""
+    """Run a block as one transaction: commit at its end, roll back on any exception."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield connection
@@ -202,5 +202,5 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 
 def stored_path(path: Path) -> bytes:
-    """Return an absolute path as the bytes the file system knows it by."""
+    """Return the absolute path in the bytes of the file system."""
     return os.fsencode(os.path.abspath(path))

@@ -1,4 +1,4 @@
-"""Small images for pages and sheets."""
+"""Thumbnails for pages and sheets."""
 
 import base64
 import io
@@ -11,7 +11,7 @@ from percept.data.images import read_image
 
 
 def thumbnail(path: Path, size: int) -> Image.Image | None:
-    """Return the image with its longer side at most `size` pixels, never enlarged; None if it cannot be read."""
+    """Return an image reduced to a longer side of at most `size` pixels; None if it cannot be read."""
     try:
         image = read_image(path, at_least=size)
     except PerceptError:
@@ -21,7 +21,7 @@ def thumbnail(path: Path, size: int) -> Image.Image | None:
 
 
 def data_uri(image: Image.Image) -> str:
-    """Return the image as a JPEG inside a data: address."""
+    """Return the image as a data URI with a JPEG."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=84, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

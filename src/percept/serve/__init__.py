@@ -1,1 +1,1 @@
-"""HTTP: nothing here yet; a search page and embedding and chat APIs come with their own issue."""
+"""HTTP server with a search page and embedding and chat APIs; empty until its own issue."""

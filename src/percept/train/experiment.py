@@ -114,7 +114,7 @@ class Experiment:
     """The resolved configuration, a dataclass; saved with the run."""
     settings: Settings
     task: Callable[[Placement], nn.Module]
-    """Builds the task, see `Task`. Called after the random generators are seeded, and after `source`."""
+    """Builds the task, see `Task`. Called once, after the random generators are seeded, and after `source`."""
     source: Callable[[Placement], Source]
     """Builds the source of training data."""
     save: Callable[[Path, nn.Module, dict[str, Any]], None]

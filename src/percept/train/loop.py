@@ -27,7 +27,7 @@ from percept.optim.schedule import warmup_cosine
 from percept.train import journal
 from percept.train.experiment import Experiment, Placement
 from percept.train.meters import Meter
-from percept.train.parallel import gathered, local_device, placed, training_dtype
+from percept.train.parallel import gathered, local_device, placed, training_dtype, without_values
 from percept.train.shards import INDEX
 from percept.train.signals import stopping
 from percept.train.state import CHECKPOINT, Checkpoint, Progress
@@ -93,6 +93,7 @@ def _prepared(experiment: Experiment, folder: Path, device: torch.device) -> tup
     task = experiment.task(placement)
     freeze(task, experiment.rules)
     dtype, reason = training_dtype(settings.dtype, device, task)
+    whole = without_values(task) if settings.shard else None
     task = placed(task, device, dtype, shard=settings.shard)
     groups = parameter_groups(task, experiment.rules, rate=settings.learning_rate, weight_decay=settings.weight_decay)
     named = partial(build_optimisers, name=settings.optimiser, betas=settings.betas)
@@ -100,7 +101,7 @@ def _prepared(experiment: Experiment, folder: Path, device: torch.device) -> tup
     checkpoint = Checkpoint(
         folder=folder, task=task, optimiser=optimiser, config=to_dict(experiment.config), shard=settings.shard
     )
-    run = _Run(experiment, folder, task, optimiser, checkpoint, Progress(), device, dtype, reason)
+    run = _Run(experiment, folder, task, optimiser, checkpoint, Progress(), device, dtype, reason, whole)
     return run, source, placement
 
 
@@ -120,7 +121,7 @@ def _finished(run: "_Run", source: Source, placement: Placement, *, minutes: flo
         if dist.rank() == 0:
             notice(f"stopped at step {progress.step} of {settings.steps}; the same command resumes there")
         return progress
-    task = gathered(run.task, lambda: experiment.task(placement)) if settings.shard else run.task
+    task = run.task if run.whole is None else gathered(run.task, run.whole)
     dist.on_first(lambda: experiment.save(run.folder, task, progress.totals()))
     return progress
 
@@ -138,6 +139,8 @@ class _Run:
     device: torch.device
     dtype: torch.dtype
     reason: str
+    whole: nn.Module | None
+    """The task without its values, to save the model of a sharded run."""
     saved: int = 0
     """Step of the last checkpoint; 0 before the first."""
 

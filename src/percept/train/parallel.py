@@ -1,7 +1,7 @@
 """A task on one device or several: number types, replicas, and FSDP2 shards."""
 
+import copy
 import os
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -80,12 +80,25 @@ def _sharded(task: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Mo
     return task
 
 
-def gathered(task: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
-    """Return a sharded task whole: one built anew with the trained weights. Every process must call it."""
+def without_values(task: nn.Module) -> nn.Module:
+    """Return a copy of a task with its buffers, whose parameters take no memory; `gathered` fills them in."""
+    memo = {
+        id(parameter): nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
+        for parameter in task.parameters()
+    }
+    return copy.deepcopy(task, memo)
+
+
+def gathered(task: nn.Module, whole: nn.Module) -> nn.Module:
+    """Return the trained weights of a sharded task in one piece. Every process must call it.
+
+    Args:
+        task: sharded.
+        whole: `without_values` of the task before it was sharded; it is filled in.
+    """
     state = {
         name: cast(Any, value).full_tensor().cpu() if hasattr(value, "full_tensor") else value.cpu()
         for name, value in task.state_dict().items()
     }
-    whole = build()
-    whole.load_state_dict(cast(dict[str, Tensor], state))
+    whole.load_state_dict(cast(dict[str, Tensor], state), assign=True)
     return whole

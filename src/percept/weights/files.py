@@ -261,12 +261,13 @@ def write_tensors(path: Path | str, state: State, facts: dict[str, str] | None =
     try:
         if path.suffix == ".safetensors":
             return save_tensors(path, alone, {"format": "pt", **(facts or {})})
-        with replacing(path) as temporary:
-            torch.save(alone, temporary)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            torch.save(alone, file)
     except (PerceptError, OSError):
         raise
     except Exception as error:  # the libraries have errors of their own for a full disk
-        reason = str(error).splitlines()[0]
+        cause = error.__context__  # torch hides the error of the system behind one of its own
+        reason = cause.strerror if isinstance(cause, OSError) else str(error).splitlines()[0]
         raise PerceptError(f"{path} cannot be written ({reason}); make room, or give a different place") from None
 
 

@@ -61,7 +61,10 @@ class Layout:
         """Raise PerceptError if a folder that this layout claims lacks a file that it needs."""
 
     def to_ours(self, state: State) -> State:
-        """Rename the keys of a file to ours, and reshape what is shaped differently."""
+        """Rename the keys of a file to ours, and reshape what is shaped differently.
+
+        A key that the layout does not have gets the prefix `percept.weights.rename.STRANGE`, so that it is listed as unexpected.
+        """
         raise NotImplementedError
 
     def to_theirs(self, state: State) -> State:

@@ -1,7 +1,7 @@
-"""The labelled world: pictures drawn from seeds, with complete truth and a rule that keeps compositions for evaluation.
+"""The labelled world: images generated from seeds, with complete ground truth. Some compositions are held out for evaluation.
 
->>> picture = generate(7, split="train")
->>> picture.image.shape, len(picture.scene.things) == len(picture.boxes)
+>>> rendering = generate(7, split="train")
+>>> rendering.image.shape, len(rendering.scene.things) == len(rendering.boxes)
 ((96, 96, 3), True)
 """
 
@@ -25,7 +25,7 @@ from percept.world.language import (
 )
 from percept.world.objects import CATEGORIES
 from percept.world.palette import COLOURS
-from percept.world.render import Picture, render
+from percept.world.render import Rendering, render
 from percept.world.scene import sample_scene
 from percept.world.splits import SPLITS, held_out, obeys, triples
 from percept.world.variants import SEEN, STYLES, UNSEEN, shows_colour
@@ -41,7 +41,7 @@ __all__ = [
     "SPLITS",
     "STYLES",
     "UNSEEN",
-    "Picture",
+    "Rendering",
     "Scene",
     "Thing",
     "Word",
@@ -73,22 +73,20 @@ def generate(
     size: int = 96,
     aspect: float = 1.0,
     truth: bool = True,
-) -> Picture:
-    """Sample scene number `seed` of a split and draw it; arguments as in `sample_scene` and `render`."""
+) -> Rendering:
+    """Sample scene number `seed` of a split and render it. Arguments are those of `sample_scene` and `render`."""
     scene = sample_scene(seed, split=split, things=things, style=style, variant=variant, aspect=aspect)
     return render(scene, size=size, truth=truth)
 
 
 RECAST = 0.4
-"""Share of twins of several things in which one thing is of another kind; of single things all are."""
+"""Share of scenes with several things whose twin changes the category of one thing. With a single thing it always does."""
 
 
 def twin(scene: Scene, rng: random.Random) -> Scene | None:
-    """Return the same scene with two colours exchanged, one thing of another kind, or seen in a mirror.
+    """Return a scene that differs in one point: two colours exchanged, one category changed, or mirrored.
 
-    A partner that only a careful eye tells apart.
-
-    The twin obeys the split rule; None if no change of this kind does, or none would be visible.
+    The twin obeys the split rule. None if no such change obeys it, or none would be visible.
     """
     candidates = [_exchanged(scene, *pair) for pair in _pairs(scene)]
     rng.shuffle(candidates)
@@ -100,7 +98,7 @@ def twin(scene: Scene, rng: random.Random) -> Scene | None:
 
 
 def _recast(scene: Scene, rng: random.Random) -> Scene:
-    """Put a thing of another kind, in the same colour, in the place of one that has no equal, if there is one."""
+    """Change the category of one thing and keep its colour; choose a thing whose category occurs once, if there is one."""
     things = list(scene.things)
     kinds = Counter(thing.category for thing in things)
     place = rng.choice([index for index, thing in enumerate(things) if kinds[thing.category] == 1] or [0])
@@ -110,29 +108,30 @@ def _recast(scene: Scene, rng: random.Random) -> Scene:
 
 
 def _pairs(scene: Scene) -> list[tuple[int, int]]:
-    """Return pairs of things of different kinds and colours, by index."""
+    """Return the indices of pairs of things that differ in category and colour; none if colours are not visible."""
     if not shows_colour(scene):
         return []
     things = scene.things
     return [
-        (one, other)
-        for one in range(len(things))
-        for other in range(one + 1, len(things))
-        if things[one].category != things[other].category and things[one].colour != things[other].colour
+        (first, second)
+        for first in range(len(things))
+        for second in range(first + 1, len(things))
+        if things[first].category != things[second].category and things[first].colour != things[second].colour
     ]
 
 
-def _exchanged(scene: Scene, one: int, other: int) -> Scene:
+def _exchanged(scene: Scene, first: int, second: int) -> Scene:
+    """Exchange the colours of two things."""
     things = list(scene.things)
-    things[one], things[other] = (
-        replace(things[one], colour=things[other].colour),
-        replace(things[other], colour=things[one].colour),
+    things[first], things[second] = (
+        replace(things[first], colour=things[second].colour),
+        replace(things[second], colour=things[first].colour),
     )
     return replace(scene, things=tuple(things))
 
 
 def _mirrored(scene: Scene) -> Scene:
-    """Mirror places and poses; printed words move but stay readable."""
+    """Mirror positions and poses. Printed words move but stay readable."""
     things = [
         replace(thing, x=scene.width - thing.x, flip=not thing.flip, angle=-thing.angle, shear=-thing.shear)
         for thing in scene.things

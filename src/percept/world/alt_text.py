@@ -1,4 +1,4 @@
-"""Alt-text as the web writes it: clipped, incomplete, now and then wrong or about nothing at all."""
+"""Alt text as found on the web: short, incomplete, sometimes wrong or unrelated to the image."""
 
 import random
 
@@ -25,7 +25,7 @@ SYNONYMS: dict[str, str] = {
     "gift": "present",
     "rocket": "spaceship",
 }
-"""Other words for a few categories; used here only."""
+"""Synonyms of some categories, used in alt text only."""
 _JUNK = (
     "untitled",
     "image",
@@ -53,7 +53,7 @@ _DECORATION = (
 
 
 def alt_text(scene: Scene, rng: random.Random) -> str:
-    """Write alt-text: half of it fair, the rest incomplete, partly wrong, decorated with noise, or junk."""
+    """Write an alt text: about two in five are correct captions, the others are keywords, incomplete, wrong or junk."""
     kind = rng.choices(("fair", "keywords", "missing", "wrong", "junk"), (42, 28, 17, 9, 4))[0]
     number = f"{rng.randrange(10000):04d}"
     if kind == "junk":
@@ -62,8 +62,8 @@ def alt_text(scene: Scene, rng: random.Random) -> str:
         return short_caption(scene, rng)
     if kind == "missing":
         named = groups(scene)
-        kept = rng.sample(named, rng.randint(1, max(1, len(named) - 1)))
-        text = listing([name for _, name in kept])
+        mentioned = rng.sample(named, rng.randint(1, max(1, len(named) - 1)))
+        text = listing([name for _, name in mentioned])
     else:
         text = _keywords(scene, rng, mistaken=kind == "wrong")
     if rng.random() < 0.35:
@@ -72,7 +72,7 @@ def alt_text(scene: Scene, rng: random.Random) -> str:
 
 
 def _keywords(scene: Scene, rng: random.Random, mistaken: bool) -> str:
-    """String together a few names without articles; mistaken, one of them is not what is there."""
+    """Join a few names without articles. If `mistaken`, one of them has a wrong colour or category."""
     things = rng.sample(scene.things, min(len(scene.things), rng.randint(1, 3)))
     wrong = rng.randrange(len(things)) if mistaken else -1
     coloured = shows_colour(scene) and rng.random() < 0.8

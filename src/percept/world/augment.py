@@ -1,9 +1,9 @@
-"""Augmentation of generated images, a batch at a time and on any device: crops, light, backgrounds, inks.
+"""Augmentation of generated images, one batch at a time on any device: crops, lighting, backgrounds and inks.
 
-Nothing here moves or recolours the things a caption names: no flips, no strong crops, no other hues where colours are named.
-What a text says of the place is no longer true of the few pictures that get another background. Backgrounds, shades and inks
-are drawn at large (Tobin et al. 2017, arXiv:1703.06907, domain randomisation); no filter of the variants that only the
-evaluation shows is among them, but light lines on a dark sheet, as chalk and blueprint have, do come up.
+Augmentation keeps captions true: there are no flips, strong crops or hue changes where colours are named. The exception is
+a caption that mentions the background, which is false for images that get a different background. Backgrounds, shading and
+inks are sampled from wide ranges (Tobin et al. 2017, arXiv:1703.06907, domain randomisation). No filter of the
+evaluation-only variants is used, but light lines on a dark sheet, as in chalk and blueprint, do occur.
 """
 
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from torch.nn import functional as F
 from percept.core.errors import PerceptError
 
 BLURRED = 7
-"""Pixels a side of the window that blurs."""
+"""Side of the blur kernel in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Strength and frequency of augmentations; shares are of the images of a batch."""
+    """Strength and frequency of augmentations. Shares are fractions of the images in a batch."""
 
     crop: int = 8
-    """Pixels that a crop may leave out on either axis; the same for all images of a step."""
+    """Largest number of pixels that a crop removes on each axis; the same for all images of a step."""
     brightness: float = 0.15
     """Largest relative change of brightness, per image."""
     contrast: float = 0.3
@@ -33,20 +33,20 @@ class Augment:
     tint: float = 0.08
     """Largest relative change of each of the three channels, per image."""
     noise: float = 0.08
-    """Largest standard deviation of noise, of the range from black to white; two of three images have none."""
+    """Largest standard deviation of noise, where the range from black to white is 1. Two of three images have none."""
     shaded: float = 0.3
-    """Share whose light changes slowly from place to place."""
+    """Share with lighting that varies smoothly across the image."""
     blurred: float = 0.15
-    """Share that is out of focus."""
+    """Share that is blurred."""
     behind: float = 0.25
-    """Share whose background gives way to blots of any colours."""
+    """Share whose background is mixed with blots of random colours."""
     inked: float = 0.7
-    """Share of images without colours (line sketches) that are redrawn in two random ones, light on dark too."""
+    """Share of colourless images (line sketches) that are redrawn in two random colours, also light on dark."""
 
     def __post_init__(self) -> None:
-        for name, most in vars(self).items():
-            if name != "crop" and not 0 <= most <= 1:
-                raise PerceptError(f"{name}={most}; it is a share within 0..1")
+        for name, value in vars(self).items():
+            if name != "crop" and not 0 <= value <= 1:
+                raise PerceptError(f"{name} must be from 0 to 1, got {value}.")
 
 
 NONE = Augment(
@@ -57,50 +57,50 @@ NONE = Augment(
 
 @dataclass(frozen=True)
 class Chosen:
-    """Samples of a global batch chosen by chance, and which of them belong to this process."""
+    """Randomly chosen samples of a global batch, and those of them that belong to this process."""
 
     count: int
-    """Chosen samples of the global batch: random numbers are drawn for all of them."""
+    """Number of chosen samples in the global batch. Random numbers are drawn for all of them."""
     mine: Int[Tensor, " k"]
-    """Positions among the chosen samples of those in this process's share."""
+    """Indices, among the chosen samples, of those in this process's share."""
     places: Int[Tensor, " k"]
-    """Their rows in the share."""
+    """Rows of these samples in the share."""
 
 
 class Draws:
-    """Random numbers of a step, drawn for the global batch so that they do not depend on the number of processes.
+    """Random numbers of one step, drawn for the global batch so that they do not depend on the number of processes.
 
-    Few are drawn on the CPU, those of pixels on the device, both from one seed.
+    Numbers for pixels are drawn on the device and all others on the CPU, both from one seed.
     """
 
     def __init__(self, seed: int, device: torch.device, rows: slice | None = None) -> None:
-        """Draw from `seed`; this process works on `rows` of the global batch, on all if None."""
+        """Draw from `seed`. This process works on `rows` of the global batch, or on all of it if None."""
         self.rng, self.device, self.rows = np.random.default_rng(seed), device, rows
         self.generator = torch.Generator(device).manual_seed(seed)
 
     def mine(self, values: Tensor) -> Tensor:
-        """Return the rows of this process among values for every sample of the global batch."""
+        """Select this process's rows from values that cover the global batch."""
         return values if self.rows is None else values[self.rows]
 
     def uniform(self, low: float, high: float, *shape: int) -> Float[Tensor, "..."]:
-        """Draw numbers between two others."""
+        """Draw numbers uniformly between `low` and `high`."""
         return torch.from_numpy(self.rng.uniform(low, high, shape).astype(np.float32)).to(self.device)
 
     def some(self, candidates: int | Int[np.ndarray, " g"], share: float) -> Chosen:
         """Choose among samples of the global batch, each with the same probability.
 
         Args:
-            candidates: their row numbers, or how many there are if all are candidates.
-            share: the probability.
+            candidates: row numbers of the candidates, or their number if every sample is one.
+            share: probability of each.
         """
         rows = np.arange(candidates) if isinstance(candidates, int) else candidates
         rows = rows[self.rng.random(len(rows)) < share]
         first, end = (0, None) if self.rows is None else (self.rows.start, self.rows.stop)
         mine = np.flatnonzero((rows >= first) & (rows < (np.inf if end is None else end)))
-        return Chosen(len(rows), *(torch.from_numpy(each).to(self.device) for each in (mine, rows[mine] - first)))
+        return Chosen(len(rows), *(torch.from_numpy(numbers).to(self.device) for numbers in (mine, rows[mine] - first)))
 
     def blots(self, chosen: Chosen, channels: int, size: int) -> Float[Tensor, "k c s s"]:
-        """Draw smooth fields in [0, 1] for this process's chosen samples; how fine they are is the same for all of them."""
+        """Draw smooth fields in [0, 1] for this process's chosen samples, all at the same resolution."""
         cells = int(self.rng.choice((2, 3, 4, 6, 12)))
         coarse = torch.rand(chosen.count, channels, cells, cells, generator=self.generator, device=self.device)
         mode = "nearest" if self.rng.random() < 0.2 else "bicubic"
@@ -117,15 +117,15 @@ def lit(
     draws: Draws,
     count: int | None = None,
 ) -> Float[Tensor, "b 3 s s"]:
-    """Scale images to [-1, 1] in other light.
+    """Scale images to [-1, 1] and augment their background, inks, lighting and sharpness.
 
     Args:
         image: images of this process's share.
-        ids: what each pixel shows; 0 is background.
+        ids: id of the thing at each pixel; 0 is background.
         grey: rows of the global batch whose images show no colours.
-        how: see `Augment`.
-        draws: random numbers.
-        count: samples in the global batch; those of `image` if None.
+        how: strengths and shares.
+        draws: source of random numbers.
+        count: number of samples in the global batch; len(image) if None.
     """
     count, size = len(image) if count is None else count, image.shape[-1]
     scaled = image.float().div_(255)
@@ -149,7 +149,7 @@ def lit(
 
 
 def _put_behind(scaled: Float[Tensor, "b 3 s s"], ids: UInt8[Tensor, "b s s"], some: Chosen, draws: Draws) -> None:
-    """Mix blots of any colours into the backgrounds of the chosen images, in place."""
+    """Mix blots of random colours into the backgrounds of the chosen images, in-place."""
     if not some.count:
         return
     amount = draws.uniform(0.3, 1.0, some.count, 1, 1, 1)[some.mine]
@@ -159,7 +159,7 @@ def _put_behind(scaled: Float[Tensor, "b 3 s s"], ids: UInt8[Tensor, "b s s"], s
 
 
 def _recoloured(scaled: Float[Tensor, "b 3 s s"], count: int, how: Augment, draws: Draws) -> Float[Tensor, "b 3 s s"]:
-    """Change contrast, brightness and tint of images in [-1, 1]."""
+    """Change the contrast, brightness and tint of images in [-1, 1]."""
     middle = scaled.mean(dim=(1, 2, 3), keepdim=True)
     contrast = draws.uniform(1 - how.contrast, 1 + how.contrast, count, 1, 1, 1)
     channels = draws.uniform(1 - how.tint, 1 + how.tint, count, 3, 1, 1)
@@ -168,7 +168,7 @@ def _recoloured(scaled: Float[Tensor, "b 3 s s"], count: int, how: Augment, draw
 
 
 def inked(image: Float[Tensor, "k 3 s s"], draws: Draws, some: Chosen) -> Float[Tensor, "k 3 s s"]:
-    """Redraw grey images in [0, 1] with two colours in place of black and white that differ clearly in lightness."""
+    """Redraw grey images in [0, 1] with two colours, clearly different in lightness, in place of black and white."""
     level = image.mean(dim=1, keepdim=True)
     count = some.count
     dark, light = draws.uniform(0.0, 0.4, count, 3, 1, 1), draws.uniform(0.6, 1.0, count, 3, 1, 1)
@@ -192,11 +192,11 @@ def blurred(image: Float[Tensor, "k c s s"], deviation: Float[Tensor, " k"]) -> 
 def cropped(
     image: UInt8[Tensor, "b 3 y x"], ids: UInt8[Tensor, "b y x"], size: int, most: int, draws: Draws
 ) -> tuple[UInt8[Tensor, "b 3 s s"], UInt8[Tensor, "b s s"]]:
-    """Leave out up to `most` pixels on either axis and scale; positions stay what the text says."""
+    """Crop up to `most` pixels on each axis and resize to `size`. Relative positions do not change."""
     top, left, lost = (int(draws.rng.integers(0, most + 1)) for _ in range(3))
     side = image.shape[-1] - lost
     top, left = min(top, lost), min(left, lost)
-    image, ids = (one[..., top : top + side, left : left + side].contiguous() for one in (image, ids))
+    image, ids = (pixels[..., top : top + side, left : left + side].contiguous() for pixels in (image, ids))
     if side != size:
         pixels = F.interpolate(image.float(), size=(size, size), mode="bilinear", antialias=True)
         image = pixels.round_().clamp_(0, 255).to(torch.uint8)

@@ -1,6 +1,6 @@
-"""Where things are: ten scenes with sky and ground, and six flat textures, each a little different every time.
+"""Backgrounds: ten scenes with sky and ground, and six flat textures, each with random variations.
 
-A background is drawn at the final size and doubled for the supersampled canvas: it stays softer than the things before it.
+A background is drawn at the final size and enlarged to the supersampled canvas, so it is softer than the things on it.
 """
 
 import random
@@ -14,30 +14,30 @@ from percept.world.brush import gradient, grain, pastel, vary
 from percept.world.palette import Rgb, blend
 
 Draw = Callable[[Image.Image, random.Random, int], None]
-"""Draw on an image with one seed; the horizon in pixels (0 on a texture)."""
+"""Function of an image, random numbers and the horizon in pixels (0 for a texture) that draws in-place."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Background:
-    """One kind of place."""
+    """A kind of background."""
 
     name: str
     phrases: tuple[str, ...]
-    """How captions mention it."""
+    """Phrases for captions."""
     draw: Draw
     horizon: tuple[float, float] = (0.0, 0.0)
-    """Range of the height where the ground begins; zeros for a texture, on which things float."""
+    """Range of y, as a share of the height, at which the ground begins; zeros for a texture, on which things float."""
     habitats: tuple[str, ...] = ("ground", "air", "water", "table", "wall")
-    """Which things one expects here."""
+    """Habitats of the things that are usual here."""
 
     @property
     def flat(self) -> bool:
-        """A texture without ground."""
+        """True for a texture without ground."""
         return self.horizon[1] == 0.0
 
 
 def _split(image: Image.Image, horizon: int, sky: tuple[Rgb, Rgb], ground: tuple[Rgb, Rgb]) -> ImageDraw.ImageDraw:
-    """Fill above and below the horizon with two vertical gradients."""
+    """Fill the areas above and below the horizon with vertical gradients."""
     image.paste(gradient(sky[0], sky[1], image.width, horizon), (0, 0))
     image.paste(gradient(ground[0], ground[1], image.width, image.height - horizon), (0, horizon))
     return ImageDraw.Draw(image)
@@ -59,7 +59,7 @@ def _strokes(
     dx: float,
     dy: float,
 ) -> None:
-    """Scatter short strokes in a box, longer and farther apart towards the viewer."""
+    """Scatter short strokes in a box, longer ones towards the bottom."""
     left, top, right, bottom = box
     for _ in range(count):
         near = rng.random()
@@ -276,7 +276,7 @@ BACKGROUNDS: dict[str, Background] = {background.name: background for background
 
 
 def draw_background(name: str, seed: int, *, width: int, height: int, horizon: float) -> Image.Image:
-    """Draw a background at twice `width` × `height` pixels; `horizon` is a fraction of the height."""
+    """Return a background of 2 `width` × 2 `height` pixels; `horizon` is a share of the height."""
     rng = random.Random(seed)
     image = Image.new("RGB", (width, height))
     BACKGROUNDS[name].draw(image, rng, round(horizon * height))

@@ -1,4 +1,4 @@
-"""Batches of the generated world: images, texts, and everything that is known about what the images show."""
+"""Batches of the generated world: images, texts and complete annotations."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""Small colour and paint helpers of the backgrounds and styles, with what is slow kept for the next picture."""
+"""Colour and paint helpers for backgrounds and styles. Slow results are cached."""
 
 import random
 from colorsys import hls_to_rgb
@@ -19,7 +19,7 @@ def vary(colour: Rgb, rng: random.Random, amount: int) -> Rgb:
 
 
 def pastel(rng: random.Random) -> Rgb:
-    """Draw a light, weak colour of any hue: nothing that a person would name."""
+    """Return a random pale colour, too weak to be called by a colour name."""
     red, green, blue = hls_to_rgb(rng.random(), rng.uniform(0.72, 0.88), rng.uniform(0.12, 0.38))
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -39,7 +39,7 @@ def noise_tile(low: int, high: int) -> Image.Image:
 
 
 def noise(rng: random.Random, width: int, height: int, *, low: int, high: int) -> Image.Image:
-    """Cut a random piece of noise, as large as asked; larger than a tile it is magnified."""
+    """Return a random crop of noise; a size above that of the tile is enlarged from the whole tile."""
     tile = noise_tile(low, high)
     if max(width, height) >= _GRAIN:
         return tile.resize((width, height), Image.Resampling.BILINEAR)
@@ -48,5 +48,5 @@ def noise(rng: random.Random, width: int, height: int, *, low: int, high: int) -
 
 
 def grain(image: Image.Image, rng: random.Random) -> None:
-    """Roughen an image a little, in place."""
+    """Add slight grain to an image, in-place."""
     image.paste(rng.choice(((0, 0, 0), (255, 255, 255))), (0, 0), noise(rng, *image.size, low=0, high=28))

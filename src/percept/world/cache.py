@@ -1,4 +1,4 @@
-"""Training pictures of the world and all that is told of them, drawn once by all cores and kept on disk."""
+"""Training images of the world with their annotations, generated once on all cores and cached on disk."""
 
 import json
 import math
@@ -21,7 +21,7 @@ from percept.core.report import track
 from percept.core.seed import derive
 from percept.world.alt_text import alt_text
 from percept.world.augment import Augment
-from percept.world.claims import shown
+from percept.world.claims import image_claims
 from percept.world.contrary import contrary
 from percept.world.elements import Scene
 from percept.world.language import article, long_caption, names_caption, noun, short_caption
@@ -35,54 +35,56 @@ from percept.world.splits import held_out
 from percept.world.variants import STYLES, shows_colour
 
 TEXTS = ("alt", "names", "short", "long")
-"""Kinds of the texts kept for every picture; a training step draws one of them for all its pictures."""
-TOLD = ("texts", "regions", "things", "claims", "contrary")
-"""What is told of every picture, see `_Drawn`."""
+"""Kinds of texts stored for every image. A training step uses one kind for all its images."""
+ANNOTATIONS = ("texts", "regions", "things", "claims", "contrary")
+"""Fields of `_Drawn` that are stored as json."""
 SIDE = 96
-"""Pixels a side of the kept pictures."""
-NOT_DRAWING = ("augment.py", "batch.py", "questions.py", "record.py", "sheet.py", "source.py", "write.py")
-"""Files that have no part in what a kept picture shows or its texts say."""
+"""Side of the cached images in pixels."""
+DRAWING = 1
+"""Version of the images and texts. Raise it when a seed gives different results, so that caches are generated again."""
 IDS = ".ids"
-"""Ending of the files that tell which thing each pixel shows."""
+"""Suffix of the files with the id of the thing at each pixel."""
 CHUNK = 256
 """Pairs per unit of work."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldData:
-    """Which pictures to train on: always pairs, a scene and its twin (two colours, the sides or one kind exchanged)."""
+    """Images to train on: pairs of a scene and its twin, which differs in two colours, one category, or left and right."""
 
     pairs: int = 100_000
-    """Pairs of pictures; each is 2 x 36.9 kB on disk."""
+    """Number of pairs of images; a pair takes 2 x 36.9 kB on disk."""
     seed: int = 0
-    """Of the pictures and their texts."""
+    """Seed of the images and their texts."""
     style: str = "mixed"
-    """A style of the world, or "mixed": half plain."""
+    """A style of the world, or "mixed" for all of them, half plain."""
     stretched: float = 0.4
-    """Share of pairs that are not square; they are squashed to a square like any picture the models see."""
+    """Share of pairs that are not square. They are squashed to a square, as preprocessing does."""
     stretch: float = 0.7
-    """Largest absolute logarithm of their aspect: 0.7 is up to 2:1 either way."""
+    """Largest absolute value of the logarithm of their aspect ratio: 0.7 gives 1:2 to 2:1."""
     twins: float = 0.5
-    """Share of a batch that consists of whole pairs; of the other pairs one picture is taken."""
+    """Share of a batch that consists of whole pairs. One image is taken from each further pair."""
     weights: tuple[float, ...] = (0.1, 0.3, 0.3, 0.3)
-    """How often a step takes each of the texts (alt, names, short, long)."""
+    """Relative frequency of each kind of text (alt, names, short, long)."""
     region_weights: tuple[float, ...] = (0.6, 0.2, 0.2)
-    """How often a step of regions takes each of their texts (kind, colour, pattern)."""
+    """Relative frequency of each kind of text of a region (kind, colour, pattern)."""
     augment: Augment = field(default_factory=Augment)
-    """What is done to the pictures of every step."""
+    """Augmentation of the images in every step."""
 
     def __post_init__(self) -> None:
         if self.pairs < 1:
-            raise PerceptError(f"pairs={self.pairs}; draw at least one")
+            raise PerceptError(f"pairs must be at least 1, got {self.pairs}.")
         if not 0 <= self.augment.crop < SIDE:
-            raise PerceptError(f"crop={self.augment.crop}; a crop leaves out 0 to {SIDE - 1} of {SIDE} pixels")
+            raise PerceptError(f"crop must be from 0 to {SIDE - 1} of {SIDE} pixels, got {self.augment.crop}.")
         for name in ("stretched", "twins"):
             if not 0 <= getattr(self, name) <= 1:
-                raise PerceptError(f"{name}={getattr(self, name)}; it is a share within 0..1")
+                raise PerceptError(f"{name} must be from 0 to 1, got {getattr(self, name)}.")
         for name, kinds in (("weights", TEXTS), ("region_weights", NAMES)):
             weights = getattr(self, name)
-            if len(weights) != len(kinds) or not all(0 <= one < math.inf for one in weights) or not sum(weights):
-                raise PerceptError(f"{name}={weights}; give one weight per kind ({', '.join(kinds)}), not all 0")
+            if len(weights) != len(kinds) or not all(0 <= weight < math.inf for weight in weights) or not sum(weights):
+                raise PerceptError(
+                    f"{name} must be {len(kinds)} finite weights ({', '.join(kinds)}) of at least 0, not all 0, got {weights}."
+                )
 
 
 def _texts(scene: Scene, rng: random.Random) -> list[str]:
@@ -92,7 +94,7 @@ def _texts(scene: Scene, rng: random.Random) -> list[str]:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """One picture of the cache."""
+    """One image of the cache."""
 
     image: UInt8[np.ndarray, "y x 3"]
     ids: UInt8[np.ndarray, "y x"]
@@ -100,25 +102,25 @@ class _Drawn:
     """One per entry of TEXTS."""
     regions: list[Region]
     things: list[tuple[int, int, str]]
-    """Category, colour and name of every thing, see `_things`."""
+    """Category, colour and name of every thing; see `_things`."""
     claims: list[int]
-    """Of the whole picture, see `percept.world.claims`."""
+    """Claims that hold for the image; see `percept.world.claims`."""
     contrary: list[tuple[tuple[str, str], tuple[list[int], list[int]]]]
-    """Texts and claims of each pair, see `percept.world.contrary`."""
+    """Texts and claims of each pair; see `percept.world.contrary`."""
 
 
 def _things(scene: Scene) -> list[tuple[int, int, str]]:
-    """Return number of category, of colour (-1 where it does not show), and name of every thing.
+    """Return the index of the category, the index of the colour (-1 if not visible) and the name of every thing.
 
-    The name is empty where the thing alone would be a composition kept for evaluation.
+    The name is empty if the thing alone would be a composition held out for evaluation.
     """
-    coloured, found = shows_colour(scene), []
+    coloured, rows = shows_colour(scene), []
     for thing in scene.things:
-        kept = held_out(thing.category, thing.colour, "alone")
-        name = "" if kept else article(noun(thing, coloured))
+        hidden = held_out(thing.category, thing.colour, "alone")
+        name = "" if hidden else article(noun(thing, coloured))
         colour = list(COLOURS).index(thing.colour) if coloured else -1
-        found.append((list(CATEGORIES).index(thing.category), colour, name))
-    return found
+        rows.append((list(CATEGORIES).index(thing.category), colour, name))
+    return rows
 
 
 def _pair(number: int, data: WorldData) -> Iterator[_Drawn]:
@@ -126,51 +128,44 @@ def _pair(number: int, data: WorldData) -> Iterator[_Drawn]:
 
     rng = random.Random(derive(data.seed, "pair", number))
     aspect = math.exp(rng.uniform(-data.stretch, data.stretch)) if rng.random() < data.stretched else 1.0
-    draw = partial(sample_scene, split="train", style=data.style, aspect=aspect)
-    scene = draw(derive(data.seed, "scene", number))
-    other = twin(scene, rng) or draw(derive(data.seed, "other", number))
-    for one in (scene, other):
-        drawn = render(one, size=SIDE)
+    sample = partial(sample_scene, split="train", style=data.style, aspect=aspect)
+    first = sample(derive(data.seed, "scene", number))
+    second = twin(first, rng) or sample(derive(data.seed, "other", number))
+    for scene in (first, second):
+        rendering = render(scene, size=SIDE)
         yield _Drawn(
-            image=_squashed(drawn.image, Image.Resampling.BILINEAR),
-            ids=_squashed(ids_of(drawn), Image.Resampling.NEAREST),
-            texts=_texts(one, rng),
-            regions=regions_of(drawn),
-            things=_things(one),
-            claims=shown(one),
-            contrary=[(pair.texts, pair.claims) for pair in contrary(one, rng)],
+            image=_squashed(rendering.image, Image.Resampling.BILINEAR),
+            ids=_squashed(ids_of(rendering), Image.Resampling.NEAREST),
+            texts=_texts(scene, rng),
+            regions=regions_of(rendering),
+            things=_things(scene),
+            claims=image_claims(scene),
+            contrary=[(pair.texts, pair.claims) for pair in contrary(scene, rng)],
         )
 
 
-def _squashed(image: np.ndarray, how: Image.Resampling) -> np.ndarray:
-    """Resize to a square, as the preprocessing of the models does with pictures of any aspect."""
+def _squashed(image: np.ndarray, filter: Image.Resampling) -> np.ndarray:
+    """Resize to a square, as preprocessing does with images of any aspect ratio."""
     if image.shape[:2] == (SIDE, SIDE):
         return image
-    return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), how))
+    return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), filter))
 
 
 def _draw_chunk(folder: Path, data: WorldData, first: int) -> None:
-    """Draw up to CHUNK pairs into three files."""
+    """Generate up to CHUNK pairs and write them as three files."""
     target = folder / f"{first:08d}.npy"
     drawn = [item for number in range(first, min(first + CHUNK, data.pairs)) for item in _pair(number, data)]
     with replacing(target.with_suffix(".json")) as part:
-        told = {name: [getattr(one, name) for one in drawn] for name in TOLD}
-        part.write_text(json.dumps(told), encoding="utf-8")
+        rows = {name: [getattr(item, name) for item in drawn] for name in ANNOTATIONS}
+        part.write_text(json.dumps(rows), encoding="utf-8")
     with replacing(target.with_suffix(IDS)) as part, part.open("wb") as file:
-        np.save(file, np.stack([one.ids for one in drawn]))
-    with replacing(target) as part, part.open("wb") as file:  # last: its presence says that the chunk is whole
-        np.save(file, np.stack([one.image for one in drawn]))
-
-
-def source_fingerprint() -> str:
-    """Hash the code that draws and words the world, so that old pictures are never taken for new ones."""
-    folder = Path(__file__).parent
-    files = [path for path in sorted(folder.rglob("*.py")) if path.name not in NOT_DRAWING]
-    return content_hash(b"".join(path.read_bytes() for path in files))
+        np.save(file, np.stack([item.ids for item in drawn]))
+    with replacing(target) as part, part.open("wb") as file:  # written last: if it exists, the chunk is complete
+        np.save(file, np.stack([item.image for item in drawn]))
 
 
 def _cache_name(data: WorldData) -> str:
-    drawn = (data.style, data.seed, data.stretched, data.stretch, source_fingerprint())
+    drawn = (data.style, data.seed, data.stretched, data.stretch, DRAWING)
     return f"{data.style}-{data.seed}-{data.pairs}-{content_hash(repr(drawn).encode())[:12]}"
 
 
@@ -186,12 +181,12 @@ def cache_home() -> Path:
 
 
 def draw_cache(data: WorldData, home: Path | str, *, workers: int | None = None) -> Path:
-    """Draw all pairs of `data` below `home` unless they are there, and return their folder.
+    """Generate all pairs of `data` in a folder below `home` unless they exist, and return the folder.
 
-    The folder's name tells settings and drawing code apart; an interrupted drawing goes on where it stopped.
+    The name of the folder depends on the settings and on `DRAWING`. An interrupted run continues where it stopped.
 
     Raises:
-        PerceptError: a style that the world does not have; no folder is made then.
+        PerceptError: unknown style; no folder is created.
     """
     check_style(data.style)
     folder = Path(home) / _cache_name(data)
@@ -200,17 +195,17 @@ def draw_cache(data: WorldData, home: Path | str, *, workers: int | None = None)
     if not starts:
         return folder
     draw = partial(_draw_chunk, folder, data)
-    for _ in track(map_processes(draw, starts, processes=workers), "drawing training pictures", len(starts)):
+    for _ in track(map_processes(draw, starts, processes=workers), "drawing training images", len(starts)):
         pass
     return folder
 
 
 def some_texts(folder: Path, count: int) -> list[str]:
-    """Return texts of the first pictures of a cache, for training a tokenizer."""
-    found: list[str] = []
+    """Return the first `count` texts of a cache, for training a tokenizer."""
+    texts: list[str] = []
     for file in sorted(folder.glob("*.json")):
-        told: Any = read_json(file)
-        found += [text for row in told["texts"] for text in row]
-        if len(found) >= count:
+        annotations: Any = read_json(file)
+        texts += [text for row in annotations["texts"] for text in row]
+        if len(texts) >= count:
             break
-    return found[:count]
+    return texts[:count]

@@ -1,7 +1,7 @@
-"""What a scene is made of, as plain data: things, printed words and the scene that holds them.
+"""Scenes as plain data: things, printed words and the scene that contains them.
 
-Lengths are in units of the picture's shorter side, x to the right and y down from the top left corner, so that a square
-picture spans [0, 1] × [0, 1] and a 3:2 one [0, 1.5] × [0, 1].
+Lengths are in units of the image's shorter side, x to the right and y down from the top left corner. A square image
+spans [0, 1] × [0, 1] and a 3:2 image [0, 1.5] × [0, 1].
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class Thing:
     colour: str
     fill: str = "plain"
     size: str = ""
-    """What a person would call it: "small", "large" or nothing."""
+    """"small", "large" or empty, as a caption describes it."""
     x: float
-    """Its middle."""
+    """Centre."""
     y: float
-    """Where it stands if `grounded`, else its middle."""
+    """Bottom edge if `grounded`, else the centre."""
     scale: float
-    """Its longest side."""
+    """Longest side."""
     depth: float
     """0 nearest to 1 farthest."""
     grounded: bool = False
@@ -33,51 +33,51 @@ class Thing:
     stretch: tuple[float, float] = (1.0, 1.0)
     shear: float = 0.0
     seed: int = 0
-    """Proportions and pose."""
+    """Seed of proportions and pose."""
 
     @property
     def middle(self) -> float:
-        """The height of its middle; estimated for a thing that stands, whose drawn height is not known yet."""
+        """y of the centre. Estimated for a grounded thing, whose drawn height is not known yet."""
         return self.y - 0.4 * self.scale if self.grounded else self.y
 
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """One printed word, always in front of everything."""
+    """A printed word, drawn in front of all things."""
 
     text: str
-    """In lower case, whatever is drawn."""
+    """The word in lower case; `case` applies when it is printed."""
     x: float
     y: float
     size: float
-    """Height of the type."""
+    """Font size."""
     colour: str
     board: str = ""
-    """Colour of the sign it is printed on; none if empty."""
+    """Colour of the sign behind it; no sign if empty."""
     case: str = "lower"
     """"lower", "upper" or "title"."""
 
     @property
     def width(self) -> float:
-        """An upper estimate of its printed width."""
+        """Upper estimate of the printed width."""
         return self.size * (0.62 if self.case == "lower" else 0.72) * len(self.text) + 0.3 * self.size
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Everything needed to draw a picture and to talk about it."""
+    """Everything needed to render an image and to describe it."""
 
     seed: int
     split: str = "train"
     style: str = "plain"
     variant: str = "plain"
-    """Which of the style's variants."""
+    """Variant of the style."""
     aspect: float = 1.0
     """Width over height."""
     background: str
     background_seed: int = 0
     horizon: float = 0.0
-    """Height where the ground begins; 0 on a flat background."""
+    """y at which the ground begins; 0 on a flat background."""
     things: tuple[Thing, ...]
     words: tuple[Word, ...] = ()
 
@@ -92,10 +92,10 @@ class Scene:
         return max(1.0, 1.0 / self.aspect)
 
     def to_dict(self) -> dict[str, object]:
-        """Turn it into plain data for json."""
+        """Return the scene as plain data for json."""
         return to_dict(self)
 
     @staticmethod
     def from_dict(data: dict[str, object]) -> "Scene":
-        """Build it from what `to_dict` gave, strictly."""
+        """Build a scene from the result of `to_dict`; unknown keys are refused."""
         return from_dict(Scene, data)

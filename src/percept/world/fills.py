@@ -1,7 +1,7 @@
-"""Patterns: how the coloured part of an object is filled.
+"""Fill patterns of the coloured part of an object.
 
-A pattern is an 'L' image of *levels* times `STEP`, added to the canvas of roles (see sprite.py): level 0 is the object's
-own colour, level 1 the pattern's second colour; a gradient uses all sixteen levels from light to dark.
+A pattern is an 'L' image of *levels* times `STEP`, added to the canvas of roles (see sprite.py). Level 0 is the object's
+colour, level 1 the second colour of the pattern; a gradient uses all sixteen levels from light to dark.
 """
 
 import random
@@ -14,10 +14,10 @@ FILLS: Final = ("plain", "striped", "dotted", "checked", "gradient")
 """Names of the patterns."""
 
 STEP: Final = 16
-"""Distance of two levels on the canvas; roles are smaller than this."""
+"""Distance between two levels on the canvas; the numbers of roles are smaller."""
 
 LEVELS: Final = 16
-"""Levels of a gradient."""
+"""Number of levels of a gradient."""
 
 
 def pattern(fill: str, size: tuple[int, int], rng: random.Random) -> Image.Image | None:
@@ -36,7 +36,7 @@ def pattern(fill: str, size: tuple[int, int], rng: random.Random) -> Image.Image
 
 @lru_cache(maxsize=128)
 def _stripes(period: int, extent: int, variant: int) -> Image.Image:
-    """Draw stripes: lying, standing or leaning."""
+    """Draw horizontal, vertical or slanted stripes."""
     tile = Image.new("L", (extent, extent))
     draw = ImageDraw.Draw(tile)
     thick = 0.4 * period
@@ -66,7 +66,7 @@ def _dots(period: int, extent: int, variant: int) -> Image.Image:
 
 @lru_cache(maxsize=128)
 def _checks(period: int, extent: int, variant: int) -> Image.Image:
-    """Draw a chess board; one variant stands on its corners."""
+    """Draw a checkerboard, upright or turned by 45 degrees."""
     tile = Image.new("L", (extent, extent))
     draw = ImageDraw.Draw(tile)
     half, side = period / 2, (0.43 if variant == 2 else 0.46) * period

@@ -1,7 +1,7 @@
-"""Captions of a scene: as the web writes them, short, long, and pairs of a right and a wrong one.
+"""Captions of a scene: names, short, long, and pairs of a right and a wrong caption.
 
-Everything said by `short_caption`, `long_caption` and the right half of a pair is true of the scene; `alt_text` is not
-that careful. Colours are left out where the style does not show them.
+`short_caption`, `long_caption` and the right text of a pair are always true of the scene; `alt_text` need not be. Colours
+are omitted if the style does not show them.
 """
 
 import random
@@ -51,7 +51,7 @@ MOST_WORDS = 45
 
 
 def fill_template(template: str, category: str, colour: str | None = None) -> str:
-    """Fill a template with a category (and colour), with the article that fits.
+    """Fill a template with a category (and colour) and the correct article.
 
     >>> fill_template("a picture of a {}", "apple"), fill_template("a {colour} {category}", "cup", "orange")
     ('a picture of an apple', 'an orange cup')
@@ -64,7 +64,7 @@ def fill_template(template: str, category: str, colour: str | None = None) -> st
 
 
 def noun(thing: Thing, colour: bool = True, fill: bool = False, size: bool = False) -> str:
-    """Name a thing without article, with the attributes asked for."""
+    """Name a thing without article, with the selected attributes."""
     words = (
         thing.size if size else "",
         _FILL_WORDS[thing.fill] if fill else "",
@@ -75,7 +75,7 @@ def noun(thing: Thing, colour: bool = True, fill: bool = False, size: bool = Fal
 
 
 def counted(count: int, category: str, colour: str = "") -> str:
-    """Say how many of a thing; a single one gets an article.
+    """Name a number of things; a single thing gets an article.
 
     >>> counted(1, "apple"), counted(2, "car", "red")
     ('an apple', 'two red cars')
@@ -86,12 +86,12 @@ def counted(count: int, category: str, colour: str = "") -> str:
 
 
 def groups(scene: Scene) -> list[tuple[list[Thing], str]]:
-    """Gather things a caption cannot tell apart: lists of them with what they are called together."""
+    """Group the things that have the same name (category and visible colour); return each group with its name."""
     coloured = shows_colour(scene)
-    found: dict[tuple[str, str], list[Thing]] = {}
+    alike: dict[tuple[str, str], list[Thing]] = {}
     for thing in scene.things:
-        found.setdefault((thing.category, thing.colour if coloured else ""), []).append(thing)
-    return [(things, counted(len(things), category, colour)) for (category, colour), things in found.items()]
+        alike.setdefault((thing.category, thing.colour if coloured else ""), []).append(thing)
+    return [(things, counted(len(things), category, colour)) for (category, colour), things in alike.items()]
 
 
 def listing(items: Sequence[str]) -> str:
@@ -100,13 +100,13 @@ def listing(items: Sequence[str]) -> str:
 
 
 def place(scene: Scene, rng: random.Random) -> str:
-    """Mention the background; nothing where the style replaces it."""
+    """Return a phrase for the background; empty if the style replaces it."""
     phrase = rng.choice(BACKGROUNDS[scene.background].phrases)
     return "" if scene.variant in ("chalk", "blueprint") else f" {phrase}"
 
 
 def short_caption(scene: Scene, rng: random.Random) -> str:
-    """Name all things with their colours, how many of each, often how two of them stand, and often the place."""
+    """Name all things with counts and colours, often with a relation of two things and the background."""
     named = groups(scene)
     pair = sided_pair(scene, rng) if rng.random() < 0.45 else None
     if pair is not None and len(scene.things) == 2:
@@ -126,7 +126,7 @@ def short_caption(scene: Scene, rng: random.Random) -> str:
 
 
 def names_caption(scene: Scene, rng: random.Random) -> str:
-    """Name kinds and how many of each, in alphabetical order and nothing else, so that equal scenes have equal names."""
+    """Name categories and counts only, in alphabetical order, so that scenes with equal content get equal names."""
     kinds = Counter(thing.category for thing in scene.things)
     body = listing([counted(kinds[kind], kind) for kind in sorted(kinds)])
     return _open(rng, body, len(scene.things)) + body if rng.random() < 0.3 else body
@@ -145,7 +145,7 @@ def _open(rng: random.Random, body: str, count: int) -> str:
 
 
 def long_caption(scene: Scene, rng: random.Random) -> str:
-    """Describe sizes, patterns, colours, two or three relations, the place and the words; at most 45 words."""
+    """Describe sizes, patterns, colours, up to three relations, the background and printed words in at most 45 words."""
     coloured = shows_colour(scene)
     text = _first_sentence(scene, rng, coloured)
     extras = [f"{phrase}." for phrase in _relation_sentences(scene, rng, coloured)]
@@ -173,44 +173,44 @@ def _first_sentence(scene: Scene, rng: random.Random, coloured: bool) -> str:
 
 def _relation_sentences(scene: Scene, rng: random.Random, coloured: bool) -> list[str]:
     sentences = []
-    for first, second, relation in told_pairs(scene, rng)[:3]:
+    for first, second, relation in shuffled_relations(scene, rng)[:3]:
         phrase = rng.choice(RELATION_PHRASES[relation])
         sentences.append(f"the {noun(first, coloured)} is {phrase} the {noun(second, coloured)}")
     return sentences
 
 
 def unique(scene: Scene) -> list[Thing]:
-    """Return the things that their name (with colour, where it shows) points to without doubt."""
+    """Return the things whose name (with colour, if visible) is unambiguous in the scene."""
     return [things[0] for things, _ in groups(scene) if len(things) == 1]
 
 
-def told_pairs(scene: Scene, rng: random.Random) -> list[tuple[Thing, Thing, str]]:
-    """Return pairs of distinct things with a relation worth saying, in random order, each pair once."""
-    single = unique(scene)
-    told = []
-    for index, thing in enumerate(single):
-        for other in single[index + 1 :]:
-            first, second = (thing, other) if rng.random() < 0.5 else (other, thing)
-            sayable = _sayable(first, second)
-            if sayable:
-                told.append((first, second, rng.choice(sayable)))
-    rng.shuffle(told)
-    return told
+def shuffled_relations(scene: Scene, rng: random.Random) -> list[tuple[Thing, Thing, str]]:
+    """Return one notable relation for each pair of unambiguous things that has one, in random order."""
+    things = unique(scene)
+    chosen = []
+    for index, thing in enumerate(things):
+        for later in things[index + 1 :]:
+            first, second = (thing, later) if rng.random() < 0.5 else (later, thing)
+            notable = _notable(first, second)
+            if notable:
+                chosen.append((first, second, rng.choice(notable)))
+    rng.shuffle(chosen)
+    return chosen
 
 
-def pairs_told(scene: Scene) -> list[tuple[Thing, Thing, str]]:
-    """Return every relation worth saying of two distinct things, each pair of things in one order."""
-    single = unique(scene)
-    pairs = [(thing, other) for index, thing in enumerate(single) for other in single[index + 1 :]]
-    return [(*pair, relation) for pair in pairs for relation in _sayable(*pair)]
+def notable_relations(scene: Scene) -> list[tuple[Thing, Thing, str]]:
+    """Return all notable relations between unambiguous things, each pair of things in one order."""
+    things = unique(scene)
+    pairs = [(thing, later) for index, thing in enumerate(things) for later in things[index + 1 :]]
+    return [(*pair, relation) for pair in pairs for relation in _notable(*pair)]
 
 
-def _sayable(first: Thing, second: Thing) -> list[str]:
-    return [relation for relation in relations(first, second) if _striking(first, second, relation)]
+def _notable(first: Thing, second: Thing) -> list[str]:
+    return [relation for relation in relations(first, second) if _is_notable(first, second, relation)]
 
 
-def _striking(first: Thing, second: Thing, relation: str) -> bool:
-    """Tell whether a person would mention the relation: sideways only if not mostly upwards, and the reverse."""
+def _is_notable(first: Thing, second: Thing, relation: str) -> bool:
+    """True if a person would mention the relation: left or right unless the offset is mostly vertical, and vice versa."""
     across, down = abs(first.x - second.x), abs(first.middle - second.middle)
     if relation in ("left of", "right of"):
         return across > 0.6 * down
@@ -218,50 +218,50 @@ def _striking(first: Thing, second: Thing, relation: str) -> bool:
 
 
 def sided_pair(scene: Scene, rng: random.Random) -> tuple[Thing, Thing, str] | None:
-    """Pick a told pair, sideways ones three times as often; None if there is none."""
-    pairs = told_pairs(scene, rng)
+    """Return a random notable relation, left and right three times as often as others; None if there is none."""
+    pairs = shuffled_relations(scene, rng)
     weights = [3 if relation in ("left of", "right of") else 1 for _, _, relation in pairs]
     return rng.choices(pairs, weights)[0] if pairs else None
 
 
 def exchangeable(scene: Scene) -> list[tuple[Thing, Thing]]:
-    """Return the pairs of things whose colours can be exchanged in a text so that it is wrong; none where colours do not show."""
+    """Return the pairs of things whose colours can be exchanged to make a text wrong; none if colours are not visible."""
     if not shows_colour(scene):
         return []
     present = Counter((thing.category, thing.colour) for thing in scene.things)
     return [
-        (one, other)
-        for index, one in enumerate(scene.things)
-        for other in scene.things[index + 1 :]
-        if one.category != other.category
-        and one.colour != other.colour
-        and not present[one.category, other.colour]
-        and not present[other.category, one.colour]
-        and present[one.category, one.colour] == present[other.category, other.colour] == 1
+        (first, second)
+        for index, first in enumerate(scene.things)
+        for second in scene.things[index + 1 :]
+        if first.category != second.category
+        and first.colour != second.colour
+        and not present[first.category, second.colour]
+        and not present[second.category, first.colour]
+        and present[first.category, first.colour] == present[second.category, second.colour] == 1
     ]
 
 
-def exchanged_texts(scene: Scene, one: Thing, other: Thing, rng: random.Random) -> tuple[str, str]:
+def exchanged_texts(scene: Scene, first: Thing, second: Thing, rng: random.Random) -> tuple[str, str]:
     """Name two things, right and with their colours exchanged."""
-    right = [counted(1, one.category, one.colour), counted(1, other.category, other.colour)]
-    wrong = [counted(1, one.category, other.colour), counted(1, other.category, one.colour)]
+    right = [counted(1, first.category, first.colour), counted(1, second.category, second.colour)]
+    wrong = [counted(1, first.category, second.colour), counted(1, second.category, first.colour)]
     opening, ending = rng.choice(("", "", "a picture of ")), place(scene, rng) if rng.random() < 0.3 else ""
     return f"{opening}{listing(right)}{ending}", f"{opening}{listing(wrong)}{ending}"
 
 
 def swapped_attributes(scene: Scene, rng: random.Random) -> tuple[str, str] | None:
-    """Return a right caption of two things and the wrong one with their colours exchanged; None if there is no such pair."""
+    """Return a right caption of two things and a wrong one with their colours exchanged, or None."""
     pairs = exchangeable(scene)
     if not pairs:
         return None
-    one, other = rng.choice(pairs)
+    first, second = rng.choice(pairs)
     if rng.random() < 0.5:
-        one, other = other, one
-    return exchanged_texts(scene, one, other, rng)
+        first, second = second, first
+    return exchanged_texts(scene, first, second, rng)
 
 
 def sided_texts(scene: Scene, first: Thing, second: Thing, relation: str, rng: random.Random) -> tuple[str, str]:
-    """Say how two things stand, right and with left and right exchanged."""
+    """Describe the relation of two things, right and with the opposite relation."""
     choice, coloured = rng.randrange(len(RELATION_PHRASES[relation])), shows_colour(scene)
     head, tail = (article(noun(thing, coloured)) for thing in (first, second))
     right, wrong = RELATION_PHRASES[relation][choice], RELATION_PHRASES[OPPOSITE[relation]][choice]
@@ -269,6 +269,6 @@ def sided_texts(scene: Scene, first: Thing, second: Thing, relation: str, rng: r
 
 
 def swapped_sides(scene: Scene, rng: random.Random) -> tuple[str, str] | None:
-    """Return a right caption of two things side by side and the wrong one with left and right exchanged, or None."""
-    pairs = [pair for pair in told_pairs(scene, rng) if pair[2] in ("left of", "right of")]
+    """Return a right caption of two things and a wrong one with left and right exchanged, or None."""
+    pairs = [pair for pair in shuffled_relations(scene, rng) if pair[2] in ("left of", "right of")]
     return sided_texts(scene, *pairs[0], rng) if pairs else None

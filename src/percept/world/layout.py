@@ -1,4 +1,4 @@
-"""Where things stand in a picture: positions, sizes and depths, before anyone knows their colours."""
+"""Layout of a scene: positions, sizes and depths of things, chosen before their colours."""
 
 import random
 from collections.abc import Sequence
@@ -7,34 +7,35 @@ from dataclasses import dataclass, replace
 from percept.world.backgrounds import Background
 
 SIZES = {1: (0.28, 0.86), 2: (0.3, 0.56), 3: (0.27, 0.46), 4: (0.25, 0.4), 5: (0.23, 0.36), 6: (0.22, 0.32)}
-"""Range of the longest side of an ordinary thing, by the number of things."""
+"""Range of the longest side of a thing of usual size, by the number of things."""
 SMALL, LARGE = 0.27, 0.5
-"""Below and above these sides a thing is called small or large; between them and `MIDDLING` it is called nothing."""
+"""Largest side of a small thing and smallest side of a large one."""
 MIDDLING = (0.29, 0.48)
+"""Range of sides without a size word. No thing has a side between these ranges."""
 SMALLEST, LARGEST = 0.2, 0.9
 HIDDEN = 0.48
-"""Largest share of a thing that those before it may cover, by the estimate of `_cover`."""
+"""Largest share of a thing that nearer things may cover, as `_cover` estimates it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """The room there is."""
+    """Space in which things are placed."""
 
     width: float
     height: float
     horizon: float
-    """In shorter sides; 0 on a flat background."""
+    """y of the horizon; 0 on a flat background."""
     edge: float = 0.42
-    """How far from the edge a middle stays, in sides of the thing; less crops it."""
+    """Least distance of a centre from the image border, in sides of the thing; below 0.5 the thing can be cropped."""
     sizes: tuple[float, float] | None = None
-    """Longest sides, instead of `SIZES`."""
+    """Range of longest sides that replaces `SIZES`."""
     loose: bool = False
-    """Everything floats anywhere."""
+    """True if things may float anywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spot:
-    """A place for one thing; fields as in `Thing`."""
+    """Position of one thing. The fields are those of `Thing`."""
 
     x: float
     y: float
@@ -44,12 +45,12 @@ class Spot:
 
     @property
     def middle(self) -> float:
-        """The (estimated) height of the middle."""
+        """y of the centre, estimated if grounded."""
         return self.y - 0.4 * self.scale if self.grounded else self.y
 
 
 def size_word(scale: float, rng: random.Random) -> tuple[float, str]:
-    """Return the word for a size, and the size moved out of the two zones where a person would hesitate."""
+    """Return a size, moved out of the two ambiguous ranges, and its word."""
     if SMALL < scale < MIDDLING[0] or MIDDLING[1] < scale < LARGE:
         low = scale < LARGE - 0.1
         pair = (SMALL, MIDDLING[0]) if low else (MIDDLING[1], LARGE)
@@ -60,7 +61,7 @@ def size_word(scale: float, rng: random.Random) -> tuple[float, str]:
 def lay_out(
     rng: random.Random, wishes: Sequence[tuple[str, float]], background: Background, frame: Frame
 ) -> list[Spot]:
-    """Find a place for each thing, given its (habitat, usual size against others); nothing is hidden too much.
+    """Place each thing, given its (habitat, relative size), so that no thing is hidden too much.
 
     A thing that fits nowhere is made smaller and tried again.
     """
@@ -76,13 +77,13 @@ def lay_out(
 def _first_fit(
     rng: random.Random, spots: list[Spot], wish: tuple[str, float, float], background: Background, frame: Frame
 ) -> Spot:
-    """Propose places for one thing of (habitat, side, rank in depth) until one suits; the last one is taken anyway."""
+    """Propose positions for a (habitat, side, rank in depth) until one is valid; the last proposal is used otherwise."""
     habitat, side, rank = wish
     spot = None
     for attempt in range(40):
         scale = max(min(LARGEST, side) if frame.sizes is None else side, 0.75 * SMALLEST)
         spot = _propose(rng, habitat, scale, rank, background, frame)
-        if _all_show([*spots, spot]):
+        if _all_visible([*spots, spot]):
             return spot
         if attempt % 6 == 5:
             side *= 0.88
@@ -105,7 +106,7 @@ def _propose(rng: random.Random, habitat: str, scale: float, rank: float, backgr
 
 
 def _stand(rng: random.Random, spot: Spot, habitat: str, frame: Frame) -> Spot:
-    """Put a thing on the ground (or into the water), smaller the farther away."""
+    """Put a thing on the ground (or into the water), smaller if farther away."""
     ground = frame.height - frame.horizon
     foot = frame.horizon + ground * rng.uniform(0.12, 0.96)
     scale = spot.scale * (0.78 + 0.4 * (foot - frame.horizon) / ground)
@@ -121,24 +122,24 @@ def _between(rng: random.Random, low: float, high: float) -> float:
     return rng.uniform(low, high) if high > low else (low + high) / 2
 
 
-def _all_show(spots: Sequence[Spot]) -> bool:
-    """Tell whether the last spot neither hides another too much nor is hidden itself."""
+def _all_visible(spots: Sequence[Spot]) -> bool:
+    """True if the last spot is not hidden too much and does not hide any other spot too much."""
     last = spots[-1]
-    hidden = sum(_cover(other, last) for other in spots[:-1] if other.depth < last.depth)
+    hidden = sum(_cover(spot, last) for spot in spots[:-1] if spot.depth < last.depth)
     if hidden > HIDDEN:
         return False
-    for other in spots[:-1]:
-        if last.depth < other.depth:
-            total = sum(_cover(third, other) for third in spots if third.depth < other.depth)
+    for spot in spots[:-1]:
+        if last.depth < spot.depth:
+            total = sum(_cover(nearer, spot) for nearer in spots if nearer.depth < spot.depth)
             if total > HIDDEN:
                 return False
-        if abs(last.depth - other.depth) < 0.02 and max(_cover(last, other), _cover(other, last)) > 0.05:
+        if abs(last.depth - spot.depth) < 0.02 and max(_cover(last, spot), _cover(spot, last)) > 0.05:
             return False
     return True
 
 
 def _cover(near: Spot, far: Spot) -> float:
-    """Estimate the share of `far` behind `near`, both taken as boxes of 0.84 of the side."""
+    """Estimate the share of `far` that `near` covers, both as boxes of 0.84 of the side."""
     reach = 0.42 * (near.scale + far.scale)
     across = min(reach - abs(near.x - far.x), 0.84 * near.scale, 0.84 * far.scale)
     down = min(reach - abs(near.middle - far.middle), 0.84 * near.scale, 0.84 * far.scale)

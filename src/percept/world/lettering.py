@@ -1,4 +1,4 @@
-"""Printing a word on the canvas; glyphs are kept between pictures."""
+"""Print words on a canvas. Rendered glyphs are cached."""
 
 from functools import lru_cache
 
@@ -17,7 +17,7 @@ def _font(pixels: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 @lru_cache(maxsize=1024)
 def _glyphs(text: str, pixels: int, stroke: int) -> Image.Image:
-    """Return the ink of a text as a mask, cropped tight."""
+    """Return the mask of a printed text, cropped to its bounding box."""
     font = _font(pixels)
     left, top, right, bottom = (round(edge) for edge in font.getbbox(text, stroke_width=stroke))
     image = Image.new("L", (right - left + 4, bottom - top + 4))
@@ -26,15 +26,17 @@ def _glyphs(text: str, pixels: int, stroke: int) -> Image.Image:
 
 
 def printed(word: Word) -> str:
-    """Return the text in the case in which it is printed."""
+    """Return the text of a word in the case in which it is printed."""
     return {"lower": word.text, "upper": word.text.upper(), "title": word.text.title()}[word.case]
 
 
 def print_word(canvas: Image.Image, word: Word, unit: float) -> tuple[Box, Box]:
-    """Print a word; return the box of its ink, and that of everything it covers, in canvas pixels.
+    """Print a word; return the box of its ink and the box of all it covers, in canvas pixels.
 
     Args:
-        unit: pixels of the canvas per shorter side.
+        canvas: image to print on, in-place.
+        word: the word.
+        unit: canvas pixels per unit of length.
     """
     bold = max(1, round(0.006 * unit))
     ink = _glyphs(printed(word), max(8, round(word.size * unit)), bold // 2)

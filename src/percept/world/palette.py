@@ -1,4 +1,4 @@
-"""The twelve named colours of the labelled world, and the tones an object is shaded with."""
+"""The twelve named colours of the labelled world, and the shades that objects are drawn with."""
 
 import random
 from typing import Final
@@ -19,10 +19,10 @@ COLOURS: Final[dict[str, Rgb]] = {
     "grey": (140, 141, 146),
     "cyan": (52, 204, 222),
 }
-"""Name to red, green, blue in 0..255."""
+"""Name → (red, green, blue) from 0 to 255."""
 
 DARKEST_LIGHTNESS: Final = 60
-"""Below this lightness a colour is shaded by lightening it: there is no room below."""
+"""Colours darker than this are shaded by lightening them."""
 
 
 def lightness(rgb: Rgb) -> float:
@@ -35,17 +35,17 @@ def lightness(rgb: Rgb) -> float:
     return (299 * red + 587 * green + 114 * blue) / 1000
 
 
-def blend(rgb: Rgb, other: Rgb, share: float | int) -> Rgb:
-    """Mix two colours; `share` 0 gives `rgb`, 1 gives `other`.
+def blend(start: Rgb, end: Rgb, share: float | int) -> Rgb:
+    """Mix two colours; `share` 0 gives `start`, 1 gives `end`.
 
     >>> blend((0, 0, 0), (200, 100, 50), 0.5)
     (100, 50, 25)
     """
-    keep = 1 - share
+    rest = 1 - share
     return (
-        int(rgb[0] * keep + other[0] * share + 0.5),
-        int(rgb[1] * keep + other[1] * share + 0.5),
-        int(rgb[2] * keep + other[2] * share + 0.5),
+        int(start[0] * rest + end[0] * share + 0.5),
+        int(start[1] * rest + end[1] * share + 0.5),
+        int(start[2] * rest + end[2] * share + 0.5),
     )
 
 
@@ -61,7 +61,7 @@ def shade(rgb: Rgb, factor: float | int) -> Rgb:
 
 
 def jitter(rgb: Rgb, rng: random.Random) -> Rgb:
-    """Vary a colour as paint and light do, too little for its name to become doubtful."""
+    """Vary a colour slightly, so that its name stays unambiguous."""
     gain = rng.uniform(0.93, 1.06)
     spread = 3 if max(rgb) - min(rgb) < 20 else 7  # grey must not gain a hue
     red, green, blue = (min(255, max(0, round(value * gain + rng.uniform(-spread, spread)))) for value in rgb)
@@ -69,7 +69,7 @@ def jitter(rgb: Rgb, rng: random.Random) -> Rgb:
 
 
 def deepen(rgb: Rgb, factor: float | int) -> Rgb:
-    """Darken a colour and make it purer, so that dark pink stays pink and dark yellow does not turn to olive.
+    """Darken a colour and increase its saturation, so that dark pink stays pink and dark yellow does not become olive.
 
     >>> deepen((250, 150, 200), 0.8)
     (200, 104, 152)
@@ -83,33 +83,33 @@ def deepen(rgb: Rgb, factor: float | int) -> Rgb:
 
 
 def nearest(rgb: Rgb) -> str:
-    """Return the name of the nearest of the twelve colours; hue counts more than lightness, as it does to people.
+    """Return the name of the nearest of the twelve colours; hue weighs more than lightness.
 
     >>> nearest((200, 40, 30)), nearest((210, 110, 150))
     ('red', 'pink')
     """
-    wanted = _opponent(rgb)
+    target = _opponent(rgb)
     return min(
-        COLOURS, key=lambda name: sum((a - b) ** 2 for a, b in zip(_opponent(COLOURS[name]), wanted, strict=True))
+        COLOURS, key=lambda name: sum((a - b) ** 2 for a, b in zip(_opponent(COLOURS[name]), target, strict=True))
     )
 
 
 def _opponent(rgb: Rgb) -> tuple[float, float, float]:
-    """Return half the lightness, red against green, and blue against both."""
+    """Return opponent-colour axes: half the lightness, red - green, and blue - mean of red and green."""
     red, green, blue = rgb
     return 0.5 * lightness(rgb), float(red - green), blue - (red + green) / 2
 
 
 def second_colour(rgb: Rgb, rng: random.Random) -> Rgb:
-    """Return the other colour of a pattern: near white, or a tone of the same colour; never another name's colour."""
+    """Return the second colour of a pattern: near white or a shade of the same colour, never a different named colour."""
     light, purity = lightness(rgb), max(rgb) - min(rgb)
-    if light > 225:  # white: a quiet grey-blue is the only tone left
+    if light > 225:  # white: only a pale grey-blue is neither white nor grey
         return (202, 207, 217)
-    if light < DARKEST_LIGHTNESS and purity < 40:  # black and white would be either
+    if light < DARKEST_LIGHTNESS and purity < 40:  # a black and white pattern could be called either
         return (78, 79, 88)
     if purity < 25:
         return shade(rgb, 1.45)
-    if light > 160 and rgb[0] > rgb[2] and min(rgb) < 100:  # yellow: white does not show on it
+    if light > 160 and rgb[0] > rgb[2] and min(rgb) < 100:  # yellow: white has no contrast on it
         return deepen(rgb, 0.78)
     deep = purity > 90 and light < 110 and rgb[0] < 170  # dark red and orange would be brown, dark pink purple
     return deepen(rgb, 0.6) if deep and rng.random() < 0.3 else shade(rgb, 1.84)

@@ -1,6 +1,6 @@
-"""Patches of a drawn picture: which of its things covers each of them.
+"""Patch labels: the thing that covers each patch of a rendered image.
 
-Ids of pixels are 0 where no thing shows, 1, 2, … for the things in the order of the scene, and `PRINT` for printed words.
+Pixel ids are 0 for background, 1, 2, … for the things in the order of the scene, and `PRINT` for printed words.
 """
 
 import numpy as np
@@ -8,30 +8,30 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from percept.world.render import Picture
+from percept.world.render import Rendering
 
 PRINT = 255
 MOST_THINGS = 6
 COVERED, FREE = 0.4, 0.1
-"""Least share of a patch that a thing covers to be its label, and largest share of all things for it to be background."""
+"""Least share of a patch that a thing must cover to be its label; largest share of all things in a background patch."""
 BACKGROUND, UNSURE = -1, -2
-"""In place of a thing's number."""
+"""Values that replace the number of a thing."""
 
 
-def ids_of(picture: Picture) -> UInt8[np.ndarray, "y x"]:
-    """Return the id of every pixel of a picture drawn with truth."""
-    assert picture.masks is not None
-    height, width = picture.image.shape[:2]
+def ids_of(rendering: Rendering) -> UInt8[np.ndarray, "y x"]:
+    """Return the id of every pixel of an image rendered with truth."""
+    assert rendering.masks is not None
+    height, width = rendering.image.shape[:2]
     ids = np.zeros((height, width), np.uint8)
-    for number, mask in enumerate(picture.masks, 1):
+    for number, mask in enumerate(rendering.masks, 1):
         ids[mask] = number
-    for left, top, right, bottom in picture.word_boxes:
+    for left, top, right, bottom in rendering.word_boxes:
         ids[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = PRINT
     return ids
 
 
 def cover_of(ids: UInt8[Tensor, "b y x"], patch: int) -> Int[Tensor, "b n"]:
-    """Return the number from 0 of the thing that covers each patch, row by row, BACKGROUND, or UNSURE at contours.
+    """Return the index of the thing that covers each patch, row by row, or BACKGROUND, or UNSURE at contours.
 
     >>> ids = torch.zeros(1, 4, 4, dtype=torch.uint8)
     >>> ids[0, :2, :2], ids[0, 2, 2] = 3, 1

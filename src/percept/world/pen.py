@@ -1,7 +1,7 @@
-"""The pen: what a drawing function draws with.
+"""The pen with which objects are drawn.
 
-A drawing is a list of filled outlines in the unit square [-1, 1]² (x right, y down), each with a *role* instead of a
-colour. Nothing is rasterised here, so a drawing can be turned, stretched and scaled exactly before it becomes pixels.
+A drawing is a list of filled outlines in the square [-1, 1]² (x right, y down), each with a *role* instead of a colour.
+Nothing is rasterised here, so a drawing can be rotated, stretched and scaled exactly.
 """
 
 import math
@@ -10,13 +10,13 @@ from enum import IntEnum
 from functools import lru_cache
 
 Number = float | int
-"""A coordinate, length or angle; run-time type checkers do not take an int for a float."""
+"""A coordinate, length or angle. Run-time type checkers do not accept an int as a float."""
 
 Point = tuple[Number, Number]
 
 
 class Role(IntEnum):
-    """What a part of an object is made of; the first four follow the object's colour."""
+    """Material of a part of an object. MAIN, DARK, LIGHT and EDGE follow the colour of the object."""
 
     EMPTY = 0
     MAIN = 1
@@ -35,7 +35,7 @@ class Role(IntEnum):
 
 
 class Shape:
-    """One filled outline with its role; `edge` asks for a thin line around it."""
+    """A filled outline with its role; `edge` draws a thin line around it."""
 
     __slots__ = ("edge", "points", "role")
 
@@ -52,7 +52,7 @@ def _unit_circle(count: int) -> list[Point]:
 
 @lru_cache(maxsize=8)
 def _spline_weights(steps: int) -> list[tuple[float, float, float, float]]:
-    """Catmull-Rom weights of four neighbouring points at `steps` places between the middle two."""
+    """Return Catmull-Rom weights of four consecutive points for `steps` points between the middle two."""
     weights = []
     for k in range(steps):
         t = k / steps
@@ -68,10 +68,10 @@ def _spline_weights(steps: int) -> list[tuple[float, float, float, float]]:
 
 
 class Pen:
-    """Collects the shapes of one drawing; later shapes lie over earlier ones."""
+    """Collects the shapes of one drawing. Later shapes cover earlier ones."""
 
     def __init__(self, *, detail: int = 1) -> None:
-        """Start an empty drawing; `detail` 1 suits sprites up to about 150 pixels, 2 and 3 larger ones."""
+        """Start an empty drawing. Use `detail` 1 for sprites of up to about 150 pixels, 2 or 3 for larger ones."""
         self.shapes: list[Shape] = []
         self._steps = 3 + detail
         self._round = 12 + 8 * detail
@@ -83,7 +83,7 @@ class Pen:
     def rect(
         self, role: int, left: Number, top: Number, right: Number, bottom: Number, *, radius: Number = 0.0
     ) -> None:
-        """Fill an upright rectangle, with round corners if `radius` > 0."""
+        """Fill an axis-aligned rectangle, with rounded corners if `radius` > 0."""
         left, right, top, bottom = min(left, right), max(left, right), min(top, bottom), max(top, bottom)
         if radius <= 0:
             self.poly(role, [(left, top), (right, top), (right, bottom), (left, bottom)])
@@ -102,7 +102,7 @@ class Pen:
     def ellipse(
         self, role: int, x: Number, y: Number, wide: Number, high: Number | None = None, *, angle: Number = 0.0
     ) -> None:
-        """Fill an ellipse of half axes `wide` and `high` (a circle without `high`), turned by `angle` degrees."""
+        """Fill an ellipse of half axes `wide` and `high` (a circle if `high` is None), rotated by `angle` degrees."""
         high = wide if high is None else high
         circle = _unit_circle(self._round if max(wide, high) > 0.2 else self._round // 2 + 2)
         if angle == 0:
@@ -119,7 +119,7 @@ class Pen:
         self.poly(role, [(x, y), *self.arc_points(x, y, wide, high, start, stop)])
 
     def dome(self, role: int, x: Number, y: Number, wide: Number, high: Number) -> None:
-        """Fill the upper half of an ellipse standing on y; a negative `high` gives a bowl."""
+        """Fill the upper half of an ellipse centred on (x, y); a negative `high` gives the lower half."""
         self.poly(role, self.arc_points(x, y, wide, high, 180, 360))
 
     def blob(self, role: int, points: Sequence[Point], *, edge: bool = True) -> None:
@@ -127,29 +127,29 @@ class Pen:
         self.poly(role, self.smooth(points, closed=True), edge=edge)
 
     def line(self, role: int, points: Sequence[Point], width: Number, end: Number | None = None) -> None:
-        """Draw a line with round ends through the points, `width` thick, tapering to `end`."""
+        """Draw a line with round ends through the points; its width changes from `width` to `end`."""
         thick = max(width, end or 0.0) >= 0.08
         self.poly(role, _outline(points, width / 2, (width if end is None else end) / 2), edge=thick)
 
     def curve(self, role: int, points: Sequence[Point], width: Number, end: Number | None = None) -> None:
-        """Draw a smooth line through the points, `width` thick, tapering to `end`."""
+        """Draw a smooth line through the points; its width changes from `width` to `end`."""
         self.line(role, self.smooth(points, closed=False), width, end)
 
     def arc(
         self, role: int, x: Number, y: Number, wide: Number, high: Number, start: Number, stop: Number, width: Number
     ) -> None:
-        """Draw part of an ellipse as a line, angles in degrees (0 right, 90 down)."""
+        """Draw an arc of an ellipse as a line; angles in degrees (0 right, 90 down)."""
         self.line(role, self.arc_points(x, y, wide, high, start, stop), width)
 
     def ring(self, role: int, x: Number, y: Number, outer: Number, width: Number, *, squash: Number = 1.0) -> None:
-        """Draw a full circle as a line: the hole stays empty. `squash` scales its height."""
+        """Draw a full circle as a line with an empty interior. `squash` scales its height."""
         points = self.arc_points(x, y, outer, outer * squash, 0, 359.9)
         inner = outer - width
         points += self.arc_points(x, y, inner, inner * squash, 359.9, 0)
         self.shapes.append(Shape(role, points, False))
 
     def arc_points(self, x: Number, y: Number, wide: Number, high: Number, start: Number, stop: Number) -> list[Point]:
-        """Return points on an ellipse from angle `start` to `stop`, degrees (0 right, 90 down)."""
+        """Return points on an ellipse from angle `start` to `stop` in degrees (0 right, 90 down)."""
         count = max(4, round(self._round * abs(stop - start) / 360))
         first, step = math.radians(start), math.radians(stop - start) / count
         return [
@@ -176,7 +176,7 @@ class Pen:
 
 
 def _outline(points: Sequence[Point], start: Number, stop: Number) -> list[Point]:
-    """Return the outline of a line with round ends, its half width going from `start` to `stop`."""
+    """Return the outline of a line with round ends whose half width changes from `start` to `stop`."""
     last = len(points) - 1
     left: list[Point] = []
     right: list[Point] = []
@@ -195,7 +195,7 @@ def _outline(points: Sequence[Point], start: Number, stop: Number) -> list[Point
 
 
 def _mitre(before: Point, here: Point, after: Point) -> float:
-    """Return by how much a line has to be widened at a bend to keep its thickness."""
+    """Return the factor that widens a line at a bend, so that its thickness stays the same."""
     first = math.atan2(here[1] - before[1], here[0] - before[0])
     second = math.atan2(after[1] - here[1], after[0] - here[0])
     return min(1 / max(abs(math.cos((second - first) / 2)), 1e-3), 1.8)

@@ -1,4 +1,4 @@
-"""Questions about a scene with answers that follow from it: what, which colour, how many, where, what it says."""
+"""Questions about a scene with their answers: objects, colours, counts, positions and printed text."""
 
 import random
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from percept.world.backgrounds import BACKGROUNDS
 from percept.world.elements import Scene, Thing, Word
-from percept.world.language import NUMBERS, article, counted, listing, noun, told_pairs, unique
+from percept.world.language import NUMBERS, article, counted, listing, noun, shuffled_relations, unique
 from percept.world.objects import CATEGORIES
 from percept.world.palette import COLOURS
 from percept.world.relations import OPPOSITE
@@ -25,11 +25,11 @@ _SIDES = {
 
 
 def questions(scene: Scene, rng: random.Random) -> list[Pair]:
-    """Ask everything that the scene answers without doubt: (question, answer) pairs in random order.
+    """Return (question, answer) pairs with an unambiguous answer, in random order.
 
-    Answers are a word or a short phrase.
+    An answer is a word or a short phrase.
     """
-    asked = (
+    pairs = (
         _what(scene)
         + _counts(scene, rng)
         + _presence(scene, rng)
@@ -38,9 +38,9 @@ def questions(scene: Scene, rng: random.Random) -> list[Pair]:
         + _place(scene, rng)
     )
     if shows_colour(scene):
-        asked += _colours(scene, rng)
-    rng.shuffle(asked)
-    return asked
+        pairs += _colours(scene, rng)
+    rng.shuffle(pairs)
+    return pairs
 
 
 def _what(scene: Scene) -> list[Pair]:
@@ -53,69 +53,72 @@ def _what(scene: Scene) -> list[Pair]:
 
 
 def _colours(scene: Scene, rng: random.Random) -> list[Pair]:
-    """Ask for colours of things whose category occurs once, and for the thing of a colour that occurs once."""
+    """Ask for the colour of a thing whose category occurs once, and for the thing whose colour occurs once."""
     categories = Counter(thing.category for thing in scene.things)
     colours = Counter(thing.colour for thing in scene.things)
-    asked = [
+    pairs = [
         (f"what colour is the {thing.category}?", thing.colour)
         for thing in scene.things
         if categories[thing.category] == 1
     ]
-    asked += [
+    pairs += [
         (f"what is {thing.colour}?", f"the {thing.category}") for thing in scene.things if colours[thing.colour] == 1
     ]
-    asked += [
+    pairs += [
         (f"what pattern has the {thing.category}?", {"gradient": "shaded"}.get(thing.fill, thing.fill))
         for thing in scene.things
         if categories[thing.category] == 1
     ]
     thing = rng.choice(scene.things)
-    other = rng.choice((thing.colour, rng.choice(tuple(COLOURS))))
+    colour = rng.choice((thing.colour, rng.choice(tuple(COLOURS))))
     if categories[thing.category] == 1:
-        asked.append((f"is the {thing.category} {other}?", "yes" if thing.colour == other else "no"))
-    return rng.sample(asked, min(3, len(asked)))
+        pairs.append((f"is the {thing.category} {colour}?", "yes" if thing.colour == colour else "no"))
+    return rng.sample(pairs, min(3, len(pairs)))
 
 
 def _counts(scene: Scene, rng: random.Random) -> list[Pair]:
     """Ask how many things there are, and how many of one category."""
-    asked = [("how many things are there?", NUMBERS[len(scene.things)])]
+    pairs = [("how many things are there?", NUMBERS[len(scene.things)])]
     counts = Counter(thing.category for thing in scene.things)
-    clear = [name for name in sorted(counts) if not any(_contains(other, name) for other in counts)]
+    clear = [name for name in sorted(counts) if not any(_is_kind_of(category, name) for category in counts)]
     if clear:
         category = rng.choice(clear)
-        asked.append((f"how many {CATEGORIES[category].plural} are there?", NUMBERS[counts[category]]))
-    return asked
+        pairs.append((f"how many {CATEGORIES[category].plural} are there?", NUMBERS[counts[category]]))
+    return pairs
 
 
-def _contains(category: str, name: str) -> bool:
-    """Tell whether a category is a kind of another by its name, as a fir tree is a tree."""
+def _is_kind_of(category: str, name: str) -> bool:
+    """True if the name of a category ends in the name of a different one, as a fir tree is a tree."""
     return category != name and category.endswith(f" {name}")
 
 
 def _presence(scene: Scene, rng: random.Random) -> list[Pair]:
-    """Ask whether something is there: one thing that is, one that is not."""
+    """Ask whether a category is present: one that is and one that is not."""
     present = sorted({thing.category for thing in scene.things})
-    absent = [name for name in CATEGORIES if name not in present and not any(_contains(one, name) for one in present)]
+    absent = [
+        name for name in CATEGORIES if name not in present and not any(_is_kind_of(kind, name) for kind in present)
+    ]
     return [(f"is there {article(rng.choice(present))}?", "yes"), (f"is there {article(rng.choice(absent))}?", "no")]
 
 
 def _relations(scene: Scene, rng: random.Random) -> list[Pair]:
-    """Ask where two things stand: freely, as yes or no, and which of them is nearer."""
+    """Ask for the relation of two things, as an open and as a yes-or-no question, and which is nearer."""
     coloured = shows_colour(scene)
-    asked: list[Pair] = []
-    for first, second, relation in told_pairs(scene, rng)[:2]:
-        one, other = noun(first, coloured), noun(second, coloured)
-        asked.append((f"where is the {one} from the {other}?", _SIDES[relation]))
+    pairs: list[Pair] = []
+    for first, second, relation in shuffled_relations(scene, rng)[:2]:
+        names = noun(first, coloured), noun(second, coloured)
+        pairs.append((f"where is the {names[0]} from the {names[1]}?", _SIDES[relation]))
         claimed = rng.choice((relation, OPPOSITE[relation]))
-        asked.append((f"is the {one} {_SIDES[claimed]} the {other}?", "yes" if claimed == relation else "no"))
+        answer = "yes" if claimed == relation else "no"
+        pairs.append((f"is the {names[0]} {_SIDES[claimed]} the {names[1]}?", answer))
         if relation in ("in front of", "behind"):
-            nearer = one if relation == "in front of" else other
-            asked.append((f"which is in front, the {one} or the {other}?", f"the {nearer}"))
-    return asked + _sizes(scene, coloured)
+            nearer = names[0] if relation == "in front of" else names[1]
+            pairs.append((f"which is in front, the {names[0]} or the {names[1]}?", f"the {nearer}"))
+    return pairs + _sizes(scene, coloured)
 
 
 def _sizes(scene: Scene, coloured: bool) -> list[Pair]:
-    """Compare two single things of which one is large and one small."""
+    """Compare a large and a small thing, both with an unambiguous name."""
     single = unique(scene)
     small, large = [_of(single, word) for word in ("small", "large")]
     if small is None or large is None:
@@ -135,17 +138,17 @@ def _of(things: list[Thing], size: str) -> Thing | None:
 def _words(scene: Scene, rng: random.Random) -> list[Pair]:
     if not scene.words:
         return [("is there any text?", "no")] if rng.random() < 0.3 else []
-    asked = [
-        ("what does the text say?", " ".join(word.text for word in _as_read(scene.words))),
+    pairs = [
+        ("what does the text say?", " ".join(word.text for word in _in_reading_order(scene.words))),
         ("is there any text?", "yes"),
     ]
-    return asked[: rng.randint(1, 2)]
+    return pairs[: rng.randint(1, 2)]
 
 
-def _as_read(words: Sequence[Word]) -> list[Word]:
-    """Put words in the order in which a person reads them: rows from above, each from the left.
+def _in_reading_order(words: Sequence[Word]) -> list[Word]:
+    """Sort words into rows from top to bottom, each from left to right.
 
-    A word is of the same row as the one before if its middle lies within that one's height.
+    A word belongs to the row of the previous word if their centres are at most half a font size apart in height.
     """
     rows: list[list[Word]] = []
     for word in sorted(words, key=lambda word: word.y):
@@ -159,6 +162,6 @@ def _as_read(words: Sequence[Word]) -> list[Word]:
 def _place(scene: Scene, rng: random.Random) -> list[Pair]:
     if scene.style == "sketch":
         return []
-    other = rng.choice([name for name in BACKGROUNDS if name != scene.background])
-    pair = sorted((scene.background, other))
-    return [(f"what is the background, {pair[0]} or {pair[1]}?", scene.background)]
+    wrong = rng.choice([name for name in BACKGROUNDS if name != scene.background])
+    names = sorted((scene.background, wrong))
+    return [(f"what is the background, {names[0]} or {names[1]}?", scene.background)]

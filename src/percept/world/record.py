@@ -1,4 +1,4 @@
-"""What is written about a picture: one dictionary with captions, things, words, questions and the scene itself."""
+"""The record of a rendered image: captions, things, words, questions and the scene, in one dictionary."""
 
 import random
 from typing import Any
@@ -8,15 +8,15 @@ from percept.world.alt_text import alt_text
 from percept.world.language import long_caption, short_caption, swapped_attributes, swapped_sides
 from percept.world.questions import questions
 from percept.world.relations import relations
-from percept.world.render import Picture
+from percept.world.render import Rendering
 
 
-def describe(picture: Picture) -> dict[str, Any]:
-    """Return the truth of a picture as plain data for json; the same picture gives the same words.
+def describe(rendering: Rendering) -> dict[str, Any]:
+    """Return the ground truth of an image as plain data for json. The texts are a function of the scene.
 
-    Boxes are xyxy in [0, 1]; `number` is a thing's value in the mask picture; relations are [number, relation, number].
+    Boxes are xyxy in [0, 1]; `number` is a thing's value in the mask image; relations are [number, relation, number].
     """
-    scene = picture.scene
+    scene = rendering.scene
     rng = random.Random(derive(scene.seed, "truth", scene.split, scene.style))
     things = [
         {
@@ -25,14 +25,14 @@ def describe(picture: Picture) -> dict[str, Any]:
             "colour": thing.colour,
             "fill": thing.fill,
             "size": thing.size,
-            "box": _rounded(picture.boxes[index]),
-            "visible": round(float(picture.visible[index]), 4),
+            "box": _rounded(rendering.boxes[index]),
+            "visible": round(float(rendering.visible[index]), 4),
             "depth": round(thing.depth, 4),
         }
         for index, thing in enumerate(scene.things)
     ]
     words = [
-        {"text": word.text, "box": _rounded(box)} for word, box in zip(scene.words, picture.word_boxes, strict=True)
+        {"text": word.text, "box": _rounded(box)} for word, box in zip(scene.words, rendering.word_boxes, strict=True)
     ]
     return {
         "seed": scene.seed,
@@ -46,10 +46,10 @@ def describe(picture: Picture) -> dict[str, Any]:
         "things": things,
         "words": words,
         "relations": [
-            [one + 1, relation, other + 1]
-            for one, thing in enumerate(scene.things)
-            for other, partner in enumerate(scene.things)
-            if one != other
+            [number, relation, partner_number]
+            for number, thing in enumerate(scene.things, start=1)
+            for partner_number, partner in enumerate(scene.things, start=1)
+            if number != partner_number
             for relation in relations(thing, partner)
         ],
         "questions": [list(pair) for pair in questions(scene, rng)],

@@ -1,4 +1,4 @@
-"""Which relations hold between two things: by geometry alone, and only where a person would not argue."""
+"""Spatial relations between two things, derived from geometry; only unambiguous relations count."""
 
 from collections.abc import Sequence
 
@@ -15,30 +15,32 @@ OPPOSITE = {
 }
 
 SIDE_MARGIN = 0.15
-"""Middles nearer than this, in shorter sides, are neither left nor right of each other."""
+"""Least horizontal distance of the centres of two things for left of and right of."""
 HEIGHT_MARGIN = 0.18
+"""Least vertical distance for above and below."""
 DEPTH_MARGIN = 0.08
+"""Least difference in depth for in front of and behind."""
 
 
 def relations(thing: Thing, other: Thing) -> tuple[str, ...]:
-    """Return every relation that `thing` clearly has to `other`.
+    """Return all unambiguous relations of `thing` to `other`.
 
-    Two things that both stand on the ground are never above or below each other: the higher one is farther away.
+    Two grounded things are never above or below each other: the higher one is farther away.
     """
-    found = []
+    names = []
     sideways = other.x - thing.x
     if abs(sideways) > SIDE_MARGIN:
-        found.append("left of" if sideways > 0 else "right of")
+        names.append("left of" if sideways > 0 else "right of")
     upwards = other.middle - thing.middle
     if not (thing.grounded and other.grounded) and abs(upwards) > HEIGHT_MARGIN:
-        found.append("above" if upwards > 0 else "below")
+        names.append("above" if upwards > 0 else "below")
     if _in_line(thing, other) and abs(other.depth - thing.depth) > DEPTH_MARGIN:
-        found.append("in front of" if other.depth > thing.depth else "behind")
-    return tuple(found)
+        names.append("in front of" if other.depth > thing.depth else "behind")
+    return tuple(names)
 
 
 def _in_line(thing: Thing, other: Thing) -> bool:
-    """Tell whether one thing hides, or on the ground stands before, the other."""
+    """True if the two overlap, or both are grounded and one stands in front of the other."""
     reach = 0.32 * (thing.scale + other.scale)
     if abs(thing.x - other.x) > reach:
         return False
@@ -46,7 +48,7 @@ def _in_line(thing: Thing, other: Thing) -> bool:
 
 
 def all_relations(things: Sequence[Thing]) -> list[set[str]]:
-    """Return per thing the relations it has to any other; {"alone"} for a single thing."""
+    """Return for each thing its relations to any other thing; {"alone"} for a single thing."""
     if len(things) == 1:
         return [{"alone"}]
     return [

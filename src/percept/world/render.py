@@ -1,4 +1,4 @@
-"""From a scene to pixels and truth: background, shadows, things from far to near, words, and last the style."""
+"""Render a scene to pixels and ground truth: background, things from far to near with shadows, words, then the style."""
 
 import random
 from dataclasses import dataclass
@@ -17,39 +17,40 @@ from percept.world.sprite import Sprite, draw_sprite
 from percept.world.styles import develop, light
 
 HALO_DISTANCE = 70
-"""Colours nearer than this to what is behind them get a halo, so that no thing vanishes."""
+"""A thing whose colour differs less than this from its background gets a halo, so that it stays visible."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A drawn scene with its truth. Boxes are xyxy in [0, 1] of width and height."""
+class Rendering:
+    """A rendered scene with its ground truth. Boxes are xyxy in [0, 1] of width and height."""
 
     image: UInt8[np.ndarray, "y x 3"]
     scene: Scene
     boxes: Float[np.ndarray, "k 4"]
-    """Of the visible part of each thing, in the order of `scene.things`; zeros if nothing of it shows."""
+    """Box of the visible part of each thing, in the order of `scene.things`; zeros if it is not visible."""
     visible: Float[np.ndarray, " k"]
-    """Share of each thing that shows: neither hidden nor outside the picture."""
+    """Share of each thing that is neither hidden nor outside the image."""
     word_boxes: Float[np.ndarray, "m 4"]
-    """Of the ink of each word."""
+    """Box of the ink of each word."""
     masks: Bool[np.ndarray, "k y x"] | None = None
-    """Visible pixels of each thing; no pixel belongs to two. None if drawn without truth."""
+    """Visible pixels of each thing; masks do not overlap. None if rendered without truth."""
     depth: Float[np.ndarray, "y x"] | None = None
-    """0 nearest (printed words) to 1 farthest (sky, walls, textures). None if drawn without truth."""
+    """From 0 nearest (printed words) to 1 farthest (sky, walls, textures). None if rendered without truth."""
 
 
-def render(scene: Scene, *, size: int = 96, truth: bool = True) -> Picture:
-    """Draw a scene, supersampled twice; the same scene and size give the same bytes.
+def render(scene: Scene, *, size: int = 96, truth: bool = True) -> Rendering:
+    """Render a scene, supersampled twice. The same scene and size give the same bytes.
 
     Args:
-        size: pixels of the shorter side.
-        truth: False leaves out masks, depth, boxes and visible shares, which takes less time.
+        scene: the scene.
+        size: shorter side in pixels, from 32 to 2048.
+        truth: False omits masks, depth, boxes and visible shares, which takes less time.
 
     Raises:
-        PerceptError: a size outside 32..2048.
+        PerceptError: size out of range.
     """
     if not 32 <= size <= 2048:
-        raise PerceptError(f"a picture of {size} pixels cannot be drawn; use 32 to 2048")
+        raise PerceptError(f"size must be from 32 to 2048 pixels, got {size}.")
     width, height = round(scene.width * size), round(scene.height * size)
     canvas = draw_background(
         scene.background, scene.background_seed, width=width, height=height, horizon=scene.horizon / scene.height
@@ -72,12 +73,12 @@ def render(scene: Scene, *, size: int = 96, truth: bool = True) -> Picture:
     if ids is None:
         count = len(scene.things)
         empty = np.zeros((count, 4), np.float32)
-        return Picture(image=image, scene=scene, boxes=empty, visible=np.zeros(count, np.float32), word_boxes=boxes)
+        return Rendering(image=image, scene=scene, boxes=empty, visible=np.zeros(count, np.float32), word_boxes=boxes)
     return _with_truth(image, scene, ids, areas, boxes)
 
 
 def _place(canvas: Image.Image, ids: Image.Image | None, number: int, scene: Scene, unit: float) -> int:
-    """Draw one thing with its shadow; return its whole area in canvas pixels."""
+    """Draw one thing with its shadow; return its full area in canvas pixels."""
     thing = scene.things[number - 1]
     colour = jitter(COLOURS[thing.colour], random.Random(thing.seed))
     sprite = draw_sprite(
@@ -100,7 +101,7 @@ def _place(canvas: Image.Image, ids: Image.Image | None, number: int, scene: Sce
 
 @lru_cache(maxsize=1)
 def _blob() -> Image.Image:
-    """Return a soft disc of 64 × 64 pixels, darkest in the middle."""
+    """Return a soft disc of 64 × 64 pixels, strongest in the centre."""
     disc = Image.radial_gradient("L").resize((64, 64), Image.Resampling.BILINEAR)
     return disc.point([max(0, round(110 * (1 - level / 180))) for level in range(256)])
 
@@ -112,7 +113,7 @@ def _ground_shadow(canvas: Image.Image, sprite: Sprite, left: int, top: int) -> 
 
 
 def _wall_shadow(canvas: Image.Image, sprite: Sprite, left: int, top: int, unit: float) -> None:
-    """Cast a soft shadow of the thing's own form down to the right."""
+    """Draw a soft shadow in the shape of the thing, offset to the bottom right."""
     shift, pad = max(2, round(0.018 * unit)), 8
     small = sprite.mask.resize((max(1, sprite.mask.width // 4), max(1, sprite.mask.height // 4)), Image.Resampling.BOX)
     wide = Image.new("L", (small.width + pad, small.height + pad))
@@ -123,7 +124,7 @@ def _wall_shadow(canvas: Image.Image, sprite: Sprite, left: int, top: int, unit:
 
 
 def _halo(canvas: Image.Image, sprite: Sprite, left: int, top: int, colour: tuple[int, int, int], unit: float) -> None:
-    """Draw a thin contour where a thing's colour is near that of what is behind it."""
+    """Draw a thin contour around a thing whose colour is similar to its background."""
     box = (
         max(0, left),
         max(0, top),
@@ -134,7 +135,7 @@ def _halo(canvas: Image.Image, sprite: Sprite, left: int, top: int, colour: tupl
         return
     behind = canvas.resize((1, 1), Image.Resampling.BOX, box=box).getpixel((0, 0))
     assert isinstance(behind, tuple)
-    if sum((one - other) ** 2 for one, other in zip(behind, colour, strict=True)) > HALO_DISTANCE**2:
+    if sum((a - b) ** 2 for a, b in zip(behind, colour, strict=True)) > HALO_DISTANCE**2:
         return
     contour = (250, 250, 250) if lightness(colour) < 150 else (60, 58, 66)
     reach = max(1, round(0.01 * unit))
@@ -148,7 +149,7 @@ def _with_truth(
     ids: Image.Image,
     areas: list[int],
     word_boxes: Float[np.ndarray, "m 4"],
-) -> Picture:
+) -> Rendering:
     height, width = image.shape[:2]
     counts = ids.histogram()
     visible = [counts[index + 1] / max(1, area) for index, area in enumerate(areas)]
@@ -156,7 +157,7 @@ def _with_truth(
     masks = np.stack([small == index + 1 for index in range(len(areas))])
     scale = np.array([width, height] * 2, dtype=np.float32)
     boxes = np.array([_box(mask) for mask in masks], dtype=np.float32) / scale
-    return Picture(
+    return Rendering(
         image=image, scene=scene, boxes=boxes, visible=np.array(visible, dtype=np.float32),
         word_boxes=word_boxes, masks=masks, depth=_depth(scene, small),
     )  # fmt: skip
@@ -170,7 +171,7 @@ def _box(mask: Bool[np.ndarray, "y x"]) -> tuple[int, int, int, int]:
 
 
 def _depth(scene: Scene, ids: UInt8[np.ndarray, "y x"]) -> Float[np.ndarray, "y x"]:
-    """Look up the depth of every pixel: the thing's own, else that of the ground, which falls linearly to the viewer."""
+    """Return the depth of every pixel: that of its thing, or of the background, where the ground decreases linearly."""
     height, width = ids.shape
     table = np.zeros(256, np.float32)
     table[1 : len(scene.things) + 1] = [thing.depth for thing in scene.things]

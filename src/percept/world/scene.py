@@ -1,7 +1,7 @@
-"""Sampling a scene: what, where, which colours; in an order that makes the split rule cheap to keep.
+"""Sample scenes that obey the rule of their split.
 
-Categories come first, then the geometry, from which the relations follow, and only then the colours: among those the
-split allows. Nothing is drawn here.
+Categories are sampled first, then the geometry, which determines the relations, and last the colours that the split allows
+for them. Nothing is rendered here.
 """
 
 import random
@@ -23,10 +23,11 @@ from percept.world.vocabulary import sample_words
 __all__ = ["COUNT_WEIGHTS", "Scene", "Thing", "Word", "sample_scene"]
 
 COUNT_WEIGHTS = (35, 30, 15, 10, 6, 4)
-"""How often a picture has one, two, … six things."""
+"""Relative frequency of one, two, … six things in a scene."""
 EQUAL_SHARE = 0.16
-"""Share of pictures with two or more things in which some are alike."""
+"""Share of scenes with two or more things in which some are alike."""
 WORD_SHARE = 0.17
+"""Share of scenes with printed words."""
 
 
 def sample_scene(
@@ -38,22 +39,24 @@ def sample_scene(
     variant: str | None = None,
     aspect: float = 1.0,
 ) -> Scene:
-    """Sample scene number `seed` of a split; the same arguments give the same scene.
+    """Sample scene number `seed` of a split. The same arguments give the same scene.
 
     Args:
-        things: least and most things, within 1..6.
+        seed: number of the scene.
+        split: a name of `SPLITS`.
+        things: smallest and largest number of things, from 1 to 6.
         style: a name of `STYLES`, or "mixed" for all of them, half plain.
-        variant: of that style; None draws one (outside evaluation only those listed in `SEEN`).
-        aspect: width over height, within 1/4..4.
+        variant: variant of the style; random if None (outside the evaluation split from `SEEN` only).
+        aspect: width divided by height, from 0.25 to 4.
 
     Raises:
-        PerceptError: unknown split, style or variant, or a range out of bounds.
+        PerceptError: unknown split, style or variant, or a value out of range.
     """
     low, high = things
     if not 1 <= low <= high <= len(COUNT_WEIGHTS):
-        raise PerceptError(f"things={things} is no range within 1..{len(COUNT_WEIGHTS)}; give (least, most)")
+        raise PerceptError(f"things must be (smallest, largest) number from 1 to {len(COUNT_WEIGHTS)}, got {things}.")
     if not 0.25 <= aspect <= 4:
-        raise PerceptError(f"aspect {aspect} is out of bounds; use a width over height within 1/4..4")
+        raise PerceptError(f"aspect must be a width divided by a height from 0.25 to 4, got {aspect}.")
     if style not in (*STYLES, "mixed"):
         raise unknown_name("style", style, (*STYLES, "mixed"))
     rng = random.Random(split_seed(seed, split))
@@ -73,7 +76,7 @@ def sample_scene(
 
 
 def _attempt(rng: random.Random, scene: Scene, count: int) -> Scene | None:
-    """Fill an empty scene; None in the rare case that no colours fit."""
+    """Fill an empty scene; None in the rare case that no colours obey the split."""
     categories, alike = _choose_categories(rng, count)
     background = _choose_background(rng, scene, categories[0])
     categories = _settle(rng, categories, alike, background)
@@ -112,7 +115,7 @@ def _attempt(rng: random.Random, scene: Scene, count: int) -> Scene | None:
 
 
 def _choose_categories(rng: random.Random, count: int) -> tuple[list[str], int]:
-    """Return categories of all things, and how many at the start of the list are alike."""
+    """Return the categories of all things, and the number of equal ones at the start."""
     names = tuple(CATEGORIES)
     alike = min(count, rng.choice((2, 2, 3))) if count > 1 and rng.random() < EQUAL_SHARE else 1
     first = rng.choice(names)
@@ -120,22 +123,21 @@ def _choose_categories(rng: random.Random, count: int) -> tuple[list[str], int]:
 
 
 def _choose_background(rng: random.Random, scene: Scene, category: str) -> Background:
-    """Pick a place: for the first thing's habitat, or any at all where the style is about strange contexts."""
+    """Choose a background that suits the habitat of a category, or an unsuitable one in the unusual style."""
     if scene.style == "sketch":
         return BACKGROUNDS["paper"]
     habitat = CATEGORIES[category].habitat
-    pool = [
-        one for one in BACKGROUNDS.values() if not one.flat and (habitat in one.habitats or scene.style == "unusual")
-    ]
+    scenic = [background for background in BACKGROUNDS.values() if not background.flat]
+    pool = [background for background in scenic if habitat in background.habitats or scene.style == "unusual"]
     if scene.style == "unusual":
-        pool = [one for one in pool if habitat not in one.habitats] or pool
+        pool = [background for background in pool if habitat not in background.habitats] or pool
     if not pool or (scene.variant not in ("displaced", "floating") and rng.random() < 0.42):
-        pool = [one for one in BACKGROUNDS.values() if one.flat]
+        pool = [background for background in BACKGROUNDS.values() if background.flat]
     return rng.choice(pool)
 
 
 def _settle(rng: random.Random, categories: list[str], alike: int, background: Background) -> list[str]:
-    """Exchange most of the later things that do not belong in the place."""
+    """Replace most of the later categories that do not suit the background."""
     fitting = [name for name, category in CATEGORIES.items() if category.habitat in background.habitats]
     settled = categories[:alike]
     for name in categories[alike:]:
@@ -145,10 +147,10 @@ def _settle(rng: random.Random, categories: list[str], alike: int, background: B
 
 
 def _colour(rng: random.Random, things: Sequence[Thing], alike: int, split: str) -> list[Thing] | None:
-    """Give every thing a category and colour that the split allows; None if there is no way."""
-    found = all_relations(things)
+    """Give every thing a category and colour that the split allows; None if that is impossible."""
+    relations_of_thing = all_relations(things)
     groups = [list(range(alike)), *([index] for index in range(alike, len(things)))]
-    relations_of = [set().union(*(found[index] for index in group)) for group in groups]
+    relations_of = [set().union(*(relations_of_thing[index] for index in group)) for group in groups]
     forced = -1
     if split == "evaluation":
         candidates = [index for index, relations in enumerate(relations_of) if relations]
@@ -170,10 +172,10 @@ def _colour(rng: random.Random, things: Sequence[Thing], alike: int, split: str)
 def _category_and_colour(
     rng: random.Random, thing: Thing, relations: set[str], split: str, forced: bool
 ) -> tuple[str, str] | None:
-    """Keep the thing's category if any colour fits it, else take another one of the same habitat."""
+    """Return a colour for the category of a thing, or for a different category of the same habitat if none is allowed."""
     habitat = CATEGORIES[thing.category].habitat
-    others = [name for name, category in CATEGORIES.items() if category.habitat == habitat]
-    for category in (thing.category, *rng.sample(others, min(6, len(others)))):
+    replacements = [name for name, category in CATEGORIES.items() if category.habitat == habitat]
+    for category in (thing.category, *rng.sample(replacements, min(6, len(replacements)))):
         if forced:
             colours = reserved_colours(category, relations)
         elif split == "evaluation":

@@ -1,6 +1,6 @@
-"""Which compositions belong to which split: one in eight (category, colour, relation) triples is for evaluation only.
+"""Splits of the world by composition: one in eight (category, colour, relation) triples is held out for evaluation.
 
-Of every category at least one colour is held out where it stands alone, so that the evaluation shows all of them.
+For single things at least one colour of every category is held out, so that the evaluation covers all categories.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ SPLITS = ("train", "validation", "evaluation")
 
 @cache
 def held_out(category: str, colour: str, relation: str) -> bool:
-    """Tell whether the triple occurs only in the evaluation split; a hash decides, so nothing is stored."""
+    """True if the triple occurs in the evaluation split only; determined by a hash."""
     if derive(0, "held out", category, colour, relation) % 8 == 0:
         return True
     return relation == "alone" and colour == _first_alone(category)
@@ -25,43 +25,43 @@ def held_out(category: str, colour: str, relation: str) -> bool:
 
 @cache
 def _first_alone(category: str) -> str:
-    """Return the colour that is held out for single things in any case; one that the hash holds out, where there is one."""
+    """Return the colour that is always held out for single things; one held out by the hash, if any is."""
     hashes = {colour: derive(0, "held out", category, colour, "alone") for colour in COLOURS}
     return min(COLOURS, key=lambda colour: (hashes[colour] % 8, hashes[colour]))
 
 
 def triples(scene: Scene) -> set[tuple[str, str, str]]:
-    """Return (category, colour, relation) of every thing to any other; the relation of a single thing is "alone"."""
+    """Return all (category, colour, relation) triples of a scene; the relation of a single thing is "alone"."""
     return {
         (thing.category, thing.colour, relation)
-        for thing, found in zip(scene.things, all_relations(scene.things), strict=True)
-        for relation in found
+        for thing, relations in zip(scene.things, all_relations(scene.things), strict=True)
+        for relation in relations
     }
 
 
 def obeys(scene: Scene) -> bool:
-    """Tell whether the scene may be in its split: a held-out triple in evaluation, none elsewhere."""
+    """True if the scene obeys its split: a held-out triple in evaluation, none in the other splits."""
     return any(held_out(*triple) for triple in triples(scene)) == (scene.split == "evaluation")
 
 
 def split_seed(seed: int, split: str) -> int:
-    """Return the seed of picture number `seed` in a split; the streams of the splits do not meet.
+    """Return the seed of scene number `seed` of a split; splits have independent random streams.
 
     Raises:
-        PerceptError: no such split.
+        PerceptError: unknown split.
     """
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     return derive(seed, "world", split)
 
 
-def free_colours(category: str, found: Iterable[str]) -> list[str]:
-    """Return the colours in which a thing with these relations is in no held-out triple."""
-    found = tuple(found)
-    return [colour for colour in COLOURS if not any(held_out(category, colour, relation) for relation in found)]
+def free_colours(category: str, relations: Iterable[str]) -> list[str]:
+    """Return the colours for which a thing with these relations forms no held-out triple."""
+    relations = tuple(relations)
+    return [colour for colour in COLOURS if not any(held_out(category, colour, relation) for relation in relations)]
 
 
-def reserved_colours(category: str, found: Iterable[str]) -> list[str]:
-    """Return the colours in which a thing with these relations is in at least one held-out triple."""
-    free = set(free_colours(category, found))
+def reserved_colours(category: str, relations: Iterable[str]) -> list[str]:
+    """Return the colours for which a thing with these relations forms at least one held-out triple."""
+    free = set(free_colours(category, relations))
     return [colour for colour in COLOURS if colour not in free]

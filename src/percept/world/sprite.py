@@ -1,7 +1,7 @@
-"""Sprites: one drawn object as pixels with its mask.
+"""Sprites: a drawn object as pixels with a mask.
 
-The drawing (pen.py) is transformed as points, rasterised once as roles on an 8-bit canvas, the pattern is added to the
-same canvas as levels, and one palette look-up turns both into colours. No pixel is ever resampled.
+The outlines (pen.py) are transformed as points and rasterised once as roles on an 8-bit canvas. The pattern is added to
+the canvas as levels, and one palette lookup converts both to colours. Pixels are never resampled.
 """
 
 import math
@@ -33,14 +33,14 @@ FIXED: dict[int, Rgb] = {
 """Colours of the roles that do not follow the object's colour."""
 
 _LIGHTS = (0.84, 0.92, 1.0, 1.1, 1.2)
-"""How dark or light wood, metal and the like may be in one sprite."""
+"""Lightness factors of wood, metal and other fixed colours; one is chosen per sprite."""
 
 _MASK_TABLE = [0] + [255] * 255
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """A drawn object: colours and mask (255 inside, 0 outside) of the same size, cropped to the mask."""
+    """Colours and mask (255 inside, 0 outside) of a drawn object, cropped to the mask."""
 
     rgb: Image.Image
     mask: Image.Image
@@ -58,18 +58,18 @@ def draw_sprite(
     stretch: tuple[Number, Number] = (1, 1),
     shear: Number = 0.0,
 ) -> Sprite:
-    """Draw one object; the same arguments give the same bytes.
+    """Draw one object. The same arguments give the same bytes.
 
     Args:
         category: a name of `CATEGORIES`.
-        colour: red, green, blue of the object's coloured part.
+        colour: (red, green, blue) of the object's coloured part.
         fill: a name of `FILLS`.
-        size: longest side of the result in pixels, after turning.
-        seed: chooses pose, proportions and optional parts.
+        size: longest side of the sprite in pixels, after rotation.
+        seed: determines pose, proportions and optional parts.
         angle: degrees, counter-clockwise.
-        flip: mirror left and right (before turning).
-        stretch: factors on width and height (before shear and turning).
-        shear: share of the height by which the top leans to the right.
+        flip: mirror left and right, before the rotation.
+        stretch: factors of width and height, before shear and rotation.
+        shear: shift of the top to the right, as a share of the height.
 
     Raises:
         PerceptError: unknown category or fill, or a size below 4 pixels.
@@ -79,11 +79,11 @@ def draw_sprite(
     if fill not in FILLS:
         raise unknown_name("fill", fill, FILLS)
     if size < 4:
-        raise PerceptError(f"a sprite of {size} pixels is too small to draw; use at least 4")
+        raise PerceptError(f"the size of a sprite must be at least 4 pixels, got {size}.")
     rng = random.Random(seed)
     pen = Pen(detail=1 if size <= 160 else 2 if size <= 400 else 3)
     CATEGORIES[category].draw(pen, rng)
-    width = stretch[0] * rng.uniform(0.92, 1.08)  # no two of a kind are equally slim
+    width = stretch[0] * rng.uniform(0.92, 1.08)  # objects of one category differ in proportions
     outlines = _transform(pen.shapes, _matrix(angle, flip, (width, stretch[1]), shear))
     canvas = _rasterise(pen.shapes, outlines, size)
     return _colourise(canvas, colour, fill, size, rng)
@@ -110,7 +110,7 @@ def _transform(shapes: Sequence[Shape], matrix: tuple[Number, Number, Number, Nu
 
 
 def _rasterise(shapes: Sequence[Shape], outlines: list[list[Point]], size: Number) -> Image.Image:
-    """Draw the outlines as roles, scaled so that the longest side is `size` pixels; the result is cropped tight."""
+    """Draw the outlines as roles, scaled to a longest side of `size` pixels, and crop to the bounding box."""
     xs = [x for points in outlines for x, _ in points]
     ys = [y for points in outlines for _, y in points]
     left, top = min(xs), min(ys)
@@ -133,33 +133,33 @@ def _rasterise(shapes: Sequence[Shape], outlines: list[list[Point]], size: Numbe
 
 
 def _colourise(canvas: Image.Image, colour: Rgb, fill: str, size: Number, rng: random.Random) -> Sprite:
-    """Turn roles and pattern into colours."""
+    """Convert roles and pattern to colours."""
     mask = canvas.point(_MASK_TABLE)
     levels = pattern(fill, canvas.size, rng)
     if levels is not None:
         canvas = ImageChops.add(canvas, levels)
     edge = min(max(0.95 - 0.004 * size, 0.5), 0.8)
-    other = second_colour(colour, rng) if fill not in ("plain", "gradient") else None
-    canvas.putpalette(_palette(colour, other, edge, fill == "gradient", rng.randrange(len(_LIGHTS))))
+    second = second_colour(colour, rng) if fill not in ("plain", "gradient") else None
+    canvas.putpalette(_palette(colour, second, edge, fill == "gradient", rng.randrange(len(_LIGHTS))))
     return Sprite(canvas.convert("RGB"), mask)
 
 
-def _palette(colour: Rgb, other: Rgb | None, edge: Number, gradient: bool, variant: int) -> bytes:
-    """Return the colours of all roles at all levels the pattern uses, three bytes each."""
+def _palette(colour: Rgb, second: Rgb | None, edge: Number, gradient: bool, variant: int) -> bytes:
+    """Return the colours of all roles at all levels of the pattern, three bytes each."""
     dark, light = lightness(colour) < DARKEST_LIGHTNESS, lightness(colour) > 225
     glow = 1.12 if dark else 1.24
     tones = _ramp(colour, dark, light) if gradient else [colour]
     rows = [bytes(tone) + bytes(_deeper(tone, dark, light)) + bytes(shade(tone, glow)) for tone in tones]
-    if other is not None:  # shaded towards the colour: a darker white would be grey
-        deeper = blend(other, _deeper(colour, dark, light), 0.3)
-        rows.append(bytes(other) + bytes(deeper) + bytes(shade(other, 1.12)))
+    if second is not None:  # shaded towards the colour, because a darker white would be grey
+        deeper = blend(second, _deeper(colour, dark, light), 0.3)
+        rows.append(bytes(second) + bytes(deeper) + bytes(shade(second, 1.12)))
     outline = blend(colour, (255, 255, 255), 0.25) if dark else deepen(colour, edge)
     tail = bytes(outline) + _fixed_tones(dark, light, variant)
     return b"".join(b"\0\0\0" + row + tail for row in rows)
 
 
 def _ramp(colour: Rgb, dark: bool, light: bool) -> list[Rgb]:
-    """Return the tones of a gradient from light to dark, all of them still of the named colour."""
+    """Return the shades of a gradient from light to dark, all within the named colour."""
     first, last = (1.2, 1.0) if dark else (1.0, 0.84) if light else (1.38, 0.58)
     factors = [first + (last - first) * level / (LEVELS - 1) for level in range(LEVELS)]
     return [shade(colour, factor) if factor > 1 else deepen(colour, factor) for factor in factors]
@@ -176,8 +176,8 @@ def _fixed_tones(dark: bool, light: bool, variant: int) -> bytes:
     """Return the colours of the roles after EDGE, adapted to a very dark or very light object."""
     steady = (Role.EMPTY, Role.INK, Role.WHITE)
     table = {role: rgb if role in steady else shade(rgb, _LIGHTS[variant]) for role, rgb in FIXED.items()}
-    if dark:  # eyes and tyres have to show on black
+    if dark:  # eyes and tyres must be visible on black
         table[Role.INK] = (158, 158, 166)
-    if light:  # windows and eyes on white
+    if light:  # windows and eyes must be visible on white
         table[Role.WHITE] = (214, 220, 228)
     return b"".join(bytes(table.get(role, (0, 0, 0))) for role in range(Role.EDGE + 1, STEP))

@@ -1,6 +1,6 @@
-"""How a finished drawing becomes a picture of its style: Pillow operations on pixels, a table of them by variant.
+"""Styles of rendered images: tables of Pillow operations on pixels, by variant.
 
-`light` changes the background before things are drawn, so that their colours stay true; `develop` works on the result.
+`light` changes the background before things are drawn, so that their colours do not change; `develop` changes the result.
 """
 
 import io
@@ -19,12 +19,12 @@ Filter = Callable[[Image.Image, random.Random], Image.Image]
 
 
 def light(background: Image.Image, variant: str, rng: random.Random) -> Image.Image:
-    """Return the background in strange light or colours, if the variant wants it; otherwise unchanged."""
+    """Return the background with the lighting or colours of the variant; unchanged for variants without any."""
     return LIGHTS[variant](background, rng) if variant in LIGHTS else background
 
 
 def develop(canvas: Image.Image, variant: str, rng: random.Random) -> Image.Image:
-    """Reduce the doubled canvas to the final picture, in its style."""
+    """Reduce the supersampled canvas to the final image, in the style of the variant."""
     if variant in SKETCHES:
         return SKETCHES[variant](canvas, rng)
     image = canvas.reduce(2)
@@ -32,7 +32,7 @@ def develop(canvas: Image.Image, variant: str, rng: random.Random) -> Image.Imag
 
 
 def _unit(image: Image.Image) -> float:
-    """Return how much larger than 96 pixels the picture is: filters grow with it."""
+    """Return the shorter side divided by 96 pixels; filters scale with it."""
     return min(image.size) / 96
 
 
@@ -66,7 +66,7 @@ def _poster(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _few_colours(image: Image.Image, count: int) -> Image.Image:
-    """Keep so many colours; the octree, unlike the median cut, does not give up small bright areas."""
+    """Quantise to `count` colours. The octree, unlike the median cut, keeps small bright areas."""
     return image.quantize(count, Image.Quantize.FASTOCTREE).convert("RGB")
 
 
@@ -141,17 +141,17 @@ def _comic(image: Image.Image, rng: random.Random) -> Image.Image:
     return flat
 
 
-# sketch: on the doubled canvas
+# sketch: on the supersampled canvas
 
 
 def _lines(canvas: Image.Image, gain: float) -> Image.Image:
-    """Return contours as a mask of the final size."""
+    """Return the contours as a mask of the final size."""
     edges = canvas.convert("L").filter(ImageFilter.FIND_EDGES)
     return _without_frame(edges).reduce(2).point([min(255, round(max(0, level - 40) * gain)) for level in range(256)])
 
 
 def _without_frame(edges: Image.Image) -> Image.Image:
-    """Blacken the outermost pixels, where the filter leaves the picture itself."""
+    """Set the border pixels to black, where the filter copies its input."""
     ImageDraw.Draw(edges).rectangle((0, 0, edges.width - 1, edges.height - 1), outline=0, width=2)
     return edges
 

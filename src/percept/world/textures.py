@@ -1,4 +1,4 @@
-"""Flat backgrounds: wood, bricks, tiles, paper, a smooth gradient and speckles, light enough for things to stand out."""
+"""Flat backgrounds in light colours: wood, bricks, tiles, paper, a smooth gradient and speckles."""
 
 import random
 
@@ -9,7 +9,7 @@ from percept.world.palette import blend
 
 
 def wood(image: Image.Image, rng: random.Random, _horizon: int) -> None:
-    """Planks with a few lines of grain, lying or standing."""
+    """Draw horizontal or vertical planks with a few lines of grain."""
     base = vary(rng.choice(((214, 180, 136), (196, 158, 116), (222, 204, 176))), rng, 10)
     upright = rng.random() < 0.5
     across, along = (image.width, image.height) if upright else (image.height, image.width)
@@ -27,7 +27,7 @@ def wood(image: Image.Image, rng: random.Random, _horizon: int) -> None:
 
 
 def bricks(image: Image.Image, rng: random.Random, _horizon: int) -> None:
-    """A wall of bricks, whitewashed or clay."""
+    """Draw a wall of whitewashed or clay bricks."""
     base, mortar = vary(rng.choice(((214, 160, 138), (222, 212, 200), (196, 176, 166))), rng, 10), (228, 222, 214)
     draw, tall = ImageDraw.Draw(image), image.height / rng.randint(7, 11)
     draw.rectangle((0, 0, *image.size), fill=mortar)
@@ -40,21 +40,21 @@ def bricks(image: Image.Image, rng: random.Random, _horizon: int) -> None:
 
 
 def tiles(image: Image.Image, rng: random.Random, _horizon: int) -> None:
-    """Square tiles, all alike or as a weak chessboard."""
-    one = pastel(rng)
-    joint = blend(one, (96, 96, 106), 0.35) if rng.random() < 0.5 else blend(one, (255, 255, 255), 0.7)
-    other = blend(one, (255, 255, 255), rng.choice((0.0, 0.35, 0.5)))
+    """Draw square tiles of one colour or as a pale checkerboard."""
+    tile = pastel(rng)
+    joint = blend(tile, (96, 96, 106), 0.35) if rng.random() < 0.5 else blend(tile, (255, 255, 255), 0.7)
+    second = blend(tile, (255, 255, 255), rng.choice((0.0, 0.35, 0.5)))
     draw, side = ImageDraw.Draw(image), image.height / rng.randint(4, 8)
     draw.rectangle((0, 0, *image.size), fill=joint)
     gap, shift = max(1.0, image.height / 80), rng.uniform(0, side)
     for row in range(int(image.height / side) + 2):
         for column in range(int(image.width / side) + 2):
             x, y = column * side - shift, row * side - shift
-            draw.rectangle((x, y, x + side - gap, y + side - gap), fill=other if (row + column) % 2 else one)
+            draw.rectangle((x, y, x + side - gap, y + side - gap), fill=second if (row + column) % 2 else tile)
 
 
 def paper(image: Image.Image, rng: random.Random, _horizon: int) -> None:
-    """A light sheet: blank, ruled or squared."""
+    """Draw a light sheet of paper: blank, ruled or squared."""
     sheet = vary((246, 243, 234), rng, 6)
     draw, step = ImageDraw.Draw(image), image.height / rng.randint(8, 14)
     draw.rectangle((0, 0, *image.size), fill=sheet)
@@ -68,18 +68,18 @@ def paper(image: Image.Image, rng: random.Random, _horizon: int) -> None:
 
 
 def smooth(image: Image.Image, rng: random.Random, _horizon: int) -> None:
-    """Four weak colours run into each other."""
+    """Draw a smooth gradient between four pale colours."""
     corners = Image.new("RGB", (2, 2))
     corners.putdata([pastel(rng) for _ in range(4)])
     image.paste(corners.resize(image.size, Image.Resampling.BILINEAR, box=(0.5, 0.5, 1.5, 1.5)))
 
 
 def speckle(image: Image.Image, rng: random.Random, _horizon: int) -> None:
-    """Small weak dots scattered on a light colour."""
+    """Draw small pale dots scattered on a light colour."""
     base = pastel(rng)
     draw = ImageDraw.Draw(image)
     draw.rectangle((0, 0, *image.size), fill=base)
-    others = [blend(base, pastel(rng), 0.8), blend(base, (255, 255, 255), 0.6), blend(base, (90, 90, 90), 0.3)]
+    dots = [blend(base, pastel(rng), 0.8), blend(base, (255, 255, 255), 0.6), blend(base, (90, 90, 90), 0.3)]
     for _ in range(60):
         x, y, r = rng.uniform(0, image.width), rng.uniform(0, image.height), image.height * rng.uniform(0.006, 0.02)
-        draw.ellipse((x - r, y - r, x + r, y + r), fill=rng.choice(others))
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=rng.choice(dots))

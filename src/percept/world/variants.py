@@ -1,4 +1,4 @@
-"""The six styles and their variants: which of them training may see, and what they do to sizes, places and poses."""
+"""The six styles and their variants: which splits use them, and their effect on sizes, positions and poses."""
 
 import random
 from typing import TypedDict
@@ -16,7 +16,7 @@ SEEN: dict[str, tuple[str, ...]] = {
     "viewpoint": ("rolled", "sheared", "near", "far"),
     "corruption": ("blur", "noise", "jpeg", "dim", "bright"),
 }
-"""Variants of each style that any split may draw."""
+"""Variants of each style that occur in every split."""
 UNSEEN: dict[str, tuple[str, ...]] = {
     "plain": (),
     "rendition": ("pixel art", "halftone", "comic"),
@@ -25,13 +25,13 @@ UNSEEN: dict[str, tuple[str, ...]] = {
     "viewpoint": ("cropped", "foreshortened"),
     "corruption": ("fog", "pixelate", "motion", "salt and pepper"),
 }
-"""Variants that only the evaluation split draws, so that robustness to the unknown can be told from habit."""
+"""Variants that occur in the evaluation split only, to measure robustness to unseen changes."""
 MOST_THINGS = {"near": 3, "cropped": 2}
-"""Variants in which more things would hide each other."""
+"""Largest number of things in variants where more would hide each other."""
 
 
 class Pose(TypedDict):
-    """How a thing is turned and bent; fields as in `Thing`."""
+    """Pose of a thing. The fields are those of `Thing`."""
 
     angle: float
     flip: bool
@@ -40,10 +40,10 @@ class Pose(TypedDict):
 
 
 def choose_variant(rng: random.Random, style: str, variant: str | None, split: str) -> str:
-    """Return the asked-for variant, or draw one: half of those in evaluation are unseen ones.
+    """Return `variant`, or a random one if None: in evaluation half of them are unseen variants.
 
     Raises:
-        PerceptError: the style has no such variant, or it is for evaluation only.
+        PerceptError: the style has no such variant, or it is only for evaluation.
     """
     seen, unseen = SEEN[style], UNSEEN[style]
     if variant is None:
@@ -52,18 +52,18 @@ def choose_variant(rng: random.Random, style: str, variant: str | None, split: s
         raise unknown_name(f"variant of {style}", variant, (*seen, *unseen))
     if variant in unseen and split != "evaluation":
         raise PerceptError(
-            f"variant {variant!r} is kept for the evaluation split; the {split} split has {', '.join(seen)}"
+            f"variant {variant!r} is only for the evaluation split. The {split} split has {', '.join(seen)}."
         )
     return variant
 
 
 def shows_colour(scene: Scene) -> bool:
-    """Tell whether colours can be told in this style; in line sketches they cannot."""
+    """True if the style shows colours; line sketches do not."""
     return scene.style != "sketch" or scene.variant == "crayon"
 
 
 def frame_of(rng: random.Random, scene: Scene) -> Frame:
-    """Return the room a scene's things have, as its variant wants it."""
+    """Return the space for the things of a scene, depending on its variant."""
     sizes, edge, alone = None, 0.42, rng.random() < 0.5
     if scene.variant == "near":
         sizes, edge = (0.62, 0.78), 0.28
@@ -76,7 +76,7 @@ def frame_of(rng: random.Random, scene: Scene) -> Frame:
 
 
 def pose_of(rng: random.Random, variant: str) -> Pose:
-    """Draw a pose: nearly upright as a rule, extreme where the variant is about that."""
+    """Return a random pose: nearly upright, or extreme if the variant demands it."""
     angle, shear = rng.gauss(0, 5), rng.uniform(-0.08, 0.08)
     stretch = (rng.uniform(0.9, 1.1), rng.uniform(0.9, 1.1))
     if variant == "upside down":

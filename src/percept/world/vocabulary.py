@@ -1,4 +1,4 @@
-"""Printed words: what signs and labels say, and where they go in a picture."""
+"""Printed words on signs and labels, and their positions in a scene."""
 
 import random
 
@@ -17,7 +17,7 @@ WORDS: tuple[str, ...] = tuple(
     toilet ticket price cash only
     """.split()  # noqa: SIM905 - readable as a list of words only like this
 )
-"""Short common words; none of them names a category or a colour of the world."""
+"""Short common words. None of them is the name of a category or a colour of the world."""
 
 _BOARDS = (
     ("black", "white"),
@@ -31,20 +31,20 @@ _BOARDS = (
     ("black", "cyan"),
     ("brown", "white"),
 )
-"""Colours of type and board that read well together."""
+"""(Text, board) colours with good contrast."""
 _BLANK = ("black", "white", "red", "blue")
-"""Colours of type printed without a board, with an outline of the opposite lightness."""
+"""Colours of text without a board, which gets an outline of the opposite lightness."""
 
 
 def sample_words(rng: random.Random, scene: Scene) -> tuple[Word, ...]:
-    """Sample one word, seldom two, placed where they hide little; none if there is no room."""
+    """Sample one word, rarely two, at positions where they hide little; none if there is no such position."""
     words: list[Word] = []
     for _ in range(2 if rng.random() < 0.12 else 1):
         word = _sample_word(rng, scene)
         spots = [_move(rng, word, scene) for _ in range(14)]
         costs = [sum(_overlap(spot, thing) for thing in scene.things) for spot in spots]
         costs = [
-            cost + 9 * any(_collide(spot, other) for other in words) for cost, spot in zip(costs, spots, strict=True)
+            cost + 9 * any(_collide(spot, placed) for placed in words) for cost, spot in zip(costs, spots, strict=True)
         ]
         best = min(range(len(spots)), key=costs.__getitem__)
         if costs[best] < 0.3:
@@ -77,5 +77,5 @@ def _overlap(word: Word, thing: Thing) -> float:
     return max(0.0, across) * max(0.0, down) / (2 * reach) ** 2
 
 
-def _collide(one: Word, other: Word) -> bool:
-    return abs(one.x - other.x) < (one.width + other.width) / 2 and abs(one.y - other.y) < 0.8 * (one.size + other.size)
+def _collide(a: Word, b: Word) -> bool:
+    return abs(a.x - b.x) < (a.width + b.width) / 2 and abs(a.y - b.y) < 0.8 * (a.size + b.size)

@@ -63,3 +63,12 @@ def test_joined_transport_streams_are_one_clip(tmp_path: Path) -> None:
         with open_video(data * times) as video:
             assert len(video) == 30 * times
             assert [number_on(image) for _, image in video.frames(range(30 * times))] == list(range(30)) * times
+
+
+def test_material_exchange_files_end_with_their_footer(tmp_path: Path) -> None:
+    data = film(tmp_path / "a.mxf", 30, codec="mpeg2video").read_bytes()
+    for kept in (0.3, 0.5, 0.7, 0.9):
+        with pytest.raises(PerceptError, match="damaged or cut short: it announces"):
+            open_video(data[: int(len(data) * kept)])
+    with open_video(data[:-100]) as video:  # inside the footer: every frame is there
+        assert [number_on(image) for _, image in video.frames(range(len(video)))] == list(range(30))

@@ -1,7 +1,7 @@
 """Is a video file cut short? What containers announce about their own length, compared with the file.
 
 The lengths are read from GIF (its trailer), AVI (RIFF chunks), Matroska and WebM (the segment), ASF and WMV (file properties),
-FLV (onMetaData), MP4 and MOV (boxes; they also list every frame, which `table` compares). MPEG program and transport streams (.mpg, .vob,
+FLV (onMetaData), MXF (the place of its footer), MP4 and MOV (boxes; they also list every frame, which `table` compares). MPEG program and transport streams (.mpg, .vob,
 .ts, .mts, .m2ts), Ogg and raw streams announce nothing: of a file that was cut, the frames in it are read without a remark.
 """
 
@@ -16,6 +16,8 @@ HEAD = 64 << 10
 """Bytes in which a container says how long it is."""
 SEGMENT = b"\x18\x53\x80\x67"
 FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+PARTITION = bytes.fromhex("060e2b34020501010d01020101")
+"""SMPTE 377-1, 7.1: first bytes of the key of a partition pack."""
 BROADCAST = 1
 """Flag of a live recording, whose size was not known."""
 
@@ -45,6 +47,7 @@ def check_whole(file: io.BufferedIOBase, container: str) -> None:
         "matroska,webm": _segment_size,
         "asf": _asf_size,
         "flv": _flv_size,
+        "mxf": _mxf_size,
     }
     if container not in readers:
         return
@@ -107,3 +110,16 @@ def _flv_size(file: io.BufferedIOBase) -> int | None:
         return None
     size = struct.unpack_from(">d", head, at)[0]
     return int(size) if 0 < size < 1 << 62 else None
+
+
+def _mxf_size(file: io.BufferedIOBase) -> int | None:
+    """Return where the key of the footer ends; a file that was not closed names no footer."""
+    head = file.read(HEAD)
+    at = head.find(PARTITION) + 16  # the rest of the key
+    if at < 16 or len(head) < at + 41:
+        return None
+    at += 1 + (
+        head[at] & 0x7F if head[at] & 0x80 else 0
+    )  # the length of the pack, which may be written in several bytes
+    footer = int.from_bytes(head[at + 24 : at + 32], "big")
+    return footer + 16 if footer else None

@@ -1,4 +1,4 @@
-"""The drawn objects: a literal table of everything the labelled world can show."""
+"""The categories of objects in the labelled world, as a literal table."""
 
 import random
 from collections.abc import Callable
@@ -29,17 +29,17 @@ class Category:
     """A kind of object."""
 
     name: str
-    """One object, as a caption names it."""
+    """Singular, as used in captions."""
     plural: str
-    """Several of them."""
+    """Plural, as used in captions."""
     group: str
-    """Kind of kind: animal, vehicle, building, food, plant, furniture, clothes, tool, thing."""
+    """Group of categories: animal, vehicle, building, food, plant, furniture, clothes, tool, thing."""
     draw: DrawingFunction
-    """Draws one with a pen; the random numbers choose its pose and proportions."""
+    """Draws an object with a pen; the random numbers determine pose and proportions."""
     size: float = 1.0
-    """Usual apparent size against the others, 0.6 to 1.4."""
+    """Usual size relative to other categories, from 0.6 to 1.4."""
     habitat: str = "ground"
-    """Where it is usually found: ground, air, water, table or wall."""
+    """Usual place: ground, air, water, table or wall."""
 
 
 def _category(
@@ -152,4 +152,4 @@ CATEGORIES: Final[dict[str, Category]] = dict(
         _category("camera", "thing", things.camera, 0.75, "table"),
     )
 )
-"""Name to category."""
+"""Name → category."""

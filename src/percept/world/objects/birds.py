@@ -1,4 +1,4 @@
-"""Birds; they look to the right."""
+"""Birds, facing right."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Buildings and what stands in a landscape."""
+"""Buildings and other structures."""
 
 import math
 import random
@@ -24,7 +24,7 @@ def house(pen: Pen, rng: random.Random) -> None:
 
 
 def church(pen: Pen, rng: random.Random) -> None:
-    """A tower with a spire and a cross beside a lower nave."""
+    """A tower with a spire and a cross next to a lower nave."""
     u = rng.uniform
     spire, tower = u(-0.76, -0.6), u(0.24, 0.3)
     x = -0.46

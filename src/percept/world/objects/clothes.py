@@ -1,4 +1,4 @@
-"""Clothes and what people wear or carry."""
+"""Clothes and accessories."""
 
 import random
 

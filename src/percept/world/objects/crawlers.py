@@ -1,4 +1,4 @@
-"""Insects and what creeps, and a dinosaur; they look to the right."""
+"""Insects, reptiles and other crawling animals, facing right."""
 
 import math
 import random

@@ -8,7 +8,7 @@ from percept.world.pen import Pen, Role
 
 
 def apple(pen: Pen, rng: random.Random) -> None:
-    """Round with a dip at the stalk, one leaf."""
+    """A round fruit with a dip at the stalk and one leaf."""
     u = rng.uniform
     wide, low = u(0.7, 0.84), u(0.78, 0.9)
     pen.curve(Role.WOOD, [(0, -0.4), (0.02, -0.66), (u(-0.02, 0.16), -0.92)], 0.1)

@@ -1,4 +1,4 @@
-"""Furniture and what stands about the house."""
+"""Furniture and household objects."""
 
 import math
 import random
@@ -8,7 +8,7 @@ from percept.world.pen import Pen, Role
 
 
 def chair(pen: Pen, rng: random.Random) -> None:
-    """A kitchen chair, turned a little: back with slats, seat, four legs."""
+    """A kitchen chair, slightly rotated: back with slats, seat, four legs."""
     u = rng.uniform
     top, slats = u(-0.98, -0.84), rng.randrange(1, 4)
     for x, low in ((-0.3, 0.84), (0.56, 0.84)):
@@ -136,7 +136,7 @@ def teapot(pen: Pen, rng: random.Random) -> None:
 
 
 def clock(pen: Pen, rng: random.Random) -> None:
-    """A coloured case with a white face and hands; as an alarm clock with bells and feet."""
+    """A coloured case with a white face and hands; or an alarm clock with bells and feet."""
     u = rng.uniform
     if rng.random() < 0.7:
         for side in (-1, 1):

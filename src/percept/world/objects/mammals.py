@@ -1,4 +1,4 @@
-"""Animals with fur, hide or wool; they look to the right."""
+"""Mammals, facing right."""
 
 import math
 import random

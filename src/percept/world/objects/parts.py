@@ -1,4 +1,4 @@
-"""Parts that many objects share: eyes, legs, wheels, windows."""
+"""Parts shared by many objects: eyes, legs, wheels, windows."""
 
 import math
 import random
@@ -30,7 +30,7 @@ def legs(
     swing: Number = 0.12,
     hoof: int | None = None,
 ) -> None:
-    """Draw legs at the places, in stride; the far ones are darker."""
+    """Draw legs at the given x positions, with random feet; `far` legs are darker."""
     for x in places:
         foot = x + rng.uniform(-swing, swing)
         role = Role.DARK if far else Role.MAIN
@@ -40,7 +40,7 @@ def legs(
 
 
 def wheel(pen: Pen, x: Number, y: Number, radius: Number, *, hub: int = Role.METAL) -> None:
-    """Draw a wheel: tyre and hub."""
+    """Draw a wheel with tyre and hub."""
     pen.ellipse(Role.INK, x, y, radius)
     pen.ellipse(hub, x, y, (0.5 if hub == Role.METAL else 0.64) * radius)
 
@@ -55,7 +55,7 @@ def windows(
     role: int = Role.GLASS,
     radius: Number = 0.0,
 ) -> None:
-    """Draw a grid of windows around the centres."""
+    """Draw a grid of windows with these centres."""
     for y in ys:
         for x in xs:
             pen.rect(role, x - wide / 2, y - high / 2, x + wide / 2, y + high / 2, radius=radius)
@@ -73,6 +73,6 @@ def spread(first: Number, last: Number, count: int) -> list[Number]:
 
 
 def polygon(x: Number, y: Number, radius: Number, count: int, *, turn: Number = 0.0) -> list[Point]:
-    """Return the corners of a regular polygon; `turn` in parts of a full turn."""
+    """Return the corners of a regular polygon; `turn` is a fraction of a full rotation."""
     angles = [2 * math.pi * (k / count + turn) for k in range(count)]
     return [(x + radius * math.cos(angle), y + radius * math.sin(angle)) for angle in angles]

@@ -1,4 +1,4 @@
-"""What lives in or by the water; it looks to the right."""
+"""Animals that live in or near water, facing right."""
 
 import random
 
@@ -112,7 +112,7 @@ def whale(pen: Pen, rng: random.Random) -> None:
 
 
 def frog(pen: Pen, rng: random.Random) -> None:
-    """Squatting, eyes on top of the head, wide mouth, big feet."""
+    """A squatting frog: eyes on top of the head, wide mouth, big feet."""
     u = rng.uniform
     for side in (-1, 1):
         pen.ellipse(Role.DARK, side * 0.6, 0.42, 0.32, u(0.32, 0.42), angle=side * 30)

@@ -1,4 +1,4 @@
-"""Things that drive, fly or swim with people in them; they head to the right."""
+"""Vehicles, facing right."""
 
 import math
 import random
