@@ -2,6 +2,8 @@
 
 import copy
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -78,6 +80,19 @@ def _sharded(task: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Mo
             fully_shard(block, **options)
     fully_shard(task, **options)
     return task
+
+
+@contextmanager
+def unsharded(task: nn.Module) -> Iterator[None]:
+    """Let parts of a sharded task be called on their own inside the block; every process must call the same ones."""
+    sharded = cast(Any, task) if hasattr(task, "unshard") else None
+    if sharded is not None:
+        sharded.unshard()
+    try:
+        yield
+    finally:
+        if sharded is not None:
+            sharded.reshard()
 
 
 def without_values(task: nn.Module) -> nn.Module:
