@@ -48,8 +48,9 @@ def training_dtype(name: str, device: torch.device, task: nn.Module) -> tuple[to
 def placed(task: nn.Module, device: torch.device, dtype: torch.dtype, *, shard: bool) -> nn.Module:
     """Move a task to its device in training mode.
 
-    Its layers take their faster forms, see `percept.fast.adopt`. Trained weights are converted to `dtype`, except scalars such as the contrastive scale. With `shard` they stay in
-    float32, divided among the processes, and computation converts them.
+    Its layers take their faster forms, see `percept.fast.adopt`. Trained weights are converted to `dtype`, except scalars
+    such as the contrastive scale. With `shard` they stay in float32, divided among the processes, and computation converts
+    them.
     """
     task.to(device)
     train_mode(task)
