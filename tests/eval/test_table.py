@@ -14,7 +14,6 @@ import percept
 from percept.cli import main
 from percept.core.errors import PerceptError
 from percept.eval import world, zeroshot
-from percept.eval.dense import hidden, labelled
 from percept.eval.statistics import Score, mean
 from percept.eval.table import EVALUATIONS, Plan, find, summary
 from percept.infer.contracts import Classifies, Embeds
@@ -79,42 +78,6 @@ def test_scores_print_their_unit():
         assert score.shown == expected
         assert expected in str(score)
     assert mean("m", [1.0, 3.0], unit="px").shown == "2.0 px"
-
-
-def test_dense_features_stream(model, monkeypatch):
-    encoder = percept.load(model)
-    sizes: list[int] = []
-    whole = percept.Encoder.hidden
-
-    def counted(self, images, *arguments, **options):
-        sizes.append(len(images))
-        return whole(self, images, *arguments, **options)
-
-    monkeypatch.setattr(percept.Encoder, "hidden", counted)
-    read: list[int] = []
-
-    def images():
-        for number in range(7):
-            read.append(number)
-            yield np.full((24, 24, 3), 30 * number, np.uint8)
-
-    stream = hidden(encoder, images(), 1, at_once=3)
-    first = next(stream)
-    assert read == [0, 1, 2]  # the others are not even read
-    rest = list(stream)
-    assert sizes == [3, 3, 1]
-    together = whole(encoder, list(images()), 1)
-    for one, two in zip([first, *rest], together, strict=True):
-        torch.testing.assert_close(one.map(1), two.map(1), atol=0.02, rtol=0.02)
-
-
-def test_dense_features_keep_their_labels(model):
-    encoder = percept.load(model)
-    images = [np.full((24, 24, 3), 30 * number, np.uint8) for number in range(5)]
-    rows = list(labelled(encoder, zip(images, "abcde", strict=True), 0, at_once=2))
-    assert [label for _, label in rows] == list("abcde")
-    for (features, _), alone in zip(rows, hidden(encoder, images, 0), strict=True):
-        assert torch.equal(features.map(0), alone.map(0))
 
 
 class Classifier:

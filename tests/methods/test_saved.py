@@ -93,7 +93,9 @@ def test_a_recipe_trains_a_method_on_a_frozen_base(
     monkeypatch.setitem(INDEX, "prompt", f"{__name__}:Prompt")
     monkeypatch.setitem(RECIPES, "trial/prompt", f"{__name__}:recipe")
     assert main(["train", "trial/prompt", "--out", str(tmp_path / "run")]) == 0
-    assert f"percept.load('{tmp_path / 'run'}')" in capsys.readouterr().err.replace("\n", "")
+    printed = capsys.readouterr().err.replace("\n", "")
+    assert "66,304 of them trained" in printed
+    assert f"percept.load('{tmp_path / 'run'}')" in printed
     opened = open_method(tmp_path / "run", device="cpu", dtype="float32")
     frozen = load("nano", device="cpu", dtype="float32").model.state_dict()
     assert all(torch.equal(value, opened.get_submodule("clip").state_dict()[name]) for name, value in frozen.items())
@@ -220,6 +222,16 @@ def test_eval_measures_a_classifier(
     card = json.loads(out.read_text())
     assert card["model"]["name"] == "prompt"
     assert {row["name"] for row in card["scores"]} >= {"category top-1", "category top-5"}
+
+
+def test_a_base_model_in_a_folder_is_found_from_anywhere(
+    saved: tuple[Prompt, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["convert", "nano", str(tmp_path / "base"), "--to", "percept"]) == 0
+    monkeypatch.chdir(tmp_path)
+    save_method(tmp_path / "other", saved[0], base="base@float32")
+    monkeypatch.chdir("/")
+    assert isinstance(open_method(tmp_path / "other", device="cpu"), Prompt)
 
 
 def test_tensors_and_names_that_do_not_fit_are_refused(saved: tuple[Prompt, Path]) -> None:

@@ -113,7 +113,8 @@ def load_for(stored: "Stamp | None", options: ModelOptions) -> "tuple[Encoder, S
         PerceptError: a file that the index remembers does not exist, the model would have to be fetched because of the
             index alone, or it cannot be loaded.
     """
-    from percept.search.contracts import lasting, stamp_of
+    from percept.search.contracts import stamp_of
+    from percept.weights.locate import lasting
 
     chosen = options.model
     if stored is not None and (chosen is None or lasting(chosen) == stored.source):

@@ -22,6 +22,7 @@ from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import load_tensors, read_json, save_tensors, write_json
 from percept.methods import INDEX
 from percept.weights.fingerprint import joined_hash
+from percept.weights.locate import lasting
 
 CONFIG, WEIGHTS = "config.json", "method.safetensors"
 
@@ -56,7 +57,7 @@ def save_method(folder: Path | str, method: nn.Module, *, base: str, fingerprint
     Args:
         folder: created if needed.
         method: its class is in `percept.methods.INDEX`.
-        base: name, address or path of the base model, as `percept.load` takes it.
+        base: name, address or path of the base model, as `percept.load` takes it; a path is stored as an absolute one.
         fingerprint: `joined_hash` of the base model's weights; the model is opened to compute it if None.
     """
     folder = Path(folder)
@@ -68,7 +69,7 @@ def save_method(folder: Path | str, method: nn.Module, *, base: str, fingerprint
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(folder / WEIGHTS, own_tensors(method))
     weights = fingerprint or joined_hash(_open_base(base).weight_hashes)
-    facts = {"method": name, "config": to_dict(config), "base": {"name": base, "fingerprint": weights}}
+    facts = {"method": name, "config": to_dict(config), "base": {"name": lasting(base), "fingerprint": weights}}
     write_json(folder / CONFIG, facts)
 
 

@@ -10,6 +10,7 @@ from percept.core.errors import PerceptError
 from percept.data.transforms import Preprocess
 from percept.infer.contracts import Embeds
 from percept.models.zoo import ZOO
+from percept.weights.locate import lasting
 
 
 @runtime_checkable
@@ -120,19 +121,6 @@ def stamp_of(
         image_size=image_size,
         dtype=dtype,
     )
-
-
-def lasting(source: str) -> str:
-    """Return a model's name unchanged and a path as an absolute path; a suffix after an @ is kept.
-
-    As for `percept.load`, a known name is never a path.
-    """
-    path, suffix = source, ""
-    while not os.path.exists(path) and "@" in path:
-        path, _, word = path.rpartition("@")
-        suffix = f"@{word}{suffix}"
-    named = path in ZOO or source.startswith("hf://") or not os.path.exists(path)
-    return source if named else f"{os.path.abspath(path)}{suffix}"
 
 
 def is_remote(source: str) -> bool:

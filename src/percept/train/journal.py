@@ -23,9 +23,10 @@ def announce(
     count = sum(parameter.numel() for parameter in task.parameters())
     trained = sum(parameter.numel() for parameter in task.parameters() if parameter.requires_grad)
     settings, processes = experiment.settings, dist.world_size()
+    some = f"{trained / 1e6:.2f} M" if trained >= 1e5 else f"{trained:,}"
     say(
         f"{experiment.name}: {count / 1e6:.2f} M parameters"
-        + (f", {trained / 1e6:.2f} M of them trained," if trained < count else "")
+        + (f", {some} of them trained," if trained < count else "")
         + f" on {device}"
         + (f" in {processes} processes" if processes > 1 else "")
         + f", {str(dtype).removeprefix('torch.')} weights ({reason}), {settings.steps} steps of {settings.batch}, "

@@ -80,6 +80,19 @@ def locate(
     return replace(location, dtype=suffixes.get("type"), device=suffixes.get("device"))
 
 
+def lasting(source: str) -> str:
+    """Return a model's name unchanged and a path as an absolute path; a suffix after an @ is kept.
+
+    As for `locate`, a known name is never a path.
+    """
+    path, suffix = source, ""
+    while not os.path.exists(path) and "@" in path:
+        path, _, word = path.rpartition("@")
+        suffix = f"@{word}{suffix}"
+    named = path in zoo.ZOO or source.startswith("hf://") or not os.path.exists(path)
+    return source if named else f"{os.path.abspath(path)}{suffix}"
+
+
 def _located(source: str, weights: str | os.PathLike[str] | None, revision: str | None) -> Location:
     if source not in zoo.ZOO and os.path.exists(source):
         if weights is not None:
