@@ -153,7 +153,7 @@ def facts(device: torch.device, start: float) -> dict[str, Any]:
     """Return the description of a run for its result file: command, versions, machine, threads, load, seconds."""
     words = [Path(word).name if os.path.isabs(word) else word for word in sys.argv]
     return {
-        "command": " ".join(["python", f"benchmarks/{words[0]}", *words[1:]]),
+        "command": " ".join(["python", f"benchmarks/{Path(words[0]).name}", *words[1:]]),
         "torch": torch.__version__,
         "machine": device_name(device),
         "device": str(device),

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -171,3 +172,14 @@ def test_a_cut_encoder_gives_what_the_whole_one_gives_there(encoder, after):
 def test_mistakes_are_explained(encoder, call, words):
     with pytest.raises(PerceptError, match=words):
         call(encoder)
+
+
+def test_layers_may_be_numpy_integers():
+    encoder, images = tiny.encoder(), torch.zeros(1, 3, 20, 20, dtype=torch.uint8)
+    expected = encoder.features(images, (0, 2))
+    for layers in (np.array([0, 2]), [np.int64(0), 2]):
+        found = encoder.features(images, layers)
+        assert list(found) == [0, 2]
+        assert torch.equal(found[2], expected[2])
+    assert torch.equal(encoder.features(images, np.int64(2))[2], expected[2])
+    assert encoder.cut(np.int64(1)).model.config.vision.layers == 2

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from percept.core.errors import PerceptError
 from percept.core.io import save_tensors
 from percept.methods.pretraining import nano
 from percept.optim.rules import Frozen
-from percept.train import Experiment, fit, meters
+from percept.train import Every, Experiment, fit, meters
 from tests.train.runs import Config, RandomPairs, Trial, experiment
 
+IMAGES = torch.linspace(-1, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
 SIZE = 8
 """Samples of a global batch."""
 
@@ -59,6 +61,16 @@ def sharded(folder: Path) -> None:
         fit(kept(made(shard=True, **changes)), folder / "sharded" / name, minutes=0.0)
         fit(kept(made(shard=True, **changes)), folder / "sharded" / name)
     fit(kept(replace(made(shard=True), rules=(("^clip.text", Frozen()),))), folder / "sharded" / "frozen")
+    watched = folder / "sharded" / "watched"
+    fit(kept(replace(made(shard=True), every=[Every(steps=4, call=partial(embed, watched))])), watched)
+
+
+@torch.no_grad()
+def embed(folder: Path, task: torch.nn.Module, step: int) -> None:
+    """Write the vectors of some images, computed by a part of the task."""
+    vectors = task.get_submodule("clip").embed_image(IMAGES)  # type: ignore[operator]
+    if dist.rank() == 0:
+        save_tensors(folder / f"vectors-{step}.safetensors", {"image": vectors})
 
 
 def stop(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Communication between the processes of one run. A run of a single process passes values through unchanged."""
 
 import atexit
+import gc
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -54,7 +55,16 @@ def join(device: torch.device, *, required: bool = False) -> None:
     else:
         store = distributed.HashStore()  # type: ignore[attr-defined]
         distributed.init_process_group(backend, store=store, rank=0, world_size=1)
-    atexit.register(distributed.destroy_process_group)
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """Leave the process group.
+
+    Sharded modules are in reference cycles and hold the group; if they outlive it, gloo sometimes aborts the process.
+    """
+    gc.collect()
+    distributed.destroy_process_group()
 
 
 def any_true(*flags: bool) -> list[bool]:

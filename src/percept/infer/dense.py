@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from percept.core.errors import PerceptError
-from percept.models.towers import ImageTower
-from percept.models.vision import VisionOut
+from percept.models.towers import ImageTower, VisionOut
 from percept.nn.stack import resolve_layer
+
+Layer: TypeAlias = int | np.integer
+Layers: TypeAlias = Iterable[Layer] | Layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,20 +57,20 @@ class PoolAttention:
     """Share of the class token, 0 in a model without one; with it the shares of a head sum to 1."""
 
 
-def check_layers(layers: Iterable[int] | int, num_layers: int) -> list[int]:
+def check_layers(layers: Layers, num_layers: int) -> list[int]:
     """Return one layer or several as a list.
 
     Raises:
         PerceptError: no layers, not an integer, or there is no such layer.
     """
-    numbers = [layers] if isinstance(layers, int) else list(layers)
+    numbers = [layers] if isinstance(layers, int | np.integer) else list(layers)
     if not numbers:
         raise PerceptError("no layers were given; -1 is the last one")
     for layer in numbers:
-        if not isinstance(layer, int):
+        if not isinstance(layer, int | np.integer):
             raise PerceptError(f"a layer must be an integer, counted from either end; got {layer!r}")
-        resolve_layer(layer, num_layers)
-    return numbers
+        resolve_layer(int(layer), num_layers)
+    return [int(layer) for layer in numbers]
 
 
 def run(tower: ImageTower, group: Sequence[Tensor], layers: Sequence[int] = ()) -> list[VisionOut]:

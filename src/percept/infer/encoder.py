@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -16,7 +17,7 @@ from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 from percept.infer import clips
 from percept.infer.clips import Clip, Count, FileVector, FileVectors, Sampling, Windows
-from percept.infer.dense import Hidden, PoolAttention, attention_of, check_layers, hidden_of, stacked
+from percept.infer.dense import Hidden, Layer, Layers, PoolAttention, attention_of, check_layers, hidden_of, stacked
 from percept.infer.identity import Identity
 from percept.infer.images import ImageInputs, as_iterable, is_single, prepared, to_tensor
 from percept.infer.labels import Guess, Labels, Templates, Texts, check_labels, class_vectors, rank
@@ -237,7 +238,7 @@ class Encoder:
         return ranked[0] if is_single(images) else ranked
 
     def features(
-        self, images: ImageInputs, layers: Sequence[int] | int = (-1,), *, norm: bool = False
+        self, images: ImageInputs, layers: Layers = (-1,), *, norm: bool = False
     ) -> dict[int, Float[Tensor, "*n y x w"]]:
         """Return maps of patch tokens after blocks: {layer: [y, x, w]} of one image, {layer: [n, y, x, w]} of several.
 
@@ -256,7 +257,7 @@ class Encoder:
         }
 
     def tokens(
-        self, images: ImageInputs, layer: int = -1, *, norm: bool = False, class_token: bool = True
+        self, images: ImageInputs, layer: Layer = -1, *, norm: bool = False, class_token: bool = True
     ) -> Float[Tensor, "n t w"]:
         """Return all tokens after a block, class token first where the model has one.
 
@@ -269,11 +270,9 @@ class Encoder:
             PerceptError: as `features`.
         """
         rows = self.hidden(images, layer, norm=norm)
-        return stacked([row.tokens[layer] if class_token else row.patches(layer) for row in rows], "tokens")
+        return stacked([row.tokens[int(layer)] if class_token else row.patches(int(layer)) for row in rows], "tokens")
 
-    def hidden(
-        self, images: ImageInputs, layers: Sequence[int] | int = (-1,), *, norm: bool = False
-    ) -> Iterator[Hidden]:
+    def hidden(self, images: ImageInputs, layers: Layers = (-1,), *, norm: bool = False) -> Iterator[Hidden]:
         """Yield what each image is after several blocks, in one pass; the images may have any shapes.
 
         A stream that holds a few batches: `images` may be a generator of any length.
@@ -293,15 +292,15 @@ class Encoder:
         """
         return list(self._stream(images, lambda group: attention_of(self.model.vision, group)))
 
-    def cut(self, after: int) -> "Encoder":
+    def cut(self, after: Layer) -> "Encoder":
         """Return an encoder of the blocks up to and including `after`, which gives tokens and maps only; weights are shared.
 
         Raises:
             PerceptError: there is no such block, or an export, whose graph cannot be cut.
         """
-        if not isinstance(after, int):
+        if not isinstance(after, int | np.integer):
             raise PerceptError(f"cut takes the number of one block, counted from either end; got {after!r}")
-        last = resolve_layer(after, self.model.config.vision.layers)
+        last = resolve_layer(int(after), self.model.config.vision.layers)
         model = self.model.cut(last)
         return Encoder(
             model, preprocess=self.preprocess, name=f"{self.name} up to block {last}", setting=self.setting,

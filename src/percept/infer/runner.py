@@ -71,6 +71,7 @@ class Runner:
     def _compute(self, group: list[Batch], step: Callable[[list[Tensor]], Iterable[Row]]) -> list[Any]:
         with torch.autocast(self.device.type, enabled=False):  # the runner's own number type, not the caller's
             rows = step([self._ready(batch) for batch in group])
+            rows = rows.cpu() if isinstance(rows, Tensor) else rows  # in one transfer
             return [row.cpu() if isinstance(row, Tensor) else row for row in rows]
 
     def _ready(self, batch: Batch) -> Tensor:

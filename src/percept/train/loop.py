@@ -27,7 +27,7 @@ from percept.optim.schedule import warmup_cosine
 from percept.train import journal
 from percept.train.experiment import Experiment, Placement
 from percept.train.meters import Meter
-from percept.train.parallel import gathered, local_device, placed, training_dtype, without_values
+from percept.train.parallel import gathered, local_device, placed, training_dtype, unsharded, without_values
 from percept.train.shards import INDEX
 from percept.train.signals import stopping
 from percept.train.state import CHECKPOINT, Checkpoint, Progress
@@ -216,7 +216,8 @@ class _Run:
             if self.progress.step % every.steps and not last:
                 continue
             modes = [(module, module.training) for module in self.task.modules()]
-            scalars = every.call(self.task, self.progress.step)
+            with unsharded(self.task):
+                scalars = every.call(self.task, self.progress.step)
             for module, mode in modes:
                 module.training = mode
             if scalars:

@@ -3,14 +3,13 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import prod
-from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from percept.core.machine import matmul_peak
 from percept.data.batch import Batch
+from percept.fast.attention import attention_operations
 
 
 class Meter:
@@ -38,7 +37,7 @@ class Meter:
         if shapes in self.work and self.samples:
             yield
         else:
-            with FlopCounterMode(display=False, custom_mapping=_cpu_attention()) as counter:
+            with FlopCounterMode(display=False, custom_mapping=attention_operations()) as counter:
                 yield
             self.work[shapes] = 3 * counter.get_total_flops() / len(batch)
         self.samples += len(batch)
@@ -51,14 +50,3 @@ class Meter:
             "samples_per_second": world_size * self.samples / seconds,
             "share_of_peak": self.done / seconds / self.peak,
         }
-
-
-def _cpu_attention() -> dict[Any, Any]:
-    """Return the cost of PyTorch's fused attention on CPUs, which its counter does not know."""
-    return {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_operations}
-
-
-def _attention_operations(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    """Return multiplications and additions of attention; shapes are [b, h, n, d]."""
-    *heads, queries, width = query
-    return 2 * prod(heads) * queries * key[-2] * (width + value[-1])

@@ -2,6 +2,8 @@
 
 import copy
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -46,8 +48,9 @@ def training_dtype(name: str, device: torch.device, task: nn.Module) -> tuple[to
 def placed(task: nn.Module, device: torch.device, dtype: torch.dtype, *, shard: bool) -> nn.Module:
     """Move a task to its device in training mode.
 
-    Its layers take their faster forms, see `percept.fast.adopt`. Trained weights are converted to `dtype`, except scalars such as the contrastive scale. With `shard` they stay in
-    float32, divided among the processes, and computation converts them.
+    Its layers take their faster forms, see `percept.fast.adopt`. Trained weights are converted to `dtype`, except scalars
+    such as the contrastive scale. With `shard` they stay in float32, divided among the processes, and computation converts
+    them.
     """
     task.to(device)
     train_mode(task)
@@ -78,6 +81,19 @@ def _sharded(task: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Mo
             fully_shard(block, **options)
     fully_shard(task, **options)
     return task
+
+
+@contextmanager
+def unsharded(task: nn.Module) -> Iterator[None]:
+    """Let parts of a sharded task be called on their own inside the block; every process must call the same ones."""
+    sharded = cast(Any, task) if hasattr(task, "unshard") else None
+    if sharded is not None:
+        sharded.unshard()
+    try:
+        yield
+    finally:
+        if sharded is not None:
+            sharded.reshard()
 
 
 def without_values(task: nn.Module) -> nn.Module:

@@ -7,7 +7,6 @@ interrupted save leaves the previous checkpoint in place. Another number of proc
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,13 +65,12 @@ def _hashes(target: Path, stated: Mapping[str, str]) -> dict[str, str]:
     return {name: file_hash(target / name) if (target / name).is_file() else "" for name in stated}
 
 
-def load(folder: Path, state: Mapping[str, Tensor], described: Mapping[str, Any]) -> dict[str, Tensor]:
+def load(folder: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Read the shards of this process.
 
     Args:
         folder: the run folder.
         state: parameters and buffers of the task; what belongs to one is sharded as it is.
-        described: the parameters that were trained, by name.
     """
     reader = FileSystemReader(folder / str(read_json(folder / INDEX)["folder"]))
     holders = {}

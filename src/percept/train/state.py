@@ -101,7 +101,7 @@ class Checkpoint:
             return None
         texts = shards.texts(self.folder) if self.shard else load_metadata(source)
         facts = _parsed(texts, source)
-        tensors = self._read(source, texts, facts["optimiser"])
+        tensors = self._read(source, texts)
         progress = Progress(**facts["progress"])
         described = self.optimiser.description()
         self._compare(facts, described, progress, replan=replan)
@@ -117,9 +117,9 @@ class Checkpoint:
                     value.copy_(values[name])
         return progress
 
-    def _read(self, source: Path, texts: dict[str, str], described: Mapping[str, Any]) -> dict[str, Tensor]:
+    def _read(self, source: Path, texts: dict[str, str]) -> dict[str, Tensor]:
         if self.shard:
-            return shards.load(self.folder, dict(whole_state(self.task)), described)
+            return shards.load(self.folder, dict(whole_state(self.task)))
         tensors = load_tensors(source)
         stated = texts.get("hash")
         if stated != tensors_hash(tensors, {key: value for key, value in texts.items() if key != "hash"}):
