@@ -1,4 +1,6 @@
+import copy
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -328,3 +330,19 @@ def test_an_adapter_that_is_switched_acts_at_once_on_images_and_texts(dtype):
         for vectors, before in zip((own.image(image), own.text(text)), plain, strict=True):
             apart = float((vectors - before).abs().max())
             assert (apart > 1e-3) if on else (apart < (1e-5 if dtype is torch.float32 else 2e-2))
+
+
+def test_identity_follows_weights_that_change_after_loading():
+    encoder, other = tiny.encoder(), tiny.encoder()
+    first = encoder.identity
+    assert first == other.identity == copy.deepcopy(encoder).identity
+    with torch.no_grad():
+        encoder.model.get_parameter("vision.blocks.0.mlp.up.weight").mul_(2)
+    changed = encoder.identity
+    assert changed.image != first.image
+    assert changed.text == first.text
+    assert pickle.loads(pickle.dumps(encoder)).identity == changed
+    block = other.model.get_submodule("vision.blocks.0.mlp")
+    block.add_module("up", torch.nn.Sequential(block.get_submodule("up"), torch.nn.Identity()))
+    assert other.identity.image != first.image
+    assert encoder.resizing("crop").identity.image not in (first.image, changed.image)

@@ -293,3 +293,10 @@ def test_a_model_stored_in_bfloat16_is_trained_in_float32(tmp_path):
 def test_what_only_an_encoder_has_is_refused_for_training(options):
     with pytest.raises(PerceptError, match=f"Leave out {next(iter(options))}"):
         percept.load("nano", train=True, **options)
+
+
+def test_a_model_that_is_loaded_in_inference_mode_can_be_trained():
+    with torch.inference_mode():
+        model = percept.load("nano", train=True, device="cpu")
+    model.embed_image(torch.zeros(1, 3, 96, 96)).sum().backward()
+    assert model.get_parameter("vision.patch.weight").grad is not None

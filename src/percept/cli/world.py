@@ -25,7 +25,7 @@ def write(
     Args:
         folder: folder to write; new or empty.
         count: number of images.
-        format: one file per picture and truth, a json-lines list, or tar shards.
+        format: one file per image and truth, a json-lines list, or tar shards.
         seed: number of the first image.
         split: split whose compositions are drawn.
         style: style of the images.

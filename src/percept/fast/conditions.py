@@ -31,6 +31,12 @@ def _is_intercepted() -> bool:
     return bool(torch._C._len_torch_dispatch_stack()) or torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def weights_state(module: nn.Module) -> tuple[tuple[str, int, int], ...]:
+    """Return what changes when a parameter or buffer is replaced or written to: names, objects, and version counters."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return tuple((name, id(tensor), 0 if tensor.is_inference() else tensor._version) for name, tensor in tensors)
+
+
 def has_hooks(module: nn.Module) -> bool:
     """Return True if calling the module does more than running the `forward` of its class."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)

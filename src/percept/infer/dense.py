@@ -96,7 +96,7 @@ def hidden_of(
         states = {layer: finish(state) if finish else state for layer, state in out.hidden.items()}
         tokens = {layer: state.float().cpu() for layer, state in states.items()}
         rows += [
-            Hidden(tokens={layer: tokens[layer][row] for layer in layers}, prefix=out.prefix, grid=out.grid)
+            Hidden(tokens={layer: tokens[layer][row].clone() for layer in layers}, prefix=out.prefix, grid=out.grid)
             for row in range(len(out.tokens))
         ]
     return rows

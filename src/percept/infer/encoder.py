@@ -1,7 +1,7 @@
 """The encoder that users call: images, texts and clips in, float32 vectors on the CPU out."""
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from percept.data.transforms import Preprocess
 from percept.infer import clips
 from percept.infer.clips import Clip, Count, FileVector, FileVectors, Sampling, Windows
 from percept.infer.dense import Hidden, Layer, Layers, PoolAttention, attention_of, check_layers, hidden_of, stacked
-from percept.infer.identity import Identity
+from percept.infer.identity import Identity, WeightHashes
 from percept.infer.images import ImageInputs, as_iterable, is_single, prepared, to_tensor
 from percept.infer.labels import Guess, Labels, Templates, Texts, check_labels, class_vectors, rank
 from percept.infer.runner import Runner, check_finite
@@ -74,25 +74,19 @@ class Encoder:
                 f"preprocessing for patches of {preprocess.patch} pixels does not fit a model with patches of {self.patch}. Use "
                 "encoder.resizing, or resize= of percept.load, which take the model's"
             )
-        self._hash_weights = weight_hashes
-        if weight_hashes is None:
-            self.weight_hashes = hash_tensors(model.state_dict())  # before the cast below changes the tensors
+        own_hashes = hash_tensors(model.state_dict()) if weight_hashes is None else {}  # before the cast below
         self.model = model.eval().requires_grad_(False).to(self.setting.device, self.setting.dtype)
         self.preprocess, self.name, self.tokenizer, self._tokens_hash = preprocess, name, tokenizer, tokens_hash
         prepare_towers(self.model, self.setting)
+        self._hashes = WeightHashes(self.model, weight_hashes or (lambda: own_hashes))
 
     def __repr__(self) -> str:
         return f"Encoder({self.name}, {self.dim} numbers, {self.setting})"
 
-    @cached_property
+    @property
     def weight_hashes(self) -> Mapping[str, str]:
-        """{name: hash} of the weights as they are stored; computed when first used, seconds for a large model."""
-        assert self._hash_weights is not None
-        return self._hash_weights()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copy or pickle the hashes in place of what computes them."""
-        return {**self.__dict__, "weight_hashes": self.weight_hashes, "_hash_weights": None}
+        """{name: hash} of the weights as they are stored, or as they are now if they were changed; see `WeightHashes`."""
+        return self._hashes()
 
     @property
     def identity(self) -> Identity:
@@ -317,8 +311,7 @@ class Encoder:
         Raises:
             PerceptError: unknown `resize`, or `tokens` with a value other than "native".
         """
-        other = Encoder.__new__(type(self))
-        other.__dict__.update(self.__dict__)  # copy.copy would hash the weights, as a pickle needs
+        other = copy.copy(self)
         other.preprocess = self.preprocess.resizing(resize, patch=self.patch, tokens=tokens)
         return other
 

@@ -197,9 +197,10 @@ def _trainable(location: Location, options: Mapping[str, Any], *, image_size: in
         )
     place = _device(device, compile=False)
     model = build(*read_model(location, image_size=image_size), dtype=None).model
-    copies = {name: value.to(torch.float32, copy=True) for name, value in model.state_dict().items()}
-    model.load_state_dict(copies, assign=True)  # training must not write into the pages of a mapped file
-    return model.requires_grad_(True).to(place)
+    with torch.inference_mode(False):  # tensors of inference mode cannot be trained
+        copies = {name: value.detach().clone().float() for name, value in model.state_dict().items()}
+        model.load_state_dict(copies, assign=True)  # training must not write into the pages of a mapped file
+        return model.requires_grad_(True).to(place)
 
 
 def _open_method(location: Location, options: dict[str, Any], *, device: str) -> Any:

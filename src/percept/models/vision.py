@@ -136,13 +136,15 @@ class VisionTower(nn.Module):
     def rope(self, grid: tuple[int, int], prefix: int, device: torch.device) -> Rope:
         """Return the rotation table of a grid; cached."""
         key = (grid, prefix, device)
-        if key not in self._ropes:
+        table = self._ropes.get(key)
+        if table is None:
             head_dim = self.config.width // self.config.heads
-            if len(self._ropes) == ROPES:
-                del self._ropes[next(iter(self._ropes))]
             with torch.inference_mode(False):  # a table made in inference mode must work in training too
-                self._ropes[key] = rope_2d(grid, head_dim, prefix=prefix, first=self.prefix, device=device)
-        return self._ropes[key]
+                table = rope_2d(grid, head_dim, prefix=prefix, first=self.prefix, device=device)
+            for oldest in list(self._ropes)[: max(0, len(self._ropes) + 1 - ROPES)]:
+                self._ropes.pop(oldest, None)
+            self._ropes[key] = table
+        return table
 
     def forward(
         self,

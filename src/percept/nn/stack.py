@@ -127,6 +127,10 @@ def run_stack(
     assert caches is None or (len(caches) == len(blocks) and not extra and not checkpointing)
     wanted = {layer: resolve_layer(layer, len(blocks)) for layer in layers}
     inserts = {resolve_layer(layer, len(blocks)): tokens for layer, tokens in (extra or {}).items()}
+    if len(inserts) != len(extra or {}):
+        raise PerceptError(
+            f"two of the layers {list(extra or {})} are the same block. Give the extra tokens of a block once."
+        )
     most = max([0, *(tokens.shape[-2] for tokens in inserts.values())])
     recompute = checkpointing and torch.is_grad_enabled()
     table, inserted = rope(prefix) if rope else None, 0

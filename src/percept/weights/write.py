@@ -52,7 +52,7 @@ def write_weights(
     single = target.suffix in SUFFIXES
     if single and not kind.takes_file:
         raise PerceptError(f"a model in the {layout} layout is a folder; give a folder instead of the file {target}")
-    if getattr(config.vision, "kind", "pe") != "pe" and not kind.records_itself:
+    if config.vision.kind != "pe" and not kind.records_itself:
         raise PerceptError(
             f"the {layout} layout holds the vision towers of Perception Encoders only; write it --to percept"
         )
