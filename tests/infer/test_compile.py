@@ -22,7 +22,7 @@ def test_compiling(which) -> None:
 
 
 def test_without_a_compiler_or_for_an_export_it_is_refused(tmp_path, exported, monkeypatch) -> None:
-    with pytest.raises(PerceptError, match="leave out compile=True"):
+    with pytest.raises(PerceptError, match="Leave out compile=True"):
         percept.load(exported.folder, compile=True)
     monkeypatch.setattr("percept.infer.load.compiler", lambda device: None)
     with pytest.raises(PerceptError, match=r"needs a C\+\+ compiler"):
