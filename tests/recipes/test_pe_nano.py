@@ -1,6 +1,5 @@
 """pe/nano: its arithmetic, and its tiny form trained and opened."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,17 +59,12 @@ def test_what_cannot_be_built_is_said_before_anything_is_drawn(monkeypatch: pyte
         replace(config, data=replace(config.data, style="sketsh"))
 
 
-def test_a_recipe_is_built_in_milliseconds_without_drawing_or_tokenising(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_is_built_without_drawing_or_tokenising(monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn(*arguments: object) -> None:
         raise AssertionError("something was drawn")
 
     monkeypatch.setattr(pe_nano, "draw_cache", drawn)
-    experiment, seconds = pe_nano.recipe(), []
-    for _ in range(5):
-        start = time.perf_counter()
-        pe_nano.recipe()
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.01
+    experiment = pe_nano.recipe()
     assert experiment.stages[0] == "stage 1 of 3, regions of 48 pixels, 100 % of the patches seen"
     with pytest.raises(AssertionError, match="something was drawn"):
         experiment.source(PLACE)
