@@ -117,6 +117,7 @@ def test_what_is_printed_tells_sizes_and_agreement(exported):
         assert part in words
 
 
+@pytest.mark.slow
 def test_one_tower_of_one_size_in_half_numbers_with_weights_beside_it(tmp_path):
     options = ("--tower", "image", "--size", "32", "--dtype", "float16", "--no-layers")
     first = "import percept.export.trace as module; module.ONE_FILE = 100"

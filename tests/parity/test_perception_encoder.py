@@ -18,7 +18,7 @@ CASES = [(name, size) for name, sizes in SIZES.items() for size in sizes]
 CORE = list(SIZES)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def filled(name: str) -> CLIP:
     config = CONFIGS[name]
     with torch.device("meta"):
