@@ -123,7 +123,7 @@ def test_encode_refuses_before_it_works(model, pictures, tmp_path, capsys, monke
 
 @pytest.fixture
 def strange(pictures) -> str:
-    """Pictures with names that are no UTF-8, span two lines, or command a terminal; one of them a damaged file."""
+    """Images whose names are not UTF-8, span two lines, or contain terminal codes; one file is damaged."""
     good = (pictures / "one.png").read_bytes()
     folder = os.fsencode(pictures / "strange")
     os.mkdir(folder)

@@ -49,7 +49,7 @@ def test_ids_are_bytes_word_ends_merges_start_end(tokenizer: Tokenizer) -> None:
     cat, dog = 512 + 1, 512 + 3
     assert tokenizer.encode("cat dog") == [cat, dog]
     assert tokenizer.encode("\n CAT  dog ") == [cat, dog]
-    # of the bytes that are no letters the first, 0, has the first id behind all that are: 188
+    # byte 0 is the first byte that is not a letter; its id follows those of the 188 letters
     assert tokenizer.encode("é")[0] in range(512)
 
 

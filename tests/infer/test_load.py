@@ -219,7 +219,7 @@ def test_a_file_of_another_released_model_is_known_by_its_shapes(tmp_path):
         percept.load("PE-Core-S16-384", weights=tmp_path / "own.pt")
     text = str(error.value)
     assert "It has the shapes of PE-Core-T16-384: give that name, or the file alone." in text
-    assert "another grid" not in text  # every shape is another one, not only that of the positions
+    assert "another grid" not in text  # all shapes differ, not only that of the positions
 
 
 def test_without_a_tokenizer_the_remedy_fits_the_model(tmp_path):

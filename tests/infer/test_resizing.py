@@ -1,4 +1,4 @@
-"""Pictures in their own shapes: the ways to resize through the encoder, and packs of what is left of a shape."""
+"""Images in their own shapes: every way to resize through the encoder, and batches of remainders of a shape."""
 
 from dataclasses import replace
 

@@ -182,3 +182,10 @@ def test_checkpointing_keeps_fewer_activations() -> None:
 def test_a_mask_of_booleans_is_refused() -> None:
     with pytest.raises(PerceptError, match=r"torch\.bool .* -inf where it is hidden"):
         run_stack(stack(1), torch.randn(1, 3, 16), bias=torch.ones(3, 3, dtype=torch.bool))
+
+
+def test_extra_tokens_of_one_block_are_given_once() -> None:
+    blocks = torch.nn.ModuleList([torch.nn.Identity(), torch.nn.Identity()])
+    tokens = torch.zeros(1, 4)
+    with pytest.raises(PerceptError, match="are the same block"):
+        run_stack(blocks, torch.zeros(1, 3, 4), extra={1: tokens, -1: tokens})

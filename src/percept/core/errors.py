@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 
 class PerceptError(ValueError):
-    """A mistake of the user. The message states what is wrong with the value and what to change.
+    """A mistake of the user. The message names the problem with the value, then the remedy.
 
     The command line prints it without a traceback and exits 2.
     """

@@ -86,7 +86,7 @@ class Layout(NamedTuple):
 
 
 def read_layout(data: bytes) -> Layout | None:
-    """Return what the first directory says; None if it does not say enough (Pillow words what is wrong then)."""
+    """Return the layout in the first directory; None if the directory is incomplete (Pillow then reports the problem)."""
     try:
         tags, order = _directory(data)
         width, height = tags[256][0], tags[257][0]

@@ -84,6 +84,20 @@ def fit_bias(
     return bias[..., keep, :] if bias.shape[-2] > 1 else bias
 
 
+def _by_block(extra: Mapping[int, Tensor], num_blocks: int) -> dict[int, Tensor]:
+    """Return extra tokens by block, counted from the start.
+
+    Raises:
+        PerceptError: a block does not exist, or two keys name the same block.
+    """
+    inserts = {resolve_layer(layer, num_blocks): tokens for layer, tokens in extra.items()}
+    if len(inserts) != len(extra):
+        raise PerceptError(
+            f"two of the layers {list(extra)} are the same block. Give the extra tokens of a block once."
+        )
+    return inserts
+
+
 def run_stack(
     blocks: nn.ModuleList,
     x: Float[Tensor, "b n w"],
@@ -126,11 +140,7 @@ def run_stack(
     assert segments is None or (bias is None and caches is None and not extra and not causal)
     assert caches is None or (len(caches) == len(blocks) and not extra and not checkpointing)
     wanted = {layer: resolve_layer(layer, len(blocks)) for layer in layers}
-    inserts = {resolve_layer(layer, len(blocks)): tokens for layer, tokens in (extra or {}).items()}
-    if len(inserts) != len(extra or {}):
-        raise PerceptError(
-            f"two of the layers {list(extra or {})} are the same block. Give the extra tokens of a block once."
-        )
+    inserts = _by_block(extra or {}, len(blocks))
     most = max([0, *(tokens.shape[-2] for tokens in inserts.values())])
     recompute = checkpointing and torch.is_grad_enabled()
     table, inserted = rope(prefix) if rope else None, 0
