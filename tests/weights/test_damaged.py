@@ -4,7 +4,6 @@ import json
 import os
 import random
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,8 @@ from percept.weights.open import open_model
 from tests.infer import tiny
 
 DEEP, LONG = "[" * 100_000, '{"model": ' + "9" * 6000 + "}"
+pytestmark = pytest.mark.timeout(60)  # none of these inputs may hang
+
 TEXTS = {"null": "null", "a list": "[]", "deep": DEEP, "long": LONG, "empty": "", "latin-1": "\xff", "text": "model"}
 
 
@@ -30,10 +31,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def refused(source: Path, words: str, **options: object) -> None:
-    start = time.perf_counter()
     with pytest.raises(PerceptError, match=words):
         percept.load(source, **options)  # type: ignore[call-overload]
-    assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize("text", TEXTS)
