@@ -116,8 +116,8 @@ class Preprocess:
         if image.mode != "RGB":
             raise PerceptError(f"preprocessing takes RGB images, this one is {image.mode}. Open it with read_image.")
         if self.resize == "crop":
-            return _pixels(cropped(image, self.shape))
-        pixels = _pixels(image)
+            return pixels_of(cropped(image, self.shape))
+        pixels = pixels_of(image)
         if self.patch is not None:
             rows, columns = self.grid(image.height, image.width)
             return resized(pixels, (rows * self.patch, columns * self.patch))
@@ -231,7 +231,8 @@ def cropped(image: Image.Image, shape: tuple[int, int]) -> Image.Image:
     return image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, box=box)
 
 
-def _pixels(image: Image.Image) -> UInt8[Tensor, "3 y x"]:
+def pixels_of(image: Image.Image) -> UInt8[Tensor, "3 y x"]:
+    """Return the pixels of an RGB image as a tensor."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 

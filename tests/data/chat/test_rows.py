@@ -1,0 +1,185 @@
+"""Rows of PLM, LLaVA and ShareGPT, regions, and the processor on real images and videos."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from percept.core.errors import PerceptError
+from percept.data.chat.conversation import ImageInput, VideoInput, converse
+from percept.data.chat.processor import Processor
+from percept.data.chat.rank_file import llama_specials
+from percept.data.chat.regions import box_text, check_box, draw_box, parse_box
+from percept.data.chat.rows import conversation_of
+from percept.data.chat.template import TEMPLATES
+from percept.data.chat.tiles import Tiler, stretched
+from percept.data.chat.vocabulary import LanguageTokenizer
+from percept.data.transforms import pixels_of
+
+ASKED = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "assistant", "value": "A cup."}]
+
+
+@pytest.fixture(scope="module")
+def processor() -> Processor:
+    tokenizer = LanguageTokenizer.train(["what is this"], vocab_size=520, specials=llama_specials())
+    return Processor(tokenizer=tokenizer, template=TEMPLATES["plm"], tiler=Tiler(size=16, most=4), per_tile=4, frames=8)
+
+
+def texts(row: dict) -> list[tuple[str, tuple]]:
+    return [(turn.role, turn.parts) for turn in conversation_of(row).turns]
+
+
+def test_an_image_row_of_each_schema() -> None:
+    expected = [("user", (0, "What?")), ("assistant", ("A cup.",))]
+    llava = [{"from": "human", "value": "What?\n<image>"}, {"from": "gpt", "value": "A cup."}]
+    sharegpt = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "A cup."}]
+    assert texts({"image": "a.jpg", "conversations": [{"from": "human", "value": "What?"}, ASKED[1]]}) == expected
+    assert texts({"image": "a.jpg", "messages": sharegpt}) == expected
+    assert texts({"image": ["a.jpg"], "conversations": llava})[0] == ("user", (0, "What?"))
+    assert texts({"image": "a.jpg", "conversations": ASKED})[0] == ("user", (0, "What?"))
+    assert texts({"image": "a.jpg", "text": "A cup."}) == [("user", (0,)), ("assistant", ("A cup.",))]
+    assert texts({"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]})[0] == (
+        "user",
+        ("Hi",),
+    )
+
+
+def test_content_in_parts() -> None:
+    content = [{"type": "image"}, {"type": "text", "text": "What?"}]
+    row = {
+        "images": ["a.jpg"],
+        "messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "A cup."}],
+    }
+    assert texts(row)[0] == ("user", (0, "What?"))
+
+
+def test_several_images_take_the_places_of_their_tags() -> None:
+    turns = [{"from": "human", "value": "Is <image> like <image>?"}, {"from": "assistant", "value": "No."}]
+    assert texts({"image": ["a.jpg", "b.jpg"], "conversations": turns})[0] == ("user", ("Is ", 0, " like ", 1, "?"))
+    for images, words in ((["a", "b", "c"], "More images"), (["a"], "more tags")):
+        with pytest.raises(PerceptError, match=words):
+            conversation_of({"image": images, "conversations": turns})
+    with pytest.raises(PerceptError, match="no <image> tag"):
+        conversation_of({"image": ["a", "b"], "conversations": [{"from": "human", "value": "Same?"}, ASKED[1]]})
+
+
+def test_a_video_row() -> None:
+    row = {
+        "video": "a.mp4",
+        "start_time": 1,
+        "end_time": 2.5,
+        "bbox_map": {"3": [1, 2, 3, 4], "4": None},
+        "conversations": ASKED,
+    }
+    media = conversation_of(row, "clips").media[0]
+    assert media == VideoInput(source="clips/a.mp4", start=1, end=2.5, boxes={3: (1.0, 2.0, 3.0, 4.0), 4: None})
+
+
+def test_boxes_are_written_into_the_text() -> None:
+    turns = [{"from": "human", "value": "Where is the cup?"}, {"from": "assistant", "value": "At <|bbox0|>."}]
+    row = {"image": "a.jpg", "bbox": [[100, 50, 33, 21]], "width": 640, "height": 480, "conversations": turns}
+    assert texts(row)[1] == ("assistant", ("At [156,104,207,147].",))
+    assert parse_box("no box") is None
+    assert parse_box(box_text((0, 0, 640, 480), 640, 480)) == (0.0, 0.0, 0.999, 0.999)
+    for change, words in (
+        ({"bbox": []}, "box 0"),
+        ({"width": None}, "width and height"),
+        ({"bbox": [["x"]]}, "box 0"),
+        ({"bbox": [[700, 0, 9, 9]]}, "does not lie"),
+    ):
+        with pytest.raises(PerceptError, match=words):
+            conversation_of({**row, **change})
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ([], "json object"),
+        ({}, "no conversations"),
+        ({"image": "a.jpg"}, "no conversations"),
+        ({"conversations": []}, "list of turns"),
+        ({"conversations": ["hello"]}, "object with from and value"),
+        ({"conversations": [{"from": "robot", "value": "x"}]}, "unknown role 'robot'"),
+        ({"conversations": [{"from": "human", "value": 3}]}, "has to be a text"),
+        ({"image": 3, "conversations": ASKED}, "image has to be"),
+        ({"image": "a", "video": "b", "conversations": ASKED}, "an image and a video"),
+        ({"video": "b", "start_time": "soon", "conversations": ASKED}, "seconds"),
+        ({"video": "b", "bbox_map": {"x": [1]}, "conversations": ASKED}, "bbox_map"),
+        ({"messages": [{"role": "user", "content": [{"type": "sound"}]}]}, "Known types"),
+        ({"text": "  "}, "no conversations"),
+    ],
+)
+def test_a_row_that_is_wrong_says_why(row: object, words: str) -> None:
+    with pytest.raises(PerceptError, match=words):
+        conversation_of(row)  # type: ignore[arg-type]
+
+
+def test_media_need_a_user_turn() -> None:
+    with pytest.raises(PerceptError, match="no user turn"):
+        converse([("assistant", "x")], [ImageInput(source="a")])
+
+
+def test_an_image_becomes_tiles_and_tokens(processor: Processor, tmp_path: Path) -> None:
+    image = Image.effect_noise((40, 30), 90).convert("RGB")
+    image.save(tmp_path / "a.png")
+    row = {"image": "a.png", "conversations": ASKED}
+    prepared = processor(conversation_of(row, tmp_path))
+    tiles = Tiler(size=16, most=4)(image)
+    assert torch.equal(prepared.stacked, tiles)
+    assert prepared.rendered.ids.count(processor.tokenizer.special("<|image|>")) == 4 * len(tiles)
+    assert len(processor.changed(tiles=0)(conversation_of(row, tmp_path)).stacked) == 1
+    assert len(processor.changed(budget=12)(conversation_of(row, tmp_path)).stacked) <= 3
+    assert len(processor.changed(mode="single")(conversation_of(row, tmp_path)).stacked) == 1
+
+
+def test_several_images_take_one_tile_each(processor: Processor) -> None:
+    image = Image.new("RGB", (40, 30))
+    chat = converse([("user", "<image> or <image>?")], [ImageInput(source=image)] * 2)
+    assert [len(tiles) for tiles in processor(chat, ask=True).tiles] == [1, 1]
+
+
+def test_a_list_of_frames_is_a_video(processor: Processor) -> None:
+    frames = [np.full((20, 20, 3), 10 * number, dtype=np.uint8) for number in range(20)]
+    chat = converse([("user", "what happens?")], [VideoInput(source=frames, boxes={0: (2, 2, 15, 15)})])
+    prepared = processor(chat, ask=True)
+    assert prepared.stacked.shape == (8, 3, 16, 16)
+    marked = draw_box(Image.fromarray(frames[0]), (2, 2, 15, 15))
+    assert torch.equal(prepared.stacked[0], stretched(pixels_of(marked), 16, 16))
+    assert prepared.stacked[-1].unique().tolist() == [190]
+    with pytest.raises(PerceptError, match="no frames"):
+        processor(converse([("user", "?")], [VideoInput(source=[])]), ask=True)
+
+
+def test_a_part_of_a_video_file(processor: Processor, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "0"})
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv444p"
+        for number in range(40):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 6 * number, dtype=np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    chat = converse([("user", "what?")], [VideoInput(source=str(tmp_path / "a.mp4"), start=2.0, end=3.0)])
+    values = processor(chat, ask=True).stacked.float().mean(dim=(1, 2, 3))
+    assert len(values) == 8
+    assert values[0] >= 6 * 20 - 4
+    assert values[-1] <= 6 * 29 + 4
+
+
+def test_a_box_outside_the_image_is_refused(processor: Processor) -> None:
+    assert check_box((0, 0, 10, 10), 10, 10) == (0.0, 0.0, 10.0, 10.0)
+    for box in ((0, 0, 11, 10), (5, 5, 5, 9), (float("nan"), 0, 1, 1), (1, 2, 3)):
+        with pytest.raises(PerceptError, match="the box"):
+            check_box(box, 10, 10)
+    chat = converse([("user", "?")], [ImageInput(source=Image.new("RGB", (9, 9)), boxes=((0, 0, 20, 5),))])
+    with pytest.raises(PerceptError, match="does not lie"):
+        processor(chat, ask=True)
+
+
+def test_changes_that_make_no_sense_are_refused(processor: Processor) -> None:
+    for change in ({"frames": 0}, {"tiles": -1}, {"budget": 1}, {"mode": "x"}):
+        with pytest.raises(PerceptError):
+            processor.changed(**change)  # type: ignore[arg-type]
