@@ -1,0 +1,164 @@
+"""PLM: an image tower, a projector and a language decoder learn to answer.
+
+Cho et al. 2025, arXiv:2504.13180; reference: facebookresearch/perception_models, apps/plm. The loss is the mean negative log-likelihood
+of the tokens of the answers, their headers and end tokens included (`percept.data.chat.template`).
+Differs from it: the conversations of a batch are packed into one row, in which they do not see each other, instead of padded; the mean
+is over the answers of all processes, instead of a mean of their means; both are switches.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from percept.core import dist
+from percept.core.errors import PerceptError
+from percept.data.chat.batch import ChatBatch
+from percept.models.config import VisionConfig
+from percept.models.language import DecoderConfig, VLMConfig
+from percept.models.vlm import VLM
+from percept.nn.packing import Segments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """How a step is computed."""
+
+    packed: bool = True
+    """Put the conversations of a batch into one row without padding; False to pad them as in the reference. The results are the same."""
+    mean_of_means: bool = False
+    """True for the mean over the answers of a process, averaged over processes, as in the reference."""
+    micro_tokens: int | None = None
+    """Tokens that the decoder processes at once; all of a batch if None."""
+    checkpointing: bool = False
+    """Recompute activations in the backward pass instead of storing them."""
+
+    def __post_init__(self) -> None:
+        if self.micro_tokens is not None and self.micro_tokens < 1:
+            raise PerceptError(f"micro_tokens={self.micro_tokens} is too small. Use a positive number, or leave it out.")
+
+
+class PLM(nn.Module):
+    """A vision-language model as a training task."""
+
+    Config = Config
+    shown = ("accuracy",)
+
+    def __init__(self, config: Config, vlm: VLM) -> None:
+        super().__init__()
+        self.config, self.vlm = config, vlm
+        for part in (vlm.vision, vlm.decoder):
+            part.checkpointing = config.checkpointing
+
+    def forward(self, batch: ChatBatch) -> dict[str, Tensor]:
+        """Return the loss, the share of answer tokens that are predicted, and their number.
+
+        A batch without answer tokens gives a loss of 0.
+        """
+        batch = by_length(batch)
+        parts = [self._part(part) for part in self._parts(batch)]
+        losses, hits, counts = (torch.stack(values).sum() for values in zip(*parts, strict=True))
+        total = counts if self.config.mean_of_means else dist.mean(counts)
+        every = dist.mean(torch.stack([hits, counts]))
+        return {"loss": losses / total.clamp(min=1), "accuracy": every[0] / every[1].clamp(min=1), "answer_tokens": every[1]}
+
+    def _parts(self, batch: ChatBatch) -> Iterator[ChatBatch]:
+        """Yield the batch in parts of at most `micro_tokens` tokens, at least one conversation each."""
+        limit = self.config.micro_tokens
+        if limit is None:
+            yield batch
+            return
+        first = 0
+        ends = batch.lengths.cumsum(0).tolist()
+        for place in range(len(batch)):
+            used = ends[place] - (ends[first - 1] if first else 0)
+            if used > limit and place > first:
+                yield batch.rows(slice(first, place))
+                first = place
+        yield batch.rows(slice(first, len(batch)))
+
+    def _part(self, batch: ChatBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the summed loss, the tokens predicted, and the tokens to predict."""
+        ids, learned, segments = packed(batch) if self.config.packed else padded(batch, self.vlm.config.stop_ids[0])
+        visual, unused = self._see(batch)
+        logits = self.vlm(ids, visual=visual, segments=segments, at=before(learned))
+        targets = ids[learned]
+        loss = F.cross_entropy(logits.float(), targets, reduction="sum") + unused
+        hits = (logits.detach().argmax(-1) == targets).sum().float()
+        return loss, hits, torch.tensor(float(len(targets)), device=ids.device)
+
+    def _see(self, batch: ChatBatch) -> tuple[Tensor | None, Tensor]:
+        """Return the visual tokens of a batch. Without images, a blank one keeps the processes of a run in step and adds 0."""
+        tiles = batch.tiles
+        blank = not len(tiles)
+        if blank:
+            height, width = self.vlm.config.vision.shape
+            tiles = torch.zeros(1, 3, height, width, dtype=torch.uint8, device=batch.ids.device)
+        visual = self.vlm.encode(normalised(tiles, next(self.vlm.projector.parameters()).dtype))
+        return (None, 0.0 * visual.float().sum()) if blank else (visual, visual.new_zeros(()).float())
+
+    @classmethod
+    def tiny(cls) -> tuple["PLM", ChatBatch]:
+        """Return a task of a few thousand parameters and a batch for it."""
+        vision = VisionConfig(image_size=16, patch_size=4, width=16, layers=1, heads=2, pool="none", output_dim=None, final_norm=False)
+        decoder = DecoderConfig(vocabulary=40, width=16, layers=2, heads=2, kv_heads=1, hidden=24, context=64, tied=True)
+        task = cls(Config(), VLM(VLMConfig(vision=vision, decoder=decoder, image_token=3, stop_ids=(1,))))
+        ids = torch.randint(4, 40, (3, 12))
+        ids[:2, 1:5] = 3
+        lengths = torch.tensor([12, 9, 7])
+        places = torch.arange(12)
+        return task, ChatBatch(
+            ids=ids,
+            learned=(places >= 6) & (places < lengths[:, None]),
+            lengths=lengths,
+            tile_counts=torch.tensor([1, 1, 0]),
+            tiles=torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8),
+        )
+
+
+def normalised(tiles: Tensor, dtype: torch.dtype) -> Float[Tensor, "k 3 y x"]:
+    """Turn values 0 to 255 into -1 to 1, as all Perception Encoders take them."""
+    return ((tiles.float() / 255 - 0.5) / 0.5).to(dtype)
+
+
+def by_length(batch: ChatBatch) -> ChatBatch:
+    """Return the batch with its rows sorted by length, so that rows of one length can be attended to together."""
+    order = batch.lengths.argsort(stable=True)
+    tiles = batch.tiles.split(batch.tile_counts.tolist())
+    sorted_tiles = torch.cat([tiles[place] for place in order.tolist()]) if len(batch.tiles) else batch.tiles
+    return replace(
+        batch,
+        ids=batch.ids[order],
+        learned=batch.learned[order],
+        lengths=batch.lengths[order],
+        tile_counts=batch.tile_counts[order],
+        tiles=sorted_tiles,
+    )
+
+
+def packed(batch: ChatBatch) -> tuple[Int[Tensor, "1 n"], Bool[Tensor, "1 n"], Segments]:
+    """Return the rows of a batch, sorted by length, as one row, with the tokens to learn and the segments."""
+    real = torch.arange(batch.ids.shape[1], device=batch.ids.device) < batch.lengths[:, None]
+    learned = learnable(batch)
+    segments = [(len(list(alike)), length) for length, alike in groupby(batch.lengths.tolist())]
+    return batch.ids[real][None], learned[real][None], segments
+
+
+def padded(batch: ChatBatch, padding: int) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"], None]:
+    """Return the rows of a batch, padded on the right with an id, and the tokens to learn."""
+    real = torch.arange(batch.ids.shape[1], device=batch.ids.device) < batch.lengths[:, None]
+    return batch.ids.masked_fill(~real, padding), learnable(batch), None
+
+
+def learnable(batch: ChatBatch) -> Bool[Tensor, "b n"]:
+    """Return the tokens to learn, without the first of a row, which nothing predicts."""
+    return batch.learned & (torch.arange(batch.ids.shape[1], device=batch.ids.device) > 0)
+
+
+def before(learned: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
+    """Return the position in front of each token to learn, whose output predicts it."""
+    return F.pad(learned[:, 1:], (0, 1))
