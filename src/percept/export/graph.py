@@ -50,7 +50,8 @@ class ImageGraph(nn.Module):
 
     def _rope(self, grid: tuple[int, int], prefix: int, device: torch.device) -> Rope:
         config = self.tower.config
-        return rope_2d(grid, config.width // config.heads, prefix=prefix, first=config.prefix, device=device)
+        head_dim, reference = config.width // config.heads, config.rope_grid
+        return rope_2d(grid, head_dim, prefix=prefix, first=config.prefix, reference=reference, device=device)
 
 
 class TextGraph(nn.Module):

@@ -100,14 +100,14 @@ def tower_to_dict(config: TowerConfig) -> dict[str, Any]:
     return ({} if config.kind == PE else {"kind": config.kind}) | to_dict(config)
 
 
-def _check_counts(config: Any, *names: str) -> None:
-    """Refuse numbers below 1, too many layers, and a width that is not a multiple of the heads."""
+def check_counts(config: Any, *names: str, divide: bool = True) -> None:
+    """Refuse numbers below 1, too many layers and, with `divide`, a width that is not a multiple of the heads."""
     for name in names:
         if getattr(config, name) < 1:
             raise PerceptError(f"{name}={getattr(config, name)}; it must be at least 1")
     if config.layers > MOST_LAYERS:
         raise PerceptError(f"layers={config.layers}; it must be at most {MOST_LAYERS}")
-    if config.width % config.heads:
+    if divide and config.width % config.heads:
         raise PerceptError(f"width {config.width} does not divide into {config.heads} heads; change one of them")
 
 
@@ -136,6 +136,8 @@ class VisionConfig(TowerConfig):
     """LayerNorm after the last block."""
     rope: bool = True
     """Rotary positions in two dimensions, in every block."""
+    rope_grid: int | None = None
+    """Patches along a side to which the rotary positions of every grid are stretched; as they are when None."""
     absolute_positions: bool = True
     """Learned positions, added before the first block."""
     layer_scale: float | None = None
@@ -144,7 +146,7 @@ class VisionConfig(TowerConfig):
     """Probability of dropping a branch in training; the same in every block."""
 
     def __post_init__(self) -> None:
-        _check_counts(self, "patch_size", "width", "layers", "heads", "pool_heads", "mlp_width")
+        check_counts(self, "patch_size", "width", "layers", "heads", "pool_heads", "mlp_width")
         if self.pool not in get_args(Pool):
             raise unknown_name("pool", str(self.pool), get_args(Pool))
         if self.grid < 1:
@@ -192,7 +194,7 @@ class TextConfig:
     output_dim: int
 
     def __post_init__(self) -> None:
-        _check_counts(self, "context", "vocabulary", "width", "layers", "heads", "output_dim")
+        check_counts(self, "context", "vocabulary", "width", "layers", "heads", "output_dim")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,7 +140,8 @@ class VisionTower(nn.Module):
         if table is None:
             head_dim = self.config.width // self.config.heads
             with torch.inference_mode(False):  # a table made in inference mode must work in training too
-                table = rope_2d(grid, head_dim, prefix=prefix, first=self.prefix, device=device)
+                first, reference = self.prefix, self.config.rope_grid
+                table = rope_2d(grid, head_dim, prefix=prefix, first=first, reference=reference, device=device)
             for oldest in list(self._ropes)[: max(0, len(self._ropes) + 1 - ROPES)]:
                 self._ropes.pop(oldest, None)
             self._ropes[key] = table

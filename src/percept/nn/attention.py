@@ -1,5 +1,7 @@
 """Multi-head self-attention with rotary positions, masks, packed rows and a cache; attention pooling is in `pool`."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -37,6 +39,24 @@ def joined_bias(
     return ahead if bias is None else bias + ahead
 
 
+def attend_within(
+    kernel: Callable[..., Tensor],
+    q: Float[Tensor, "1 h n e"],
+    k: Float[Tensor, "1 g n e"],
+    v: Float[Tensor, "1 g n e"],
+    segments: Segments,
+    *,
+    causal: bool = False,
+) -> Float[Tensor, "1 h n e"]:
+    """Attend within each sequence of a packed row: one dense batch for each run of equal lengths.
+
+    Args:
+        kernel: computes the attention of a batch, as `attend` does.
+    """
+    runs = zip(*(unpack(part, segments) for part in (q, k, v)), strict=True)
+    return torch.cat([kernel(*run, causal=causal).movedim(0, 1).flatten(1, 2) for run in runs], dim=1)[None]
+
+
 class Attention(nn.Module):
     """Self-attention; queries, keys and values come from one linear layer, in this order."""
 
@@ -54,7 +74,7 @@ class Attention(nn.Module):
         if context.segments is None:
             mixed = self.attend(q, k, v, bias=context.bias, causal=context.causal)
         else:
-            mixed = self.attend_within(q, k, v, context.segments)
+            mixed = self.attend_within(q, k, v, context.segments, causal=context.causal)
         return self.out(mixed.transpose(1, 2).flatten(-2))
 
     def project(
@@ -84,7 +104,8 @@ class Attention(nn.Module):
         k: Float[Tensor, "1 h n e"],
         v: Float[Tensor, "1 h n e"],
         segments: Segments,
+        *,
+        causal: bool = False,
     ) -> Float[Tensor, "1 h n e"]:
-        """Attend within each sequence of a packed row: one dense batch for each run of equal lengths."""
-        runs = zip(*(unpack(part, segments) for part in (q, k, v)), strict=True)
-        return torch.cat([self.attend(*run).movedim(0, 1).flatten(1, 2) for run in runs], dim=1)[None]
+        """Attend within each sequence of a packed row; see the function `attend_within`."""
+        return attend_within(self.attend, q, k, v, segments, causal=causal)

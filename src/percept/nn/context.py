@@ -34,7 +34,7 @@ class Context:
     causal: bool = False
     """A token attends to itself and the tokens before it only."""
     segments: Segments | None = None
-    """The tokens are one packed row of these sequences, which do not attend to each other. Excludes bias, causal and cache."""
+    """The tokens are one packed row of these sequences, which do not attend to each other. Excludes bias and cache."""
     cache: Cache | None = None
     """Keys and values of earlier tokens; these tokens are appended to it."""
 

@@ -19,7 +19,13 @@ def frequencies(head_dim: int, base: float = 10_000.0) -> Float[Tensor, " f"]:
 
 
 def rope_2d(
-    grid: tuple[int, int], head_dim: int, *, prefix: int, first: int, device: torch.device | None = None
+    grid: tuple[int, int],
+    head_dim: int,
+    *,
+    prefix: int,
+    first: int,
+    reference: int | None = None,
+    device: torch.device | None = None,
 ) -> tuple[Float[Tensor, "n e"], Float[Tensor, "n e"]]:
     """Return cosines and sines of the rotation angles of `prefix` unrotated tokens followed by the patches, row by row.
 
@@ -28,18 +34,25 @@ def rope_2d(
         head_dim: channels of one attention head, a multiple of 4. The first half encodes the column, the second the row.
         prefix: tokens in front of the patches (class token, prompts); their angle is 0.
         first: position of the first row and column: 1 for a model with a class token, 0 otherwise.
+        reference: patches along a side to which the positions are stretched (Fang et al. 2023, arXiv:2303.11331); as they
+            are if None.
         device: where the tables are allocated.
     """
     rows, columns = grid
     rates = frequencies(head_dim).repeat_interleave(2)
-    across = (torch.arange(columns) + first)[:, None] * rates
-    down = (torch.arange(rows) + first)[:, None] * rates
+    across = _positions(columns, first, reference)[:, None] * rates
+    down = _positions(rows, first, reference)[:, None] * rates
     angles = torch.cat(
         [across[None].expand(rows, -1, -1), down[:, None].expand(-1, columns, -1)],
         dim=-1,
     ).reshape(rows * columns, head_dim)
     angles = torch.cat([torch.zeros(prefix, head_dim), angles]).to(device)
     return angles.cos(), angles.sin()
+
+
+def _positions(count: int, first: int, reference: int | None) -> Tensor:
+    positions = torch.arange(count) + first
+    return positions if reference is None else positions / count * reference
 
 
 def rotate(

@@ -124,7 +124,7 @@ def run_stack(
         bias: added to the attention logits of every block; over prefix and sequence, with or without all inserted tokens.
             With caches it is over the cached tokens too, and used as it is.
         causal: a token attends to itself and the tokens before it only.
-        segments: the tokens are one packed row of these sequences. Excludes extra, bias, causal and caches.
+        segments: the tokens are one packed row of these sequences. Excludes extra, bias and caches.
         caches: one for each block. Excludes extra and checkpointing.
         checkpointing: recompute activations in the backward pass instead of storing them.
         call: runs a block; `percept.fast.compiled_call` returns a compiled one.
@@ -137,7 +137,7 @@ def run_stack(
             f"a bias of {bias.dtype} was given, but it is added to the attention logits. Give 0 where a key is visible and "
             "-inf where it is hidden"
         )
-    assert segments is None or (bias is None and caches is None and not extra and not causal)
+    assert segments is None or (bias is None and caches is None and not extra)
     assert caches is None or (len(caches) == len(blocks) and not extra and not checkpointing)
     wanted = {layer: resolve_layer(layer, len(blocks)) for layer in layers}
     inserts = _by_block(extra or {}, len(blocks))

@@ -191,10 +191,15 @@ def timm_config(config: TowerConfig, preprocess: Preprocess) -> dict[str, Any]:
             "classifier": "head",
         },
     }
-    return facts if name else {**facts, "model_args": _arguments(config)}
+    return facts if name else {**facts, "model_args": timm_arguments(config)}
 
 
-def _arguments(config: TowerConfig) -> dict[str, Any]:
+def timm_arguments(config: TowerConfig) -> dict[str, Any]:
+    """Return the arguments with which timm's class builds this tower.
+
+    Raises:
+        PerceptError: a tower that timm's class cannot express.
+    """
     if not (config.rope and config.norm_pre and config.absolute_positions and config.pool in ("attention", "none")):
         raise PerceptError(
             "timm's Perception Encoder has rotary and learned positions, a first norm, and attention pooling or none; "
@@ -215,7 +220,7 @@ def _arguments(config: TowerConfig) -> dict[str, Any]:
         "init_values": config.layer_scale,
         "use_post_transformer_norm": config.norm_post,
         "use_fc_norm": False,
-        "ref_feat_shape": [config.grid, config.grid],
+        "ref_feat_shape": [getattr(config, "rope_grid", None) or config.grid] * 2,
         "rope_grid_offset": 1.0 if config.class_token else 0.0,
     }
 
