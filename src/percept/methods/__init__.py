@@ -3,6 +3,7 @@
 INDEX: dict[str, str] = {
     "contrastive": "percept.methods.pretraining.contrastive:Contrastive",
     "nano": "percept.methods.pretraining.nano:Pretraining",
+    "plm": "percept.methods.language.plm:PLM",
 }
 """Method name to "module:Class".
 

@@ -39,7 +39,9 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.micro_tokens is not None and self.micro_tokens < 1:
-            raise PerceptError(f"micro_tokens={self.micro_tokens} is too small. Use a positive number, or leave it out.")
+            raise PerceptError(
+                f"micro_tokens={self.micro_tokens} is too small. Use a positive number, or leave it out."
+            )
 
 
 class PLM(nn.Module):
@@ -64,7 +66,11 @@ class PLM(nn.Module):
         losses, hits, counts = (torch.stack(values).sum() for values in zip(*parts, strict=True))
         total = counts if self.config.mean_of_means else dist.mean(counts)
         every = dist.mean(torch.stack([hits, counts]))
-        return {"loss": losses / total.clamp(min=1), "accuracy": every[0] / every[1].clamp(min=1), "answer_tokens": every[1]}
+        return {
+            "loss": losses / total.clamp(min=1),
+            "accuracy": every[0] / every[1].clamp(min=1),
+            "answer_tokens": every[1],
+        }
 
     def _parts(self, batch: ChatBatch) -> Iterator[ChatBatch]:
         """Yield the batch in parts of at most `micro_tokens` tokens, at least one conversation each."""
@@ -96,16 +102,20 @@ class PLM(nn.Module):
         tiles = batch.tiles
         blank = not len(tiles)
         if blank:
-            height, width = self.vlm.config.vision.shape
-            tiles = torch.zeros(1, 3, height, width, dtype=torch.uint8, device=batch.ids.device)
+            side = self.vlm.config.vision.image_size
+            tiles = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=batch.ids.device)
         visual = self.vlm.encode(normalised(tiles, next(self.vlm.projector.parameters()).dtype))
         return (None, 0.0 * visual.float().sum()) if blank else (visual, visual.new_zeros(()).float())
 
     @classmethod
     def tiny(cls) -> tuple["PLM", ChatBatch]:
         """Return a task of a few thousand parameters and a batch for it."""
-        vision = VisionConfig(image_size=16, patch_size=4, width=16, layers=1, heads=2, pool="none", output_dim=None, final_norm=False)
-        decoder = DecoderConfig(vocabulary=40, width=16, layers=2, heads=2, kv_heads=1, hidden=24, context=64, tied=True)
+        vision = VisionConfig(
+            image_size=16, patch_size=4, width=16, layers=1, heads=2, pool="none", output_dim=None, norm_post=False
+        )
+        decoder = DecoderConfig(
+            vocabulary=40, width=16, layers=2, heads=2, kv_heads=1, hidden=24, context=64, tied=True
+        )
         task = cls(Config(), VLM(VLMConfig(vision=vision, decoder=decoder, image_token=3, stop_ids=(1,))))
         ids = torch.randint(4, 40, (3, 12))
         ids[:2, 1:5] = 3

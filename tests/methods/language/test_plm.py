@@ -1,0 +1,103 @@
+"""The objective of PLM against a loop by hand, and its forms against each other."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from percept.core.errors import PerceptError
+from percept.data.chat.batch import ChatBatch
+from percept.methods.language.plm import PLM, Config, normalised
+
+
+def by_hand(task: PLM, batch: ChatBatch) -> torch.Tensor:
+    """Return the mean over all tokens to learn of -log p(token | everything before it), one conversation and token at a time."""
+    losses, first = [], 0
+    for row in range(len(batch)):
+        length, count = int(batch.lengths[row]), int(batch.tile_counts[row])
+        tiles = normalised(batch.tiles[first : first + count], torch.float32) if count else None
+        first += count
+        for place in range(1, length):
+            if batch.learned[row, place]:
+                logits = task.vlm(batch.ids[row : row + 1, :place], tiles=tiles)
+                losses.append(-F.log_softmax(logits[0, -1], dim=-1)[batch.ids[row, place]])
+    return torch.stack(losses).mean()
+
+
+def test_the_loss_is_that_of_the_paper() -> None:
+    task, batch = PLM.tiny()
+    with torch.no_grad():
+        assert torch.allclose(task(batch)["loss"], by_hand(task, batch), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change", [{"packed": False}, {"micro_tokens": 13}, {"checkpointing": True}, {"packed": False, "micro_tokens": 1}]
+)
+def test_every_form_has_the_same_loss_and_gradient(change: dict) -> None:
+    task, batch = PLM.tiny()
+    other = PLM(Config(**change), task.vlm)
+    values, gradients = [], []
+    for each in (task, other):
+        each.vlm.decoder.checkpointing = each.vlm.vision.checkpointing = each.config.checkpointing
+        each.zero_grad()
+        loss = each(batch)["loss"]
+        loss.backward()
+        values.append(loss.detach())
+        gradients.append(
+            {
+                name: parameter.grad.clone()
+                for name, parameter in task.vlm.named_parameters()
+                if parameter.grad is not None
+            }
+        )
+    assert torch.allclose(*values, atol=1e-6)
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        assert torch.allclose(gradient, gradients[1][name], atol=1e-5), name
+
+
+def test_padding_and_the_order_of_rows_have_no_meaning() -> None:
+    task, batch = PLM.tiny()
+    mess = batch.ids.clone()
+    mess[torch.arange(12) >= batch.lengths[:, None]] = 3  # the image token
+    order = torch.tensor([2, 1, 0])
+    turned = replace(
+        batch,
+        ids=mess[order],
+        learned=batch.learned[order],
+        lengths=batch.lengths[order],
+        tile_counts=batch.tile_counts[order],
+        tiles=batch.tiles.flip(0),
+    )
+    for config in (Config(), Config(packed=False)):
+        each = PLM(config, task.vlm)
+        assert torch.allclose(each(turned)["loss"], each(batch)["loss"], atol=1e-6)
+
+
+def test_a_batch_without_targets_gives_zero_and_no_nan() -> None:
+    task, batch = PLM.tiny()
+    empty = replace(batch, learned=torch.zeros_like(batch.learned))
+    out = task(empty)
+    out["loss"].backward()
+    assert float(out["loss"].detach()) == 0
+    assert float(out["answer_tokens"]) == 0
+    assert all(torch.isfinite(parameter.grad).all() for parameter in task.parameters() if parameter.grad is not None)
+
+
+def test_text_alone_has_a_gradient_for_every_part() -> None:
+    task, batch = PLM.tiny()
+    task(batch.rows(slice(2, 3)))["loss"].backward()
+    assert all(parameter.grad is not None for parameter in task.vlm.projector.parameters())
+
+
+def test_rows_of_a_batch_keep_their_tiles() -> None:
+    _, batch = PLM.tiny()
+    assert torch.equal(batch.rows(slice(1, 3)).tiles, batch.tiles[1:])
+    assert batch.rows(slice(2, 3)).ids.shape == (1, 7)
+    assert len(batch.rows(slice(2, 3)).tiles) == 0
+
+
+def test_micro_tokens_must_be_positive() -> None:
+    with pytest.raises(PerceptError, match="micro_tokens"):
+        Config(micro_tokens=0)
