@@ -191,9 +191,9 @@ def shuffled_relations(scene: Scene, rng: random.Random) -> list[tuple[Thing, Th
     for index, thing in enumerate(things):
         for later in things[index + 1 :]:
             first, second = (thing, later) if rng.random() < 0.5 else (later, thing)
-            notable = _notable(first, second)
-            if notable:
-                chosen.append((first, second, rng.choice(notable)))
+            names = notable(first, second)
+            if names:
+                chosen.append((first, second, rng.choice(names)))
     rng.shuffle(chosen)
     return chosen
 
@@ -202,10 +202,11 @@ def notable_relations(scene: Scene) -> list[tuple[Thing, Thing, str]]:
     """Return all notable relations between unambiguous things, each pair of things in one order."""
     things = unique(scene)
     pairs = [(thing, later) for index, thing in enumerate(things) for later in things[index + 1 :]]
-    return [(*pair, relation) for pair in pairs for relation in _notable(*pair)]
+    return [(*pair, relation) for pair in pairs for relation in notable(*pair)]
 
 
-def _notable(first: Thing, second: Thing) -> list[str]:
+def notable(first: Thing, second: Thing) -> list[str]:
+    """Return the unambiguous relations of two things that a person would mention."""
     return [relation for relation in relations(first, second) if _is_notable(first, second, relation)]
 
 

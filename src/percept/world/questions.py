@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from percept.world.backgrounds import BACKGROUNDS
 from percept.world.elements import Scene, Thing, Word
+from percept.world.kinds import is_kind_of
 from percept.world.language import NUMBERS, article, counted, listing, noun, shuffled_relations, unique
 from percept.world.objects import CATEGORIES
 from percept.world.palette import COLOURS
@@ -80,23 +81,18 @@ def _counts(scene: Scene, rng: random.Random) -> list[Pair]:
     """Ask how many things there are, and how many of one category."""
     pairs = [("how many things are there?", NUMBERS[len(scene.things)])]
     counts = Counter(thing.category for thing in scene.things)
-    clear = [name for name in sorted(counts) if not any(_is_kind_of(category, name) for category in counts)]
+    clear = [name for name in sorted(counts) if not any(is_kind_of(category, name) for category in counts)]
     if clear:
         category = rng.choice(clear)
         pairs.append((f"how many {CATEGORIES[category].plural} are there?", NUMBERS[counts[category]]))
     return pairs
 
 
-def _is_kind_of(category: str, name: str) -> bool:
-    """True if the name of a category ends in the name of a different one, as a fir tree is a tree."""
-    return category != name and category.endswith(f" {name}")
-
-
 def _presence(scene: Scene, rng: random.Random) -> list[Pair]:
     """Ask whether a category is present: one that is and one that is not."""
     present = sorted({thing.category for thing in scene.things})
     absent = [
-        name for name in CATEGORIES if name not in present and not any(_is_kind_of(kind, name) for kind in present)
+        name for name in CATEGORIES if name not in present and not any(is_kind_of(kind, name) for kind in present)
     ]
     return [(f"is there {article(rng.choice(present))}?", "yes"), (f"is there {article(rng.choice(absent))}?", "no")]
 

@@ -1,6 +1,7 @@
 """Printed words on signs and labels, and their positions in a scene."""
 
 import random
+from dataclasses import replace
 
 from percept.world.elements import Scene, Thing, Word
 
@@ -53,13 +54,18 @@ def sample_words(rng: random.Random, scene: Scene) -> tuple[Word, ...]:
 
 
 def _sample_word(rng: random.Random, scene: Scene) -> Word:
-    text, size = rng.choice(WORDS), rng.choice((0.11, 0.13, 0.16, 0.2))
+    word = draw_word(rng)
+    if word.width > 0.9 * scene.width:
+        word = replace(word, size=word.size * (0.9 * scene.width / word.width))
+    return word
+
+
+def draw_word(rng: random.Random, size: float | None = None) -> Word:
+    """Draw a word and its print, without a position. `size` is the font size, random if None."""
+    text, drawn = rng.choice(WORDS), rng.choice((0.11, 0.13, 0.16, 0.2))
     case = rng.choice(("lower", "upper", "title"))
     colour, board = rng.choice(_BOARDS) if rng.random() < 0.65 else (rng.choice(_BLANK), "")
-    word = Word(text=text, x=0.0, y=0.0, size=size, colour=colour, board=board, case=case)
-    if word.width > 0.9 * scene.width:
-        size *= 0.9 * scene.width / word.width
-    return Word(text=text, x=0.0, y=0.0, size=size, colour=colour, board=board, case=case)
+    return Word(text=text, x=0.0, y=0.0, size=size or drawn, colour=colour, board=board, case=case)
 
 
 def _move(rng: random.Random, word: Word, scene: Scene) -> Word:
