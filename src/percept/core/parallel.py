@@ -33,7 +33,7 @@ def map_processes(
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         try:
-            with _ignoring_interrupts():
+            with ignoring_interrupts():
                 results = pool.map(work, items, chunksize=chunk)  # starts the processes
             yield from results
         except BaseException:
@@ -42,7 +42,7 @@ def map_processes(
 
 
 @contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
+def ignoring_interrupts() -> Iterator[None]:
     """Let processes started in the block ignore Ctrl-C, so that they do not print tracebacks."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread can set signal handlers
         yield
