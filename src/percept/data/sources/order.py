@@ -88,7 +88,9 @@ class Draws:
 
     def __post_init__(self) -> None:
         if not self.counts or min(self.counts) < 1:
-            raise PerceptError(f"every part of a mixture needs at least 1 row, got {self.counts}. Leave out empty parts.")
+            raise PerceptError(
+                f"every part of a mixture needs at least 1 row, got {self.counts}. Leave out empty parts."
+            )
         if len(self.weights) != len(self.counts) or not all(0 < weight < np.inf for weight in self.weights):
             raise PerceptError(
                 f"weights={self.weights} do not fit {len(self.counts)} sources. Give one finite number above 0 for each."

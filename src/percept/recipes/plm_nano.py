@@ -1,0 +1,225 @@
+"""plm/nano: a perception language model small enough for a laptop, on the generated world.
+
+    percept train plm/nano                 # four parts in a row, resumable
+    percept train plm/nano --tiny          # a few seconds
+
+The parts follow the three stages of PLM (Cho et al. 2025, arXiv:2504.13180, section 3): the projector alone on captions; everything on
+the whole mix; everything again at a lower rate. A part comes before them, because there is no trained language model of this size: the
+decoder learns the language of the world from questions and answers without images. The tower is that of nano.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from percept.core.config import to_dict
+from percept.core.machine import pick_device
+from percept.data.chat.processor import Processor
+from percept.data.chat.template import Template, named_template
+from percept.data.chat.tiles import Tiler
+from percept.data.chat.vocabulary import LanguageTokenizer
+from percept.methods.language import plm
+from percept.models.language import DecoderConfig
+from percept.models.lm import Decoder
+from percept.models.vlm import VLM, assembled
+from percept.optim.rules import Frozen, Rules
+from percept.train.chain import Chain
+from percept.train.experiment import Experiment, Placement, Settings
+from percept.world.qa import examples
+from percept.world.qa.source import QuestionData, QuestionSource
+
+CAPTIONS = {"short_caption": 5, "long_caption": 5, "region_caption": 5, "category": 5}
+"""Kinds of questions that the projector learns from."""
+TEXTS = 4_000
+"""Examples whose texts the tokenizer is trained on."""
+BASE = Settings(
+    steps=1_500,
+    batch=32,
+    optimiser="muon",
+    learning_rate=2e-3,
+    warmup=50,
+    weight_decay=0.01,
+    betas=(0.9, 0.95),
+    log_every=20,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One run of the chain."""
+
+    settings: Settings
+    data: QuestionData = field(default_factory=QuestionData)
+    train: str = "all"
+    """all, or projector."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Complete configuration of the chain."""
+
+    base: str = "nano"
+    """Encoder whose image tower is used."""
+    width: int = 256
+    """Channels of the decoder; a head has 64."""
+    layers: int = 6
+    kv_heads: int = 2
+    hidden: int = 704
+    """Channels inside the MLP of a block."""
+    context: int = 2_048
+    """Most tokens of a conversation, images included."""
+    vocabulary: int = 1_536
+    """Largest size of the vocabulary."""
+    pooling: int = 2
+    """Side of the square of visual tokens that are averaged to one."""
+    limit: int = 512
+    """Most tokens of a conversation in training."""
+    method: plm.Config = field(default_factory=plm.Config)
+    language: Part = field(
+        default_factory=lambda: Part(settings=replace(BASE, steps=1_000), data=QuestionData(blind=True))
+    )
+    """The decoder alone."""
+    stage1: Part = field(
+        default_factory=lambda: Part(
+            settings=replace(BASE, steps=300, learning_rate=1e-3),
+            data=QuestionData(kinds=CAPTIONS, more=0),
+            train="projector",
+        )
+    )
+    stage2: Part = field(default_factory=lambda: Part(settings=replace(BASE, steps=3_000)))
+    stage3: Part = field(default_factory=lambda: Part(settings=replace(BASE, steps=1_500, learning_rate=5e-4)))
+
+
+def recipe(config: Config | None = None, *, command: str = "percept train plm/nano") -> Chain:
+    """Train a small perception language model on generated images and clips. They are drawn while training."""
+    config = config or Config()
+    pick_device(config.language.settings.device)
+
+    @cache
+    def tokenizer() -> LanguageTokenizer:
+        return LanguageTokenizer.train(
+            _texts(), vocab_size=config.vocabulary, specials=_specials(named_template("plm"))
+        )
+
+    def part(name: str, chosen: Part, before: Path | None) -> Experiment:
+        def source(place: Placement) -> QuestionSource:
+            processor = processor_for(config, tokenizer(), side_of(config.base))
+            settings = chosen.settings
+            return QuestionSource(chosen.data, processor, batch=settings.batch, limit=config.limit, seed=settings.seed)
+
+        def task(place: Placement) -> plm.PLM:
+            model = new_model(config, tokenizer()) if before is None else opened(before)
+            return plm.PLM(config.method, model)
+
+        def save(out: Path, trained: nn.Module, totals: Mapping[str, Any]) -> None:
+            assert isinstance(trained, plm.PLM)
+            facts = {"recipe": f"plm/nano {name}", "command": command, "config": to_dict(config), **totals}
+            save_model(out, trained.vlm, tokenizer(), facts)
+
+        return Experiment(
+            name=f"plm/nano {name}", config=config, settings=chosen.settings, task=task, source=source, save=save,
+            rules=rules_of(chosen, blind=chosen.data.blind),
+        )  # fmt: skip
+
+    names = ("language", "stage1", "stage2", "stage3")
+    parts = tuple((name, lambda before, name=name: part(name, getattr(config, name), before)) for name in names)
+    return Chain(name="plm/nano", config=config, parts=parts)
+
+
+def rules_of(part: Part, *, blind: bool) -> Rules:
+    """Return what is frozen in a part."""
+    if part.train == "projector":
+        return (("^vlm.vision", Frozen()), ("^vlm.decoder", Frozen()))
+    return (("^vlm.vision", Frozen()), ("^vlm.projector", Frozen())) if blind else ()
+
+
+def side_of(base: str) -> int:
+    """Return the side in pixels of the images of an encoder's tower."""
+    import percept
+
+    return percept.load(base, device="cpu").model.config.vision.image_size
+
+
+def new_model(config: Config, tokenizer: LanguageTokenizer) -> VLM:
+    """Return the tower of the base encoder in front of a new decoder."""
+    import percept
+
+    clip = percept.load(config.base, device="cpu", train=True)
+    decoder = Decoder(
+        DecoderConfig(
+            vocabulary=tokenizer.vocab_size,
+            width=config.width,
+            layers=config.layers,
+            heads=max(1, config.width // 64),
+            kv_heads=config.kv_heads,
+            hidden=config.hidden,
+            context=config.context,
+            tied=True,
+            rope_base=10_000.0,
+        )  # fmt: skip
+    )
+    template = named_template("plm")
+    return assembled(
+        clip.vision, decoder, pooling=config.pooling, image_token=tokenizer.special(template.image),
+        stop_ids=template.stops(tokenizer), tiles=1, frames=8,
+    )  # fmt: skip
+
+
+def processor_for(config: Config, tokenizer: LanguageTokenizer, side: int, patch: int = 8) -> Processor:
+    """Return the processor of the model."""
+    per_tile = (side // patch // config.pooling) ** 2
+    tiler = Tiler(size=side, mode="single")
+    return Processor(tokenizer=tokenizer, template=named_template("plm"), tiler=tiler, per_tile=per_tile, frames=8)
+
+
+def _specials(template: Template) -> list[str]:
+    names = (template.image, template.begin, template.end, template.opening, template.closing, template.end_of_turn)
+    return [name for name in names if name is not None]
+
+
+def _texts() -> Iterator[str]:
+    yield from ("user", "assistant", "system")
+    for drawn in itertools.islice(examples(0, more=6, style="mixed"), TEXTS):
+        for pair in drawn.pairs:
+            yield pair.question
+            yield pair.answer
+
+
+def opened(folder: Path) -> VLM:
+    """Return the model of a part."""
+    from percept.core.config import from_dict
+    from percept.core.io import load_tensors, read_json
+    from percept.models.language import VLMConfig
+
+    model = VLM(from_dict(VLMConfig, read_json(folder / "config.json")["config"]))
+    model.load_state_dict({k: v.float() for k, v in load_tensors(folder / "model.safetensors").items()})
+    return model
+
+
+def save_model(out: Path, model: VLM, tokenizer: LanguageTokenizer, facts: Mapping[str, Any]) -> None:
+    from percept.core.io import save_tensors, write_json
+    import torch
+
+    save_tensors(
+        out / "model.safetensors", {k: v.to(torch.bfloat16).contiguous() for k, v in model.state_dict().items()}
+    )
+    tokenizer.save(out / "tokenizer.json")
+    named_template("plm").save(out / "chat.json")
+    write_json(out / "config.json", {"config": to_dict(model.config), "facts": dict(facts)})
+
+
+def tiny() -> Config:
+    """Return a configuration that runs in seconds, for tests and for trying the pipeline."""
+    small = replace(BASE, steps=4, batch=4, warmup=1, log_every=2)
+    return Config(
+        width=64, layers=1, kv_heads=1, hidden=96, vocabulary=500,
+        language=Part(settings=small, data=QuestionData(blind=True, more=1)),
+        stage1=Part(settings=small, data=QuestionData(kinds=CAPTIONS, more=0), train="projector"),
+        stage2=Part(settings=small, data=QuestionData(more=1)),
+        stage3=Part(settings=small, data=QuestionData(more=1)),
+    )  # fmt: skip

@@ -1,0 +1,74 @@
+"""Runs in a row, each of which begins with the model that the one before has written."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from percept.core import dist
+from percept.core.errors import PerceptError
+from percept.core.report import notice
+from percept.train.experiment import Experiment, Settings
+from percept.train.loop import fit
+from percept.train.state import Progress
+
+MODEL = "config.json"
+"""File that a finished run has written."""
+PLAN = "chain.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """Experiments in order. Creating one costs nothing."""
+
+    name: str
+    config: Any
+    """The resolved configuration, a dataclass."""
+    parts: tuple[tuple[str, Callable[[Path | None], Experiment]], ...]
+    """(name, function) of each part; the function gets the folder of the model before, None for the first part."""
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the last part."""
+        return self.parts[-1][1](None).settings
+
+
+def fit_chain(
+    chain: Chain, folder: Path | str, *, minutes: float | None = None, replan: bool = False
+) -> tuple[Path, Progress | None]:
+    """Train, or resume training, each part in a folder of its own below `folder`; finished parts are left as they are.
+
+    Args:
+        folder: new, or one that a run of this chain has made.
+        minutes: stop after this time with a checkpoint; the same call resumes later.
+        replan: resume from checkpoints even if the configuration has changed.
+
+    Returns:
+        The folder of the last part, and the progress of the part that stopped or ended; None if all were finished before.
+
+    Raises:
+        PerceptError: as `fit`.
+    """
+    folder = Path(folder)
+    names = [name for name, _ in chain.parts]
+    others = [path.name for path in folder.iterdir() if path.name not in names] if folder.is_dir() else []
+    if others and not any((folder / name).is_dir() for name in names):
+        raise PerceptError(
+            f"{folder} is not empty and holds no run of {chain.name}; give a folder that is new or empty"
+        )
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    before: Path | None = None
+    progress: Progress | None = None
+    for name, build in chain.parts:
+        place = folder / name
+        if not (place / MODEL).is_file():
+            left = None if deadline is None else max(0.01, (deadline - time.monotonic()) / 60)
+            if dist.launched_rank() == 0:
+                notice(f"{chain.name}: {name}")
+            experiment = build(before)
+            progress = fit(experiment, place, minutes=left, replan=replan)
+            if progress.step < experiment.settings.steps:
+                break
+        before = place
+    return folder / names[-1], progress
