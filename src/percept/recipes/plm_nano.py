@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from percept.core.config import to_dict
@@ -45,6 +46,7 @@ BASE = Settings(
     warmup=50,
     weight_decay=0.01,
     betas=(0.9, 0.95),
+    dtype="bfloat16",
     log_every=20,
 )
 
@@ -81,17 +83,17 @@ class Config:
     """Most tokens of a conversation in training."""
     method: plm.Config = field(default_factory=plm.Config)
     language: Part = field(
-        default_factory=lambda: Part(settings=replace(BASE, steps=1_000), data=QuestionData(blind=True))
+        default_factory=lambda: Part(settings=replace(BASE, steps=400, hold=200), data=QuestionData(blind=True))
     )
     """The decoder alone."""
     stage1: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=300, learning_rate=1e-3),
+            settings=replace(BASE, steps=150, learning_rate=1e-3),
             data=QuestionData(kinds=CAPTIONS, more=0),
             train="projector",
         )
     )
-    stage2: Part = field(default_factory=lambda: Part(settings=replace(BASE, steps=3_000)))
+    stage2: Part = field(default_factory=lambda: Part(settings=replace(BASE, steps=2_500, hold=1_500)))
     stage3: Part = field(default_factory=lambda: Part(settings=replace(BASE, steps=1_500, learning_rate=5e-4)))
 
 
@@ -114,6 +116,8 @@ def recipe(config: Config | None = None, *, command: str = "percept train plm/na
 
         def task(place: Placement) -> plm.PLM:
             model = new_model(config, tokenizer()) if before is None else opened(before)
+            for module in frozen_parts(model, chosen):
+                module.to(torch.bfloat16)
             return plm.PLM(config.method, model)
 
         def save(out: Path, trained: nn.Module, totals: Mapping[str, Any]) -> None:
@@ -136,6 +140,13 @@ def rules_of(part: Part, *, blind: bool) -> Rules:
     if part.train == "projector":
         return (("^vlm.vision", Frozen()), ("^vlm.decoder", Frozen()))
     return (("^vlm.vision", Frozen()), ("^vlm.projector", Frozen())) if blind else ()
+
+
+def frozen_parts(model: VLM, part: Part) -> list[nn.Module]:
+    """Return the parts of a model that a run does not train."""
+    if part.train == "projector":
+        return [model.vision, model.decoder]
+    return [model.vision, model.projector] if part.data.blind else []
 
 
 def side_of(base: str) -> int:
@@ -203,8 +214,6 @@ def opened(folder: Path) -> VLM:
 
 def save_model(out: Path, model: VLM, tokenizer: LanguageTokenizer, facts: Mapping[str, Any]) -> None:
     from percept.core.io import save_tensors, write_json
-    import torch
-
     save_tensors(
         out / "model.safetensors", {k: v.to(torch.bfloat16).contiguous() for k, v in model.state_dict().items()}
     )
