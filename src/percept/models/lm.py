@@ -174,7 +174,9 @@ class Decoder(nn.Module):
         if embeddings is not None:
             return embeddings
         assert ids is not None
-        if ids.device.type == "cpu" and not torch.compiler.is_compiling():  # reading values would break the graph, or wait
+        if (
+            ids.device.type == "cpu" and not torch.compiler.is_compiling()
+        ):  # reading values would break the graph, or wait
             check_ids(ids, self.config.vocabulary)
         return self.embedding(ids)
 

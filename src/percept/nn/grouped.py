@@ -1,6 +1,5 @@
 """Attention whose queries share keys and values in groups (Ainslie et al. 2023, arXiv:2305.13245)."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -44,9 +43,7 @@ class GroupedAttention(nn.Module):
         self, x: Float[Tensor, "b n w"], context: Context
     ) -> tuple[Float[Tensor, "b h n e"], Float[Tensor, "b g n e"], Float[Tensor, "b g n e"]]:
         """Return rotated queries, rotated keys, and values."""
-        q, k, v = (
-            layer(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for layer in (self.q, self.k, self.v)
-        )
+        q, k, v = (layer(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for layer in (self.q, self.k, self.v))
         if context.rope is not None:
             q, k = rotate_halves(q, *context.rope), rotate_halves(k, *context.rope)
         return q, k, v
@@ -81,6 +78,7 @@ class GroupedAttention(nn.Module):
 def repeated(x: Float[Tensor, "b g n e"], groups: int) -> Float[Tensor, "b h n e"]:
     """Repeat each head `groups` times, side by side.
 
+    >>> import torch
     >>> repeated(torch.arange(2.0).view(1, 2, 1, 1), 2).flatten().tolist()
     [0.0, 0.0, 1.0, 1.0]
     """

@@ -61,6 +61,7 @@ class Transformers(PlmLayout):
     """A folder that transformers writes and reads."""
 
     name = "transformers"
+    weights = WEIGHTS[0]
 
     def claims(self, files: Collection[str], config: Mapping[str, Any]) -> bool:
         """True if config.json names one of the models that are read."""
@@ -77,7 +78,9 @@ class Transformers(PlmLayout):
                 return [weights, *(file for file in COMPANIONS if file in names)]
         shards = sorted(name for name in names if re.fullmatch(SHARD, name))
         if shards:
-            raise PerceptError(f"{place} holds {len(shards)} parts of weights, but no {WEIGHTS[0]}{INDEX}. Fetch it too.")
+            raise PerceptError(
+                f"{place} holds {len(shards)} parts of weights, but no {WEIGHTS[0]}{INDEX}. Fetch it too."
+            )
         raise PerceptError(f"{place} holds no weights ({WEIGHTS[0]}, also in parts). Fetch them too.")
 
     def read_record(self, folder: Path) -> Record:
@@ -94,7 +97,11 @@ class Transformers(PlmLayout):
         except (KeyError, TypeError, AttributeError) as error:
             raise PerceptError(f"{source} lacks {error} or has it in a wrong form. Fetch the file again.") from None
         shown = read_object(folder / PROCESSOR)
-        chosen = {ours: tuple(map(float, shown[key])) for ours, key in (("mean", "image_mean"), ("std", "image_std")) if shown.get(key)}
+        chosen = {
+            ours: tuple(map(float, shown[key]))
+            for ours, key in (("mean", "image_mean"), ("std", "image_std"))
+            if shown.get(key)
+        }
         return Record(config=config, preprocess=Preprocess(size=config.vision.image_size, **chosen))
 
     def read(self, folder: Path, weights: Sequence[str]) -> State:
@@ -119,7 +126,9 @@ class Transformers(PlmLayout):
         _, back = prefixed(NAMES_OF_PROJECTOR, f"model.{PROJECTOR}", "")
         theirs = {f"model.{TOWER}{key}": value for key, value in to_timm(tower).items()}
         theirs |= {back(key): value for key, value in projector.items()}
-        return theirs | {_outward(key.removeprefix(DECODER), f"model.{LANGUAGE}"): value for key, value in decoder.items()}
+        return theirs | {
+            _outward(key.removeprefix(DECODER), f"model.{LANGUAGE}"): value for key, value in decoder.items()
+        }
 
     def write_record(self, record: Record) -> dict[str, Any]:
         """Return config.json, generation_config.json and preprocessor_config.json.
@@ -179,7 +188,9 @@ def decoder_config(facts: Mapping[str, Any], source: str) -> DecoderConfig:
         "quantised weights": "quantization_config" in facts,
     }
     if names := [name for name, present in refused.items() if present]:
-        raise PerceptError(f"{source} has {', '.join(names)}, which is not read here. Use Llama 3 or Qwen2.5 in 16 or 32 bits.")
+        raise PerceptError(
+            f"{source} has {', '.join(names)}, which is not read here. Use Llama 3 or Qwen2.5 in 16 or 32 bits."
+        )
     rope = facts.get("rope_parameters") or facts.get("rope_scaling") or {}
     return DecoderConfig(
         vocabulary=facts["vocab_size"], width=facts["hidden_size"], layers=facts["num_hidden_layers"],
@@ -197,7 +208,9 @@ def _scaling(rope: Mapping[str, Any], source: str) -> RopeScaling | None:
     if kind == "default":
         return None
     if kind != "llama3":
-        raise PerceptError(f"{source} scales rotary positions by {kind!r}, which is not read here. llama3 and default are.")
+        raise PerceptError(
+            f"{source} scales rotary positions by {kind!r}, which is not read here. llama3 and default are."
+        )
     return RopeScaling(
         factor=float(rope["factor"]), low=float(rope["low_freq_factor"]), high=float(rope["high_freq_factor"]),
         context=rope["original_max_position_embeddings"],
@@ -265,7 +278,9 @@ def _tower_config(facts: Mapping[str, Any], source: str) -> VisionConfig:
 def _vlm_facts(config: VLMConfig) -> dict[str, Any]:
     vision = config.vision
     if vision.kind != PE or vision.pool != "none" or vision.norm_post:
-        raise PerceptError("the transformers layout holds cut towers of Perception Encoders only. Write it to percept's own.")
+        raise PerceptError(
+            "the transformers layout holds cut towers of Perception Encoders only. Write it to percept's own."
+        )
     tokens = {} if config.video_token is None else {"video_token_id": config.video_token}
     return {
         "architectures": ["PerceptionLMForConditionalGeneration"], "model_type": MODEL_TYPE,
