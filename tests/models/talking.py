@@ -16,7 +16,7 @@ DECODER = DecoderConfig(
     rope_scaling=RopeScaling(factor=4.0, context=16), tied=True,
 )  # fmt: skip
 IMAGE, VIDEO, STOP = 48, 47, 49
-TOWER = replace(VISION, pool="none", norm_post=False, output_dim=None, layer_scale=0.1)
+TOWER = replace(VISION, pool="none", norm_post=False, output_dim=None, layer_scale=0.1, pool_heads=8)
 """16 pixels in patches of 4, with a class token: 16 patches, 4 visual tokens."""
 TALKING = VLMConfig(
     vision=TOWER, decoder=DECODER, pooling=2, image_token=IMAGE, video_token=VIDEO, stop_ids=(STOP,), tiles=4, frames=2

@@ -88,7 +88,7 @@ class Assistant:
             found.append(int(token))
             if found[-1] in stops or len(found) == max_new_tokens:
                 return torch.tensor([found])
-            logits = self.model(token, cache=cache)
+            logits = self.model(embeddings=self.model.decoder.embed(token), cache=cache)
 
     def embed(self, ids: Int[Tensor, "1 n"], tiles: Float[Tensor, "k 3 y x"] | None) -> Float[Tensor, "1 n d"]:
         """Return the embeddings of a prompt, visual tokens included, on the device.
@@ -96,12 +96,21 @@ class Assistant:
         Raises:
             PerceptError: see `logits`, or ids or tiles do not have the shape or type that the model takes.
         """
-        if ids.dim() != 2 or not ids.shape[1] or ids.is_floating_point():
-            raise PerceptError(f"ids must be integers [1, n], got {ids.dtype} {list(ids.shape)}.")
-        if tiles is not None and (tiles.dim() != 4 or tiles.shape[1] != 3 or not tiles.is_floating_point()):
-            raise PerceptError(f"tiles must be floats [k, 3, y, x], got {tiles.dtype} {list(tiles.shape)}.")
+        check_inputs(ids, tiles)
         visual = None if tiles is None or not len(tiles) else self.model.encode(tiles.to(self.setting.device))
         return self.model.embed(ids.to(self.setting.device), visual)
+
+
+def check_inputs(ids: Tensor, tiles: Tensor | None) -> None:
+    """Refuse token ids and tiles of a type or shape that the model does not take.
+
+    Raises:
+        PerceptError: they are not integers [1, n] and floats [k, 3, y, x].
+    """
+    if ids.dim() != 2 or len(ids) != 1 or not ids.shape[1] or ids.is_floating_point():
+        raise PerceptError(f"ids must be integers [1, n] with n above 0, got {ids.dtype} {list(ids.shape)}.")
+    if tiles is not None and (tiles.dim() != 4 or tiles.shape[1] != 3 or not tiles.is_floating_point()):
+        raise PerceptError(f"tiles must be floats [k, 3, y, x], got {tiles.dtype} {list(tiles.shape)}.")
 
 
 def assistant(
