@@ -1,5 +1,6 @@
 """The decoder: cache = no cache, ragged batch = single rows, packed = single, openings, sizes."""
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -17,7 +18,7 @@ from percept.weights.layouts.plm import build_empty
 from tests.conformance.wrapping import replaceable, wrap
 from tests.models.talking import DECODER, STOP, decoder, ids
 
-CLOSE = {"atol": 2e-5, "rtol": 1e-4}
+assert_close = partial(torch.testing.assert_close, atol=2e-5, rtol=1e-4)
 
 
 def logits(model: Decoder, tokens: Tensor, **options: object) -> Tensor:
@@ -36,7 +37,7 @@ def test_with_a_cache_the_logits_are_those_without() -> None:
     for cuts in ([0, 20], [0, 7, 20], [0, 5, 6, 7, 8, 15, 20], [*range(21)]):
         cache = model.new_cache(2, 20)
         parts = [logits(model, tokens[:, start:end], cache=cache) for start, end in pairwise(cuts)]
-        torch.testing.assert_close(torch.cat(parts, dim=1), whole, **CLOSE)
+        assert_close(torch.cat(parts, dim=1), whole)
         assert cache.lengths == (20, 20)
 
 
@@ -59,7 +60,7 @@ def test_a_ragged_batch_gives_what_its_rows_give_alone(seed: int, adopted: bool)
         for number, (row, count) in enumerate(zip(rows, counts, strict=True)):
             seen[number] += row[0].tolist()
             alone = logits(model, torch.tensor([seen[number]]))
-            torch.testing.assert_close(found[number, :count], alone[0, len(seen[number]) - count :], **CLOSE)
+            assert_close(found[number, :count], alone[0, len(seen[number]) - count :])
     assert cache.lengths == tuple(map(len, seen))
 
 
@@ -100,7 +101,7 @@ def test_a_shared_prefix_is_kept_and_used_for_several_questions() -> None:
         assert cache.lengths == (13, 16, 11)
         for row, question in zip(found, questions, strict=True):
             alone = logits(model, torch.cat([prefix, question], dim=1))[0, 10:]
-            torch.testing.assert_close(row[: question.shape[1]], alone, **CLOSE)
+            assert_close(row[: question.shape[1]], alone)
         cache.truncate(10)
     assert first.lengths == (10,)
 
@@ -110,10 +111,10 @@ def test_a_packed_row_equals_its_sequences_and_padding_changes_nothing() -> None
     model, sequences = decoder(), [ids(5), ids(5), ids(2), ids(9)]
     row = logits(model, torch.cat(sequences, dim=1), segments=[(2, 5), (1, 2), (1, 9)])
     alone = [logits(model, sequence) for sequence in sequences]
-    torch.testing.assert_close(row, torch.cat(alone, dim=1), **CLOSE)
+    assert_close(row, torch.cat(alone, dim=1))
     batch = logits(model, padded(sequences))
     for found, expected in zip(batch, alone, strict=True):
-        torch.testing.assert_close(found[: expected.shape[1]], expected[0], **CLOSE)
+        assert_close(found[: expected.shape[1]], expected[0])
 
 
 def test_gradients_reach_every_parameter_and_checkpointing_changes_none() -> None:

@@ -1,6 +1,7 @@
 """The model that sees and speaks: what comes from the tower, stitching, gradients, stages, refusals."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from tests.models import small
 from tests.models.second import ConvConfig, facts
 from tests.models.talking import DECODER, EACH, IMAGE, TALKING, TOWER, VIDEO, decoder, ids, prompt, vlm
 
-CLOSE = {"atol": 2e-5, "rtol": 1e-4}
+assert_close = partial(torch.testing.assert_close, atol=2e-5, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -29,9 +30,9 @@ def test_visual_tokens_are_the_patches_of_the_last_residual_stream_projected_the
     assert found.shape == (5, EACH, DECODER.width)
     states = model.vision(tiles, layers=(2,)).hidden[2][:, 1:]
     projected = model.projector.down(nn.functional.gelu(model.projector.up(states))).unflatten(1, (2, 2, 2, 2))
-    torch.testing.assert_close(found, projected.mean(dim=(2, 4)).flatten(1, 2), **CLOSE)
+    assert_close(found, projected.mean(dim=(2, 4)).flatten(1, 2))
     for chunk in (1, 2, 5):
-        torch.testing.assert_close(model.encode(tiles, chunk=chunk), found, **CLOSE)
+        assert_close(model.encode(tiles, chunk=chunk), found)
     assert reconfigured(model, pooling=1).encode(tiles).shape == (5, 16, DECODER.width)
     assert model.projector.pooling == 2
 
@@ -114,11 +115,11 @@ def test_a_packed_row_with_images_equals_its_samples_and_a_cache_too() -> None:
     row = torch.cat([sample for sample, _ in samples], dim=1)
     tiles = torch.cat([tiles for _, tiles in samples if tiles is not None])
     packed = model(row, tiles=tiles, segments=[(1, sample.shape[1]) for sample, _ in samples])
-    torch.testing.assert_close(packed, torch.cat(alone, dim=1), **CLOSE)
+    assert_close(packed, torch.cat(alone, dim=1))
     cache = model.decoder.new_cache(1, 12)
     first, rest = samples[0][0][:, :9], samples[0][0][:, 9:]
     parts = [model(first, tiles=samples[0][1], cache=cache), model(rest, cache=cache)]
-    torch.testing.assert_close(torch.cat(parts, dim=1), alone[0], **CLOSE)
+    assert_close(torch.cat(parts, dim=1), alone[0])
 
 
 @pytest.mark.parametrize("class_token", [True, False])

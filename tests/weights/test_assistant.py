@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -16,6 +17,9 @@ from percept.data.transforms import Preprocess
 from percept.models.language import DecoderConfig, RopeScaling, VLMConfig
 from percept.models.vlm import VLM
 from percept.models.zoo import ASSISTANTS
+from percept.nn.context import Context
+from percept.nn.grouped import GroupedAttention
+from percept.nn.rope_1d import rope_1d
 from percept.weights import assistant as opening
 from percept.weights import hub
 from percept.weights.assistant import locate_assistant, open_decoder, open_vlm, pick_files, read_assistant
@@ -81,7 +85,7 @@ def test_the_original_layout_rotates_neighbouring_channels(tmp_path: Path) -> No
     model = talking.vlm()
     folder = written(tmp_path, "original", model)
     stored = torch.load(folder / "consolidated.00.pth", weights_only=True)
-    attention = model.decoder.blocks[0].attention
+    attention = cast(GroupedAttention, model.decoder.get_submodule("blocks.0.attention"))
     x, rates = torch.randn(1, 5, 16), model.decoder.frequencies(torch.device("cpu"))
     turn = torch.polar(torch.ones(5, 2), torch.arange(5)[:, None] * rates)[:, None]
     q, k = (
@@ -90,9 +94,6 @@ def test_the_original_layout_rotates_neighbouring_channels(tmp_path: Path) -> No
         ).flatten(-2)
         for part in "qk"
     )
-    from percept.nn.context import Context
-    from percept.nn.rope_1d import rope_1d
-
     ours, keys, _ = attention.project(x, Context(rope=rope_1d(torch.arange(5), rates)))
     for theirs, mine in ((q, ours), (k, keys)):
         groups = theirs.shape[2]
@@ -196,15 +197,18 @@ def test_parts_of_model_parallel_weights_are_joined(tmp_path: Path) -> None:
     whole = write_assistant(tmp_path, model.state_dict(), model.config, name="toy", layout="original")
     file = whole / "consolidated.00.pth"
     stored = torch.load(file, weights_only=True)
-    for part in range(2):
-        cut = {
+    cuts = [
+        {
             key: value if value.dim() == 1 else value.chunk(2, dim=int("wo." in key or "w2." in key))[part].clone()
             for key, value in stored.items()
         }
+        for part in range(2)
+    ]
+    for part, cut in enumerate(cuts):
         torch.save(cut, whole / f"consolidated.{part:02d}.pth")
     assert same_tensors(open_decoder(whole).state_dict(), model.state_dict())
-    cut["norm.weight"] += 1
-    torch.save(cut, whole / "consolidated.01.pth")
+    cuts[1]["norm.weight"] = cuts[1]["norm.weight"] + 1
+    torch.save(cuts[1], whole / "consolidated.01.pth")
     with pytest.raises(PerceptError, match=r"different values of norm\.weight"):
         open_decoder(whole)
 

@@ -4,6 +4,7 @@ Sizes: facebookresearch/perception_models, core/vision_encoder/config.py.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from percept.core.errors import unknown_name
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
@@ -67,14 +68,13 @@ ZOO: dict[str, Entry] = {name: Entry(config=None) for name in PACKAGED} | {
 }
 
 
-def _llama(factor: float | None, **sizes: int | bool) -> DecoderConfig:
+def _llama(factor: float | None, **sizes: Any) -> DecoderConfig:
     scaling = None if factor is None else RopeScaling(factor=factor)
     return DecoderConfig(vocabulary=128_256, kv_heads=8, context=131_072, rope_scaling=scaling, **sizes)
 
 
-def _qwen(vocabulary: int = 151_936, **sizes: int | bool) -> DecoderConfig:
-    fixed = {"context": 32_768, "rope_base": 1e6, "norm_eps": 1e-6, "qkv_bias": True}
-    return DecoderConfig(vocabulary=vocabulary, **fixed, **sizes)
+def _qwen(vocabulary: int = 151_936, **sizes: Any) -> DecoderConfig:
+    return DecoderConfig(vocabulary=vocabulary, context=32_768, rope_base=1e6, norm_eps=1e-6, qkv_bias=True, **sizes)
 
 
 LLAMA_1B = {"width": 2048, "layers": 16, "heads": 32, "hidden": 8192, "tied": True}
