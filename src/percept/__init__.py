@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from percept.core.errors import PerceptError
+    from percept.infer.assistant import Assistant, assistant
     from percept.infer.encoder import Encoder
     from percept.infer.load import load
 
 from percept.core import VERSION as __version__
 
-__all__ = ["Encoder", "PerceptError", "__version__", "load"]
+__all__ = ["Assistant", "Encoder", "PerceptError", "__version__", "assistant", "load"]
 
-_HOMES = {"load": "percept.infer.load", "Encoder": "percept.infer.encoder", "PerceptError": "percept.core.errors"}
+_HOMES = {
+    "load": "percept.infer.load", "Encoder": "percept.infer.encoder", "assistant": "percept.infer.assistant",
+    "Assistant": "percept.infer.assistant", "PerceptError": "percept.core.errors",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from percept.weights import hub
 from percept.weights import open as opening
 from percept.weights.folder import save_folder
 from percept.weights.hub import Address, parse_address
+from percept.weights.layouts import pick_files
 from percept.weights.write import write_weights
 from tests.infer import tiny
 from tests.weights.test_shards import INDEX, SHARDS, split
@@ -71,6 +72,12 @@ def publish(played: Hub, repository: str, layout: str, revision: str | None = No
     )  # fmt: skip
 
 
+def is_cached(repository: str) -> bool:
+    name = repository.rpartition("/")[2]
+    signs = hub._signs(name)
+    return hub._cached_folder(repository, None, signs, lambda files, _: pick_files(files, name)) is not None
+
+
 def test_addresses():
     assert parse_address("PE-Core-B16-224") == Address(owner=None, name="PE-Core-B16-224", revision=None)
     assert parse_address("PE-Core-B16-224@v1").revision == "v1"
@@ -106,7 +113,7 @@ def test_weights_that_are_split_are_fetched_with_their_index(played):
     percept.load("hf://somebody/model")
     assert len(played.fetched) == count
     (place / SHARDS[1]).unlink()
-    assert hub._cached_folder("model", "somebody/model", None) is None
+    assert not is_cached("somebody/model")
 
 
 def test_a_revision_is_fetched_and_kept_apart(played):
@@ -149,7 +156,7 @@ def test_a_download_that_was_cut_off_is_taken_up_again(played):
     data = weights.read_bytes()
     weights.unlink()
     weights.symlink_to("nowhere")
-    assert hub._cached_folder("model", "somebody/model", None) is None
+    assert not is_cached("somebody/model")
     weights.unlink()
     weights.write_bytes(data)
     assert percept.load("hf://somebody/model").dim == tiny.DIM

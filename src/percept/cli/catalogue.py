@@ -7,7 +7,7 @@ from percept.core.report import table
 
 if TYPE_CHECKING:
     from percept.models.clip import CLIP
-    from percept.models.zoo import Entry
+    from percept.models.zoo import AssistantEntry, Entry
 
 COLUMNS = ("model", "size", "image", "vector", "text", "weights")
 
@@ -17,15 +17,41 @@ LEGEND = (
     "on first use"
 )
 
+ASSISTANT_COLUMNS = ("model", "size", "tile", "tokens", "context", "licence", "weights")
+ASSISTANT_LEGEND = (
+    "tile: side in pixels of a tile or frame, and its tokens; context: most tokens of images, question and answer together; "
+    "open them with percept.assistant"
+)
+
 
 def list_all() -> None:
-    """List the models that `percept.load` knows and the recipes that `percept train` runs."""
+    """List the models that `percept.load` and `percept.assistant` know and the recipes that `percept train` runs."""
     from percept.models import zoo
     from percept.recipes import RECIPES
 
     table("Models", COLUMNS, [_row(name, entry) for name, entry in zoo.ZOO.items()])
     say(LEGEND)
+    assistants = [_speaking_row(name, entry) for name, entry in zoo.ASSISTANTS.items()]
+    table("Assistants", ASSISTANT_COLUMNS, assistants)
+    say(ASSISTANT_LEGEND)
     table("Recipes", ("recipe", "where"), RECIPES.items())
+
+
+def _speaking_row(name: str, entry: "AssistantEntry") -> tuple[str, ...]:
+    from percept.weights.layouts.plm import build_empty
+
+    if entry.config is None:
+        return (name, *["?"] * (len(ASSISTANT_COLUMNS) - 2), "packaged")
+    config, size = entry.config, sum(parameter.numel() for parameter in build_empty(entry.config, name).parameters())
+    return (
+        name,
+        short(size),
+        f"{config.vision.image_size} px",
+        str(config.tile_tokens),
+        str(config.decoder.context),
+        "research only" if entry.licence else "open",
+        _place(entry.repository or "", "config.json"),
+    )
 
 
 def _row(name: str, entry: "Entry") -> tuple[str, ...]:
@@ -37,7 +63,7 @@ def _row(name: str, entry: "Entry") -> tuple[str, ...]:
 
     if entry.config is not None:
         with torch.device("meta"):
-            return _describe(name, CLIP(entry.config), _place(name, entry.repository or ""))
+            return _describe(name, CLIP(entry.config), _place(entry.repository or "", f"{name}.pt"))
     try:
         return _describe(name, open_packaged(name).model, "packaged")
     except PerceptError:
@@ -65,10 +91,10 @@ def short(number: int) -> str:
     return f"{number / 1e9:.2f} G" if number >= 1e9 else f"{number / 1e6:.1f} M"
 
 
-def _place(name: str, repository: str) -> str:
+def _place(repository: str, file: str) -> str:
     from huggingface_hub import try_to_load_from_cache
 
-    cached = isinstance(try_to_load_from_cache(repository, f"{name}.pt"), str)
+    cached = isinstance(try_to_load_from_cache(repository, file), str)
     return "cache" if cached else "hub"
 
 

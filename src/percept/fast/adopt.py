@@ -4,6 +4,7 @@ from torch import nn
 
 from percept.fast import attention, linear
 from percept.nn.attention import Attention
+from percept.nn.grouped import GroupedAttention
 from percept.nn.mlp import MLP
 from percept.nn.pool import AttentionPool
 
@@ -11,6 +12,7 @@ TWINS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: linear.Linear,
     MLP: linear.MLP,
     Attention: attention.Attention,
+    GroupedAttention: attention.GroupedAttention,
     AttentionPool: attention.AttentionPool,
 }
 """Plain layer: its twin, which has the same parameters and attributes and returns the same values."""
@@ -30,7 +32,7 @@ def adopt(module: nn.Module, *, pack: bool) -> None:
     """
     for part in module.modules():
         part.__class__ = TWINS.get(type(part), type(part))
-        if isinstance(part, attention.Attention):
+        if isinstance(part, attention.Attention | attention.GroupedAttention):
             part.cudnn = attention.prefers_cudnn(next(part.parameters()).device)
         if pack and isinstance(part, linear.Linear):
             part.pack()

@@ -17,6 +17,7 @@ from percept.fast.conditions import inference_on_cpu, inference_on_gpu
 from percept.fast.rope import rotate
 from percept.nn import attention as plain
 from percept.nn.context import Context
+from percept.nn.grouped import GroupedAttention as PlainGrouped
 from percept.nn.pool import AttentionPool as PlainPool
 
 LONG = 640
@@ -121,6 +122,19 @@ class Attention(plain.Attention):
         self, q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, causal: bool = False
     ) -> Float[Tensor, "b h m e"]:
         """Compute the attention."""
+        return attend(q, k, v, bias=bias, causal=causal, cudnn=self.cudnn)
+
+
+class GroupedAttention(PlainGrouped):
+    """`percept.nn.grouped.GroupedAttention` with faster kernels; adopted by `percept.fast.adopt`."""
+
+    cudnn = False
+    """Result of `prefers_cudnn` for its device, determined when it was adopted."""
+
+    def kernel(
+        self, q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, causal: bool = False
+    ) -> Float[Tensor, "b h m e"]:
+        """Compute the attention of equally many heads."""
         return attend(q, k, v, bias=bias, causal=causal, cudnn=self.cudnn)
 
 

@@ -106,8 +106,8 @@ def load(
             f"name must be the name of a model, a folder or a weight file, got {type(name).__name__}: {name!r}"
         )
     location = locate(name, weights)
-    dtype = _agreed("dtype", location.dtype, dtype, None)
-    device = _agreed("device", location.device, device, "auto")
+    dtype = agreed("dtype", location.dtype, dtype, None)
+    device = agreed("device", location.device, device, "auto")
     values = {
         "tokenizer": tokenizer,
         "dtype": dtype,
@@ -137,7 +137,7 @@ def load(
     )
 
 
-def _agreed(option: str, suffix: str | None, value: Any, default: Any) -> Any:
+def agreed(option: str, suffix: str | None, value: Any, default: Any) -> Any:
     """Return the value given after an @ in the name, or as an argument.
 
     Raises:
@@ -159,7 +159,7 @@ def _open(
     place = _device(device, compile="compile" in options)
     weights, tokenizer = read_model(location, image_size=image_size)
     stored = weights.stored_type()
-    number_type, reason = _dtype(options.get("dtype"), place, stored if location.kind == "file" else None)
+    number_type, reason = pick_dtype(options.get("dtype"), place, stored if location.kind == "file" else None)
     setting = Setting(
         device=place, dtype=number_type, reason=reason, batch=options.get("batch", BATCH), compile="compile" in options
     )
@@ -246,9 +246,14 @@ def _tokenizer(path: PathLike, model: CLIP) -> Tokenizer:
     return tokenizer
 
 
-def _dtype(
+def pick_dtype(
     requested: str | torch.dtype | None, device: torch.device, stored: torch.dtype | None
 ) -> tuple[torch.dtype, str]:
+    """Return the number type to compute in, and why.
+
+    Args:
+        stored: type of the weights, used where none is requested; None for the fastest safe type of the device.
+    """
     if requested is None and stored is not None:
         return stored, "the type in which the weights are stored"
     if requested is None or requested == "auto":

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from percept import fast
 from percept.core.errors import PerceptError
@@ -38,6 +39,11 @@ class Setting:
         return f"{self.device}, {kind}{', compiled' if self.compile else ''}"
 
 
+def packs(module: nn.Module, setting: Setting) -> bool:
+    """True if the weights of a frozen module are to be kept a second time in the order that the products of a CPU want."""
+    return setting.device.type == "cpu" and fast.packed_bytes(module) <= PACKED_SHARE * total_memory()
+
+
 def prepare_towers(model: CLIP, setting: Setting) -> None:
     """Give the frozen towers of a model their inference forms, in place."""
     fast.adopt(model, pack=False)
@@ -45,5 +51,5 @@ def prepare_towers(model: CLIP, setting: Setting) -> None:
     if setting.compile:
         for name in ("vision", "text") if model.text is not None else ("vision",):
             model.get_submodule(name).compile()
-    elif setting.device.type == "cpu" and fast.packed_bytes(vision) <= PACKED_SHARE * total_memory():
+    elif packs(vision, setting):
         fast.adopt(vision, pack=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from percept.core.errors import PerceptError
-from percept.models.config import TowerConfig, check_counts, tower_from_dict, tower_to_dict
+from percept.models.config import PE, TowerConfig, check_counts, tower_from_dict, tower_to_dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,11 @@ class VLMConfig:
         for name in ("pooling", "tiles", "frames"):
             if getattr(self, name) < 1:
                 raise PerceptError(f"{name}={getattr(self, name)}; it must be at least 1")
+        if self.vision.kind == PE and (self.vision.pool != "none" or self.vision.norm_post):
+            raise PerceptError(
+                f"the tower pools its tokens (pool={self.vision.pool!r}) or ends in a norm (norm_post={self.vision.norm_post}), "
+                "which is never used here; cut it with tower.cut(LAYER)"
+            )
         ids = [self.image_token, *self.stop_ids, *([] if self.video_token is None else [self.video_token])]
         if min(ids) < 0 or max(ids) >= self.decoder.vocabulary:
             raise PerceptError(

@@ -3,10 +3,12 @@
 Sizes: facebookresearch/perception_models, core/vision_encoder/config.py.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from percept.core.errors import unknown_name
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
+from percept.models.language import DecoderConfig, RopeScaling, VLMConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,76 @@ PACKAGED = ("nano",)
 ZOO: dict[str, Entry] = {name: Entry(config=None) for name in PACKAGED} | {
     name: Entry(config=config, repository=f"facebook/{name}") for name, config in CONFIGS.items()
 }
+
+
+def _llama(factor: float | None, **sizes: Any) -> DecoderConfig:
+    scaling = None if factor is None else RopeScaling(factor=factor)
+    return DecoderConfig(vocabulary=128_256, kv_heads=8, context=131_072, rope_scaling=scaling, **sizes)
+
+
+def _qwen(vocabulary: int = 151_936, **sizes: Any) -> DecoderConfig:
+    return DecoderConfig(vocabulary=vocabulary, context=32_768, rope_base=1e6, norm_eps=1e-6, qkv_bias=True, **sizes)
+
+
+LLAMA_1B = {"width": 2048, "layers": 16, "heads": 32, "hidden": 8192, "tied": True}
+LLAMA_3B = {"width": 3072, "layers": 28, "heads": 24, "hidden": 8192, "tied": True}
+LLAMA_8B = {"width": 4096, "layers": 32, "heads": 32, "hidden": 14_336}
+
+DECODERS: dict[str, DecoderConfig] = {
+    "Llama-3.2-1B": _llama(32.0, **LLAMA_1B),
+    "Llama-3.2-3B": _llama(32.0, **LLAMA_3B),
+    "Llama-3.1-8B": _llama(8.0, **LLAMA_8B),
+    "Qwen2.5-0.5B": _qwen(width=896, layers=24, heads=14, kv_heads=2, hidden=4864, tied=True),
+    "Qwen2.5-1.5B": _qwen(width=1536, layers=28, heads=12, kv_heads=2, hidden=8960, tied=True),
+    "Qwen2.5-3B": _qwen(width=2048, layers=36, heads=16, kv_heads=2, hidden=11_008, tied=True),
+    "Qwen2.5-7B": _qwen(vocabulary=152_064, width=3584, layers=28, heads=28, kv_heads=4, hidden=18_944),
+    "nano": DecoderConfig(
+        vocabulary=2048,
+        width=256,
+        layers=6,
+        heads=4,
+        kv_heads=2,
+        hidden=704,
+        context=1024,
+        rope_base=10_000.0,
+        tied=True,
+    ),
+}
+"""Language decoders by their size: Llama 3 (arXiv:2407.21783) and Qwen2.5 (arXiv:2412.15115)."""
+
+FAIR_LICENCE = (
+    "{name} is licensed under the FAIR Noncommercial Research License: research only, no commercial use, and this holds for "
+    "derived models and for outputs too. Its terms: https://huggingface.co/{repository}"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssistantEntry:
+    """A named perception language model."""
+
+    config: VLMConfig | None
+    """None for a packaged model, whose folder contains it."""
+    repository: str | None = None
+    """Repository on the Hugging Face hub; None for a packaged model."""
+    licence: str | None = None
+    """Shown before the first download."""
+
+
+def _plm(name: str, decoder: DecoderConfig, tower: dict) -> AssistantEntry:
+    vision = _dense(448, 14, tower, layer_scale=0.1, drop_path=0.1).vision
+    config = VLMConfig(vision=vision, decoder=replace(decoder, context=11_520), video_token=128_003)
+    repository = f"facebook/{name}"
+    return AssistantEntry(
+        config=config, repository=repository, licence=FAIR_LICENCE.format(name=name, repository=repository)
+    )
+
+
+ASSISTANTS: dict[str, AssistantEntry] = {
+    "Perception-LM-1B": _plm("Perception-LM-1B", DECODERS["Llama-3.2-1B"], LARGE | {"layers": 23}),
+    "Perception-LM-3B": _plm("Perception-LM-3B", DECODERS["Llama-3.2-3B"], LARGE | {"layers": 23}),
+    "Perception-LM-8B": _plm("Perception-LM-8B", _llama(None, **LLAMA_8B), GIANT | {"layers": 47}),
+}
+"""Perception language models (arXiv:2504.13180, table 1)."""
 
 
 def find(name: str) -> Entry:

@@ -49,8 +49,10 @@ class KVCache:
     ) -> None:
         shape = (batch, heads, capacity + 1, head_dim)  # the last slot takes padding
         self.capacity = capacity
-        self.keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(layers)]
-        self.values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(layers)]
+        # zeros, because a hidden slot is multiplied by 0, which not every number survives
+        with torch.inference_mode(False):  # what is made in inference mode could not be written to outside of it
+            self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
+            self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
         self.lengths: tuple[int, ...] = (0,) * batch
         """Tokens of each row so far."""
         self.step: Step | None = None

@@ -78,6 +78,7 @@ class GroupedAttention(nn.Module):
 def repeated(x: Float[Tensor, "b g n e"], groups: int) -> Float[Tensor, "b h n e"]:
     """Repeat each head `groups` times, side by side.
 
+    >>> import torch
     >>> repeated(torch.arange(2.0).view(1, 2, 1, 1), 2).flatten().tolist()
     [0.0, 0.0, 1.0, 1.0]
     """

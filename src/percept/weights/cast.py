@@ -76,6 +76,12 @@ def is_mapped(tensor: Tensor) -> bool:
     return False
 
 
+def release(tensor: Tensor) -> None:
+    """Release the pages of a mapped, contiguous tensor that has been read; they are read again when they are needed."""
+    if tensor.is_contiguous() and is_mapped(tensor):
+        _release(tensor)
+
+
 def _release(part: Tensor) -> None:
     """Release the pages that a part of a file mapping covers completely."""
     start = -(-part.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -52,24 +53,44 @@ def parse_address(text: str) -> Address:
 
 
 def fetch_weights(name: str, repository: str, revision: str | None = None) -> Path:
+    """Return a local folder with the files of an encoder of a hub repository; see `fetch_folder`."""
+    return fetch_folder(
+        name, repository, revision, signs=_signs(name), pick=lambda files, place: pick_files(files, name, place=place)
+    )
+
+
+def fetch_folder(
+    name: str,
+    repository: str,
+    revision: str | None = None,
+    *,
+    signs: Collection[str],
+    pick: Callable[[Collection[str], str], list[str]],
+    before: Callable[[Collection[str]], None] = lambda _: None,
+) -> Path:
     """Return a local folder with the files of a model of a hub repository, downloaded once and cached by huggingface_hub.
 
     Cached files are used as they are; a different revision, or deleting them there, fetches again.
 
     Args:
         revision: branch, tag or commit; the main branch if None.
+        signs: files by which a cached model is recognised.
+        pick: returns the files to fetch, weights or their index first, among those of a folder or repository.
+        before: called with the names of all files in the repository before anything is downloaded.
 
     Raises:
         PerceptError: it is not in the cache, and the hub cannot be reached or refused.
     """
-    if (folder := _cached_folder(name, repository, revision)) is not None:
+    if (folder := _cached_folder(repository, revision, signs, pick)) is not None:
         return folder
     if not hub_allowed():
         raise _unreachable(name, repository, revision, "HF_HUB_OFFLINE is set")
     if not hub_reachable():
         raise _unreachable(name, repository, revision, "the hub does not answer; there may be no network")
     try:
-        wanted = pick_files(repository_files(repository, revision), name, place=repository)
+        names = repository_files(repository, revision)
+        wanted = pick(names, repository)
+        before(names)
         notice(f"fetching {wanted[0]} from {repository}{f' at {revision}' if revision else ''}; it stays in the cache")
         local = [fetch_file(repository, file, revision) for file in wanted]
         if wanted[0].endswith(INDEX):
@@ -124,13 +145,18 @@ def fetch_file(repository: str, file: str, revision: str | None) -> Path:
     return Path(hf_hub_download(repository, file, revision=revision))
 
 
-def _cached_folder(name: str, repository: str, revision: str | None) -> Path | None:
+def _cached_folder(
+    repository: str,
+    revision: str | None,
+    signs: Collection[str],
+    pick: Callable[[Collection[str], str], list[str]],
+) -> Path | None:
     """Return the cached folder of a revision if all files of the model are in it."""
-    for sign in _signs(name):
+    for sign in signs:
         if (file := cached_file(repository, sign, revision)) is None:
             continue
         try:
-            weights = file.parent / pick_files(_names(file.parent), name)[0]
+            weights = file.parent / pick(_names(file.parent), repository)[0]
             if weights.name.endswith(INDEX):
                 shard_files(weights)
         except PerceptError:

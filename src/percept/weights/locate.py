@@ -75,7 +75,7 @@ def locate(
     Raises:
         PerceptError: unknown name, type or device (the nearest is suggested), or nothing there can be a model.
     """
-    source, suffixes = _without_suffixes(os.fspath(name))
+    source, suffixes = without_suffixes(os.fspath(name))
     location = _located(source, weights, revision)
     return replace(location, dtype=suffixes.get("type"), device=suffixes.get("device"))
 
@@ -102,6 +102,8 @@ def _located(source: str, weights: str | os.PathLike[str] | None, revision: str 
         _refuse_revision(source, revision)
         return _local(Path(source), source)
     address = hub.parse_address(source)
+    if address.name in zoo.ASSISTANTS and address.owner in (None, "facebook"):
+        raise _is_assistant(source)
     known = address.name in zoo.ZOO and address.owner in (None, "facebook")
     if not known and address.owner is None:
         raise _unknown(source)
@@ -139,9 +141,18 @@ def _local(path: Path, source: str) -> Location:
         return Location(kind="file", source=source, path=path)
     if is_export(path):
         return Location(kind="export", source=source, path=path)
-    if "method" in read_object(path / CONFIG):
+    config = read_object(path / CONFIG)
+    if "kind" in config or config.get("model_type") == "perception_lm" or (path / "params.json").is_file():
+        raise _is_assistant(source)
+    if "method" in config:
         return Location(kind="method", source=source, path=path)
     return Location(kind="folder", source=source, path=_weight_file(path, path.name))
+
+
+def _is_assistant(source: str) -> PerceptError:
+    return PerceptError(
+        f"{source} is a language model, which gives answers and no vectors. Open it with percept.assistant({source!r})."
+    )
 
 
 def _given(path: Path, source: str, **facts: Any) -> Location:
@@ -192,7 +203,7 @@ def _unknown(name: str) -> PerceptError:
     return unknown_name("model", name, zoo.ZOO)
 
 
-def _without_suffixes(text: str) -> tuple[str, dict[str, str]]:
+def without_suffixes(text: str) -> tuple[str, dict[str, str]]:
     """Split a name from the @TYPE and @DEVICE behind it.
 
     Raises:

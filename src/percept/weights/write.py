@@ -66,7 +66,7 @@ def write_weights(
         metrics=metrics or {},
     )
     files, theirs = kind.write_header(header), kind.to_theirs(state)
-    with _whole(target):
+    with whole(target):
         if single:
             return _write(target, theirs, header, kind)
         target.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def _write(file: Path, state: State, header: Header, layout: Layout) -> Path:
 
 
 @contextmanager
-def _whole(target: Path) -> Iterator[None]:
+def whole(target: Path) -> Iterator[None]:
     """Remove a target that did not exist before if the block fails.
 
     Raises:

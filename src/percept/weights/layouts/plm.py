@@ -42,8 +42,8 @@ class PlmLayout:
     """A way to store a perception language model, or a decoder alone, in a folder."""
 
     name: str = ""
-    takes_decoder: bool = True
-    """A decoder alone can be written."""
+    weights: str = ""
+    """Name under which the weight file is written."""
 
     def claims(self, files: Collection[str], config: Mapping[str, Any]) -> bool:
         """True if a folder with these files and with this config.json (empty if it has none) is in this layout."""
@@ -76,6 +76,10 @@ class PlmLayout:
     def to_theirs(self, state: State, config: Config) -> State:
         """Return the keys and tensors that this layout has for our state."""
         raise NotImplementedError
+
+    def spelled(self, state: State, config: Config) -> State:
+        """Return some of our tensors with the names and shapes of a file, for messages."""
+        return self.to_theirs(state, config)
 
     def write_record(self, record: Record) -> dict[str, Any]:
         """Return the configuration files of a folder: {file name: json}.

@@ -17,7 +17,7 @@ from percept.models.zoo import CONFIGS
 from percept.weights.files import INDEX, read_tensors
 from percept.weights.layout import State
 from percept.weights.layouts.plm import DECODER, Config, PlmLayout, Record, prefixed, rename_all, split_prefix
-from percept.weights.layouts.timm import NAMES, from_timm, timm_arguments, to_timm
+from percept.weights.layouts.timm import NAMES, from_timm, normalisation, timm_arguments, to_timm
 from percept.weights.rename import STRANGE, Names
 
 CONFIG, GENERATION, PROCESSOR = "config.json", "generation_config.json", "preprocessor_config.json"
@@ -61,6 +61,7 @@ class Transformers(PlmLayout):
     """A folder that transformers writes and reads."""
 
     name = "transformers"
+    weights = WEIGHTS[0]
 
     def claims(self, files: Collection[str], config: Mapping[str, Any]) -> bool:
         """True if config.json names one of the models that are read."""
@@ -96,12 +97,8 @@ class Transformers(PlmLayout):
         except (KeyError, TypeError, AttributeError) as error:
             raise PerceptError(f"{source} lacks {error} or has it in a wrong form. Fetch the file again.") from None
         shown = read_object(folder / PROCESSOR)
-        chosen = {
-            ours: tuple(map(float, shown[key]))
-            for ours, key in (("mean", "image_mean"), ("std", "image_std"))
-            if shown.get(key)
-        }
-        return Record(config=config, preprocess=Preprocess(size=config.vision.image_size, **chosen))
+        changes = normalisation({ours: shown.get(f"image_{ours}") for ours in ("mean", "std")})
+        return Record(config=config, preprocess=Preprocess(size=config.vision.image_size, **changes))
 
     def read(self, folder: Path, weights: Sequence[str]) -> State:
         """Return the tensors of the weight file, or of all files of its index."""
