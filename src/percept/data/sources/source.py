@@ -96,7 +96,9 @@ class RowSource:
     def keys(self, step: int, rank: int = 0, world_size: int = 1) -> list[str]:
         """Return the keys of the rows drawn for a step, without reading them; a row found to be bad is replaced by another."""
         drawn = self.reader.drawn(step, self._slots(rank, world_size))
-        return [self.reader.parts[part].key(row) for part, row in zip(drawn.part.tolist(), drawn.row.tolist(), strict=True)]
+        return [
+            self.reader.parts[part].key(row) for part, row in zip(drawn.part.tolist(), drawn.row.tolist(), strict=True)
+        ]
 
     def steps(self, *, epochs: float = 1.0, samples: int | None = None) -> int:
         """Return the steps after which all rows were drawn `epochs` times, or after which `samples` were drawn."""
@@ -176,9 +178,13 @@ def mix(
     if units not in UNITS:
         raise unknown_name("unit of weights", units, UNITS)
     if len(weights) != len(sources) or not sources:
-        raise PerceptError(f"{len(sources)} sources do not go with {len(weights)} weights. Give one weight for each source.")
+        raise PerceptError(
+            f"{len(sources)} sources do not go with {len(weights)} weights. Give one weight for each source."
+        )
     if len({type(source.collate) for source in sources}) > 1:
-        raise PerceptError("the sources make batches of different kinds. Open them with equal options and mix them then.")
+        raise PerceptError(
+            "the sources make batches of different kinds. Open them with equal options and mix them then."
+        )
     parts, shares = [], []
     for number, (source, weight) in enumerate(zip(sources, weights, strict=True)):
         inner = source.reader
@@ -188,7 +194,15 @@ def mix(
             parts.append(Part(rows=part.rows, prepare=part.prepare, name=name))
             shares.append(weight * inside / total * (rows if units == "epochs" else 1))
     return RowSource(
-        parts, None, sources[0].collate, batch=batch, seed=seed, weights=shares, workers=workers, max_bad=max_bad, log=log
+        parts,
+        None,
+        sources[0].collate,
+        batch=batch,
+        seed=seed,
+        weights=shares,
+        workers=workers,
+        max_bad=max_bad,
+        log=log,
     )
 
 
