@@ -9,7 +9,7 @@ from percept.core.errors import PerceptError
 from percept.core.seed import derive
 from percept.data.sources.sample import BadSample, Sample
 
-CaptionFields: TypeAlias = str | Sequence[str] | Mapping[str, float] | None
+CaptionFields: TypeAlias = str | Sequence[str] | Mapping[str, float] | Mapping[str, int] | None
 
 USUAL = (
     *("caption", "captions", "text", "txt", "human_caption", "sentence", "sentences", "description"),

@@ -125,7 +125,7 @@ def _store(place: Path, stamp: Stamp, arrays: Arrays) -> None:
         file.write(json.dumps(header).encode() + b"\n")
         for array in arrays.values():
             file.write(bytes(-file.tell() % ALIGNMENT))
-            file.write(memoryview(array).cast("B") if array.size else b"")
+            file.write(array.tobytes())
 
 
 @lru_cache(maxsize=OPEN)

@@ -58,7 +58,7 @@ def open_source(
     prepare: Prepare | None = None,
     collate: Collate | None = None,
     workers: int = 0,
-    max_bad: float = MAX_BAD,
+    max_bad: float | int = MAX_BAD,
     log: PathLike | None = None,
 ) -> RowSource:
     """Open files of any known kind as a source of batches in random order.

@@ -125,6 +125,7 @@ def _deeper(path: Path) -> list[Path]:
 
 
 def endings(files: Iterable[Path]) -> str:
+    """Return how many files have each ending, as text."""
     counts = Counter(file.suffix.lower() or file.name for file in files)
     return ", ".join(f"{number} {ending}" for ending, number in counts.most_common(8))
 
