@@ -32,7 +32,7 @@ def test_it_is_a_source() -> None:
     assert isinstance(source(), Source)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_batches_are_the_same_for_any_number_of_workers(workers: int) -> None:
     plain = [drawn(source(), step) for step in range(12)]
     with source(workers=workers) as parallel:
@@ -102,16 +102,18 @@ def test_bad_rows_are_counted_once_and_logged(tmp_path: Path, capsys: pytest.Cap
 
 def test_too_many_bad_rows_stop_the_run_with_a_summary() -> None:
     few = RowSource(NumberRows(40, BAD), number_and_seed, collate_numbers, batch=8, max_bad=3)
-    with pytest.raises(PerceptError, match="4 of .* rows read are bad: 4 made bad; max_bad=3"):
-        for step in range(10):
-            few.batch(step)
+    with pytest.raises(PerceptError, match=r"4 of \d+ rows read are bad: 4 made bad; max_bad=3"):
+        read(few)
     share = RowSource(NumberRows(40, BAD), number_and_seed, collate_numbers, batch=8, max_bad=0.05)
-    with pytest.raises(PerceptError, match="max_bad=0.05 allows fewer"):
-        for step in range(10):
-            share.batch(step)
+    with pytest.raises(PerceptError, match=r"max_bad=0\.05 allows fewer"):
+        read(share)
     enough = RowSource(NumberRows(40, BAD), number_and_seed, collate_numbers, batch=8, max_bad=0.1)
+    read(enough)
+
+
+def read(one: RowSource) -> None:
     for step in range(10):
-        enough.batch(step)
+        one.batch(step)
 
 
 def test_a_source_of_bad_rows_only_ends() -> None:
@@ -125,7 +127,10 @@ def test_an_error_that_is_no_bad_sample_names_the_row() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         one.batch(0)
     assert any("while reading row" in note for note in caught.value.__notes__)
-    with RowSource(NumberRows(3), _broken, collate_numbers, batch=2, workers=1) as two, pytest.raises(ZeroDivisionError):
+    with (
+        RowSource(NumberRows(3), _broken, collate_numbers, batch=2, workers=1) as two,
+        pytest.raises(ZeroDivisionError),
+    ):
         two.batch(0)
 
 
@@ -229,9 +234,14 @@ def test_after_a_kill_batches_go_on_and_no_worker_is_left(tmp_path: Path) -> Non
     script = tmp_path / "train.py"
     script.write_text(PROGRAM)
     root = Path(__file__).parents[3]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "src"), os.environ.get("PYTHONPATH", "")])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(root), str(root / "src"), os.environ.get("PYTHONPATH", "")]),
+    }
     plain = RowSource(NumberRows(50), number_and_seed, collate_numbers, batch=8)
-    with subprocess.Popen([sys.executable, str(script), "4"], stdout=subprocess.PIPE, text=True, env=environment) as run:
+    with subprocess.Popen(
+        [sys.executable, str(script), "4"], stdout=subprocess.PIPE, text=True, env=environment
+    ) as run:
         assert run.stdout is not None
         workers = json.loads(run.stdout.readline())
         lines = [run.stdout.readline() for _ in range(4)]

@@ -71,7 +71,7 @@ class CaptionChoice:
 
     def _weights(self) -> dict[str, float]:
         if isinstance(self.fields, Mapping):
-            return dict(self.fields)
+            return {name: float(weight) for name, weight in self.fields.items()}
         return dict.fromkeys([self.fields] if isinstance(self.fields, str) else self.fields or (), 1.0)
 
     def _missing(self, sample: Sample) -> BadSample:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from percept.core.errors import PerceptError
-from percept.data.sources.index import Arrays
+from percept.data.sources.index import Arrays, read_span
 
 CHUNK = 16 << 20
 """Bytes looked at together."""
@@ -37,16 +37,12 @@ def _spans(file: Path, *, quoted: bool) -> Arrays:
     if ends[-1] < (size := file.stat().st_size):
         ends = np.append(ends, size)
     start, stop = ends[:-1], ends[1:]
-    wide = stop - start > 2
-    for row in np.flatnonzero(~wide):  # perhaps only a line break
-        wide[row] = bool(_bytes(file, start[row], stop[row]).strip())
-    return {"start": start[wide], "stop": stop[wide]}
-
-
-def _bytes(file: Path, start: int, stop: int) -> bytes:
-    with file.open("rb") as opened:
-        opened.seek(start)
-        return opened.read(stop - start)
+    short = np.flatnonzero(stop - start <= 2)  # perhaps only a line break
+    if len(short):
+        data = np.memmap(file, np.uint8, "r")
+        empty = short[np.isin(data[start[short]], list(b"\r\n "))]
+        start, stop = np.delete(start, empty), np.delete(stop, empty)
+    return {"start": start, "stop": stop}
 
 
 def _ends(file: BinaryIO, *, quoted: bool) -> Iterator[Places]:
@@ -69,7 +65,7 @@ def element_spans(file: Path) -> Arrays:
     Raises:
         PerceptError: something follows the list.
     """
-    starts, stops, at, depth, inside = [], [], 0, 0, 0
+    starts, stops, at, depth, inside, lists = [], [], 0, 0, 0, 0
     with file.open("rb") as opened:
         while data := _chunk(opened):
             chunk = np.frombuffer(data, np.uint8)
@@ -80,6 +76,7 @@ def element_spans(file: Path) -> Arrays:
             depths = depth + np.cumsum(np.where(kinds == SEPARATES, 0, kinds))
             begins = ((kinds == OPENS) & (depths == 1)) | ((kinds == SEPARATES) & (depths == 1))
             finishes = ((kinds == CLOSES) & (depths == 0)) | ((kinds == SEPARATES) & (depths == 1))
+            lists += int(((kinds == OPENS) & (depths == 1)).sum())
             starts.append(places[begins] + at + 1)
             stops.append(places[finishes] + at)
             at, inside = at + len(chunk), (inside + len(quotes)) % 2
@@ -87,11 +84,11 @@ def element_spans(file: Path) -> Arrays:
     start, stop = np.concatenate(starts), np.concatenate(stops)
     if len(stop) < len(start):  # the file was cut: its last element ends where the file does
         stop = np.append(stop, at)
-    if len(start) != len(stop):
+    if lists > 1:
         raise PerceptError(
             f"{file} holds more than one json list. Write one object on each line, in a file ending in .jsonl."
         )
-    if len(start) == 1 and not _bytes(file, start[0], stop[0]).strip():
+    if len(start) == 1 and not read_span(file, int(start[0]), int(stop[0])).strip():
         start = stop = start[:0]
     return {"start": start, "stop": stop}
 
@@ -104,7 +101,7 @@ def _chunk(file: BinaryIO) -> bytes:
     return data
 
 
-def _unescaped(chunk: UInt8[np.ndarray, " n"], quotes: Places) -> Places:
+def _unescaped(chunk: UInt8[np.ndarray, " n"], quotes: Places) -> Int[np.ndarray, " q"]:
     """Return the quotes before which the number of backslashes is even."""
     count, before = np.zeros_like(quotes), quotes - 1
     while (active := (before >= 0) & (chunk[before] == BACKSLASH)).any():
