@@ -29,7 +29,7 @@ class Bad:
 class BadRows:
     """Counts the bad rows that one process meets, each row once."""
 
-    def __init__(self, limit: float, rows: int, log: Path | str | None = None) -> None:
+    def __init__(self, limit: float | int, rows: int, log: Path | str | None = None) -> None:
         """Set the limit.
 
         Args:

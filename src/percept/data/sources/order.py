@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt64
+from jaxtyping import Float, Int, UInt64
 
 from percept.core.errors import PerceptError
 from percept.core.seed import derive
@@ -126,18 +126,26 @@ def _quotas(weights: tuple[float, ...]) -> tuple[int, ...]:
     ((1,), (14, 6), 1000)
     """
     shares = np.array(weights) / sum(weights)
+    quotas = _rounded(shares, BLOCKS[-1])
     for length in BLOCKS:
-        whole = np.floor(shares * length).astype(np.int64)
-        missing = length - int(whole.sum())
-        whole[np.argsort(whole - shares * length, kind="stable")[:missing]] += 1  # largest remainders
-        if (np.abs(whole / length - shares) <= TOLERANCE * shares).all():
-            return tuple(whole.tolist())
-    if whole.min() < 1:
+        shorter = _rounded(shares, length)
+        if (np.abs(shorter / length - shares) <= TOLERANCE * shares).all():
+            quotas = shorter
+            break
+    if quotas.min() < 1:
         raise PerceptError(
             f"a share of {shares.min():.2g} is below 1 in {BLOCKS[-1]} samples, so its source would never be read. "
             "Raise its weight or leave it out."
         )
-    return tuple(whole.tolist())
+    return tuple(quotas.tolist())
+
+
+def _rounded(shares: Float[np.ndarray, " p"], length: int) -> Int[np.ndarray, " p"]:
+    """Return whole numbers in proportion to shares that sum to `length`, by largest remainders."""
+    whole = np.floor(shares * length).astype(np.int64)
+    missing = length - int(whole.sum())
+    whole[np.argsort(whole - shares * length, kind="stable")[:missing]] += 1
+    return whole
 
 
 @lru_cache(maxsize=16)

@@ -45,8 +45,10 @@ class BadSample(PerceptError):
 class Rows(Protocol):
     """Random access to the rows of a source. It can be copied to other processes, and opens its files where it reads them."""
 
-    name: str
-    """What messages call the source."""
+    @property
+    def name(self) -> str:
+        """What messages call the source."""
+        ...
 
     def __len__(self) -> int:
         """Return the number of rows, broken ones included."""

@@ -42,9 +42,9 @@ class RowSource:
         *,
         batch: int,
         seed: int = 0,
-        weights: Sequence[float] = (1.0,),
+        weights: Sequence[float | int] = (1.0,),
         workers: int = 0,
-        max_bad: float = MAX_BAD,
+        max_bad: float | int = MAX_BAD,
         log: Path | str | None = None,
     ) -> None:
         """Describe the source; worker processes start with the first batch.
@@ -100,7 +100,7 @@ class RowSource:
             self.reader.parts[part].key(row) for part, row in zip(drawn.part.tolist(), drawn.row.tolist(), strict=True)
         ]
 
-    def steps(self, *, epochs: float = 1.0, samples: int | None = None) -> int:
+    def steps(self, *, epochs: float | int = 1.0, samples: int | None = None) -> int:
         """Return the steps after which all rows were drawn `epochs` times, or after which `samples` were drawn."""
         return math.ceil((epochs * len(self) if samples is None else samples) / self.reader.batch)
 
@@ -147,13 +147,13 @@ class RowSource:
 
 def mix(
     sources: Sequence[RowSource],
-    weights: Sequence[float],
+    weights: Sequence[float | int],
     *,
     batch: int,
     seed: int = 0,
     units: str = "samples",
     workers: int = 0,
-    max_bad: float = MAX_BAD,
+    max_bad: float | int = MAX_BAD,
     log: Path | str | None = None,
 ) -> RowSource:
     """Mix sources by weight into one source with batches of its own size.

@@ -1,0 +1,176 @@
+"""Rows of Arrow files, of Parquet files, and of data sets that Hugging Face `datasets` saved; they are mapped into memory.
+
+Parquet stores columns compressed in groups of rows, of which a single row cannot be read: on first use an uncompressed copy in
+Arrow's format is written to the cache.
+"""
+
+import hashlib
+import json
+import os
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from percept.core.errors import PerceptError, missing_extra
+from percept.core.io import replacing
+from percept.data.sources.fields import Fields
+from percept.data.sources.index import Stamp, cache_home
+from percept.data.sources.sample import BadSample, Sample
+
+BATCH = 256
+"""Rows of a batch in a converted file."""
+OPEN = 64
+"""Files that a process keeps mapped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrowRows:
+    """The rows of one Arrow or Parquet file."""
+
+    name: str
+    file: Path
+    fields: Fields
+    stamp: Stamp
+    """The file when it was opened."""
+    count: int
+
+    @classmethod
+    def open(cls, file: Path, name: str, fields: Fields) -> "ArrowRows":
+        """Map a file, converting Parquet on first use.
+
+        Raises:
+            PerceptError: pyarrow is not installed, the file cannot be read, or it has no column for images, videos or
+                conversations.
+        """
+        file, stamp = file.absolute(), Stamp.of(file)
+        mapped = _mapped(file, stamp)
+        found = replace(fields, classes=mapped.classes)
+        return cls(name=name, file=file, fields=found, stamp=stamp, count=mapped.ends[-1] if mapped.ends else 0)
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, where a column holds class numbers."""
+        return next(iter((self.fields.classes or {}).values()), ())
+
+    def key(self, index: int) -> str:
+        """Return the file and the number of the row, counted from 1."""
+        return f"{self.name}:{index + 1}"
+
+    def read(self, index: int) -> Sample:
+        """Read a row.
+
+        Raises:
+            BadSample: a field of it has the wrong type, or the file has changed.
+        """
+        key = self.key(index)
+        try:
+            now = Stamp.of(self.file)
+        except PerceptError as error:
+            raise BadSample("missing file", key, str(error)) from None
+        if now != self.stamp:
+            raise BadSample("file changed", key, f"{self.file} was written while it was read; start again")
+        return self.fields.sample(key, _mapped(self.file, self.stamp).row(index))
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """An Arrow file in memory-mapped form."""
+
+    reader: Any
+    """Gives batches by number: a list of batches, or a reader of a file."""
+    ends: list[int]
+    """Rows up to the end of each batch."""
+    classes: dict[str, tuple[str, ...]]
+
+    def row(self, index: int) -> dict[str, Any]:
+        number = bisect_right(self.ends, index)
+        batch = self.reader[number] if isinstance(self.reader, list) else self.reader.get_batch(number)
+        begin = self.ends[number - 1] if number else 0
+        return batch.slice(index - begin, 1).to_pylist()[0]
+
+
+@lru_cache(maxsize=OPEN)
+def _mapped(file: Path, stamp: Stamp) -> _Mapped:
+    arrow = pyarrow()
+    try:
+        path = _converted(file, stamp) if file.suffix.lower() in (".parquet", ".pq") else file
+        memory = arrow.memory_map(os.fspath(path))
+        try:
+            reader = arrow.ipc.open_file(memory)
+            batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+            compressed = sum(batch.nbytes for batch in batches) > 2 * memory.size()
+        except arrow.ArrowInvalid:
+            memory.seek(0)
+            reader, compressed = arrow.ipc.open_stream(memory), False
+            batches = list(reader)
+    except (arrow.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PerceptError(f"{file} cannot be read: {reason}. It may be damaged or not what its ending says.") from None
+    ends = list(accumulate(batch.num_rows for batch in batches))
+    return _Mapped(reader if compressed else batches, ends, _classes(reader.schema.metadata or {}))
+
+
+def _converted(file: Path, stamp: Stamp) -> Path:
+    """Return an uncompressed copy of a Parquet file, written batch by batch unless it is there."""
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    name = hashlib.blake2b(f"{file.resolve()} {stamp}".encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+    copy = cache_home() / f"{name}.arrow"
+    if not copy.is_file():
+        table = parquet.ParquetFile(file)
+        with replacing(copy) as temporary, arrow.ipc.new_file(temporary, table.schema_arrow) as out:
+            for batch in table.iter_batches(batch_size=BATCH):
+                out.write_batch(batch)
+    return copy
+
+
+def _classes(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:
+    """Return the class names that Hugging Face `datasets` stores, by column."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+    except (KeyError, ValueError, TypeError):
+        return {}
+    return {name: tuple(each["names"]) for name, each in features.items() if each.get("_type") == "ClassLabel"}
+
+
+def saved_files(folder: Path) -> list[Path] | None:
+    """Return the Arrow files of a data set that `save_to_disk` wrote; None for other folders.
+
+    Raises:
+        PerceptError: the folder holds several splits.
+    """
+    if (folder / "dataset_dict.json").is_file():
+        splits = sorted(path.parent.name for path in folder.glob("*/state.json"))
+        raise PerceptError(
+            f"{folder} holds the splits {', '.join(splits)}. Name one: {folder / (splits or ['train'])[0]}"
+        )
+    if not (folder / "state.json").is_file():
+        return None
+    try:
+        listed = json.loads((folder / "state.json").read_text(encoding="utf-8"))["_data_files"]
+        return [folder / each["filename"] for each in listed]
+    except (ValueError, KeyError, TypeError, OSError):
+        raise PerceptError(
+            f"{folder / 'state.json'} does not list the files of a data set. Save the data set again."
+        ) from None
+
+
+def pyarrow() -> Any:
+    """Import the library.
+
+    Raises:
+        PerceptError: it is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.ipc
+    except ImportError:
+        raise missing_extra("pyarrow", "data", "reading Arrow and Parquet files") from None
+    return pyarrow

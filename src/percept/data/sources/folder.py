@@ -1,0 +1,84 @@
+"""Rows of a folder of images or videos: the subfolder is the class, and a .txt or .json file of the same name the caption."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from percept.data.files import find_media, is_video
+from percept.data.sources.conversation import conversation_of, has_conversation
+from percept.data.sources.fields import texts_of
+from percept.data.sources.jsonl import json_object
+from percept.data.sources.sample import BadSample, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderRows:
+    """The images and videos of a folder and its subfolders, in natural order."""
+
+    name: str
+    folder: Path
+    files: tuple[str, ...]
+    """Paths within the folder."""
+
+    @classmethod
+    def open(cls, folder: Path, name: str) -> "FolderRows":
+        """Find the files of a folder.
+
+        Raises:
+            PerceptError: there are none.
+        """
+        files = tuple(path.relative_to(folder).as_posix() for path in find_media(folder))
+        return cls(name=name, folder=folder, files=files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the subfolders."""
+        return tuple(sorted({label for file in self.files if (label := _label(file)) is not None}))
+
+    def key(self, index: int) -> str:
+        """Return the path within the folder."""
+        return self.files[index]
+
+    def read(self, index: int) -> Sample:
+        """Read the files beside an image or video; the image itself is read when it is decoded.
+
+        Raises:
+            BadSample: a .json file that does not hold an object, or a .txt file that is not UTF-8.
+        """
+        key = self.files[index]
+        path, label = self.folder / key, _label(key)
+        record, captions = self._described(path, key)
+        if label is not None:
+            captions.setdefault("label", (label.replace("_", " "),))
+        video = path if is_video(path) else None
+        images = () if video else (path,)
+        return Sample(key=key, images=images, video=video, captions=captions, label=label, record=record)
+
+    def _described(self, path: Path, key: str) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
+        """Return the fields of the .json file, and its texts with that of the .txt file."""
+        data = _optional(path.with_suffix(".json"))
+        record = {} if data is None else json_object(data, key)
+        captions = texts_of(record)
+        if has_conversation(record):
+            record = record | {"conversations": conversation_of(key, record)}
+        if (text := _optional(path.with_suffix(".txt"))) is not None:
+            try:
+                captions["txt"] = (text.decode("utf-8-sig").strip(),)
+            except UnicodeDecodeError:
+                raise BadSample("not UTF-8", key, f"{path.with_suffix('.txt')}") from None
+        return record, captions
+
+
+def _label(file: str) -> str | None:
+    folder, slash, _ = file.partition("/")
+    return folder if slash else None
+
+
+def _optional(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None

@@ -1,0 +1,93 @@
+"""Rows of json lines (one object per line) and of json lists, in files of any size."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from percept.core.errors import PerceptError
+from percept.data.sources.fields import Fields
+from percept.data.sources.index import Index, read_span
+from percept.data.sources.sample import BadSample, Sample
+from percept.data.sources.scan import element_spans, line_spans
+
+LARGEST_FIRST = 1 << 20
+"""Bytes of a .json file that are looked at to tell json lines from one object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonRows:
+    """The objects of one file: one on each line, or the elements of a list."""
+
+    name: str
+    index: Index
+    fields: Fields
+    count: int
+
+    @classmethod
+    def open(cls, file: Path, name: str, fields: Fields) -> "JsonRows":
+        """Find the rows of a file.
+
+        Raises:
+            PerceptError: it cannot be read, or holds one single object.
+        """
+        index = Index.of(file, *(("elements", element_spans) if _is_list(file) else ("lines", line_spans)))
+        return cls(name=name, index=index, fields=fields, count=len(index.arrays(name)["start"]))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def key(self, index: int) -> str:
+        """Return the file and the number of the row, counted from 1."""
+        return f"{self.name}:{index + 1}"
+
+    def read(self, index: int) -> Sample:
+        """Read a row.
+
+        Raises:
+            BadSample: it is not a json object, or a field of it has the wrong type.
+        """
+        key = self.key(index)
+        spans = self.index.arrays(key)
+        data = read_span(self.index.file, int(spans["start"][index]), int(spans["stop"][index]))
+        return self.fields.sample(key, json_object(data, key))
+
+
+def json_object(data: bytes, key: str) -> dict[str, Any]:
+    """Return the json object that bytes hold.
+
+    Raises:
+        BadSample: they hold something else.
+    """
+    try:
+        value = json.loads(data.removeprefix(b"\xef\xbb\xbf").decode())
+    except UnicodeDecodeError:
+        raise BadSample("not UTF-8", key) from None
+    except (ValueError, RecursionError) as error:
+        raise BadSample("not json", key, str(error)) from None
+    if not isinstance(value, dict):
+        raise BadSample("wrong type", key, f"a row is a json object, not {type(value).__name__}")
+    return value
+
+
+def _is_list(file: Path) -> bool:
+    """True if a file begins with a list.
+
+    Raises:
+        PerceptError: it holds one object on several lines, or cannot be read.
+    """
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(LARGEST_FIRST).removeprefix(b"\xef\xbb\xbf").lstrip()
+    except OSError as error:
+        raise PerceptError(
+            f"{file} cannot be read: {(error.strerror or str(error)).lower()}. Check the path."
+        ) from None
+    if file.suffix.lower() == ".json" and data.startswith(b"{"):
+        try:
+            json.loads(data.split(b"\n", 1)[0] or b"x")
+        except ValueError:
+            raise PerceptError(
+                f"{file} holds one json object on several lines. A source is a list of objects, or one object on each line."
+            ) from None
+    return data.startswith(b"[")

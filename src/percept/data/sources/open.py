@@ -1,0 +1,215 @@
+"""Opening a source by its path or pattern: the kind of files is recognised."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from percept.core.errors import PerceptError, unknown_name
+from percept.core.report import track
+from percept.data.files import PathLike
+from percept.data.sources.arrow import ArrowRows
+from percept.data.sources.captions import CaptionChoice, CaptionFields
+from percept.data.sources.fields import Fields
+from percept.data.sources.folder import FolderRows
+from percept.data.sources.joined import JoinedRows
+from percept.data.sources.jsonl import JsonRows
+from percept.data.sources.places import KINDS, UNDERSTOOD, endings, files_in, labelled, matching
+from percept.data.sources.prepare import (
+    CaptionCollate,
+    ImageCaption,
+    ImageLabel,
+    LabelCollate,
+    VideoCaption,
+    as_it_is,
+    collate_samples,
+)  # fmt: skip
+from percept.data.sources.reader import Prepare
+from percept.data.sources.sample import BadSample, Rows, Sample
+from percept.data.sources.source import MAX_BAD, Collate, RowSource
+from percept.data.sources.tables import TableRows
+from percept.data.sources.tars import TarRows
+from percept.data.tokenizers import Tokenizer
+from percept.data.transforms import Preprocess
+
+Where: TypeAlias = PathLike | Sequence[PathLike]
+TARGETS = ("caption", "label", "row")
+LOOK = 8
+"""Rows that are read to find out what a source holds."""
+USUAL_SIZE = 224
+"""Side of images in pixels where no preprocessing is given."""
+
+
+def open_source(
+    where: Where,
+    *,
+    batch: int,
+    seed: int = 0,
+    preprocess: Preprocess | None = None,
+    tokenizer: Tokenizer | None = None,
+    frames: int | None = None,
+    choice: str = "pe-evaluation",
+    target: str | None = None,
+    captions: CaptionFields = None,
+    classes: Sequence[str] | None = None,
+    image: str | None = None,
+    video: str | None = None,
+    root: PathLike | None = None,
+    prepare: Prepare | None = None,
+    collate: Collate | None = None,
+    workers: int = 0,
+    max_bad: float | int = MAX_BAD,
+    log: PathLike | None = None,
+) -> RowSource:
+    """Open files of any known kind as a source of batches in random order.
+
+    Args:
+        where: a file, a folder, a pattern such as `shards/{000..127}.tar` or `data/*.jsonl`, or a list of these.
+        batch: samples of a global batch.
+        seed: of the order and of all random choices.
+        preprocess: how images become pixels; by default squashed to 224 × 224.
+        tokenizer: turns captions into ids; batches hold texts without one.
+        frames: frames that stand for a video; makes batches of videos.
+        choice: which frames, a name of `percept.data.video.CHOICES`.
+        target: "caption", "label" or "row"; by default rows as they are for conversations, and captions otherwise.
+        captions: the field of the caption, several of which one is drawn at random, or several with weights.
+        classes: names of the classes, for target "label", where the files do not say.
+        image: the field of images, if it has an unusual name.
+        video: the field of videos, if it has an unusual name.
+        root: folder from which paths in tables start; the table's own by default.
+        prepare: makes an item from a sample and a seed, instead of the above; needs `collate`.
+        collate: makes a batch from items.
+        workers: processes that read samples; 0 for the calling process alone. The batches are the same.
+        max_bad: share (float) or number (int) of bad rows above which a process stops with a summary.
+        log: json lines file that gets the key and the reason of every bad row.
+
+    Raises:
+        PerceptError: nothing there, files of unknown or different kinds, or rows without what is asked for.
+    """
+    rows = open_rows(where, image=image, video=video, root=root)
+    if prepare is None:
+        preprocess = preprocess or Preprocess(size=USUAL_SIZE)
+        looked = _first_samples(rows)
+        target = target or ("row" if any("conversations" in each.record for each in looked) else "caption")
+        chosen = CaptionChoice(captions)
+        if target == "caption":
+            _check_captions(rows.name, looked, chosen, frames)
+        prepare, collate = _preparation(
+            target, rows, preprocess, tokenizer, chosen, frames=frames, choice=choice, classes=classes
+        )
+    return RowSource(
+        rows,
+        prepare,
+        collate,
+        batch=batch,
+        seed=seed,
+        workers=workers,
+        max_bad=max_bad,
+        log=None if log is None else Path(log),
+    )
+
+
+def open_rows(
+    where: Where, *, image: str | None = None, video: str | None = None, root: PathLike | None = None
+) -> Rows:
+    """Open files of any known kind for random access to their rows; arguments as for `open_source`.
+
+    Raises:
+        PerceptError: nothing there, or files of unknown or different kinds.
+    """
+    named = [where] if isinstance(where, str | os.PathLike) else list(where)
+    paths = [path for each in named for path in matching(each)]
+    name = ", ".join(str(each) for each in named[:3])
+    if len(paths) == 1 and paths[0].is_dir() and not (files := files_in(paths[0])):
+        return FolderRows.open(paths[0], name)
+    files = [file for path in paths for file in (files_in(path) or [path])]
+    opener = _opener(files, Fields(image=image, video=video), root)
+    parts = [opener(file, label) for file, label in track(labelled(files), "opening", total=len(files))]
+    return JoinedRows.of(parts, name)
+
+
+def _opener(files: Sequence[Path], fields: Fields, root: PathLike | None) -> Callable[[Path, str], Rows]:
+    """Return the function that opens files of this kind.
+
+    Raises:
+        PerceptError: they are of unknown or different kinds.
+    """
+    kinds = {KINDS.get(file.suffix.lower()) for file in files}
+    if len(kinds) > 1 or None in kinds:
+        raise PerceptError(f"these are not files of one known kind: {endings(files)}. A source is {UNDERSTOOD}.")
+    if kinds == {"tar"}:
+        return lambda file, name: TarRows.open(file, name)
+    reader = {"json": JsonRows, "table": TableRows, "arrow": ArrowRows}[str(kinds.pop())]
+
+    def opened(file: Path, name: str) -> Rows:
+        start = Path(root) if root is not None else file.parent
+        return reader.open(file, name, Fields(image=fields.image, video=fields.video, root=start.absolute()))
+
+    return opened
+
+
+def _first_samples(rows: Rows) -> list[Sample]:
+    samples = []
+    for index in range(min(len(rows), LOOK)):
+        try:
+            samples.append(rows.read(index))
+        except BadSample:
+            continue
+    return samples
+
+
+def _check_captions(name: str, samples: Sequence[Sample], choice: CaptionChoice, frames: int | None) -> None:
+    """Check that at least one of the first rows has what is asked for.
+
+    Raises:
+        PerceptError: none has.
+    """
+    if not samples:
+        return
+    if frames is None and all(each.video is not None and not each.images for each in samples):
+        raise PerceptError(f"{name} holds videos. Give frames=, the number of frames that stand for each; 8 is usual.")
+    if frames is not None and all(each.video is None for each in samples):
+        raise PerceptError(
+            f"{name} holds no videos in its first rows. Leave out frames=, or name the field with video=."
+        )
+    errors = []
+    for sample in samples:
+        try:
+            choice.of(sample, 0)
+        except BadSample as error:
+            errors.append(error)
+    if len(errors) == len(samples) and all(error.reason in ("no caption", "wrong type") for error in errors):
+        raise PerceptError(
+            f"{name} has no captions in its first rows: {errors[0].detail}. Name the field with captions=, or use target='label' or "
+            "target='row'."
+        )
+
+
+def _preparation(
+    target: str,
+    rows: Rows,
+    preprocess: Preprocess,
+    tokenizer: Tokenizer | None,
+    captions: CaptionChoice,
+    *,
+    frames: int | None,
+    choice: str,
+    classes: Sequence[str] | None,
+) -> tuple[Any, Any]:
+    """Return what makes items and batches."""
+    if target not in TARGETS:
+        raise unknown_name("target", target, TARGETS)
+    if target == "row":
+        return as_it_is, collate_samples
+    if target == "label":
+        names = tuple(classes or getattr(rows, "classes", ()))
+        if not names:
+            raise PerceptError(
+                f"{rows.name} does not say which classes there are. Give classes=, the names of all of them."
+            )
+        return ImageLabel(preprocess=preprocess, classes=names), LabelCollate(preprocess)
+    collate = CaptionCollate(preprocess, tokenizer, video=frames is not None)
+    if frames is None:
+        return ImageCaption(preprocess=preprocess, captions=captions, tokenizer=tokenizer), collate
+    prepare = VideoCaption(preprocess=preprocess, frames=frames, choice=choice, captions=captions, tokenizer=tokenizer)
+    return prepare, collate

@@ -1,0 +1,115 @@
+import gzip
+from pathlib import Path
+
+import pytest
+
+from percept.core.errors import PerceptError
+from percept.data import open_rows, open_source
+from percept.data.sources.places import expanded
+from tests.data.sources import made
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("a.tar", ["a.tar"]),
+        ("a-{0..2}.tar", ["a-0.tar", "a-1.tar", "a-2.tar"]),
+        ("{x,y}-{09..10}", ["x-09", "x-10", "y-09", "y-10"]),
+        ("{odd}", ["{odd}"]),
+    ],
+)
+def test_braces(pattern: str, names: list[str]) -> None:
+    assert expanded(pattern) == names
+
+
+def message(where: object, **options: object) -> str:
+    with pytest.raises(PerceptError) as caught:
+        open_source(where, batch=2, **options)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    made.shard(tmp_path / "a-0.tar")
+    assert "there is no file or folder" in message(tmp_path / "none.tar")
+    assert "nothing matches" in message(str(tmp_path / "*.jsonl"))
+    assert f"there is no file or folder {tmp_path}/a-1.tar (and 1 more)" in message(str(tmp_path / "a-{0..2}.tar"))
+
+
+def test_what_is_not_known(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_text("x")
+    (tmp_path / "b.xlsx").write_text("x")
+    assert "1 .pdf, 1 .xlsx, none of which is known. A source is a folder of images" in message(tmp_path)
+    assert "not files of one known kind: 1 .pdf" in message(tmp_path / "a.pdf")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "holds no files" in message(empty)
+
+
+def test_several_kinds_or_splits(tmp_path: Path) -> None:
+    made.shard(tmp_path / "a" / "train-0.tar")
+    made.shard(tmp_path / "a" / "test-0.tar")
+    assert "holds the splits test, train. Name one" in message(tmp_path / "a")
+    assert len(open_rows(str(tmp_path / "a" / "train*"))) == 8
+    made.table(tmp_path / "b" / "rows.csv") if (tmp_path / "b").mkdir() is None else None
+    made.json_lines(tmp_path / "b" / "rows.jsonl")
+    assert "holds several kinds of files: 1 .csv, 1 .jsonl" in message(tmp_path / "b").replace(
+        "1 .jsonl, 1 .csv", "1 .csv, 1 .jsonl"
+    )
+    made.shard(tmp_path / "c" / "train" / "0.tar")
+    made.shard(tmp_path / "c" / "extended" / "0.tar")
+    assert "holds shards in extended, train" in message(tmp_path / "c")
+
+
+def test_splits_of_a_saved_data_set(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    data = datasets.Dataset.from_dict({"image": ["a.png"], "caption": ["a"]})
+    datasets.DatasetDict({"train": data, "test": data}).save_to_disk(tmp_path / "saved")
+    assert f"holds the splits test, train. Name one: {tmp_path}/saved/test" in message(tmp_path / "saved")
+    assert len(open_rows(tmp_path / "saved" / "train")) == 1
+
+
+def test_files_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(gzip.compress(made.shard(tmp_path / "b.tar").read_bytes()))
+    assert "is compressed with gzip" in message(tmp_path / "a.tar")
+    (tmp_path / "a.tar").write_bytes(b"")
+    assert "is empty (0 bytes)" in message(tmp_path / "a.tar")
+    (tmp_path / "a.tar").write_bytes(b"x" * 2000)
+    assert "is not a tar file" in message(tmp_path / "a.tar")
+    (tmp_path / "a.json").write_text('{\n "images": []}')
+    assert "one json object on several lines" in message(tmp_path / "a.json")
+    (tmp_path / "a.csv").write_text("")
+    assert "is empty" in message(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("one,two\n1,2\n")
+    assert "has the columns one, two, but no usual name for images or videos" in message(tmp_path / "a.csv")
+    assert "no 'three'" in message(tmp_path / "a.csv", image="three")
+    (tmp_path / "a.csv").write_text("image,image\n1,2\n")
+    assert "two columns of one name" in message(tmp_path / "a.csv")
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
+    pytest.importorskip("pyarrow")
+    assert "a.parquet cannot be read" in message(tmp_path / "a.parquet")
+
+
+def test_rows_without_what_is_asked_for(tmp_path: Path) -> None:
+    made.image_files(tmp_path / "images")
+    assert "has no captions in its first rows: looked for caption" in message(tmp_path / "images")
+    file = made.json_lines(tmp_path / "rows.jsonl")
+    assert "looked for title; fields with text: caption" in message(file, captions="title")
+    assert "holds no videos in its first rows" in message(file, frames=4)
+    assert "Give classes=" in message(file, target="label")
+    assert "unknown target 'captions'; did you mean 'caption'?" in message(file, target="captions")
+
+
+def test_unusual_names_and_roots(tmp_path: Path) -> None:
+    place = tmp_path / "tables"
+    place.mkdir()
+    made.image_files(tmp_path / "images")
+    (place / "a.csv").write_text("photo,says\n" + "".join(f"images/{n}.png,caption {n}\n" for n in range(8)))
+    batch = open_source(place / "a.csv", batch=8, image="photo", captions="says", root=tmp_path).batch(0)
+    assert sorted(vars(batch)["text"]) == [f"caption {n}" for n in range(8)]
+
+
+def test_several_sources_are_read_one_after_the_other(tmp_path: Path) -> None:
+    first, second = made.json_lines(tmp_path / "a.jsonl"), made.json_lines(tmp_path / "b.jsonl")
+    rows = open_rows([first, second])
+    assert len(rows) == 16
+    assert [rows.key(n) for n in (0, 7, 8)] == ["a.jsonl:1", "a.jsonl:8", "b.jsonl:1"]
