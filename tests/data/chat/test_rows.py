@@ -1,5 +1,6 @@
 """Rows of PLM, LLaVA and ShareGPT, regions, and the processor on real images and videos."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,18 @@ import torch
 from PIL import Image
 
 from percept.core.errors import PerceptError
+from percept.data.chat.batch import ChatBatch, chat_batch
 from percept.data.chat.conversation import ImageInput, VideoInput, converse
 from percept.data.chat.processor import Processor
 from percept.data.chat.rank_file import llama_specials
 from percept.data.chat.regions import box_text, check_box, draw_box, parse_box
-from percept.data.chat.rows import conversation_of
+from percept.data.chat.rows import ChatItem, conversation_of
 from percept.data.chat.template import TEMPLATES
 from percept.data.chat.tiles import Tiler, stretched
 from percept.data.chat.vocabulary import LanguageTokenizer
+from percept.data.sources.fields import Fields
+from percept.data.sources.open import open_source
+from percept.data.sources.sample import BadSample, Sample
 from percept.data.transforms import pixels_of
 
 ASKED = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "assistant", "value": "A cup."}]
@@ -27,8 +32,12 @@ def processor() -> Processor:
     return Processor(tokenizer=tokenizer, template=TEMPLATES["plm"], tiler=Tiler(size=16, most=4), per_tile=4, frames=8)
 
 
+def sample(row: dict, root: str | Path = "clips") -> Sample:
+    return Fields(root=Path(root)).sample("row 1", row)
+
+
 def texts(row: dict) -> list[tuple[str, tuple]]:
-    return [(turn.role, turn.parts) for turn in conversation_of(row).turns]
+    return [(turn.role, turn.parts) for turn in conversation_of(sample(row)).turns]
 
 
 def test_an_image_row_of_each_schema() -> None:
@@ -37,44 +46,36 @@ def test_an_image_row_of_each_schema() -> None:
     sharegpt = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "A cup."}]
     assert texts({"image": "a.jpg", "conversations": [{"from": "human", "value": "What?"}, ASKED[1]]}) == expected
     assert texts({"image": "a.jpg", "messages": sharegpt}) == expected
-    assert texts({"image": ["a.jpg"], "conversations": llava})[0] == ("user", (0, "What?"))
-    assert texts({"image": "a.jpg", "conversations": ASKED})[0] == ("user", (0, "What?"))
+    assert texts({"image": ["a.jpg"], "conversations": llava}) == expected
+    assert texts({"image": "a.jpg", "conversations": ASKED}) == expected
     assert texts({"image": "a.jpg", "text": "A cup."}) == [("user", (0,)), ("assistant", ("A cup.",))]
-    assert texts({"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]})[0] == (
-        "user",
-        ("Hi",),
-    )
+    hello = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+    assert texts({"conversations": hello})[0] == ("user", ("Hi",))
 
 
 def test_content_in_parts() -> None:
     content = [{"type": "image"}, {"type": "text", "text": "What?"}]
-    row = {
-        "images": ["a.jpg"],
-        "messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "A cup."}],
-    }
-    assert texts(row)[0] == ("user", (0, "What?"))
+    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": "A cup."}]
+    assert texts({"images": ["a.jpg"], "messages": messages})[0] == ("user", (0, "What?"))
 
 
 def test_several_images_take_the_places_of_their_tags() -> None:
     turns = [{"from": "human", "value": "Is <image> like <image>?"}, {"from": "assistant", "value": "No."}]
-    assert texts({"image": ["a.jpg", "b.jpg"], "conversations": turns})[0] == ("user", ("Is ", 0, " like ", 1, "?"))
+    row = {"image": ["a.jpg", "b.jpg"], "conversations": turns}
+    assert texts(row)[0] == ("user", ("Is ", 0, " like ", 1, "?"))
     for images, words in ((["a", "b", "c"], "More images"), (["a"], "more tags")):
-        with pytest.raises(PerceptError, match=words):
-            conversation_of({"image": images, "conversations": turns})
-    with pytest.raises(PerceptError, match="no <image> tag"):
-        conversation_of({"image": ["a", "b"], "conversations": [{"from": "human", "value": "Same?"}, ASKED[1]]})
+        with pytest.raises(BadSample, match=words):
+            texts({"image": images, "conversations": turns})
+    with pytest.raises(BadSample, match="no <image> tag"):
+        texts({"image": ["a", "b"], "conversations": [{"from": "human", "value": "Same?"}, ASKED[1]]})
 
 
 def test_a_video_row() -> None:
-    row = {
-        "video": "a.mp4",
-        "start_time": 1,
-        "end_time": 2.5,
-        "bbox_map": {"3": [1, 2, 3, 4], "4": None},
-        "conversations": ASKED,
-    }
-    media = conversation_of(row, "clips").media[0]
-    assert media == VideoInput(source="clips/a.mp4", start=1, end=2.5, boxes={3: (1.0, 2.0, 3.0, 4.0), 4: None})
+    boxes = {"3": [1, 2, 3, 4], "4": None}
+    row = {"video": "a.mp4", "start_time": 1, "end_time": 2.5, "bbox_map": boxes, "conversations": ASKED}
+    media = conversation_of(sample(row)).media[0]
+    expected = VideoInput(source=Path("clips/a.mp4"), start=1, end=2.5, boxes={3: (1.0, 2.0, 3.0, 4.0), 4: None})
+    assert media == expected
 
 
 def test_boxes_are_written_into_the_text() -> None:
@@ -83,37 +84,51 @@ def test_boxes_are_written_into_the_text() -> None:
     assert texts(row)[1] == ("assistant", ("At [156,104,207,147].",))
     assert parse_box("no box") is None
     assert parse_box(box_text((0, 0, 640, 480), 640, 480)) == (0.0, 0.0, 0.999, 0.999)
-    for change, words in (
-        ({"bbox": []}, "box 0"),
-        ({"width": None}, "width and height"),
-        ({"bbox": [["x"]]}, "box 0"),
-        ({"bbox": [[700, 0, 9, 9]]}, "does not lie"),
-    ):
-        with pytest.raises(PerceptError, match=words):
-            conversation_of({**row, **change})
+    cases = (({"bbox": []}, "box 0"), ({"width": None}, "width and height"), ({"bbox": [["x"]]}, "box 0"))
+    for change, words in (*cases, ({"bbox": [[700, 0, 9, 9]]}, "does not lie")):
+        with pytest.raises(BadSample, match=words):
+            texts({**row, **change})
 
 
 @pytest.mark.parametrize(
-    ("row", "words"),
+    ("row", "reason"),
     [
-        ([], "json object"),
-        ({}, "no conversations"),
-        ({"image": "a.jpg"}, "no conversations"),
-        ({"conversations": []}, "list of turns"),
-        ({"conversations": ["hello"]}, "object with from and value"),
-        ({"conversations": [{"from": "robot", "value": "x"}]}, "unknown role 'robot'"),
-        ({"conversations": [{"from": "human", "value": 3}]}, "has to be a text"),
-        ({"image": 3, "conversations": ASKED}, "image has to be"),
-        ({"image": "a", "video": "b", "conversations": ASKED}, "an image and a video"),
-        ({"video": "b", "start_time": "soon", "conversations": ASKED}, "seconds"),
-        ({"video": "b", "bbox_map": {"x": [1]}, "conversations": ASKED}, "bbox_map"),
-        ({"messages": [{"role": "user", "content": [{"type": "sound"}]}]}, "Known types"),
-        ({"text": "  "}, "no conversations"),
+        ({}, "no conversation"),
+        ({"image": "a.jpg"}, "no conversation"),
+        ({"text": "  "}, "no conversation"),
+        ({"conversations": []}, "wrong type"),
+        ({"conversations": [{"from": "robot", "value": "x"}]}, "wrong type"),
+        ({"video": "b.mp4", "start_time": "soon", "conversations": ASKED}, "wrong type"),
+        ({"video": "b.mp4", "bbox_map": {"x": [1]}, "conversations": ASKED}, "wrong type"),
+        ({"image": "a.jpg", "conversations": ASKED[1:]}, "wrong turns"),
     ],
 )
-def test_a_row_that_is_wrong_says_why(row: object, words: str) -> None:
-    with pytest.raises(PerceptError, match=words):
-        conversation_of(row)  # type: ignore[arg-type]
+def test_a_row_that_is_wrong_says_why(row: dict, reason: str) -> None:
+    with pytest.raises(BadSample) as caught:
+        conversation_of(sample(row))
+    assert caught.value.reason == reason
+
+
+def test_rows_of_a_file_become_batches(processor: Processor, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 16), "red").save(tmp_path / "a.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    long = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "a cup " * 200}]
+    rows = [
+        *({"image": name, "conversations": ASKED} for name in ("a.png", "missing.png", "broken.png")),
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
+        {"image": "a.png", "conversations": [ASKED[0]]},
+        {"image": "a.png", "conversations": long},
+    ]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare = ChatItem(processor=processor, limit=90)
+    source = open_source(tmp_path / "own.jsonl", batch=6, prepare=prepare, collate=chat_batch, max_bad=4)
+    batch = source.batch(0)
+    assert isinstance(batch, ChatBatch)
+    assert len(batch) == 6
+    assert len(batch.tiles) == batch.tile_counts.sum() > 0
+    reasons = {"missing file": 1, "broken image or video": 1, "wrong turns": 1, "too long": 1}
+    assert source.bad.counts == reasons
+    assert torch.equal(batch.ids, source.batch(0).ids)
 
 
 def test_media_need_a_user_turn() -> None:
@@ -124,14 +139,14 @@ def test_media_need_a_user_turn() -> None:
 def test_an_image_becomes_tiles_and_tokens(processor: Processor, tmp_path: Path) -> None:
     image = Image.effect_noise((40, 30), 90).convert("RGB")
     image.save(tmp_path / "a.png")
-    row = {"image": "a.png", "conversations": ASKED}
-    prepared = processor(conversation_of(row, tmp_path))
+    chat = conversation_of(sample({"image": "a.png", "conversations": ASKED}, tmp_path))
+    prepared = processor(chat)
     tiles = Tiler(size=16, most=4)(image)
     assert torch.equal(prepared.stacked, tiles)
     assert prepared.rendered.ids.count(processor.tokenizer.special("<|image|>")) == 4 * len(tiles)
-    assert len(processor.changed(tiles=0)(conversation_of(row, tmp_path)).stacked) == 1
-    assert len(processor.changed(budget=12)(conversation_of(row, tmp_path)).stacked) <= 3
-    assert len(processor.changed(mode="single")(conversation_of(row, tmp_path)).stacked) == 1
+    assert len(processor.changed(tiles=0)(chat).stacked) == 1
+    assert len(processor.changed(budget=12)(chat).stacked) <= 3
+    assert len(processor.changed(mode="single")(chat).stacked) == 1
 
 
 def test_several_images_take_one_tile_each(processor: Processor) -> None:

@@ -160,7 +160,7 @@ def render(
     Raises:
         PerceptError: no user turn, two turns of one role in a row, or a question without an answer (or the reverse with `ask`).
     """
-    turns = _checked(conversation, template, ask)
+    turns = check_turns(conversation, template, ask)
     writer = _Writer(tokenizer)
     writer.special(template.begin, False)
     ends = []
@@ -176,7 +176,12 @@ def render(
     return Rendered(writer.ids, writer.learned, ends)
 
 
-def _checked(conversation: Conversation, template: Template, ask: bool) -> list[Turn]:
+def check_turns(conversation: Conversation, template: Template, ask: bool) -> list[Turn]:
+    """Return the turns, with a system turn in front if the template has one.
+
+    Raises:
+        PerceptError: user and assistant do not alternate, or the wrong one speaks last.
+    """
     turns = list(conversation.turns)
     if turns and turns[0].role != "system" and template.system is not None:
         turns.insert(0, Turn(role="system", parts=(template.system,)))
