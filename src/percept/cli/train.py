@@ -78,18 +78,24 @@ def config_type(recipe: Callable[..., Any]) -> type:
 def run(name: str, recipe: Callable[..., Any], options: Any, *, command: str) -> int:
     """Train and print a summary of the run."""
     from percept.core.dist import launched_rank
-    from percept.train import fit
+    from percept.train.chain import Chain, fit_chain
+    from percept.train.loop import fit
 
     if options.minutes is not None and not options.minutes > 0:
         raise PerceptError(
             f"--minutes {options.minutes} is not possible. Give a number above 0, or leave it out to train to the end."
         )
-    progress = fit(recipe(options.config, command=command), options.out, minutes=options.minutes, replan=options.replan)
+    planned, folder = recipe(options.config, command=command), options.out
+    limits = {"minutes": options.minutes, "replan": options.replan}
+    if isinstance(planned, Chain):
+        folder, progress, finished = fit_chain(planned, folder, **limits)
+    else:
+        progress = fit(planned, folder, **limits)
+        finished = progress.step == planned.settings.steps
     if launched_rank():
         return 0
-    finished = progress.step == options.config.settings.steps
     rows = [
-        ("folder", str(options.out)),
+        ("folder", str(folder)),
         ("steps", f"{progress.step:,}"),
         ("samples", f"{progress.samples:,}"),
         ("steps left out", str(progress.skipped)),
@@ -98,7 +104,7 @@ def run(name: str, recipe: Callable[..., Any], options: Any, *, command: str) ->
     ]
     table(name, ("what", "value"), rows)
     if finished:
-        _next_steps(options.out)
+        _next_steps(folder)
     return 0
 
 
@@ -106,7 +112,11 @@ def _next_steps(folder: Path) -> None:
     """Print what can be done with a finished run: an encoder, or a method on one."""
     from percept.core.io import read_object
 
-    if "method" in read_object(folder / "config.json"):
+    facts = read_object(folder / "config.json")
+    if facts.get("kind") == "vlm":
+        say(f"use it: percept ask IMAGE 'What is it?' --model {shlex.quote(str(folder))}")
+        return
+    if "method" in facts:
         say(f"use it in Python: percept.load({str(folder)!r})")
     else:
         say(f"use it: percept classify IMAGES --labels cat,dog --model {shlex.quote(str(folder))}")

@@ -78,7 +78,12 @@ def train_mode(model: nn.Module) -> None:
 
 
 def parameter_groups(
-    model: nn.Module, rules: Rules = (), *, rate: float = 1e-3, weight_decay: float = 0.0
+    model: nn.Module,
+    rules: Rules = (),
+    *,
+    rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    decay_all: bool = False,
 ) -> list[dict[str, Any]]:
     """Return optimiser groups of the trainable parameters by learning rate, weight decay and kind.
 
@@ -86,7 +91,7 @@ def parameter_groups(
     and the last layer, which Muon may orthogonalise. Those are the weights of `nn.Linear` layers. Parameters with
     fewer than two axes, and embedding tables, do not decay. A module declares other exceptions among its own
     parameters and children in two attributes, tuples of names: `no_decay` (positions, prompts, single tokens) and
-    `outer` (linear layers that face the answers).
+    `outer` (linear layers that face the answers). With `decay_all` there are no exceptions from decay.
     """
     embeddings, linears, exempt, outer = _roles(model)
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -96,7 +101,7 @@ def parameter_groups(
             continue
         kept = parameter.dim() < 2 or id(parameter) in embeddings or _below(name, exempt)
         inner = not kept and id(parameter) in linears and not _below(name, outer)
-        decay = 0.0 if kept else weight_decay * action.decay
+        decay = 0.0 if kept and not decay_all else weight_decay * action.decay
         key = (not inner, kept, action, type(parameter))  # one optimiser call takes tensors of one type only
         group = groups.setdefault(
             key, {"params": [], "names": [], "lr": rate * action.rate, "weight_decay": decay, "inner": inner}

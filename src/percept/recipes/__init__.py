@@ -1,4 +1,11 @@
 """Recipes: training runs as functions. The table imports nothing."""
 
-RECIPES: dict[str, str] = {"pe/nano": "percept.recipes.pe_nano:recipe"}
+RECIPES: dict[str, str] = {
+    "pe/nano": "percept.recipes.pe_nano:recipe",
+    "plm/stage1": "percept.recipes.plm:stage1",
+    "plm/stage2": "percept.recipes.plm:stage2",
+    "plm/stage3": "percept.recipes.plm:stage3",
+    "plm/nano": "percept.recipes.plm_nano:recipe",
+    "plm/finetune": "percept.recipes.plm:finetune",
+}
 """Recipe name → "module:function"."""

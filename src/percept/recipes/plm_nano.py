@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import percept
 from percept.core.config import to_dict
 from percept.core.machine import pick_device
 from percept.data.chat.processor import Processor
@@ -25,12 +26,15 @@ from percept.data.chat.template import Template, named_template
 from percept.data.chat.tiles import Tiler
 from percept.data.chat.vocabulary import LanguageTokenizer
 from percept.methods.language import plm
+from percept.models.config import TowerConfig
 from percept.models.language import DecoderConfig
 from percept.models.lm import Decoder
 from percept.models.vlm import VLM, assembled
 from percept.optim.rules import Frozen, Rules
+from percept.recipes.plm import save_assistant
 from percept.train.chain import Chain
 from percept.train.experiment import Experiment, Placement, Settings
+from percept.weights.assistant import open_vlm
 from percept.world.qa import examples
 from percept.world.qa.source import QuestionData, QuestionSource
 
@@ -38,6 +42,8 @@ CAPTIONS = {"short_caption": 5, "long_caption": 5, "region_caption": 5, "categor
 """Kinds of questions that the projector learns from."""
 TEXTS = 4_000
 """Examples whose texts the tokenizer is trained on."""
+FRAMES = 8
+"""Most frames of a clip."""
 BASE = Settings(
     steps=1_500,
     batch=32,
@@ -110,12 +116,11 @@ def recipe(config: Config | None = None, *, command: str = "percept train plm/na
 
     def part(name: str, chosen: Part, before: Path | None) -> Experiment:
         def source(place: Placement) -> QuestionSource:
-            processor = processor_for(config, tokenizer(), side_of(config.base))
-            settings = chosen.settings
+            processor, settings = processor_for(config, tokenizer()), chosen.settings
             return QuestionSource(chosen.data, processor, batch=settings.batch, limit=config.limit, seed=settings.seed)
 
         def task(place: Placement) -> plm.PLM:
-            model = new_model(config, tokenizer()) if before is None else opened(before)
+            model = new_model(config, tokenizer()) if before is None else open_vlm(before)
             for module in frozen_parts(model, chosen):
                 module.to(torch.bfloat16)
             return plm.PLM(config.method, model)
@@ -123,7 +128,7 @@ def recipe(config: Config | None = None, *, command: str = "percept train plm/na
         def save(out: Path, trained: nn.Module, totals: Mapping[str, Any]) -> None:
             assert isinstance(trained, plm.PLM)
             facts = {"recipe": f"plm/nano {name}", "command": command, "config": to_dict(config), **totals}
-            save_model(out, trained.vlm, tokenizer(), facts)
+            save_assistant(out, trained.vlm, processor_for(config, tokenizer()), facts)
 
         return Experiment(
             name=f"plm/nano {name}", config=config, settings=chosen.settings, task=task, source=source, save=save,
@@ -149,17 +154,14 @@ def frozen_parts(model: VLM, part: Part) -> list[nn.Module]:
     return [model.vision, model.projector] if part.data.blind else []
 
 
-def side_of(base: str) -> int:
-    """Return the side in pixels of the images of an encoder's tower."""
-    import percept
-
-    return percept.load(base, device="cpu").model.config.vision.image_size
+@cache
+def vision_of(base: str) -> TowerConfig:
+    """Return the configuration of an encoder's image tower."""
+    return percept.load(base, device="cpu").model.config.vision
 
 
 def new_model(config: Config, tokenizer: LanguageTokenizer) -> VLM:
     """Return the tower of the base encoder in front of a new decoder."""
-    import percept
-
     clip = percept.load(config.base, device="cpu", train=True)
     decoder = Decoder(
         DecoderConfig(
@@ -172,20 +174,22 @@ def new_model(config: Config, tokenizer: LanguageTokenizer) -> VLM:
             context=config.context,
             tied=True,
             rope_base=10_000.0,
-        )  # fmt: skip
+        )
     )
     template = named_template("plm")
     return assembled(
         clip.vision, decoder, pooling=config.pooling, image_token=tokenizer.special(template.image),
-        stop_ids=template.stops(tokenizer), tiles=1, frames=8,
+        stop_ids=template.stops(tokenizer), tiles=1, frames=FRAMES,
     )  # fmt: skip
 
 
-def processor_for(config: Config, tokenizer: LanguageTokenizer, side: int, patch: int = 8) -> Processor:
-    """Return the processor of the model."""
-    per_tile = (side // patch // config.pooling) ** 2
-    tiler = Tiler(size=side, mode="single")
-    return Processor(tokenizer=tokenizer, template=named_template("plm"), tiler=tiler, per_tile=per_tile, frames=8)
+def processor_for(config: Config, tokenizer: LanguageTokenizer) -> Processor:
+    """Return the processor of the model: one tile for an image."""
+    vision = vision_of(config.base)
+    return Processor(
+        tokenizer=tokenizer, template=named_template("plm"), tiler=Tiler(size=vision.image_size, mode="single"),
+        per_tile=(vision.grid // config.pooling) ** 2, frames=FRAMES,
+    )  # fmt: skip
 
 
 def _specials(template: Template) -> list[str]:
@@ -199,27 +203,6 @@ def _texts() -> Iterator[str]:
         for pair in drawn.pairs:
             yield pair.question
             yield pair.answer
-
-
-def opened(folder: Path) -> VLM:
-    """Return the model of a part."""
-    from percept.core.config import from_dict
-    from percept.core.io import load_tensors, read_json
-    from percept.models.language import VLMConfig
-
-    model = VLM(from_dict(VLMConfig, read_json(folder / "config.json")["config"]))
-    model.load_state_dict({k: v.float() for k, v in load_tensors(folder / "model.safetensors").items()})
-    return model
-
-
-def save_model(out: Path, model: VLM, tokenizer: LanguageTokenizer, facts: Mapping[str, Any]) -> None:
-    from percept.core.io import save_tensors, write_json
-    save_tensors(
-        out / "model.safetensors", {k: v.to(torch.bfloat16).contiguous() for k, v in model.state_dict().items()}
-    )
-    tokenizer.save(out / "tokenizer.json")
-    named_template("plm").save(out / "chat.json")
-    write_json(out / "config.json", {"config": to_dict(model.config), "facts": dict(facts)})
 
 
 def tiny() -> Config:

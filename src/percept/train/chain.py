@@ -9,13 +9,12 @@ from typing import Any
 from percept.core import dist
 from percept.core.errors import PerceptError
 from percept.core.report import notice
-from percept.train.experiment import Experiment, Settings
+from percept.train.experiment import Experiment
 from percept.train.loop import fit
 from percept.train.state import Progress
 
 MODEL = "config.json"
 """File that a finished run has written."""
-PLAN = "chain.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +27,10 @@ class Chain:
     parts: tuple[tuple[str, Callable[[Path | None], Experiment]], ...]
     """(name, function) of each part; the function gets the folder of the model before, None for the first part."""
 
-    @property
-    def settings(self) -> Settings:
-        """Settings of the last part."""
-        return self.parts[-1][1](None).settings
-
 
 def fit_chain(
     chain: Chain, folder: Path | str, *, minutes: float | None = None, replan: bool = False
-) -> tuple[Path, Progress | None]:
+) -> tuple[Path, Progress, bool]:
     """Train, or resume training, each part in a folder of its own below `folder`; finished parts are left as they are.
 
     Args:
@@ -45,7 +39,7 @@ def fit_chain(
         replan: resume from checkpoints even if the configuration has changed.
 
     Returns:
-        The folder of the last part, and the progress of the part that stopped or ended; None if all were finished before.
+        The folder of the last part, the progress of the part that this call worked on last, and whether all parts are finished.
 
     Raises:
         PerceptError: as `fit`.
@@ -59,7 +53,7 @@ def fit_chain(
         )
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     before: Path | None = None
-    progress: Progress | None = None
+    progress, finished = Progress(), True
     for name, build in chain.parts:
         place = folder / name
         if not (place / MODEL).is_file():
@@ -68,7 +62,8 @@ def fit_chain(
                 notice(f"{chain.name}: {name}")
             experiment = build(before)
             progress = fit(experiment, place, minutes=left, replan=replan)
-            if progress.step < experiment.settings.steps:
+            finished = progress.step == experiment.settings.steps
+            if not finished:
                 break
         before = place
-    return folder / names[-1], progress
+    return folder / names[-1], progress, finished

@@ -55,9 +55,13 @@ class Settings:
     warmup: int = 200
     """Steps over which the learning rate rises linearly."""
     hold: int = 0
-    """Steps after warmup at the full learning rate; half a cosine to 0 follows."""
+    """Steps after warmup at the full learning rate; half a cosine to `floor` follows."""
+    floor: float = 0.0
+    """Learning rate at the end, as a share of the full one."""
     weight_decay: float = 0.05
     """Weight decay of matrices, times the learning rate; vectors, scalars and embeddings do not decay."""
+    decay_all: bool = False
+    """Let vectors, scalars and embeddings decay too, as PLM does."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay rates of AdamW's running means of gradients and of their squares."""
     clip: float = 1.0
@@ -87,6 +91,8 @@ class Settings:
         for name in ("warmup", "hold", "weight_decay", "checkpoint_every"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise PerceptError(f"{name}={getattr(self, name)}; it must be 0 or more and finite")
+        if not 0 <= self.floor <= 1:
+            raise PerceptError(f"floor={self.floor}; it must be a share from 0 to 1")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise PerceptError(f"betas={self.betas}; each must be at least 0 and below 1")
 

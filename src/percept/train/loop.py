@@ -95,7 +95,13 @@ def _prepared(experiment: Experiment, folder: Path, device: torch.device) -> tup
     dtype, reason = training_dtype(settings.dtype, device, task)
     whole = without_values(task) if settings.shard else None
     task = placed(task, device, dtype, shard=settings.shard)
-    groups = parameter_groups(task, experiment.rules, rate=settings.learning_rate, weight_decay=settings.weight_decay)
+    groups = parameter_groups(
+        task,
+        experiment.rules,
+        rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        decay_all=settings.decay_all,
+    )
     named = partial(build_optimisers, name=settings.optimiser, betas=settings.betas)
     optimiser = MasterWeights(groups, experiment.optimiser or named)
     checkpoint = Checkpoint(
@@ -193,7 +199,9 @@ class _Run:
     def _step(self, batch: Batch, meter: Meter) -> dict[str, float] | None:
         """Take one step and return its scalars; None if loss or gradient was not finite and the step was left out."""
         settings, step = self.experiment.settings, self.progress.step
-        factor = warmup_cosine(step, warmup=settings.warmup, hold=settings.hold, steps=settings.steps)
+        factor = warmup_cosine(
+            step, warmup=settings.warmup, hold=settings.hold, steps=settings.steps, floor=settings.floor
+        )
         names = ("step", step) if dist.rank() == 0 else ("step", step, dist.rank())
         torch.manual_seed(derive(settings.seed, *names))  # what is drawn in a step depends on its number alone
         with meter.counting(batch):
