@@ -1,4 +1,4 @@
-"""The model that sees and speaks: what comes from the tower, stitching, gradients, stages, refusals."""
+"""The perception language model: what comes from the tower, stitching, gradients, stages, refusals."""
 
 from dataclasses import replace
 from functools import partial

@@ -24,6 +24,7 @@ from percept.weights import assistant as opening
 from percept.weights import hub
 from percept.weights.assistant import locate_assistant, open_decoder, open_vlm, pick_files, read_assistant
 from percept.weights.assistant_files import write_assistant
+from percept.weights.cast import trainable
 from percept.weights.layouts.plm import build_empty, halved, interleaved
 from percept.weights.layouts.plm_original import LAYOUT as ORIGINAL
 from tests.golden import speaking
@@ -58,12 +59,10 @@ def test_round_trips_are_equal_to_the_bit(
     assert same_tensors(read.state, state)
     config = read.record.config
     assert isinstance(config, VLMConfig)
-    frames = {"frames": 2} if layout == "transformers" else {}  # which has no place for it
-    hidden = {"hidden": 64}
-    assert replace(config, vision=replace(config.vision, **hidden), **frames) == replace(
-        model.config, vision=replace(model.config.vision, **hidden), decoder=config.decoder
+    frames = 2 if layout == "transformers" else config.frames  # transformers has no place for it
+    assert replace(config, vision=config.vision.canonical(), frames=frames) == replace(
+        model.config, vision=model.config.vision.canonical()
     )
-    assert config.decoder == replace(model.config.decoder, head_dim=config.decoder.head_dim)
     second = write_assistant(tmp_path / "2", read.state, config, name="toy", layout=layout)
     files = {file.name for file in first.iterdir()}
     assert files == {file.name for file in second.iterdir()}
@@ -222,7 +221,7 @@ def test_decoders_alone_open_as_the_language_half(tmp_path: Path, layout: str, c
     folder = write_assistant(tmp_path, model.state_dict(), model.config, name="toy", layout=layout)
     opened = open_decoder(folder)
     assert same_tensors(opened.state_dict(), model.state_dict())
-    assert opened.config == replace(model.config, head_dim=opened.config.head_dim)
+    assert opened.config == model.config
     with pytest.raises(PerceptError, match="language model without an image tower"):
         percept.assistant(folder)
 
@@ -452,3 +451,23 @@ def test_metrics_and_provenance_travel_with_our_folder(tmp_path: Path) -> None:
     record = read_assistant(locate_assistant(folder)).record
     assert (record.name, record.provenance, record.metrics) == ("toy", {"seed": 3}, {"colour": 0.9})
     assert load_tensors(folder / "model.safetensors").keys() == talking.vlm().state_dict().keys()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_training_changes_a_copy_and_never_the_file(tmp_path: Path, layout: str) -> None:
+    folder = written(tmp_path, layout, talking.vlm(), dtype=torch.bfloat16)
+    before = (folder / opening.LAYOUTS[layout].weights).read_bytes()
+    model = trainable(open_vlm(folder)).train()
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+    model(talking.prompt(1), tiles=torch.randn(1, 3, 16, 16)).square().mean().backward()
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    assert not same_tensors(model.bfloat16().state_dict(), open_vlm(folder).state_dict())
+    assert (folder / opening.LAYOUTS[layout].weights).read_bytes() == before
+
+
+def test_weights_may_be_given_for_a_name(tmp_path: Path) -> None:
+    folder = written(tmp_path / "x", "original", talking.vlm())
+    opened = percept.assistant("Perception-LM-1B", weights=folder, device="cpu")
+    assert (opened.name, opened.setting.dtype) == ("Perception-LM-1B", torch.float32)
+    with pytest.raises(PerceptError, match="is not a folder"):
+        percept.assistant("Perception-LM-1B", weights=folder / "consolidated.00.pth")

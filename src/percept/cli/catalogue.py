@@ -31,13 +31,13 @@ def list_all() -> None:
 
     table("Models", COLUMNS, [_row(name, entry) for name, entry in zoo.ZOO.items()])
     say(LEGEND)
-    assistants = [_speaking_row(name, entry) for name, entry in zoo.ASSISTANTS.items()]
+    assistants = [_assistant_row(name, entry) for name, entry in zoo.ASSISTANTS.items()]
     table("Assistants", ASSISTANT_COLUMNS, assistants)
     say(ASSISTANT_LEGEND)
     table("Recipes", ("recipe", "where"), RECIPES.items())
 
 
-def _speaking_row(name: str, entry: "AssistantEntry") -> tuple[str, ...]:
+def _assistant_row(name: str, entry: "AssistantEntry") -> tuple[str, ...]:
     from percept.weights.layouts.plm import build_empty
 
     if entry.config is None:

@@ -1,4 +1,4 @@
-"""`percept.assistant`: open a perception language model and let it answer; images and questions in, words out."""
+"""`percept.assistant`: open a perception language model, and run it on token ids and tiles."""
 
 import os
 from collections.abc import Collection, Sequence

@@ -16,7 +16,7 @@ from percept.data.transforms import Preprocess
 from percept.infer.encoder import Encoder
 from percept.infer.setting import Setting
 from percept.models.clip import CLIP
-from percept.weights.cast import DTYPES
+from percept.weights.cast import DTYPES, trainable
 from percept.weights.exported import open_export
 from percept.weights.locate import PACKAGED, Location, locate
 from percept.weights.open import Opened, build, open_packaged, read_model
@@ -196,11 +196,7 @@ def _trainable(location: Location, options: Mapping[str, Any], *, image_size: in
             f"train=True returns a float32 model without an encoder. Leave out {', '.join(sorted(options))}."
         )
     place = _device(device, compile=False)
-    model = build(*read_model(location, image_size=image_size), dtype=None).model
-    with torch.inference_mode(False):  # tensors of inference mode cannot be trained
-        copies = {name: value.detach().clone().float() for name, value in model.state_dict().items()}
-        model.load_state_dict(copies, assign=True)  # training must not write into the pages of a mapped file
-        return model.requires_grad_(True).to(place)
+    return trainable(build(*read_model(location, image_size=image_size), dtype=None).model).to(place)
 
 
 def _open_method(location: Location, options: dict[str, Any], *, device: str) -> Any:

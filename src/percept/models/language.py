@@ -1,4 +1,4 @@
-"""Configurations of language decoders and of models that see and speak, as plain data; importing this does not import torch."""
+"""Configurations of language decoders and perception language models, as plain data; importing this does not import torch."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar

@@ -83,7 +83,7 @@ class Decoder(nn.Module):
             self.reset_parameters()
 
     def compile(self, *_: Any, **options: Any) -> None:
-        """Run the blocks through `torch.compile`, one compiled for all of them; packed rows are never compiled.
+        """Run the blocks through `torch.compile`, one compiled for all of them; neither packed rows nor calls with a cache.
 
         Args:
             options: of `torch.compile`.
@@ -153,7 +153,7 @@ class Decoder(nn.Module):
             segments=segments,
             caches=None if cache is None else cache.layers,
             checkpointing=self.checkpointing and cache is None,
-            call=self.call,
+            call=self.call if cache is None else call_block,
         )
         if cache is not None:
             cache.finish()

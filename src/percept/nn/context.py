@@ -9,7 +9,7 @@ from torch import Tensor
 from percept.nn.packing import Segments
 
 Rope = tuple[Tensor, Tensor]
-"""Cosines and sines [n, head_dim] of the rotation angles, see `percept.nn.rope`."""
+"""Cosines and sines of the rotation angles, [n, head_dim] or [b, 1, n, head_dim]; see `percept.nn.rope` and `rope_1d`."""
 
 
 @runtime_checkable

@@ -274,6 +274,6 @@ def check_vlm(read: Read) -> None:
     """
     if isinstance(read.record.config, DecoderConfig):
         raise PerceptError(
-            f"{read.folder} holds a language model without an image tower, which cannot see. Put a tower in front of it with "
+            f"{read.folder} holds a language model without an image tower, which takes no images. Put a tower in front of it with "
             "percept.models.vlm.assembled and train it."
         )

@@ -4,13 +4,14 @@ import ctypes
 import mmap
 import sys
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from percept.core.report import notice
 
+M = TypeVar("M", bound=nn.Module)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Number types that a model can compute in."""
 CHUNK = 1 << 22
@@ -47,6 +48,14 @@ def cast(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tenso
         change = dtype is not None and dtype != tensor.dtype and tensor.dim()
         result[name] = _converted(tensor, dtype or tensor.dtype) if change else tensor
     return result
+
+
+def trainable(model: M, dtype: torch.dtype = torch.float32) -> M:
+    """Give an opened model weights of its own that training may change, and return it; the file is never written to."""
+    with torch.inference_mode(False):  # tensors of inference mode cannot be trained
+        copies = {name: value.detach().to(dtype, copy=True) for name, value in model.state_dict().items()}
+        model.load_state_dict(copies, assign=True)
+        return model.requires_grad_(True)
 
 
 @torch.no_grad()

@@ -187,11 +187,12 @@ def decoder_config(facts: Mapping[str, Any], source: str) -> DecoderConfig:
         raise PerceptError(
             f"{source} has {', '.join(names)}, which is not read here. Use Llama 3 or Qwen2.5 in 16 or 32 bits."
         )
+    head_dim = facts.get("head_dim")
     rope = facts.get("rope_parameters") or facts.get("rope_scaling") or {}
     return DecoderConfig(
         vocabulary=facts["vocab_size"], width=facts["hidden_size"], layers=facts["num_hidden_layers"],
         heads=facts["num_attention_heads"], kv_heads=facts.get("num_key_value_heads") or facts["num_attention_heads"],
-        hidden=facts["intermediate_size"], head_dim=facts.get("head_dim"),
+        hidden=facts["intermediate_size"], head_dim=None if head_dim == facts["hidden_size"] // facts["num_attention_heads"] else head_dim,
         context=facts.get("max_position_embeddings", 8192),
         rope_base=float(rope.get("rope_theta") or facts.get("rope_theta") or 10_000.0),
         rope_scaling=_scaling(rope, source), norm_eps=facts.get("rms_norm_eps", 1e-6), qkv_bias=kind == "qwen2",
