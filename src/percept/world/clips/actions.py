@@ -17,6 +17,8 @@ AXES = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 """Direction → step in x and y."""
 FASTEST = 0.16
 """Highest speed in image sides per frame."""
+SMALLEST, LARGEST = 0.14, 0.7
+"""Range of the longest side of an object whose size changes."""
 ROUND = frozenset({"ball", "star", "flower", "stop sign", "lion"})
 """Categories that look the same after a part of a turn; they do not spin."""
 LARGEST_TURN = 60
@@ -128,6 +130,8 @@ def _changes_depth(
     foot = _ramp(now, setting.place.horizon + target * (bottom - setting.place.horizon), frames)
     shares = _ramp(share, target, frames)
     scale = body.path.scale[start] * (0.4 + shares) / (0.4 + share)
+    if not SMALLEST < float(scale[-1]) < LARGEST:
+        return None
     x = float(body.path.x[start])
     half = 0.5 * body.wide * float(scale.max())
     clear = min(max(x, left + half + 0.01), right - half - 0.01) if 2 * half < 0.95 else x
@@ -265,7 +269,7 @@ def _shrinks(rng: random.Random, setting: Setting, body: Body, start: int, frame
 
 def _resized(body: Body, start: int, frames: int, factor: float) -> Proposal | None:
     now = float(body.path.scale[start])
-    if not 0.13 < now * factor < 0.7:
+    if not SMALLEST < now * factor < LARGEST:
         return None
     change = Change(body=body, name="scale", values=_ramp(now, now * factor, frames))
     return Proposal(subjects=(body,), changes=(change,))
@@ -284,12 +288,12 @@ def _spins(rng: random.Random, setting: Setting, body: Body, start: int, frames:
 
 def _appears(rng: random.Random, setting: Setting, body: Body, start: int, frames: int) -> Proposal | None:
     return Proposal(
-        subjects=(body,), changes=(Change(body=body, name="opacity", values=_ramp(0, 1, frames)),)
+        subjects=(body,), changes=(Change(body=body, name="opacity", values=_ramp(0.0, 1.0, frames)),)
     )
 
 
 def _vanishes(rng: random.Random, setting: Setting, body: Body, start: int, frames: int) -> Proposal | None:
-    change = Change(body=body, name="opacity", values=_ramp(1, 0, frames))
+    change = Change(body=body, name="opacity", values=_ramp(1.0, 0.0, frames))
     return Proposal(subjects=(body,), changes=(change,), final=True)
 
 
@@ -316,29 +320,29 @@ def _is_picked_up(rng: random.Random, setting: Setting, body: Body, start: int, 
         return None
     reaches = max(3, round(0.4 * frames))
     height = body.box(start)[3] - setting.window[1] + 0.05
-    lift = np.append(np.zeros(reaches), _ramp(0, height, frames - reaches + 1)[1:])
-    above = body.box(start)[1] - setting.window[1] + 0.05
-    hand = np.append(_ramp(above, 0, reaches), np.zeros(frames - reaches))
+    lift = np.append(np.zeros(reaches), _ramp(0.0, height, frames - reaches + 1)[1:])
+    above = body.box(start)[1] - setting.window[1] + 0.1
+    hand = np.append(_ramp(above, 0.0, reaches), np.zeros(frames - reaches))
     changes = (Change(body=body, name="lift", values=lift), Change(body=body, name="hand", values=hand))
     speed = height / max(1, frames - reaches)
     return Proposal(subjects=(body,), changes=changes, direction="up", speed=speed, crosses=True, final=True)
 
 
 ACTIONS: dict[str, Action] = {
-    "moves": Action(propose=_moves, shortest=4, longest=18, weight=6),
-    "approaches": Action(propose=_approaches, shortest=4, longest=14, weight=14),
-    "collides": Action(propose=_collides, shortest=6, longest=16, weight=24),
-    "passes behind": Action(propose=_passes_behind, shortest=6, longest=16, weight=40),
+    "moves": Action(propose=_moves, shortest=4, longest=18, weight=6.0),
+    "approaches": Action(propose=_approaches, shortest=4, longest=14, weight=14.0),
+    "collides": Action(propose=_collides, shortest=6, longest=16, weight=24.0),
+    "passes behind": Action(propose=_passes_behind, shortest=6, longest=16, weight=40.0),
     "leaves": Action(propose=_leaves, shortest=4, longest=12, weight=1.5),
-    "grows": Action(propose=_grows, shortest=4, longest=12, weight=4),
+    "grows": Action(propose=_grows, shortest=4, longest=12, weight=4.0),
     "shrinks": Action(propose=_shrinks, shortest=4, longest=12, weight=1.5),
-    "spins": Action(propose=_spins, shortest=7, longest=16, weight=6),
-    "vanishes": Action(propose=_vanishes, shortest=3, longest=5, weight=1),
-    "bounces": Action(propose=_bounces, shortest=7, longest=18, weight=5),
-    "is picked up": Action(propose=_is_picked_up, shortest=6, longest=12, weight=4),
-    "enters": Action(propose=_enters, shortest=4, longest=12, weight=1),
-    "appears": Action(propose=_appears, shortest=3, longest=5, weight=1),
-    "falls": Action(propose=_falls, shortest=4, longest=8, weight=1),
+    "spins": Action(propose=_spins, shortest=7, longest=16, weight=6.0),
+    "vanishes": Action(propose=_vanishes, shortest=3, longest=5, weight=1.0),
+    "bounces": Action(propose=_bounces, shortest=7, longest=18, weight=5.0),
+    "is picked up": Action(propose=_is_picked_up, shortest=6, longest=12, weight=4.0),
+    "enters": Action(propose=_enters, shortest=4, longest=12, weight=1.0),
+    "appears": Action(propose=_appears, shortest=3, longest=5, weight=1.0),
+    "falls": Action(propose=_falls, shortest=4, longest=8, weight=1.0),
 }
 """Name → action. The last three bring an object into the image, so they can only be its first event."""
 ENTRANCES = ("enters", "appears", "falls")

@@ -91,7 +91,7 @@ class Body:
         return later[first : last + 1] > 0
 
 
-def overlapping(a: Float[np.ndarray, "t 4"], b: Float[np.ndarray, "t 4"]) -> Bool[np.ndarray, " t"]:
+def overlapping(a: Float[np.ndarray, "#t 4"], b: Float[np.ndarray, "#t 4"]) -> Bool[np.ndarray, " t"]:
     """Return for each frame whether two boxes are closer than `MARGIN` or overlap."""
     starts, ends = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
     return ((ends - starts) > -MARGIN).all(axis=1)

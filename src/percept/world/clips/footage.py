@@ -83,14 +83,17 @@ class Footage:
             raise PerceptError("the clip was rendered without ground truth. Render it with truth=True.")
         return self.visible
 
+    def clearly_visible(self, frame: int) -> list[Track]:
+        """Return the tracks of which enough is visible in a frame to recognise them."""
+        shares = self.shares()[frame]
+        return [track for track in self.plan.on_stage(frame) if shares[track.number] > CLEAR]
+
     def scene(self, frame: int) -> Scene:
         """Return one frame as a scene with the objects that are clearly visible, so that image texts apply to it."""
-        shares = self.shares()[frame]
-        shown = [track for track in self.plan.on_stage(frame) if shares[track.number] > CLEAR]
-        return self.plan.scene(frame, shown)
+        return self.plan.scene(frame, self.clearly_visible(frame))
 
     def is_clear(self, frame: int) -> bool:
-        """True if every object is either clearly visible in a frame or not at all, and no hand is."""
-        shares = self.shares()[frame]
+        """Return whether every object is either clearly visible in a frame or not at all, and no hand is there."""
         assert self.ids is not None
-        return not (((shares > HIDDEN) & (shares <= CLEAR)).any() or (self.ids[frame] == HAND).any())
+        visible = int((self.shares()[frame] > HIDDEN).sum())
+        return visible == len(self.clearly_visible(frame)) and not (self.ids[frame] == HAND).any()

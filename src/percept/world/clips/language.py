@@ -228,16 +228,24 @@ def story(clip: Footage, track: int) -> list[Segment]:
     for number, event in enumerate(plan.events):
         if track not in event.subjects:
             continue
+        start = event.start
         if event.subjects[0] == track:
             words = verb(plan, event)
         elif event.kind == "collides":
-            words = passive(plan, event)
+            words, start = passive(plan, event), _first_push(plan, event)
         else:
             continue
-        for frame in range(event.start, event.end + 1):
+        for frame in range(start, event.end + 1):
             if not hidden[frame] or event.kind == "passes behind":
                 texts[frame] = (words, number)
     return _runs(texts)
+
+
+def _first_push(plan: Plan, event: Event) -> int:
+    """Return the frame of a collision in which the object that is hit begins to move."""
+    path, part = plan.tracks[event.subjects[1]].path, slice(event.start, event.end + 1)
+    moved = np.diff(path.x[part]) + np.diff(path.y[part])
+    return event.start + int(np.flatnonzero(moved)[0])
 
 
 def _runs(texts: Sequence[tuple[str, int | None]]) -> list[Segment]:
@@ -262,6 +270,8 @@ def region_caption(clip: Footage, track: int, rng: random.Random) -> str:
 
 
 def _joined(acts: Sequence[str]) -> str:
+    """Join what an object does; what it does twice in a row it does "again"."""
+    acts = [f"{act} again" if index and act == acts[index - 1] else act for index, act in enumerate(acts)]
     if len(acts) == 1:
         return acts[0]
     return f"{', '.join(acts[:-1])} and then {acts[-1]}" if len(acts) > 2 else f"{acts[0]} and then {acts[1]}"

@@ -27,10 +27,13 @@ PAN, WIDE = 0.5, 1.4
 """Width added for a pan, and side of a place larger than the image for a zoom."""
 
 
-def choose_place(rng: random.Random, camera: tuple[str, str, bool] | None) -> Place:
-    """Choose a background, and a size that leaves room for a move of the camera: (kind, direction, at the start)."""
+def choose_place(rng: random.Random, camera: tuple[str, str, bool] | None, used: set[str]) -> Place:
+    """Choose a background that is not in `used`, and a size that leaves room for a move of the camera.
+
+    The move is (kind, direction, at the start of the shot).
+    """
     flat = rng.random() < FLAT_SHARE
-    background = rng.choice([each for each in BACKGROUNDS.values() if each.flat == flat])
+    background = rng.choice([each for each in BACKGROUNDS.values() if each.flat == flat and each.name not in used])
     left = top = 0.0
     width = height = 1.0
     if camera is not None:
@@ -98,9 +101,9 @@ def _first_fit(
     An object that blocks is large and in the middle, so that one that passes, in a line behind it, has room on both sides.
     """
     low, high = {"blocks": (0.36, 0.46), "passes": (0.2, 0.25)}.get(role, (0.25, 0.36))
-    base = rng.uniform(low, high) * (1 if role else CATEGORIES[category].size ** 0.5)
+    base = rng.uniform(low, high) * (1.0 if role else CATEGORIES[category].size ** 0.5)
     thing = Thing(
-        category=category, colour="", fill="plain" if rng.random() < 0.5 else rng.choice(FILLS[1:]), x=0, y=0, scale=base,
+        category=category, colour="", fill="plain" if rng.random() < 0.5 else rng.choice(FILLS[1:]), x=0.0, y=0.0, scale=base,
         depth=depth, seed=rng.getrandbits(32), **pose_of(rng, "plain"),
     )  # fmt: skip
     for trial in range(36):

@@ -60,9 +60,10 @@ def _attempt(rng: random.Random, seed: int, split: str, frames: int) -> Plan | N
     returns = len(shots) == 3
     moves = [_choose_camera(rng, shot) if not returns else None for shot in shots]
     taken: set[str] = set()
-    settings = [
-        furnish(rng, choose_place(rng, moves[number]), frames, taken) for number in range(1 + shots[-1].place + returns)
-    ]
+    settings: list[Setting] = []
+    for number in range(1 + max(shot.place for shot in shots)):
+        used = {setting.place.background for setting in settings}
+        settings.append(furnish(rng, choose_place(rng, moves[number], used), frames, taken))
     camera = np.zeros((frames, 3))
     events: list[tuple[Proposal | None, Event]] = []
     for shot, move in zip(shots, moves, strict=True):

@@ -58,9 +58,10 @@ def questions(clip: Footage, rng: random.Random) -> list[Question]:
     Raises:
         PerceptError: the clip was rendered without ground truth.
     """
-    found = [each for ask in _ASKERS for each in ask(clip, rng)]
-    rng.shuffle(found)
-    return found
+    found = {each.text: each for ask in _ASKERS for each in ask(clip, rng)}
+    shuffled = list(found.values())
+    rng.shuffle(shuffled)
+    return shuffled
 
 
 def _fair(rng: random.Random, yes: Sequence[Question], no: Sequence[Question]) -> list[Question]:
@@ -253,6 +254,8 @@ def _attribute(clip: Footage, rng: random.Random) -> list[Question]:
         alone = event.subjects and actors[event.kind] == {event.subjects[0]}
         if not alone or (event.kind in ("moves", "approaches", "leaves", "enters", "vanishes") and len(movers) > 1):
             continue
+        if event.kind in _LOOKS_LIKE and any(_LOOKS_LIKE[event.kind] == other.direction for other in plan.events):
+            continue
         others = [track.number for track in plan.tracks if track.number not in event.subjects]
         if others:
             text = f"which object {verb(plan, event, way=False)}?"
@@ -320,9 +323,10 @@ def _frame(clip: Footage, rng: random.Random) -> list[Question]:
         if not scene.things or not clip.is_clear(frame):
             continue
         pairs = scene_questions(scene, rng)
-        open_ones = [pair for pair in pairs if pair[1] not in ("yes", "no")][:2]
+        open_ones = [pair for pair in pairs if not pair[0].startswith("is ")][:2]
+        closed = [pair for pair in pairs if pair[0].startswith("is ")]  # the words "yes" and "no" can be printed on a sign
         answers = [
-            [_binary("frame", f"in the {words} frame, {text}", answer == "yes") for text, answer in pairs if answer == each]
+            [_binary("frame", f"in the {words} frame, {text}", answer == "yes") for text, answer in closed if answer == each]
             for each in ("yes", "no")
         ]  # fmt: skip
         found += [

@@ -32,18 +32,18 @@ def render_clip(plan: Plan, *, size: int = 96, truth: bool = True) -> Clip:
     """
     if not 32 <= size <= 1024:
         raise PerceptError(f"size must be from 32 to 1024 pixels, got {size}.")
-    sets = [_Set(plan, number, size) for number in range(len(plan.places))]
+    studios = [Studio(plan, number, size) for number in range(len(plan.places))]
     frames = np.empty((plan.frames, size, size, 3), np.uint8)
     ids = np.zeros((plan.frames, size, size), np.uint8) if truth else None
     count = len(plan.tracks)
     visible = np.zeros((plan.frames, count), np.float32) if truth else None
     for frame in range(plan.frames):
-        sets[plan.shot_at(frame).place].compose(frame, frames, ids, visible)
+        studios[plan.shot_at(frame).place].compose(frame, frames, ids, visible)
     boxes = depth = None
     if ids is not None:
         boxes = np.stack([_boxes(each, count) for each in ids])
         depth = np.stack([_depth(plan, frame, each) for frame, each in enumerate(ids)])
-    words = [word for each in sets for word in each.word_boxes(plan)]
+    words = [word for each in studios for word in each.word_boxes(plan)]
     return Clip(
         plan=plan, frames=frames, ids=ids, boxes=boxes, visible=visible, depth=depth,
         word_boxes=np.stack(words, axis=1) if words else np.zeros((plan.frames, 0, 4), np.float32),
@@ -58,7 +58,7 @@ class _Layer:
     cutout: Cutout
 
 
-class _Set:
+class Studio:
     """A place with its drawn background and objects."""
 
     def __init__(self, plan: Plan, number: int, size: int) -> None:
@@ -123,7 +123,7 @@ class _Set:
         """Cast a shadow on the ground; it becomes smaller and weaker as the object rises."""
         path = layer.track.path
         near = max(0.0, 1 - 1.6 * float(path.lift[frame])) * float(path.opacity[frame])
-        wide = layer.cutout.posed(path.scale[frame], 0, 1).image.width
+        wide = layer.cutout.posed(path.scale[frame], 0.0, 1.0).image.width
         width = round(1.25 * wide * (0.5 + 0.5 * near))
         height = max(4, round(0.3 * wide * (0.5 + 0.5 * near)))
         if near <= 0:
