@@ -160,7 +160,9 @@ def test_frame_captions_name_what_is_visible() -> None:
 
 def test_pace() -> None:
     plan = plan_clip(0, frames=8)
-    made = [Event(kind="moves", subjects=(0,), start=0, end=4, direction="left", speed=speed) for speed in (0.01, 0.04, 0.1)]
+    made = [
+        Event(kind="moves", subjects=(0,), start=0, end=4, direction="left", speed=speed) for speed in (0.01, 0.04, 0.1)
+    ]
     assert [pace(event) for event in made] == ["slowly", "", "quickly"]
     assert SLOW < QUICK
     assert pace(Event(kind="grows", subjects=(0,), start=0, end=4)) == ""

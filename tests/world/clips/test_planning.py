@@ -54,7 +54,7 @@ def test_nothing_changes_outside_the_spans_of_events() -> None:
                 if pushed or event.subjects[:1] == (track.number,):
                     busy[event.start : event.end + 1] = True
             values = np.stack([getattr(track.path, each.name) for each in fields(Path) if each.name != "hand"])
-            steps = (np.abs(np.diff(values)) > 1e-9).any(axis=0)
+            steps = np.any(np.abs(np.diff(values)) > 1e-9, axis=0)
             assert not (steps & ~(busy[1:] & busy[:-1])).any(), (plan.seed, track.number)
             for event in plan.events:
                 if event.subjects[:1] == (track.number,):
@@ -62,7 +62,7 @@ def test_nothing_changes_outside_the_spans_of_events() -> None:
                     during = steps[event.start : event.end] | held[1:]
                     assert during[0], (plan.seed, event)
                     assert during[-1] or event.kind == "collides", (plan.seed, event)
-        moved = (np.abs(np.diff(plan.camera, axis=0)) > 1e-9).any(axis=1)
+        moved = np.any(np.abs(np.diff(plan.camera, axis=0)) > 1e-9, axis=1)
         expected = np.zeros(plan.frames - 1, bool)
         expected[[cut - 1 for cut in plan.cuts]] = moved[[cut - 1 for cut in plan.cuts]]
         for event in plan.events:
@@ -73,9 +73,7 @@ def test_nothing_changes_outside_the_spans_of_events() -> None:
 
 def test_something_stays_still_in_every_place() -> None:
     for plan in plans():
-        active = {
-            number for event in plan.events for number in event.subjects[: 2 if event.kind == "collides" else 1]
-        }
+        active = {number for event in plan.events for number in event.subjects[: 2 if event.kind == "collides" else 1]}
         for place in range(len(plan.places)):
             assert any(track.place == place and track.number not in active for track in plan.tracks), plan.seed
 

@@ -24,9 +24,9 @@ def test_yes_and_no_are_balanced_in_every_kind() -> None:
     answers: dict[str, Counter] = {}
     for _, questions in asked():
         for each in questions:
-            if each.text.startswith(("is ", "does ")) or ", is " in each.text:
-                if each.answer in ("yes", "no"):
-                    answers.setdefault(each.kind, Counter())[each.answer] += 1
+            closed = each.text.startswith(("is ", "does ")) or ", is " in each.text
+            if closed and each.answer in ("yes", "no"):
+                answers.setdefault(each.kind, Counter())[each.answer] += 1
     assert {"action", "direction", "order", "existence", "camera", "frame"} <= answers.keys()
     total = sum(answers.values(), Counter())
     assert 0.46 < total["yes"] / total.total() < 0.54

@@ -76,7 +76,9 @@ def test_every_frame_is_what_drawing_everything_again_gives() -> None:
 def test_pixels_change_where_an_object_appears_and_nowhere_else() -> None:
     checked = 0
     for clip, event in seen("appears"):
-        if not any(event.start <= other.end and other.start <= event.end for other in clip.events if other is not event):
+        if not any(
+            event.start <= other.end and other.start <= event.end for other in clip.events if other is not event
+        ):
             before, after = clip.frames[event.start].astype(int), clip.frames[event.end].astype(int)
             changed, mask = np.abs(after - before).max(axis=2) > 8, clip.mask(event.subjects[0])[event.end]
             assert changed[mask].mean() > 0.8
@@ -224,7 +226,9 @@ def test_a_cut_changes_the_whole_image_and_a_return_shows_the_same_place() -> No
     for clip, cut in cuts:
         change = np.abs(clip.frames[cut].astype(int) - clip.frames[cut - 1]).max(axis=2)
         assert (change > 8).mean() > 0.3
-    clip = next(clip for clip in (generate_clip(seed, frames=48, size=32) for seed in range(60)) if len(clip.shots) == 3)
+    clip = next(
+        clip for clip in (generate_clip(seed, frames=48, size=32) for seed in range(60)) if len(clip.shots) == 3
+    )
     here = [track.number for track in clip.tracks if track.place == 0]
     away = slice(clip.shots[1].start, clip.shots[1].end + 1)
     assert clip.shares()[away][:, here].max() == 0

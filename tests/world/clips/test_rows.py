@@ -61,14 +61,18 @@ def test_spans_of_region_rows_are_those_of_the_events() -> None:
     for index, row in rows("rcap"):
         clip = CLIPS[index]
         assert row.data["conversations"][1]["value"] == row.data["caption"]
-        assert any(event.start <= row.data["start_frame"] <= row.data["end_frame"] <= event.end for event in clip.events)
+        assert any(
+            event.start <= row.data["start_frame"] <= row.data["end_frame"] <= event.end for event in clip.events
+        )
 
 
 def test_a_description_locates_one_span_of_its_object() -> None:
     for index, clip in enumerate(CLIPS):
         for track in clip.tracks:
             captions = [
-                row.data["caption"] for at, row in rows("rtloc") if at == index and row.data["masklet_id"] == track.number
+                row.data["caption"]
+                for at, row in rows("rtloc")
+                if at == index and row.data["masklet_id"] == track.number
             ]
             assert len(set(captions)) == len(captions)
 
@@ -83,7 +87,9 @@ def test_dense_captions_cover_the_clip_with_out_of_frame_segments() -> None:
         assert len(lines) == len(dense)
         for line, each in zip(lines, dense, strict=True):
             start, end, text = re.fullmatch(r"\[(\d+), (\d+)\]: (.+)", line).groups()  # type: ignore[union-attr]
-            assert (int(start), int(end)) == tuple(sampled_frame(each[key], total) for key in ("start_frame", "end_frame"))
+            assert (int(start), int(end)) == tuple(
+                sampled_frame(each[key], total) for key in ("start_frame", "end_frame")
+            )
             assert text == each["caption"]
             hidden += text == "out of frame"
     assert hidden > 0

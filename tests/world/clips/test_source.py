@@ -20,8 +20,8 @@ def made(**changes: object) -> ClipSource:
 
 def test_a_batch_is_what_an_encoder_wants() -> None:
     source = made()
-    assert isinstance(source, Source)
     batch = source.batch(0)
+    assert isinstance(source, Source)
     assert isinstance(batch, ClipText)
     assert batch.frames.shape == (5, 8, 3, 32, 32)
     assert batch.frames.dtype == torch.float32
@@ -32,7 +32,9 @@ def test_a_batch_is_what_an_encoder_wants() -> None:
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 7])
-def test_ranks_share_the_same_batch_and_render_only_their_rows(world_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_share_the_same_batch_and_render_only_their_rows(
+    world_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = made().batch(4)
     rendered = []
     original = module.render_clip
@@ -56,13 +58,17 @@ def test_a_limited_source_shows_every_clip_once_per_epoch() -> None:
     assert set(epochs[0]) == set(epochs[1])
     assert len(set(epochs[0])) == 12
     assert epochs[0] != epochs[1]
-    assert sum((source.keys(2, rank=rank, world_size=2) for rank in (0, 1)), []) == source.keys(2)
+    shares = [source.keys(2, rank=rank, world_size=2) for rank in (0, 1)]
+    assert [*shares[0], *shares[1]] == source.keys(2)
 
 
 def test_a_step_has_one_kind_of_text() -> None:
-    assert {made(text="mixed").batch(step).tokens.count_nonzero(1).float().mean().item() > 30 for step in range(6)} == {True, False}
+    assert {made(text="mixed").batch(step).tokens.count_nonzero(1).float().mean().item() > 30 for step in range(6)} == {
+        True,
+        False,
+    }
     assert made(text="short").batch(0).tokens.tolist() != made(text="long").batch(0).tokens.tolist()
-    assert module.TEXTS == {"short": short_caption, "long": long_caption}
+    assert {"short": short_caption, "long": long_caption} == module.TEXTS
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,9 @@ def test_an_eighth_is_held_out() -> None:
 
 
 def test_the_hash_is_the_same_everywhere() -> None:
-    assert sum(held_out_action(kind, "cat", colour) for kind in ("moves", "spins") for colour in COLOURS) == STORED_COUNT
+    assert (
+        sum(held_out_action(kind, "cat", colour) for kind in ("moves", "spins") for colour in COLOURS) == STORED_COUNT
+    )
 
 
 STORED_COUNT = 5
@@ -73,7 +75,11 @@ STORED_COUNT = 5
 
 
 def test_splits_have_different_clips() -> None:
-    looks = [str([track.thing for track in plan.tracks]) for split in ("train", "validation", "evaluation") for plan in plans(split)]
+    looks = [
+        str([track.thing for track in plan.tracks])
+        for split in ("train", "validation", "evaluation")
+        for plan in plans(split)
+    ]
     assert len(set(looks)) == len(looks)
 
 

@@ -254,9 +254,7 @@ def _leaves(rng: random.Random, setting: Setting, body: Body, start: int, frames
         return None
     change = _shifted(body, direction, distance, start, frames)
     speed = distance / (frames - 1)
-    return Proposal(
-        subjects=(body,), changes=(change,), direction=direction, speed=speed, crosses=True, final=True
-    )
+    return Proposal(subjects=(body,), changes=(change,), direction=direction, speed=speed, crosses=True, final=True)
 
 
 def _grows(rng: random.Random, setting: Setting, body: Body, start: int, frames: int) -> Proposal | None:
@@ -287,9 +285,7 @@ def _spins(rng: random.Random, setting: Setting, body: Body, start: int, frames:
 
 
 def _appears(rng: random.Random, setting: Setting, body: Body, start: int, frames: int) -> Proposal | None:
-    return Proposal(
-        subjects=(body,), changes=(Change(body=body, name="opacity", values=_ramp(0.0, 1.0, frames)),)
-    )
+    return Proposal(subjects=(body,), changes=(Change(body=body, name="opacity", values=_ramp(0.0, 1.0, frames)),))
 
 
 def _vanishes(rng: random.Random, setting: Setting, body: Body, start: int, frames: int) -> Proposal | None:

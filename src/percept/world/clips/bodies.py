@@ -50,9 +50,7 @@ class Body:
 
     def __post_init__(self) -> None:
         thing = self.thing
-        self.wide, self.high = extent(
-            thing.category, thing.seed, thing.angle, thing.stretch, thing.shear, thing.flip
-        )
+        self.wide, self.high = extent(thing.category, thing.seed, thing.angle, thing.stretch, thing.shear, thing.flip)
 
     @property
     def category(self) -> str:
@@ -94,7 +92,7 @@ class Body:
 def overlapping(a: Float[np.ndarray, "#t 4"], b: Float[np.ndarray, "#t 4"]) -> Bool[np.ndarray, " t"]:
     """Return for each frame whether two boxes are closer than `MARGIN` or overlap."""
     starts, ends = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    return ((ends - starts) > -MARGIN).all(axis=1)
+    return np.all(ends - starts > -MARGIN, axis=1)
 
 
 def word_boxes(place: Place) -> list[tuple[float, float, float, float]]:

@@ -75,9 +75,7 @@ def furnish(rng: random.Random, place: Place, frames: int, taken: set[str]) -> S
     return setting
 
 
-def _choose_category(
-    rng: random.Random, background: Background, setting: Setting, taken: set[str], role: str
-) -> str:
+def _choose_category(rng: random.Random, background: Background, setting: Setting, taken: set[str], role: str) -> str:
     """Choose a category that suits the background, sometimes one that is there already, and whose name is unambiguous."""
     if not role and setting.bodies and rng.random() < 0.15:
         return setting.bodies[-1].category
@@ -167,9 +165,7 @@ def _choose_entrance(rng: random.Random, setting: Setting, body: Body) -> None:
 def _lettered(rng: random.Random, setting: Setting) -> Setting:
     """Print a word where it hides nothing."""
     place = setting.place
-    things = [
-        replace(body.thing, x=body.thing.x - place.left, y=body.thing.y - place.top) for body in setting.bodies
-    ]
+    things = [replace(body.thing, x=body.thing.x - place.left, y=body.thing.y - place.top) for body in setting.bodies]
     words = sample_words(rng, Scene(seed=0, background=place.background, things=tuple(things)))[:1]
     words = tuple(replace(word, x=word.x + place.left, y=word.y + place.top) for word in words)
     return Setting(place=replace(place, words=words), bodies=setting.bodies)

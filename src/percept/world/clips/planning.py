@@ -250,9 +250,7 @@ def _inside(boxes: Float[np.ndarray, "t 4"], window: tuple[float, float, float, 
     return bool((boxes[:, :2] > window[:2]).all() and (boxes[:, 2:] < window[2:]).all())
 
 
-def _assembled(
-    plan: Plan, settings: Sequence[Setting], events: Sequence[tuple[Proposal | None, Event]]
-) -> Plan:
+def _assembled(plan: Plan, settings: Sequence[Setting], events: Sequence[tuple[Proposal | None, Event]]) -> Plan:
     """Number the objects and events. Objects that never come into the image are omitted."""
     numbers: dict[int, int] = {}
     tracks: list[Track] = []

@@ -15,7 +15,6 @@ from percept.world.clips.language import (
     name,
     pace,
     question,
-    sentence,
     verb,
 )
 from percept.world.language import NUMBERS, article, noun
@@ -142,9 +141,7 @@ def _direction(clip: Footage, rng: random.Random) -> list[Question]:
 def _order(clip: Footage, rng: random.Random) -> list[Question]:
     """Ask which of two events happens first; both have unambiguous descriptions and do not overlap."""
     plan, single = clip.plan, [segment for segment in moments(clip.plan) if segment.event is not None]
-    pairs = [
-        (one, two) for index, one in enumerate(single) for two in single[index + 1 :] if one.end < two.start
-    ]
+    pairs = [(one, two) for index, one in enumerate(single) for two in single[index + 1 :] if one.end < two.start]
     if not pairs:
         return []
     first, second = rng.choice(pairs)
@@ -158,9 +155,7 @@ def _order(clip: Footage, rng: random.Random) -> list[Question]:
     ]  # fmt: skip
     forwards = f"{question(plan, events[0])[:-1]} before {second.text}?"
     backwards = f"{question(plan, events[1])[:-1]} before {first.text}?"
-    asked += _fair(
-        rng, [_binary("order", forwards, True, *numbers)], [_binary("order", backwards, False, *numbers)]
-    )
+    asked += _fair(rng, [_binary("order", forwards, True, *numbers)], [_binary("order", backwards, False, *numbers)])
     everything = [segment for segment in dense_events(plan) if segment.event is not None]
     if everything[0].end < everything[1].start and everything[0] in single:
         asked.append(
@@ -309,9 +304,7 @@ def _camera(clip: Footage, rng: random.Random) -> list[Question]:
         asked += _fair(rng, [yes], [no])
     if plan.cuts:
         phrases = [background(plan, shot.place, rng) for shot in plan.shots[:2]]
-        asked.append(
-            Question(kind="camera", text="where does the clip begin?", answer=phrases[0], wrong=phrases[1])
-        )
+        asked.append(Question(kind="camera", text="where does the clip begin?", answer=phrases[0], wrong=phrases[1]))
     return asked
 
 
@@ -324,7 +317,9 @@ def _frame(clip: Footage, rng: random.Random) -> list[Question]:
             continue
         pairs = scene_questions(scene, rng)
         open_ones = [pair for pair in pairs if not pair[0].startswith("is ")][:2]
-        closed = [pair for pair in pairs if pair[0].startswith("is ")]  # the words "yes" and "no" can be printed on a sign
+        closed = [
+            pair for pair in pairs if pair[0].startswith("is ")
+        ]  # the words "yes" and "no" can be printed on a sign
         answers = [
             [_binary("frame", f"in the {words} frame, {text}", answer == "yes") for text, answer in closed if answer == each]
             for each in ("yes", "no")

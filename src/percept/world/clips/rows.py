@@ -105,7 +105,9 @@ def _dense_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
 
 def _moment_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
     for segment in moments(clip.plan):
-        ask = f"The video has {sampled} frames. In which frames does this happen: {segment.text}? Answer as [start, end]."
+        ask = (
+            f"The video has {sampled} frames. In which frames does this happen: {segment.text}? Answer as [start, end]."
+        )
         yield (ask, _span(clip, segment, sampled)), _relies(clip, segment), {}
 
 

@@ -1,9 +1,9 @@
 """Contact sheets of clips: a row of frames per clip with the boxes of the tracks, and the texts below."""
 
+import random
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-import random
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -38,7 +38,8 @@ def _framed(clip: Clip, frame: int) -> Image.Image:
     """Enlarge a frame and draw its number and the boxes of the tracks."""
     image = Image.fromarray(clip.frames[frame]).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(image)
-    for number, box in enumerate(clip.boxes[frame] if clip.boxes is not None else ()):
+    boxes = clip.boxes[frame] if clip.boxes is not None else np.zeros((0, 4), np.float32)
+    for number, box in enumerate(boxes):
         if box.any():
             left, top, right, bottom = (box * SIDE).tolist()
             draw.rectangle((left, top, right - 1, bottom - 1), outline=_TINTS[number % len(_TINTS)])
