@@ -45,6 +45,8 @@ class Body:
     """True for a distractor, which never acts."""
     free_from: int = 0
     """First frame in which it can begin a new event."""
+    done: set[str] = field(default_factory=set)
+    """Kinds of events in which it has acted."""
     wide: float = field(init=False)
     high: float = field(init=False)
 

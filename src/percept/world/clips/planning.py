@@ -29,6 +29,8 @@ FRAMES_PER_EVENT = 14
 """A shot has at least one event, and at least one per this many frames."""
 TRIALS = 4
 """Proposals of a kind of event for each object."""
+REPEAT_SHARE = 0.15
+"""Share of events for which an object that has done the same before may be chosen."""
 WAITING_SHARE = 0.6
 """Share of events that bring in an object, as long as one waits."""
 
@@ -190,6 +192,8 @@ class _Script:
         most = min(action.longest, last - start + 1)
         if most < action.shortest:
             return None
+        if self.rng.random() > REPEAT_SHARE:
+            bodies = [body for body in bodies if kind not in body.done]
         for body in [*bodies] * TRIALS:
             frames = self.rng.randint(action.shortest, most)
             proposal = action.propose(self.rng, self.setting, body, start, frames)
@@ -216,6 +220,7 @@ class _Script:
         for body in proposal.subjects:
             body.free_from = end + 1
         proposal.subjects[0].entrance = ""
+        proposal.subjects[0].done.add(kind)
         if proposal.final:
             proposal.subjects[0].free_from = MOST + 1
         event = Event(
