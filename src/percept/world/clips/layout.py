@@ -149,7 +149,7 @@ def _choose_entrance(rng: random.Random, setting: Setting, body: Body) -> None:
         return
     kinds = ["appears"]
     if not setting.place.wider:
-        kinds += ["enters", "falls", "falls", "falls"] if body.thing.grounded else ["enters"]
+        kinds += ["enters"] * 2 + ["falls"] * (6 if body.thing.grounded else 0)
     body.entrance = rng.choice(kinds)
     left, top, right, _ = setting.window
     box = body.box(0)

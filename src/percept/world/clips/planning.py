@@ -26,7 +26,7 @@ CAMERA_SHARE = 0.3
 TOGETHER_SHARE = 0.3
 """Share of events during which a second one happens."""
 FRAMES_PER_EVENT = 14
-"""A shot has at least one event, and at least one per this many frames."""
+"""A shot has at least one event of an object, and at least one per this many frames."""
 TRIALS = 4
 """Proposals of a kind of event for each object."""
 REPEAT_SHARE = 0.15
@@ -71,7 +71,8 @@ def _attempt(rng: random.Random, seed: int, split: str, frames: int) -> Plan | N
     for shot, move in zip(shots, moves, strict=True):
         script = _Script(rng, settings[shot.place], split, shot)
         script.write(move)
-        if len(script.events) < max(1, (shot.end - shot.start + 1) // FRAMES_PER_EVENT):
+        acts = sum(proposal is not None for proposal, _ in script.events)
+        if acts < max(1, (shot.end - shot.start + 1) // FRAMES_PER_EVENT):
             return None
         camera[shot.start : shot.end + 1] = script.camera
         events += script.events
