@@ -126,8 +126,9 @@ def _related(scene: Scene, index: int, plain: list[Description]) -> list[Descrip
 
 
 def _combined(category: str, attributes: dict[str, str]) -> list[Description]:
+    empty = Description(category=category)
     return [
-        Description(category=category, **{name: attributes[name] for name in names})
+        replace(empty, **dict(chosen))
         for count in range(len(attributes) + 1)
-        for names in combinations(attributes, count)
+        for chosen in combinations(attributes.items(), count)
     ]
