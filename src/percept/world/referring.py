@@ -37,7 +37,7 @@ class Description:
     def parts(self) -> int:
         """Number of parts besides the category; those of the anchor count as well."""
         own = sum(bool(part) for part in (self.colour, self.fill, self.side, self.relation))
-        return own + (1 + self.anchor.parts if self.anchor else 0)
+        return own + (self.anchor.parts if self.anchor else 0)
 
     def words(self, phrase: str = "") -> str:
         """Return the description in words, without article. `phrase` replaces the words of the relation.

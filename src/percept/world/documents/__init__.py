@@ -85,7 +85,11 @@ def generate_document(seed: int, *, kind: str, split: str = "train", width: int 
         raise PerceptError(f"width must be from 64 to 2048 pixels, got {width}.")
     how = _KINDS[kind]
     rng = random.Random(derive(split_seed(seed, split), "document", kind))
-    content = how.sample(Facts(rng, split))
+    while True:
+        facts = Facts(rng, split)
+        content = how.sample(facts)
+        if not facts.missing:
+            break
     paper = Paper(width or how.width, how.height(content), rng.choice(_PAPERS))
     how.draw(content, paper)
     pairs = suited(paper, how.pairs(content, paper, rng) + reading_pairs(paper, rng, split), split)

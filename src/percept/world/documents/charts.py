@@ -97,8 +97,8 @@ def _percentages(facts: Facts, labels: tuple[str, ...]) -> list[int]:
     while True:
         values = sample()
         drawn = [("pie chart", label, str(value)) for label, value in zip(labels, values, strict=True)]
-        if all(map(facts.allows, drawn)) and (not facts.forced or any(held_out(*fact) for fact in drawn)):
-            facts.forced = False
+        if all(map(facts.allows, drawn)):
+            facts.missing = facts.missing and not any(held_out(*fact) for fact in drawn)
             return list(values)
 
 
@@ -112,10 +112,10 @@ def draw_chart(chart: Chart, paper: Paper) -> None:
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.17, 0.95, 0.2, 0.82
 
 
-def _axes(chart: Chart, paper: Paper) -> Callable[[float], float]:
+def _axes(chart: Chart, paper: Paper) -> Callable[[int], float]:
     """Draw axes, grid and ticks; return the function from values to y."""
 
-    def height(value: float) -> float:
+    def height(value: int) -> float:
         return _BOTTOM - (_BOTTOM - _TOP) * value / chart.top
 
     every = max(1, math.ceil(chart.top / chart.step / 6))
@@ -147,7 +147,7 @@ def _labels(chart: Chart, paper: Paper) -> None:
     paper.print(chart.measure, (_LEFT + _RIGHT) / 2, 0.97, size=0.046, role="axis", anchor="ms", colour=QUIET)
 
 
-def _values(chart: Chart, paper: Paper, height: Callable[[float], float]) -> None:
+def _values(chart: Chart, paper: Paper, height: Callable[[int], float]) -> None:
     """Print the values above the bars or points, and below the low points of a line if there is room."""
     if not chart.printed:
         return

@@ -14,24 +14,33 @@ _WHERE = ("Where is “{}” written? Answer with a box.", "Locate the text “{
 _READ_ALL = ("Read all the text.", "Transcribe the document.", "What is written here?")
 
 
+_TRIES = 50
+"""Samples drawn in search of a held-out fact."""
+
+
 class Facts:
-    """Draws facts: none that is held out for evaluation, except in the evaluation split, where the first one of each document is."""
+    """Draws the facts of one document, as its split demands.
+
+    Outside the evaluation split no fact is held out. In the evaluation split the first one is, if there is such a fact; as long
+    as none has been found, `missing` is True.
+    """
 
     def __init__(self, rng: random.Random, split: str) -> None:
         """Draw with random numbers `rng` for a split."""
         self.rng, self.split = rng, split
-        self.forced = split == "evaluation"
+        self.missing = split == "evaluation"
 
     def draw(self, sample: Callable[[], Drawn], fact: Callable[[Drawn], Fact]) -> Drawn:
         """Return a sample whose fact the split allows."""
-        while True:
+        drawn = sample()
+        for _ in range(_TRIES):
+            if not self.missing or held_out(*fact(drawn)):
+                break
             drawn = sample()
-            if not self.allows(fact(drawn)):
-                continue
-            if self.forced and not held_out(*fact(drawn)):
-                continue
-            self.forced = False
-            return drawn
+        while not self.allows(fact(drawn)):
+            drawn = sample()
+        self.missing = self.missing and not held_out(*fact(drawn))
+        return drawn
 
     def allows(self, fact: Fact) -> bool:
         """True if the split may contain a fact."""
