@@ -13,6 +13,10 @@ _TOPICS = (
     "Harbour", "Museum", "Garden", "Library", "Railway", "Market", "School", "Theatre", "Weather", "Island", "Village",
     "Castle", "Kitchen", "Workshop", "Forest", "River",
 )  # fmt: skip
+_PLACES = (
+    "harbour", "museum", "garden", "library", "market", "school", "theatre", "castle", "workshop", "station", "bakery",
+    "bridge", "park", "tower",
+)  # fmt: skip
 _FORMS = ("news", "report", "notes", "guide", "letter", "history", "rules", "plans", "review", "calendar")
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = ("January", "March", "April", "June", "August", "October", "December")
@@ -80,7 +84,7 @@ def _sentence(rng: random.Random) -> str:
     colour = rng.choice([name for name in COLOURS if name != "orange"])
     thing = rng.choice([name for name in CATEGORIES if name[0] not in "aeiou" and " " not in name])
     values = {
-        "person": person, "other": other, "colour": colour, "thing": thing, "place": rng.choice(_TOPICS).lower(),
+        "person": person, "other": other, "colour": colour, "thing": thing, "place": rng.choice(_PLACES),
         "day": rng.choice(_DAYS), "month": rng.choice(_MONTHS), "hour": rng.randint(2, 11), "number": rng.randint(12, 99),
     }  # fmt: skip
     return rng.choice(_PATTERNS).format(**values)

@@ -87,8 +87,9 @@ def caption(room: Room, view: View, rng: random.Random) -> str:
         return "an empty corner of a room"
     names = [article(name(room.solids[index], size=True)) for index in rng.sample(visible, len(visible))]
     text = f"a room with {listing(names)}."
-    found = relations_in_view(room, view)
-    for first, relation, second in rng.sample(found, min(2, len(found))):
+    relations = relations_in_view(room, view)
+    of_pair = {frozenset((each[0], each[2])): each for each in rng.sample(relations, len(relations))}
+    for first, relation, second in list(of_pair.values())[:2]:
         phrase = {"left of": "to the left of", "right of": "to the right of"}.get(relation, relation)
         text = f"{text} the {name(room.solids[first])} is {phrase} the {name(room.solids[second])}."
     return text
