@@ -252,6 +252,7 @@ def test_the_same_seed_gives_the_same_bytes_and_a_record() -> None:
     record = one.record()
     assert len(record["views"]) == 2
     assert record["views"][0]["caption"] == one.captions[0]
+    assert len(one.row("a.png")["conversations"]) == 2 * len(one.pairs)
     assert generate_room(7, views=2, size=96).room == one.room
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from percept.core.errors import PerceptError
 from percept.core.seed import derive
-from percept.world.qa.pair import Pair
+from percept.world.qa.pair import Pair, as_row
 from percept.world.rooms.camera import Camera, look_at
 from percept.world.rooms.cloud import PointCloud, correspondences, point_cloud
 from percept.world.rooms.draw import LABELS, View, draw_view
@@ -49,6 +49,10 @@ class RoomViews:
     """One per view."""
     pairs: tuple[Pair, ...]
     """Questions about the first view; `Pair.things` are (0, index) of solids."""
+
+    def row(self, file: str) -> dict[str, Any]:
+        """Return the questions about the first view, stored as `file`, as a row of the json lines of Perception LM."""
+        return as_row(self.pairs, [file], self.views[0].camera.width, self.views[0].camera.height)
 
     def record(self) -> dict[str, Any]:
         """Return everything but the pixels as plain data for json."""
