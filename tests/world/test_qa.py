@@ -16,7 +16,7 @@ from percept.world.qa.things import SIDES
 from percept.world.relations import all_relations
 from percept.world.vocabulary import WORDS
 
-COUNT = 60
+COUNT = 40
 SPLITS = ("train", "evaluation")
 
 

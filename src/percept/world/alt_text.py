@@ -57,7 +57,7 @@ def alt_text(scene: Scene, rng: random.Random) -> str:
     kind = rng.choices(("fair", "keywords", "missing", "wrong", "junk"), (42, 28, 17, 9, 4))[0]
     number = f"{rng.randrange(10000):04d}"
     if kind == "junk":
-        return rng.choice(_JUNK).replace("{}", number)
+        return junk(rng, number)
     if kind == "fair":
         return short_caption(scene, rng)
     if kind == "missing":
@@ -69,6 +69,11 @@ def alt_text(scene: Scene, rng: random.Random) -> str:
     if rng.random() < 0.35:
         text = rng.choice(_DECORATION).replace("{n}", number).replace("{}", text)
     return text
+
+
+def junk(rng: random.Random, number: str = "") -> str:
+    """Return a text without content, with a number of four digits in some."""
+    return rng.choice(_JUNK).replace("{}", number or f"{rng.randrange(10000):04d}")
 
 
 def _keywords(scene: Scene, rng: random.Random, mistaken: bool) -> str:

@@ -12,11 +12,12 @@ from percept.world.claims import SIDES
 from percept.world.elements import Scene, Thing
 from percept.world.kinds import may_be_called
 from percept.world.language import RELATION_PHRASES, notable
-from percept.world.relations import SIDE_MARGIN, relations
+from percept.world.relations import HEIGHT_MARGIN, SIDE_MARGIN, relations
 from percept.world.variants import shows_colour
 
 _FILL_WORDS = {"striped": "striped", "dotted": "dotted", "checked": "checked"}
-_SIDES = ("leftmost", "rightmost")
+_SIDES = {"leftmost": -1, "rightmost": 1, "topmost": -1, "bottommost": 1}
+"""Superlative → direction along x or y."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Description:
     colour: str = ""
     fill: str = ""
     side: str = ""
-    """"leftmost" or "rightmost" among the things that the other parts fit."""
+    """A superlative, such as "leftmost", among the things that the other parts fit."""
     relation: str = ""
     """Relation to `anchor`."""
     anchor: "Description | None" = None
@@ -37,7 +38,7 @@ class Description:
     def parts(self) -> int:
         """Number of parts besides the category; those of the anchor count as well."""
         own = sum(bool(part) for part in (self.colour, self.fill, self.side, self.relation))
-        return own + (1 + self.anchor.parts if self.anchor else 0)
+        return own + (self.anchor.parts if self.anchor else 0)
 
     def words(self, phrase: str = "") -> str:
         """Return the description in words, without article. `phrase` replaces the words of the relation.
@@ -92,13 +93,19 @@ def _fits(thing: Thing, description: Description) -> bool:
 
 
 def _at_side(scene: Scene, fitting: list[int], side: str) -> list[int]:
-    """Return the thing farthest to one side, or all if it is not clearly the farthest."""
-    sign = 1 if side == "leftmost" else -1
-    ordered = sorted(fitting, key=lambda index: sign * scene.things[index].x)
-    if len(ordered) == 1:
-        return ordered
-    first, second = (scene.things[index].x for index in ordered[:2])
-    return ordered[:1] if abs(first - second) > SIDE_MARGIN else fitting
+    """Return the thing farthest to one side, or all if it is not clearly the farthest.
+
+    Things on the ground are not compared in height: the higher one is farther away.
+    """
+    across, sign = side in ("leftmost", "rightmost"), _SIDES[side]
+    things = [scene.things[index] for index in fitting]
+    if not across and sum(thing.grounded for thing in things) > 1:
+        return fitting
+    places = {index: sign * (thing.x if across else thing.middle) for index, thing in zip(fitting, things, strict=True)}
+    ordered = sorted(fitting, key=places.__getitem__, reverse=True)
+    margin = SIDE_MARGIN if across else HEIGHT_MARGIN
+    clear = len(ordered) == 1 or places[ordered[0]] - places[ordered[1]] > margin
+    return ordered[:1] if clear else fitting
 
 
 def _candidates(scene: Scene, index: int) -> list[Description]:
@@ -126,8 +133,9 @@ def _related(scene: Scene, index: int, plain: list[Description]) -> list[Descrip
 
 
 def _combined(category: str, attributes: dict[str, str]) -> list[Description]:
+    empty = Description(category=category)
     return [
-        Description(category=category, **{name: attributes[name] for name in names})
+        replace(empty, **dict(chosen))
         for count in range(len(attributes) + 1)
-        for names in combinations(attributes, count)
+        for chosen in combinations(attributes.items(), count)
     ]

@@ -20,7 +20,7 @@ WORDS: tuple[str, ...] = tuple(
 )
 """Short common words. None of them is the name of a category or a colour of the world."""
 
-_BOARDS = (
+BOARDS = (
     ("black", "white"),
     ("white", "black"),
     ("blue", "white"),
@@ -64,7 +64,7 @@ def draw_word(rng: random.Random, size: float | None = None) -> Word:
     """Draw a word and its print, without a position. `size` is the font size, random if None."""
     text, drawn = rng.choice(WORDS), rng.choice((0.11, 0.13, 0.16, 0.2))
     case = rng.choice(("lower", "upper", "title"))
-    colour, board = rng.choice(_BOARDS) if rng.random() < 0.65 else (rng.choice(_BLANK), "")
+    colour, board = rng.choice(BOARDS) if rng.random() < 0.65 else (rng.choice(_BLANK), "")
     return Word(text=text, x=0.0, y=0.0, size=size or drawn, colour=colour, board=board, case=case)
 
 

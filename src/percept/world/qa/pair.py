@@ -54,16 +54,21 @@ class Example:
         if len(files) != len(self.images):
             raise PerceptError(f"{len(files)} paths were given for {len(self.images)} images. Give one path per image.")
         height, width = self.images[0].image.shape[:2]
-        boxes: list[list[float]] = []
-        turns = []
-        for number, pair in enumerate(self.pairs):
-            question, answer = _with_placeholders(pair, len(boxes))
-            boxes += [_in_pixels(box, width, height) for box in pair.boxes]
-            if number == 0 and len(files) > 1:
-                question = "".join("<image>\n" for _ in files) + question
-            turns += [{"from": "human", "value": question}, {"from": "assistant", "value": answer}]
-        row: dict[str, Any] = {"image": files[0] if len(files) == 1 else list(files), "conversations": turns}
-        return row | ({"bbox": boxes, "width": width, "height": height} if boxes else {})
+        return as_row(self.pairs, files, width, height)
+
+
+def as_row(pairs: Sequence[Pair], files: Sequence[str], width: int, height: int) -> dict[str, Any]:
+    """Return pairs as one conversation. `width` and `height` are those of the first image, in pixels."""
+    boxes: list[list[float]] = []
+    turns = []
+    for number, pair in enumerate(pairs):
+        question, answer = _with_placeholders(pair, len(boxes))
+        boxes += [_in_pixels(box, width, height) for box in pair.boxes]
+        if number == 0 and len(files) > 1:
+            question = "<image>\n" * len(files) + question
+        turns += [{"from": "human", "value": question}, {"from": "assistant", "value": answer}]
+    row: dict[str, Any] = {"image": files[0] if len(files) == 1 else list(files), "conversations": turns}
+    return row | ({"bbox": boxes, "width": width, "height": height} if boxes else {})
 
 
 def box_text(box: Sequence[float]) -> str:

@@ -7,7 +7,7 @@ from percept.world.language import long_caption, notable, noun, short_caption
 from percept.world.objects import CATEGORIES
 from percept.world.palette import COLOURS
 from percept.world.qa.pair import Pair, box_text
-from percept.world.qa.things import about, absent_categories, phrase
+from percept.world.qa.things import FAINT, about, absent_categories, phrase
 from percept.world.qa.view import View
 from percept.world.referring import describe_thing
 
@@ -45,7 +45,8 @@ def region_caption(view: View, rng: random.Random, wish: str) -> Pair | None:
         return None
     index = rng.choice(view.subjects)
     thing = view.scene.things[index]
-    caption = article(noun(thing, view.coloured, fill=rng.random() < 0.5))
+    patterned = rng.random() < 0.5 and thing.colour not in FAINT
+    caption = article(noun(thing, view.coloured, fill=patterned))
     others = [
         (other, sided)
         for other in view.named(view.clear)

@@ -153,8 +153,9 @@ def change(rng: random.Random, split: str, style: str, wish: str) -> Draft | Non
         return None
     index = rng.choice(subjects)
     edits = {kind: edit(rng, scene, index, kind) for kind in CHANGES}
-    edited, answer = edits[wish]
-    if edited is None or scene.style == "corruption":
+    things, answer = edits[wish]
+    edited = replace(scene, things=things)
+    if not things or not obeys(edited):
         return None
     first, second = (edited, scene) if wish == "new" else (scene, edited)
     if any(len(_alike(each, scene.things[index])) > 1 for each in (scene, edited)):
@@ -180,28 +181,22 @@ def _alike(scene: Scene, thing: Thing) -> list[Thing]:
     return [other for other in scene.things if other.category == thing.category and other.colour == thing.colour]
 
 
-def edit(rng: random.Random, scene: Scene, index: int, kind: str) -> tuple[Scene | None, str]:
-    """Change one thing; return the edited scene, None if the split forbids it, and the change in words.
+def edit(rng: random.Random, scene: Scene, index: int, kind: str) -> tuple[tuple[Thing, ...], str]:
+    """Change one thing; return the things of the edited scene and the change in words.
 
     For the kind "new" the edited scene is the one before the change.
     """
     thing = scene.things[index]
-    others = [name for name in COLOURS if name != thing.colour]
-    kinds = [name for name in CATEGORIES if not any(confusable(name, other.category) for other in scene.things)]
+    changed, text = (), "nothing has changed"
     if kind == "colour":
-        changed = replace(thing, colour=rng.choice(others))
-        text = f"the {noun(thing)} is now {changed.colour}"
+        changed = (replace(thing, colour=rng.choice([name for name in COLOURS if name != thing.colour])),)
+        text = f"the {noun(thing)} is now {changed[0].colour}"
     elif kind == "category":
-        changed = replace(thing, category=rng.choice(kinds))
-        text = f"the {noun(thing)} has become {article(noun(changed))}"
+        absent = [name for name in CATEGORIES if not any(confusable(name, other.category) for other in scene.things)]
+        changed = (replace(thing, category=rng.choice(absent)),)
+        text = f"the {noun(thing)} has become {article(noun(changed[0]))}"
     elif kind == "nothing":
-        return scene, "nothing has changed"
+        changed = (thing,)
     else:
-        changed = None
         text = f"the {noun(thing)} is gone" if kind == "gone" else f"{article(noun(thing))} has appeared"
-    things = list(scene.things)
-    things[index : index + 1] = [changed] if changed else []
-    if not things:
-        return None, text
-    edited = replace(scene, things=tuple(things))
-    return (edited if obeys(edited) else None), text
+    return (*scene.things[:index], *changed, *scene.things[index + 1 :]), text

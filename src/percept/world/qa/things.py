@@ -26,8 +26,10 @@ SIDES = ("left", "right", "above", "below")
 COUNTS = tuple(str(number) for number in range(1, MOST + 1))
 PATTERNS = ("striped", "dotted", "checked")
 _RELATIONS = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
-_PATTERN_SCALE = 0.3
+_PATTERN_SCALE = 0.35
 """Least size of a thing whose pattern is asked about."""
+FAINT = ("yellow", "white", "black", "grey")
+"""Colours whose patterns have little contrast."""
 _DOMINANT = 1.6
 """Least ratio of the distances along the two axes if a thing is on one side of another."""
 
@@ -183,6 +185,7 @@ def attribute(view: View, rng: random.Random, wish: str) -> Pair | None:
 def _pattern(view: View, rng: random.Random, indices: Sequence[int], answer: str) -> Pair | None:
     things = view.scene.things
     large = [index for index in indices if things[index].scale >= _PATTERN_SCALE and things[index].fill != "gradient"]
+    large = [index for index in large if things[index].colour not in FAINT]
     patterned = [index for index in large if things[index].fill in PATTERNS]
     if not patterned:
         return None
