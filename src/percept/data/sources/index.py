@@ -20,8 +20,8 @@ from percept.data.sources.sample import BadSample
 FORMAT = 1
 """Changes with the content of index files, so that older ones are written again."""
 ALIGNMENT = 64
-OPEN = 512
-"""Index files that a process keeps mapped."""
+OPEN = 128
+"""Index files that a process keeps mapped; each takes a file descriptor."""
 
 Arrays: TypeAlias = Mapping[str, np.ndarray]
 
@@ -52,7 +52,7 @@ class Stamp:
 
 def cache_home() -> Path:
     """Return where indexes of folders that cannot be written are kept: $PERCEPT_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("PERCEPT_CACHE", Path.home() / ".cache" / "percept")) / "sources"
+    return Path(os.environ.get("PERCEPT_CACHE") or Path.home() / ".cache" / "percept") / "sources"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +113,7 @@ def read_span(file: Path, start: int, stop: int) -> bytes:
         return opened.read(stop - start)
 
 
+@lru_cache(maxsize=OPEN)
 def _places(file: Path, kind: str) -> tuple[Path, Path]:
     name = hashlib.blake2b(os.fsencode(file.resolve()), digest_size=12).hexdigest()
     return file.with_name(f".{file.name}.{kind}.index"), cache_home() / f"{name}.{kind}.index"

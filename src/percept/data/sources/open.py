@@ -14,7 +14,7 @@ from percept.data.sources.fields import Fields
 from percept.data.sources.folder import FolderRows
 from percept.data.sources.joined import JoinedRows
 from percept.data.sources.jsonl import JsonRows
-from percept.data.sources.places import KINDS, UNDERSTOOD, endings, files_in, labelled, matching
+from percept.data.sources.places import KINDS, UNDERSTOOD, endings, files_in, is_media, labelled, matching
 from percept.data.sources.prepare import (
     CaptionCollate,
     ImageCaption,
@@ -120,9 +120,10 @@ def open_rows(
     named = [where] if isinstance(where, str | os.PathLike) else list(where)
     paths = [path for each in named for path in matching(each)]
     name = ", ".join(str(each) for each in named[:3])
-    if len(paths) == 1 and paths[0].is_dir() and not (files := files_in(paths[0])):
-        return FolderRows.open(paths[0], name)
-    files = [file for path in paths for file in (files_in(path) or [path])]
+    inside = {path: files_in(path) for path in paths}
+    if all(not inside[path] if path.is_dir() else is_media(path) for path in paths):
+        return FolderRows.open(paths, name)
+    files = [file for path in paths for file in (inside[path] or [path])]
     opener = _opener(files, Fields(image=image, video=video), root)
     parts = [opener(file, label) for file, label in track(labelled(files), "opening", total=len(files))]
     return JoinedRows.of(parts, name)

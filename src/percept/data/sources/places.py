@@ -124,6 +124,11 @@ def _deeper(path: Path) -> list[Path]:
     return shards
 
 
+def is_media(path: Path) -> bool:
+    """True if a file's ending is that of an image or a video."""
+    return path.suffix.lower() in image_suffixes() | VIDEO_SUFFIXES
+
+
 def endings(files: Iterable[Path]) -> str:
     """Return how many files have each ending, as text."""
     counts = Counter(file.suffix.lower() or file.name for file in files)
