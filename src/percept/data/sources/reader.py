@@ -8,6 +8,7 @@ import numpy as np
 
 from percept.core.errors import PerceptError
 from percept.core.seed import derive
+from percept.data.guard import quiet
 from percept.data.sources.bad import Bad
 from percept.data.sources.order import Drawn, Draws
 from percept.data.sources.sample import BadSample, Rows, Sample
@@ -67,9 +68,10 @@ class Reader:
         """
         result = Read()
         columns = (values.tolist() for values in self.drawn(step, slots))
-        for slot, *first in zip(slots, *columns, strict=True):
-            if not self._take(result, *first):
-                self._replace(result, step, slot)
+        with quiet():
+            for slot, *first in zip(slots, *columns, strict=True):
+                if not self._take(result, *first):
+                    self._replace(result, step, slot)
         return result
 
     def _replace(self, result: Read, step: int, slot: int) -> None:
