@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from percept.core.errors import PerceptError
-from percept.data import open_rows, open_source
+from percept.data import mix, open_rows, open_source
 from percept.data.sources.places import expanded
+from percept.data.transforms import Preprocess
 from tests.data.sources import made
 
 
@@ -146,3 +147,22 @@ def test_forms_of_arrow_files(
     assert [rows.read(n).captions["caption"] for n in range(8)] == [(f"caption {n}",) for n in range(8)]
     assert [rows.read(n).images for n in (7, 0)] == [(made.encoded(7),), (made.encoded(0),)]
     assert len(list((tmp_path / "cache").rglob("*.arrow"))) == (compression is not None)
+
+
+def test_arguments_without_effect_are_refused(tmp_path: Path) -> None:
+    place = made.class_folder(tmp_path / "a")
+    assert "frames= has no effect where target is 'label'. Leave it out." in message(place, target="label", frames=2)
+    assert "classes= has no effect where target is 'caption'" in message(place, classes=["a"])
+    prepared = message(place, prepare=made.number_and_seed, collate=made.collate_numbers, target="row")
+    assert "target= has no effect where prepare is given" in prepared
+
+
+def test_sources_of_different_batches_are_not_mixed(tmp_path: Path) -> None:
+    place = made.class_folder(tmp_path / "a")
+    options = [{}, {"target": "label"}, {"preprocess": Preprocess(size=8)}, {"target": "label", "classes": ["x"]}]
+    opened = [open_source(place, batch=1, **each) for each in options]  # type: ignore[arg-type]
+    for number, one in enumerate(opened):
+        mix([one, open_source(place, batch=1, **options[number])], [1, 1], batch=2).keys(0)  # type: ignore[arg-type]
+        for other in opened[:number]:
+            with pytest.raises(PerceptError, match="the sources make different batches"):
+                mix([one, other], [1, 1], batch=2)

@@ -111,6 +111,11 @@ def test_too_many_bad_rows_stop_the_run_with_a_summary() -> None:
     read(enough)
 
 
+def test_a_summary_is_shown_at_10_bad_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    read(RowSource(NumberRows(40, frozenset(range(15))), number_and_seed, collate_numbers, batch=8))
+    assert "10 of" in capsys.readouterr().err
+
+
 def read(one: RowSource) -> None:
     for step in range(10):
         one.batch(step)

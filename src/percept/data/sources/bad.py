@@ -77,6 +77,8 @@ class BadRows:
 
     def _note(self, event: Bad) -> None:
         self.counts[event.reason] += 1
+        if (total := self.counts.total()) >= 10 and total == 10 ** (len(str(total)) - 1):
+            notice(self.summary())
         if self.log is not None:
             append_json_line(self.log, {"key": event.key, "reason": event.reason, "detail": event.detail})
         if self.counts[event.reason] <= SHOWN:

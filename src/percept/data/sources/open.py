@@ -1,7 +1,7 @@
 """Opening a source by its path or pattern: the kind of files is recognised."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,7 +33,12 @@ from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 
 Where: TypeAlias = PathLike | Sequence[PathLike]
-TARGETS = ("caption", "label", "row")
+USED = {
+    "caption": ("preprocess", "tokenizer", "frames", "captions"),
+    "label": ("preprocess", "classes"),
+    "row": (),
+}
+"""Arguments that each target takes."""
 LOOK = 8
 """Rows that are read to find out what a source holds."""
 USUAL_SIZE = 224
@@ -87,10 +92,18 @@ def open_source(
         PerceptError: nothing there, files of unknown or different kinds, or rows without what is asked for.
     """
     rows = open_rows(where, image=image, video=video, root=root)
-    if prepare is None:
-        preprocess = preprocess or Preprocess(size=USUAL_SIZE)
+    given = {
+        "preprocess": preprocess, "tokenizer": tokenizer, "frames": frames, "captions": captions, "classes": classes,
+    }  # fmt: skip
+    if prepare is not None:
+        _check_used(given | {"target": target}, (), "prepare is given")
+    else:
         looked = _first_samples(rows)
         target = target or ("row" if any("conversations" in each.record for each in looked) else "caption")
+        if target not in USED:
+            raise unknown_name("target", target, USED)
+        _check_used(given, USED[target], f"target is {target!r}")
+        preprocess = preprocess or Preprocess(size=USUAL_SIZE)
         chosen = CaptionChoice(captions)
         if target == "caption":
             _check_captions(rows.name, looked, chosen, frames)
@@ -149,6 +162,16 @@ def _opener(files: Sequence[Path], fields: Fields, root: PathLike | None) -> Cal
     return opened
 
 
+def _check_used(given: Mapping[str, Any], used: Sequence[str], case: str) -> None:
+    """Check that no argument is given that has no effect.
+
+    Raises:
+        PerceptError: there is one.
+    """
+    if unused := [name for name, value in given.items() if value is not None and name not in used]:
+        raise PerceptError(f"{unused[0]}= has no effect where {case}. Leave it out.")
+
+
 def _first_samples(rows: Rows) -> list[Sample]:
     samples = []
     for index in range(min(len(rows), LOOK)):
@@ -198,8 +221,6 @@ def _preparation(
     classes: Sequence[str] | None,
 ) -> tuple[Any, Any]:
     """Return what makes items and batches."""
-    if target not in TARGETS:
-        raise unknown_name("target", target, TARGETS)
     if target == "row":
         return as_it_is, collate_samples
     if target == "label":
@@ -208,8 +229,8 @@ def _preparation(
             raise PerceptError(
                 f"{rows.name} does not say which classes there are. Give classes=, the names of all of them."
             )
-        return ImageLabel(preprocess=preprocess, classes=names), LabelCollate(preprocess)
-    collate = CaptionCollate(preprocess, tokenizer, video=frames is not None)
+        return ImageLabel(preprocess=preprocess, classes=names), LabelCollate(preprocess=preprocess, classes=names)
+    collate = CaptionCollate(preprocess=preprocess, tokenizer=tokenizer, video=frames is not None)
     if frames is None:
         return ImageCaption(preprocess=preprocess, captions=captions, tokenizer=tokenizer), collate
     prepare = VideoCaption(preprocess=preprocess, frames=frames, choice=choice, captions=captions, tokenizer=tokenizer)

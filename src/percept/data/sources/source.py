@@ -19,7 +19,7 @@ from percept.data.sources.sample import Rows
 Collate: TypeAlias = Callable[[list[Any]], Batch]
 """Makes a batch from items."""
 UNITS = ("samples", "epochs")
-MAX_BAD = 0.05
+MAX_BAD = 0.5
 """Share of bad rows above which a run stops, unless it is told otherwise."""
 AHEAD = 1
 """Steps that workers read ahead of the step asked for."""
@@ -173,7 +173,7 @@ def mix(
         log: as for `RowSource`.
 
     Raises:
-        PerceptError: unequal numbers of sources and weights, a weight that is not above 0, or batches of different kinds.
+        PerceptError: unequal numbers of sources and weights, a weight that is not above 0, or sources that make different batches.
     """
     if units not in UNITS:
         raise unknown_name("unit of weights", units, UNITS)
@@ -181,9 +181,10 @@ def mix(
         raise PerceptError(
             f"{len(sources)} sources do not go with {len(weights)} weights. Give one weight for each source."
         )
-    if len({type(source.collate) for source in sources}) > 1:
+    if any(source.collate != sources[0].collate for source in sources):
         raise PerceptError(
-            "the sources make batches of different kinds. Open them with equal options and mix them then."
+            "the sources make different batches. Open them with equal preprocess, tokenizer, frames, target and classes, or give "
+            "them the same collate."
         )
     parts, shares = [], []
     for number, (source, weight) in enumerate(zip(sources, weights, strict=True)):
