@@ -41,6 +41,7 @@ def test_batches_are_the_same_for_any_number_of_workers(workers: int) -> None:
         assert parallel.bad.counts["made bad"] == 4
 
 
+@pytest.mark.slow
 def test_more_workers_than_rows() -> None:
     plain = [drawn(source(2, batch=3, bad=frozenset()), step) for step in range(4)]
     with source(2, batch=3, bad=frozenset(), workers=3) as parallel:
@@ -197,9 +198,14 @@ def test_a_mixture_by_epochs_reads_rows_equally_often() -> None:
     assert sum(key.startswith("0:") for key in keys) == 99  # of 10,000; 30 / (30 + 3 * 1000) of them
 
 
-def test_a_mixture_is_the_same_for_workers_and_ranks() -> None:
+def test_a_mixture_is_the_same_for_any_number_of_ranks() -> None:
+    plain = drawn(mixture(), 2)
+    assert [drawn(mixture(), 2, rank, 2) for rank in range(2)] == [plain[:10], plain[10:]]
+
+
+@pytest.mark.slow
+def test_a_mixture_is_the_same_for_any_number_of_workers() -> None:
     plain = [drawn(mixture(), step) for step in range(4)]
-    assert [drawn(mixture(), 2, rank, 2) for rank in range(2)] == [plain[2][:10], plain[2][10:]]
     with mixture(workers=2) as parallel:
         assert [drawn(parallel, step) for step in range(4)] == plain
 
