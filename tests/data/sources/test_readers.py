@@ -519,3 +519,11 @@ def test_a_converted_parquet_file_is_made_once_and_follows_its_file(tmp_path: Pa
     shutil.copy(made.parquet(tmp_path / "other.parquet"), file)
     assert open_rows(file).read(7).captions["caption"] == ("caption 7",)
     assert len(list((tmp_path / "cache" / "sources").glob("*.arrow"))) == 2
+
+
+def test_conversations_with_captions_are_images_with_text_where_that_is_asked_for(tmp_path: Path) -> None:
+    row = {**CONVERSATIONS["PLM"], "caption": "a square"}
+    made.json_lines(tmp_path / "rows.jsonl", [row, row])
+    assert isinstance(open_source(tmp_path / "rows.jsonl", batch=2).batch(0), Samples)
+    asked = open_source(tmp_path / "rows.jsonl", batch=2, preprocess=SMALL).batch(0)
+    assert vars(asked)["text"] == ("a square", "a square")

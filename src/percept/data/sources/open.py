@@ -95,31 +95,11 @@ def open_source(
     given = {
         "preprocess": preprocess, "tokenizer": tokenizer, "frames": frames, "captions": captions, "classes": classes,
     }  # fmt: skip
-    if prepare is not None:
-        _check_used(given | {"target": target}, (), "prepare is given")
+    if prepare is None:
+        prepare, collate = _usual(rows, target, choice, given)
     else:
-        looked = _first_samples(rows)
-        target = target or ("row" if any("conversations" in each.record for each in looked) else "caption")
-        if target not in USED:
-            raise unknown_name("target", target, USED)
-        _check_used(given, USED[target], f"target is {target!r}")
-        preprocess = preprocess or Preprocess(size=USUAL_SIZE)
-        chosen = CaptionChoice(captions)
-        if target == "caption":
-            _check_captions(rows.name, looked, chosen, frames)
-        prepare, collate = _preparation(
-            target, rows, preprocess, tokenizer, chosen, frames=frames, choice=choice, classes=classes
-        )
-    return RowSource(
-        rows,
-        prepare,
-        collate,
-        batch=batch,
-        seed=seed,
-        workers=workers,
-        max_bad=max_bad,
-        log=None if log is None else Path(log),
-    )
+        _check_used(given | {"target": target}, (), "prepare is given")
+    return RowSource(rows, prepare, collate, batch=batch, seed=seed, workers=workers, max_bad=max_bad, log=log)
 
 
 def open_rows(
@@ -168,7 +148,7 @@ def _check_used(given: Mapping[str, Any], used: Sequence[str], case: str) -> Non
     Raises:
         PerceptError: there is one.
     """
-    if unused := [name for name, value in given.items() if value is not None and name not in used]:
+    if unused := [name for name, value in given.items() if _is_given(value) and name not in used]:
         raise PerceptError(f"{unused[0]}= has no effect where {case}. Leave it out.")
 
 
@@ -209,29 +189,41 @@ def _check_captions(name: str, samples: Sequence[Sample], choice: CaptionChoice,
         )
 
 
-def _preparation(
-    target: str,
-    rows: Rows,
-    preprocess: Preprocess,
-    tokenizer: Tokenizer | None,
-    captions: CaptionChoice,
-    *,
-    frames: int | None,
-    choice: str,
-    classes: Sequence[str] | None,
-) -> tuple[Any, Any]:
-    """Return what makes items and batches."""
+def _usual(rows: Rows, target: str | None, choice: str, given: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return what makes items and batches for a target.
+
+    Raises:
+        PerceptError: an unknown target, an argument that it does not take, or rows without what is asked for.
+    """
+    looked = _first_samples(rows)
+    if target is None:
+        plain = any("conversations" in each.record for each in looked) and not any(map(_is_given, given.values()))
+        target = "row" if plain else "caption"
+    if target not in USED:
+        raise unknown_name("target", target, USED)
+    _check_used(given, USED[target], f"target is {target!r}")
     if target == "row":
         return as_it_is, collate_samples
+    preprocess = given["preprocess"] or Preprocess(size=USUAL_SIZE)
     if target == "label":
-        names = tuple(classes or getattr(rows, "classes", ()))
-        if not names:
-            raise PerceptError(
-                f"{rows.name} does not say which classes there are. Give classes=, the names of all of them."
-            )
-        return ImageLabel(preprocess=preprocess, classes=names), LabelCollate(preprocess=preprocess, classes=names)
+        return _for_labels(rows, preprocess, given["classes"])
+    frames, tokenizer, captions = given["frames"], given["tokenizer"], CaptionChoice(given["captions"])
+    _check_captions(rows.name, looked, captions, frames)
     collate = CaptionCollate(preprocess=preprocess, tokenizer=tokenizer, video=frames is not None)
     if frames is None:
         return ImageCaption(preprocess=preprocess, captions=captions, tokenizer=tokenizer), collate
-    prepare = VideoCaption(preprocess=preprocess, frames=frames, choice=choice, captions=captions, tokenizer=tokenizer)
-    return prepare, collate
+    video = VideoCaption(preprocess=preprocess, frames=frames, choice=choice, captions=captions, tokenizer=tokenizer)
+    return video, collate
+
+
+def _for_labels(rows: Rows, preprocess: Preprocess, classes: Sequence[str] | None) -> tuple[Any, Any]:
+    names = tuple(classes or getattr(rows, "classes", ()))
+    if not names:
+        raise PerceptError(
+            f"{rows.name} does not say which classes there are. Give classes=, the names of all of them."
+        )
+    return ImageLabel(preprocess=preprocess, classes=names), LabelCollate(preprocess=preprocess, classes=names)
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None

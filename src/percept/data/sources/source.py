@@ -4,11 +4,11 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from percept.core.errors import PerceptError, unknown_name
 from percept.data.batch import Batch
+from percept.data.files import PathLike
 from percept.data.source import share
 from percept.data.sources.bad import BadRows
 from percept.data.sources.order import Draws
@@ -45,7 +45,7 @@ class RowSource:
         weights: Sequence[float | int] = (1.0,),
         workers: int = 0,
         max_bad: float | int = MAX_BAD,
-        log: Path | str | None = None,
+        log: PathLike | None = None,
     ) -> None:
         """Describe the source; worker processes start with the first batch.
 
@@ -154,7 +154,7 @@ def mix(
     units: str = "samples",
     workers: int = 0,
     max_bad: float | int = MAX_BAD,
-    log: Path | str | None = None,
+    log: PathLike | None = None,
 ) -> RowSource:
     """Mix sources by weight into one source with batches of its own size.
 
@@ -168,9 +168,7 @@ def mix(
         seed: of the order and of all random choices.
         units: "samples": weights are shares of the samples. "epochs": weights say how often a source's rows are seen,
             compared with those of others, so that equal weights read all sources equally often.
-        workers: as for `RowSource`.
-        max_bad: as for `RowSource`.
-        log: as for `RowSource`.
+        workers, max_bad, log: as for `RowSource`.
 
     Raises:
         PerceptError: unequal numbers of sources and weights, a weight that is not above 0, or sources that make different batches.
