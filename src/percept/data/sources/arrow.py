@@ -142,9 +142,15 @@ def _converted(file: Path, stamp: Stamp) -> Path:
     copy = cache_home() / f"{name}.arrow"
     if not copy.is_file():
         schema, batches = _batches(file)
-        with replacing(copy) as temporary, arrow.ipc.new_file(os.fspath(temporary), schema) as out:
-            for batch in batches:
-                out.write_batch(batch)
+        try:
+            with replacing(copy) as temporary, arrow.ipc.new_file(os.fspath(temporary), schema) as out:
+                for batch in batches:
+                    out.write_batch(batch)
+        except OSError as error:
+            raise PerceptError(
+                f"the uncompressed copy {copy} of {file} cannot be written: {error.strerror or error}. Free some space, or set "
+                "PERCEPT_CACHE to a different folder."
+            ) from None
     return copy
 
 

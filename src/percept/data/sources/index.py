@@ -93,6 +93,8 @@ class Index:
         return self._arrays()
 
     def _arrays(self) -> Arrays:
+        if self in _unstored:
+            return _unstored[self]
         places = _places(self.file, self.kind)
         for place in places:
             with suppress(OSError, ValueError, KeyError, TypeError):
@@ -102,8 +104,12 @@ class Index:
         for place in places:
             with suppress(OSError):
                 _store(place, self.stamp, arrays)
-                break
-        return arrays
+                return arrays
+        return _unstored.setdefault(self, arrays)
+
+
+_unstored: dict[Index, Arrays] = {}
+"""Indexes that could be written nowhere, for this process alone."""
 
 
 def read_span(file: Path, start: int, stop: int) -> bytes:

@@ -136,6 +136,6 @@ def endings(files: Iterable[Path]) -> str:
 
 
 def labelled(files: Sequence[Path]) -> list[tuple[Path, str]]:
-    """Return the files with what distinguishes them, for keys."""
+    """Return absolute paths with what distinguishes them, for keys."""
     parent = Path(os.path.commonpath([file.absolute().parent for file in files]))
-    return [(file, file.absolute().relative_to(parent).as_posix()) for file in files]
+    return [(file.absolute(), file.absolute().relative_to(parent).as_posix()) for file in files]
