@@ -43,6 +43,16 @@ def reading(name: str) -> Iterator[None]:
         _quiet.leave()
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Do around many files what `reading` does for each one, so that it is done once; errors stay what they are."""
+    _quiet.enter()
+    try:
+        yield
+    finally:
+        _quiet.leave()
+
+
 def reason(error: Exception) -> str:
     """Return what a decoder's error says about a file, as the end of a sentence that begins with the file's name.
 

@@ -116,7 +116,7 @@ class Preprocess:
         if image.mode != "RGB":
             raise PerceptError(f"preprocessing takes RGB images, this one is {image.mode}. Open it with read_image.")
         if self.resize == "crop":
-            return pixels_of(cropped(image, self.shape))
+            return pixels_of(cropped(image, self.shape)).contiguous()
         pixels = pixels_of(image)
         if self.patch is not None:
             rows, columns = self.grid(image.height, image.width)
@@ -156,7 +156,7 @@ class Preprocess:
         """Turn 0..255 into what the model takes: (value / 255 - mean) / std, float32, on the device of `pixels`."""
         mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
-        return (pixels.float() / 255 - mean) / std
+        return (pixels.float() / 255).sub_(mean).div_(std)
 
     def save(self, path: Path | str) -> None:
         """Write preprocess.json."""
@@ -232,8 +232,8 @@ def cropped(image: Image.Image, shape: tuple[int, int]) -> Image.Image:
 
 
 def pixels_of(image: Image.Image) -> UInt8[Tensor, "3 y x"]:
-    """Return the pixels of an RGB image as a tensor."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    """Return pixels with the channels of each one together in memory, as Pillow has them: resizing these is twice as fast."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def read_pixels(

@@ -147,7 +147,7 @@ def rules_of(part: Part, *, blind: bool) -> Rules:
     return (("^vlm.vision", Frozen()), ("^vlm.projector", Frozen())) if blind else ()
 
 
-def frozen_parts(model: VLM, part: Part) -> list[nn.Module]:
+def frozen_parts(model: VLM, part: Part) -> list[Any]:
     """Return the parts of a model that a run does not train."""
     if part.train == "projector":
         return [model.vision, model.decoder]

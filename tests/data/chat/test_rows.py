@@ -128,7 +128,9 @@ def test_rows_of_a_file_become_batches(processor: Processor, tmp_path: Path) -> 
     assert len(batch.tiles) == batch.tile_counts.sum() > 0
     reasons = {"missing file": 1, "broken image or video": 1, "wrong turns": 1, "too long": 1}
     assert source.bad.counts == reasons
-    assert torch.equal(batch.ids, source.batch(0).ids)
+    again = source.batch(0)
+    assert isinstance(again, ChatBatch)
+    assert torch.equal(batch.ids, again.ids)
 
 
 def test_media_need_a_user_turn() -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from percept.core.errors import PerceptError
-from percept.data import open_rows, open_source
+from percept.data import mix, open_rows, open_source
 from percept.data.sources.places import expanded
+from percept.data.transforms import Preprocess
 from tests.data.sources import made
 
 
@@ -113,3 +114,55 @@ def test_several_sources_are_read_one_after_the_other(tmp_path: Path) -> None:
     rows = open_rows([first, second])
     assert len(rows) == 16
     assert [rows.key(n) for n in (0, 7, 8)] == ["a.jsonl:1", "a.jsonl:8", "b.jsonl:1"]
+
+
+def test_patterns_of_images_and_several_folders(tmp_path: Path) -> None:
+    place = made.class_folder(tmp_path / "all")
+    for where in (str(place / "*" / "*.png"), str(place / "class_{0,1}"), [place / "class_0", place / "class_1"]):
+        rows = open_rows(where)
+        assert sorted(rows.key(n) for n in range(8)) == sorted(f"class_{n % 2}/{n}.png" for n in range(8))
+        assert rows.read(0).label == "class_0"
+    assert [open_rows(place / "class_1" / "3.png").key(n) for n in range(1)] == ["3.png"]
+
+
+def test_a_folder_of_splits_is_no_folder_of_classes(tmp_path: Path) -> None:
+    made.class_folder(tmp_path / "all" / "train")
+    made.class_folder(tmp_path / "all" / "val")
+    assert "holds the splits train, val. Name one" in message(tmp_path / "all")
+    assert open_rows(tmp_path / "all" / "val").read(0).label == "class_0"
+
+
+@pytest.mark.parametrize("form", ["file", "stream"])
+@pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
+def test_forms_of_arrow_files(
+    form: str, compression: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    monkeypatch.setenv("PERCEPT_CACHE", str(tmp_path / "cache"))
+    table, options = made.arrow_table(), arrow.ipc.IpcWriteOptions(compression=compression)
+    new = arrow.ipc.new_file if form == "file" else arrow.ipc.new_stream
+    with new(str(tmp_path / "a.arrow"), table.schema, options=options) as out:
+        out.write_table(table, max_chunksize=3)
+    rows = open_rows(tmp_path / "a.arrow")
+    assert [rows.read(n).captions["caption"] for n in range(8)] == [(f"caption {n}",) for n in range(8)]
+    assert [rows.read(n).images for n in (7, 0)] == [(made.encoded(7),), (made.encoded(0),)]
+    assert len(list((tmp_path / "cache").rglob("*.arrow"))) == (compression is not None)
+
+
+def test_arguments_without_effect_are_refused(tmp_path: Path) -> None:
+    place = made.class_folder(tmp_path / "a")
+    assert "frames= has no effect where target is 'label'. Leave it out." in message(place, target="label", frames=2)
+    assert "classes= has no effect where target is 'caption'" in message(place, classes=["a"])
+    prepared = message(place, prepare=made.number_and_seed, collate=made.collate_numbers, target="row")
+    assert "target= has no effect where prepare is given" in prepared
+
+
+def test_sources_of_different_batches_are_not_mixed(tmp_path: Path) -> None:
+    place = made.class_folder(tmp_path / "a")
+    options = [{}, {"target": "label"}, {"preprocess": Preprocess(size=8)}, {"target": "label", "classes": ["x"]}]
+    opened = [open_source(place, batch=1, **each) for each in options]  # type: ignore[arg-type]
+    for number, one in enumerate(opened):
+        mix([one, open_source(place, batch=1, **options[number])], [1, 1], batch=2).keys(0)  # type: ignore[arg-type]
+        for other in opened[:number]:
+            with pytest.raises(PerceptError, match="the sources make different batches"):
+                mix([one, other], [1, 1], batch=2)

@@ -508,6 +508,26 @@ def test_an_index_of_a_folder_that_cannot_be_written_is_cached(tmp_path: Path, m
     assert len(open_rows(file)) == 8
 
 
+def test_an_index_that_can_be_written_nowhere_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from percept.data.sources import index as indexes
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(indexes, "_store", full)
+    rows = open_rows(made.shard(tmp_path / "one.tar"))
+    monkeypatch.setattr("percept.data.sources.tars.tarfile.open", _refuse)
+    assert rows.read(3).captions == {"txt": ("caption 3",)}
+
+
+def test_a_copy_of_a_parquet_file_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow")
+    (tmp_path / "not a folder").write_text("")
+    monkeypatch.setenv("PERCEPT_CACHE", str(tmp_path / "not a folder"))
+    with pytest.raises(PerceptError, match="set PERCEPT_CACHE to a different folder"):
+        open_rows(made.parquet(tmp_path / "rows.parquet"))
+
+
 def test_a_converted_parquet_file_is_made_once_and_follows_its_file(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     file = made.parquet(tmp_path / "rows.parquet")
@@ -519,3 +539,11 @@ def test_a_converted_parquet_file_is_made_once_and_follows_its_file(tmp_path: Pa
     shutil.copy(made.parquet(tmp_path / "other.parquet"), file)
     assert open_rows(file).read(7).captions["caption"] == ("caption 7",)
     assert len(list((tmp_path / "cache" / "sources").glob("*.arrow"))) == 2
+
+
+def test_conversations_with_captions_are_images_with_text_where_that_is_asked_for(tmp_path: Path) -> None:
+    row = {**CONVERSATIONS["PLM"], "caption": "a square"}
+    made.json_lines(tmp_path / "rows.jsonl", [row, row])
+    assert isinstance(open_source(tmp_path / "rows.jsonl", batch=2).batch(0), Samples)
+    asked = open_source(tmp_path / "rows.jsonl", batch=2, preprocess=SMALL).batch(0)
+    assert vars(asked)["text"] == ("a square", "a square")

@@ -39,7 +39,8 @@ def test_every_form_has_the_same_loss_and_gradient(change: dict) -> None:
     other = PLM(Config(**change), task.vlm)
     values, gradients = [], []
     for each in (task, other):
-        each.vlm.decoder.checkpointing = each.vlm.vision.checkpointing = each.config.checkpointing
+        for part in (each.vlm.decoder, each.vlm.vision):
+            setattr(part, "checkpointing", each.config.checkpointing)  # noqa: B010
         each.zero_grad()
         loss = each(batch)["loss"]
         loss.backward()

@@ -1,13 +1,14 @@
 """Rows of Arrow files, of Parquet files, and of data sets that Hugging Face `datasets` saved; they are mapped into memory.
 
-Parquet stores columns compressed in groups of rows, of which a single row cannot be read: on first use an uncompressed copy in
-Arrow's format is written to the cache.
+Single rows of Parquet files, and of Arrow files whose batches are compressed, cannot be read: on first use an uncompressed copy
+in Arrow's format is written to the cache.
 """
 
 import hashlib
 import json
 import os
 from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
@@ -22,6 +23,7 @@ from percept.data.sources.sample import BadSample, Sample
 
 BATCH = 256
 """Rows of a batch in a converted file."""
+PARQUET = (".parquet", ".pq")
 OPEN = 64
 """Files that a process keeps mapped."""
 
@@ -82,53 +84,87 @@ class ArrowRows:
 class _Mapped:
     """An Arrow file in memory-mapped form."""
 
-    reader: Any
-    """Gives batches by number: a list of batches, or a reader of a file."""
+    batch: Callable[[int], Any]
+    """Returns a batch by its number without copying it."""
     ends: list[int]
     """Rows up to the end of each batch."""
     classes: dict[str, tuple[str, ...]]
 
     def row(self, index: int) -> dict[str, Any]:
         number = bisect_right(self.ends, index)
-        batch = self.reader[number] if isinstance(self.reader, list) else self.reader.get_batch(number)
         begin = self.ends[number - 1] if number else 0
-        return batch.slice(index - begin, 1).to_pylist()[0]
+        return self.batch(number).slice(index - begin, 1).to_pylist()[0]
 
 
 @lru_cache(maxsize=OPEN)
 def _mapped(file: Path, stamp: Stamp) -> _Mapped:
     arrow = pyarrow()
     try:
-        path = _converted(file, stamp) if file.suffix.lower() in (".parquet", ".pq") else file
-        memory = arrow.memory_map(os.fspath(path))
-        try:
-            reader = arrow.ipc.open_file(memory)
-            batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-            compressed = sum(batch.nbytes for batch in batches) > 2 * memory.size()
-        except arrow.ArrowInvalid:
-            memory.seek(0)
-            reader, compressed = arrow.ipc.open_stream(memory), False
+        if file.suffix.lower() in PARQUET or _is_compressed(file):
+            file = _converted(file, stamp)
+        reader = _reader(file)
+        if hasattr(reader, "get_batch"):
+            sizes = [reader.get_batch(number).num_rows for number in range(reader.num_record_batches)]
+            batch = reader.get_batch
+        else:
             batches = list(reader)
+            sizes, batch = [each.num_rows for each in batches], batches.__getitem__
     except (arrow.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PerceptError(f"{file} cannot be read: {reason}. It may be damaged or not what its ending says.") from None
-    ends = list(accumulate(batch.num_rows for batch in batches))
-    return _Mapped(reader if compressed else batches, ends, _classes(reader.schema.metadata or {}))
+    return _Mapped(batch, list(accumulate(sizes)), _classes(reader.schema.metadata or {}))
+
+
+def _reader(file: Path) -> Any:
+    """Map a file of either of Arrow's formats: with random access to its batches, or as a stream of them."""
+    arrow = pyarrow()
+    memory = arrow.memory_map(os.fspath(file))
+    try:
+        return arrow.ipc.open_file(memory)
+    except arrow.ArrowInvalid:
+        memory.seek(0)
+        return arrow.ipc.open_stream(memory)
+
+
+def _is_compressed(file: Path) -> bool:
+    """True if reading a batch takes memory: the batches of an uncompressed file stay where they are mapped."""
+    reader, before = _reader(file), pyarrow().total_allocated_bytes()
+    batches = map(reader.get_batch, range(reader.num_record_batches)) if hasattr(reader, "get_batch") else reader
+    first = next(iter(batches), None)
+    return first is not None and pyarrow().total_allocated_bytes() - before > first.nbytes // 2
 
 
 def _converted(file: Path, stamp: Stamp) -> Path:
-    """Return an uncompressed copy of a Parquet file, written batch by batch unless it is there."""
+    """Return an uncompressed copy of a file, written batch by batch unless it is there."""
     import pyarrow as arrow
-    from pyarrow import parquet
 
     name = hashlib.blake2b(f"{file.resolve()} {stamp}".encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
     copy = cache_home() / f"{name}.arrow"
     if not copy.is_file():
-        table = parquet.ParquetFile(file)
-        with replacing(copy) as temporary, arrow.ipc.new_file(temporary, table.schema_arrow) as out:
-            for batch in table.iter_batches(batch_size=BATCH):
-                out.write_batch(batch)
+        schema, batches = _batches(file)
+        try:
+            with replacing(copy) as temporary, arrow.ipc.new_file(os.fspath(temporary), schema) as out:
+                for batch in batches:
+                    out.write_batch(batch)
+        except OSError as error:
+            raise PerceptError(
+                f"the uncompressed copy {copy} of {file} cannot be written: {error.strerror or error}. Free some space, or set "
+                "PERCEPT_CACHE to a different folder."
+            ) from None
     return copy
+
+
+def _batches(file: Path) -> tuple[Any, Iterator[Any]]:
+    """Return the schema of a file and its batches, one in memory at a time."""
+    from pyarrow import parquet
+
+    if file.suffix.lower() in PARQUET:
+        table = parquet.ParquetFile(file)
+        return table.schema_arrow, table.iter_batches(batch_size=BATCH)
+    reader = _reader(file)
+    if hasattr(reader, "get_batch"):
+        return reader.schema, map(reader.get_batch, range(reader.num_record_batches))
+    return reader.schema, iter(reader)
 
 
 def _classes(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from percept.core.errors import PerceptError
 from percept.core.io import append_json_line
 from percept.core.report import notice
+from percept.data.files import PathLike
 
 SHOWN = 3
 """Bad rows of each reason that are shown when they are met; all are counted."""
@@ -29,7 +30,7 @@ class Bad:
 class BadRows:
     """Counts the bad rows that one process meets, each row once."""
 
-    def __init__(self, limit: float | int, rows: int, log: Path | str | None = None) -> None:
+    def __init__(self, limit: float | int, rows: int, log: PathLike | None = None) -> None:
         """Set the limit.
 
         Args:
@@ -48,6 +49,8 @@ class BadRows:
         self.read = 0
         """Rows read so far, repeated ones included."""
         self._seen: set[tuple[int, int]] = set()
+        if log is not None:
+            Path(log).parent.mkdir(parents=True, exist_ok=True)
 
     def add(self, events: Iterable[Bad], read: int) -> None:
         """Count `read` rows and the bad ones among them.
@@ -77,8 +80,10 @@ class BadRows:
 
     def _note(self, event: Bad) -> None:
         self.counts[event.reason] += 1
+        if (total := self.counts.total()) >= 10 and total == 10 ** (len(str(total)) - 1):
+            notice(self.summary())
         if self.log is not None:
-            append_json_line(self.log, {"key": event.key, "reason": event.reason, "detail": event.detail})
+            append_json_line(Path(self.log), {"key": event.key, "reason": event.reason, "detail": event.detail})
         if self.counts[event.reason] <= SHOWN:
             more = "" if self.counts[event.reason] < SHOWN else "; further ones are counted only"
             notice(f"left out {event.key}: {event.reason}{f' ({event.detail})' if event.detail else ''}{more}")

@@ -47,12 +47,13 @@ class CaptionChoice:
         Raises:
             BadSample: the sample has no such text, an empty one, or something that is not text.
         """
-        rng = random.Random(derive(seed, "caption"))
         present = self._present(sample)
-        names = list(present)
-        field = names[0] if len(names) == 1 else rng.choices(names, [present[name] for name in names])[0]
-        texts = sample.captions[field]
-        text = texts[0] if len(texts) == 1 else rng.choice(texts)
+        field, texts = next(iter(present)), sample.captions[next(iter(present))]
+        text = texts[0]
+        if len(present) > 1 or len(texts) > 1:
+            rng = random.Random(derive(seed, "caption"))
+            field = rng.choices(list(present), list(present.values()))[0]
+            text = rng.choice(sample.captions[field])
         if not text.strip():
             raise BadSample("empty caption", sample.key, f"field {field!r}")
         return text

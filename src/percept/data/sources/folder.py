@@ -1,14 +1,20 @@
 """Rows of a folder of images or videos: the subfolder is the class, and a .txt or .json file of the same name the caption."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from percept.core.errors import PerceptError
 from percept.data.files import find_media, is_video
 from percept.data.sources.conversation import conversation_of, has_conversation
 from percept.data.sources.fields import texts_of
 from percept.data.sources.jsonl import json_object
 from percept.data.sources.sample import BadSample, Sample
+
+SPLITS = {"train", "test", "val", "valid", "validation", "dev"}
+"""Names of subfolders that are no classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +27,21 @@ class FolderRows:
     """Paths within the folder."""
 
     @classmethod
-    def open(cls, folder: Path, name: str) -> "FolderRows":
-        """Find the files of a folder.
+    def open(cls, paths: Sequence[Path], name: str) -> "FolderRows":
+        """Find the files of folders; files named outright are taken as they are.
 
         Raises:
-            PerceptError: there are none.
+            PerceptError: there are none, or they belong to several splits.
         """
-        files = tuple(path.relative_to(folder).as_posix() for path in find_media(folder))
-        return cls(name=name, folder=folder, files=files)
+        parents = [(path if path.is_dir() else path.parent).absolute() for path in paths]
+        folder = parents[0] if len(paths) == 1 else Path(os.path.commonpath([parent.parent for parent in parents]))
+        files = tuple(path.absolute().relative_to(folder).as_posix() for path in find_media(paths))
+        rows = cls(name=name, folder=folder, files=files)
+        if len(paths) == 1 and len(rows.classes) > 1 and {label.lower() for label in rows.classes} <= SPLITS:
+            raise PerceptError(
+                f"{name} holds the splits {', '.join(rows.classes)}. Name one, such as {paths[0] / rows.classes[0]}."
+            )
+        return rows
 
     def __len__(self) -> int:
         return len(self.files)

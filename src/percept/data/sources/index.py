@@ -20,8 +20,8 @@ from percept.data.sources.sample import BadSample
 FORMAT = 1
 """Changes with the content of index files, so that older ones are written again."""
 ALIGNMENT = 64
-OPEN = 512
-"""Index files that a process keeps mapped."""
+OPEN = 128
+"""Index files that a process keeps mapped; each takes a file descriptor."""
 
 Arrays: TypeAlias = Mapping[str, np.ndarray]
 
@@ -52,7 +52,7 @@ class Stamp:
 
 def cache_home() -> Path:
     """Return where indexes of folders that cannot be written are kept: $PERCEPT_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("PERCEPT_CACHE", Path.home() / ".cache" / "percept")) / "sources"
+    return Path(os.environ.get("PERCEPT_CACHE") or Path.home() / ".cache" / "percept") / "sources"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +93,8 @@ class Index:
         return self._arrays()
 
     def _arrays(self) -> Arrays:
+        if self in _unstored:
+            return _unstored[self]
         places = _places(self.file, self.kind)
         for place in places:
             with suppress(OSError, ValueError, KeyError, TypeError):
@@ -102,8 +104,12 @@ class Index:
         for place in places:
             with suppress(OSError):
                 _store(place, self.stamp, arrays)
-                break
-        return arrays
+                return arrays
+        return _unstored.setdefault(self, arrays)
+
+
+_unstored: dict[Index, Arrays] = {}
+"""Indexes that could be written nowhere, for this process alone."""
 
 
 def read_span(file: Path, start: int, stop: int) -> bytes:
@@ -113,6 +119,7 @@ def read_span(file: Path, start: int, stop: int) -> bytes:
         return opened.read(stop - start)
 
 
+@lru_cache(maxsize=OPEN)
 def _places(file: Path, kind: str) -> tuple[Path, Path]:
     name = hashlib.blake2b(os.fsencode(file.resolve()), digest_size=12).hexdigest()
     return file.with_name(f".{file.name}.{kind}.index"), cache_home() / f"{name}.{kind}.index"

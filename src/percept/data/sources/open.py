@@ -1,7 +1,7 @@
 """Opening a source by its path or pattern: the kind of files is recognised."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +14,7 @@ from percept.data.sources.fields import Fields
 from percept.data.sources.folder import FolderRows
 from percept.data.sources.joined import JoinedRows
 from percept.data.sources.jsonl import JsonRows
-from percept.data.sources.places import KINDS, UNDERSTOOD, endings, files_in, labelled, matching
+from percept.data.sources.places import KINDS, UNDERSTOOD, endings, files_in, is_media, labelled, matching
 from percept.data.sources.prepare import (
     CaptionCollate,
     ImageCaption,
@@ -33,7 +33,12 @@ from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 
 Where: TypeAlias = PathLike | Sequence[PathLike]
-TARGETS = ("caption", "label", "row")
+USED = {
+    "caption": ("preprocess", "tokenizer", "frames", "captions"),
+    "label": ("preprocess", "classes"),
+    "row": (),
+}
+"""Arguments that each target takes."""
 LOOK = 8
 """Rows that are read to find out what a source holds."""
 USUAL_SIZE = 224
@@ -87,26 +92,14 @@ def open_source(
         PerceptError: nothing there, files of unknown or different kinds, or rows without what is asked for.
     """
     rows = open_rows(where, image=image, video=video, root=root)
+    given = {
+        "preprocess": preprocess, "tokenizer": tokenizer, "frames": frames, "captions": captions, "classes": classes,
+    }  # fmt: skip
     if prepare is None:
-        preprocess = preprocess or Preprocess(size=USUAL_SIZE)
-        looked = _first_samples(rows)
-        target = target or ("row" if any("conversations" in each.record for each in looked) else "caption")
-        chosen = CaptionChoice(captions)
-        if target == "caption":
-            _check_captions(rows.name, looked, chosen, frames)
-        prepare, collate = _preparation(
-            target, rows, preprocess, tokenizer, chosen, frames=frames, choice=choice, classes=classes
-        )
-    return RowSource(
-        rows,
-        prepare,
-        collate,
-        batch=batch,
-        seed=seed,
-        workers=workers,
-        max_bad=max_bad,
-        log=None if log is None else Path(log),
-    )
+        prepare, collate = _usual(rows, target, choice, given)
+    else:
+        _check_used(given | {"target": target}, (), "prepare is given")
+    return RowSource(rows, prepare, collate, batch=batch, seed=seed, workers=workers, max_bad=max_bad, log=log)
 
 
 def open_rows(
@@ -120,9 +113,10 @@ def open_rows(
     named = [where] if isinstance(where, str | os.PathLike) else list(where)
     paths = [path for each in named for path in matching(each)]
     name = ", ".join(str(each) for each in named[:3])
-    if len(paths) == 1 and paths[0].is_dir() and not (files := files_in(paths[0])):
-        return FolderRows.open(paths[0], name)
-    files = [file for path in paths for file in (files_in(path) or [path])]
+    inside = {path: files_in(path) for path in paths}
+    if all(not inside[path] if path.is_dir() else is_media(path) for path in paths):
+        return FolderRows.open(paths, name)
+    files = [file for path in paths for file in (inside[path] or [path])]
     opener = _opener(files, Fields(image=image, video=video), root)
     parts = [opener(file, label) for file, label in track(labelled(files), "opening", total=len(files))]
     return JoinedRows.of(parts, name)
@@ -146,6 +140,16 @@ def _opener(files: Sequence[Path], fields: Fields, root: PathLike | None) -> Cal
         return reader.open(file, name, Fields(image=fields.image, video=fields.video, root=start.absolute()))
 
     return opened
+
+
+def _check_used(given: Mapping[str, Any], used: Sequence[str], case: str) -> None:
+    """Check that no argument is given that has no effect.
+
+    Raises:
+        PerceptError: there is one.
+    """
+    if unused := [name for name, value in given.items() if _is_given(value) and name not in used]:
+        raise PerceptError(f"{unused[0]}= has no effect where {case}. Leave it out.")
 
 
 def _first_samples(rows: Rows) -> list[Sample]:
@@ -185,31 +189,41 @@ def _check_captions(name: str, samples: Sequence[Sample], choice: CaptionChoice,
         )
 
 
-def _preparation(
-    target: str,
-    rows: Rows,
-    preprocess: Preprocess,
-    tokenizer: Tokenizer | None,
-    captions: CaptionChoice,
-    *,
-    frames: int | None,
-    choice: str,
-    classes: Sequence[str] | None,
-) -> tuple[Any, Any]:
-    """Return what makes items and batches."""
-    if target not in TARGETS:
-        raise unknown_name("target", target, TARGETS)
+def _usual(rows: Rows, target: str | None, choice: str, given: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return what makes items and batches for a target.
+
+    Raises:
+        PerceptError: an unknown target, an argument that it does not take, or rows without what is asked for.
+    """
+    looked = _first_samples(rows)
+    if target is None:
+        plain = any("conversations" in each.record for each in looked) and not any(map(_is_given, given.values()))
+        target = "row" if plain else "caption"
+    if target not in USED:
+        raise unknown_name("target", target, USED)
+    _check_used(given, USED[target], f"target is {target!r}")
     if target == "row":
         return as_it_is, collate_samples
+    preprocess = given["preprocess"] or Preprocess(size=USUAL_SIZE)
     if target == "label":
-        names = tuple(classes or getattr(rows, "classes", ()))
-        if not names:
-            raise PerceptError(
-                f"{rows.name} does not say which classes there are. Give classes=, the names of all of them."
-            )
-        return ImageLabel(preprocess=preprocess, classes=names), LabelCollate(preprocess)
-    collate = CaptionCollate(preprocess, tokenizer, video=frames is not None)
+        return _for_labels(rows, preprocess, given["classes"])
+    frames, tokenizer, captions = given["frames"], given["tokenizer"], CaptionChoice(given["captions"])
+    _check_captions(rows.name, looked, captions, frames)
+    collate = CaptionCollate(preprocess=preprocess, tokenizer=tokenizer, video=frames is not None)
     if frames is None:
         return ImageCaption(preprocess=preprocess, captions=captions, tokenizer=tokenizer), collate
-    prepare = VideoCaption(preprocess=preprocess, frames=frames, choice=choice, captions=captions, tokenizer=tokenizer)
-    return prepare, collate
+    video = VideoCaption(preprocess=preprocess, frames=frames, choice=choice, captions=captions, tokenizer=tokenizer)
+    return video, collate
+
+
+def _for_labels(rows: Rows, preprocess: Preprocess, classes: Sequence[str] | None) -> tuple[Any, Any]:
+    names = tuple(classes or getattr(rows, "classes", ()))
+    if not names:
+        raise PerceptError(
+            f"{rows.name} does not say which classes there are. Give classes=, the names of all of them."
+        )
+    return ImageLabel(preprocess=preprocess, classes=names), LabelCollate(preprocess=preprocess, classes=names)
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None

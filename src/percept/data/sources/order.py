@@ -1,5 +1,6 @@
 """Random order without memory: a keyed permutation of row numbers, and the part of a mixture that each draw comes from."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +14,7 @@ from percept.core.seed import derive
 
 ROUNDS = 10
 """Rounds of the Feistel network. Small sets need more than the four that suffice for large ones."""
-BLOCKS = (1, 20, 100, 1000, 10_000, 100_000)
+BLOCKS = (20, 100, 1000, 10_000, 100_000)
 """Lengths of the blocks of draws within which the parts of a mixture have exact shares."""
 TOLERANCE = 1e-3
 """Largest relative error of a share, except in the longest block."""
@@ -24,16 +25,17 @@ Numbers = Int[np.ndarray, " k"]
 def permuted(positions: Numbers, count: int, *, seed: int) -> Numbers:
     """Return the rows at some positions of a random permutation of `count` rows, in memory independent of `count`.
 
-    A Feistel network permutes the next power of two; results that are no row are permuted again until they are one (cycle
-    walking: Black and Rogaway 2002, Ciphers with arbitrary finite domains, section 3).
+    A Feistel network permutes pairs of numbers, of which there are a few more than rows; results that are no row are permuted
+    again until they are one (Black and Rogaway 2002, Ciphers with arbitrary finite domains, sections 3 and 4).
 
     >>> sorted(permuted(np.arange(5), 5, seed=0).tolist())
     [0, 1, 2, 3, 4]
     """
-    keys, bits = _keys(seed), max(1, (count - 1).bit_length())
-    values = _network(positions.astype(np.uint64), bits, keys)
+    keys, side = _keys(seed), math.isqrt(count - 1) + 1
+    sides = np.uint64(side), np.uint64(-(-count // side))
+    values = _network(positions.astype(np.uint64), sides, keys)
     while (outside := values >= count).any():
-        values[outside] = _network(values[outside], bits, keys)
+        values[outside] = _network(values[outside], sides, keys)
     return values.astype(np.int64)
 
 
@@ -42,15 +44,15 @@ def _keys(seed: int) -> tuple[int, ...]:
     return tuple(derive(seed, "round", number) for number in range(ROUNDS))
 
 
-def _network(values: UInt64[np.ndarray, " k"], bits: int, keys: Sequence[int]) -> UInt64[np.ndarray, " k"]:
-    """Permute numbers of `bits` bits. The halves differ by a bit where `bits` is odd, and change in turn."""
-    low = bits // 2
-    masks = np.uint64((1 << low) - 1), np.uint64((1 << (bits - low)) - 1)
-    halves = [values & masks[0], values >> np.uint64(low)]
+def _network(
+    values: UInt64[np.ndarray, " k"], sides: tuple[np.uint64, np.uint64], keys: Sequence[int]
+) -> UInt64[np.ndarray, " k"]:
+    """Permute numbers below sides[0] · sides[1], as pairs of which one changes in each round by a function of the other."""
+    pair = [values % sides[0], values // sides[0]]
     for number, key in enumerate(keys):
-        here = number % 2 == 0
-        halves[here] = halves[here] ^ (_hashed(halves[not here], key) & masks[here])
-    return halves[0] | (halves[1] << np.uint64(low))
+        one, other = number % 2, 1 - number % 2
+        pair[one] = (pair[one] + _hashed(pair[other], key) % sides[one]) % sides[one]
+    return pair[0] + pair[1] * sides[0]
 
 
 def _hashed(values: UInt64[np.ndarray, " k"], key: int) -> UInt64[np.ndarray, " k"]:
@@ -108,6 +110,8 @@ class Draws:
 
     def _places(self, numbers: Numbers) -> tuple[Numbers, Numbers]:
         """Return the part of each draw, and how many earlier draws come from that part."""
+        if len(self.counts) == 1:
+            return np.zeros_like(numbers), numbers
         quotas = _quotas(self.weights)
         blocks, places = np.divmod(numbers.astype(np.int64), sum(quotas))
         part, order = np.empty_like(places), np.empty_like(places)
@@ -122,8 +126,8 @@ class Draws:
 def _quotas(weights: tuple[float, ...]) -> tuple[int, ...]:
     """Return the draws from each part within a block, for the shortest block whose shares are close to the weights.
 
-    >>> _quotas((1.0,)), _quotas((0.7, 0.3)), sum(_quotas((1.0, 2.0)))
-    ((1,), (14, 6), 1000)
+    >>> _quotas((0.7, 0.3)), sum(_quotas((1.0, 2.0)))
+    ((14, 6), 1000)
     """
     shares = np.array(weights) / sum(weights)
     quotas = _rounded(shares, BLOCKS[-1])
@@ -153,8 +157,7 @@ def _block(quotas: tuple[int, ...], seed: int, block: int) -> tuple[Numbers, Num
     """Return the part of each draw of a block, and its number among the block's draws from that part."""
     length = sum(quotas)
     labels = np.repeat(np.arange(len(quotas)), quotas)
-    if len(quotas) > 1:
-        labels = labels[permuted(np.arange(length), length, seed=derive(seed, "parts", block))]
+    labels = labels[permuted(np.arange(length), length, seed=derive(seed, "parts", block))]
     earlier = np.empty(length, np.int64)
     earlier[np.argsort(labels, kind="stable")] = np.concatenate([np.arange(quota) for quota in quotas])
     return labels, earlier

@@ -124,6 +124,11 @@ def _deeper(path: Path) -> list[Path]:
     return shards
 
 
+def is_media(path: Path) -> bool:
+    """True if a file's ending is that of an image or a video."""
+    return path.suffix.lower() in image_suffixes() | VIDEO_SUFFIXES
+
+
 def endings(files: Iterable[Path]) -> str:
     """Return how many files have each ending, as text."""
     counts = Counter(file.suffix.lower() or file.name for file in files)
@@ -131,6 +136,6 @@ def endings(files: Iterable[Path]) -> str:
 
 
 def labelled(files: Sequence[Path]) -> list[tuple[Path, str]]:
-    """Return the files with what distinguishes them, for keys."""
+    """Return absolute paths with what distinguishes them, for keys."""
     parent = Path(os.path.commonpath([file.absolute().parent for file in files]))
-    return [(file, file.absolute().relative_to(parent).as_posix()) for file in files]
+    return [(file.absolute(), file.absolute().relative_to(parent).as_posix()) for file in files]

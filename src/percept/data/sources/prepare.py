@@ -22,6 +22,7 @@ from percept.data.sources.sample import BadSample, Media, Sample
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess, read_pixels
 from percept.data.video import choose, frames_within, open_video
+from percept.data.video.files import library
 
 
 class Captioned(NamedTuple):
@@ -110,6 +111,7 @@ class VideoCaption:
 
     def __post_init__(self) -> None:
         choose(np.zeros(1), 1.0, self.frames, self.choice)
+        library()
 
     def __call__(self, sample: Sample, seed: int) -> Captioned:
         """Read the sample's frames and choose its caption."""
@@ -154,12 +156,15 @@ def as_it_is(sample: Sample, seed: int) -> Sample:
     return sample
 
 
+@dataclass(frozen=True, kw_only=True)
 class CaptionCollate:
     """Makes batches of images or videos with texts, or with token ids if there is a tokenizer."""
 
-    def __init__(self, preprocess: Preprocess, tokenizer: Tokenizer | None, *, video: bool) -> None:
-        self.preprocess, self.tokenizer, self.video = preprocess, tokenizer, video
-        self._told = False
+    preprocess: Preprocess
+    tokenizer: Tokenizer | None = None
+    video: bool = False
+    reported: list[int] = field(default_factory=list, compare=False, repr=False)
+    """Captions that were cut, when that was reported for the first time."""
 
     def __call__(self, items: list[Captioned]) -> Batch:
         """Stack items."""
@@ -176,17 +181,19 @@ class CaptionCollate:
         for row, item in zip(rows, items, strict=True):
             ids = [tokenizer.start_id, *(item.ids or [])[:room], tokenizer.end_id]
             row[: len(ids)] = torch.tensor(ids)
-        if not self._told and (cut := sum(len(item.ids or []) > room for item in items)):
-            self._told = True
+        if not self.reported and (cut := sum(len(item.ids or []) > room for item in items)):
+            self.reported.append(cut)
             notice(f"captions longer than {tokenizer.context} tokens are cut: {cut} of {len(items)} in this batch")
         return rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelCollate:
     """Makes batches of images with class numbers."""
 
     preprocess: Preprocess
+    classes: tuple[str, ...]
+    """Names of all classes, so that sources with different ones are not mixed."""
 
     def __call__(self, items: list[tuple[np.ndarray, int]]) -> Labelled:
         """Stack items."""
@@ -202,7 +209,7 @@ def collate_samples(items: list[Sample]) -> Samples:
 def _normalised(preprocess: Preprocess, arrays: Sequence[np.ndarray]) -> Float[Tensor, "b *t 3 y x"]:
     if len({array.shape for array in arrays}) > 1:
         raise PerceptError(
-            f"resize={preprocess.resize!r} gives images different sizes, which do not make a batch. Use squash, crop or pad."
+            f"resize={preprocess.resize!r} gives these images different sizes, which do not make a batch. Use squash, crop or pad."
         )
     return preprocess.normalise(torch.from_numpy(np.stack(arrays)))
 

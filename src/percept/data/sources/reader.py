@@ -8,6 +8,7 @@ import numpy as np
 
 from percept.core.errors import PerceptError
 from percept.core.seed import derive
+from percept.data.guard import quiet
 from percept.data.sources.bad import Bad
 from percept.data.sources.order import Drawn, Draws
 from percept.data.sources.sample import BadSample, Rows, Sample
@@ -65,21 +66,24 @@ class Reader:
         Raises:
             PerceptError: TRIES samples in a row are bad.
         """
-        result, drawn = Read(), self.drawn(step, slots)
-        for place, slot in enumerate(slots):
-            for attempt in range(TRIES):
-                if attempt:
-                    drawn, place = self.drawn(step + attempt, range(slot, slot + 1)), 0
-                if self._take(result, *(int(values[place]) for values in drawn)):
-                    break
-            else:
-                last = result.bad[-1]
-                raise PerceptError(
-                    f"{TRIES} samples in a row cannot be used, the last one because: {last.reason} ({last.detail or last.key}). "
-                    "Check the source and what is asked of it."
-                )
-            drawn = self.drawn(step, slots) if attempt else drawn
+        result = Read()
+        columns = (values.tolist() for values in self.drawn(step, slots))
+        with quiet():
+            for slot, *first in zip(slots, *columns, strict=True):
+                if not self._take(result, *first):
+                    self._replace(result, step, slot)
         return result
+
+    def _replace(self, result: Read, step: int, slot: int) -> None:
+        """Read the sample of the same slot in the next step that has a good one."""
+        for later in range(step + 1, step + TRIES):
+            if self._take(result, *(int(values[0]) for values in self.drawn(later, range(slot, slot + 1)))):
+                return
+        last = result.bad[-1]
+        raise PerceptError(
+            f"{TRIES} samples in a row cannot be used, the last one because: {last.reason} ({last.detail or last.key}). "
+            "Check the source and what is asked of it."
+        )
 
     def _take(self, result: Read, number: int, row: int, epoch: int) -> bool:
         """Read and prepare one row; False if it is bad."""

@@ -4,11 +4,11 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from percept.core.errors import PerceptError, unknown_name
 from percept.data.batch import Batch
+from percept.data.files import PathLike
 from percept.data.source import share
 from percept.data.sources.bad import BadRows
 from percept.data.sources.order import Draws
@@ -19,7 +19,7 @@ from percept.data.sources.sample import Rows
 Collate: TypeAlias = Callable[[list[Any]], Batch]
 """Makes a batch from items."""
 UNITS = ("samples", "epochs")
-MAX_BAD = 0.05
+MAX_BAD = 0.5
 """Share of bad rows above which a run stops, unless it is told otherwise."""
 AHEAD = 1
 """Steps that workers read ahead of the step asked for."""
@@ -45,7 +45,7 @@ class RowSource:
         weights: Sequence[float | int] = (1.0,),
         workers: int = 0,
         max_bad: float | int = MAX_BAD,
-        log: Path | str | None = None,
+        log: PathLike | None = None,
     ) -> None:
         """Describe the source; worker processes start with the first batch.
 
@@ -154,7 +154,7 @@ def mix(
     units: str = "samples",
     workers: int = 0,
     max_bad: float | int = MAX_BAD,
-    log: Path | str | None = None,
+    log: PathLike | None = None,
 ) -> RowSource:
     """Mix sources by weight into one source with batches of its own size.
 
@@ -168,12 +168,10 @@ def mix(
         seed: of the order and of all random choices.
         units: "samples": weights are shares of the samples. "epochs": weights say how often a source's rows are seen,
             compared with those of others, so that equal weights read all sources equally often.
-        workers: as for `RowSource`.
-        max_bad: as for `RowSource`.
-        log: as for `RowSource`.
+        workers, max_bad, log: as for `RowSource`.
 
     Raises:
-        PerceptError: unequal numbers of sources and weights, a weight that is not above 0, or batches of different kinds.
+        PerceptError: unequal numbers of sources and weights, a weight that is not above 0, or sources that make different batches.
     """
     if units not in UNITS:
         raise unknown_name("unit of weights", units, UNITS)
@@ -181,9 +179,10 @@ def mix(
         raise PerceptError(
             f"{len(sources)} sources do not go with {len(weights)} weights. Give one weight for each source."
         )
-    if len({type(source.collate) for source in sources}) > 1:
+    if any(source.collate != sources[0].collate for source in sources):
         raise PerceptError(
-            "the sources make batches of different kinds. Open them with equal options and mix them then."
+            "the sources make different batches. Open them with equal preprocess, tokenizer, frames, target and classes, or give "
+            "them the same collate."
         )
     parts, shares = [], []
     for number, (source, weight) in enumerate(zip(sources, weights, strict=True)):

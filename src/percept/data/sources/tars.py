@@ -194,6 +194,8 @@ def _headers(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _why(file: Path, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"cannot be read: {(error.strerror or str(error)).lower()}. Check the path."
     with file.open("rb") as opened:
         start = opened.read(8)
     if not start:

@@ -54,7 +54,7 @@ class PLM(nn.Module):
         super().__init__()
         self.config, self.vlm = config, vlm
         for part in (vlm.vision, vlm.decoder):
-            part.checkpointing = config.checkpointing
+            setattr(part, "checkpointing", config.checkpointing)  # noqa: B010 - a tower need not have it
 
     def forward(self, batch: ChatBatch) -> dict[str, Tensor]:
         """Return the loss, the share of answer tokens that are predicted, and their number.
