@@ -35,13 +35,12 @@ from percept.recipes.plm import save_assistant
 from percept.train.chain import Chain
 from percept.train.experiment import Experiment, Placement, Settings
 from percept.weights.assistant import open_vlm
+from percept.world.clips import clip_rows, generate_clip
+from percept.world.conversations import QuestionData, QuestionSource
 from percept.world.qa import examples
-from percept.world.qa.source import QuestionData, QuestionSource
 
 CAPTIONS = {"short_caption": 5, "long_caption": 5, "region_caption": 5, "category": 5}
 """Kinds of questions that the projector learns from."""
-TEXTS = 4_000
-"""Examples whose texts the tokenizer is trained on."""
 FRAMES = 8
 """Most frames of a clip."""
 BASE = Settings(
@@ -83,24 +82,34 @@ class Config:
     """Most tokens of a conversation, images included."""
     vocabulary: int = 1_536
     """Largest size of the vocabulary."""
+    texts: int = 4_000
+    """Examples whose texts the tokenizer is trained on."""
     pooling: int = 2
     """Side of the square of visual tokens that are averaged to one."""
-    limit: int = 512
+    limit: int = 768
     """Most tokens of a conversation in training."""
     method: plm.Config = field(default_factory=plm.Config)
     language: Part = field(
-        default_factory=lambda: Part(settings=replace(BASE, steps=400, hold=200), data=QuestionData(blind=True))
+        default_factory=lambda: Part(
+            settings=replace(BASE, steps=250, hold=100), data=QuestionData(clips=0.3, blind=True)
+        )
     )
     """The decoder alone."""
     stage1: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=150, learning_rate=1e-3),
+            settings=replace(BASE, steps=120, learning_rate=1e-3),
             data=QuestionData(kinds=CAPTIONS, more=0),
             train="projector",
         )
     )
-    stage2: Part = field(default_factory=lambda: Part(settings=replace(BASE, steps=2_500, hold=1_500)))
-    stage3: Part = field(default_factory=lambda: Part(settings=replace(BASE, steps=1_500, learning_rate=5e-4)))
+    stage2: Part = field(
+        default_factory=lambda: Part(settings=replace(BASE, steps=2_000, hold=1_200), data=QuestionData(clips=0.15))
+    )
+    stage3: Part = field(
+        default_factory=lambda: Part(
+            settings=replace(BASE, steps=1_500, learning_rate=1e-3), data=QuestionData(clips=0.4)
+        )
+    )
 
 
 def recipe(config: Config | None = None, *, command: str = "percept train plm/nano") -> Chain:
@@ -111,7 +120,7 @@ def recipe(config: Config | None = None, *, command: str = "percept train plm/na
     @cache
     def tokenizer() -> LanguageTokenizer:
         return LanguageTokenizer.train(
-            _texts(), vocab_size=config.vocabulary, specials=_specials(named_template("plm"))
+            _texts(config.texts), vocab_size=config.vocabulary, specials=_specials(named_template("plm"))
         )
 
     def part(name: str, chosen: Part, before: Path | None) -> Experiment:
@@ -197,21 +206,25 @@ def _specials(template: Template) -> list[str]:
     return [name for name in names if name is not None]
 
 
-def _texts() -> Iterator[str]:
+def _texts(count: int) -> Iterator[str]:
     yield from ("user", "assistant", "system")
-    for drawn in itertools.islice(examples(0, more=6, style="mixed"), TEXTS):
+    for drawn in itertools.islice(examples(0, more=6, style="mixed"), count):
         for pair in drawn.pairs:
             yield pair.question
             yield pair.answer
+    for seed in range(count // 8):
+        clip = generate_clip(seed, frames=FRAMES, size=32)
+        for row in clip_rows(clip, video="", sampled=FRAMES):
+            yield from (turn["value"] for turn in row.data["conversations"])
 
 
 def tiny() -> Config:
     """Return a configuration that runs in seconds, for tests and for trying the pipeline."""
     small = replace(BASE, steps=4, batch=4, warmup=1, log_every=2)
     return Config(
-        width=64, layers=1, kv_heads=1, hidden=96, vocabulary=500,
+        width=64, layers=1, kv_heads=1, hidden=96, vocabulary=500, texts=60,
         language=Part(settings=small, data=QuestionData(blind=True, more=1)),
         stage1=Part(settings=small, data=QuestionData(kinds=CAPTIONS, more=0), train="projector"),
         stage2=Part(settings=small, data=QuestionData(more=1)),
-        stage3=Part(settings=small, data=QuestionData(more=1)),
+        stage3=Part(settings=small, data=QuestionData(more=1, clips=0.5)),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Batches of conversations about generated images, drawn as they are needed: a batch is a function of seed and step."""
+"""Batches of conversations about generated images and clips, drawn as they are needed: a batch is a function of seed and step."""
 
 import random
 from collections.abc import Mapping
@@ -7,16 +7,21 @@ from typing import Any
 
 from percept.core.seed import derive
 from percept.data.chat.batch import ChatBatch, chat_batch
-from percept.data.chat.conversation import Conversation, ImageInput, converse
+from percept.data.chat.conversation import Conversation, ImageInput, VideoInput, converse
 from percept.data.chat.processor import Prepared, Processor
 from percept.data.source import share
+from percept.world.clips import Clip, Row, clip_rows, generate_clip
 from percept.world.qa import SEVERAL, WEIGHTS, example
 from percept.world.qa.pair import Example
+
+PLAIN = ("caption", "dense", "moment", "qa", "choice")
+"""Tasks of a clip in which nothing is marked."""
+ROLES = {"human": "user", "assistant": "assistant"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionData:
-    """Which questions are asked about which images."""
+    """Which questions are asked about which images and clips."""
 
     kinds: Mapping[str, int] = field(default_factory=lambda: dict(WEIGHTS))
     """Relative frequency of the kind of the first question of each image."""
@@ -24,8 +29,14 @@ class QuestionData:
     """Most further questions about the same image."""
     style: str = "mixed"
     """A style of the world, or "mixed"."""
+    clips: float = 0.0
+    """Share of the conversations that are about a clip."""
+    frames: int = 8
+    """Frames of a clip."""
+    regions: float = 0.3
+    """Share of the clips in which one object is marked and all questions are about it."""
     blind: bool = False
-    """Leave the images out, for a baseline that knows the questions and answers alone."""
+    """Leave images and clips out, for a baseline that knows the questions and answers alone."""
 
 
 class QuestionSource:
@@ -60,10 +71,12 @@ class QuestionSource:
             attempt += 1
 
     def _conversation(self, rng: random.Random) -> Conversation:
-        data = self.data
+        data, side = self.data, self.processor.tiler.size
+        if rng.random() < data.clips:
+            clip = generate_clip(rng.getrandbits(48), frames=data.frames, size=side)
+            return conversation_of_clip(clip, rng, most=data.more + 1, regions=data.regions, blind=data.blind)
         kind = rng.choices(tuple(data.kinds), tuple(data.kinds.values()))[0]
         more = 0 if kind in SEVERAL else data.more
-        side = self.processor.tiler.size
         drawn = example(rng.getrandbits(48), kind=kind, style=data.style, size=side, more=more)
         return conversation_of_example(drawn, blind=data.blind)
 
@@ -77,3 +90,25 @@ def conversation_of_example(drawn: Example, *, blind: bool = False) -> Conversat
     if len(media) > 1:
         turns[0] = ("user", "<image>" * len(media) + turns[0][1])
     return converse(turns, media)
+
+
+def conversation_of_clip(
+    clip: Clip, rng: random.Random, *, most: int, regions: float = 0.0, blind: bool = False
+) -> Conversation:
+    """Return up to `most` questions and answers about a clip in random order; about a marked object with chance `regions`."""
+    frames = len(clip.frames)
+    marked = list(clip_rows(clip, video="", tasks=("rcap", "rtloc", "rdcap"), sampled=frames))
+    rows = marked if marked and rng.random() < regions else list(clip_rows(clip, video="", tasks=PLAIN, sampled=frames))
+    if rows is marked:
+        chosen = rng.choice(marked).data["masklet_id"]
+        rows = [row for row in marked if row.data["masklet_id"] == chosen]
+    rows = rng.sample(rows, min(most, len(rows)))
+    turns = [(ROLES[turn["from"]], turn["value"]) for row in rows for turn in row.data["conversations"]]
+    return converse(turns, [] if blind else [_video(clip, rows[0])])
+
+
+def _video(clip: Clip, row: Row) -> VideoInput:
+    boxes = row.data.get("bbox_map", {})
+    return VideoInput(
+        source=list(clip.frames), boxes={int(number): box and tuple(box) for number, box in boxes.items()}
+    )
