@@ -1,5 +1,6 @@
 """Runs in a row: each begins with the model before; finished ones are left alone; a stopped one resumes."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,14 @@ class Task(nn.Module):
         return {"loss": (self.value**2).sum()}
 
 
-class Nothing:
-    def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> Batch:
-        return Batch()
+@dataclass(frozen=True, kw_only=True, eq=False)
+class One(Batch):
+    value: Tensor
+
+
+class Ones:
+    def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> One:
+        return One(value=torch.ones(1))
 
 
 def chain(calls: list[tuple[str, str | None]], steps: int = 3) -> Chain:
@@ -32,7 +38,7 @@ def chain(calls: list[tuple[str, str | None]], steps: int = 3) -> Chain:
         calls.append((name, None if before is None else before.name))
         settings = Settings(steps=steps, batch=1, device="cpu", dtype="float32", warmup=0)
         return Experiment(
-            name=name, config=settings, settings=settings, task=lambda place: Task(1.0), source=lambda place: Nothing(),
+            name=name, config=settings, settings=settings, task=lambda place: Task(1.0), source=lambda place: Ones(),
             save=lambda out, task, totals: write_json(out / "config.json", {"name": name}),
         )  # fmt: skip
 

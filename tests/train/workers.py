@@ -17,6 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from percept.core import dist
 from percept.core.errors import PerceptError
 from percept.core.io import save_tensors
+from percept.data.chat.batch import ChatBatch
+from percept.data.source import share
+from percept.methods.language.plm import PLM
 from percept.methods.pretraining import nano
 from percept.optim.rules import Frozen
 from percept.train import Every, Experiment, fit, meters
@@ -42,6 +45,39 @@ def kept(run: Experiment) -> Experiment:
     return replace(run, save=save)
 
 
+class Talks:
+    """Conversations of which the second half has no images."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(1)
+        _, self.all = PLM.tiny()
+
+    def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> ChatBatch:
+        rows = [self.all.rows(slice(place, place + 1)) for place in (step % 2, 1, 2, 2)]
+        whole = joined(rows)
+        return whole.rows(share(len(whole), rank, world_size))
+
+
+def joined(rows: list[ChatBatch]) -> ChatBatch:
+    """Return one batch of single rows."""
+    longest = max(row.ids.shape[1] for row in rows)
+    pad = torch.nn.functional.pad
+    return ChatBatch(
+        ids=torch.cat([pad(row.ids, (0, longest - row.ids.shape[1])) for row in rows]),
+        learned=torch.cat([pad(row.learned, (0, longest - row.learned.shape[1])) for row in rows]),
+        lengths=torch.cat([row.lengths for row in rows]),
+        tile_counts=torch.cat([row.tile_counts for row in rows]),
+        tiles=torch.cat([row.tiles for row in rows if len(row.tiles)]),
+    )
+
+
+def talking(**changes: Any) -> Experiment:
+    """Train a vision-language model; one of two processes gets no images."""
+    settings = replace(made(**changes).settings, batch=4)
+    base = replace(made(), settings=settings, config=Config(settings=settings), source=lambda place: Talks())
+    return kept(replace(base, task=lambda place: PLM.tiny()[0]))
+
+
 def stateless(groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
     """Plain gradient descent: unlike Adam it does not scale up rounding noise where a gradient is 0."""
     return [torch.optim.SGD(groups)]
@@ -53,6 +89,7 @@ def whole(folder: Path) -> None:
         fit(kept(made(**changes)), folder / name)
     fit(kept(replace(made(learning_rate=0.1), optimiser=stateless)), folder / "sgd")
     fit(kept(replace(made(), rules=(("^clip.text", Frozen()),))), folder / "frozen")
+    fit(talking(), folder / "plm")
 
 
 def sharded(folder: Path) -> None:
@@ -61,6 +98,7 @@ def sharded(folder: Path) -> None:
         fit(kept(made(shard=True, **changes)), folder / "sharded" / name, minutes=0.0)
         fit(kept(made(shard=True, **changes)), folder / "sharded" / name)
     fit(kept(replace(made(shard=True), rules=(("^clip.text", Frozen()),))), folder / "sharded" / "frozen")
+    fit(talking(shard=True), folder / "sharded" / "plm")
     watched = folder / "sharded" / "watched"
     fit(kept(replace(made(shard=True), every=[Every(steps=4, call=partial(embed, watched))])), watched)
 
