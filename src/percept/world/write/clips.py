@@ -47,7 +47,7 @@ def write_webdataset(job: Job, numbers: range) -> Lines:
         for number in numbers:
             clip, key = clip_of(job, number), key_of(number)
             add_member(tar, f"{key}.mp4", mp4(clip.frames))
-            add_member(tar, f"{key}.json", json.dumps(pvd_record(clip, frames_per_second=RATE)).encode())
+            add_member(tar, f"{key}.json", json.dumps(pvd_record(clip, frames_per_second=float(RATE))).encode())
             add_member(tar, f"{key}.truth.json", json.dumps(clip.record()).encode())
     return {}
 
