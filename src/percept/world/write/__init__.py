@@ -22,47 +22,38 @@ Pixels of masks are the number of the visible thing, or 0; those of depth are fr
 
 import os
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from percept.core.errors import PerceptError, unknown_name
 from percept.core.parallel import map_processes
 from percept.core.report import track
 from percept.world.languages import LANGUAGES
 from percept.world.noise import Noise
-from percept.world.write import clips, coco, davis, documents, images, questions, rooms
 from percept.world.write.folder import appearing, append
-from percept.world.write.job import Format, Job, Lines
+from percept.world.write.job import UNITS, Format, Job, Lines
 
 FORMATS: dict[str, dict[str, Format]] = {
     "images": {
-        "folder": Format(write=images.write_folder),
-        "jsonl": Format(write=images.write_jsonl),
-        "webdataset": Format(write=images.write_webdataset),
-        "coco": Format(write=coco.write_images, finish=coco.write_annotations),
+        "folder": Format(write="images:write_folder"),
+        "jsonl": Format(write="images:write_jsonl"),
+        "webdataset": Format(write="images:write_webdataset"),
+        "coco": Format(write="coco:write_images", finish="coco:write_annotations"),
     },
     "clips": {
-        "webdataset": Format(write=clips.write_webdataset),
-        "davis": Format(write=davis.write_frames),
-        "msrvtt": Format(write=clips.write_msrvtt, finish=clips.write_msrvtt_lists),
-        "plm": Format(write=clips.write_plm),
+        "webdataset": Format(write="clips:write_webdataset"),
+        "davis": Format(write="davis:write_frames"),
+        "msrvtt": Format(write="clips:write_msrvtt", finish="clips:write_msrvtt_lists"),
+        "plm": Format(write="clips:write_plm"),
     },
-    "questions": {"plm": Format(write=questions.write_plm)},
-    "documents": {"folder": Format(write=documents.write_folder), "plm": Format(write=documents.write_plm)},
-    "rooms": {"folder": Format(write=rooms.write_folder), "plm": Format(write=rooms.write_plm)},
+    "questions": {"plm": Format(write="questions:write_plm")},
+    "documents": {"folder": Format(write="documents:write_folder"), "plm": Format(write="documents:write_plm")},
+    "rooms": {"folder": Format(write="rooms:write_folder"), "plm": Format(write="rooms:write_plm")},
 }
-"""Formats of each kind of sample; the first one is the default."""
-UNITS = {"images": images.SHARD, "clips": clips.SHARD, "questions": 250, "documents": 100, "rooms": 20}
-"""Samples per unit of work, and per tar file."""
+"""Formats of each kind of sample; the first one is the default. The module of each kind has a `check` that makes the first sample."""
 MANY = 6
-"""Smallest number of units for which processes are started by default."""
-_CHECKS = {
-    "images": images.check,
-    "clips": clips.check,
-    "questions": questions.check,
-    "documents": documents.check,
-    "rooms": rooms.check,
-}
-"""Functions that make the first sample, which refuses wrong arguments before anything is written."""
+"""Smallest number of units of work for which processes are started by default."""
 _USED = {
     "images": ("style", "noise", "languages"),
     "clips": ("frames",),
@@ -120,7 +111,7 @@ def write(
         folder="", count=count, seed=seed, split=split, style=style or "plain", size=size, frames=frames or 32,
         noise=noise, languages=languages,
     )  # fmt: skip
-    _CHECKS[what](job)
+    _function(f"{what}:check")(job)  # refuses wrong arguments before anything is written
     with appearing(Path(folder)) as temporary:
         _write_units(job.within(temporary), what, FORMATS[what][format], workers)
     return Path(folder)
@@ -135,11 +126,17 @@ def _write_units(job: Job, what: str, format: Format, workers: int | None) -> No
     for lines in track(listed, f"writing {job.count} {what}", len(units)):
         append(Path(job.folder), lines)
     if format.finish is not None:
-        format.finish(job)
+        _function(format.finish)(job)
 
 
 def _write_unit(format: Format, job: Job, numbers: range) -> Lines:
-    return format.write(job, numbers)
+    return _function(format.write)(job, numbers)
+
+
+def _function(name: str) -> Any:
+    """Return a function by `module:name`; only what is written is imported."""
+    module, _, function = name.partition(":")
+    return getattr(import_module(f"{__name__}.{module}"), function)
 
 
 def _check_used(what: str, given: dict[str, object]) -> None:

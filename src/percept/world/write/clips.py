@@ -14,10 +14,8 @@ from percept.world.clips.language import long_caption, short_caption
 from percept.world.clips.rows import SAMPLED
 from percept.world.write.encode import RATE, add_member, mp4
 from percept.world.write.folder import taken_lines, write_object
-from percept.world.write.job import Job, Lines, key_of
+from percept.world.write.job import UNITS, Job, Lines, key_of
 
-SHARD = 50
-"""Clips per unit of work, and per tar file."""
 SENTENCES = 5
 """Most captions of a clip in MSR-VTT's list."""
 _SUBSETS = {"train": "train", "validation": "validate", "evaluation": "test"}
@@ -43,7 +41,7 @@ def write_webdataset(job: Job, numbers: range) -> Lines:
     """Write one tar shard: `KEY.mp4`, `KEY.json` with `human_caption` and `video_duration_in_s`, and all truth in `KEY.truth.json`."""
     folder = Path(job.folder, "train" if job.split == "train" else "test")
     folder.mkdir(exist_ok=True)
-    with tarfile.open(folder / f"{numbers.start // SHARD:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+    with tarfile.open(folder / f"{numbers.start // UNITS['clips']:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
         for number in numbers:
             clip, key = clip_of(job, number), key_of(number)
             add_member(tar, f"{key}.mp4", mp4(clip.frames))

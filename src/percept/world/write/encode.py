@@ -1,4 +1,4 @@
-"""Encoding: PNG of colours, numbers and depth, JPEG, members of tar files, run lengths, point clouds and MP4."""
+"""Encoding: PNG of colours, numbers and depth, JPEG, members of tar files, run lengths and MP4."""
 
 import io
 import tarfile
@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float, UInt8, UInt16
 from PIL import Image
 
 from percept.core.errors import missing_extra
-from percept.world.rooms.cloud import PointCloud
 
 RATE = 6
 """Frames per second of clips, as in the videos of PLM's region tasks."""
@@ -77,21 +76,6 @@ def run_lengths(mask: Bool[np.ndarray, "y x"]) -> dict[str, Any]:
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     runs = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
     return {"size": list(mask.shape), "counts": [0, *runs] if flat[0] else runs}
-
-
-def ply(cloud: PointCloud) -> bytes:
-    """Encode a point cloud as binary PLY: x, y, z in metres, red, green, blue, label, instance, view."""
-    columns = [(axis, "<f4", "float") for axis in "xyz"]
-    columns += [(name, "u1", "uchar") for name in ("red", "green", "blue", "label", "instance", "view")]
-    rows = np.empty(len(cloud.points), [(name, kind) for name, kind, _ in columns])
-    for index, axis in enumerate("xyz"):
-        rows[axis] = cloud.points[:, index]
-    for index, colour in enumerate(("red", "green", "blue")):
-        rows[colour] = cloud.colours[:, index]
-    rows["label"], rows["instance"], rows["view"] = cloud.labels, cloud.ids, cloud.views
-    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
-    head += [f"property {kind} {name}" for name, _, kind in columns]
-    return ("\n".join([*head, "end_header"]) + "\n").encode() + rows.tobytes()
 
 
 def mp4(frames: UInt8[np.ndarray, "t y x 3"], *, rate: int = RATE) -> bytes:

@@ -18,10 +18,7 @@ from percept.world.record import describe
 from percept.world.render import Rendering, render
 from percept.world.scene import sample_scene
 from percept.world.write.encode import add_member, near_far_png, png
-from percept.world.write.job import Job, Lines, key_of
-
-SHARD = 250
-"""Images per unit of work, and per tar file."""
+from percept.world.write.job import UNITS, Job, Lines, key_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +109,7 @@ def _write_images(job: Job, sample: Sample) -> list[str]:
 
 def write_webdataset(job: Job, numbers: range) -> Lines:
     """Write one tar shard."""
-    path = Path(job.folder) / f"{numbers.start // SHARD:06d}.tar"
+    path = Path(job.folder) / f"{numbers.start // UNITS['images']:06d}.tar"
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in _samples(job, numbers):
             add_member(tar, f"{sample.key}.png", sample.image)

@@ -1,6 +1,6 @@
 """What is written: the arguments that every unit of work needs, and formats."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -9,6 +9,8 @@ from percept.world.noise import Noise
 
 SIZE = 96
 """Usual side in pixels."""
+UNITS = {"images": 250, "clips": 50, "questions": 250, "documents": 100, "rooms": 20}
+"""Samples per unit of work, and per tar file."""
 Lines: TypeAlias = Mapping[str, Sequence[str]]
 """Lines to append to files, by name of the file within the folder."""
 
@@ -53,10 +55,11 @@ class Job:
 class Format:
     """How samples are written."""
 
-    write: Callable[[Job, range], Lines]
-    """Write the samples with these numbers, from 0; return the lines that the calling process appends to files in order."""
-    finish: Callable[[Job], None] | None = None
-    """Make files of the lines of all units."""
+    write: str
+    """Function, as module:name, that writes the samples of a job with these numbers, from 0, and returns the lines that the calling
+    process appends to files in order."""
+    finish: str | None = None
+    """Function that makes files of the lines of all units of a job."""
 
 
 def key_of(number: int) -> str:

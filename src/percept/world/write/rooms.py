@@ -8,10 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from percept.world.rooms import LABELS, Camera, RoomViews, generate_room, point_cloud
-from percept.world.write.encode import millimetre_png, palette_png, ply, png
+from percept.world.rooms import LABELS, Camera, PointCloud, RoomViews, generate_room, point_cloud
+from percept.world.write.encode import millimetre_png, palette_png, png
 from percept.world.write.job import Job, Lines, key_of
 from percept.world.write.questions import line_of
+
+
+def ply(cloud: PointCloud) -> bytes:
+    """Encode a point cloud as binary PLY: x, y, z in metres, red, green, blue, label, instance, view."""
+    columns = [(axis, "<f4", "float") for axis in "xyz"]
+    columns += [(name, "u1", "uchar") for name in ("red", "green", "blue", "label", "instance", "view")]
+    rows = np.empty(len(cloud.points), [(name, kind) for name, kind, _ in columns])
+    for index, axis in enumerate("xyz"):
+        rows[axis] = cloud.points[:, index]
+    for index, colour in enumerate(("red", "green", "blue")):
+        rows[colour] = cloud.colours[:, index]
+    rows["label"], rows["instance"], rows["view"] = cloud.labels, cloud.ids, cloud.views
+    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
+    head += [f"property {kind} {name}" for name, _, kind in columns]
+    return ("\n".join([*head, "end_header"]) + "\n").encode() + rows.tobytes()
 
 
 def check(job: Job) -> None:
