@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from percept.core.errors import PerceptError
+from percept.data.chat.regions import parse_box
 from percept.world import COLOURS, held_out
 from percept.world.documents import DOCUMENTS, Document, documents, generate_document
 from percept.world.documents.forms import money
 from percept.world.palette import nearest
-from percept.world.qa import parse_box
 
 COUNT = 12
 CHARTS = ("bar chart", "line chart", "pie chart")

@@ -8,9 +8,10 @@ from functools import cache
 import pytest
 
 from percept.core.errors import PerceptError
+from percept.data.chat.regions import parse_box
 from percept.world import CATEGORIES, COLOURS, held_out, obeys, triples
 from percept.world.focus import held_out_print
-from percept.world.qa import KINDS, SEVERAL, WEIGHTS, Example, example, examples, parse_box
+from percept.world.qa import KINDS, SEVERAL, WEIGHTS, Example, example, examples
 from percept.world.qa.phrasings import PHRASINGS
 from percept.world.qa.things import SIDES
 from percept.world.relations import all_relations

@@ -114,7 +114,7 @@ def test_files_that_another_process_wrote_are_kept(tmp_path: Path, monkeypatch: 
             (folder / "mine.txt").write_text("keep")
             return describe(rendering)
 
-        monkeypatch.setattr("percept.world.write.describe", meanwhile)
+        monkeypatch.setattr("percept.world.write.images.describe", meanwhile)
         with pytest.raises(PerceptError, match="another process wrote into"):
             write(folder, 1)
         assert [path.name for path in folder.iterdir()] == ["mine.txt"]
@@ -124,7 +124,7 @@ def test_nothing_remains_of_an_interrupted_writing(tmp_path: Path, monkeypatch: 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("percept.world.write.describe", interrupted)
+    monkeypatch.setattr("percept.world.write.images.describe", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "w", 3)
     assert list(tmp_path.iterdir()) == []

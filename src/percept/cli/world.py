@@ -8,44 +8,62 @@ import tyro
 
 Split = Literal["train", "validation", "evaluation"]
 Style = Literal["plain", "rendition", "sketch", "unusual", "viewpoint", "corruption", "mixed"]
+What = Literal["images", "clips", "questions", "documents", "rooms"]
+Format = Literal["folder", "jsonl", "webdataset", "coco", "davis", "msrvtt", "plm"]
+Kind = Literal["wrong", "empty", "boilerplate", "truncated"]
+Language = Literal["en", "de", "fr", "es"]
 
 
 def write(
     folder: Annotated[Path, tyro.conf.Positional],
+    what: What = "images",
     count: int = 1000,
-    format: Literal["folder", "jsonl", "webdataset"] = "folder",
+    format: Format | None = None,
     seed: int = 0,
     split: Split = "train",
-    style: Style = "plain",
-    size: int = 96,
+    style: Style | None = None,
+    size: int | None = None,
+    frames: int | None = None,
+    noise: dict[Kind, float] = {},  # noqa: B006 - tyro shows the default
+    languages: tuple[Language, ...] = (),
     workers: int | None = None,
 ) -> None:
-    """Write images with their complete truth as ordinary files.
+    """Write generated images, clips, questions, documents or rooms with their complete truth as ordinary files.
 
     Args:
         folder: folder to write; new or empty.
-        count: number of images.
-        format: one file per image and truth, a json-lines list, or tar shards.
-        seed: number of the first image.
+        what: what is written.
+        count: number of images, clips, questions, documents or rooms.
+        format: images: folder, jsonl, webdataset, coco; clips: webdataset (as in PVD), davis, msrvtt, plm; questions: plm; documents and rooms:
+            folder, plm. Default: the first of these.
+        seed: number of the first one.
         split: split whose compositions are drawn.
-        style: style of the images.
-        size: side in pixels.
-        workers: number of processes. Default: one per core for many images, else one.
+        style: style of images and questions. Default: plain.
+        size: side in pixels. Default: 96, and for documents a width at which the text is legible.
+        frames: frames of a clip. Default: 32.
+        noise: rates of bad captions of images, such as: --noise wrong 0.2 empty 0.1
+        languages: languages in which images get captions, such as: --languages de fr
+        workers: number of processes. Default: one per core for many samples, else one.
     """
     import time
 
     from percept.cli.show import writing
     from percept.core import report
+    from percept.world.noise import Noise
+    from percept.world.write import FORMATS
     from percept.world.write import write as write_files
 
     start = time.perf_counter()
     with writing(folder):
-        write_files(folder, count, seed=seed, split=split, style=style, format=format, size=size, workers=workers)
+        write_files(
+            folder, count, what=what, format=format, seed=seed, split=split, style=style, size=size, frames=frames,
+            noise=Noise(**noise) if noise else None, languages=languages, workers=workers,
+        )  # fmt: skip
     seconds = time.perf_counter() - start
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    columns = ("folder", "images", "MB", "seconds", "images/s")
-    row = (folder, count, f"{total / 1e6:.1f}", f"{seconds:.1f}", round(count / seconds))
-    report.table(f"written as {format}: {split}, {style}", columns, [row])
+    columns = ("folder", what, "MB", "seconds", f"{what}/s")
+    row = (folder, count, f"{total / 1e6:.1f}", f"{seconds:.1f}", f"{count / seconds:.1f}")
+    report.table(f"written as {format or next(iter(FORMATS[what]))}: {split}", columns, [row])
 
 
 def show(

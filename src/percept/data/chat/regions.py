@@ -37,8 +37,8 @@ def _finite(value: float) -> bool:
     return value - value == 0
 
 
-def box_text(box: Box, width: Number, height: Number) -> str:
-    """Write a box as thousandths of width and height, three digits each.
+def box_text(box: Box, width: Number = 1, height: Number = 1) -> str:
+    """Write a box as thousandths of width and height, three digits each; by default the box is in such shares itself.
 
     >>> box_text((0, 0, 640, 480), 640, 480), box_text((100, 50, 133, 71), 640, 480)
     ('[000,000,999,999]', '[156,104,207,147]')

@@ -4,8 +4,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from percept.data.chat.regions import box_text
 from percept.world.documents.paper import Fact, Paper
-from percept.world.qa.pair import Pair, box_text
+from percept.world.qa.pair import Pair
 from percept.world.splits import held_out
 
 Drawn = TypeVar("Drawn")

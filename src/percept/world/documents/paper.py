@@ -1,5 +1,6 @@
 """A sheet of paper to print on: every printed text is recorded with its box, in reading order."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,7 +67,10 @@ class Document:
             "seed": self.seed,
             "split": self.split,
             "text": self.text,
-            "texts": [{"text": each.text, "role": each.role, "box": list(each.box)} for each in self.texts],
+            "texts": [
+                {"text": each.text, "role": each.role, "box": [round(side, 4) for side in each.box]}
+                for each in self.texts
+            ],
             "data": self.data,
             "questions": [[pair.kind, pair.question, pair.answer] for pair in self.pairs],
         }
@@ -127,8 +131,9 @@ class Paper:
         place, font = (x * self.unit, y * self.unit), self._font(size)
         self.draw.text(place, text, fill=colour, font=font, anchor=anchor, stroke_width=stroke)
         left, top, right, bottom = self.draw.textbbox(place, text, font=font, anchor=anchor, stroke_width=stroke)
+        left, top, right, bottom = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
         box = (left / self.image.width, top / self.image.height, right / self.image.width, bottom / self.image.height)
-        sides = [round(min(max(side, 0.0), 1.0), 4) for side in box]
+        sides = [min(max(side, 0.0), 1.0) for side in box]
         self.texts.append(
             Text(
                 text=text, box=(sides[0], sides[1], sides[2], sides[3]), role=role, fact=fact, paragraph=self.paragraph

@@ -17,7 +17,7 @@ from percept.core.seed import derive
 from percept.world.elements import Scene
 from percept.world.focus import held_out_print, sample_focused
 from percept.world.qa import regions, several, things
-from percept.world.qa.pair import Box, Example, Pair, box_text, parse_box
+from percept.world.qa.pair import Box, Example, Pair
 from percept.world.qa.view import View
 from percept.world.render import render
 from percept.world.scene import sample_scene
@@ -31,11 +31,9 @@ __all__ = [
     "Box",
     "Example",
     "Pair",
-    "box_text",
     "example",
     "examples",
     "pairs_of",
-    "parse_box",
 ]
 
 Maker = Callable[[View, random.Random, str], Pair | None]

@@ -1,11 +1,11 @@
-"""Question-answer pairs as plain data, boxes as text, and rows for the training of a language model."""
+"""Question-answer pairs as plain data, and rows for the training of a language model."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from percept.core.errors import PerceptError
+from percept.data.chat.regions import box_text
 from percept.world.render import Rendering
 
 Box: TypeAlias = tuple[float, float, float, float]
@@ -69,28 +69,6 @@ def as_row(pairs: Sequence[Pair], files: Sequence[str], width: int, height: int)
         turns += [{"from": "human", "value": question}, {"from": "assistant", "value": answer}]
     row: dict[str, Any] = {"image": files[0] if len(files) == 1 else list(files), "conversations": turns}
     return row | ({"bbox": boxes, "width": width, "height": height} if boxes else {})
-
-
-def box_text(box: Sequence[float]) -> str:
-    """Return a box as text: each side in thousandths with three digits.
-
-    >>> box_text((0.0, 0.1049, 0.5, 1.0))
-    '[000,104,500,999]'
-    """
-    return f"[{','.join(f'{int(min(max(side, 0.0), 0.999) * 1000 + 1e-6):03d}' for side in box)}]"
-
-
-def parse_box(text: str) -> Box | None:
-    """Return the first box in a text, or None if it contains none.
-
-    >>> parse_box("it is at [000,104,500,999]."), parse_box("nowhere")
-    ((0.0, 0.104, 0.5, 0.999), None)
-    """
-    found = re.search(r"\[(\d{3}),(\d{3}),(\d{3}),(\d{3})\]", text)
-    if found is None:
-        return None
-    left, top, right, bottom = (int(number) / 1000 for number in found.groups())
-    return left, top, right, bottom
 
 
 def _with_placeholders(pair: Pair, first: int) -> tuple[str, str]:

@@ -3,10 +3,11 @@
 import random
 
 from percept.core.words import article
+from percept.data.chat.regions import box_text
 from percept.world.language import long_caption, notable, noun, short_caption
 from percept.world.objects import CATEGORIES
 from percept.world.palette import COLOURS
-from percept.world.qa.pair import Pair, box_text
+from percept.world.qa.pair import Pair
 from percept.world.qa.things import FAINT, about, absent_categories, phrase
 from percept.world.qa.view import View
 from percept.world.referring import describe_thing

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from percept.world.elements import Scene
 from percept.world.kinds import may_be_called
 from percept.world.language import noun
@@ -34,7 +36,9 @@ class View:
     @staticmethod
     def of(rendering: Rendering) -> "View":
         """Return the view of a rendered image."""
-        boxes = [tuple(round(side, 4) for side in box) for box in rendering.boxes.tolist()]
+        height, width = rendering.image.shape[:2]
+        pixels = np.rint(rendering.boxes * np.array([width, height] * 2))  # boxes end between pixels
+        boxes = (pixels / np.array([width, height] * 2)).tolist()
         return View(
             scene=rendering.scene,
             boxes=tuple((left, top, right, bottom) for left, top, right, bottom in boxes),
