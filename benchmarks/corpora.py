@@ -29,7 +29,7 @@ import percept
 from percept.core.io import write_json
 from percept.core.report import notice, out, table
 from percept.data.sources.index import cache_home
-from percept.eval.zeroshot import prompts, zeroshot
+from percept.eval.zeroshot import classifier, judge, prompts
 from percept.world.language import CLASS_TEMPLATES
 from percept.world.objects import CATEGORIES
 
@@ -100,7 +100,7 @@ def replace(
     folder: Path, build: Callable[[Path], tuple[list[Row], Counter[str]]], sources: Sequence[dict[str, Any]]
 ) -> None:
     """Build a corpus next to its folder, then put it in its place: images, tables, sheets and sources.json."""
-    part = folder.with_name(f".{folder.name}.part")
+    code, part = _code(), folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     rows, left_out = build(part)
@@ -110,7 +110,7 @@ def replace(
         if name.startswith("kinds"):
             write_sheet(part / f"{name}.png", part, chosen)
     counts = {name: len(chosen) for name, chosen in written}
-    content = {"code": _code(), "packages": list(sources), "rows": counts, "left out": dict(left_out)}
+    content = {"code": code, "packages": list(sources), "rows": counts, "left out": dict(left_out)}
     write_json(part / "sources.json", content)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
@@ -131,8 +131,8 @@ def report(model: str = "nano", json_file: Path | None = RESULTS) -> None:
     if not sets:
         notice(f"no corpus in {home()}. Run `python benchmarks/corpora.py fetch` where there is npm or apt-get.")
         return
-    encoder = percept.load(model)
-    results = [measure(encoder, name, rows) for name, rows in sets.items()]
+    classify = classifier(percept.load(model), prompts(list(CATEGORIES), CLASS_TEMPLATES))
+    results = [measure(classify, name, rows) for name, rows in sets.items()]
     columns = ("set", "kinds", "images", "top-1 %", "interval", "top-5 %", "mean per kind %", "chance %")
     shown = [tuple(str(each[column]) for column in columns) for each in results]
     table(f"{model}: zero-shot among {len(CATEGORIES)} categories", columns, shown)
@@ -151,13 +151,11 @@ def known_sets(corpus: str) -> dict[str, list[dict[str, str]]]:
     return sets | ({f"{corpus}, all vendors": rows} if len(sets) > 1 else {})
 
 
-def measure(encoder: Any, name: str, rows: Sequence[dict[str, str]]) -> dict[str, Any]:
+def measure(classify: Callable[[Any], torch.Tensor], name: str, rows: Sequence[dict[str, str]]) -> dict[str, Any]:
     """Classify images among all categories; percentages, with the Wilson interval of top-1."""
     names = list(CATEGORIES)
     labels = [names.index(row["label"]) for row in rows]
-    found = zeroshot(
-        encoder, [row["path"] for row in rows], labels, names, prompts(names, CLASS_TEMPLATES), name="category"
-    )
+    found = judge(classify([row["path"] for row in rows]), torch.tensor(labels), names, name="category")
     top, five, by_class = found.scores
     return {
         "set": name,

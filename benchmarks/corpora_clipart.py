@@ -110,7 +110,7 @@ def build(svg: Path, png: Path, version: str, folder: Path) -> tuple[list[Row], 
             left_out[reason] += 1
             continue
         seen.add(digest)
-        if save_on_white(data, folder / "images" / file, trim=True):
+        if save_on_white(data, folder / "images" / file, square=True):
             rows.append(_row(file, described[file], version))
         else:
             left_out["broken, empty or very large image"] += 1

@@ -122,10 +122,11 @@ def read_table(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
-def save_on_white(data: bytes, file: Path, *, trim: bool = False) -> bool:
+def save_on_white(data: bytes, file: Path, *, square: bool = False) -> bool:
     """Write an image as PNG in RGB, drawn on white and at most LARGEST pixels wide and high.
 
-    Returns False, and writes nothing, if it is broken, empty, or has more than PIXELS pixels. `trim` cuts transparent margins.
+    Returns False, and writes nothing, if it is broken, empty, or has more than PIXELS pixels. With `square`, transparent margins
+    are cut and the rest is put in the middle of a white square.
     """
     drawn = _decoded(data)
     box = None if drawn is None else drawn.getchannel("A").getbbox()
@@ -133,8 +134,10 @@ def save_on_white(data: bytes, file: Path, *, trim: bool = False) -> bool:
         return False
     paper = Image.new("RGBA", drawn.size, "white")
     paper.alpha_composite(drawn)
-    small = (paper.crop(box) if trim else paper).convert("RGB")
+    small = (paper.crop(box) if square else paper).convert("RGB")
     small.thumbnail((LARGEST, LARGEST))
+    if square:
+        small = ImageOps.pad(small, (max(small.size), max(small.size)), color="white")
     file.parent.mkdir(parents=True, exist_ok=True)
     small.save(file, "PNG")
     return True
