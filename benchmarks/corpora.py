@@ -168,7 +168,9 @@ def measure(classify: Callable[[Any], torch.Tensor], name: str, rows: Sequence[d
         "chance %": round(100 / len(names), 1),
         "largest kind %": round(100 * max(Counter(labels).values()) / len(labels), 1),
         "parts": {part: count for part in PARTS if (count := sum(row["part"] == part for row in rows))},
-        "most confused": [f"{each.truth} as {each.guess}: {each.count} of {each.of}" for each in found.confusions[:5]],
+        "most confused": [
+            f"{each.truth} as {each.guess}: {each.count} of {each.of}" for each in found.confusions if each.count > 1
+        ],
     }
 
 
