@@ -1,0 +1,69 @@
+"""Where the chunks of a step are computed: in this process, in several processes, or by Ray Data on a cluster."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from percept.core.errors import PerceptError, missing_extra, unknown_name
+from percept.core.parallel import map_processes
+
+ENGINES = ("local", "ray")
+FEW = 4
+"""Fewest chunks for which processes are started by default."""
+
+
+def run_chunks(job: Callable[[int], int], numbers: Sequence[int], *, engine: str, workers: int | None) -> Iterator[int]:
+    """Yield job(number) for all chunks, in any order; the job writes files in a folder that all workers share.
+
+    Args:
+        job: picklable function of a chunk's number.
+        numbers: chunks to work on.
+        engine: "local" or "ray".
+        workers: number of processes; None for one per core if there are several chunks.
+
+    Raises:
+        PerceptError: unknown engine, or Ray is not installed.
+    """
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
+    if workers is not None and workers < 1:
+        raise PerceptError(f"workers must be at least 1, got {workers}.")
+    if engine == "ray" and numbers:
+        yield from _on_ray(job, numbers, workers)
+        return
+    if workers is None:
+        workers = (os.cpu_count() or 1) if len(numbers) >= FEW else 1
+    yield from map_processes(job, numbers, processes=max(1, min(workers, len(numbers))))
+
+
+def _on_ray(job: Callable[[int], int], numbers: Sequence[int], workers: int | None) -> Iterator[int]:
+    """Map the job over the chunks as a Ray dataset; a cluster that is running is used, else one is started here."""
+    ray = _ray()
+    if not ray.is_initialized():
+        cpus = max(4, workers or os.cpu_count() or 1)  # Ray Data reads on one more processor than it maps on
+        ray.init(num_cpus=cpus, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    rows = ray.data.from_items([{"number": number} for number in numbers], override_num_blocks=len(numbers))
+    size = max(1, workers or os.cpu_count() or 1)
+    tasks = ray.data.TaskPoolStrategy(size=size)
+    try:
+        for row in rows.map(_row_job(job), num_cpus=0.5, compute=tasks).iter_rows():
+            yield row["done"]
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, PerceptError):
+            raise error.cause from None
+        raise
+
+
+def _row_job(job: Callable[[int], int]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda row: {"done": job(int(row["number"]))}
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise missing_extra("ray", "ray", "--engine ray") from None
+    return ray
