@@ -13,7 +13,9 @@ from percept.data.curate.store import Arrays, Chunk, Decision, Parts, save_array
 from percept.data.curate.tables import as_table
 
 
-def chunk(texts: Sequence[Sequence[str]], number: int = 0, first: int = 0, images: Sequence[Any] | None = None) -> Chunk:
+def chunk(
+    texts: Sequence[Sequence[str]], number: int = 0, first: int = 0, images: Sequence[Any] | None = None
+) -> Chunk:
     """Return a chunk of rows with these captions, with keys `first`, `first` + 1, …"""
     images = images or [None] * len(texts)
     rows = [
@@ -63,4 +65,6 @@ def captions(count: int, seed: int = 0) -> list[str]:
     rng = np.random.default_rng(seed)
     chances = 1 / (1 + np.arange(len(WORDS))) ** 1.5
     rows = rng.choice(len(WORDS), (count, 5), p=chances / chances.sum())
-    return ["untitled" if number % 10 == 9 else " ".join(WORDS[word] for word in row) for number, row in enumerate(rows)]
+    return [
+        "untitled" if number % 10 == 9 else " ".join(WORDS[word] for word in row) for number, row in enumerate(rows)
+    ]

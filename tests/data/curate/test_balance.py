@@ -25,13 +25,17 @@ from percept.data.curate.store import unpack_texts
 from tests.data.curate.making import captions, chunk, kept, run
 
 ENTRIES = ["cat", "cats", "black cat", "a black cat", "New York", "c", ",", "7", "cat", "ca t", "."]
-words = st.lists(st.sampled_from(["cat", "cats", "black", "a", "New", "York", ",", ".", "ca", "t", "7", "Cat"]), max_size=12)
+words = st.lists(
+    st.sampled_from(["cat", "cats", "black", "a", "New", "York", ",", ".", "ca", "t", "7", "Cat"]), max_size=12
+)
 gaps = st.sampled_from([" ", "", "\n", "  ", "\t"])
 
 
 def naive(entries: list[str], text: str) -> list[int]:
     """The definition: an entry matches if it is a substring between blanks."""
-    return [number for number, entry in enumerate(entries) if f" {entry} " in spaced(text) and entry not in entries[:number]]
+    return [
+        number for number, entry in enumerate(entries) if f" {entry} " in spaced(text) and entry not in entries[:number]
+    ]
 
 
 @settings(max_examples=300, deadline=None)
@@ -92,7 +96,10 @@ def step(folder: Path, **settings: object) -> Balance:
 
 def chunks(count: int = 600, size: int = 100) -> list:
     texts = captions(count)
-    return [chunk([[text] for text in texts[low:high]], low // size, low) for low, high in pairwise(range(0, count + 1, size))]
+    return [
+        chunk([[text] for text in texts[low:high]], low // size, low)
+        for low, high in pairwise(range(0, count + 1, size))
+    ]
 
 
 def test_counts_are_over_all_chunks_and_texts_without_entry_are_dropped(tmp_path: Path) -> None:
@@ -108,7 +115,7 @@ def test_counts_are_over_all_chunks_and_texts_without_entry_are_dropped(tmp_path
 
 def test_the_offline_set_has_the_expected_size_over_seeds(tmp_path: Path) -> None:
     seeds = 40
-    sizes = np.zeros(600)
+    sizes, state = np.zeros(600), {}
     for seed in range(seeds):
         decisions, state = run(step(tmp_path, seed=seed), chunks(), tmp_path)
         sizes += kept(decisions)
@@ -163,7 +170,9 @@ def test_words_are_counted_in_the_corpus(tmp_path: Path) -> None:
     assert entries[100:104] == list(counts)
     total = 2 * 57 + 3
     pairs = {"red cup": 30, "red dog": 5, "big dog": 20}
-    ratio = {pair: number * total / (counts[pair.split()[0]] * counts[pair.split()[1]]) for pair, number in pairs.items()}
+    ratio = {
+        pair: number * total / (counts[pair.split()[0]] * counts[pair.split()[1]]) for pair, number in pairs.items()
+    }
     assert entries[104:] == [pair for pair in ("red cup", "big dog", "red dog") if ratio[pair] >= 1.5]
 
 

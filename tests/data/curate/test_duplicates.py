@@ -54,8 +54,16 @@ def test_minima_estimate_the_jaccard_similarity(first: set[int], second: set[int
 
 def test_nearly_equal_captions_are_removed_and_others_stay(tmp_path: Path) -> None:
     base = "a large wooden table with a red cup and two green apples near the open window of an old house by the sea"
-    texts = [base, base + " today", base.replace("red", "blue"), "a completely different caption about a flying dog", base.upper()]
-    decisions, _ = run(NearTexts(similarity=0.75), [chunk([[t] for t in texts[:2]]), chunk([[t] for t in texts[2:]], 1, 2)], tmp_path)
+    texts = [
+        base,
+        base + " today",
+        base.replace("red", "blue"),
+        "a completely different caption about a flying dog",
+        base.upper(),
+    ]
+    decisions, _ = run(
+        NearTexts(similarity=0.75), [chunk([[t] for t in texts[:2]]), chunk([[t] for t in texts[2:]], 1, 2)], tmp_path
+    )
     assert kept(decisions) == [True, False, False, True, False]
 
 

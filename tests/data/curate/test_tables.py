@@ -20,13 +20,17 @@ def rows(source: Path, out: Path, columns: Columns | None = None) -> tuple[list[
 
 
 def test_all_formats_give_the_same_rows(tmp_path: Path) -> None:
-    data = [{"id": f"r{n}", "caption": f'a "red" cup, {n}', "image": f"images/{n}.png", "artist": "x"} for n in range(3)]
+    data = [
+        {"id": f"r{n}", "caption": f'a "red" cup, {n}', "image": f"images/{n}.png", "artist": "x"} for n in range(3)
+    ]
     folder = tmp_path / "data"
     folder.mkdir()
     write_lines(folder / "a.jsonl", data)
     pq.write_table(pa.Table.from_pylist(data), folder / "a.parquet")
     for ending, sign in (("csv", ","), ("tsv", "\t")):
-        lines = [sign.join(data[0])] + [sign.join('"' + v.replace('"', '""') + '"' for v in row.values()) for row in data]
+        lines = [sign.join(data[0])] + [
+            sign.join('"' + v.replace('"', '""') + '"' for v in row.values()) for row in data
+        ]
         (folder / f"a.{ending}").write_text("\n".join(lines) + "\n")
     expected = [
         {"key": f"r{n}", "captions": [f'a "red" cup, {n}'], "image": f"../data/images/{n}.png", "artist": "x"}
@@ -40,7 +44,15 @@ def test_all_formats_give_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_bad_rows_are_counted_by_reason_and_named(tmp_path: Path) -> None:
-    lines = ['{"caption": "a cup"}', "{broken", '{"caption": 7}', '{"caption": ""}', "[1]", "", '{"caption": ["x", "y"]}']
+    lines = [
+        '{"caption": "a cup"}',
+        "{broken",
+        '{"caption": 7}',
+        '{"caption": ""}',
+        "[1]",
+        "",
+        '{"caption": ["x", "y"]}',
+    ]
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(lines))
     read, bad = rows(file, tmp_path)

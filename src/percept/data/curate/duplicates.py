@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
+from jaxtyping import Bool
 
 from percept.core.errors import PerceptError
 from percept.data.curate.groups import surplus
@@ -35,10 +36,8 @@ class ExactImages(Plain):
 
     def decide(self, chunk: Chunk, measured: Arrays, state: Arrays) -> Decision:
         """Remove repeated images."""
-        repeated = of_chunk(state, chunk.number)
-        readable = measured["hash"].any(axis=1)
-        reasons = np.where(readable, np.where(repeated, SAME_IMAGE, None), NO_IMAGE)
-        return Decision(reasons=reasons.tolist())
+        readable, repeated = (measured["hash"] != 0).any(axis=1), of_chunk(state, chunk.number)
+        return Decision(reasons=image_reasons(readable, repeated, SAME_IMAGE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +57,12 @@ class ExactTexts(Plain):
     def decide(self, chunk: Chunk, measured: Arrays, state: Arrays) -> Decision:
         """Remove repeated captions."""
         return chunk.per_text([SAME_TEXT if repeated else None for repeated in of_chunk(state, chunk.number)])
+
+
+def image_reasons(readable: Bool[np.ndarray, " n"], repeated: Bool[np.ndarray, " n"], reason: str) -> list[str | None]:
+    """Return why rows are removed: their image cannot be read, or it is repeated."""
+    pairs = zip(readable, repeated, strict=True)
+    return [NO_IMAGE if not fine else reason if again else None for fine, again in pairs]
 
 
 def _check(copies: int) -> None:

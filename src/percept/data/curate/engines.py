@@ -2,43 +2,60 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from percept.core.errors import PerceptError, missing_extra, unknown_name
-from percept.core.parallel import map_processes
+from percept.core.parallel import process_pool
 
 ENGINES = ("local", "ray")
 FEW = 4
 """Fewest chunks for which processes are started by default."""
 
 
-def run_chunks(job: Callable[[int], int], numbers: Sequence[int], *, engine: str, workers: int | None) -> Iterator[int]:
-    """Yield job(number) for all chunks, in any order; the job writes files in a folder that all workers share.
+Run = Callable[[Callable[[int], int], Sequence[int]], Iterator[int]]
+"""Yields job(number) for chunks; the job writes files in a folder that all workers share."""
+
+
+@contextmanager
+def open_engine(engine: str, workers: int | None, chunks: int) -> Iterator[Run]:
+    """Yield a function that runs picklable jobs over chunks.
 
     Args:
-        job: picklable function of a chunk's number.
-        numbers: chunks to work on.
         engine: "local" or "ray".
         workers: number of processes; None for one per core if there are several chunks.
+        chunks: number of chunks.
 
     Raises:
         PerceptError: unknown engine, or Ray is not installed.
     """
+    check(engine, workers)
+    if engine == "ray":
+        yield partial(_on_ray, workers)
+        return
+    default = (os.cpu_count() or 1) if chunks >= FEW else 1
+    processes = min(workers or default, chunks)
+    if processes == 1:
+        yield map
+        return
+    with process_pool(processes) as pool:
+        yield pool
+
+
+def check(engine: str, workers: int | None) -> None:
+    """Raise a PerceptError for an engine that does not exist or a number of workers below 1."""
     if engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)
     if workers is not None and workers < 1:
         raise PerceptError(f"workers must be at least 1, got {workers}.")
-    if engine == "ray" and numbers:
-        yield from _on_ray(job, numbers, workers)
-        return
-    if workers is None:
-        workers = (os.cpu_count() or 1) if len(numbers) >= FEW else 1
-    yield from map_processes(job, numbers, processes=max(1, min(workers, len(numbers))))
 
 
-def _on_ray(job: Callable[[int], int], numbers: Sequence[int], workers: int | None) -> Iterator[int]:
+def _on_ray(workers: int | None, job: Callable[[int], int], numbers: Sequence[int]) -> Iterator[int]:
     """Map the job over the chunks as a Ray dataset; a cluster that is running is used, else one is started here."""
     ray = _ray()
+    if not numbers:
+        return
     if not ray.is_initialized():
         cpus = max(4, workers or os.cpu_count() or 1)  # Ray Data reads on one more processor than it maps on
         ray.init(num_cpus=cpus, include_dashboard=False, logging_level="ERROR", log_to_driver=False)

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, UInt32, UInt64
 
 from percept.core.errors import PerceptError
 from percept.data.curate import clusters
-from percept.data.curate.duplicates import NO_IMAGE, of_chunk, plain
+from percept.data.curate.duplicates import image_reasons, of_chunk, plain
 from percept.data.curate.groups import Pairs, candidates, removed, similar
 from percept.data.curate.rules import words_of
 from percept.data.curate.step import Pass, Place, Plain, image_vectors, located
@@ -151,9 +151,8 @@ class NearImages(Plain):
 
     def decide(self, chunk: Chunk, measured: Arrays, state: Arrays) -> Decision:
         """Remove the rows that were found."""
-        repeated = of_chunk(state, chunk.number)
-        reasons = np.where(measured["hash"] != 0, np.where(repeated, NEAR_IMAGE, None), NO_IMAGE)
-        return Decision(reasons=reasons.tolist())
+        readable, repeated = measured["hash"] != 0, of_chunk(state, chunk.number)
+        return Decision(reasons=image_reasons(readable, repeated, NEAR_IMAGE))
 
 
 def perceptual_hash(image: str | bytes) -> int:

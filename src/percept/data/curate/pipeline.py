@@ -7,7 +7,7 @@ written last. Until then the folder `.work` holds what is finished; the same com
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from percept.core.config import to_dict
 from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import content_hash, file_hash, read_json, remove_leftovers, write_json
 from percept.core.report import track
-from percept.data.curate.engines import run_chunks
+from percept.data.curate.engines import Run, check, open_engine
 from percept.data.curate.output import FORMATS, write_rows
 from percept.data.curate.report import make_report, write_page
 from percept.data.curate.step import Place, Step, Tools
@@ -46,6 +46,7 @@ class Curation:
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise unknown_name("format", self.format, FORMATS)
+        check(self.engine, self.workers)
         for name, step in self.steps.items():
             if missing := [need for need in step.needs if getattr(self.tools, need) is None]:
                 raise PerceptError(
@@ -78,8 +79,9 @@ class Curation:
         remove_leftovers(self.out)
         write_json(self.store.folder / "plan.json", plan)
         bad = self._read()
-        for number, (name, step) in enumerate(self.steps.items()):
-            self._step(number, name, step)
+        with open_engine(self.engine, self.workers, self.store.count()) as run:
+            for number, (name, step) in enumerate(self.steps.items()):
+                self._step(number, name, step, run)
         return self._finish(plan, bad)
 
     def _plan(self) -> dict[str, Any]:
@@ -133,28 +135,28 @@ class Curation:
         write_json(marker, {"counts": dict(bad.counts), "examples": bad.examples})
         return bad
 
-    def _step(self, number: int, name: str, step: Step) -> None:
+    def _step(self, number: int, name: str, step: Step, run: Run) -> None:
         """Run the passes of a step that are missing, then its decisions."""
         passes = step.passes()
         for turn, one in enumerate(passes):
             kind = f"measured-{turn}"
-            self._chunks(number, kind, f"{name}: pass {turn + 1} of {len(passes)}", step, tools=one.tools)
+            self._chunks(number, kind, f"{name}: pass {turn + 1} of {len(passes)}", step, map if one.tools else run)
             state = self.store.state_file(number, turn)
             if not state.is_file():
                 earlier = load_arrays(self.store.state_file(number, turn - 1)) if turn else {}
                 save_arrays(state, one.combine(self._parts(number, kind), earlier))
-        self._chunks(number, "decided", f"{name}: deciding", step, tools=False)
+        self._chunks(number, "decided", f"{name}: deciding", step, run)
 
     def _parts(self, number: int, kind: str) -> Parts:
         return Parts([self.store.step_file(number, kind, chunk) for chunk in range(self.store.count())])
 
-    def _chunks(self, number: int, kind: str, title: str, step: Step, *, tools: bool) -> None:
-        """Compute one kind of file for all chunks that lack it; a model runs in this process."""
+    def _chunks(self, number: int, kind: str, title: str, step: Step, run: Run) -> None:
+        """Compute one kind of file for all chunks that lack it; models are used in this process only."""
         todo = [chunk for chunk in range(self.store.count()) if not self.store.step_file(number, kind, chunk).is_file()]
-        place = self.place if tools else Place(root=self.place.root, vectors=self.place.vectors, tools=Tools())
+        here = run is map
+        place = self.place if here else replace(self.place, tools=Tools())
         job = partial(work_on, self.store.folder, place, number, step, kind)
-        engine, workers = ("local", 1) if tools else (self.engine, self.workers)
-        for _ in track(run_chunks(job, todo, engine=engine, workers=workers), title, len(todo)):
+        for _ in track(run(job, todo), title, len(todo)):
             pass
 
     def _finish(self, plan: Mapping[str, Any], bad: BadRows) -> dict[str, Any]:
