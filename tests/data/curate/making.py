@@ -26,7 +26,7 @@ def chunk(
 
 
 def place(folder: Path, tools: Tools | None = None) -> Place:
-    return Place(root=folder, vectors=folder / "vectors", tools=tools or Tools())
+    return Place(root=folder, vectors=folder / "vectors", step=folder, tools=tools or Tools())
 
 
 def run(step: Step, chunks: Sequence[Chunk], folder: Path, tools: Tools | None = None) -> tuple[list[Decision], Arrays]:
@@ -34,7 +34,7 @@ def run(step: Step, chunks: Sequence[Chunk], folder: Path, tools: Tools | None =
     state: Arrays = {}
     files: list[Path] = []
     for turn, one in enumerate(step.passes()):
-        files = [folder / f"{turn}-{part.number}.npz" for part in chunks]
+        files = [folder / f"measured-{turn}" / f"{part.number:06d}.npz" for part in chunks]
         for file, part in zip(files, chunks, strict=True):
             save_arrays(file, one.measure(part, state, place(folder, tools)))
         state = one.combine(Parts(files), state)

@@ -125,7 +125,7 @@ def test_vectors_find_duplicates_that_the_hash_misses(tmp_path: Path) -> None:
     vectors = rng.normal(size=(6, 16)).astype(np.float32)
     vectors[4] = vectors[1] + 0.01 * rng.normal(size=16)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    images = [encoded(picture(seed)) for seed in range(6)]
+    images: list[str | bytes] = [encoded(picture(seed)) for seed in range(6)]
     tools = Tools(images=lambda some: np.stack([vectors[images.index(image)] for image in some]), dim=16)
     decisions, _ = run(NearImages(cosine=0.99), [chunk([["x"]] * 6, images=images)], tmp_path, tools)
     assert kept(decisions) == [True, True, True, True, False, True]

@@ -2,18 +2,20 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from percept.core.errors import PerceptError
 
 PER_CLUSTER = 256
 """Vectors of the sample per cluster."""
+PLUS_PLUS = 1024
+"""Most first centres that are chosen far from each other."""
 BLOCK = 8192
 """Vectors that are compared with all centres at once."""
 
 
 def train(vectors: Float[np.ndarray, "n d"], count: int, *, seed: int, steps: int = 20) -> Float[np.ndarray, "k d"]:
-    """Return the centres of Lloyd's algorithm from random vectors; at most one per distinct vector.
+    """Return the centres of Lloyd's algorithm from first centres far apart; at most one per distinct vector.
 
     A cluster that becomes empty takes the vector that is farthest from its centre.
 
@@ -29,8 +31,7 @@ def train(vectors: Float[np.ndarray, "n d"], count: int, *, seed: int, steps: in
     sample = vectors
     if len(sample) > PER_CLUSTER * count:
         sample = sample[np.sort(rng.choice(len(sample), PER_CLUSTER * count, replace=False))]
-    distinct = np.unique(sample, axis=0, return_index=True)[1]
-    centres = sample[np.sort(rng.permutation(distinct)[:count])].astype(np.float32)
+    centres = first_centres(np.unique(sample, axis=0).astype(np.float32), count, rng)
     for _ in range(steps):
         label, far = nearest(sample, centres)
         sums = np.zeros_like(centres, dtype=np.float64)
@@ -43,6 +44,26 @@ def train(vectors: Float[np.ndarray, "n d"], count: int, *, seed: int, steps: in
             break
         centres = updated
     return centres
+
+
+def first_centres(vectors: Float[np.ndarray, "n d"], count: int, rng: np.random.Generator) -> Float[np.ndarray, "k d"]:
+    """Choose first centres among distinct vectors, each far from the others (k-means++, Arthur and Vassilvitskii 2007).
+
+    More than `PLUS_PLUS` centres are drawn at random, since choosing them one after the other takes too long.
+    """
+    if count >= len(vectors) or count > PLUS_PLUS:
+        return vectors[np.sort(rng.permutation(len(vectors))[:count])]
+    chosen = [int(rng.integers(len(vectors)))]
+    squared = np.full(len(vectors), np.inf)
+    while len(chosen) < count:
+        squared = np.minimum(squared, np.square(vectors - vectors[chosen[-1]], dtype=np.float64).sum(axis=1))
+        chosen.append(int(np.searchsorted(np.cumsum(squared), rng.random() * squared.sum(), side="right")))
+    return vectors[np.minimum(chosen, len(vectors) - 1)]
+
+
+def finite_rows(vectors: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
+    """True for each vector without NaN."""
+    return np.asarray(np.isfinite(vectors).all(axis=1))
 
 
 def nearest(

@@ -125,7 +125,7 @@ class NearImages(Plain):
             raise PerceptError(f"cosine must be above 0 and at most 1, got {self.cosine}.")
 
     @property
-    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+    def needs(self) -> tuple[str, ...]:
         """An encoder, where vectors are compared."""
         return () if self.cosine is None else ("images",)
 
@@ -196,7 +196,7 @@ def distance(hashes: UInt64[np.ndarray, " n"], pairs: Pairs) -> np.ndarray:
 
 def alike(vectors: Float[np.ndarray, "n d"], cosine: float) -> Iterator[Pairs]:
     """Yield the pairs of unit vectors of at least this cosine within each cluster, the earlier first."""
-    usable = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+    usable = np.flatnonzero(clusters.finite_rows(vectors))
     if len(usable) < 2:
         return
     count = max(1, round(len(usable) ** 0.5 / 8))

@@ -7,7 +7,7 @@ written last. Until then the folder `.work` holds what is finished; the same com
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -58,10 +58,12 @@ class Curation:
         """Return the working folder."""
         return Store(self.out / WORK)
 
-    @property
-    def place(self) -> Place:
-        """Return what the steps may use."""
-        return Place(root=self.out.resolve(), vectors=self.store.folder / "vectors", tools=self.tools)
+    def _place(self, number: int, tools: Tools) -> Place:
+        """Return where step `number` runs."""
+        folder = self.store.folder
+        return Place(
+            root=self.out.resolve(), vectors=folder / "vectors", step=folder / f"step-{number:02d}", tools=tools
+        )
 
     def run(self) -> dict[str, Any]:
         """Run or resume the curation, and return the report.
@@ -153,8 +155,7 @@ class Curation:
     def _chunks(self, number: int, kind: str, title: str, step: Step, run: Run) -> None:
         """Compute one kind of file for all chunks that lack it; models are used in this process only."""
         todo = [chunk for chunk in range(self.store.count()) if not self.store.step_file(number, kind, chunk).is_file()]
-        here = run is map
-        place = self.place if here else replace(self.place, tools=Tools())
+        place = self._place(number, self.tools if run is map else Tools())
         job = partial(work_on, self.store.folder, place, number, step, kind)
         for _ in track(run(job, todo), title, len(todo)):
             pass

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -25,11 +25,14 @@ class Score(Plain):
     top: float | None = 0.5
     """Share of the captions that remains, those of the highest cosines, where no threshold is given."""
 
-    needs: ClassVar[tuple[str, ...]] = ("images", "texts")
-
     def __post_init__(self) -> None:
         if self.threshold is None and (self.top is None or not 0 < self.top <= 1):
             raise PerceptError(f"top must be above 0 and at most 1, got {self.top}. Or give a threshold.")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """An encoder."""
+        return ("images", "texts")
 
     def passes(self) -> Sequence[Pass]:
         """Compute the cosines, then the threshold."""

@@ -5,14 +5,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from percept.core.config import from_source
 from percept.core.errors import PerceptError, unknown_name
 from percept.data.curate import STEPS
-from percept.data.curate.store import Arrays, Chunk, Decision, Parts
+from percept.data.curate.store import Arrays, Chunk, Decision, Parts, load_arrays, save_arrays
 
 Images = Sequence[str | bytes]
 
@@ -31,6 +31,8 @@ class Tools:
     """Returns one unit vector per text, in the space of the images."""
     codes: Callable[[Images], Any] | None = None
     """Returns the codebook indices of every image [n, t]."""
+    num_codes: int = 0
+    """Size of the codebook."""
     captions: Callable[[Images], Sequence[str]] | None = None
     """Writes one caption per image."""
     fuse: Callable[[Images, Sequence[Sequence[str]]], Sequence[str]] | None = None
@@ -39,11 +41,19 @@ class Tools:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a step runs: the folder that paths of images are relative to, a folder for vectors, and the models."""
+    """Where a step runs."""
 
     root: Path
+    """Folder that paths of images are relative to."""
     vectors: Path
+    """Folder for the vectors of images."""
+    step: Path
+    """Folder of the step."""
     tools: Tools
+
+    def measured(self, number: int, kind: str) -> Arrays:
+        """Return what an earlier pass of the step, such as "measured-0", measured in a chunk."""
+        return load_arrays(self.step / kind / f"{number:06d}.npz")
 
 
 @dataclass(frozen=True)
@@ -62,8 +72,10 @@ class Pass:
 class Step(Protocol):
     """A step: a frozen dataclass of settings with three methods. `passes` measure; then every chunk is decided alone."""
 
-    needs: ClassVar[tuple[str, ...]]
-    """Fields of `Tools` that must be given."""
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Fields of `Tools` that must be given."""
+        ...
 
     def passes(self) -> Sequence[Pass]:
         """Return the passes that precede the decision."""
@@ -85,7 +97,10 @@ class Step(Protocol):
 class Plain:
     """Defaults of a step that needs no pass, no model and no facts in the report."""
 
-    needs: ClassVar[tuple[str, ...]] = ()
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """No model."""
+        return ()
 
     def passes(self) -> Sequence[Pass]:
         """Return no pass."""
@@ -141,8 +156,6 @@ def as_numpy(vectors: Any) -> np.ndarray:
 
 def image_vectors(chunk: Chunk, place: Place) -> np.ndarray:
     """Return a unit vector per row, computed once per chunk and kept for later steps; NaN where there is no usable image."""
-    from percept.data.curate.store import load_arrays, save_arrays
-
     file = place.vectors / f"{chunk.number:06d}.npz"
     if file.is_file():
         stored = load_arrays(file)
