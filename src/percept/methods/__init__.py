@@ -3,6 +3,8 @@
 INDEX: dict[str, str] = {
     "contrastive": "percept.methods.pretraining.contrastive:Contrastive",
     "nano": "percept.methods.pretraining.nano:Pretraining",
+    "tldr": "percept.methods.curation.tldr:Captioner",
+    "visualness": "percept.methods.curation.visualness:Visualness",
 }
 """Method name to "module:Class".
 
