@@ -120,6 +120,7 @@ class Small(nn.Module):
         return info_nce(image, text, self.log_scale.clamp(max=4.6).exp())
 
     def embed(self, tokens: Tensor) -> Tensor:
+        """Return unit vectors of token ids."""
         ends = int(tokens.argmax(dim=1).max()) + 1
         return F.normalize(self.text(tokens[:, :ends]).pooled, dim=-1)
 
@@ -185,8 +186,8 @@ def paired(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
 def stored(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
     """Write rows as parquet."""
     import pyarrow as pa
-    import pyarrow.parquet
+    import pyarrow.parquet as pq
 
     folder.mkdir(parents=True, exist_ok=True)
-    pa.parquet.write_table(pa.Table.from_pylist(list(rows)), folder / "rows.parquet")
+    pq.write_table(pa.Table.from_pylist(list(rows)), folder / "rows.parquet")
     return folder / "rows.parquet"

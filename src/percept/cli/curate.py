@@ -13,7 +13,7 @@ from percept.core.errors import PerceptError
 if TYPE_CHECKING:
     from percept.data.curate.step import Step, Tools
 
-DEFAULT_STEPS = "texts,exact-images,near-texts,balance"
+DEFAULT_STEPS = "texts,near-texts,balance"
 
 Paths: TypeAlias = tyro.conf.Positional[Path]
 

@@ -191,6 +191,17 @@ def test_a_source_without_rows_is_refused(tmp_path: Path) -> None:
         Curation(source=source, out=tmp_path / "out", steps=make_steps(["texts"], {})).run()
 
 
+def test_steps_that_would_remove_everything_are_refused(tmp_path: Path) -> None:
+    rows = write_lines(tmp_path / "rows.jsonl", [{"caption": "a red cup", "image": "none.png"}])
+    for name, message in (
+        ("exact-images", "no image can be read"),
+        ("near-images", "no image"),
+        ("balance", "no caption contains"),
+    ):
+        with pytest.raises(PerceptError, match=message):
+            Curation(source=rows, out=tmp_path / name, steps=make_steps([name], {}), workers=1).run()
+
+
 @pytest.mark.parametrize(
     ("names", "settings", "message"),
     [

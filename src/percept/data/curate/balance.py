@@ -96,6 +96,8 @@ class Balance(Plain):
         counts = np.zeros(len(unpack_texts(earlier["entries"])), dtype=np.int64)
         for part in parts:
             counts += np.bincount(part["entries"], minlength=len(counts))
+        if not counts.any():
+            raise PerceptError("no caption contains an entry. Give fitting --words, or a smaller min_count.")
         threshold = self.threshold if self.threshold is not None else tail_threshold(counts, self.tail or 0.0)
         return {
             **earlier,

@@ -32,7 +32,11 @@ class ExactImages(Plain):
 
     def passes(self) -> Sequence[Pass]:
         """Hash the files."""
-        return (Pass(_hash_images, lambda parts, _: marks(parts, self.copies)),)
+        return (Pass(_hash_images, self._repeated),)
+
+    def _repeated(self, parts: Parts, earlier: Arrays) -> Arrays:
+        check_images(any(part["hash"].any() for part in parts))
+        return marks(parts, self.copies)
 
     def decide(self, chunk: Chunk, measured: Arrays, state: Arrays) -> Decision:
         """Remove repeated images."""
@@ -63,6 +67,14 @@ def image_reasons(readable: Bool[np.ndarray, " n"], repeated: Bool[np.ndarray, "
     """Return why rows are removed: their image cannot be read, or it is repeated."""
     pairs = zip(readable, repeated, strict=True)
     return [NO_IMAGE if not fine else reason if again else None for fine, again in pairs]
+
+
+def check_images(some: bool) -> None:
+    """Raise a PerceptError if no image could be read, so that a wrong column does not remove all rows."""
+    if not some:
+        raise PerceptError(
+            "no image can be read. Check --image: its column has bytes, or paths relative to the source."
+        )
 
 
 def _check(copies: int) -> None:

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, UInt32, UInt64
 
 from percept.core.errors import PerceptError
 from percept.data.curate import clusters
-from percept.data.curate.duplicates import image_reasons, of_chunk, plain
+from percept.data.curate.duplicates import check_images, image_reasons, of_chunk, plain
 from percept.data.curate.groups import Pairs, candidates, removed, similar
 from percept.data.curate.rules import words_of
 from percept.data.curate.step import Pass, Place, Plain, image_vectors, located
@@ -142,6 +142,7 @@ class NearImages(Plain):
 
     def _repeated(self, parts: Parts, earlier: Arrays) -> Arrays:
         hashes = parts.joined("hash")
+        check_images(bool(hashes.any()))
         close = similar(candidates(hash_bands(hashes, self.bits)), lambda pairs: distance(hashes, pairs) <= self.bits)
         if self.cosine is not None:
             close = similar(

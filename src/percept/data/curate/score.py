@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from percept.core.errors import PerceptError
-from percept.data.curate.duplicates import NO_IMAGE
+from percept.data.curate.duplicates import NO_IMAGE, check_images
 from percept.data.curate.step import Pass, Place, Plain, as_numpy, image_vectors
 from percept.data.curate.store import Arrays, Chunk, Decision, Parts
 
@@ -41,8 +41,9 @@ class Score(Plain):
     def _threshold(self, parts: Parts, earlier: Arrays) -> Arrays:
         scores = parts.joined("score")
         scores = scores[np.isfinite(scores)]
+        check_images(len(scores) > 0)
         threshold = self.threshold if self.threshold is not None else top_threshold(scores, self.top or 1.0)
-        middle = np.quantile(scores, (0.05, 0.25, 0.5, 0.75, 0.95)) if len(scores) else np.zeros(5)
+        middle = np.quantile(scores, (0.05, 0.25, 0.5, 0.75, 0.95))
         return {"threshold": np.array(threshold), "quantiles": middle}
 
     def decide(self, chunk: Chunk, measured: Arrays, state: Arrays) -> Decision:
