@@ -4,6 +4,7 @@
     python benchmarks/curation.py scale --json-file benchmarks/curation_scale.json
 
 effect: 30 % of the captions belong to another image, 10 % say nothing, 20 % of the images are copies, and categories have Zipf frequencies.
+The word list of the balance holds the nouns of the world, as the lists of the paper hold those of WordNet.
 Every arm trains the small model of `small_clip.py` for the same steps on its rows; the score step uses the model that the raw rows trained.
 scale: the command `percept curate` on a million captions: seconds, and the largest memory of all its processes together.
 """
@@ -41,7 +42,7 @@ ARMS: dict[str, list[str]] = {
 }
 SETTINGS: dict[str, Any] = {
     "score": {"top": 0.7},
-    "balance": {"min_count": 5, "min_ratio": 3.0, "tail": 0.2},
+    "balance": {"tail": 0.35},
 }
 
 
@@ -49,7 +50,10 @@ def curated(source: Path, out: Path, steps: Sequence[str], tools: Tools) -> list
     """Run steps and return the rows."""
     import pyarrow.parquet as pq
 
-    settings = {name: value for name, value in SETTINGS.items() if name in steps}
+    (source.parent / "nouns.txt").write_text("\n".join(NAMES))
+    settings = {name: dict(value) for name, value in SETTINGS.items() if name in steps}
+    if "balance" in settings:
+        settings["balance"]["words"] = [str(source.parent / "nouns.txt")]
     Curation(source=source, out=out, steps=make_steps(steps, settings), tools=tools, workers=1).run()
     return [row for file in sorted(out.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
 
@@ -82,7 +86,7 @@ def run_seed(encoder: Any, test: Test, seed: int, count: int, steps: int) -> dic
             "accuracy on the rarest third": float(right[tail].mean()),
             "rows": len(chosen),
             "mismatched": float(np.mean([rows[number]["mismatch"] for number in places.tolist()])),
-            "largest category": max(np.bincount([NAMES.index(rows[number]["category"]) for number in places.tolist()])) / len(chosen),
+            "largest category": float(np.bincount([NAMES.index(rows[number]["category"]) for number in places.tolist()]).max() / len(chosen)),
         }  # fmt: skip
         err.print(seed, name, found[name])
         return model
@@ -114,7 +118,7 @@ def effect(arguments: argparse.Namespace) -> dict[str, Any]:
             }
     return {
         "rows": arguments.rows, "steps": arguments.steps, "test images": arguments.test, "categories": len(NAMES),
-        "settings": SETTINGS, "arms": arms, "gain over raw, 95 % interval over seeds": gains,
+        "settings": SETTINGS, "noise": vars(Noise()), "arms": arms, "gain over raw, 95 % interval over seeds": gains,
     }  # fmt: skip
 
 

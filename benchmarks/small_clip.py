@@ -45,10 +45,10 @@ class Noise:
     """Share of the rows whose image is an earlier one, encoded with another quality, with its caption."""
 
 
-def scene_of(category: str, number: int, split: str) -> Scene:
+def scene_of(category: str, number: int, split: str, style: str = "plain") -> Scene:
     """Return a scene with one thing of a category."""
     for attempt in range(100):
-        scene = sample_scene(derive(number, category, attempt) % 2**31, split=split, things=(1, 1))
+        scene = sample_scene(derive(number, category, attempt) % 2**31, split=split, things=(1, 1), style=style)
         scene = replace(scene, things=(replace(scene.things[0], category=category),))
         if obeys(scene):
             return scene
@@ -96,9 +96,11 @@ class Test:
     labels: np.ndarray
 
 
-def test_set(encoder: Encoder, count: int, seed: int) -> Test:
+def test_set(encoder: Encoder, count: int, seed: int, style: str = "plain") -> Test:
     labels = np.arange(count) % len(NAMES)
-    scenes = [scene_of(NAMES[label], derive(seed, "test", place), "evaluation") for place, label in enumerate(labels)]
+    scenes = [
+        scene_of(NAMES[label], derive(seed, "test", place), "evaluation", style) for place, label in enumerate(labels)
+    ]
     return Test(encoder.image([render(scene, size=SIDE, truth=False).image for scene in scenes]), labels)
 
 
