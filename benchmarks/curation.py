@@ -35,9 +35,7 @@ CONTEXT = 32
 RULES, COPIES = ["texts"], ["exact-images", "near-images"]
 ARMS: dict[str, list[str]] = {
     "text rules": RULES,
-    "rules, copies": [*RULES, *COPIES],
     "rules, copies, balance": [*RULES, *COPIES, "balance"],
-    "rules, copies, score": [*RULES, *COPIES, "score"],
     "rules, copies, score, balance": [*RULES, *COPIES, "score", "balance"],
 }
 SETTINGS: dict[str, Any] = {
@@ -185,15 +183,15 @@ def scale(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("effect", "scale"))
-    parser.add_argument("--rows", type=int, default=None, help="rows of the source: 5,000, or a million")
-    parser.add_argument("--steps", type=int, default=600, help="training steps of an arm")
+    parser.add_argument("--rows", type=int, default=None, help="rows of the source: 4,000, or a million")
+    parser.add_argument("--steps", type=int, default=400, help="training steps of an arm")
     parser.add_argument("--test", type=int, default=1000, help="test images")
     parser.add_argument("--seed", type=int, default=0, help="first seed")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--workers", type=int, default=2, help="processes of the curation")
     parser.add_argument("--json-file", type=Path, default=None, help="file of the result")
     arguments = parser.parse_args()
-    arguments.rows = arguments.rows or {"effect": 5000, "scale": 1_000_000}[arguments.part]
+    arguments.rows = arguments.rows or {"effect": 4000, "scale": 1_000_000}[arguments.part]
     start = time.perf_counter()
     result = {"effect": effect, "scale": scale}[arguments.part](arguments)
     harness.save(arguments.json_file, {**harness.facts(torch.device("cpu"), start), "result": result})

@@ -200,11 +200,11 @@ def search(bench: Bench) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=int, default=900)
+    parser.add_argument("--documents", type=int, default=500)
     parser.add_argument(
-        "--teacher", type=int, default=2500, help="rows of noisy alt text that the retrieval model learns from"
+        "--teacher", type=int, default=1500, help="rows of noisy alt text that the retrieval model learns from"
     )
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--share", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3)
