@@ -55,7 +55,6 @@ def curate(
         model: The encoder of the steps score, realsyn, tldr and visualness, and of near-images with a cosine.
     """
     from percept.core.io import read_json
-    from percept.core.report import table
     from percept.data.curate.pipeline import Curation
     from percept.data.curate.step import make_steps
     from percept.data.curate.tables import Columns
@@ -74,12 +73,17 @@ def curate(
         engine=engine,
         workers=workers,
     )
-    report = curation.run()
+    _show(curation.run(), out)
+    return 0
+
+
+def _show(report: "Mapping[str, Any]", out: Path) -> None:
+    from percept.core.report import table
+
     rows = [("read", report["rows in the source"], report["rows read"])]
     rows += [(one["step"], one["rows before"], one["rows after"]) for one in report["steps"]]
     table(f"{count(report['rows kept'], 'row')} in {out}", ("step", "rows before", "rows after"), rows)
     say(f"report: {out / 'report.html'}")
-    return 0
 
 
 def _with_words(settings: Any, names: list[str], words: tuple[Path, ...]) -> Any:

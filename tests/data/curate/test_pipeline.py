@@ -11,12 +11,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+import percept
 from percept.cli import main
 from percept.core.errors import PerceptError
 from percept.data.curate import tables
+from percept.data.curate.engines import _on_ray
 from percept.data.curate.pipeline import Curation
 from percept.data.curate.step import make_steps
 from tests.data.curate.making import WORDS, captions, picture, write_lines
+from tests.infer import tiny
 
 STEPS = ["texts", "exact-images", "near-texts", "balance"]
 SETTINGS: dict[str, Any] = {"balance": {"min_count": 3, "threshold": 60}, "near-texts": {"similarity": 0.9}}
@@ -215,6 +218,31 @@ def test_steps_that_would_remove_everything_are_refused(tmp_path: Path) -> None:
 def test_mistakes_in_the_steps_are_named(names: list[str], settings: dict, message: str) -> None:
     with pytest.raises(PerceptError, match=message):
         make_steps(names, settings)
+
+
+def test_the_command_scores_with_an_encoder_and_does_not_continue_with_another(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(tiny.folder(tmp_path / "model"))
+    command = ["curate", str(source), "--out", str(tmp_path / "out"), "--steps", "texts,score", "--model", model]
+    assert main(command) == 0
+    rows = pq.read_table(tmp_path / "out" / "rows-00000.parquet").to_pylist()
+    encoder = percept.load(model)
+    assert 10 <= len(rows) <= 15
+    for row in rows:
+        cosine = float(encoder.image([tmp_path / "out" / row["image"]])[0] @ encoder.text([row["caption"]])[0])
+        assert row["scores"] == [pytest.approx(cosine, abs=2e-3)]
+    assert main([*command, "--resize", "pad"]) == 2
+    assert "with different settings" in capsys.readouterr().err
+
+
+def test_a_missing_library_is_named(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(PerceptError, match=r"percept-models\[data\]"):
+        curation(many, tmp_path / "out").run()
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(PerceptError, match=r"percept-models\[ray\]"):
+        list(_on_ray(2, int, [1]))
 
 
 def test_the_command_runs_and_explains_mistakes(many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

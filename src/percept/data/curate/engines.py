@@ -10,6 +10,8 @@ from percept.core.errors import PerceptError, missing_extra, unknown_name
 from percept.core.parallel import process_pool
 
 ENGINES = ("local", "ray")
+BLOCKS = 1000
+"""Most blocks of a Ray dataset; each holds the numbers of some chunks."""
 FEW = 4
 """Fewest chunks for which processes are started by default."""
 
@@ -61,7 +63,9 @@ def _on_ray(workers: int | None, job: Callable[[int], int], numbers: Sequence[in
         ray.init(num_cpus=cpus, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    rows = ray.data.from_items([{"number": number} for number in numbers], override_num_blocks=len(numbers))
+    rows = ray.data.from_items(
+        [{"number": number} for number in numbers], override_num_blocks=min(len(numbers), BLOCKS)
+    )
     size = max(1, workers or os.cpu_count() or 1)
     tasks = ray.data.TaskPoolStrategy(size=size)
     try:

@@ -113,7 +113,10 @@ class Curation:
                     raise PerceptError(
                         f"{self.out} holds a curation of a different source or with different settings. Give a new folder."
                     )
-                return read_json(self.out / REPORT) if file.name == RECORD else None
+                if file.name != RECORD:
+                    return None
+                shutil.rmtree(self.store.folder, ignore_errors=True)  # left by a kill after the end
+                return read_json(self.out / REPORT)
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
             raise PerceptError(f"{self.out} is not an empty folder. Give a new one.")
         return None
