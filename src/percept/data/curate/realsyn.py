@@ -170,7 +170,7 @@ def quotas(sizes: Int[np.ndarray, " c"], budget: int, power: float) -> Int[np.nd
     """Return how many rows each cluster keeps: min(n_c, λ n_c^γ), rounded, with the sum `budget`.
 
     >>> quotas(np.array([100, 4, 1]), 15, 0.5).tolist()
-    [11, 3, 1]
+    [12, 2, 1]
     """
     budget = min(budget, int(sizes.sum()))
     low, high = 0.0, float(max(1, sizes.max()))

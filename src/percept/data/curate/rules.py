@@ -68,7 +68,7 @@ class TextRules(Plain):
         """Return which rule a caption breaks first; None if it breaks none.
 
         >>> TextRules().reason("IMG_0042.jpg"), TextRules().reason("a red cup"), TextRules().reason("一只红色的杯子")
-        ('too few words', None, None)
+        ('boilerplate', None, None)
         """
         text = text.strip()
         words = words_of(text)
