@@ -218,20 +218,20 @@ def main() -> None:
         bench = Bench(encoder, test, sketch, texts, arguments, seed)
         found = found or search(bench)
         runs.append(arms(bench, arguments.share))
-    names = {name: {key: [round(run[name][key], 4) for run in runs] for key in runs[0][name]} for name in runs[0]}
+        result = {"documents": arguments.documents, "steps": arguments.steps, "share": arguments.share, "search": found}
+        result |= summary(runs)
+        harness.save(arguments.json_file, {**harness.facts(torch.device("cpu"), start), "result": result})
+
+
+def summary(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """Return the scores of all seeds by arm, and the differences to the whole method."""
+    table = {name: {key: [round(run[name][key], 4) for run in runs] for key in runs[0][name]} for name in runs[0]}
+    full = table["full"]
     against = {
-        name: {key: paired(names["full"][key], values[key]) for key in values if key != "rows"}
-        for name, values in names.items() if name != "full" and len(runs) > 1
+        name: {key: paired(full[key], values[key]) for key in values if key != "rows"}
+        for name, values in table.items() if name != "full" and len(runs) > 1
     }  # fmt: skip
-    result = {
-        "documents": arguments.documents,
-        "steps": arguments.steps,
-        "share": arguments.share,
-        "arms": names,
-        "full minus arm": against,
-        "search": found,
-    }
-    harness.save(arguments.json_file, {**harness.facts(torch.device("cpu"), start), "result": result})
+    return {"arms": table, "full minus arm": against}
 
 
 if __name__ == "__main__":

@@ -96,11 +96,11 @@ def tasks(encoder: Any) -> Tasks:
     scenes = list(texts.values())
     images = encoder.image([render(scene, size=SIDE, truth=False).image for scene in scenes])
     colours = np.array([list(COLOURS).index(scene.things[0].colour) for scene in scenes])
-    sets = [
+    plain, sketch, corrupted = (
         test_set(encoder, count, 10_000, style)
         for count, style in ((800, "plain"), (400, "sketch"), (400, "corruption"))
-    ]
-    return Tasks(*sets, colours, list(texts), images)
+    )
+    return Tasks(plain, sketch, corrupted, colours, list(texts), images)
 
 
 def scores(model: Small, task: Tasks) -> dict[str, float]:
@@ -126,7 +126,7 @@ def scores(model: Small, task: Tasks) -> dict[str, float]:
 def captioner(
     tokens: Tensor, texts: Sequence[str], clean: tuple[Tensor, list[str]], tokenizer: Tokenizer, steps: int, seed: int
 ) -> Captioner:
-    """Train the codebook and the decoder on the noisy rows, then on the clean ones."""
+    """Train the codebook and the decoder: a quarter of the steps on the noisy rows, the others on the clean ones."""
     seed_everything(seed)
     decoder = TextConfig(context=CONTEXT, vocabulary=tokenizer.vocab_size, width=64, layers=2, heads=2, output_dim=8)
     tower: Any = Stored()
@@ -137,9 +137,9 @@ def captioner(
     optimiser = torch.optim.AdamW(
         [each for each in task.parameters() if each.requires_grad], lr=2e-3, weight_decay=0.05
     )
-    for images, captions in ((tokens, list(texts)), clean):
+    for images, captions, count in ((tokens, list(texts), steps // 4), (*clean, steps - steps // 4)):
         ids = tokenizer(captions)
-        for _ in range(steps):
+        for _ in range(count):
             rows = torch.randint(len(images), (64,))
             part = ids[rows]
             part = part[:, : int(part.argmax(dim=1).max()) + 1]
@@ -149,7 +149,9 @@ def captioner(
     return task.eval()
 
 
-def run_seed(encoder: Any, task: Tasks, arguments: Any, seed: int) -> dict[str, dict[str, float]]:
+def run_seed(
+    encoder: Any, task: Tasks, clean: tuple[Tensor, list[str]], arguments: Any, seed: int
+) -> dict[str, dict[str, float]]:
     """Return scores, rows and shares of every arm."""
     import pyarrow.parquet as pq
 
@@ -157,11 +159,6 @@ def run_seed(encoder: Any, task: Tasks, arguments: Any, seed: int) -> dict[str, 
     vectors, tokens = encoded(encoder, [row["image"] for row in rows])
     place = {row["key"]: number for number, row in enumerate(rows)}
     rng = random.Random(seed)
-    scenes = [scene_of(rng.choice(NAMES), derive(seed, "clean", number), "train") for number in range(arguments.clean)]
-    clean = (
-        encoded(encoder, [render(one, size=SIDE, truth=False).image for one in scenes])[1],
-        [short_caption(one, rng) for one in scenes],
-    )
     tokenizer = Tokenizer.train([row["caption"] for row in rows] + clean[1], vocab_size=900, context=CONTEXT)
     found: dict[str, dict[str, float]] = {}
 
@@ -224,12 +221,6 @@ def run_seed(encoder: Any, task: Tasks, arguments: Any, seed: int) -> dict[str, 
         arm("random rows", drawn, [rows[number]["caption"] for number in drawn])
         few, new = reduced("sixth", features="histogram", every=3)
         arm("TL;DR, one in six", few, [f"{rows[at]['caption']}; {text}" for at, text in zip(few, new, strict=True)])
-        codes, new = reduced("codes", features="codes", every=2)
-        arm(
-            "TL;DR, codes as numbers",
-            codes,
-            [f"{rows[at]['caption']}; {text}" for at, text in zip(codes, new, strict=True)],
-        )
     found["TL;DR"]["selection s"] = seconds
     return found
 
@@ -243,31 +234,43 @@ def _half(source: Path, folder: Path, tools: Tools) -> list[dict[str, Any]]:
     return pq.read_table(folder / "half" / "rows-00000.parquet").to_pylist()
 
 
+def clean_captions(encoder: Any, count: int) -> tuple[Tensor, list[str]]:
+    """Return the tokens of images, and their right captions."""
+    rng = random.Random(5)
+    scenes = [scene_of(rng.choice(NAMES), derive(5, "clean", number), "train") for number in range(count)]
+    images = [render(one, size=SIDE, truth=False).image for one in scenes]
+    return encoded(encoder, images)[1], [short_caption(one, rng) for one in scenes]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=3000)
+    parser.add_argument("--rows", type=int, default=1500)
     parser.add_argument(
-        "--clean", type=int, default=500, help="clean captions that the captioner learns from at the end"
+        "--clean", type=int, default=1000, help="clean captions that the captioner learns from at the end"
     )
-    parser.add_argument("--clusters", type=int, default=60)
+    parser.add_argument("--clusters", type=int, default=40)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--captioner", type=int, default=200, help="steps of each half of the captioner's training")
+    parser.add_argument("--captioner", type=int, default=800, help="steps of the captioner")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json-file", type=Path, default=None)
     arguments = parser.parse_args()
     start, encoder = time.perf_counter(), percept.load("nano", dtype="float32")
-    task = tasks(encoder)
-    runs = [
-        run_seed(encoder, task, arguments, seed) for seed in range(arguments.seed, arguments.seed + arguments.seeds)
-    ]
+    task, clean, runs = tasks(encoder), clean_captions(encoder, arguments.clean), []
+    for seed in range(arguments.seed, arguments.seed + arguments.seeds):
+        runs.append(run_seed(encoder, task, clean, arguments, seed))
+        result = summary(runs, arguments)
+        harness.save(arguments.json_file, {**harness.facts(torch.device("cpu"), start), "result": result})
+
+
+def summary(runs: Sequence[dict[str, dict[str, float]]], arguments: Any) -> dict[str, Any]:
+    """Return the scores of all seeds by arm, and the differences."""
     arms = {name: {key: [round(run[name][key], 4) for run in runs] for key in runs[0][name]} for name in runs[0]}
     against = {
         name: paired(arms["TL;DR"]["mean"], values["mean"]) for name, values in arms.items() if len(runs) > 1 and name != "TL;DR"
     }  # fmt: skip
     setup = {key: getattr(arguments, key) for key in ("rows", "clean", "clusters", "steps", "captioner")}
-    result = {**setup, "noise": vars(Noise()), "arms": arms, "mean of TL;DR minus arm": against}
-    harness.save(arguments.json_file, {**harness.facts(torch.device("cpu"), start), "result": result})
+    return {**setup, "noise": vars(Noise()), "arms": arms, "mean of TL;DR minus arm": against}
 
 
 if __name__ == "__main__":

@@ -293,21 +293,29 @@ def main() -> None:
     parser.add_argument("--json-file", type=Path, default=None)
     arguments = parser.parse_args()
     start, encoder = time.perf_counter(), percept.load("nano", dtype="float32")
-    runs = [run_seed(encoder, seed, arguments) for seed in range(arguments.seed, arguments.seed + arguments.seeds)]
-    arms = {name: {key: [run[name][key] for run in runs] for key in runs[0][name]} for name in runs[0]}
-    ours = arms["TIP, NULL image"]
-    gains = {
-        name: paired(ours["F1"], values["F1"])
-        for name, values in arms.items() if len(runs) > 1 and name not in ("corpus", "TIP, NULL image")
-    }  # fmt: skip
-    setup = {key: getattr(arguments, key) for key in ("pages", "top", "bottom", "steps", "batch", "rate")}
-    result = {**setup, "arms": arms, "F1 of TIP, NULL image minus arm": gains}
-    if len(runs) > 1:
-        result["attention AUROC minus untuned"] = paired(
-            ours["attention AUROC"], arms["untuned encoder"]["attention AUROC"]
+    runs = []
+    for seed in range(arguments.seed, arguments.seed + arguments.seeds):
+        runs.append(run_seed(encoder, seed, arguments))
+        harness.save(
+            arguments.json_file, {**harness.facts(torch.device("cpu"), start), "result": summary(runs, arguments)}
         )
-        result["MRR minus untuned"] = paired(ours["MRR"], arms["untuned encoder"]["MRR"])
-    harness.save(arguments.json_file, {**harness.facts(torch.device("cpu"), start), "result": result})
+
+
+def summary(runs: Sequence[dict[str, dict[str, float]]], arguments: Any) -> dict[str, Any]:
+    """Return the scores of all seeds by arm, and the differences."""
+    arms = {name: {key: [run[name][key] for run in runs] for key in runs[0][name]} for name in runs[0]}
+    setup = {key: getattr(arguments, key) for key in ("pages", "top", "bottom", "steps", "batch", "rate")}
+    if len(runs) == 1:
+        return {**setup, "arms": arms}
+    ours, untuned = arms["TIP, NULL image"], arms["untuned encoder"]
+    others = [name for name in arms if name not in ("corpus", "TIP, NULL image")]
+    return {
+        **setup,
+        "arms": arms,
+        "F1 of TIP, NULL image minus arm": {name: paired(ours["F1"], arms[name]["F1"]) for name in others},
+        "attention AUROC minus untuned": paired(ours["attention AUROC"], untuned["attention AUROC"]),
+        "MRR minus untuned": paired(ours["MRR"], untuned["MRR"]),
+    }
 
 
 if __name__ == "__main__":
