@@ -23,7 +23,7 @@ from typing import Any
 import harness
 import numpy as np
 import torch
-from small_clip import NAMES, Noise, Small, Test, noisy_rows, paired, stored, test_set, train, zero_shot
+from small_clip import NAMES, Noise, Small, Test, noisy_rows, paired, stored, singles_of, train, zero_shot
 
 import percept
 from percept.core.report import err
@@ -104,7 +104,7 @@ def run_seed(encoder: Any, test: Test, seed: int, count: int, steps: int) -> dic
 
 def effect(arguments: argparse.Namespace) -> dict[str, Any]:
     encoder = percept.load("nano")
-    test = test_set(encoder, arguments.test, seed=10_000)
+    test = singles_of(encoder, arguments.test, seed=10_000)
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     runs = [run_seed(encoder, test, seed, arguments.rows, arguments.steps) for seed in seeds]
     arms = {name: {key: [round(run[name][key], 4) for run in runs] for key in runs[0][name]} for name in runs[0]}

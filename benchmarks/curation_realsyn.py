@@ -29,7 +29,7 @@ from small_clip import (
     paired,
     scene_of,
     stored,
-    test_set,
+    singles_of,
     train,
     zero_shot,
 )
@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--json-file", type=Path, default=None)
     arguments = parser.parse_args()
     start, encoder = time.perf_counter(), percept.load("nano")
-    test, sketch = test_set(encoder, 1000, 10_000), test_set(encoder, 500, 20_000, style="sketch")
+    test, sketch = singles_of(encoder, 1000, 10_000), singles_of(encoder, 500, 20_000, style="sketch")
     texts = text_set(encoder, 500)
     runs, found = [], []
     for seed in range(arguments.seed, arguments.seed + arguments.seeds):

@@ -31,7 +31,7 @@ from small_clip import (
     paired,
     scene_of,
     stored,
-    test_set,
+    singles_of,
     train,
     zero_shot,
 )
@@ -97,7 +97,7 @@ def tasks(encoder: Any) -> Tasks:
     images = encoder.image([render(scene, size=SIDE, truth=False).image for scene in scenes])
     colours = np.array([list(COLOURS).index(scene.things[0].colour) for scene in scenes])
     plain, sketch, corrupted = (
-        test_set(encoder, count, 10_000, style)
+        singles_of(encoder, count, 10_000, style)
         for count, style in ((800, "plain"), (400, "sketch"), (400, "corruption"))
     )
     return Tasks(plain, sketch, corrupted, colours, list(texts), images)

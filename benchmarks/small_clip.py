@@ -96,7 +96,7 @@ class Test:
     labels: np.ndarray
 
 
-def test_set(encoder: Encoder, count: int, seed: int, style: str = "plain") -> Test:
+def singles_of(encoder: Encoder, count: int, seed: int, style: str = "plain") -> Test:
     labels = np.arange(count) % len(NAMES)
     scenes = [
         scene_of(NAMES[label], derive(seed, "test", place), "evaluation", style) for place, label in enumerate(labels)
