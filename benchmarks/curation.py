@@ -23,7 +23,7 @@ from typing import Any
 import harness
 import numpy as np
 import torch
-from small_clip import NAMES, Noise, Small, Test, noisy_rows, paired, stored, singles_of, train, zero_shot
+from small_clip import NAMES, Noise, Small, Test, noisy_rows, paired, singles_of, stored, train, zero_shot
 
 import percept
 from percept.core.report import err

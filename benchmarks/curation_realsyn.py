@@ -28,8 +28,8 @@ from small_clip import (
     noisy_rows,
     paired,
     scene_of,
-    stored,
     singles_of,
+    stored,
     train,
     zero_shot,
 )
