@@ -31,11 +31,22 @@ def map_processes(
     if processes == 1:
         yield from map(work, items)
         return
+    with process_pool(processes) as pool:
+        yield from pool(work, items, chunk)
+
+
+@contextmanager
+def process_pool(processes: int) -> Iterator[Callable[..., Iterator]]:
+    """Yield a function as `map_processes`, with the arguments work, items and chunk; its processes serve several calls."""
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        try:
+
+        def run(work: Callable[[Item], Result], items: Iterable[Item], chunk: int = 1) -> Iterator[Result]:
             with ignoring_interrupts():
                 results = pool.map(work, items, chunksize=chunk)  # starts the processes
             yield from results
+
+        try:
+            yield run
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -4,6 +4,8 @@ INDEX: dict[str, str] = {
     "contrastive": "percept.methods.pretraining.contrastive:Contrastive",
     "nano": "percept.methods.pretraining.nano:Pretraining",
     "plm": "percept.methods.language.plm:PLM",
+    "tldr": "percept.methods.curation.tldr:Captioner",
+    "visualness": "percept.methods.curation.visualness:Visualness",
 }
 """Method name to "module:Class".
 

@@ -1,0 +1,1 @@
+"""Methods whose models curate data."""

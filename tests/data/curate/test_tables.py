@@ -1,0 +1,114 @@
+"""Reading rows: formats, column names, bad rows, interleaved documents."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from percept.core.errors import PerceptError
+from percept.data.curate import tables
+from percept.data.curate.tables import BadRows, Columns, read_chunks, source_files
+from tests.data.curate.making import write_lines
+
+
+def rows(source: Path, out: Path, columns: Columns | None = None) -> tuple[list[dict], BadRows]:
+    bad = BadRows()
+    read = read_chunks(source_files(source), columns or Columns(), out, bad)
+    return [row for table in read for row in table.to_pylist()], bad
+
+
+def test_all_formats_give_the_same_rows(tmp_path: Path) -> None:
+    data = [
+        {"id": f"r{n}", "caption": f'a "red" cup, {n}', "image": f"images/{n}.png", "artist": "x"} for n in range(3)
+    ]
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_lines(folder / "a.jsonl", data)
+    pq.write_table(pa.Table.from_pylist(data), folder / "a.parquet")
+    for ending, sign in (("csv", ","), ("tsv", "\t")):
+        lines = [sign.join(data[0])] + [
+            sign.join('"' + v.replace('"', '""') + '"' for v in row.values()) for row in data
+        ]
+        (folder / f"a.{ending}").write_text("\n".join(lines) + "\n")
+    expected = [
+        {"key": f"r{n}", "captions": [f'a "red" cup, {n}'], "image": f"../data/images/{n}.png", "artist": "x"}
+        for n in range(3)
+    ]
+    for ending in ("jsonl", "parquet", "csv", "tsv"):
+        read, bad = rows(folder / f"a.{ending}", tmp_path / "out")
+        assert read == expected, ending
+        assert not bad.counts
+    assert len(rows(folder, tmp_path / "out")[0]) == 12
+
+
+def test_bad_rows_are_counted_by_reason_and_named(tmp_path: Path) -> None:
+    lines = [
+        '{"caption": "a cup"}',
+        "{broken",
+        '{"caption": 7}',
+        '{"caption": ""}',
+        "[1]",
+        "",
+        '{"caption": ["x", "y"]}',
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(lines))
+    read, bad = rows(file, tmp_path)
+    assert [row["captions"] for row in read] == [["a cup"], ["x", "y"]]
+    assert bad.counts == {
+        "the line is not json": 1,
+        "the caption is neither a text nor a list of texts": 1,
+        "there is no caption": 1,
+        "the line is not a json object": 1,
+    }
+    assert bad.examples["the line is not json"] == ["rows.jsonl:2"]
+    (tmp_path / "rows.csv").write_text("caption,image\na cup,1.png\nonly one\n")
+    read, bad = rows(tmp_path / "rows.csv", tmp_path)
+    assert len(read) == 1
+    assert bad.counts == {"the row has a wrong number of fields": 1}
+
+
+def test_a_column_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "rows.jsonl", [{"words": "a cup"}])
+    with pytest.raises(PerceptError, match="no caption column among its columns words"):
+        rows(file, tmp_path)
+    with pytest.raises(PerceptError, match="no column 'txt' for the caption"):
+        rows(file, tmp_path, Columns(text="txt"))
+    assert rows(file, tmp_path, Columns(text="words"))[0][0]["captions"] == ["a cup"]
+    with pytest.raises(PerceptError, match="holds no rows that can be read"):
+        source_files(_empty(tmp_path))
+
+
+def _empty(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+def test_chunks_have_at_most_the_given_rows_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "CHUNK_ROWS", 4)
+    file = write_lines(tmp_path / "rows.jsonl", [{"caption": str(n)} for n in range(10)])
+    assert [len(table) for table in read_chunks([file], Columns(), tmp_path, BadRows())] == [4, 4, 2]
+    monkeypatch.setattr(tables, "CHUNK_BYTES", 25)
+    stored = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"caption": ["a"] * 4, "image": [b"1234567890"] * 4}), stored)
+    assert [len(table) for table in read_chunks([stored], Columns(), tmp_path, BadRows())] == [3, 1]
+
+
+def test_values_of_several_types_become_json(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "rows.jsonl", [{"caption": "a", "size": 3}, {"caption": "b", "size": "large"}])
+    assert [json.loads(row["size"]) for row in rows(file, tmp_path)[0]] == [3, "large"]
+
+
+def test_a_document_gives_a_row_per_image_with_all_sentences(tmp_path: Path) -> None:
+    pages = [
+        {"id": "p", "images": [None, "a.png", None, "b.png"], "texts": ["A cup. It is red.", None, "A dog!", None]},
+        {"id": "q", "images": [None], "texts": ["No image here."]},
+    ]
+    read, _ = rows(write_lines(tmp_path / "pages.jsonl", pages), tmp_path)
+    assert [row["key"] for row in read] == ["p/1", "p/3", "q/0"]
+    assert [row["image"] for row in read] == ["a.png", "b.png", None]
+    assert read[0]["captions"] == read[1]["captions"] == ["A cup.", "It is red.", "A dog!"]
+    assert [row["adjacent"] for row in read] == ["It is red.", "A dog!", "No image here."]
+    assert [row["document"] for row in read] == ["p", "p", "q"]
