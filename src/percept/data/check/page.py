@@ -121,7 +121,7 @@ def _plots(report: Mapping[str, Any]) -> str:
     return f'<h2>What the rows hold</h2><div class="plots">{"".join(figures)}</div>' if figures else ""
 
 
-def _figure(name: str, values: Mapping[str, Any], limit: float | None) -> str:
+def _figure(name: str, values: Mapping[str, Any], limit: int | None) -> str:
     """Return a histogram, with a line at a limit."""
     edges, counts = values["histogram"]["edges"], values["histogram"]["counts"]
     wide, most = WIDE / len(counts), max(counts)
@@ -146,7 +146,7 @@ def _figure(name: str, values: Mapping[str, Any], limit: float | None) -> str:
 <figcaption class="soft">{words}</figcaption></figure>"""
 
 
-def _place_of(limit: float, edges: Sequence[float], wide: float) -> float | None:
+def _place_of(limit: int, edges: Sequence[float], wide: float) -> float | None:
     """Return where on the axis a number is; None if it is outside."""
     for place, (low, high) in enumerate(pairwise(edges)):
         if low <= limit <= high and high > low:

@@ -1,7 +1,8 @@
 """What repeats: equal hashes, and hashes that are nearly equal.
 
-Images: each bit of the hash says whether one of 9 × 8 grey values is larger than the one to its left. Of two hashes that differ in at most
-`BITS` bits, one of BITS + 1 parts is equal, so only hashes with an equal part are compared.
+Images: each bit of the hash says whether one of the 8 × 8 lowest frequencies of the cosine transform of a 32 × 32 grey image is above
+their median. Of two hashes that differ in at most `BITS` bits, one of BITS + 1 parts is equal, so only hashes with an equal part
+are compared.
 
 Captions: MinHash of pairs of neighbouring words (Broder 1997). The share of equal minima estimates the share of pairs of words
 that two captions have in common; captions are compared where one of `BANDS` groups of minima is equal.
@@ -16,11 +17,13 @@ from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt32, UInt64
+from jaxtyping import Bool, Float, Int, UInt32, UInt64
 from PIL import Image
 
 BITS = 3
 """Largest number of different bits, of 64, in the hashes of near duplicates."""
+GREY = 32
+"""Side in pixels of the grey image that is transformed."""
 BLANK = 4
 """Largest difference of grey values, of 255, in an image that is called blank."""
 MINIMA, BANDS, SHARE = 32, 8, 0.8
@@ -30,6 +33,8 @@ WINDOW = 512
 
 Groups: TypeAlias = Int[np.ndarray, " n"]
 """For each item, the number of the first item of its group."""
+Items: TypeAlias = Int[np.ndarray, " k"]
+"""Numbers of items that are compared with those at the same place of another array."""
 
 
 def number_of(*parts: bytes) -> int:
@@ -43,13 +48,21 @@ def number_of(*parts: bytes) -> int:
 def look_of(image: Image.Image) -> int | None:
     """Return the hash of what an RGB image looks like; None for a blank image, which looks like many others.
 
-    >>> look_of(Image.new("RGB", (40, 30), "red")), look_of(Image.linear_gradient("L").rotate(90).convert("RGB"))
-    (None, 18446744073709551615)
+    >>> look_of(Image.new("RGB", (40, 30), "red")), look_of(Image.linear_gradient("L").convert("RGB")) is None
+    (None, False)
     """
-    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
-    if int(grey.max() - grey.min()) <= BLANK:
+    grey = np.asarray(image.convert("L").resize((GREY, GREY), Image.Resampling.BOX), dtype=np.float32)
+    if grey.max() - grey.min() <= BLANK:
         return None
-    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
+    low = (_cosines() @ grey @ _cosines().T).reshape(-1)
+    return int.from_bytes(np.packbits(low > np.median(low[1:])).tobytes(), "big")
+
+
+@lru_cache
+def _cosines() -> Float[np.ndarray, "8 g"]:
+    """Return the rows of the cosine transform (DCT-II) for the lowest frequencies."""
+    places = 2 * np.arange(GREY) + 1
+    return np.cos(np.pi * places * np.arange(8)[:, None] / (2 * GREY)).astype(np.float32)
 
 
 def minima_of(text: str) -> UInt32[np.ndarray, " m"]:
@@ -79,7 +92,7 @@ def equal(values: UInt64[np.ndarray, " n"]) -> Groups:
 def near_looks(looks: UInt64[np.ndarray, " n"]) -> Groups:
     """Group hashes of images that differ in at most BITS bits, directly or through others."""
 
-    def close(left: Groups, right: Groups) -> Bool[np.ndarray, " k"]:
+    def close(left: Items, right: Items) -> Bool[np.ndarray, " k"]:
         return np.bitwise_count(looks[left] ^ looks[right]) <= BITS
 
     width = 64 // (BITS + 1)
@@ -90,7 +103,7 @@ def near_looks(looks: UInt64[np.ndarray, " n"]) -> Groups:
 def near_texts(minima: UInt32[np.ndarray, "n m"]) -> Groups:
     """Group minima of captions of which at least SHARE are equal, directly or through others."""
 
-    def close(left: Groups, right: Groups) -> Bool[np.ndarray, " k"]:
+    def close(left: Items, right: Items) -> Bool[np.ndarray, " k"]:
         return (minima[left] == minima[right]).mean(axis=1) >= SHARE
 
     bands = minima.astype(np.uint64).reshape(len(minima), BANDS, MINIMA // BANDS)
@@ -98,9 +111,7 @@ def near_texts(minima: UInt32[np.ndarray, "n m"]) -> Groups:
     return _grouped(len(minima), list(keys.T), close)
 
 
-def _grouped(
-    count: int, keys: Sequence[np.ndarray], close: Callable[[Groups, Groups], Bool[np.ndarray, " k"]]
-) -> Groups:
+def _grouped(count: int, keys: Sequence[np.ndarray], close: Callable[[Items, Items], Bool[np.ndarray, " k"]]) -> Groups:
     """Join the items that are close among those with an equal key."""
     groups = np.arange(count)
     for key in keys:
@@ -110,7 +121,7 @@ def _grouped(
     return groups
 
 
-def _candidates(key: np.ndarray) -> Iterator[tuple[Groups, Groups]]:
+def _candidates(key: np.ndarray) -> Iterator[tuple[Items, Items]]:
     """Yield pairs of items with equal keys, those at each distance in the order of the keys together."""
     order = np.argsort(key, kind="stable")
     values = key[order]
@@ -121,7 +132,7 @@ def _candidates(key: np.ndarray) -> Iterator[tuple[Groups, Groups]]:
         yield order[:-distance][same], order[distance:][same]
 
 
-def _joined(groups: Groups, left: Groups, right: Groups) -> Groups:
+def _joined(groups: Groups, left: Items, right: Items) -> Groups:
     """Join the groups of pairs of items; a group is called by its first item."""
     while not np.array_equal(groups[left], groups[right]):
         low = np.minimum(groups[left], groups[right])

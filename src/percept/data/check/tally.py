@@ -22,6 +22,7 @@ BINS = 20
 """Bars of a histogram."""
 CLASSES = 30
 """Classes that a report lists: those with most rows and those with fewest."""
+TYPES = {"q": np.int64, "Q": np.uint64, "d": np.float64}
 
 
 class Column:
@@ -41,7 +42,7 @@ class Column:
 
     def array(self) -> Shaped[np.ndarray, " n"]:
         """Return the numbers."""
-        return np.array(self.values)
+        return np.array(self.values, TYPES[self.values.typecode])
 
 
 class Tally:

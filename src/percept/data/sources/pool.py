@@ -6,12 +6,13 @@ import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from percept.core.errors import PerceptError
 from percept.core.parallel import ignoring_interrupts
 
 
+@runtime_checkable
 class Reads(Protocol):
     """What a worker process does: it reads some slots of a step. It can be copied to other processes."""
 
