@@ -13,7 +13,7 @@ from torch import Tensor
 from percept.core.errors import PerceptError
 from percept.data.transforms import Preprocess, pixels_of, resized
 
-LUMA = (0.299, 0.587, 0.114)
+LUMA = torch.tensor([0.299, 0.587, 0.114])
 """Weights of red, green and blue in the grey value of a colour (ITU-R BT.601)."""
 
 
@@ -152,7 +152,7 @@ def jittered(
     [100, 50, 0]
     """
     values = pixels.float().contiguous()
-    grey = torch.tensor(LUMA) @ values.flatten(1)
+    grey = LUMA @ values.flatten(1)
     grey.mul_(brightness * (1 - saturation)).add_(0.5)  # the half rounds where the result is truncated
     return values.mul_(brightness * saturation).add_(grey.view(pixels.shape[1:])).clamp_(0, 255).to(torch.uint8)
 
@@ -162,7 +162,7 @@ def normalise_jittered(
 ) -> None:
     """Write what `preprocess.normalise` makes of `jittered` pixels to `out`; nothing is rounded, and jitter costs no extra time."""
     brightness, saturation = colour
-    grey = torch.tensor(LUMA) @ out.copy_(pixels).flatten(1)
+    grey = LUMA @ out.copy_(pixels).flatten(1)
     for channel, mean, std in zip(out.flatten(1), preprocess.mean, preprocess.std, strict=True):
         channel.mul_(brightness * saturation / (255 * std)).add_(
             grey, alpha=brightness * (1 - saturation) / (255 * std)
