@@ -9,7 +9,11 @@ import pytest
 from tests.data.sources import made
 from tests.front_door.test_readme import ROOT, printed_by
 
-PAGES = ["data.md", "augmentation.md", *(f"formats/{page.name}" for page in sorted((ROOT / "docs" / "formats").glob("*.md")))]
+PAGES = [
+    "data.md",
+    "augmentation.md",
+    *(f"formats/{page.name}" for page in sorted((ROOT / "docs" / "formats").glob("*.md"))),
+]
 NEEDS = {"formats/arrow.md": ("pyarrow", "datasets"), "formats/webdataset.md": ("av",)}
 
 
