@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("percept.cli.evaluate", "measure a model by one evaluation, several, or all"),
     "train": ("percept.cli.train", "train a model by a recipe"),
     "curate": ("percept.cli.curate", "filter, deduplicate and balance images with captions"),
+    "data": ("percept.cli.data", "check training data: bad rows, sizes, caption lengths, duplicates, classes"),
     "world": ("percept.cli.world", "write or show images of the labelled world"),
     "convert": ("percept.cli.convert", "write weights in another layout: official, timm, open_clip, percept"),
     "export": ("percept.cli.export", "write a model as ONNX graphs that run without torch; int8 too"),

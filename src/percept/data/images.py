@@ -79,11 +79,15 @@ def read_image(source: ImageSource, *, max_pixels: int | None = None, at_least: 
 
 @contextmanager
 def decoded(
-    source: ImageSource, *, max_pixels: int | None = None, at_least: int | None = None
+    source: ImageSource,
+    *,
+    max_pixels: int | None = None,
+    at_least: int | Callable[[tuple[int, int]], int | None] | None = None,
 ) -> Iterator[Image.Image]:
     """Read an image as `read_image` does, and count its pixels as in flight until the block ends.
 
-    Whatever is raised in the block becomes the file's reason, as if it had been raised by the decoder.
+    Whatever is raised in the block becomes the file's reason, as if it had been raised by the decoder. `at_least` may be a function
+    of the upright width and height in pixels.
 
     Raises:
         PerceptError: as `read_image`.
@@ -92,8 +96,9 @@ def decoded(
     with reading(name):
         opened = _open(source)
         check_pixels(name, *opened.size, opened.kind, max_pixels)
-        with in_flight.share(_cost(opened, at_least)):
-            yield _upright_rgb(opened, at_least, source)
+        least = at_least(_upright_size(opened)) if callable(at_least) else at_least
+        with in_flight.share(_cost(opened, least)):
+            yield _upright_rgb(opened, least, source)
 
 
 def upright_size(source: ImageSource, *, max_pixels: int | None = None) -> tuple[int, int]:
@@ -106,14 +111,18 @@ def upright_size(source: ImageSource, *, max_pixels: int | None = None) -> tuple
     with reading(name):
         opened = _open(source)
         check_pixels(name, *opened.size, opened.kind, max_pixels)
-        width, height = opened.size
-        return (height, width) if opened.orientation() in SIDEWAYS else (width, height)
+        return _upright_size(opened)
+
+
+def _upright_size(opened: Opened) -> tuple[int, int]:
+    width, height = opened.size
+    return (height, width) if opened.orientation() in SIDEWAYS else (width, height)
 
 
 def _describe(source: ImageSource) -> str:
     if isinstance(source, str | os.PathLike):
         return "standard input" if os.fspath(source) == "-" else os.fspath(source)
-    if isinstance(source, OpenFile):
+    if not isinstance(source, bytes) and isinstance(source, OpenFile):  # a check of a protocol is slow
         return describe_open(source)
     kinds = {bytes: "the image given as bytes", np.ndarray: "the array"}
     return kinds.get(type(source), "the image")
@@ -140,7 +149,7 @@ def _open(source: ImageSource) -> Opened:
         return Opened(size=image.size, kind=None, decode=lambda _: image)
     if isinstance(source, str | os.PathLike):
         source = read_bytes(source)
-    if isinstance(source, OpenFile):
+    if not isinstance(source, bytes) and isinstance(source, OpenFile):
         source = read_open(source)
     if not isinstance(source, bytes):
         raise PerceptError(

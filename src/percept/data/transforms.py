@@ -152,11 +152,16 @@ class Preprocess:
             )
         return torch.stack(rows) if rows else torch.empty(0, 3, *self.shape, dtype=torch.uint8)
 
-    def normalise(self, pixels: UInt8[Tensor, "*b 3 y x"]) -> Float[Tensor, "*b 3 y x"]:
-        """Turn 0..255 into what the model takes: (value / 255 - mean) / std, float32, on the device of `pixels`."""
+    def normalise(
+        self, pixels: UInt8[Tensor, "*b 3 y x"], *, out: Float[Tensor, "*b 3 y x"] | None = None
+    ) -> Float[Tensor, "*b 3 y x"]:
+        """Turn 0..255 into what the model takes: (value / 255 - mean) / std, float32, on the device of `pixels`.
+
+        The result is written to `out` if it is given.
+        """
         mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
-        return (pixels.float() / 255).sub_(mean).div_(std)
+        return torch.div(pixels, 255, out=out).sub_(mean).div_(std)
 
     def save(self, path: Path | str) -> None:
         """Write preprocess.json."""

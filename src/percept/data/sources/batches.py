@@ -1,9 +1,9 @@
-"""Batches that sources make besides `ImageText` and `Labelled`: videos, and batches with plain texts or whole rows."""
+"""Batches that sources make besides `ImageText` and `Labelled`: videos, views, and batches with plain texts or whole rows."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from percept.data.batch import Batch
@@ -45,6 +45,30 @@ class VideoCaptions(_WithTuples):
     """Preprocessed frames in the order of showing."""
     text: tuple[str, ...]
     """One caption per video."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ViewsText(Batch):
+    """Augmented views of images, and matching texts."""
+
+    image: Float[Tensor, "b *v 3 y x"]
+    """Preprocessed views of each image; without the axis of views where there is one of each."""
+    tokens: Int[Tensor, "b n"]
+    """Token ids, padded with 0."""
+    hidden: Bool[Tensor, "b *v k"] | None = None
+    """True for patches that are hidden, row by row; as many in each view. None without a mask."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ViewsCaptions(_WithTuples):
+    """Augmented views of images and their captions as text, for sources without a tokenizer."""
+
+    image: Float[Tensor, "b *v 3 y x"]
+    """Preprocessed views of each image; without the axis of views where there is one of each."""
+    text: tuple[str, ...]
+    """One caption per image."""
+    hidden: Bool[Tensor, "b *v k"] | None = None
+    """True for patches that are hidden, row by row; as many in each view. None without a mask."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

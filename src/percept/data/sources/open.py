@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from percept.core.errors import PerceptError, unknown_name
 from percept.core.report import track
+from percept.data.augment import Augment
 from percept.data.files import PathLike
 from percept.data.sources.arrow import ArrowRows
 from percept.data.sources.captions import CaptionChoice, CaptionFields
@@ -34,8 +35,8 @@ from percept.data.transforms import Preprocess
 
 Where: TypeAlias = PathLike | Sequence[PathLike]
 USED = {
-    "caption": ("preprocess", "tokenizer", "frames", "captions"),
-    "label": ("preprocess", "classes"),
+    "caption": ("preprocess", "augment", "tokenizer", "frames", "captions"),
+    "label": ("preprocess", "augment", "classes"),
     "row": (),
 }
 """Arguments that each target takes."""
@@ -51,6 +52,7 @@ def open_source(
     batch: int,
     seed: int = 0,
     preprocess: Preprocess | None = None,
+    augment: Augment | None = None,
     tokenizer: Tokenizer | None = None,
     frames: int | None = None,
     choice: str = "pe-evaluation",
@@ -73,6 +75,7 @@ def open_source(
         batch: samples of a global batch.
         seed: of the order and of all random choices.
         preprocess: how images become pixels; by default squashed to 224 × 224.
+        augment: random crops, jitter and flips of images, or of all frames of a video alike; several views, hidden patches.
         tokenizer: turns captions into ids; batches hold texts without one.
         frames: frames that stand for a video; makes batches of videos.
         choice: which frames, a name of `percept.data.video.CHOICES`.
@@ -93,7 +96,8 @@ def open_source(
     """
     rows = open_rows(where, image=image, video=video, root=root)
     given = {
-        "preprocess": preprocess, "tokenizer": tokenizer, "frames": frames, "captions": captions, "classes": classes,
+        "preprocess": preprocess, "augment": augment, "tokenizer": tokenizer, "frames": frames, "captions": captions,
+        "classes": classes,
     }  # fmt: skip
     if prepare is None:
         prepare, collate = _usual(rows, target, choice, given)
@@ -204,25 +208,52 @@ def _usual(rows: Rows, target: str | None, choice: str, given: Mapping[str, Any]
     _check_used(given, USED[target], f"target is {target!r}")
     if target == "row":
         return as_it_is, collate_samples
-    preprocess = given["preprocess"] or Preprocess(size=USUAL_SIZE)
+    preprocess, augment = given["preprocess"] or Preprocess(size=USUAL_SIZE), given["augment"]
+    _check_augment(augment, preprocess, one_view=target == "label" or given["frames"] is not None)
     if target == "label":
-        return _for_labels(rows, preprocess, given["classes"])
+        return _for_labels(rows, preprocess, augment, given["classes"])
     frames, tokenizer, captions = given["frames"], given["tokenizer"], CaptionChoice(given["captions"])
     _check_captions(rows.name, looked, captions, frames)
-    collate = CaptionCollate(preprocess=preprocess, tokenizer=tokenizer, video=frames is not None)
+    collate = CaptionCollate(
+        preprocess=preprocess,
+        tokenizer=tokenizer,
+        video=frames is not None,
+        views=1 if augment is None else augment.views,
+        mask=None if augment is None else augment.mask,
+    )
+    shared: dict[str, Any] = {
+        "preprocess": preprocess, "augment": augment, "captions": captions, "tokenizer": tokenizer,
+    }  # fmt: skip
     if frames is None:
-        return ImageCaption(preprocess=preprocess, captions=captions, tokenizer=tokenizer), collate
-    video = VideoCaption(preprocess=preprocess, frames=frames, choice=choice, captions=captions, tokenizer=tokenizer)
-    return video, collate
+        return ImageCaption(**shared), collate
+    return VideoCaption(**shared, frames=frames, choice=choice), collate
 
 
-def _for_labels(rows: Rows, preprocess: Preprocess, classes: Sequence[str] | None) -> tuple[Any, Any]:
+def _check_augment(augment: Augment | None, preprocess: Preprocess, *, one_view: bool) -> None:
+    """Check that an augmentation suits the preprocessing and what batches are made of.
+
+    Raises:
+        PerceptError: it does not.
+    """
+    if augment is None:
+        return
+    augment.check(preprocess)
+    if one_view and (augment.views > 1 or augment.mask is not None):
+        raise PerceptError(
+            "several views and masks are made of images with captions only. Use Augment(views=1, mask=None) for videos and labels."
+        )
+
+
+def _for_labels(
+    rows: Rows, preprocess: Preprocess, augment: Augment | None, classes: Sequence[str] | None
+) -> tuple[Any, Any]:
     names = tuple(classes or getattr(rows, "classes", ()))
     if not names:
         raise PerceptError(
             f"{rows.name} does not say which classes there are. Give classes=, the names of all of them."
         )
-    return ImageLabel(preprocess=preprocess, classes=names), LabelCollate(preprocess=preprocess, classes=names)
+    items = ImageLabel(preprocess=preprocess, classes=names, augment=augment)
+    return items, LabelCollate(preprocess=preprocess, classes=names)
 
 
 def _is_given(value: Any) -> bool:

@@ -6,19 +6,29 @@ import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
+from typing import Any, Protocol, runtime_checkable
 
 from percept.core.errors import PerceptError
 from percept.core.parallel import ignoring_interrupts
-from percept.data.sources.reader import Read, Reader
 
-_reader: Reader | None = None
+
+@runtime_checkable
+class Reads(Protocol):
+    """What a worker process does: it reads some slots of a step. It can be copied to other processes."""
+
+    def read(self, step: int, slots: range) -> Any:
+        """Return what was read."""
+        ...
+
+
+_reader: Reads | None = None
 """The reader of this worker process."""
 
 
 class Pool:
     """Processes that hold a copy of the reader and read slots of steps. They end with the process that started them."""
 
-    def __init__(self, reader: Reader, workers: int) -> None:
+    def __init__(self, reader: Reads, workers: int) -> None:
         """Start the processes when the first slots are asked for.
 
         Raises:
@@ -48,7 +58,7 @@ class Pool:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 
-def result(future: "Future[bytes]") -> Read:
+def result(future: "Future[bytes]") -> Any:
     """Wait for slots that were submitted.
 
     Raises:

@@ -3,20 +3,23 @@
 Items hold NumPy arrays of 8-bit pixels, which are small to send between processes; batches are normalised.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
 from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.core.report import notice
+from percept.core.seed import derive
+from percept.data.augment import Augment, Masking, augmented, normalise_jittered
 from percept.data.batch import Batch, ImageText, Labelled
-from percept.data.sources.batches import ImageCaptions, Samples, VideoCaptions, VideoText
+from percept.data.sources.batches import ImageCaptions, Samples, VideoCaptions, VideoText, ViewsCaptions, ViewsText
 from percept.data.sources.captions import CaptionChoice
 from percept.data.sources.sample import BadSample, Media, Sample
 from percept.data.tokenizers import Tokenizer
@@ -25,34 +28,54 @@ from percept.data.video import choose, frames_within, open_video
 from percept.data.video.files import library
 
 
+class Pixels(NamedTuple):
+    """8-bit pixels of an image, of several views of it, or of the frames of a video."""
+
+    values: UInt8[np.ndarray, "*t 3 y x"]
+    colours: tuple[tuple[float, float], ...] = ()
+    """Brightness and saturation that are changed with normalisation: of each view, or one for all frames; () to change none."""
+
+
 class Captioned(NamedTuple):
     """An item: pixels with a text or its token ids."""
 
-    pixels: UInt8[np.ndarray, "*t 3 y x"]
+    pixels: Pixels
     text: str
     ids: list[int] | None
+    hidden: Bool[np.ndarray, "*v k"] | None = None
 
 
-def pixels_of(image: Media, preprocess: Preprocess, key: str) -> UInt8[np.ndarray, "3 y x"]:
-    """Decode and preprocess an image.
+class Classed(NamedTuple):
+    """An item: pixels with the number of their class."""
+
+    pixels: Pixels
+    number: int
+
+
+def pixels_of(image: Media, preprocess: Preprocess, key: str, augment: Augment | None, seed: int) -> Pixels:
+    """Decode and preprocess an image, or make its views; a single view has no axis of views.
 
     Raises:
         BadSample: it is missing or broken.
     """
     _check_there(image, key)
     try:
-        return read_pixels(image, preprocess).numpy()
+        if augment is None:
+            return Pixels(read_pixels(image, preprocess).numpy())
+        views = augmented(image, preprocess, augment, derive(seed, "augment"))
+        values = [pixels.numpy() for pixels in views.pixels]
+        return Pixels(values[0] if augment.views == 1 else np.stack(values), views.colours)
     except PerceptError as error:
         raise BadSample("broken image", key, str(error)) from None
 
 
 def frames_of(
     video: Media,
-    preprocess: Preprocess,
     key: str,
     *,
     frames: int,
     choice: str,
+    pixels_of: Callable[[Image.Image], UInt8[Tensor, "3 y x"]],
     window: tuple[float, float] | None = None,
 ) -> UInt8[np.ndarray, "t 3 y x"]:
     """Decode and preprocess the frames that stand for a video, or for a window [start, end) of it in seconds.
@@ -69,7 +92,7 @@ def frames_of(
             if window is not None:
                 begin[0], end = max(begin[0], window[0]), min(end, window[1])
             numbers = [part[number] for number in choose(begin, float(end), frames, choice)]
-            images = {number: preprocess(image).numpy() for number, image in opened.frames(numbers)}
+            images = {number: pixels_of(image).numpy() for number, image in opened.frames(numbers)}
             numbers += repeat(numbers[-1], frames - len(numbers))  # `plm` takes each frame of a short clip once
             return np.stack([images[number] for number in numbers])
     except PerceptError as error:
@@ -88,13 +111,21 @@ class ImageCaption:
     preprocess: Preprocess
     captions: CaptionChoice = field(default_factory=CaptionChoice)
     tokenizer: Tokenizer | None = None
+    augment: Augment | None = None
 
     def __call__(self, sample: Sample, seed: int) -> Captioned:
         """Read the sample's first image and choose its caption."""
         text = self.captions.of(sample, seed)
         if not sample.images:
             raise BadSample("no image", sample.key, f"its fields: {', '.join(sample.record) or 'none'}")
-        return Captioned(pixels_of(sample.images[0], self.preprocess, sample.key), text, _ids(self.tokenizer, text))
+        pixels = pixels_of(sample.images[0], self.preprocess, sample.key, self.augment, seed)
+        return Captioned(pixels, text, _ids(self.tokenizer, text), self._hidden(seed))
+
+    def _hidden(self, seed: int) -> Bool[np.ndarray, "*v k"] | None:
+        if self.augment is None:
+            return None
+        hidden = self.augment.hidden(self.preprocess.shape, derive(seed, "augment"))
+        return hidden[0] if hidden is not None and self.augment.views == 1 else hidden
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +139,7 @@ class VideoCaption:
     """A name of `percept.data.video.CHOICES`."""
     captions: CaptionChoice = field(default_factory=CaptionChoice)
     tokenizer: Tokenizer | None = None
+    augment: Augment | None = None
 
     def __post_init__(self) -> None:
         choose(np.zeros(1), 1.0, self.frames, self.choice)
@@ -118,10 +150,23 @@ class VideoCaption:
         text = self.captions.of(sample, seed)
         if sample.video is None:
             raise BadSample("no video", sample.key, f"its fields: {', '.join(sample.record) or 'none'}")
-        pixels = frames_of(
-            sample.video, self.preprocess, sample.key, frames=self.frames, choice=self.choice, window=_window(sample)
+        return Captioned(self._pixels(sample, sample.video, seed), text, _ids(self.tokenizer, text))
+
+    def _pixels(self, sample: Sample, video: Media, seed: int) -> Pixels:
+        """Read frames; with `augment` all of them have the same view."""
+        colours: dict[tuple[float, float], None] = {}
+
+        def viewed(image: Image.Image) -> UInt8[Tensor, "3 y x"]:
+            if self.augment is None:
+                return self.preprocess(image)
+            view = self.augment.draw(image.size, self.preprocess.shape, derive(seed, "augment"))
+            colours[view.colour] = None
+            return view.cropped(image)
+
+        values = frames_of(
+            video, sample.key, frames=self.frames, choice=self.choice, pixels_of=viewed, window=_window(sample)
         )
-        return Captioned(pixels, text, _ids(self.tokenizer, text))
+        return Pixels(values, tuple(colours))
 
 
 def _window(sample: Sample) -> tuple[float, float] | None:
@@ -141,14 +186,16 @@ class ImageLabel:
     preprocess: Preprocess
     classes: tuple[str, ...]
     """Names of all classes; a class's number is its place."""
+    augment: Augment | None = None
 
-    def __call__(self, sample: Sample, seed: int) -> tuple[np.ndarray, int]:
+    def __call__(self, sample: Sample, seed: int) -> Classed:
         """Read the sample's first image."""
         if sample.label not in self.classes:
             raise BadSample("unknown class", sample.key, f"{sample.label!r}")
         if not sample.images:
             raise BadSample("no image", sample.key)
-        return pixels_of(sample.images[0], self.preprocess, sample.key), self.classes.index(sample.label)
+        pixels = pixels_of(sample.images[0], self.preprocess, sample.key, self.augment, seed)
+        return Classed(pixels, self.classes.index(sample.label))
 
 
 def as_it_is(sample: Sample, seed: int) -> Sample:
@@ -163,16 +210,23 @@ class CaptionCollate:
     preprocess: Preprocess
     tokenizer: Tokenizer | None = None
     video: bool = False
+    views: int = 1
+    mask: Masking | None = None
     reported: list[int] = field(default_factory=list, compare=False, repr=False)
     """Captions that were cut, when that was reported for the first time."""
 
     def __call__(self, items: list[Captioned]) -> Batch:
         """Stack items."""
         pixels = _normalised(self.preprocess, [item.pixels for item in items])
+        plain = self.views == 1 and self.mask is None
         if self.tokenizer is None:
             text = tuple(item.text for item in items)
+            if not plain:
+                return ViewsCaptions(image=pixels, text=text, hidden=_stacked([item.hidden for item in items]))
             return VideoCaptions(frames=pixels, text=text) if self.video else ImageCaptions(image=pixels, text=text)
         tokens = self._rows(self.tokenizer, items)
+        if not plain:
+            return ViewsText(image=pixels, tokens=tokens, hidden=_stacked([item.hidden for item in items]))
         return VideoText(frames=pixels, tokens=tokens) if self.video else ImageText(image=pixels, tokens=tokens)
 
     def _rows(self, tokenizer: Tokenizer, items: Sequence[Captioned]) -> Int[Tensor, "b n"]:
@@ -195,10 +249,10 @@ class LabelCollate:
     classes: tuple[str, ...]
     """Names of all classes, so that sources with different ones are not mixed."""
 
-    def __call__(self, items: list[tuple[np.ndarray, int]]) -> Labelled:
+    def __call__(self, items: list[Classed]) -> Labelled:
         """Stack items."""
-        label = torch.tensor([number for _, number in items])
-        return Labelled(image=_normalised(self.preprocess, [pixels for pixels, _ in items]), label=label)
+        label = torch.tensor([item.number for item in items])
+        return Labelled(image=_normalised(self.preprocess, [item.pixels for item in items]), label=label)
 
 
 def collate_samples(items: list[Sample]) -> Samples:
@@ -206,12 +260,31 @@ def collate_samples(items: list[Sample]) -> Samples:
     return Samples(samples=tuple(items))
 
 
-def _normalised(preprocess: Preprocess, arrays: Sequence[np.ndarray]) -> Float[Tensor, "b *t 3 y x"]:
-    if len({array.shape for array in arrays}) > 1:
+def _normalised(preprocess: Preprocess, items: Sequence[Pixels]) -> Float[Tensor, "b *t 3 y x"]:
+    if len({item.values.shape for item in items}) > 1:
         raise PerceptError(
             f"resize={preprocess.resize!r} gives these images different sizes, which do not make a batch. Use squash, crop or pad."
         )
-    return preprocess.normalise(torch.from_numpy(np.stack(arrays)))
+    rows = torch.empty(len(items), *items[0].values.shape)
+    for row, item in zip(rows, items, strict=True):  # one by one, so that each is still in the processor's cache
+        _normalise(preprocess, item, row)
+    return rows
+
+
+def _normalise(preprocess: Preprocess, item: Pixels, out: Float[Tensor, "*t 3 y x"]) -> None:
+    values = torch.from_numpy(item.values)
+    if not item.colours:
+        preprocess.normalise(values, out=out)
+        return
+    images, rows = values.view(-1, *values.shape[-3:]), out.view(-1, *out.shape[-3:])
+    colours = item.colours * (len(images) // len(item.colours))
+    for image, colour, row in zip(images, colours, rows, strict=True):
+        normalise_jittered(image, preprocess, colour, out=row)
+
+
+def _stacked(arrays: Sequence[np.ndarray | None]) -> Bool[Tensor, "b *v k"] | None:
+    given = [array for array in arrays if array is not None]
+    return torch.from_numpy(np.stack(given)) if given else None
 
 
 def _ids(tokenizer: Tokenizer | None, text: Any) -> list[int] | None:
