@@ -6,7 +6,6 @@ import re
 import stat
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
@@ -78,9 +77,7 @@ def seen(processor: Processor, view: ViewOptions) -> Processor:
     return replace(changed, tile_several=True) if tiles or view.get("mode") else changed
 
 
-def asked(
-    images: Any, question: str, regions: Regions = (), system: str | None = None
-) -> Conversation:
+def asked(images: Any, question: str, regions: Regions = (), system: str | None = None) -> Conversation:
     """Return the prompt of one question.
 
     Args:
@@ -265,8 +262,3 @@ def check_context(prompt: Loaded, processor: Processor, context: int, new: int) 
         f"the prompt has {total:,} tokens, {visual:,} of them of images, and the answer may have {new:,}: together more than the context of "
         f"{context:,}. {advice}."
     )
-
-
-def of_file(path: Path, question: str) -> Conversation:
-    """Return the prompt of a question about one image or video file."""
-    return asked(path, question)

@@ -14,7 +14,7 @@ from torch import Tensor
 from percept.core.errors import PerceptError, unknown_name
 from percept.core.seed import derive
 
-Allowed: TypeAlias = Int64[np.ndarray, " k"]
+Allowed: TypeAlias = Int64[np.ndarray, " _"]
 """Token ids."""
 
 

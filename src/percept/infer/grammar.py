@@ -161,7 +161,7 @@ class Matches:
             return min(self._distances[node] for node in nodes)
         span = characters(pending)
         assert span is not None
-        missing = len(chr(span[1]).encode()) - len(pending)
+        missing = size_of(pending[0]) - len(pending)
         return missing + min(self._distances[node] for node in self._targets(nodes, *span))
 
     @cached_property
@@ -192,6 +192,11 @@ def _shared(first: bytes, second: bytes, most: int) -> int:
     return count
 
 
+def size_of(first: int) -> int:
+    """Return the bytes of a character that begins with this byte and has more than one; 0 if none does."""
+    return 2 if 0xC2 <= first < 0xE0 else 3 if 0xE0 <= first < 0xF0 else 4 if 0xF0 <= first < 0xF5 else 0
+
+
 def characters(data: bytes) -> tuple[int, int] | None:
     """Return the range of characters whose UTF-8 form begins with these bytes; None if there is none.
 
@@ -201,7 +206,7 @@ def characters(data: bytes) -> tuple[int, int] | None:
     first = data[0]
     if first < 0x80:
         return (first, first) if len(data) == 1 else None
-    size = 2 if 0xC2 <= first < 0xE0 else 3 if 0xE0 <= first < 0xF0 else 4 if 0xF0 <= first < 0xF5 else 0
+    size = size_of(first)
     if not size or len(data) > size or any(not 0x80 <= byte < 0xC0 for byte in data[1:]):
         return None
     high_bits, missing = first & (0x7F >> size), size - len(data)
