@@ -144,6 +144,8 @@ class Answerer:
             except PerceptError as error:
                 return BadPrompt(number=numbered[0], reason=str(error))
 
+        if isinstance(prompts, Sequence) and len(prompts) == 1:
+            return iter([attempt((0, prompts[0]))])  # without starting threads
         return in_order(attempt, enumerate(prompts))
 
     def _groups(
