@@ -146,6 +146,22 @@ def test_a_conversation_goes_on() -> None:
         chat.ask("why?", samples=2, temperature=1.0)
 
 
+def test_an_empty_answer_counts_and_an_interrupted_one_as_far_as_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    assistant = speaking.assistant()
+    chat, stream = assistant.chat(PICTURE), assistant.chat(PICTURE)
+    pieces = stream.ask(QUESTION, stream=True, **NEW)
+    first = next(pieces)
+    pieces.close()
+    assert [turn.text for turn in stream.turns] == [QUESTION, first]
+    unheard = assistant.chat(PICTURE)
+    unheard.ask(QUESTION, stream=True, **NEW).close()
+    assert unheard.turns == ()
+    monkeypatch.setattr(assistant._answerer, "_stops", frozenset(range(assistant.config.decoder.vocabulary)))
+    assert chat.ask(QUESTION, **NEW) == ""
+    assert [turn.role for turn in chat.turns] == ["user", "assistant"]
+    assert chat.ask("why?", **NEW) == ""
+
+
 def test_an_image_is_encoded_once_and_its_tokens_run_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assistant = speaking.assistant()
     PICTURE.save(tmp_path / "a.png")
