@@ -224,6 +224,14 @@ def test_what_is_remembered_is_bounded() -> None:
     assert some.recent() == [4, 0]
     some.put("large", torch.zeros(101, dtype=torch.uint8))
     assert some.recent() == [4, 0]
+    few: Bounded[torch.Tensor] = Bounded(100, count=2)
+    for key in (1, 2, 3, 1):
+        few.put(key, torch.zeros(10, dtype=torch.uint8))
+    assert (few.recent(), few.nbytes) == ([3, 1], 20)
+    few.put(3, torch.zeros(7, dtype=torch.uint8))
+    assert few.nbytes == 17
+    few.clear()
+    assert (len(few), few.nbytes) == (0, 0)
     kept = Memory(SPOKEN.model, prefix_bytes=1)
     assistant = speaking.assistant()
     assistant._memory.prefixes = kept.prefixes

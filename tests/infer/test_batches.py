@@ -51,20 +51,18 @@ def _ending(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(assistant._answerer, "_stops", ENDING)
 
 
-@settings(
-    max_examples=20,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(
+SOME = (
     st.lists(PLANS, min_size=2, max_size=7),
     st.sampled_from([{}, {"temperature": 1.3, "seed": 5}, {"temperature": 0.8, "seed": 1, "top_p": 0.9, "top_k": 40}]),
     st.sampled_from([{}, {"tiles": 4}, {"tiles": 3, "mode": "aspect"}, {"budget": 8}]),
     st.sampled_from([(), ("e", "ri")]),
 )
-def test_a_batch_gives_the_answers_of_single_calls(plans: list, sampling: dict, view: dict, stop: tuple) -> None:
+QUIET = {
+    "deadline": None, "phases": [Phase.generate], "suppress_health_check": [HealthCheck.function_scoped_fixture]
+}  # fmt: skip
+
+
+def compare(plans: list, sampling: dict, view: dict, stop: tuple) -> None:
     some = [planned(plan) for plan in plans]
     options: Any = {**sampling, **view, "max_new_tokens": 12, "stop": stop}
     expected = []
@@ -72,6 +70,19 @@ def test_a_batch_gives_the_answers_of_single_calls(plans: list, sampling: dict, 
         ALONE.forget()
         expected.append(ALONE.reply(prompt, **options))
     assert ASSISTANT.batch(some, **options) == expected
+
+
+@settings(max_examples=12, derandomize=True, **QUIET)
+@given(*SOME)
+def test_a_batch_gives_the_answers_of_single_calls(plans: list, sampling: dict, view: dict, stop: tuple) -> None:
+    compare(plans, sampling, view, stop)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, **QUIET)
+@given(*SOME)
+def test_many_batches_give_the_answers_of_single_calls(plans: list, sampling: dict, view: dict, stop: tuple) -> None:
+    compare(plans, sampling, view, stop)
 
 
 @torch.no_grad()

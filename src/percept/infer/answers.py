@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -26,7 +26,8 @@ from percept.models.vlm import CHUNK, VLM
 
 CACHE_BYTES = 2 << 30
 """Most bytes of keys and values of a batch; a longer prompt is a batch alone."""
-T = TypeVar("T")
+PATTERNS = 8
+"""Patterns whose automata are kept."""
 
 
 class Options(ViewOptions, GenerationOptions, total=False):
@@ -44,6 +45,7 @@ class Answerer:
         self.preprocess = preprocess
         self.setting = setting
         self.memory = memory
+        self._patterns: dict[str, Matches] = {}
 
     def many(self, prompts: Iterable[Prompt], options: Options) -> Iterator[Any]:
         """Yield the answer to each prompt, a text or with samples a list, or a `BadPrompt`, in order.
@@ -111,8 +113,16 @@ class Answerer:
         if generation.choices is not None:
             return OneOf(generation.choices, self.processor.tokenizer, most=generation.max_new_tokens)
         if generation.pattern is not None:
-            return Matches(generation.pattern, self._words, most=generation.max_new_tokens)
+            return self._matches(generation.pattern).within(generation.max_new_tokens)
         return None
+
+    def _matches(self, pattern: str) -> Matches:
+        """Return the automaton of a pattern; those used last are kept."""
+        made = self._patterns.pop(pattern, None) or Matches(pattern, self._words)
+        self._patterns[pattern] = made
+        while len(self._patterns) > PATTERNS:
+            self._patterns.pop(next(iter(self._patterns)))
+        return made
 
     @cached_property
     def _stops(self) -> frozenset[int]:
