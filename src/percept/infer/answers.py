@@ -184,9 +184,7 @@ class Answerer:
         samples = range(generation.samples or 1)
         with self._quietly():
             ready = [prompt for prompt in self._encoded(prompts) for _ in samples]
-            rows = [
-                self._row(place, generation, constraint, sample=place % len(samples)) for place in range(len(ready))
-            ]
+            rows = [self._row(generation, constraint, sample=place % len(samples)) for place in range(len(ready))]
             for part in _parts(len(rows), self._rows(max(map(len, ready)) + generation.max_new_tokens)):
                 started = start(self.model, ready[part], self.memory, room=generation.max_new_tokens)
                 for _ in decoded(self.model, started, rows[part]):
@@ -197,7 +195,7 @@ class Answerer:
         return [texts[place : place + len(samples)] for place in range(0, len(texts), len(samples))]
 
     def _stream(self, prompt: Loaded, generation: Generation, constraint: Constraint | None) -> Iterator[str]:
-        row = self._row(0, generation, constraint, stream=True)
+        row = self._row(generation, constraint, stream=True)
         with self._quietly():
             (ready,) = self._encoded([prompt])
             started = start(self.model, [ready], self.memory, room=generation.max_new_tokens)
@@ -215,7 +213,6 @@ class Answerer:
 
     def _row(
         self,
-        number: int,
         generation: Generation,
         constraint: Constraint | None,
         *,
@@ -223,7 +220,7 @@ class Answerer:
         stream: bool = False,
     ) -> Row:
         return Row(
-            number=number, generation=generation, tokenizer=self.processor.tokenizer, stops=self._stops,
+            generation=generation, tokenizer=self.processor.tokenizer, stops=self._stops,
             dice=generation.dice(sample), constraint=constraint, stream=stream,
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from percept.core.errors import PerceptError, unknown_name
+from percept.core.errors import PerceptError
 from percept.data.chat.conversation import TAGS, Box, Conversation, ImageInput, Media, Number, VideoInput, converse
 from percept.data.chat.processor import Processor
 from percept.data.chat.regions import box_text, check_box
@@ -64,12 +64,8 @@ def seen(processor: Processor, view: ViewOptions) -> Processor:
     are each cut too.
 
     Raises:
-        PerceptError: an unknown option, or a value that is out of range.
+        PerceptError: a value is out of range.
     """
-    known = list(ViewOptions.__annotations__)
-    for name in view:
-        if name not in known:
-            raise unknown_name("option of images", name, known)
     tiles, mode = view.get("tiles"), view.get("mode")
     if tiles and mode is None and processor.tiler.mode == "single":
         mode = "published"
