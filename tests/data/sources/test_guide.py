@@ -9,14 +9,12 @@ import pytest
 from tests.data.sources import made
 from tests.front_door.test_readme import ROOT, printed_by
 
-PAGES = ["data.md", *(f"formats/{page.name}" for page in sorted((ROOT / "docs" / "formats").glob("*.md")))]
-NEEDS = {"formats/arrow.md": ("pyarrow", "datasets"), "formats/webdataset.md": ("av",), "formats/written.md": ("av",)}
 PAGES = [
     "data.md",
     "augmentation.md",
     *(f"formats/{page.name}" for page in sorted((ROOT / "docs" / "formats").glob("*.md"))),
 ]
-NEEDS = {"formats/arrow.md": ("pyarrow", "datasets"), "formats/webdataset.md": ("av",)}
+NEEDS = {"formats/arrow.md": ("pyarrow", "datasets"), "formats/webdataset.md": ("av",), "formats/written.md": ("av",)}
 
 
 def make_files(folder: Path, page: str) -> None:
