@@ -32,7 +32,7 @@ def test_near_looks_are_all_pairs_within_the_bits(seed: int) -> None:
 
 
 def test_chains_of_near_looks_are_one_group() -> None:
-    looks = np.array([0, 0xFFFF, 0b111, 0b111111, 0b111111111], np.uint64)
+    looks = np.array([1, 0xFFFF0, 0b111, 0b111111, 0b111111111], np.uint64)
     assert near_looks(looks).tolist() == [0, 1, 0, 0, 0]
 
 

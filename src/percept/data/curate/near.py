@@ -18,6 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt32, UInt64
+from PIL import Image
 
 from percept.core.errors import PerceptError
 from percept.data.curate import clusters
@@ -158,17 +159,17 @@ class NearImages(Plain):
 
 def perceptual_hash(image: str | bytes) -> int:
     """Return the 64-bit hash of an image; 0 if it cannot be read, and never 0 otherwise."""
-    from PIL import Image
-
     from percept.data.images import read_image
 
     try:
-        grey = read_image(image, at_least=32).convert("L").resize((32, 32), Image.Resampling.BOX) if image else None
+        return hash_of(read_image(image, at_least=32)) if image else 0
     except PerceptError:
-        grey = None
-    if grey is None:
         return 0
-    pixels = np.asarray(grey, dtype=np.float64)
+
+
+def hash_of(image: Image.Image) -> int:
+    """Return the 64-bit hash of an image in memory, never 0."""
+    pixels = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX), dtype=np.float64)
     low = (_cosines() @ pixels @ _cosines().T).ravel()
     bits = low > np.median(low[1:])  # the mean of the image (first) decides nothing
     bits[0] = True
