@@ -213,12 +213,10 @@ def experiment(name: str, config: Config, command: str) -> Experiment:
     """
     if not config.data:
         raise PerceptError(
-            "the run has no data. Give --data rows.jsonl, or several with weights: --data a.jsonl:2 b.jsonl:1."
+            "the run has no data. Give data, one or several files of rows, with weights if wanted: a.jsonl:2 b.jsonl:1."
         )
     if not (config.init or config.encoder):
-        raise PerceptError(
-            "the run has no model to begin with. Give --init MODEL, or --encoder NAME and --decoder FOLDER."
-        )
+        raise PerceptError("the run has no model to begin with. Give init, or encoder and decoder.")
 
     @cache
     def start() -> tuple[VLM, Processor]:
