@@ -25,6 +25,8 @@ ROOMS = {
     **dict.fromkeys(("weights", "models", "data", "nn", "fast", "core"), (*LOADING, "convert")),
 }
 """Folder: verbs that can print its messages."""
+INNER = {("data", "curate"): ("curate",), ("data", "check"): ("data",)}
+"""Folder within a folder: verbs that can print its messages."""
 NAMED = {
     ("cli/export.py", "--labels"): "classify",
     ("cli/export.py", "--out"): "encode",
@@ -44,7 +46,7 @@ NAMED = {
 
 
 def options_of(verb: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
-    nested = {"export": ["onnx"], "train": ["pe/nano"], "world": ["write"]}.get(verb, [])
+    nested = {"export": ["onnx"], "train": ["pe/nano"], "world": ["write"], "data": ["check"]}.get(verb, [])
     assert main([verb, *nested, "--help"]) == 0
     shown = set(re.findall(OPTION, capsys.readouterr().out))
     if verb == "world":
@@ -72,12 +74,15 @@ def advised(file: Path) -> set[tuple[str, str | None]]:
     return {
         (option.group(), ([*re.findall(rf"percept ({'|'.join(VERBS)})\b", text[: option.start()])] or [None])[-1])
         for text in messages(file)
+        if "var(--" not in text  # a style sheet
         for option in re.finditer(rf"(?<![\w-]){OPTION}", text)
     }
 
 
 def verbs_of(file: Path) -> tuple[str, ...]:
-    room, *_ = file.relative_to(SOURCE).parts
+    room, inner, *_ = (*file.relative_to(SOURCE).parts, "")
+    if (room, inner) in INNER:
+        return INNER[room, inner]
     if room != "cli":
         return ROOMS[room]
     module = f"percept.cli.{file.stem}"

@@ -213,7 +213,7 @@ def _texts(count: int) -> Iterator[str]:
             yield pair.question
             yield pair.answer
     for seed in range(count // 8):
-        clip = generate_clip(seed, frames=FRAMES, size=32)
+        clip = generate_clip(seed, frames=4 * FRAMES, size=32)
         for row in clip_rows(clip, video="", sampled=FRAMES):
             yield from (turn["value"] for turn in row.data["conversations"])
 

@@ -31,8 +31,8 @@ class QuestionData:
     """A style of the world, or "mixed"."""
     clips: float = 0.0
     """Share of the conversations that are about a clip."""
-    frames: int = 8
-    """Frames of a clip."""
+    frames: int = 32
+    """Frames of a clip, of which the model sees as many as its processor takes."""
     regions: float = 0.3
     """Share of the clips in which one object is marked and all questions are about it."""
     blind: bool = False
@@ -74,7 +74,9 @@ class QuestionSource:
         data, side = self.data, self.processor.tiler.size
         if rng.random() < data.clips:
             clip = generate_clip(rng.getrandbits(48), frames=data.frames, size=side)
-            return conversation_of_clip(clip, rng, most=data.more + 1, regions=data.regions, blind=data.blind)
+            return conversation_of_clip(
+                clip, rng, most=data.more + 1, sampled=self.processor.frames, regions=data.regions, blind=data.blind
+            )
         kind = rng.choices(tuple(data.kinds), tuple(data.kinds.values()))[0]
         more = 0 if kind in SEVERAL else data.more
         drawn = example(rng.getrandbits(48), kind=kind, style=data.style, size=side, more=more)
@@ -93,12 +95,17 @@ def conversation_of_example(drawn: Example, *, blind: bool = False) -> Conversat
 
 
 def conversation_of_clip(
-    clip: Clip, rng: random.Random, *, most: int, regions: float = 0.0, blind: bool = False
+    clip: Clip, rng: random.Random, *, most: int, sampled: int, regions: float = 0.0, blind: bool = False
 ) -> Conversation:
-    """Return up to `most` questions and answers about a clip in random order; about a marked object with chance `regions`."""
-    frames = len(clip.frames)
-    marked = list(clip_rows(clip, video="", tasks=("rcap", "rtloc", "rdcap"), sampled=frames))
-    rows = marked if marked and rng.random() < regions else list(clip_rows(clip, video="", tasks=PLAIN, sampled=frames))
+    """Return up to `most` questions and answers about a clip in random order; about a marked object with chance `regions`.
+
+    Args:
+        sampled: frames that the model sees, which the texts count.
+    """
+    marked = list(clip_rows(clip, video="", tasks=("rcap", "rtloc", "rdcap"), sampled=sampled))
+    rows = (
+        marked if marked and rng.random() < regions else list(clip_rows(clip, video="", tasks=PLAIN, sampled=sampled))
+    )
     if rows is marked:
         chosen = rng.choice(marked).data["masklet_id"]
         rows = [row for row in marked if row.data["masklet_id"] == chosen]
