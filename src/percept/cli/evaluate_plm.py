@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NAME = "plm"
 SELF = "self"
-WORLD_COUNT = 300
+WORLD_COUNT, WORLD_FRAMES, FILE_FRAMES = 300, 8, 32
 SUMMARY = "a perception language model on questions about images and clips; percept eval plm --help"
 
 
@@ -55,8 +55,8 @@ class Options:
     """Seed of the generated images and clips; published numbers use 0."""
     split: Literal["evaluation", "validation", "train"] = "evaluation"
     """Compositions of the world: validation to choose between models, evaluation to report."""
-    frames: int = 8
-    """Frames of a generated clip."""
+    frames: int | None = None
+    """Frames of a generated clip, or of a video with regions that the prompt counts. Default: 8, or 32 of a file."""
     size: int = 96
     """Side of generated images and clips, in pixels."""
     version: Literal["fixed", "published"] = "fixed"
@@ -83,12 +83,13 @@ def evaluate_plm(options: Annotated[Options, tyro.conf.arg(name="")]) -> int:
     how, jobs = _grading(options), _jobs(options)
     model = _open(options, options.model, options.weights)
     blind = {None: None, SELF: model}.get(options.blind) or (options.blind and _open(options, options.blind, None))
-    measured = _measure(model, blind or None, jobs, how)
+    measured, ungraded = _measure(model, blind or None, jobs, how, options.out)
     world = options.data is None
     report = Report(
         model=printable(model.name), command=_command(options), seed=options.seed,
         data=f"the world's {options.split} split" if world else f"{options.task}, {options.data}",
-        targets=world and options.split == "evaluation", measured=measured, facts=_facts(options, model, how),
+        targets=world and options.split == "evaluation", measured=measured, ungraded=ungraded,
+        facts=_facts(options, model, how),
     )  # fmt: skip
     report.show()
     if options.out is not None:
@@ -106,8 +107,9 @@ def _check(options: Options) -> None:
         raise PerceptError("--media was given without --data. Give the file that names the images.")
     if options.judge == "rules" and (options.judge_model or options.judge_cache):
         raise PerceptError("--judge-model and --judge-cache have no effect on the judge rules. Give --judge ADDRESS.")
-    if options.count is not None and options.count < 1:
-        raise PerceptError(f"--count {options.count} measures nothing. Give at least 1.")
+    for name in ("count", "frames"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise PerceptError(f"--{name} {value} measures nothing. Give at least 1.")
     if options.out is not None:
         check_output(options.out, ".json")
         for suffix in (".md", ".samples.jsonl"):
@@ -139,7 +141,12 @@ def _jobs(options: Options) -> list[Job]:
     if options.data is not None:
         task = tasks.public_task(options.task or "")
         assert task.read is not None
-        place = Place(data=options.data, media=options.media or options.data.parent, version=options.version)
+        place = Place(
+            data=options.data,
+            media=options.media or options.data.parent,
+            version=options.version,
+            frames=options.frames or FILE_FRAMES,
+        )
         items = []
         for item in task.read(place):
             items.append(item)
@@ -154,7 +161,7 @@ def _jobs(options: Options) -> list[Job]:
         seed=options.seed,
         split=options.split,
         size=options.size,
-        frames=options.frames,
+        frames=options.frames or WORLD_FRAMES,
     )
     say("generating images and clips")
     items_by_name = world.items([task.name for task in chosen], plan)
@@ -171,27 +178,33 @@ def _open(options: Options, name: str, weights: Path | None) -> Any:
     return model
 
 
-def _measure(model: Any, blind: Any, jobs: Sequence[Job], how: "Grading") -> "list[Measured]":
-    """Measure every task; one that fails is reported, and the others still run.
+def _measure(
+    model: Any, blind: Any, jobs: Sequence[Job], how: "Grading", out: Path | None
+) -> "tuple[list[Measured], list[dict[str, Any]]]":
+    """Measure every task; one that fails is reported, and the others still run. Return also answers without a grade.
 
     Raises:
-        PerceptError: all tasks failed.
+        PerceptError: all tasks failed; answers that no judge could grade have been written.
     """
-    from percept.eval.vlm.run import measure
+    from percept.eval.vlm.report import save_samples
+    from percept.eval.vlm.run import Ungraded, measure
 
-    measured, first = [], None
+    measured, ungraded, first = [], [], None
     for task, items in jobs:
         say(f"{task.name}: {task.summary}, {len(items):,} items")
         try:
             measured.append(measure(model, task, items, how, blind=blind))
         except PerceptError as error:
             first = first or error
+            ungraded += error.records if isinstance(error, Ungraded) else []
             if len(jobs) > 1:
                 notice(f"{task.name} failed: {error}")
     if not measured:
         assert first is not None
+        if ungraded and out is not None:
+            say(f"wrote the answers to {save_samples(out, ungraded)}")
         raise first
-    return measured
+    return measured, ungraded
 
 
 def _facts(options: Options, model: Any, how: "Grading") -> dict[str, str]:

@@ -7,7 +7,10 @@ from percept.eval.vlm.item import Version
 from percept.eval.vlm.texts import plain
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_STATED = re.compile(r"\b(?:answer|option|choice)\b\s*(?:is|:|=)?\s*[\(\[\"'*]*([A-Za-z])\b(?!')", re.IGNORECASE)
+_MARKS = r"[\s:=*\"'(\[]*"
+_STATED = re.compile(
+    rf"\b(?i:answer|option|choice)\b{_MARKS}(?i:is\b)?{_MARKS}(?:([A-Z])\b(?!')|([a-z])(?=[\s\"'*]*$|[.:)\],\n]))"
+)
 _BRACKETED = re.compile(r"[\(\[]\s*([A-Za-z])\s*[\)\]]")
 _LEADING = re.compile(r"^[\s\"'*]*([A-Za-z])(?:[\s\"'*]*$|[.:)\],\n])")
 
@@ -38,8 +41,9 @@ def chosen(text: str, options: Sequence[str]) -> int | None:
     letters = LETTERS[: len(options)]
     for pattern in (_LEADING, _STATED):
         match = pattern.search(text)
-        if match and match[1].upper() in letters:
-            return letters.index(match[1].upper())
+        letter = (match[1] or match[match.lastindex or 1]).upper() if match else ""
+        if letter and letter in letters:
+            return letters.index(letter)
     bracketed = {letter.upper() for letter in _BRACKETED.findall(text) if letter.upper() in letters}
     if bracketed:
         return letters.index(bracketed.pop()) if len(bracketed) == 1 else None

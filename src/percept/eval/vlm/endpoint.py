@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,9 @@ class EndpointJudge:
             raise PerceptError(
                 f"the judge at {self.url} refused with status {error.code}: {text[:200]}. {hint}."
             ) from None
-        except (OSError, ValueError) as error:  # a refused or lost connection, a reply that is cut off
+        except PerceptError:
+            raise
+        except (OSError, HTTPException, ValueError) as error:  # a refused or lost connection, a reply that is cut off
             raise _Retry(str(getattr(error, "reason", error))) from None
 
 

@@ -1,7 +1,7 @@
 """Ask a model the items of a task, in batches, and grade its answers; the same once more without images."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -33,6 +33,14 @@ class Measured:
     records: list[dict[str, Any]] = field(repr=False)
     """One per item: key, prompt, answer, reference, score, seed, and more."""
     notes: tuple[str, ...] = ()
+
+
+class Ungraded(PerceptError):
+    """A model has answered, but its answers cannot be graded; `records` has them."""
+
+    def __init__(self, reason: str, records: list[dict[str, Any]]) -> None:
+        super().__init__(reason)
+        self.records = records
 
 
 class Answers:
@@ -88,6 +96,7 @@ def measure(
         blind: a model that is asked the same without images, for comparison.
 
     Raises:
+        Ungraded: the judge cannot be reached, or a library is missing.
         PerceptError: there are no items, or the model cannot be asked.
     """
     if not items:
@@ -95,12 +104,14 @@ def measure(
     start = time.perf_counter()
     ask = Answers(model, task, how)
     answered = ask(items, len(items))
-    graded = task.grade(answered, how)
+    records = [_record(task, each, how.seed, ask.errors) for each in answered]
+    try:
+        graded = task.grade(answered, how)
+    except PerceptError as error:
+        raise Ungraded(str(error), records) from None
     seconds = time.perf_counter() - start
-    records = [_record(task, each, value, how.seed) for each, value in zip(answered, graded.samples, strict=True)]
-    for record in records:
-        if record["key"] in ask.errors:
-            record["error"] = ask.errors[record["key"]]
+    for record, value in zip(records, graded.samples, strict=True):
+        record["score"] = value
     unanswered = (f"{len(ask.errors)} items could not be asked and count as wrong",) if ask.errors else ()
     return Measured(
         task=task, scores=graded.scores, chance=chance_of(items), blind=_blind(blind, task, items, how, records),
@@ -132,12 +143,12 @@ def chance_of(items: Sequence[Item]) -> float | None:
     return sum(groups.values()) / len(groups)
 
 
-def _record(task: Task, answered: Answered, value: float, seed: int) -> dict[str, Any]:
+def _record(task: Task, answered: Answered, seed: int, errors: Mapping[str, str]) -> dict[str, Any]:
     item = answered.item
     record = {
         "task": task.name, "key": item.key, "prompt": text_of(item.prompt), "answer": answered.text,
-        "reference": item.reference, "score": value, "seed": seed,
+        "reference": item.reference, "score": None, "seed": seed,
     }  # fmt: skip
     if answered.likelihoods is not None:
         record["likelihoods"] = dict(zip(item.options, answered.likelihoods, strict=True))
-    return record
+    return record | ({"error": errors[item.key]} if item.key in errors else {})

@@ -7,14 +7,19 @@ NUMBERS = {"none": "0", **{word: str(number) for number, word in enumerate(_NUMB
 ARTICLES = ("a", "an", "the")
 _CONTRACTED = (
     "ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've he's "
-    "how'd how'll how's I'd've I'm I've isn't it'd it'd've it'll let's ma'am might've mightn't mightn't've must've mustn't "
-    "needn't not've o'clock oughtn't shan't she'd've she's should've shouldn't shouldn't've somebody'll somebody's someone'd "
-    "someone'll someone's something'd something'll that'd that's there'd there're there's they'd they'd've they'll they're "
+    "how'd how'll how's I've isn't it'd it'd've it'll ma'am might've mightn't mightn't've must've mustn't "
+    "needn't not've o'clock oughtn't shan't she'd've should've shouldn't shouldn't've somebody'll somebody's someone'd "
+    "someone'll someone's something'd something'll that's there'd there're there's they'd they'd've they'll they're "
     "they've 'twas wasn't we'd've we've weren't what'll what're what's what've when's where'd where's where've who'd who'd've "
     "who'll who's who've why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll you'd you'd've you'll you're you've"
 )
-CONTRACTIONS = {word.replace("'", "").lower(): word for word in _CONTRACTED.split()}
-"""Contraction without its apostrophes: with them."""
+CONTRACTIONS = {
+    word[:place] + word[place + 1 :]: word
+    for word in _CONTRACTED.split()
+    for place, letter in enumerate(word)
+    if letter == "'"
+}
+"""Contraction without one of its apostrophes: with all."""
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _GROUPED = re.compile(r"\d,\d")
 _STOP = re.compile(r"\.(?!\d)")

@@ -72,7 +72,11 @@ class UniformFrames(Sequence[Image.Image]):
     def _decoded(self, first: int) -> Iterator[Image.Image]:
         with open_video(self.path) as video:
             total = self.total or len(video)
-            step = max(1, round(len(video) / total))
+            if len(video) < total:
+                raise PerceptError(
+                    f"{self.path} has {len(video)} frames, but its annotations count {total}. Use the files that were annotated."
+                )
+            step = round(len(video) / total)
             numbers = [min(place * step, len(video) - 1) for place in positions(total, self.most)]
             for _, frame in video.frames(numbers[first:]):
                 yield frame
