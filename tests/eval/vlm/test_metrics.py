@@ -151,7 +151,7 @@ def test_published_overlap(one, other, iou, recall):
 def test_fixed_overlap_counts_frames():
     rng = random.Random(2)
     for _ in range(100):
-        one, two = (tuple(sorted((rng.randint(0, 15), rng.randint(0, 15)))) for _ in range(2))
+        one, two = [(min(pair), max(pair)) for pair in [(rng.randint(0, 15), rng.randint(0, 15)) for _ in range(2)]]
         frames = [set(range(start, end + 1)) for start, end in (one, two)]
         expected = len(frames[0] & frames[1]) / len(frames[0] | frames[1])
         assert spans.overlap(one, two) == pytest.approx(expected, abs=1e-12)

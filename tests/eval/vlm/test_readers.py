@@ -244,10 +244,10 @@ def test_frames_are_read_again_and_out_of_order(tube):
     assert len(frames) == 5
     assert [number_on(frames[number]) for number in (0, 1, 4, 3, 0)] == [0, 15, 59, 44, 0]
     with pytest.raises(IndexError):
-        frames[5]
+        frames.__getitem__(5)
     assert len(videos.UniformFrames(tube / "sav.mp4", 100)) == 60
     with pytest.raises(PerceptError, match="has 60 frames, but its annotations count 90"):
-        videos.UniformFrames(tube / "sav.mp4", 5, 90)[0]
+        videos.UniformFrames(tube / "sav.mp4", 5, 90).__getitem__(0)
 
 
 def test_rdcap(tube):

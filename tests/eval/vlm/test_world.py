@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 
 from percept.core.errors import PerceptError
+from percept.data.chat.conversation import VideoInput
 from percept.eval.vlm import world
 from percept.eval.vlm.graders import Grading
 from percept.eval.vlm.item import Answered, Item
@@ -95,6 +96,7 @@ def test_chances():
 
 def test_marked_objects_are_drawn_in_pixels_of_the_clip():
     (video,) = made()["rcap"][0].prompt.media
+    assert isinstance(video, VideoInput)
     boxes = [box for box in video.boxes.values() if box]
     assert boxes
     assert all(0 <= side <= 64 for box in boxes for side in box)

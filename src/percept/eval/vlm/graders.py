@@ -184,10 +184,8 @@ def dense(answered: Sequence[Answered], how: Grading) -> Graded:
     verdicts = how.judge(pairs) if pairs else []
     similar, values = iter(verdict.score for verdict in verdicts), []
     for correct_ones, events in zip(gold, given, strict=True):
-        table = np.array([[next(similar) for _ in events] for _ in correct_ones]).reshape(
-            len(correct_ones), len(events)
-        )
-        values.append(soda.soda(soda.overlaps(correct_ones, events, how.version), table))
+        similarity = soda.table([next(similar) for _ in correct_ones for _ in events], correct_ones, events)
+        values.append(soda.soda(soda.overlaps(correct_ones, events, how.version), similarity))
     parsed = proportion("answers with events", [bool(events) for events in given])
     return _means(f"SODA ({how.judge.name})", values, how, parsed, notes=_unread(verdicts))
 

@@ -113,8 +113,8 @@ def open_model(pretrained: str, device: str, dtype: str | None, batch: int) -> G
     """Open a model."""
     import percept
 
-    model: Any = percept.assistant(pretrained, device=device, dtype=dtype, batch=batch)
-    return model
+    opened: Any = percept.assistant
+    return opened(pretrained, device=device, dtype=dtype, batch=batch)
 
 
 @cache
@@ -209,16 +209,22 @@ def _simple() -> type:
             visuals = to_visual(self._doc(task, split, number)) if to_visual else []
             return converse([("user", text)], [medium_of(visual) for visual in visuals or []])
 
-        def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
-            """Return minus the log-likelihood of each continuation, of which lmms-eval takes the least, and whether it is the answer."""
-            results: list[tuple[float, bool]] = []
+        def loglikelihood(self, requests: list[Any]) -> list[Any]:
+            """Return minus the log-likelihood of each continuation, of which lmms-eval takes the least, and whether it is the answer.
+
+            The pairs are wrapped, because lmms-eval 0.7.3 turns a bare pair into text and then fails.
+            """
+            from lmms_eval.api.instance import GenerationResult  # pyright: ignore[reportMissingImports]
+
+            results: list[Any] = []
             for key, group in groupby(requests, key=lambda request: (request.args[0], *request.args[3:])):
                 asked = list(group)
                 prompt = self._prompt(key[0], asked[0].args[2], *key[1:])
                 texts = [self._continuation(request) for request in asked]
                 scores = self.model.scores(prompt, texts)
                 said = self.model.answers([prompt], max_new_tokens=64)[0].strip()
-                results += [(-score, said == text) for score, text in zip(scores, texts, strict=True)]
+                pairs = [(-score, said == text) for score, text in zip(scores, texts, strict=True)]
+                results += [GenerationResult(text=pair) for pair in pairs]
             return results
 
         def _continuation(self, request: Any) -> str:

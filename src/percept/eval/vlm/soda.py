@@ -56,9 +56,16 @@ def assign(values: Table) -> float:
 
 def overlaps(gold: Sequence[Event], predicted: Sequence[Event], version: Version = "fixed") -> Table:
     """Return the IoU of each pair of events."""
-    return np.array([[overlap(one.span, other.span, version) for other in predicted] for one in gold]).reshape(
-        len(gold), len(predicted)
-    )
+    return table([overlap(one.span, other.span, version) for one in gold for other in predicted], gold, predicted)
+
+
+def table(values: Sequence[float], gold: Sequence[Event], predicted: Sequence[Event]) -> Table:
+    """Return values of all pairs, those of the first correct event first, as a table.
+
+    >>> table([0.1, 0.2], parse_events("[0, 1] a"), parse_events("[0, 1] a [2, 3] b")).tolist()
+    [[0.1, 0.2]]
+    """
+    return np.array(values, dtype=np.float64).reshape(len(gold), len(predicted))
 
 
 def soda(ious: Table, similarity: Table) -> float:
