@@ -13,8 +13,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 import percept
 from percept.core.io import write_json
@@ -83,8 +87,6 @@ def write_tasks(folder: Path, count: int) -> list[dict[str, Any]]:
         drawn = example(number, kind=kind, split="evaluation")
         names = []
         for place, rendering in enumerate(drawn.images):
-            from PIL import Image
-
             names.append(f"{number}-{place}.png")
             Image.fromarray(rendering.image).save(folder / names[-1])
         pair = drawn.pairs[0]
@@ -131,6 +133,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "result.json")
     chosen = parser.parse_args()
     model = str(Path(chosen.model).resolve()) if Path(chosen.model).exists() else chosen.model
+    start = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = write_tasks(folder, chosen.count)
@@ -140,6 +143,9 @@ def main() -> None:
         options, _ = lmms_eval(folder, model, "percept_options", "--force_simple")
     logged = [str(sample["filtered_resps"]).strip() for sample in samples]
     result = {
+        "command": " ".join(["benchmarks/lmms/run.py", *sys.argv[1:]]),
+        "versions": {name: version(name) for name in ("percept-models", "lmms_eval", "torch")},
+        "seconds": round(time.perf_counter() - start),
         "n": len(rows),
         "words": {
             "lmms_eval": words["exact,none"],

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -56,7 +57,8 @@ class Options:
     split: Literal["evaluation", "validation", "train"] = "evaluation"
     """Compositions of the world: validation to choose between models, evaluation to report."""
     frames: int | None = None
-    """Frames of a generated clip, or of a video with regions that the prompt counts. Default: 8, or 32 of a file."""
+    """Frames of a generated clip, of which the model sees as many as it takes; or of a video of a region task, which the prompt counts.
+    Default: 8, or 32 of a file."""
     size: int = 96
     """Side of generated images and clips, in pixels."""
     version: Literal["fixed", "published"] = "fixed"
@@ -77,13 +79,17 @@ def evaluate_plm(options: Annotated[Options, tyro.conf.arg(name="")]) -> int:
     Raises:
         PerceptError: options do not go together, or the model or a file cannot be read.
     """
+    from percept.eval.vlm import tasks
     from percept.eval.vlm.report import Report
 
     _check(options)
-    how, jobs = _grading(options), _jobs(options)
+    how = _grading(options)
+    jobs = _of_file(options) if options.data is not None else []
+    chosen = tasks.world_tasks(options.tasks)
     model = _open(options, options.model, options.weights)
-    blind = {None: None, SELF: model}.get(options.blind) or (options.blind and _open(options, options.blind, None))
-    measured, ungraded = _measure(model, blind or None, jobs, how, options.out)
+    jobs = jobs or _of_world(options, chosen, model)
+    blind = model if options.blind == SELF else options.blind and _open(options, options.blind, None)
+    measured, ungraded = _measure(model, blind, jobs, how, options.out)
     world = options.data is None
     report = Report(
         model=printable(model.name), command=_command(options), seed=options.seed,
@@ -133,39 +139,41 @@ def _grading(options: Options) -> "Grading":
 Job = tuple["Task", "Sequence[Item]"]
 
 
-def _jobs(options: Options) -> list[Job]:
-    """Return the tasks with their items. Files are checked here, before the model is opened."""
-    from percept.eval.vlm import tasks, world
+def _of_file(options: Options) -> list[Job]:
+    """Return the task of a file with its items; the file is checked here, before the model is opened."""
+    from percept.eval.vlm import tasks
     from percept.eval.vlm.readers.files import Place
 
-    if options.data is not None:
-        task = tasks.public_task(options.task or "")
-        assert task.read is not None
-        place = Place(
-            data=options.data,
-            media=options.media or options.data.parent,
-            version=options.version,
-            frames=options.frames or FILE_FRAMES,
-        )
-        items = []
-        for item in task.read(place):
-            items.append(item)
-            if options.count is not None and len(items) == options.count:
-                break
-        if not items:
-            raise PerceptError(f"{options.data} has no rows. Check the file.")
-        return [(task, items)]
-    chosen = tasks.world_tasks(options.tasks)
+    assert options.data is not None
+    task = tasks.public_task(options.task or "")
+    assert task.read is not None
+    place = Place(
+        data=options.data,
+        media=options.media or options.data.parent,
+        version=options.version,
+        frames=options.frames or FILE_FRAMES,
+    )
+    items = list(islice(task.read(place), options.count))
+    if not items:
+        raise PerceptError(f"{options.data} has no rows. Check the file.")
+    return [(task, items)]
+
+
+def _of_world(options: Options, chosen: "Sequence[Task]", model: Any) -> list[Job]:
+    """Return tasks of the generated world with their items; texts about clips count the frames that the model sees."""
+    from percept.eval.vlm import world
+
     plan = world.Plan(
         count=options.count or WORLD_COUNT,
         seed=options.seed,
         split=options.split,
         size=options.size,
         frames=options.frames or WORLD_FRAMES,
+        sampled=getattr(getattr(model, "processor", None), "frames", None),
     )
     say("generating images and clips")
-    items_by_name = world.items([task.name for task in chosen], plan)
-    return [(task, items_by_name[task.name]) for task in chosen]
+    items = world.items([task.name for task in chosen], plan)
+    return [(task, items[task.name]) for task in chosen]
 
 
 def _open(options: Options, name: str, weights: Path | None) -> Any:

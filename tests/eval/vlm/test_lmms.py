@@ -160,7 +160,7 @@ def test_options_are_ranked_by_likelihood():
     ]
     results = adapter("PerceptSimple", Scripted(str), docs).loglikelihood(requests)
     assert [result.text for result in results] == [(1.0, True), (3.0, False), (2.0, False), (1.0, True)]
-    with pytest.raises(PerceptError, match="--force_simple"):
+    with pytest.raises(PerceptError, match="option force_simple"):
         adapter("Percept", Scripted(str), docs).loglikelihood(requests)
 
 

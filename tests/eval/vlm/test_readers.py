@@ -284,7 +284,7 @@ def test_broken_files_say_what_is_wrong(tmp_path):
         list(rows_of(write(tmp_path / "list.json", [1])))
     picture(tmp_path / "a.jpg")
     with pytest.raises(PerceptError, match="the field 'text' is missing"):
-        list(images.pope(place(write(tmp_path / "p.jsonl", [{"label": "yes", "image": "a.jpg"}])))) or None
+        list(images.pope(place(write(tmp_path / "p.jsonl", [{"label": "yes", "image": "a.jpg"}]))))
     picture(tmp_path / "abc.jpg")
     with pytest.raises(PerceptError, match="the field 'answers' has no answers"):
         list(images.textvqa(place(write(tmp_path / "t.jsonl", [{"image_id": "abc", "question": "?", "answers": [1]}]))))

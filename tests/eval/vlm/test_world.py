@@ -103,6 +103,18 @@ def test_marked_objects_are_drawn_in_pixels_of_the_clip():
     assert len(video.source) == PLAN.frames
 
 
+def test_texts_count_the_frames_that_the_model_sees():
+    plan = world.Plan(count=3, size=64, frames=16, sampled=4)
+    for name in ("moments", "rcap"):
+        for item in world.items([name], plan)[name]:
+            (video,) = item.prompt.media
+            assert len(video.source) == 16
+            assert "The video has 4 frames" in item.prompt.turns[0].text
+    spans = [item.reference for item in world.items(["moments"], plan)["moments"]]
+    assert all(0 <= start <= end <= 3 for start, end in spans)
+    assert world.Plan(frames=8, sampled=32).seen == 8
+
+
 def test_both_orders_of_the_options_form_a_group():
     first, second, *_ = made()["fgqa"]
     assert first.group == second.group

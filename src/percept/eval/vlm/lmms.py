@@ -184,7 +184,7 @@ def _chat() -> type:
 
         def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
             """Refuse: chat tasks of lmms-eval do not ask for likelihoods."""
-            raise PerceptError("the task ranks answers by likelihood. Run it with --force_simple.")
+            raise PerceptError("the task ranks answers by likelihood. Run lmms-eval with its option force_simple.")
 
     return Percept
 
@@ -235,7 +235,7 @@ def _simple() -> type:
 
         def generate_until_multi_round(self, requests: list[Any]) -> list[list[str]]:
             """Refuse: rounds are chat messages."""
-            raise PerceptError("the task has several rounds. Run it without --force_simple.")
+            raise PerceptError("the task has several rounds. Run lmms-eval without its option force_simple.")
 
     return PerceptSimple
 

@@ -43,12 +43,19 @@ class Plan(BasePlan):
     """Shorter side of images, and side of clips, in pixels."""
     frames: int = 8
     """Frames of a clip."""
+    sampled: int | None = None
+    """Frames of it that the model sees, and that the texts count; all if None."""
 
     def __post_init__(self) -> None:
-        if self.count < 1 or self.frames < 2:
+        if self.count < 1 or self.seen < 2:
             raise PerceptError(
                 f"count={self.count} and frames={self.frames}: at least 1 item and 2 frames are needed. Give larger numbers."
             )
+
+    @property
+    def seen(self) -> int:
+        """Frames of a clip that the model sees."""
+        return min(self.frames, self.sampled or self.frames)
 
 
 def items(names: Sequence[str], plan: Plan) -> dict[str, list[Item]]:
@@ -130,9 +137,9 @@ def clip_items(names: Sequence[str], plan: Plan, number: int) -> dict[str, list[
     clip = generate_clip(seed, split=plan.split, frames=plan.frames, size=plan.size)
     result = {}
     for name in names:
-        rows = clip_rows(clip, video="", tasks=(_ROWS.get(name, "qa"),), sampled=plan.frames)
+        rows = clip_rows(clip, video="", tasks=(_ROWS.get(name, "qa"),), sampled=plan.seen)
         fitting = [row for row in rows if (row.held_out or plan.split != "evaluation") and _suits(name, row)]
-        made = [item for row in fitting[:PER_CLIP] for item in _MAKERS[name](clip, row)]
+        made = [item for row in fitting[:PER_CLIP] for item in _MAKERS[name](clip, row, plan.seen)]
         result[name] = [
             replace(item, key=f"{name}/{plan.split}/{plan.seed}/{number}/{at}") for at, item in enumerate(made)
         ]
@@ -164,31 +171,31 @@ def _asked(clip: Clip, row: Row, question: str = "") -> Any:
     return ask(question or _turns(row)[0], [VideoInput(source=list(clip.frames), boxes=drawn)])
 
 
-def _plain(clip: Clip, row: Row) -> Iterable[Item]:
+def _plain(clip: Clip, row: Row, frames: int) -> Iterable[Item]:
     yield Item(key="", prompt=_asked(clip, row), reference=_turns(row)[1])
 
 
-def _span(grade: Callable[[float], float], clip: Clip, row: Row) -> Iterable[Item]:
+def _span(grade: Callable[[float], float], clip: Clip, row: Row, frames: int) -> Iterable[Item]:
     """Make an item of a span; the guess is the whole clip."""
     span = spans.parse_span(_turns(row)[1])
     assert span is not None
-    chance = grade(spans.overlap((0, len(clip.frames) - 1), span))
+    chance = grade(spans.overlap((0, frames - 1), span))
     yield Item(key="", prompt=_asked(clip, row), reference=list(span), chance=chance)
 
 
-def _events(clip: Clip, row: Row) -> Iterable[Item]:
+def _events(clip: Clip, row: Row, frames: int) -> Iterable[Item]:
     from percept.eval.vlm.soda import parse_events
 
     reference = [{"span": list(event.span), "text": event.text} for event in parse_events(_turns(row)[1])]
     yield Item(key="", prompt=_asked(clip, row), reference=reference)
 
 
-def _judged(clip: Clip, row: Row) -> Iterable[Item]:
+def _judged(clip: Clip, row: Row, frames: int) -> Iterable[Item]:
     question, answer = _turns(row)
     yield Item(key="", prompt=_asked(clip, row), reference={"question": question, "answer": answer})
 
 
-def _binary(clip: Clip, row: Row) -> Iterable[Item]:
+def _binary(clip: Clip, row: Row, frames: int) -> Iterable[Item]:
     """Ask a question with its two options in both orders; both together are a group."""
     data = row.data
     options, right = [data["options"]["option_0"], data["options"]["option_1"]], data["answer_index"]
@@ -202,7 +209,7 @@ def _binary(clip: Clip, row: Row) -> Iterable[Item]:
         )  # fmt: skip
 
 
-_MAKERS: dict[str, Callable[[Clip, Row], Iterable[Item]]] = {
+_MAKERS: dict[str, Callable[[Clip, Row, int], Iterable[Item]]] = {
     **dict.fromkeys((*QUESTIONS, "rcap"), _plain),
     "moments": partial(_span, float),
     "rtloc": partial(_span, spans.mean_recall),
