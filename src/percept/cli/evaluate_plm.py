@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +17,7 @@ from percept.core.report import notice, printable
 if TYPE_CHECKING:
     from percept.eval.vlm.graders import Grading
     from percept.eval.vlm.item import Item
+    from percept.eval.vlm.kept import Kept
     from percept.eval.vlm.run import Measured
     from percept.eval.vlm.tasks import Task
 
@@ -70,7 +72,8 @@ class Options:
     judge_cache: Path | None = None
     """File that keeps its replies. Default: judge.jsonl beside --out."""
     out: Path | None = None
-    """File for the report, ending in .json; a markdown page and every answer are written beside it."""
+    """File for the report, ending in .json; a markdown page and every answer are written beside it. Until then answers are kept, and
+    the same command goes on where it stopped."""
 
 
 def evaluate_plm(options: Annotated[Options, tyro.conf.arg(name="")]) -> int:
@@ -89,18 +92,21 @@ def evaluate_plm(options: Annotated[Options, tyro.conf.arg(name="")]) -> int:
     model = _open(options, options.model, options.weights)
     jobs = jobs or _of_world(options, chosen, model)
     blind = model if options.blind == SELF else options.blind and _open(options, options.blind, None)
-    measured, ungraded = _measure(model, blind, jobs, how, options.out)
+    kept = _kept(options, model, blind)
+    measured = _measure(model, blind, jobs, how, kept)
     world = options.data is None
     report = Report(
         model=printable(model.name), command=_command(options), seed=options.seed,
         data=f"the world's {options.split} split" if world else f"{options.task}, {options.data}",
-        targets=world and options.split == "evaluation", measured=measured, ungraded=ungraded,
+        targets=world and options.split == "evaluation", measured=measured,
         facts=_facts(options, model, how),
     )  # fmt: skip
     report.show()
     if options.out is not None:
         with writing(options.out):
             say(f"wrote {', '.join(map(str, report.save(options.out)))}")
+        if len(measured) == len(jobs):
+            kept.remove()
     return 2 if len(measured) < len(jobs) else 0
 
 
@@ -186,33 +192,54 @@ def _open(options: Options, name: str, weights: Path | None) -> Any:
     return model
 
 
-def _measure(
-    model: Any, blind: Any, jobs: Sequence[Job], how: "Grading", out: Path | None
-) -> "tuple[list[Measured], list[dict[str, Any]]]":
-    """Measure every task; one that fails is reported, and the others still run. Return also answers without a grade.
+def _measure(model: Any, blind: Any, jobs: Sequence[Job], how: "Grading", kept: "Kept") -> "list[Measured]":
+    """Measure every task; one that fails is reported, and the others still run.
 
     Raises:
-        PerceptError: all tasks failed; answers that no judge could grade have been written.
+        PerceptError: all tasks failed.
     """
-    from percept.eval.vlm.report import save_samples
-    from percept.eval.vlm.run import Ungraded, measure
+    from percept.eval.vlm.run import measure
 
-    measured, ungraded, first = [], [], None
+    measured, first = [], None
     for task, items in jobs:
         say(f"{task.name}: {task.summary}, {len(items):,} items")
         try:
-            measured.append(measure(model, task, items, how, blind=blind))
+            measured.append(measure(model, task, items, how, blind=blind, kept=kept))
         except PerceptError as error:
             first = first or error
-            ungraded += error.records if isinstance(error, Ungraded) else []
             if len(jobs) > 1:
                 notice(f"{task.name} failed: {error}")
     if not measured:
         assert first is not None
-        if ungraded and out is not None:
-            say(f"wrote the answers to {save_samples(out, ungraded)}")
         raise first
-    return measured, ungraded
+    return measured
+
+
+def _kept(options: Options, *models: Any) -> "Kept":
+    """Return the answers of an interrupted run of the same models."""
+    from percept.eval.vlm.kept import Kept
+
+    if options.out is None:
+        return Kept()
+    decisive = [*map(_weights, models), options.split, options.size, options.frames, options.version]
+    kept = Kept(options.out.with_suffix(".answers.jsonl"), "/".join(map(str, decisive)))
+    if len(kept):
+        say(
+            f"{kept.file} has {len(kept):,} answers of an interrupted run; those of these models are not asked for again"
+        )
+    return kept
+
+
+@cache
+def _weights(model: Any) -> str:
+    """Return a hash of all weights of a model, and the type in which it computes."""
+    from torch import nn
+
+    from percept.weights.fingerprint import hash_tensors, joined_hash
+
+    inner = getattr(model, "model", None)
+    weights = joined_hash(hash_tensors(inner.state_dict())) if isinstance(inner, nn.Module) else ""
+    return f"{weights} {model.setting.dtype}" if model is not None else ""
 
 
 def _facts(options: Options, model: Any, how: "Grading") -> dict[str, str]:
@@ -222,6 +249,7 @@ def _facts(options: Options, model: Any, how: "Grading") -> dict[str, str]:
 
     facts = {
         "device": f"{model.setting.device}, {str(model.setting.dtype).removeprefix('torch.')}",
+        "weights": _weights(model).partition(" ")[0],
         "versions": f"percept {VERSION}, torch {torch.__version__}",
         "metrics": options.version,
         "judge": how.judge.name,

@@ -11,6 +11,7 @@ from percept.core.errors import PerceptError
 from percept.data.chat.conversation import ImageInput
 from percept.eval.vlm.graders import Grading
 from percept.eval.vlm.item import Item, ask
+from percept.eval.vlm.kept import Kept
 from percept.eval.vlm.run import CHUNK, measure
 from percept.eval.vlm.tasks import PUBLIC, WORLD
 from percept.infer.contracts import Generates
@@ -183,17 +184,66 @@ def test_a_task_that_fails_does_not_stop_the_others(monkeypatch, tmp_path, capsy
     assert "side failed: cup.jpg cannot be read" in capsys.readouterr().err
 
 
-def test_answers_are_kept_if_the_judge_cannot_be_reached(opened, monkeypatch, tmp_path, capsys):
+@pytest.fixture
+def models(monkeypatch) -> list[Scripted]:
+    """All models that were opened; each says left."""
+    made: list[Scripted] = []
+
+    def assistant(name: str, **_: object) -> Scripted:
+        made.append(Scripted(lambda text: "left"))
+        return made[-1]
+
+    monkeypatch.setattr(percept, "assistant", assistant)
+    return made
+
+
+def test_answers_are_kept_if_the_judge_cannot_be_reached(models, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("percept.eval.vlm.endpoint.time.sleep", lambda seconds: None)
-    out = tmp_path / "card.json"
-    options = ["--judge", "http://127.0.0.1:9/v1", "--judge-model", "big", "--count", "2", "--out", str(out)]
-    assert main(["eval", "plm", "--tasks", "rcap", *options]) == 2
+    out, kept = tmp_path / "card.json", tmp_path / "card.answers.jsonl"
+    command = ["eval", "plm", "--tasks", "rcap", "--count", "2", "--blind", "b", "--out", str(out)]
+    assert main([*command, "--judge", "http://127.0.0.1:9/v1", "--judge-model", "big"]) == 2
     assert "gave no answer in 6 attempts" in " ".join(capsys.readouterr().err.split())
-    rows = [json.loads(line) for line in (tmp_path / "card.samples.jsonl").read_text().splitlines()]
-    assert [(row["answer"], row["score"]) for row in rows] == [("yes", None)] * 2
-    assert main(["eval", "plm", "--tasks", "rcap", "side", *options]) == 2
-    rows = [json.loads(line) for line in (tmp_path / "card.samples.jsonl").read_text().splitlines()]
-    assert [row["task"] for row in rows] == ["side"] * 2 + ["rcap"] * 2
+    assert [json.loads(line)["text"] for line in kept.read_text().splitlines()] == ["left"] * 4
+    kept.write_text(kept.read_text() + '{"id": "cut o')
+    assert main(command) == 0
+    assert [len(model.batches) for model in models] == [1, 1, 0, 0]
+    assert "4 answers of an interrupted run" in " ".join(capsys.readouterr().err.split())
+    assert not kept.exists()
+    assert json.loads(out.read_text())["scores"][0]["n"] == 2
+
+
+def test_kept_answers_are_those_of_the_same_run(tmp_path):
+    first, second = items(2)
+    kept = Kept(tmp_path / "a.jsonl", "one")
+    name = kept.identify("colour", first, blind=False, most=16)
+    kept.add({name: {"text": "red", "likelihoods": None}})
+    again = Kept(tmp_path / "a.jsonl", "one")
+    assert again.get(name) == {"text": "red", "likelihoods": None}
+    others = [
+        again.identify("colour", second, blind=False, most=16),
+        again.identify("colour", first, blind=True, most=16),
+        again.identify("colour", first, blind=False, most=64),
+        again.identify("shape", first, blind=False, most=16),
+        Kept(tmp_path / "a.jsonl", "two").identify("colour", first, blind=False, most=16),
+    ]
+    assert len({name, *others}) == 6
+    assert all(again.get(other) is None for other in others)
+
+
+def test_an_interrupted_task_goes_on_after_its_last_batch(tmp_path):
+    class Stops(Scripted):
+        def answers(self, prompts, /, *, max_new_tokens=256, stop=()):
+            if len(self.batches) == 1:
+                raise KeyboardInterrupt
+            return super().answers(prompts, max_new_tokens=max_new_tokens)
+
+    file = tmp_path / "a.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        measure(Stops(lambda text: text.rstrip("?")), WORLD["colour"], items(CHUNK + 5), Grading(), kept=Kept(file))
+    model = Scripted(lambda text: text.rstrip("?"))
+    measured = measure(model, WORLD["colour"], items(CHUNK + 5), Grading(), kept=Kept(file))
+    assert [len(batch) for batch in model.batches] == [5]
+    assert measured.scores[0].value == 1.0
 
 
 def test_importing_the_command_imports_no_torch():

@@ -1,7 +1,7 @@
 """The report of a perception language model: every score beside chance, a blind model and its target; json, table, markdown."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,6 @@ class Report:
     targets: bool
     """Whether the targets apply: on the evaluation split of the world."""
     measured: Sequence[Measured]
-    ungraded: Sequence[Mapping[str, Any]] = ()
-    """Records of tasks whose answers could not be graded."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Versions, device, judge, and what else decides the numbers."""
 
@@ -46,11 +44,13 @@ class Report:
 
     def save(self, path: Path) -> list[Path]:
         """Write the report as json to `path`, as markdown beside it, and every answer to .samples.jsonl; return the paths."""
-        page, rows = path.with_suffix(".md"), [record for each in self.measured for record in each.records]
+        page, samples = path.with_suffix(".md"), path.with_suffix(".samples.jsonl")
         write_json(path, self.to_dict())
-        with replacing(page) as temporary:
-            temporary.write_text(self.to_markdown(), encoding="utf-8")
-        return [path, page, save_samples(path, [*rows, *self.ungraded])]
+        rows = (json.dumps(row, ensure_ascii=False) + "\n" for each in self.measured for row in each.records)
+        for target, text in ((page, self.to_markdown()), (samples, "".join(rows))):
+            with replacing(target) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        return [path, page, samples]
 
     def show(self) -> None:
         """Print the scores and how they were measured."""
@@ -105,15 +105,6 @@ class Report:
         blind = "" if each.blind is None else f"{each.blind.shown} [{each.blind.interval}]"
         verdict = "" if target is None else f"{first.target(target)} {'met' if first.reaches(target) else 'missed'}"
         return chance, blind, verdict
-
-
-def save_samples(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write one line for each answer beside a report; return the path."""
-    target = path.with_suffix(".samples.jsonl")
-    with replacing(target) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return target
 
 
 def _line(cells: Sequence[str]) -> str:
