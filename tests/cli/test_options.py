@@ -49,8 +49,8 @@ def options_of(verb: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
     nested = {"export": ["onnx"], "train": ["pe/nano"], "world": ["write"], "data": ["check"]}.get(verb, [])
     assert main([verb, *nested, "--help"]) == 0
     shown = set(re.findall(OPTION, capsys.readouterr().out))
-    if verb == "world":
-        assert main(["world", "show", "--help"]) == 0
+    for verbs in {"world": [["world", "show"]], "eval": [["eval", "plm"]]}.get(verb, []):
+        assert main([*verbs, "--help"]) == 0
         shown |= set(re.findall(OPTION, capsys.readouterr().out))
     return shown | ({"--tiny", "--nproc-per-node"} if verb == "train" else set())  # the latter is torchrun's
 
@@ -85,7 +85,7 @@ def verbs_of(file: Path) -> tuple[str, ...]:
         return INNER[room, inner]
     if room != "cli":
         return ROOMS[room]
-    module = f"percept.cli.{file.stem}"
+    module = f"percept.cli.{file.stem.removesuffix('_plm')}"
     return tuple(verb for verb, (place, _) in VERBS.items() if place == module) or MODEL  # shared by those that load
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import tyro
 
+from percept.cli import evaluate_plm
 from percept.cli.options import MODEL, Model, typed
 from percept.cli.show import check_output, say, writing
 from percept.core.errors import PerceptError
@@ -23,6 +24,7 @@ HELP = " ".join(
     [
         *(f"{name}: {summary(name)}" for name in EVALUATIONS),
         f"{ALL}: every one that the model is suited for, as one report card.",
+        f"{evaluate_plm.NAME}: {evaluate_plm.SUMMARY}.",
     ]
 )
 
@@ -163,4 +165,11 @@ def _card(
     )
 
 
-COMMAND = evaluate
+def run(arguments: Sequence[str]) -> int:
+    """Run the evaluation of language models if its name comes first, and else those of encoders."""
+    if list(arguments[:1]) == [evaluate_plm.NAME]:
+        return tyro.cli(evaluate_plm.COMMAND, prog=f"percept eval {evaluate_plm.NAME}", args=list(arguments[1:]))
+    return tyro.cli(evaluate, prog="percept eval", args=list(arguments))
+
+
+ARGUMENTS = run

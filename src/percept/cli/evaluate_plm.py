@@ -1,0 +1,270 @@
+"""`percept eval plm`: measure a perception language model on the generated world, or on a public file."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from percept.cli.show import check_output, say, writing
+from percept.core.errors import PerceptError
+from percept.core.report import notice, printable
+
+if TYPE_CHECKING:
+    from percept.eval.vlm.graders import Grading
+    from percept.eval.vlm.item import Item
+    from percept.eval.vlm.kept import Kept
+    from percept.eval.vlm.run import Measured
+    from percept.eval.vlm.tasks import Task
+
+NAME = "plm"
+SELF = "self"
+WORLD_COUNT, WORLD_FRAMES, FILE_FRAMES = 300, 8, 32
+SUMMARY = "a perception language model on questions about images and clips; percept eval plm --help"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Measure a perception language model: on questions about generated images and clips, or on a public file.
+
+    The report has every score with n and its 95 % interval, beside a guess, a blind model and the target of plm-nano.
+    """
+
+    model: str = "plm-nano"
+    """Name or folder of the model."""
+    weights: Path | None = None
+    """Local folder with the files of the model."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    dtype: str | None = None
+    """float32, bfloat16, float16 or auto."""
+    blind: str | None = None
+    """A model that answers without images, for comparison: a name or folder, or self for the same model."""
+    tasks: tuple[str, ...] = ()
+    """Tasks of the generated world. Default: all."""
+    task: str | None = None
+    """Task of the file: fgqa, sgqa, rcap, rdcap, rtloc, charades, vqav2, textvqa, docvqa, chartqa, pope, refcoco, captions, choice."""
+    data: Path | None = None
+    """Public file to measure on, in place of the generated world."""
+    media: Path | None = None
+    """Folder of the images or videos of the file. Default: the folder of the file."""
+    count: int | None = None
+    """Items of a task. Default: 300, or the whole file."""
+    seed: int = 0
+    """Seed of the generated images and clips; published numbers use 0."""
+    split: Literal["evaluation", "validation", "train"] = "evaluation"
+    """Compositions of the world: validation to choose between models, evaluation to report."""
+    frames: int | None = None
+    """Frames of a generated clip, of which the model sees as many as it takes; or of a video of a region task, which the prompt counts.
+    Default: 8, or 32 of a file."""
+    size: int = 96
+    """Side of generated images and clips, in pixels."""
+    version: Literal["fixed", "published"] = "fixed"
+    """Metrics and prompts of public tasks without the quirks of their code, or with them."""
+    judge: str = "rules"
+    """Judge of free answers: rules, or the address of an OpenAI-compatible API, whose key is in PERCEPT_JUDGE_KEY."""
+    judge_model: str | None = None
+    """Name of the model behind the address."""
+    judge_cache: Path | None = None
+    """File that keeps its replies. Default: judge.jsonl beside --out."""
+    out: Path | None = None
+    """File for the report, ending in .json; a markdown page and every answer are written beside it. Until then answers are kept, and
+    the same command goes on where it stopped."""
+
+
+def evaluate_plm(options: Annotated[Options, tyro.conf.arg(name="")]) -> int:
+    """Measure the model and write the report.
+
+    Raises:
+        PerceptError: options do not go together, or the model or a file cannot be read.
+    """
+    from percept.eval.vlm import tasks
+    from percept.eval.vlm.report import Report
+
+    _check(options)
+    how = _grading(options)
+    jobs = _of_file(options) if options.data is not None else []
+    chosen = tasks.world_tasks(options.tasks)
+    model = _open(options, options.model, options.weights)
+    jobs = jobs or _of_world(options, chosen, model)
+    blind = model if options.blind == SELF else options.blind and _open(options, options.blind, None)
+    kept = _kept(options, model, blind)
+    measured = _measure(model, blind, jobs, how, kept)
+    world = options.data is None
+    report = Report(
+        model=printable(model.name), command=_command(options), seed=options.seed,
+        data=f"the world's {options.split} split" if world else f"{options.task}, {options.data}",
+        targets=world and options.split == "evaluation", measured=measured,
+        facts=_facts(options, model, how),
+    )  # fmt: skip
+    report.show()
+    if options.out is not None:
+        with writing(options.out):
+            say(f"wrote {', '.join(map(str, report.save(options.out)))}")
+        if len(measured) == len(jobs):
+            kept.remove()
+    return 2 if len(measured) < len(jobs) else 0
+
+
+def _check(options: Options) -> None:
+    if (options.data is None) != (options.task is None):
+        raise PerceptError("--data and --task belong together. Give the file and the name of its task, or neither.")
+    if options.data is not None and options.tasks:
+        raise PerceptError("--tasks names tasks of the generated world. With --data give --task.")
+    if options.data is None and options.media is not None:
+        raise PerceptError("--media was given without --data. Give the file that names the images.")
+    if options.judge == "rules" and (options.judge_model or options.judge_cache):
+        raise PerceptError("--judge-model and --judge-cache have no effect on the judge rules. Give --judge ADDRESS.")
+    for name in ("count", "frames"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise PerceptError(f"--{name} {value} measures nothing. Give at least 1.")
+    if options.out is not None:
+        check_output(options.out, ".json")
+        for suffix in (".md", ".samples.jsonl"):
+            check_output(options.out.with_suffix(suffix))
+
+
+def _grading(options: Options) -> "Grading":
+    from percept.eval.vlm.endpoint import EndpointJudge
+    from percept.eval.vlm.graders import Grading
+    from percept.eval.vlm.judge import RulesJudge
+
+    if options.judge == "rules":
+        return Grading(judge=RulesJudge(), version=options.version, seed=options.seed)
+    if options.judge_model is None:
+        raise PerceptError("--judge-model is missing. Give the name of the model behind the address.")
+    cache = options.judge_cache or (options.out and options.out.with_name("judge.jsonl"))
+    judge = EndpointJudge(url=options.judge, model=options.judge_model, cache=cache)
+    return Grading(judge=judge, version=options.version, seed=options.seed)
+
+
+Job = tuple["Task", "Sequence[Item]"]
+
+
+def _of_file(options: Options) -> list[Job]:
+    """Return the task of a file with its items; the file is checked here, before the model is opened."""
+    from percept.eval.vlm import tasks
+    from percept.eval.vlm.readers.files import Place
+
+    assert options.data is not None
+    task = tasks.public_task(options.task or "")
+    assert task.read is not None
+    place = Place(
+        data=options.data,
+        media=options.media or options.data.parent,
+        version=options.version,
+        frames=options.frames or FILE_FRAMES,
+    )
+    items = list(islice(task.read(place), options.count))
+    if not items:
+        raise PerceptError(f"{options.data} has no rows. Check the file.")
+    return [(task, items)]
+
+
+def _of_world(options: Options, chosen: "Sequence[Task]", model: Any) -> list[Job]:
+    """Return tasks of the generated world with their items; texts about clips count the frames that the model sees."""
+    from percept.eval.vlm import world
+
+    plan = world.Plan(
+        count=options.count or WORLD_COUNT,
+        seed=options.seed,
+        split=options.split,
+        size=options.size,
+        frames=options.frames or WORLD_FRAMES,
+        sampled=getattr(getattr(model, "processor", None), "frames", None),
+    )
+    say("generating images and clips")
+    items = world.items([task.name for task in chosen], plan)
+    return [(task, items[task.name]) for task in chosen]
+
+
+def _open(options: Options, name: str, weights: Path | None) -> Any:
+    import percept
+    from percept.infer.contracts import Generates
+
+    model = percept.assistant(name, weights=weights, device=options.device, dtype=options.dtype)
+    if not isinstance(model, Generates):
+        raise PerceptError(f"{name} does not answer in words. Give a perception language model.")
+    return model
+
+
+def _measure(model: Any, blind: Any, jobs: Sequence[Job], how: "Grading", kept: "Kept") -> "list[Measured]":
+    """Measure every task; one that fails is reported, and the others still run.
+
+    Raises:
+        PerceptError: all tasks failed.
+    """
+    from percept.eval.vlm.run import measure
+
+    measured, first = [], None
+    for task, items in jobs:
+        say(f"{task.name}: {task.summary}, {len(items):,} items")
+        try:
+            measured.append(measure(model, task, items, how, blind=blind, kept=kept))
+        except PerceptError as error:
+            first = first or error
+            if len(jobs) > 1:
+                notice(f"{task.name} failed: {error}")
+    if not measured:
+        assert first is not None
+        raise first
+    return measured
+
+
+def _kept(options: Options, *models: Any) -> "Kept":
+    """Return the answers of an interrupted run of the same models."""
+    from percept.eval.vlm.kept import Kept
+
+    if options.out is None:
+        return Kept()
+    decisive = [*map(_weights, models), options.split, options.size, options.frames, options.version]
+    kept = Kept(options.out.with_suffix(".answers.jsonl"), "/".join(map(str, decisive)))
+    if len(kept):
+        say(
+            f"{kept.file} has {len(kept):,} answers of an interrupted run; those of these models are not asked for again"
+        )
+    return kept
+
+
+@cache
+def _weights(model: Any) -> str:
+    """Return a hash of all weights of a model, and the type in which it computes."""
+    from torch import nn
+
+    from percept.weights.fingerprint import hash_tensors, joined_hash
+
+    inner = getattr(model, "model", None)
+    weights = joined_hash(hash_tensors(inner.state_dict())) if isinstance(inner, nn.Module) else ""
+    return f"{weights} {model.setting.dtype}" if model is not None else ""
+
+
+def _facts(options: Options, model: Any, how: "Grading") -> dict[str, str]:
+    import torch
+
+    from percept.core import VERSION
+
+    facts = {
+        "device": f"{model.setting.device}, {str(model.setting.dtype).removeprefix('torch.')}",
+        "weights": _weights(model).partition(" ")[0],
+        "versions": f"percept {VERSION}, torch {torch.__version__}",
+        "metrics": options.version,
+        "judge": how.judge.name,
+    }
+    return facts | ({"blind model": printable(options.blind)} if options.blind else {})
+
+
+def _command(options: Options) -> str:
+    words = ["percept", "eval", NAME]
+    for each in fields(options):
+        value = getattr(options, each.name)
+        if value != each.default:
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{each.name.replace('_', '-')}", *map(str, values)]
+    return printable(shlex.join(words))
+
+
+COMMAND = evaluate_plm
