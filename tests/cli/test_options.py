@@ -74,7 +74,7 @@ def advised(file: Path) -> set[tuple[str, str | None]]:
     return {
         (option.group(), ([*re.findall(rf"percept ({'|'.join(VERBS)})\b", text[: option.start()])] or [None])[-1])
         for text in messages(file)
-        if "var(--" not in text  # a style sheet
+        if not re.search(r"var\(--|--[a-z]+: ?#", text)  # a style sheet
         for option in re.finditer(rf"(?<![\w-]){OPTION}", text)
     }
 
