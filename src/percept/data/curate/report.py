@@ -184,10 +184,10 @@ def _histogram(histogram: Mapping[str, Any]) -> str:
 
     def bars() -> Iterator[str]:
         for number, name in enumerate(names):
-            for shift, (value, colour) in enumerate(((before[number], "--second"), (after[number], "--accent"))):
+            for shift, (value, colour) in enumerate(((before[number], "second"), (after[number], "accent"))):
                 high = 160 * value / most
                 x = number * wide + shift * wide * 0.4 + wide * 0.1
-                yield f'<rect x="{x:.1f}" y="{165 - high:.1f}" width="{wide * 0.38:.1f}" height="{high:.1f}" fill="var({colour})"/>'
+                yield f'<rect x="{x:.1f}" y="{165 - high:.1f}" width="{wide * 0.38:.1f}" height="{high:.1f}" fill="var(--{colour})"/>'
             yield f'<text x="{number * wide + wide / 2:.1f}" y="182" font-size="11" text-anchor="middle" fill="var(--soft)">{escape(str(name))}</text>'
 
     caption = f"<p>{escape(histogram['title'])}: before (ochre) and after (teal).</p>"
