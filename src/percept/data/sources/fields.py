@@ -1,5 +1,6 @@
 """From the fields of a row, as plain data, to a sample: which hold images, videos, texts, and a conversation."""
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +81,13 @@ class Fields:
     def _path(self, value: str) -> Path:
         """Return a path below the root; a name without an ending may be that of a video."""
         path = (self.root or Path()) / value
-        if not path.suffix and not path.exists():
+        if not path.suffix and not os.path.exists(path):
             return next(
-                (other for suffix in (".mp4", ".webm", ".avi", ".mkv") if (other := path.with_suffix(suffix)).exists()),
+                (
+                    other
+                    for suffix in (".mp4", ".webm", ".avi", ".mkv")
+                    if os.path.exists(other := path.with_suffix(suffix))
+                ),
                 path,
             )
         return path

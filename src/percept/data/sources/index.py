@@ -17,7 +17,7 @@ from percept.core.errors import PerceptError
 from percept.core.io import replacing
 from percept.data.sources.sample import BadSample
 
-FORMAT = 1
+FORMAT = 2
 """Changes with the content of index files, so that older ones are written again."""
 ALIGNMENT = 64
 OPEN = 128
