@@ -54,6 +54,28 @@ def _is_running(process: int) -> bool:
     return True
 
 
+@contextmanager
+def locked(path: Path | str, message: str) -> Iterator[None]:
+    """Hold a lock on a file, which is made, for the block; the lock of a process that was killed is free.
+
+    Raises:
+        PerceptError: another process holds it; `message` is the text.
+    """
+    with Path(path).open("w") as file:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PerceptError(message) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
 def write_json(path: Path | str, data: Any) -> None:
     """Write indented json atomically."""
     with replacing(path) as temporary:
