@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from percept.core.errors import PerceptError
-from percept.core.io import file_hash, remove_leftovers, replacing
+from percept.core.io import file_hash, replacing
+from percept.core.leftovers import remove_leftovers
 from percept.data.curate.store import Store
 from percept.data.curate.tables import CAPTION, TEXTS, arrow
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from percept.core.config import to_dict
 from percept.core.errors import PerceptError, unknown_name
-from percept.core.io import content_hash, file_hash, locked, read_json, remove_leftovers, write_json
+from percept.core.io import content_hash, file_hash, locked, read_json, write_json
+from percept.core.leftovers import remove_leftovers
 from percept.core.report import track
 from percept.data.curate.engines import Run, check, open_engine
 from percept.data.curate.output import FORMATS, write_rows

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from percept.core.errors import PerceptError, missing_extra
-from percept.core.io import remove_leftovers, replacing
+from percept.core.io import replacing
 from percept.data.sources.fields import Fields
 from percept.data.sources.index import Stamp, cache_home
 from percept.data.sources.sample import BadSample, Sample
@@ -162,7 +162,6 @@ def _converted(file: Path, stamp: Stamp) -> Path:
         for old in cache_home().glob(f"{name}-*.arrow"):  # copies of what the file was before
             if old != copy:
                 old.unlink(missing_ok=True)
-        remove_leftovers(cache_home())
     return copy
 
 

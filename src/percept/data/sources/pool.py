@@ -1,14 +1,12 @@
 """Worker processes that read samples for a source."""
 
-import os
 import pickle
-import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 
 from percept.core.errors import PerceptError
-from percept.core.parallel import ignoring_interrupts
+from percept.core.parallel import end_with_parent, ignoring_interrupts
 from percept.data.sources.reader import Read, Reader
 
 _reader: Reader | None = None
@@ -73,9 +71,7 @@ def _start(data: bytes) -> None:
 
     global _reader
     torch.set_num_threads(1)
-    parent = parent_process()
-    assert parent is not None
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    end_with_parent()
     _reader = pickle.loads(data)
 
 
