@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from percept.data.files import VIDEO_SUFFIXES
-from percept.data.sources.conversation import conversation_of, has_conversation
+from percept.data.sources.conversation import has_conversation, turns_of
 from percept.data.sources.sample import BadSample, Media, Sample
 
 IMAGES = (
@@ -54,7 +54,7 @@ class Fields:
         label, classes = self._label(key, record)
         rest = {name: value for name, value in record.items() if not (name in used and not _is_plain(value))}
         if has_conversation(record):
-            rest["conversations"] = conversation_of(key, record)
+            rest["conversations"] = turns_of(key, record)
         return Sample(
             key=key,
             images=images,

@@ -8,7 +8,7 @@ from typing import Any
 
 from percept.core.errors import PerceptError
 from percept.data.files import find_media, is_video
-from percept.data.sources.conversation import conversation_of, has_conversation
+from percept.data.sources.conversation import has_conversation, turns_of
 from percept.data.sources.fields import texts_of
 from percept.data.sources.jsonl import json_object
 from percept.data.sources.sample import BadSample, Sample
@@ -77,7 +77,7 @@ class FolderRows:
         record = {} if data is None else json_object(data, key)
         captions = texts_of(record)
         if has_conversation(record):
-            record = record | {"conversations": conversation_of(key, record)}
+            record = record | {"conversations": turns_of(key, record)}
         if (text := _optional(path.with_suffix(".txt"), key)) is not None:
             try:
                 captions["txt"] = (text.decode("utf-8-sig").strip(),)
