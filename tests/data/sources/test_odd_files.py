@@ -1,5 +1,6 @@
 """Files as people have them: stray quotation marks, names that are not text, values that cannot be decoded."""
 
+import json
 import os
 from pathlib import Path
 
@@ -109,3 +110,20 @@ def test_folders_named_from_elsewhere_keep_their_names_as_classes(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert getattr(open_rows(["../cat", "../other"]), "classes", None) == ("cat", "other")
+
+
+def test_class_numbers_that_are_hidden_and_lists_of_features(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    features = {
+        "label": {"names": ["cat", "dog"], "_type": "ClassLabel"},
+        "tags": [{"dtype": "string", "_type": "Value"}],
+    }
+    columns = {"image": [made.encoded(0)] * 3, "caption": ["a", "b", "c"], "label": [1, -1, 7], "tags": [["x"]] * 3}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    parquet.write_table(pa.table(columns).replace_schema_metadata(metadata), tmp_path / "rows.parquet")
+    assert captions(tmp_path / "rows.parquet") == ["a", "b", "<wrong type>"]
+    source = open_source(tmp_path / "rows.parquet", batch=1, target="label", max_bad=1.0)
+    assert source.batch(0).label.tolist() == [1]
+    assert [open_rows(tmp_path / "rows.parquet").read(row).label for row in range(2)] == ["dog", None]

@@ -181,10 +181,11 @@ def _batches(file: Path) -> tuple[Any, Iterator[Any]]:
 def _classes(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:
     """Return the class names that Hugging Face `datasets` stores, by column."""
     try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
-    except (KeyError, ValueError, TypeError):
+        features = json.loads(metadata[b"huggingface"])["info"]["features"].items()
+    except (KeyError, ValueError, TypeError, AttributeError):
         return {}
-    return {name: tuple(each["names"]) for name, each in features.items() if each.get("_type") == "ClassLabel"}
+    known = {name: each for name, each in features if isinstance(each, dict)}
+    return {name: tuple(each["names"]) for name, each in known.items() if each.get("_type") == "ClassLabel"}
 
 
 def saved_files(folder: Path) -> list[Path] | None:

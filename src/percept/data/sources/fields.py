@@ -99,10 +99,11 @@ class Fields:
             number = record.get(field)
             if isinstance(number, int) and 0 <= number < len(names):
                 named[field] = (names[number],)
-            elif number is not None:
+            elif number not in (None, -1):  # -1 where a data set hides its labels
                 raise BadSample("wrong type", key, f"field {field!r} holds {number!r}, not a class number")
         first = next(iter(named.values()), None)
-        plain = record.get("label", record.get("class", record.get("cls")))
+        plain = next((record[name] for name in ("label", "class", "cls") if name in record), None)
+        plain = None if self.classes else plain
         label = first[0] if first else str(plain) if isinstance(plain, str | int) else None
         return label, named
 

@@ -57,7 +57,7 @@ class FolderRows:
         return self.files[index]
 
     def read(self, index: int) -> Sample:
-        """Read the files beside an image or video; the image itself is read when it is decoded.
+        """Read the files of the same name as an image or video; the image itself is read when it is decoded.
 
         Raises:
             BadSample: a .json file that does not hold an object, a .txt file that is not UTF-8, or one that cannot be read.

@@ -57,7 +57,7 @@ def cache_home() -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """The index of one file: read from beside it or from the cache if it is up to date, made and stored there otherwise."""
+    """The index of one file: read from its folder or from the cache if it is up to date, made and stored there otherwise."""
 
     file: Path
     kind: str
