@@ -127,3 +127,8 @@ def test_class_numbers_that_are_hidden_and_lists_of_features(tmp_path: Path) -> 
     source = open_source(tmp_path / "rows.parquet", batch=1, target="label", max_bad=1.0)
     assert source.batch(0).label.tolist() == [1]
     assert [open_rows(tmp_path / "rows.parquet").read(row).label for row in range(2)] == ["dog", None]
+
+
+def test_a_log_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(PerceptError, match="cannot be written: Is a directory"):
+        open_source(made.json_lines(tmp_path / "rows.jsonl"), batch=2, log=tmp_path)
