@@ -19,6 +19,13 @@ def test_loading_imports_nothing_heavy(imports: str) -> None:
     assert done.stdout.split() == []
 
 
+def test_generating_the_world_imports_no_torch() -> None:
+    parts = ("write", "clips", "qa", "documents", "rooms", "referring", "claims", "noise", "languages", "graph")
+    program = f"import sys, {', '.join(f'percept.world.{part}' for part in parts)}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
+
+
 def test_the_first_image_imports_no_compiler_and_no_training_library() -> None:
     program = (
         "import numpy, sys, percept; percept.load('nano').image(numpy.zeros((8, 8, 3), 'uint8')); "

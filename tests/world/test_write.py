@@ -11,6 +11,7 @@ from PIL import Image
 
 from percept.core.errors import PerceptError
 from percept.world import generate
+from percept.world.noise import Noise
 from percept.world.record import describe
 from percept.world.render import Rendering
 from percept.world.sheet import make_sheet, save_sheet
@@ -159,3 +160,21 @@ def test_sheet_shows_every_image(tmp_path: Path) -> None:
     assert cells[5] == 1.0
     save_sheet(tmp_path / "sheet.png", renderings)
     assert _pixels((tmp_path / "sheet.png").read_bytes()).shape[1::-1] == make_sheet(renderings).size
+
+
+def test_what_a_killed_writing_left_does_not_stop_the_next_one(tmp_path: Path) -> None:
+    gone = 2**30  # no system has so many processes
+    for left in (tmp_path / "old" / f".{gone}.part", tmp_path / f".new.{gone}.part"):
+        left.mkdir(parents=True)
+        (left / "0.png").touch()
+    for folder in (tmp_path / "old", tmp_path / "new"):
+        write(folder, 1, size=32)
+    assert not list(tmp_path.rglob("*.part"))
+    assert (tmp_path / "old" / "images" / "000000.png").is_file()
+
+
+def test_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PerceptError, match="frames must be"):
+        write(tmp_path / "a", 1, what="clips", frames=0)
+    with pytest.raises(PerceptError, match="shares of noise"):
+        Noise(wrong=float("nan"))

@@ -36,22 +36,26 @@ def replacing(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path | str) -> None:
-    """Remove the temporary files of `replacing` that a killed process left in a folder."""
-    for path in Path(folder).glob(".*.part"):
-        process = path.name.split(".")[-2]
-        if process.isdigit() and not _is_running(int(process)):
-            path.unlink(missing_ok=True)
+@contextmanager
+def locked(path: Path | str, message: str) -> Iterator[None]:
+    """Hold a lock on a file, which is made, for the block; the lock of a process that was killed is free.
 
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # it belongs to another user
-        return True
-    return True
+    Raises:
+        PerceptError: another process holds it; `message` is the text.
+    """
+    with Path(path).open("w") as file:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PerceptError(message) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def write_json(path: Path | str, data: Any) -> None:

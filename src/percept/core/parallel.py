@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -37,8 +37,11 @@ def map_processes(
 
 @contextmanager
 def process_pool(processes: int) -> Iterator[Callable[..., Iterator]]:
-    """Yield a function as `map_processes`, with the arguments work, items and chunk; its processes serve several calls."""
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    """Yield a function as `map_processes`, with the arguments work, items and chunk; its processes serve several calls.
+
+    They end with the process that started them.
+    """
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
 
         def run(work: Callable[[Item], Result], items: Iterable[Item], chunk: int = 1) -> Iterator[Result]:
             with ignoring_interrupts():
@@ -50,6 +53,13 @@ def process_pool(processes: int) -> Iterator[Callable[..., Iterator]]:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it has ended, even by SIGKILL; otherwise it would wait for work forever."""
+    parent = parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 @contextmanager

@@ -21,4 +21,4 @@ def derive(seed: int, *names: str | int) -> int:
     True
     """
     text = "/".join(str(name) for name in (seed, *names))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") >> 1

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
+from percept.core.errors import PerceptError
 from percept.data.batch import Batch
 
 AHEAD = 2
@@ -28,7 +29,12 @@ def share(count: int, rank: int, world_size: int) -> slice:
 
     >>> [share(7, rank, 3) for rank in range(3)]
     [slice(0, 2, None), slice(2, 4, None), slice(4, 7, None)]
+
+    Raises:
+        PerceptError: there is no such rank.
     """
+    if not 0 <= rank < world_size:
+        raise PerceptError(f"rank must be from 0 to {world_size - 1}, got {rank}. There are {world_size} ranks.")
     return slice(count * rank // world_size, count * (rank + 1) // world_size)
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from percept.core import dist
 from percept.core.config import to_dict
 from percept.core.errors import PerceptError
-from percept.core.io import remove_leftovers, write_json
+from percept.core.io import write_json
+from percept.core.leftovers import remove_leftovers
 from percept.core.machine import keep_freed_memory
 from percept.core.report import notice
 from percept.core.seed import derive, seed_everything

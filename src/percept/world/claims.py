@@ -6,11 +6,10 @@ car", which a set of words cannot. Id 0 is padding.
 
 from collections.abc import Sequence
 
-from percept.world.elements import Scene, Thing
+from percept.world.elements import MOST_THINGS, Scene, Thing
 from percept.world.language import notable_relations
 from percept.world.objects import CATEGORIES
 from percept.world.palette import COLOURS
-from percept.world.patches import MOST_THINGS
 from percept.world.relations import OPPOSITE
 from percept.world.variants import shows_colour
 

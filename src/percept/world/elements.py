@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from percept.core.config import from_dict, to_dict
 
+MOST_THINGS = 6
+"""Most things of a scene."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:

@@ -30,7 +30,7 @@ class Noise:
 
     def __post_init__(self) -> None:
         shares = [getattr(self, field.name) for field in fields(self)]
-        if min(shares) < 0 or sum(shares) > 1 + 1e-9:
+        if not (min(shares) >= 0 and sum(shares) <= 1 + 1e-9):
             raise PerceptError(f"shares of noise must be at least 0 and add up to at most 1, got {shares}.")
 
 

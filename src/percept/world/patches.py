@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
+from percept.world.elements import MOST_THINGS
 from percept.world.render import Rendering
 
 PRINT = 255
-MOST_THINGS = 6
 COVERED, FREE = 0.4, 0.1
 """Least share of a patch that a thing must cover to be its label; largest share of all things in a background patch."""
 BACKGROUND, UNSURE = -1, -2

@@ -22,7 +22,7 @@ _SIDES = {"leftmost": -1, "rightmost": 1, "topmost": -1, "bottommost": 1}
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What is said of a thing. An empty part is not said."""
+    """What a description mentions of a thing. An empty part is not mentioned."""
 
     category: str
     colour: str = ""

@@ -18,7 +18,8 @@ from percept.world.augment import Draws, cropped, lit
 from percept.world.batch import WorldBatch
 from percept.world.cache import IDS, WorldData
 from percept.world.claims import MOST_IN_IMAGE, MOST_IN_TEXT
-from percept.world.patches import MOST_THINGS, cover_of
+from percept.world.elements import MOST_THINGS
+from percept.world.patches import cover_of
 from percept.world.regions import cut, windows
 
 SHOWN = ("words", "regions", "scenes")

@@ -67,7 +67,7 @@ def test_bad_rows_are_counted_by_reason_and_named(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("caption,image\na cup,1.png\nonly one\n")
     read, bad = rows(tmp_path / "rows.csv", tmp_path)
     assert len(read) == 1
-    assert bad.counts == {"the row has a wrong number of fields": 1}
+    assert bad.counts == {"the row cannot be read: wrong number of cells": 1}
 
 
 def test_a_column_that_does_not_exist_is_named(tmp_path: Path) -> None:

@@ -62,5 +62,5 @@ def test_reasons_named_in_the_guide_are_those_of_the_code() -> None:
     guide = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src/percept/data/sources").glob("*.py"))
     named = re.findall(r"`([a-z A-Z0-9-]+)`", guide.split("Reasons are few words")[1].split(".\n")[0])
-    assert len(named) == 11
+    assert len(named) == 12
     assert all(json.dumps(reason) in code for reason in named)

@@ -58,7 +58,7 @@ def test_several_kinds_or_splits(tmp_path: Path) -> None:
     )
     made.shard(tmp_path / "c" / "train" / "0.tar")
     made.shard(tmp_path / "c" / "extended" / "0.tar")
-    assert "holds shards in extended, train" in message(tmp_path / "c")
+    assert "holds files in extended, train" in message(tmp_path / "c")
 
 
 def test_splits_of_a_saved_data_set(tmp_path: Path) -> None:

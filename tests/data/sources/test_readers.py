@@ -538,7 +538,7 @@ def test_a_converted_parquet_file_is_made_once_and_follows_its_file(tmp_path: Pa
     assert copy.stat().st_mtime_ns == first
     shutil.copy(made.parquet(tmp_path / "other.parquet"), file)
     assert open_rows(file).read(7).captions["caption"] == ("caption 7",)
-    assert len(list((tmp_path / "cache" / "sources").glob("*.arrow"))) == 2
+    assert len(list((tmp_path / "cache" / "sources").glob("*.arrow"))) == 1  # that of the former content is gone
 
 
 def test_conversations_with_captions_are_images_with_text_where_that_is_asked_for(tmp_path: Path) -> None:

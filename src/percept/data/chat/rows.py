@@ -1,5 +1,6 @@
 """Conversations from the samples of a source: rows of PLM, LLaVA and ShareGPT."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class ChatItem:
         """
         conversation = conversation_of(sample)
         for media in (*sample.images, *(() if sample.video is None else (sample.video,))):
-            if not isinstance(media, bytes) and not media.is_file():
+            if not isinstance(media, bytes) and not os.path.isfile(media):  # False for names that are too long
                 raise BadSample("missing file", sample.key, str(media))
         prepared = self._prepared(conversation, sample.key)
         rendered = prepared.rendered.cut(self.limit)

@@ -7,26 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from percept.core.errors import PerceptError
-from percept.core.io import file_hash, remove_leftovers, replacing
+from percept.core.io import file_hash, replacing
+from percept.core.leftovers import remove_leftovers
 from percept.data.curate.store import Store
-from percept.data.curate.tables import IMAGE, TEXTS, arrow
+from percept.data.curate.tables import CAPTION, TEXTS, arrow
 
 FILE_ROWS, FILE_BYTES = 100_000, 1 << 30
 """A file ends after the chunk with which it reaches this number of rows, or of bytes in memory."""
-CAPTION = "caption"
-"""Column of the first caption; a list of all is written as well where a row has several."""
 
 
 def write_rows(store: Store, steps: int, out: Path, format: str) -> list[dict[str, Any]]:
     """Write the rows that all steps left; return name, rows and hash of each file.
 
     Raises:
-        PerceptError: images are bytes, and the format is jsonl.
+        PerceptError: a column has bytes, and the format is jsonl.
     """
     remove_leftovers(out)
     schema, several = _schema(store, steps)
-    if format == "jsonl" and IMAGE in schema.names and str(schema.field(IMAGE).type) == "binary":
-        raise PerceptError("json lines cannot hold the bytes of images. Choose --format parquet.")
+    columns = [field.name for field in schema if "binary" in str(field.type)]
+    if format == "jsonl" and columns:
+        raise PerceptError(f"json lines cannot hold the bytes in {', '.join(columns)}. Choose --format parquet.")
     written = []
     for number, tables in enumerate(_groups(store, steps)):
         file = out / f"rows-{number:05d}.{format}"
@@ -87,7 +87,7 @@ def _cast(table: Any, schema: Any, several: bool) -> Any:
         column = table[field.name]
         if column.type != field.type and field.type == pa.string() and column.type != pa.null():
             column = pa.array(
-                [None if value is None else json.dumps(value) for value in column.to_pylist()], pa.string()
+                [None if value is None else json.dumps(value, default=str) for value in column.to_pylist()], pa.string()
             )
         columns[field.name] = column.cast(field.type)
         if field.name == TEXTS:
@@ -113,10 +113,8 @@ def _json_lines(file: Path, tables: Iterator[Any]) -> int:
     with file.open("w", encoding="utf-8", errors="surrogatepass") as stream:
         for table in tables:
             for row in table.to_pylist():
-                stream.write(
-                    json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False)
-                )
-                stream.write("\n")
+                present = {name: value for name, value in row.items() if value is not None}
+                stream.write(json.dumps(present, ensure_ascii=False, default=str) + "\n")
                 rows += 1
         stream.flush()
         os.fsync(stream.fileno())

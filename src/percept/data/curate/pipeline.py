@@ -14,7 +14,8 @@ from typing import Any
 
 from percept.core.config import to_dict
 from percept.core.errors import PerceptError, unknown_name
-from percept.core.io import content_hash, file_hash, read_json, remove_leftovers, write_json
+from percept.core.io import content_hash, file_hash, locked, read_json, write_json
+from percept.core.leftovers import remove_leftovers
 from percept.core.report import track
 from percept.data.curate.engines import Run, check, open_engine
 from percept.data.curate.output import FORMATS, write_rows
@@ -25,7 +26,7 @@ from percept.data.curate.tables import BadRows, Columns, read_chunks, source_fil
 
 VERSION = 1
 """Raise it when equal input gives a different result."""
-WORK, RECORD, REPORT, PAGE = ".work", "curation.json", "report.json", "report.html"
+WORK, LOCK, RECORD, REPORT, PAGE = ".work", ".lock", "curation.json", "report.json", "report.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +70,17 @@ class Curation:
         """Run or resume the curation, and return the report.
 
         Raises:
-            PerceptError: the source cannot be read or has no usable rows, or `out` holds something else.
+            PerceptError: the source cannot be read or has no usable rows, or `out` holds something else or is being written.
         """
         plan = self._plan()
         if (done := self._finished(plan)) is not None:
             return done
         self.store.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.store.folder / LOCK, f"another process is writing {self.out}. Wait until it has ended."):
+            return self._finished(plan) or self._work(plan)
+
+    def _work(self, plan: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what is missing, and return the report."""
         for folder in self.store.folder.rglob("*"):
             if folder.is_dir():
                 remove_leftovers(folder)
@@ -117,7 +123,7 @@ class Curation:
                     return None
                 shutil.rmtree(self.store.folder, ignore_errors=True)  # left by a kill after the end
                 return read_json(self.out / REPORT)
-        if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+        if self.out.exists() and (not self.out.is_dir() or any(path.name != WORK for path in self.out.iterdir())):
             raise PerceptError(f"{self.out} is not an empty folder. Give a new one.")
         return None
 

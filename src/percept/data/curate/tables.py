@@ -1,16 +1,19 @@
 """Read json lines, csv, tsv and parquet in chunks of rows whose keys, captions and images have fixed names."""
 
-import csv
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from percept.core.errors import PerceptError, missing_extra
+from percept.core.io import reasons
 from percept.data.curate.documents import is_document, rows_of
+from percept.data.sources.sample import BadSample
+from percept.data.sources.tables import Table
 
 CHUNK_ROWS, CHUNK_BYTES = 8192, 64 << 20
 """A chunk ends at this number of rows, or when the images inside its rows take this many bytes."""
@@ -31,6 +34,11 @@ IMAGE_NAMES = (
     "png",
     "url",
 )
+CAPTION = "caption"
+"""Column of the result with the first caption; a list of all is written as well where a row has several."""
+RESULT = (KEY, TEXTS, IMAGE, CAPTION)
+LOOK = 1000
+"""Rows of a file that are read before it is refused for columns that none of them has."""
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 EXAMPLES = 5
 """Bad rows that a report names, per reason."""
@@ -90,7 +98,8 @@ def source_files(source: Path) -> list[Path]:
         PerceptError: there are none.
     """
     if source.is_dir():
-        files = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES)
+        inside = (path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
+        files = sorted(path for path in inside if path.suffix.lower() in SUFFIXES)
     elif source.is_file():
         files = [source]
     else:
@@ -112,50 +121,66 @@ def read_chunks(files: list[Path], columns: Columns, out: Path, bad: BadRows) ->
     rows: list[Record] = []
     size = number = 0
     for file in files:
-        read = READERS[file.suffix.lower()](file, bad)
-        for group in read:
-            names: Columns | None = None
-            for where, record in group:
-                names = names or resolve(columns, record, file)
-                try:
-                    rows.append(normalised(record, names, number, file.parent, out))
-                except BadRowError as error:
-                    bad.add(str(error), where)
-                number += 1
-                size += len(rows[-1][IMAGE]) if rows and isinstance(rows[-1][IMAGE], bytes) else 0
-                if len(rows) >= CHUNK_ROWS or size >= CHUNK_BYTES:
-                    yield as_table(rows)
-                    rows, size = [], 0
+        seen: dict[str, None] = {}
+        for place, (where, record) in enumerate(READERS[file.suffix.lower()](file, bad)):
+            if place < LOOK:
+                seen |= dict.fromkeys(map(str, record))
+            if place == LOOK - 1:
+                check_columns(columns, seen, file)
+            try:
+                rows.append(normalised(record, resolve(columns, tuple(record)), number, file.parent, out))
+                size += len(rows[-1][IMAGE]) if isinstance(rows[-1][IMAGE], bytes) else 0
+            except BadRowError as error:
+                bad.add(str(error), where)
+            number += 1
+            if len(rows) >= CHUNK_ROWS or size >= CHUNK_BYTES:
+                yield as_table(rows)
+                rows, size = [], 0
+        if seen:
+            check_columns(columns, seen, file)
     if rows:
         yield as_table(rows)
 
 
-def resolve(columns: Columns, record: Mapping[str, Any], file: Path) -> Columns:
-    """Return the names of the columns of a file.
+def check_columns(columns: Columns, known: Collection[str], file: Path) -> None:
+    """Check that a file has the columns that were named, and one with captions.
 
     Raises:
-        PerceptError: a column that was named, or every usual caption column, does not exist.
+        PerceptError: it has not.
     """
-    known = ", ".join(map(str, record))
+    for what, chosen in (("caption", columns.text), ("key", columns.key), ("image", columns.image)):
+        if chosen is not None and chosen not in known:
+            raise PerceptError(f"{file} has no column {chosen!r} for the {what}. It has: {', '.join(known)}.")
+    if columns.text is None and not any(name in known for name in TEXT_NAMES):
+        raise PerceptError(f"{file} has no caption column among its columns {', '.join(known)}. Name it with --text.")
 
-    def pick(chosen: str | None, usual: tuple[str, ...], what: str) -> str | None:
-        if chosen is not None and chosen not in record:
-            raise PerceptError(f"{file} has no column {chosen!r} for the {what}. It has: {known}.")
-        return chosen or next((name for name in usual if name in record), None)
 
-    text = pick(columns.text, TEXT_NAMES, "caption")
-    if text is None:
-        raise PerceptError(f"{file} has no caption column among its columns {known}. Name it with --text.")
-    return Columns(key=pick(columns.key, KEY_NAMES, "key"), text=text, image=pick(columns.image, IMAGE_NAMES, "image"))
+@lru_cache
+def resolve(columns: Columns, present: tuple[str, ...]) -> Columns:
+    """Return the names of the columns of a row; those of json lines may differ from row to row.
+
+    >>> resolve(Columns(), ("url", "text")).text
+    'text'
+    """
+
+    def pick(chosen: str | None, usual: tuple[str, ...]) -> str | None:
+        return next((name for name in (usual if chosen is None else (chosen,)) if name in present), None)
+
+    return Columns(
+        key=pick(columns.key, KEY_NAMES), text=pick(columns.text, TEXT_NAMES), image=pick(columns.image, IMAGE_NAMES)
+    )
 
 
 def normalised(record: Mapping[str, Any], names: Columns, number: int, folder: Path, out: Path) -> Record:
     """Return a row with the columns KEY, TEXTS and IMAGE, and all other columns unchanged.
 
+    A column that is not used and has the name of one of the result gets the name `source_NAME`.
+
     Raises:
-        BadRowError: the captions are not texts, or the image is neither a path nor bytes.
+        BadRowError: there is no caption, it is not a text, or the image is neither a path nor bytes.
     """
-    assert names.text is not None
+    if names.text is None:
+        raise BadRowError("there is no caption")
     key = record.get(names.key) if names.key else None
     image = record.get(names.image) if names.image else None
     if isinstance(image, list) and len(image) == 1:
@@ -170,7 +195,8 @@ def normalised(record: Mapping[str, Any], names: Columns, number: int, folder: P
         IMAGE: relative(image, folder, out) if isinstance(image, str) else image,
     }
     used = {names.key, names.text, names.image}
-    return row | {name: value for name, value in record.items() if name not in used and name not in row}
+    rest = {name: value for name, value in record.items() if name not in used}
+    return row | {f"source_{name}" if name in RESULT else name: value for name, value in rest.items()}
 
 
 def texts_of(value: Any) -> list[str]:
@@ -209,35 +235,53 @@ def _column(values: list[Any], name: str) -> Any:
     if bytes in kinds and len(kinds) > 1:
         raise PerceptError(f"column {name!r} has both bytes and other values. Use one kind for all rows.")
     try:
-        return pa.array(values)
+        array = pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-        return pa.array([json.dumps(value, ensure_ascii=False, sort_keys=True) for value in values])
+        array = None
+    if array is None or _has_empty_struct(array.type):  # which parquet cannot hold
+        array = pa.array([json.dumps(value, ensure_ascii=False, sort_keys=True, default=str) for value in values])
+    return array
 
 
-Group = Iterator[tuple[str, Record]]
+def _has_empty_struct(kind: Any) -> bool:
+    inner = [kind.field(number).type for number in range(kind.num_fields)]
+    return (str(kind).startswith("struct") and not inner) or any(map(_has_empty_struct, inner))
+
+
+Located = Iterator[tuple[str, Record]]
 """Rows of one file with their places, for messages."""
 
 
-def _json_lines(file: Path, bad: BadRows) -> Iterator[Group]:
-    def rows() -> Group:
-        with file.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                where = f"{file.name}:{number}"
-                try:
-                    record = json.loads(line)
-                except (ValueError, RecursionError):
-                    if line.strip():
-                        bad.add("the line is not json", where)
-                    continue
-                if isinstance(record, dict):
-                    yield from _pages(where, record)
-                else:
-                    bad.add("the line is not a json object", where)
-
-    yield rows()
+def _json_lines(file: Path, bad: BadRows) -> Located:
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            where = f"{file.name}:{number}"
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                if line.strip():
+                    bad.add("the line is not json", where)
+                continue
+            if isinstance(record, dict):
+                yield from _pages(where, whole_letters(record) if b"\\ud" in line.lower() else record)
+            else:
+                bad.add("the line is not a json object", where)
 
 
-def _pages(where: str, record: Record) -> Group:
+def whole_letters(value: Any) -> Any:
+    """Return a json value in which halves of surrogate pairs, which no file can hold, are replaced by U+FFFD.
+
+    >>> whole_letters({"caption": ["a \\ud83d cup"]})["caption"][0] == "a \\ufffd cup"
+    True
+    """
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {whole_letters(name): whole_letters(each) for name, each in value.items()}
+    return [whole_letters(each) for each in value] if isinstance(value, list) else value
+
+
+def _pages(where: str, record: Record) -> Located:
     """Yield the row itself, or the rows of an interleaved document."""
     if is_document(record):
         yield from ((f"{where}#{number}", row) for number, row in enumerate(rows_of(record, where)))
@@ -245,44 +289,55 @@ def _pages(where: str, record: Record) -> Group:
         yield where, record
 
 
-def _delimited(delimiter: str) -> Callable[[Path, BadRows], Iterator[Group]]:
-    def read(file: Path, bad: BadRows) -> Iterator[Group]:
-        def rows() -> Group:
-            csv.field_size_limit(1 << 28)
-            with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-                reader = csv.reader((line.replace("\0", "") for line in stream), delimiter=delimiter)
-                names = next(reader, [])
-                for values in reader:
-                    where = f"{file.name}:{reader.line_num}"
-                    if len(values) == len(names):
-                        yield where, dict(zip(names, values, strict=True))
-                    elif values:
-                        bad.add("the row has a wrong number of fields", where)
-
-        yield rows()
-
-    return read
+def _table(file: Path, bad: BadRows) -> Located:
+    table = Table.open(file, file.name)
+    spans = table.index.arrays(file.name)
+    with file.open("rb") as stream:
+        for number, (start, stop) in enumerate(zip(spans["start"][1:], spans["stop"][1:], strict=True), start=1):
+            where = f"{file.name}:{number}"
+            stream.seek(start)
+            try:
+                yield where, table.record(stream.read(stop - start), where)
+            except BadSample as error:
+                bad.add(f"the row cannot be read: {error.reason}", where)
 
 
-def _parquet(file: Path, bad: BadRows) -> Iterator[Group]:
-    from percept.core.io import reasons
-
-    def rows() -> Group:
-        first = 0
+def _parquet(file: Path, bad: BadRows) -> Located:
+    first = 0
+    with reasons(file):
+        stored = arrow().parquet.ParquetFile(file)
+        batches = stored.iter_batches(batch_size=1024)
+    while True:
         with reasons(file):
-            stored = arrow().parquet.ParquetFile(file)
-        for batch in stored.iter_batches(batch_size=1024):
-            for number, record in enumerate(batch.to_pylist(), start=first):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        for number, record in enumerate(_records(batch, file.name, first, bad), start=first):
+            if record is not None:
                 yield from _pages(f"{file.name}:{number}", record)
-            first += len(batch)
-
-    yield rows()
+        first += len(batch)
 
 
-READERS: dict[str, Callable[[Path, BadRows], Iterator[Group]]] = {
+def _records(batch: Any, name: str, first: int, bad: BadRows) -> list[Record | None]:
+    """Return the rows of a batch; None for those with a value that cannot be decoded, such as a time beyond the year 9999."""
+    try:
+        return batch.to_pylist()
+    except (ValueError, OverflowError):
+        pass
+    records: list[Record | None] = []
+    for number in range(len(batch)):
+        try:
+            records += batch.slice(number, 1).to_pylist()
+        except (ValueError, OverflowError):
+            bad.add("the row cannot be decoded", f"{name}:{first + number}")
+            records.append(None)
+    return records
+
+
+READERS: dict[str, Callable[[Path, BadRows], Located]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
-    ".csv": _delimited(","),
-    ".tsv": _delimited("\t"),
+    ".csv": _table,
+    ".tsv": _table,
     ".parquet": _parquet,
 }

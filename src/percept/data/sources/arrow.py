@@ -68,7 +68,7 @@ class ArrowRows:
         """Read a row.
 
         Raises:
-            BadSample: a field of it has the wrong type, or the file has changed.
+            BadSample: a field of it has the wrong type or cannot be decoded, or the file has changed.
         """
         key = self.key(index)
         try:
@@ -77,7 +77,13 @@ class ArrowRows:
             raise BadSample("missing file", key, str(error)) from None
         if now != self.stamp:
             raise BadSample("file changed", key, f"{self.file} was written while it was read; start again")
-        return self.fields.sample(key, _mapped(self.file, self.stamp).row(index))
+        try:
+            record = _mapped(self.file, self.stamp).row(index)
+        except UnicodeDecodeError:
+            raise BadSample("not UTF-8", key) from None
+        except (ValueError, OverflowError, OSError) as error:  # such as a time beyond the year 9999
+            raise BadSample("cannot be decoded", key, str(error)) from None
+        return self.fields.sample(key, record)
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ def _mapped(file: Path, stamp: Stamp) -> _Mapped:
             batches = list(reader)
             sizes, batch = [each.num_rows for each in batches], batches.__getitem__
     except (arrow.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200].rstrip(".")
         raise PerceptError(f"{file} cannot be read: {reason}. It may be damaged or not what its ending says.") from None
     return _Mapped(batch, list(accumulate(sizes)), _classes(reader.schema.metadata or {}))
 
@@ -138,8 +144,8 @@ def _converted(file: Path, stamp: Stamp) -> Path:
     """Return an uncompressed copy of a file, written batch by batch unless it is there."""
     import pyarrow as arrow
 
-    name = hashlib.blake2b(f"{file.resolve()} {stamp}".encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
-    copy = cache_home() / f"{name}.arrow"
+    name = hashlib.blake2b(os.fsencode(file.resolve()), digest_size=12).hexdigest()
+    copy = cache_home() / f"{name}-{stamp.size}-{stamp.modified}.arrow"
     if not copy.is_file():
         schema, batches = _batches(file)
         try:
@@ -147,10 +153,15 @@ def _converted(file: Path, stamp: Stamp) -> Path:
                 for batch in batches:
                     out.write_batch(batch)
         except OSError as error:
+            if error.errno is None:  # pyarrow's error for damaged data
+                raise
             raise PerceptError(
                 f"the uncompressed copy {copy} of {file} cannot be written: {error.strerror or error}. Free some space, or set "
                 "PERCEPT_CACHE to a different folder."
             ) from None
+        for old in cache_home().glob(f"{name}-*.arrow"):  # copies of what the file was before
+            if old != copy:
+                old.unlink(missing_ok=True)
     return copy
 
 
@@ -170,10 +181,11 @@ def _batches(file: Path) -> tuple[Any, Iterator[Any]]:
 def _classes(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:
     """Return the class names that Hugging Face `datasets` stores, by column."""
     try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
-    except (KeyError, ValueError, TypeError):
+        features = json.loads(metadata[b"huggingface"])["info"]["features"].items()
+    except (KeyError, ValueError, TypeError, AttributeError):
         return {}
-    return {name: tuple(each["names"]) for name, each in features.items() if each.get("_type") == "ClassLabel"}
+    known = {name: each for name, each in features if isinstance(each, dict)}
+    return {name: tuple(each["names"]) for name, each in known.items() if each.get("_type") == "ClassLabel"}
 
 
 def saved_files(folder: Path) -> list[Path] | None:

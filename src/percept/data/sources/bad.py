@@ -39,7 +39,7 @@ class BadRows:
             log: json lines are appended to this file, one for each bad row.
 
         Raises:
-            PerceptError: the limit is negative, or a share above 1.
+            PerceptError: the limit is negative or a share above 1, or the log cannot be written.
         """
         if not 0 <= limit < float("inf") or (isinstance(limit, float) and limit > 1):
             raise PerceptError(f"max_bad must be a share from 0.0 to 1.0 or a number of rows from 0 on, got {limit}.")
@@ -50,7 +50,11 @@ class BadRows:
         """Rows read so far, repeated ones included."""
         self._seen: set[tuple[int, int]] = set()
         if log is not None:
-            Path(log).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                Path(log).parent.mkdir(parents=True, exist_ok=True)
+                Path(log).open("a").close()
+            except OSError as error:
+                raise PerceptError(f"log {log} cannot be written: {error.strerror}. Give a different file.") from None
 
     def add(self, events: Iterable[Bad], read: int) -> None:
         """Count `read` rows and the bad ones among them.

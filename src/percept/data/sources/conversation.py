@@ -19,10 +19,10 @@ def has_conversation(record: Mapping[str, Any]) -> bool:
     return any(record.get(name) is not None for name in FIELDS)
 
 
-def conversation_of(key: str, record: Mapping[str, Any]) -> list[dict[str, str]]:
+def turns_of(key: str, record: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the turns of a row: `from` and `value` (LLaVA, ShareGPT, PLM) or `role` and `content` (chat APIs).
 
-    >>> conversation_of("1", {"messages": [{"role": "user", "content": "Hello"}]})
+    >>> turns_of("1", {"messages": [{"role": "user", "content": "Hello"}]})
     [{'from': 'human', 'value': 'Hello'}]
 
     Raises:

@@ -1,12 +1,13 @@
 """From the fields of a row, as plain data, to a sample: which hold images, videos, texts, and a conversation."""
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from percept.data.files import VIDEO_SUFFIXES
-from percept.data.sources.conversation import conversation_of, has_conversation
+from percept.data.sources.conversation import has_conversation, turns_of
 from percept.data.sources.sample import BadSample, Media, Sample
 
 IMAGES = (
@@ -53,7 +54,7 @@ class Fields:
         label, classes = self._label(key, record)
         rest = {name: value for name, value in record.items() if not (name in used and not _is_plain(value))}
         if has_conversation(record):
-            rest["conversations"] = conversation_of(key, record)
+            rest["conversations"] = turns_of(key, record)
         return Sample(
             key=key,
             images=images,
@@ -80,9 +81,13 @@ class Fields:
     def _path(self, value: str) -> Path:
         """Return a path below the root; a name without an ending may be that of a video."""
         path = (self.root or Path()) / value
-        if not path.suffix and not path.exists():
+        if not path.suffix and not os.path.exists(path):
             return next(
-                (other for suffix in (".mp4", ".webm", ".avi", ".mkv") if (other := path.with_suffix(suffix)).exists()),
+                (
+                    other
+                    for suffix in (".mp4", ".webm", ".avi", ".mkv")
+                    if os.path.exists(other := path.with_suffix(suffix))
+                ),
                 path,
             )
         return path
@@ -94,10 +99,11 @@ class Fields:
             number = record.get(field)
             if isinstance(number, int) and 0 <= number < len(names):
                 named[field] = (names[number],)
-            elif number is not None:
+            elif number not in (None, -1):  # -1 where a data set hides its labels
                 raise BadSample("wrong type", key, f"field {field!r} holds {number!r}, not a class number")
         first = next(iter(named.values()), None)
-        plain = record.get("label", record.get("class", record.get("cls")))
+        plain = next((record[name] for name in ("label", "class", "cls") if name in record), None)
+        plain = None if self.classes else plain
         label = first[0] if first else str(plain) if isinstance(plain, str | int) else None
         return label, named
 

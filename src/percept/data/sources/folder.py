@@ -8,13 +8,13 @@ from typing import Any
 
 from percept.core.errors import PerceptError
 from percept.data.files import find_media, is_video
-from percept.data.sources.conversation import conversation_of, has_conversation
+from percept.data.sources.conversation import has_conversation, turns_of
 from percept.data.sources.fields import texts_of
 from percept.data.sources.jsonl import json_object
 from percept.data.sources.sample import BadSample, Sample
 
 SPLITS = {"train", "test", "val", "valid", "validation", "dev"}
-"""Names of subfolders that are no classes."""
+"""Names of subfolders that are not classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,7 @@ class FolderRows:
         Raises:
             PerceptError: there are none, or they belong to several splits.
         """
+        paths = [Path(os.path.abspath(path)) if ".." in path.parts else path for path in paths]
         parents = [(path if path.is_dir() else path.parent).absolute() for path in paths]
         folder = parents[0] if len(paths) == 1 else Path(os.path.commonpath([parent.parent for parent in parents]))
         files = tuple(path.absolute().relative_to(folder).as_posix() for path in find_media(paths))
@@ -56,10 +57,10 @@ class FolderRows:
         return self.files[index]
 
     def read(self, index: int) -> Sample:
-        """Read the files beside an image or video; the image itself is read when it is decoded.
+        """Read the files of the same name as an image or video; the image itself is read when it is decoded.
 
         Raises:
-            BadSample: a .json file that does not hold an object, or a .txt file that is not UTF-8.
+            BadSample: a .json file that does not hold an object, a .txt file that is not UTF-8, or one that cannot be read.
         """
         key = self.files[index]
         path, label = self.folder / key, _label(key)
@@ -72,12 +73,12 @@ class FolderRows:
 
     def _described(self, path: Path, key: str) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
         """Return the fields of the .json file, and its texts with that of the .txt file."""
-        data = _optional(path.with_suffix(".json"))
+        data = _optional(path.with_suffix(".json"), key)
         record = {} if data is None else json_object(data, key)
         captions = texts_of(record)
         if has_conversation(record):
-            record = record | {"conversations": conversation_of(key, record)}
-        if (text := _optional(path.with_suffix(".txt"))) is not None:
+            record = record | {"conversations": turns_of(key, record)}
+        if (text := _optional(path.with_suffix(".txt"), key)) is not None:
             try:
                 captions["txt"] = (text.decode("utf-8-sig").strip(),)
             except UnicodeDecodeError:
@@ -90,8 +91,15 @@ def _label(file: str) -> str | None:
     return folder if slash else None
 
 
-def _optional(path: Path) -> bytes | None:
+def _optional(path: Path, key: str) -> bytes | None:
+    """Return the bytes of a file; None if there is no such file.
+
+    Raises:
+        BadSample: there is one that cannot be read.
+    """
+    if not os.path.isfile(path):
+        return None
     try:
         return path.read_bytes()
-    except OSError:
-        return None
+    except OSError as error:
+        raise BadSample("cannot be read", key, f"{path}: {error.strerror}") from None

@@ -17,7 +17,7 @@ from percept.core.errors import PerceptError
 from percept.core.io import replacing
 from percept.data.sources.sample import BadSample
 
-FORMAT = 1
+FORMAT = 2
 """Changes with the content of index files, so that older ones are written again."""
 ALIGNMENT = 64
 OPEN = 128
@@ -57,7 +57,7 @@ def cache_home() -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """The index of one file: read from beside it or from the cache if it is up to date, made and stored there otherwise."""
+    """The index of one file: read from its folder or from the cache if it is up to date, made and stored there otherwise."""
 
     file: Path
     kind: str

@@ -25,7 +25,7 @@ Numbers = Int[np.ndarray, " k"]
 def permuted(positions: Numbers, count: int, *, seed: int) -> Numbers:
     """Return the rows at some positions of a random permutation of `count` rows, in memory independent of `count`.
 
-    A Feistel network permutes pairs of numbers, of which there are a few more than rows; results that are no row are permuted
+    A Feistel network permutes pairs of numbers, of which there are a few more than rows; results that are not rows are permuted
     again until they are one (Black and Rogaway 2002, Ciphers with arbitrary finite domains, sections 3 and 4).
 
     >>> sorted(permuted(np.arange(5), 5, seed=0).tolist())

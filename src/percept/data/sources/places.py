@@ -16,7 +16,7 @@ KINDS = {
     ".parquet": "arrow", ".pq": "arrow", ".arrow": "arrow", ".feather": "arrow",
 }  # fmt: skip
 """Kind of a file by its ending."""
-IN_FOLDERS = (".tar", ".parquet", ".arrow", ".jsonl", ".csv", ".tsv")
+IN_FOLDERS = tuple(ending for ending in KINDS if ending != ".json")
 """Endings that make a folder one of tables or shards; it is one of images otherwise. A .json file may belong to an image."""
 SPLITS = re.compile(r"(train|test|val|valid|validation|dev)(?=[-_.])", re.IGNORECASE)
 UNDERSTOOD = (
@@ -98,13 +98,13 @@ def files_in(path: Path) -> list[Path]:
 
 
 def _deeper(path: Path) -> list[Path]:
-    """Look for shards and Parquet files in subfolders, unless there are images or videos in the folder.
+    """Look for shards in subfolders, then for other tables, then for .json files, unless there are images or videos.
 
     Raises:
         PerceptError: there is nothing that is known.
     """
     seen: Counter[str] = Counter()
-    shards: list[Path] = []
+    by_rank: dict[int, list[Path]] = {}
     media = image_suffixes() | VIDEO_SUFFIXES | {".ts"}
     for folder, subfolders, names in os.walk(path):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
@@ -113,11 +113,13 @@ def _deeper(path: Path) -> list[Path]:
             if suffix in media:
                 return []
             seen[suffix or "(none)"] += 1
-            if suffix in (".tar", ".parquet"):
-                shards.append(file)
-    folders = {shard.relative_to(path).parts[0] for shard in shards}
+            if suffix in KINDS:
+                rank = 0 if suffix in (".tar", ".parquet") else 1 if suffix in IN_FOLDERS else 2
+                by_rank.setdefault(rank, []).append(file)
+    shards = by_rank[min(by_rank)] if by_rank else []
+    folders = {shard.relative_to(path).parts[0] for shard in shards if shard.parent != path}
     if len(folders) > 1:
-        raise PerceptError(f"{path} holds shards in {', '.join(sorted(folders))}. Name one of these folders.")
+        raise PerceptError(f"{path} holds files in {', '.join(sorted(folders))}. Name one of these folders.")
     if not shards:
         found = ", ".join(f"{number} {ending}" for ending, number in seen.most_common(8)) or "no files"
         raise PerceptError(f"{path} holds {found}, none of which is known. A source is {UNDERSTOOD}.")

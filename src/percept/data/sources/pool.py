@@ -1,15 +1,13 @@
 """Worker processes that read samples for a source."""
 
-import os
 import pickle
-import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from typing import Any, Protocol, runtime_checkable
 
 from percept.core.errors import PerceptError
-from percept.core.parallel import ignoring_interrupts
+from percept.core.parallel import end_with_parent, ignoring_interrupts
 
 
 @runtime_checkable
@@ -83,9 +81,7 @@ def _start(data: bytes) -> None:
 
     global _reader
     torch.set_num_threads(1)
-    parent = parent_process()
-    assert parent is not None
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    end_with_parent()
     _reader = pickle.loads(data)
 
 

@@ -3,6 +3,7 @@
 Items hold NumPy arrays of 8-bit pixels, which are small to send between processes; batches are normalised.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -100,7 +101,7 @@ def frames_of(
 
 
 def _check_there(media: Media, key: str) -> None:
-    if not isinstance(media, bytes) and not media.is_file():
+    if not isinstance(media, bytes) and not os.path.isfile(media):  # False for names that are too long
         raise BadSample("missing file", key, str(media))
 
 

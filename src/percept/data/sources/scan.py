@@ -1,6 +1,9 @@
-"""Where the rows of a text file begin and end, found in one pass of constant memory over files of any size."""
+"""Where the rows of a text file begin and end, found in one pass over files of any size."""
 
+import re
+from array import array
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -8,6 +11,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from percept.core.errors import PerceptError
+from percept.core.io import reasons
 from percept.data.sources.index import Arrays, read_span
 
 CHUNK = 16 << 20
@@ -16,6 +20,9 @@ QUOTE, BACKSLASH, NEWLINE = b'"'[0], b"\\"[0], b"\n"[0]
 KINDS = np.zeros(256, np.int8)
 KINDS[list(b"[{")], KINDS[list(b"]}")], KINDS[list(b",")] = 1, -1, 2
 """What a character of json outside of strings does: it opens or closes a level, or separates elements."""
+DELIMITERS = "\t,;|"
+MOST_OPEN = 16
+"""Quotation marks of a table that are never closed, after which no mark counts any more."""
 OPENS, CLOSES, SEPARATES = 1, -1, 2
 
 Places = Int[np.ndarray, " k"]
@@ -23,19 +30,87 @@ Places = Int[np.ndarray, " k"]
 
 def line_spans(file: Path) -> Arrays:
     """Return start and stop of every line that is not empty."""
-    return _spans(file, quoted=False)
+    return _spans(file)
 
 
 def record_spans(file: Path) -> Arrays:
-    """Return start and stop of every record of a comma-separated file, where a quoted field may hold line breaks."""
-    return _spans(file, quoted=True)
+    """Return start and stop of every record of a table, where a quoted cell may hold line breaks.
 
-
-def _spans(file: Path, *, quoted: bool) -> Arrays:
+    A quotation mark counts only at the beginning of a cell. One that is never closed ends with its line.
+    """
     with file.open("rb") as opened:
-        ends = np.concatenate([np.zeros(1, np.int64), *_ends(opened, quoted=quoted)])
+        return _without_empty(file, np.frombuffer(_record_ends(opened, delimiter_of(file)), np.int64))
+
+
+def delimiter_of(file: Path) -> str:
+    """Return the character that separates the cells of a table: the most frequent one of its first line; a tab in .tsv.
+
+    Raises:
+        PerceptError: it cannot be read.
+    """
+    if file.suffix.lower() == ".tsv":
+        return "\t"
+    with reasons(file), file.open("rb") as opened:
+        first = next((line for line in opened if line.strip()), b"").decode("utf-8", errors="replace")
+    return max(DELIMITERS, key=lambda delimiter: (first.count(delimiter), delimiter == ","))
+
+
+def _record_ends(file: BinaryIO, delimiter: str) -> "array[int]":
+    """Return 0 and the places after the records."""
+    ends, at, after_first, retries = array("q", [0]), 0, 0, 0
+    inside = False
+    while True:
+        for line in file:
+            at += len(line)
+            if inside or b'"' in line:
+                inside, was = is_open(line, delimiter, inside=inside), inside
+                after_first = at if inside and not was else after_first
+            if not inside:
+                ends.append(at)
+        if not inside:
+            return ends
+        ends.append(after_first)  # a mark that is never closed: go on below its line
+        inside, at, retries = False, after_first, retries + 1
+        file.seek(at)
+        if retries > MOST_OPEN:
+            ends.extend(at := at + len(line) for line in file)
+            return ends
+
+
+def is_open(line: bytes, delimiter: str, *, inside: bool = False) -> bool:
+    """True if a line ends within quotes; `inside` if it begins within quotes.
+
+    >>> is_open(b'a,5" nail', ","), is_open(b'a,"one', ","), is_open(b'two",b', ",", inside=True)
+    (False, True, False)
+    """
+    begin, whole = _line_patterns(delimiter)
+    if inside:
+        match = begin.match(line)
+        if match is None:
+            return True
+        line = line[match.end() :]
+    return whole.fullmatch(line.rstrip(b"\r\n")) is None
+
+
+@lru_cache
+def _line_patterns(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Return a pattern for the end of a quoted cell with its delimiter, and one for cells without an open quote."""
+    mark = re.escape(delimiter.encode())
+    end = rb'(?:[^"]|"")*+"[^%b]*+' % mark
+    cell = rb'(?:"%b|(?!")[^%b]*+)' % (end, mark)
+    return re.compile(rb"%b(?:%b|\Z)" % (end, mark)), re.compile(rb"(?:%b%b)*+%b" % (cell, mark, cell))
+
+
+def _spans(file: Path) -> Arrays:
+    with file.open("rb") as opened:
+        ends = np.concatenate([np.zeros(1, np.int64), *_ends(opened)])
     if ends[-1] < (size := file.stat().st_size):
         ends = np.append(ends, size)
+    return _without_empty(file, ends)
+
+
+def _without_empty(file: Path, ends: Places) -> Arrays:
+    """Return start and stop of the lines between places, without empty lines."""
     start, stop = ends[:-1], ends[1:]
     short = np.flatnonzero(stop - start <= 2)  # perhaps only a line break
     if len(short):
@@ -45,18 +120,12 @@ def _spans(file: Path, *, quoted: bool) -> Arrays:
     return {"start": start, "stop": stop}
 
 
-def _ends(file: BinaryIO, *, quoted: bool) -> Iterator[Places]:
-    """Yield the places after line breaks; inside of quotes they do not count."""
-    at, inside = 0, 0
+def _ends(file: BinaryIO) -> Iterator[Places]:
+    """Yield the places after line breaks."""
+    at = 0
     while data := file.read(CHUNK):
-        chunk = np.frombuffer(data, np.uint8)
-        breaks = np.flatnonzero(chunk == NEWLINE)
-        if quoted:
-            quotes = np.flatnonzero(chunk == QUOTE)
-            breaks = breaks[(np.searchsorted(quotes, breaks) + inside) % 2 == 0]
-            inside = (inside + len(quotes)) % 2
-        yield breaks + at + 1
-        at += len(chunk)
+        yield np.flatnonzero(np.frombuffer(data, np.uint8) == NEWLINE) + at + 1
+        at += len(data)
 
 
 def element_spans(file: Path) -> Arrays:

@@ -20,7 +20,7 @@ Collate: TypeAlias = Callable[[list[Any]], Batch]
 """Makes a batch from items."""
 UNITS = ("samples", "epochs")
 MAX_BAD = 0.5
-"""Share of bad rows above which a run stops, unless it is told otherwise."""
+"""Share of bad rows above which a run stops, unless max_bad is given."""
 AHEAD = 1
 """Steps that workers read ahead of the step asked for."""
 CHUNKS = 4

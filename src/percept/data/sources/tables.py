@@ -9,10 +9,50 @@ from percept.core.errors import PerceptError
 from percept.data.sources.fields import Fields
 from percept.data.sources.index import Index, read_span
 from percept.data.sources.sample import BadSample, Sample
-from percept.data.sources.scan import line_spans, record_spans
+from percept.data.sources.scan import delimiter_of, is_open, line_spans, record_spans
 
-DELIMITERS = "\t,;|"
 csv.field_size_limit(sys.maxsize)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table's columns, and where its rows are."""
+
+    index: Index
+    columns: tuple[str, ...]
+    delimiter: str
+    count: int
+    """Rows below the column names."""
+
+    @classmethod
+    def open(cls, file: Path, name: str) -> "Table":
+        """Find the rows of a file; `name` is what messages call it.
+
+        Raises:
+            PerceptError: it cannot be read, is empty, or has two columns of one name.
+        """
+        delimiter = delimiter_of(file)
+        kind, scan = ("lines", line_spans) if delimiter == "\t" else ("records", record_spans)
+        index = Index.of(file, kind, scan)
+        spans = index.arrays(name)
+        if not len(spans["start"]):
+            raise PerceptError(f"{file} is empty. A table begins with a line of column names.")
+        first = read_span(file, int(spans["start"][0]), int(spans["stop"][0]))
+        columns = tuple(_cells(first, delimiter, name))
+        if len(set(columns)) < len(columns):
+            raise PerceptError(f"{file} has two columns of one name: {', '.join(columns)}. Rename one.")
+        return cls(index=index, columns=columns, delimiter=delimiter, count=len(spans["start"]) - 1)
+
+    def record(self, data: bytes, key: str) -> dict[str, str]:
+        """Return the cells of a row by the names of their columns.
+
+        Raises:
+            BadSample: it is not UTF-8, has an open quotation mark, or has more or fewer cells than there are columns.
+        """
+        cells = _cells(data, self.delimiter, key)
+        if len(cells) != len(self.columns):
+            raise BadSample("wrong number of cells", key, f"{len(cells)} cells in {len(self.columns)} columns")
+        return dict(zip(self.columns, cells, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,36 +60,22 @@ class TableRows:
     """The rows of one table below its line of column names."""
 
     name: str
-    index: Index
+    table: Table
     fields: Fields
-    columns: tuple[str, ...]
-    delimiter: str
-    count: int
 
     @classmethod
     def open(cls, file: Path, name: str, fields: Fields) -> "TableRows":
-        """Find the rows of a file. The character that separates columns is the most frequent one of its first line.
+        """Find the rows of a file.
 
         Raises:
             PerceptError: it cannot be read, is empty, or has no column for images or videos.
         """
-        delimiter = _delimiter(file)
-        kind, scan = ("lines", line_spans) if delimiter == "\t" else ("records", record_spans)
-        index = Index.of(file, kind, scan)
-        spans = index.arrays(name)
-        if not len(spans["start"]):
-            raise PerceptError(f"{file} is empty. A table begins with a line of column names.")
-        first = read_span(file, 0, int(spans["stop"][0]))
-        columns = tuple(_cells(first, delimiter, name))
-        if len(set(columns)) < len(columns):
-            raise PerceptError(f"{file} has two columns of one name: {', '.join(columns)}. Rename one.")
-        _check_columns(file, columns, fields)
-        return cls(
-            name=name, index=index, fields=fields, columns=columns, delimiter=delimiter, count=len(spans["start"]) - 1
-        )
+        table = Table.open(file, name)
+        _check_columns(file, table.columns, fields)
+        return cls(name=name, table=table, fields=fields)
 
     def __len__(self) -> int:
-        return self.count
+        return self.table.count
 
     def key(self, index: int) -> str:
         """Return the file and the number of the row below the column names, counted from 1."""
@@ -59,28 +85,12 @@ class TableRows:
         """Read a row.
 
         Raises:
-            BadSample: it is not UTF-8, or has more or fewer cells than there are columns.
+            BadSample: see `Table.record`.
         """
         key = self.key(index)
-        spans = self.index.arrays(key)
-        data = read_span(self.index.file, int(spans["start"][index + 1]), int(spans["stop"][index + 1]))
-        cells = _cells(data, self.delimiter, key)
-        if len(cells) != len(self.columns):
-            raise BadSample("wrong number of cells", key, f"{len(cells)} cells in {len(self.columns)} columns")
-        return self.fields.sample(key, dict(zip(self.columns, cells, strict=True)))
-
-
-def _delimiter(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            first = opened.readline().decode("utf-8", errors="replace")
-    except OSError as error:
-        raise PerceptError(
-            f"{file} cannot be read: {(error.strerror or str(error)).lower()}. Check the path."
-        ) from None
-    if file.suffix.lower() == ".tsv":
-        return "\t"
-    return max(DELIMITERS, key=lambda delimiter: (first.count(delimiter), delimiter == ","))
+        spans, file = self.table.index.arrays(key), self.table.index.file
+        data = read_span(file, int(spans["start"][index + 1]), int(spans["stop"][index + 1]))
+        return self.fields.sample(key, self.table.record(data, key))
 
 
 def _cells(data: bytes, delimiter: str, key: str) -> list[str]:
@@ -88,6 +98,8 @@ def _cells(data: bytes, delimiter: str, key: str) -> list[str]:
         text = data.removeprefix(b"\xef\xbb\xbf").decode()
     except UnicodeDecodeError:
         raise BadSample("not UTF-8", key) from None
+    if delimiter != "\t" and is_open(data, delimiter):
+        raise BadSample("quote not closed", key, text.strip()[:60])
     try:
         return next(csv.reader(text.rstrip("\r\n").splitlines(keepends=True), delimiter=delimiter), [])
     except csv.Error as error:

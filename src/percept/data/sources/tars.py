@@ -15,7 +15,7 @@ import numpy as np
 from percept.core.errors import PerceptError
 from percept.core.report import notice
 from percept.data.files import VIDEO_SUFFIXES, image_suffixes
-from percept.data.sources.conversation import conversation_of, has_conversation
+from percept.data.sources.conversation import has_conversation, turns_of
 from percept.data.sources.fields import texts_of
 from percept.data.sources.index import Arrays, Index
 from percept.data.sources.jsonl import json_object
@@ -97,7 +97,7 @@ def _sample(
     label = texts.pop("cls", None) or texts.pop("label", None) or record.get("label")
     captions = {**texts_of(record), **{name: (text,) for name, text in texts.items()}}
     if has_conversation(record):
-        record = record | {"conversations": conversation_of(key, record)}
+        record = record | {"conversations": turns_of(key, record)}
     label = str(label) if isinstance(label, str | int) else None
     return Sample(key=key, images=images, video=video, captions=captions, label=label, record=record)
 

@@ -24,9 +24,10 @@ from percept.models.clip import CLIP, unit
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
 from percept.world.batch import WorldBatch
 from percept.world.claims import COUNT, FIRST_SIDE
+from percept.world.elements import MOST_THINGS
 from percept.world.objects import CATEGORIES
 from percept.world.palette import COLOURS
-from percept.world.patches import BACKGROUND, MOST_THINGS
+from percept.world.patches import BACKGROUND
 
 CONTRARY_SCALE = 30.0
 """Multiplies the cosines with a right and a wrong text."""

@@ -175,11 +175,11 @@ def attribute(view: View, rng: random.Random, wish: str) -> Pair | None:
     if not view.coloured or not indices:
         return None
     index = rng.choice(indices)
-    said = view.scene.things[index].colour
+    claimed = view.scene.things[index].colour
     if answer == "no":
-        others = sorted({thing.colour for thing in view.scene.things} - {said})
-        said = rng.choice(others if others and rng.random() < 0.6 else [name for name in COLOURS if name != said])
-    return _attribute(view, rng, index, said, answer)
+        others = sorted({thing.colour for thing in view.scene.things} - {claimed})
+        claimed = rng.choice(others if others and rng.random() < 0.6 else [name for name in COLOURS if name != claimed])
+    return _attribute(view, rng, index, claimed, answer)
 
 
 def _pattern(view: View, rng: random.Random, indices: Sequence[int], answer: str) -> Pair | None:
@@ -190,14 +190,14 @@ def _pattern(view: View, rng: random.Random, indices: Sequence[int], answer: str
     if not patterned:
         return None
     index = rng.choice(patterned if answer == "yes" else large)
-    said = things[index].fill
+    claimed = things[index].fill
     if answer == "no":
-        said = rng.choice([name for name in PATTERNS if name != said])
-    return _attribute(view, rng, index, said, answer)
+        claimed = rng.choice([name for name in PATTERNS if name != claimed])
+    return _attribute(view, rng, index, claimed, answer)
 
 
-def _attribute(view: View, rng: random.Random, index: int, said: str, answer: str) -> Pair:
-    question = phrase(rng, "attribute", view.name(index), said)
+def _attribute(view: View, rng: random.Random, index: int, claimed: str, answer: str) -> Pair:
+    question = phrase(rng, "attribute", view.name(index), claimed)
     return Pair(kind="attribute", question=question, answer=answer, choices=YES_NO, things=about(index))
 
 

@@ -108,7 +108,7 @@ def write(
     _check_used(what, {"style": style, "frames": frames, "noise": noise, "languages": languages or None})
     _check_numbers(count, workers, languages)
     job = Job(
-        folder="", count=count, seed=seed, split=split, style=style or "plain", size=size, frames=frames or 32,
+        folder="", count=count, seed=seed, split=split, style=style or "plain", size=size, frames=32 if frames is None else frames,
         noise=noise, languages=languages,
     )  # fmt: skip
     _function(f"{what}:check")(job)  # refuses wrong arguments before anything is written

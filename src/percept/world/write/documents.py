@@ -1,4 +1,4 @@
-"""Documents with their text: images beside json files, or the json lines of Perception LM."""
+"""Documents with their text: images and json files of the same names, or the json lines of Perception LM."""
 
 import json
 

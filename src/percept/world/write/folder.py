@@ -1,5 +1,6 @@
 """Folders that appear whole or not at all, lines appended to their files, and json files made of many lines."""
 
+import glob
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from percept.core.errors import PerceptError
+from percept.core.leftovers import remove_leftovers
 from percept.world.write.job import Lines
 
 
@@ -16,17 +18,21 @@ from percept.world.write.job import Lines
 def appearing(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder; its content moves to `folder` if the block succeeds and is deleted otherwise.
 
-    An existing empty folder is filled and not replaced: it may be a working directory or a mount point.
+    An existing empty folder is filled and not replaced: it may be a working directory or a mount point. What a killed process
+    left is removed.
 
     Raises:
         PerceptError: the folder is not empty, at the beginning or at the end.
     """
+    if folder.is_dir():
+        remove_leftovers(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         kind = "is not empty" if folder.is_dir() else "is a file"
         raise PerceptError(f"{folder} {kind}. Give a new or empty folder.")
     target = Path(os.path.realpath(folder))  # resolves "." and links
     inside = target.is_dir()
     temporary = target / f".{os.getpid()}.part" if inside else target.with_name(f".{target.name}.{os.getpid()}.part")
+    remove_leftovers(target.parent, f"{glob.escape(target.name)}.*")
     temporary.mkdir(parents=True)
     try:
         yield temporary
