@@ -33,7 +33,6 @@ from percept.infer.processor import open_processor, processor_of, save_processor
 from percept.methods.language import memory, plm
 from percept.models.vlm import VLM, assembled, reconfigured, with_layer_scale
 from percept.nn.lora import add_lora, merge_lora
-from percept.optim.rules import Frozen, Rules
 from percept.train.experiment import Experiment, Placement, Settings
 from percept.weights.assistant import open_decoder, open_vlm
 from percept.weights.assistant_files import write_assistant
@@ -230,7 +229,7 @@ def experiment(name: str, config: Config, command: str) -> Experiment:
         need = memory.estimate(
             model, config.settings, tokens=_tokens(config), checkpointing=config.method.checkpointing
         )
-        notice(f"{name} needs about {need.total / 2**30:.1f} GiB: {need}")
+        notice(f"{name} needs about {need}")
         return plm.PLM(config.method, model)
 
     def save(out: Path, trained: nn.Module, totals: Mapping[str, Any]) -> None:
@@ -239,7 +238,7 @@ def experiment(name: str, config: Config, command: str) -> Experiment:
         save_assistant(out, trained.vlm, start()[1], facts)
 
     return Experiment(
-        name=name, config=config, settings=config.settings, task=task, source=source, save=save, rules=rules_of(config),
+        name=name, config=config, settings=config.settings, task=task, source=source, save=save,
     )  # fmt: skip
 
 
@@ -310,19 +309,15 @@ def rows_of(config: Config, processor: Processor) -> RowSource:
 
 
 def prepared(config: Config, model: VLM) -> VLM:
-    """Return the model as it is trained: frozen parts in the type of the run, adapters added."""
+    """Return the model as it is trained: what is not trained is frozen, adapters are added, and the type is that of the run."""
     dtype = {"bfloat16": torch.bfloat16, "float32": torch.float32}.get(config.settings.dtype)
-    if config.train == "lora":
+    if config.train != "all":
         model.requires_grad_(False)
+    if config.train == "projector":
+        model.projector.requires_grad_(True)
+    elif config.train == "lora":
         add_lora(model, config.lora.layers, rank=config.lora.rank, alpha=config.lora.alpha)
     return model if dtype is None else model.to(dtype)
-
-
-def rules_of(config: Config) -> Rules:
-    """Return what is frozen; with adapters, the model is frozen when they are added."""
-    if config.train == "projector":
-        return (("^vlm.vision", Frozen()), ("^vlm.decoder", Frozen()))
-    return ()
 
 
 def _tokens(config: Config) -> int:

@@ -27,8 +27,10 @@ class Memory:
         return self.weights + self.gradients + self.optimiser + self.activations
 
     def __str__(self) -> str:
-        names = ("weights", "gradients", "optimiser", "activations")
-        return ", ".join(f"{getattr(self, name) / 2**30:.2f} {name}" for name in names)
+        unit, name = (2**30, "GiB") if self.total >= 2**30 else (2**20, "MiB")
+        parts = ("weights", "gradients", "optimiser", "activations")
+        listed = ", ".join(f"{part} {getattr(self, part) / unit:.2f}" for part in parts)
+        return f"{self.total / unit:.2f} {name} besides the program itself: {listed}"
 
 
 def estimate(model: VLM, settings: Settings, *, tokens: int, checkpointing: bool) -> Memory:
