@@ -132,3 +132,15 @@ def test_class_numbers_that_are_hidden_and_lists_of_features(tmp_path: Path) -> 
 def test_a_log_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(PerceptError, match="cannot be written: Is a directory"):
         open_source(made.json_lines(tmp_path / "rows.jsonl"), batch=2, log=tmp_path)
+
+
+def test_archives_that_were_joined_are_all_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = made.shard(tmp_path / "a.tar", {str(n): made.members(n) for n in range(3)}).read_bytes()
+    second = made.shard(tmp_path / "b.tar", {str(n): made.members(n) for n in range(3, 8)}).read_bytes()
+    (tmp_path / "joined.tar").write_bytes(first + second)
+    rows = open_rows(tmp_path / "joined.tar")
+    assert [rows.read(n).captions["txt"] for n in range(len(rows))] == [(f"caption {n}",) for n in range(8)]
+    assert capsys.readouterr().err == ""
+    (tmp_path / "more.tar").write_bytes(first + b"no archive".ljust(1024, b"!"))
+    assert len(open_rows(tmp_path / "more.tar")) == 3
+    assert f"damaged at byte {len(first)}" in " ".join(capsys.readouterr().err.split())

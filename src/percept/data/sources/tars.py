@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -163,21 +163,45 @@ def _split_repeated(members: Sequence[Member], first: list[int]) -> list[int]:
 
 
 def _list(file: Path, members: list[Member]) -> int | None:
-    """List the members that belong to samples; return the byte at which the file is cut or damaged, or None."""
+    """List the members that belong to samples; return the byte at which the file is cut or damaged, or None.
+
+    Archives that follow each other in one file, as `cat` joins them, are all read.
+    """
+    start, reached = 0, 0
     try:
-        with tarfile.open(file, "r:") as tar:
-            for member in _headers(tar):
-                match = NAME.fullmatch(member.name) if member.isreg() else None
-                if match and not member.name.rpartition("/")[2].startswith((".", "__")):
-                    members.append(Member(match[1].removeprefix("./"), match[2], member.offset_data, member.size))
-            reached = tar.offset
+        with file.open("rb") as opened:
+            while start is not None:
+                opened.seek(start)
+                with tarfile.open(fileobj=opened, mode="r:") as tar:
+                    members += filter(None, map(_member, _headers(tar)))
+                    reached = tar.offset
+                start = _following(opened, reached)
+                if start == reached:
+                    return reached
     except (tarfile.TarError, OSError) as error:
+        if start:
+            return start
         raise PerceptError(f"{file} {_why(file, error)}") from None
-    with file.open("rb") as opened:
-        opened.seek(reached)
-        rest = opened.read(tarfile.BLOCKSIZE)
-    cut = any(rest) or (bool(members) and members[-1].offset + members[-1].size > file.stat().st_size)
+    cut = bool(members) and members[-1].offset + members[-1].size > file.stat().st_size
     return reached if cut else None
+
+
+def _member(header: tarfile.TarInfo) -> Member | None:
+    """Return the member of a sample that a header describes; None for folders, links, hidden files and names without an ending."""
+    match = NAME.fullmatch(header.name) if header.isreg() else None
+    if match is None or header.name.rpartition("/")[2].startswith((".", "__")):
+        return None
+    return Member(match[1].removeprefix("./"), match[2], header.offset_data, header.size)
+
+
+def _following(file: BinaryIO, place: int) -> int | None:
+    """Return where the first block from `place` on begins that is not empty; None if there is none."""
+    file.seek(place)
+    while data := file.read(tarfile.RECORDSIZE):
+        if (used := np.frombuffer(data, np.uint8) != 0).any():
+            return place + int(used.argmax()) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+        place += len(data)
+    return None
 
 
 def _headers(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
