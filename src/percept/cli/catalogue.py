@@ -7,6 +7,7 @@ from percept.core.report import table
 
 if TYPE_CHECKING:
     from percept.models.clip import CLIP
+    from percept.models.language import VLMConfig
     from percept.models.zoo import AssistantEntry, Entry
 
 COLUMNS = ("model", "size", "image", "vector", "text", "weights")
@@ -38,19 +39,32 @@ def list_all() -> None:
 
 
 def _assistant_row(name: str, entry: "AssistantEntry") -> tuple[str, ...]:
+    if entry.config is not None:
+        licence = "research only" if entry.licence else "open"
+        return _describe_assistant(name, entry.config, licence, _place(entry.repository or "", "config.json"))
+    from percept.core.errors import PerceptError
+    from percept.models.language import VLMConfig
+    from percept.weights.assistant import locate_assistant, read_assistant
+
+    try:
+        config = read_assistant(locate_assistant(name)).record.config
+    except PerceptError:
+        return (name, *["?"] * (len(ASSISTANT_COLUMNS) - 2), "missing")
+    assert isinstance(config, VLMConfig)
+    return _describe_assistant(name, config, "open", "packaged")
+
+
+def _describe_assistant(name: str, config: "VLMConfig", licence: str, place: str) -> tuple[str, ...]:
     from percept.weights.layouts.plm import build_empty
 
-    if entry.config is None:
-        return (name, *["?"] * (len(ASSISTANT_COLUMNS) - 2), "packaged")
-    config, size = entry.config, sum(parameter.numel() for parameter in build_empty(entry.config, name).parameters())
     return (
         name,
-        short(size),
+        short(sum(parameter.numel() for parameter in build_empty(config, name).parameters())),
         f"{config.vision.image_size} px",
         str(config.tile_tokens),
         str(config.decoder.context),
-        "research only" if entry.licence else "open",
-        _place(entry.repository or "", "config.json"),
+        licence,
+        place,
     )
 
 

@@ -4,11 +4,13 @@ An `Encoder` is an `Embeds`; a trained classifier is a `Classifies`; an assistan
 `Encoder.image` takes: paths, bytes, PIL images, uint8 arrays [y, x, 3] and uint8 tensors [3, y, x].
 """
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
+from percept.data.chat.conversation import Conversation
 from percept.infer.identity import Identity
 
 
@@ -39,10 +41,28 @@ class Classifies(Protocol):
         ...
 
 
+Prompt: TypeAlias = Conversation
+"""A conversation whose last turn is the user's; `percept.data.chat.conversation.converse` makes one."""
+
+
 @runtime_checkable
 class Generates(Protocol):
-    """A model that answers questions about images in words."""
+    """A model that answers in words, and says how likely given answers are."""
 
-    def ask(self, images: Any, question: Any, /) -> Any:
-        """Return the answer, or one answer per question of a list."""
+    def answers(
+        self, prompts: Sequence[Prompt], /, *, max_new_tokens: int = 256, stop: Sequence[str] = ()
+    ) -> list[str]:
+        """Return the most likely answer to each prompt.
+
+        Args:
+            max_new_tokens: most tokens of an answer.
+            stop: texts before which an answer ends.
+
+        Raises:
+            PerceptError: an image or video cannot be read, or a prompt does not fit the context.
+        """
+        ...
+
+    def scores(self, prompt: Prompt, choices: Sequence[str], /) -> list[float]:
+        """Return the log-likelihood of each choice as the complete answer, in nats."""
         ...

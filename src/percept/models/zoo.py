@@ -131,11 +131,12 @@ def _plm(name: str, decoder: DecoderConfig, tower: dict) -> AssistantEntry:
 
 
 ASSISTANTS: dict[str, AssistantEntry] = {
+    "plm-nano": AssistantEntry(config=None),
     "Perception-LM-1B": _plm("Perception-LM-1B", DECODERS["Llama-3.2-1B"], LARGE | {"layers": 23}),
     "Perception-LM-3B": _plm("Perception-LM-3B", DECODERS["Llama-3.2-3B"], LARGE | {"layers": 23}),
     "Perception-LM-8B": _plm("Perception-LM-8B", _llama(None, **LLAMA_8B), GIANT | {"layers": 47}),
 }
-"""Perception language models (arXiv:2504.13180, table 1)."""
+"""Perception language models (arXiv:2504.13180, table 1); plm-nano is ours."""
 
 
 def find(name: str) -> Entry:

@@ -117,6 +117,26 @@ class KVCache:
         most = [lengths] * self.batch if isinstance(lengths, int) else lengths
         self.lengths = tuple(min(pair) for pair in zip(self.lengths, most, strict=True))
 
+    @classmethod
+    def joined(cls, rows: "Sequence[tuple[KVCache, int, int]]", *, capacity: int) -> "KVCache":
+        """Return a cache whose rows are copies of the beginnings of rows of others of the same model.
+
+        Args:
+            rows: (cache, number of the row in it, tokens to copy) for each new row.
+        """
+        first, used = rows[0][0], max(length for _, _, length in rows)
+        assert used <= capacity
+        heads, head_dim = first.keys[0].shape[1], first.keys[0].shape[3]
+        new = cls(
+            layers=len(first.layers), batch=len(rows), heads=heads, head_dim=head_dim, capacity=capacity,
+            dtype=first.keys[0].dtype, device=first.keys[0].device,
+        )  # fmt: skip
+        for place, (old, row, length) in enumerate(rows):
+            for mine, theirs in zip((*new.keys, *new.values), (*old.keys, *old.values), strict=True):
+                mine[place, :, :length] = theirs[row, :, :length]
+        new.lengths = tuple(length for _, _, length in rows)
+        return new
+
     def take(self, rows: Sequence[int], *, capacity: int | None = None) -> "KVCache":
         """Return a copy of some rows in the given order, each as often as it is named.
 

@@ -99,7 +99,7 @@ def locate_assistant(
         return Place(name=address.name, folder=_local(Path(weights)), **facts)
     entry = zoo.ASSISTANTS[address.name] if known else None
     if entry is not None and entry.config is None:
-        return Place(name=address.name, folder=_local(PACKAGED / address.name), **facts)
+        return Place(name=address.name, folder=_packaged(address.name), **facts)
     repository = entry.repository if entry is not None else f"{address.owner}/{address.name}"
     return Place(
         name=address.name if known else None, repository=repository, revision=revision or address.revision, **facts
@@ -108,6 +108,21 @@ def locate_assistant(
 
 def _is_encoder(source: str) -> PerceptError:
     return PerceptError(f"{source} is an encoder, which cannot answer in words. Open it with percept.load({source!r}).")
+
+
+def _packaged(name: str) -> Path:
+    """Return the folder of a model that ships with percept.
+
+    Raises:
+        PerceptError: this installation lacks it.
+    """
+    folder = PACKAGED / name
+    if not folder.is_dir():
+        raise PerceptError(
+            f"this version of percept comes without the weights of {name}. Train it with percept train plm/nano and give the "
+            f"folder of the result, or use a model of the hub: {', '.join(key for key, entry in zoo.ASSISTANTS.items() if entry.config)}."
+        )
+    return folder
 
 
 def _local(folder: Path) -> Path:

@@ -85,14 +85,25 @@ class Processor:
         Raises:
             PerceptError: an image or video cannot be read, a box lies outside, or the turns do not alternate.
         """
-        several = len(conversation.media) > 1 and not self.tile_several
-        by_number = [self._read(media, several) for media in conversation.media]
+        by_number = [self.read(media, several=self.squashes(conversation)) for media in conversation.media]
         counts = [len(tiles) * self.per_tile for tiles in by_number]
         rendered = render(conversation, self.template, self.tokenizer, counts, ask=ask)
         order = [part for turn in conversation.turns for part in turn.parts if isinstance(part, int)]
         return Prepared(rendered=rendered, tiles=tuple(by_number[number] for number in order))
 
-    def _read(self, media: Media, several: bool) -> UInt8[Tensor, "k 3 y x"]:
+    def squashes(self, conversation: Conversation) -> bool:
+        """Return True if every image of a conversation becomes one squashed tile."""
+        return len(conversation.media) > 1 and not self.tile_several
+
+    def read(self, media: Media, *, several: bool = False) -> UInt8[Tensor, "k 3 y x"]:
+        """Return the tiles of an image, or the frames of a video.
+
+        Args:
+            several: make one squashed tile of an image, whatever its size.
+
+        Raises:
+            PerceptError: it cannot be read, or a box lies outside.
+        """
         if isinstance(media, VideoInput):
             return self._video(media)
         with decoded(media.source) as image:

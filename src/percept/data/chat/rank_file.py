@@ -60,7 +60,7 @@ def convert(ranks: dict[bytes, int], specials: list[str], pattern: str = LLAMA_P
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
-    symbols = _byte_symbols()
+    symbols = byte_symbols()
     spelled = {token: "".join(symbols[byte] for byte in token) for token in ranks}
     merges = [
         (spelled[token[:cut]], spelled[token[cut:]])
@@ -84,7 +84,7 @@ def _cuts(token: bytes, ranks: dict[bytes, int]) -> list[int]:
     return sorted(cuts, key=lambda cut: (ranks[token[:cut]], ranks[token[cut:]]))
 
 
-def _byte_symbols() -> list[str]:
+def byte_symbols() -> list[str]:
     """Return the printable character that stands for each byte, as GPT-2 introduced it."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]

@@ -1,13 +1,13 @@
 """The tokenizer of a language model: from tokenizer.json, from the rank file of tiktoken, or trained in seconds."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from percept.core.errors import PerceptError
 from percept.core.io import replacing
-from percept.data.chat.rank_file import LLAMA_PATTERN, convert, llama_specials, read_ranks
+from percept.data.chat.rank_file import LLAMA_PATTERN, byte_symbols, convert, llama_specials, read_ranks
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
@@ -100,13 +100,31 @@ class LanguageTokenizer:
 
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
         """Yield pieces of text as ids arrive; a character made of several tokens appears when it is whole."""
+        step = self.stepper()
+        yield from filter(None, map(step, ids))
+
+    def stepper(self) -> Callable[[int], str]:
+        """Return a function that takes one id after the other and returns the text that each of them completes."""
         from tokenizers.decoders import DecodeStream
 
         decoder = DecodeStream(skip_special_tokens=True)
-        for number in ids:
-            piece = decoder.step(self._library, number)
-            if piece:
-                yield piece
+        return lambda number: decoder.step(self._library, number) or ""
+
+    def spellings(self) -> dict[int, bytes]:
+        """Return the bytes of every token that is not a special one.
+
+        Raises:
+            PerceptError: the tokens are not made of bytes.
+        """
+        special = self._library.get_added_tokens_decoder()
+        byte_of = {symbol: byte for byte, symbol in enumerate(byte_symbols())}
+        words = {number: word for word, number in self._library.get_vocab().items() if number not in special}
+        try:
+            return {number: bytes(byte_of[letter] for letter in word) for number, word in words.items()}
+        except KeyError as error:
+            raise PerceptError(
+                f"the tokens of this tokenizer are not made of bytes ({error} occurs in one). A pattern needs a tokenizer of bytes."
+            ) from None
 
     def special(self, name: str) -> int:
         """Return the id of a special token.
