@@ -20,7 +20,16 @@ from percept.models.vlm import VLM
 from percept.weights.assistant_files import write_assistant
 from tests.models import talking
 
-WORDS = ["what colour is the cup?", "a red cup on the table", "yes", "no", "left", "right", "two green dogs", "user assistant system"]
+WORDS = [
+    "what colour is the cup?",
+    "a red cup on the table",
+    "yes",
+    "no",
+    "left",
+    "right",
+    "two green dogs",
+    "user assistant system",
+]
 CONTEXT = 512
 
 
@@ -51,11 +60,13 @@ def model(seed: int = 0, scale: float = 8.0) -> VLM:
         for parameter in made.decoder.parameters():
             parameter.data.mul_(scale if parameter.dim() == 2 else 1)
         for parameter in made.projector.parameters():
-            parameter.data.mul_(3)
+            parameter.data.mul_(12)
     return made.eval()
 
 
-def assistant(*, seed: int = 0, batch: int = 16, dtype: torch.dtype = torch.float32, system: str | None = None) -> Assistant:
+def assistant(
+    *, seed: int = 0, batch: int = 16, dtype: torch.dtype = torch.float32, system: str | None = None
+) -> Assistant:
     """Without anything remembered."""
     setting = Setting(device=torch.device("cpu"), dtype=dtype, batch=batch)
     made = VLM(config())

@@ -12,6 +12,9 @@ from percept.core.errors import PerceptError, unknown_name
 
 VERBS: dict[str, tuple[str, str]] = {
     "classify": ("percept.cli.classify", "rank labels for images and videos, zero-shot"),
+    "ask": ("percept.cli.ask", "ask a question about images and videos"),
+    "caption": ("percept.cli.caption", "describe images and videos in words"),
+    "chat": ("percept.cli.chat", "talk about images in the terminal"),
     "encode": ("percept.cli.encode", "write the vectors of images and videos to a file"),
     "features": ("percept.cli.features", "show the features of images, patch by patch, at any layer"),
     "index": ("percept.cli.index", "make a folder of images searchable"),
@@ -108,7 +111,7 @@ def usage() -> str:
         [
             "usage: percept VERB ...",
             "",
-            "Perception encoders: label, embed, search, measure and train on your own images.",
+            "Perception encoders and language models: label, ask, embed, search, measure and train on your own images.",
             "",
             *lines,
             "",

@@ -5,17 +5,19 @@ Each class is one group of options; a verb takes the largest group of which it c
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import tyro
 
 from percept.core.errors import PerceptError
 
 if TYPE_CHECKING:
+    from percept.infer.answers import Options
+    from percept.infer.assistant import Assistant
     from percept.infer.clips import Sampling
     from percept.infer.encoder import Encoder
 
-DEFAULT_MODEL = "nano"
+DEFAULT_MODEL, DEFAULT_ASSISTANT = "nano", "plm-nano"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,81 @@ class VideoOptions:
         return Sampling(frames=self.frames, choice=self.frame_choice).check()
 
 
+@dataclass(frozen=True, kw_only=True)
+class AssistantOptions:
+    """The perception language model, and how it computes."""
+
+    model: str = DEFAULT_ASSISTANT
+    """Name such as plm-nano or Perception-LM-1B, a folder, or hf://OWNER/NAME; also NAME@bfloat16."""
+    weights: Path | None = None
+    """Local folder with the files of the model that --model names."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    dtype: str | None = None
+    """float32, bfloat16, float16 or auto. Default: as a local folder stores it, else the fastest."""
+    batch: int = 16
+    """Answers that are generated together."""
+
+    def open(self) -> "Assistant":
+        """Open the model.
+
+        Raises:
+            PerceptError: as `percept.assistant`.
+        """
+        from percept.infer.assistant import assistant
+
+        return assistant(self.model, weights=self.weights, device=self.device, dtype=self.dtype, batch=self.batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    """How images are seen, and how answers are generated."""
+
+    tiles: int | None = None
+    """Most tiles that an image is cut into, besides the thumbnail. Default: as the model was trained."""
+    budget: int | None = None
+    """Most visual tokens of an image."""
+    mode: str | None = None
+    """How images are cut into tiles: published, aspect or single."""
+    frames: int | None = None
+    """Most frames of a video."""
+    max_new_tokens: int = 256
+    """Most tokens of an answer."""
+    temperature: float = 0.0
+    """0 takes the most likely token every time; 1 samples as the model predicts."""
+    top_p: float = 1.0
+    """Sample from the most likely tokens that together have this probability."""
+    top_k: int | None = None
+    """Sample from this many most likely tokens."""
+    samples: int | None = None
+    """Give this many answers to each question; needs a temperature above 0."""
+    seed: int | None = None
+    """Seed of the samples."""
+    stop: tuple[str, ...] = ()
+    """Texts before which an answer ends."""
+    choices: str | None = None
+    """Answer with one of these: yes,no or @FILE with one choice per line."""
+    pattern: str | None = None
+    """Answer with a text that matches this regular expression completely."""
+
+    def chosen(self) -> "Options":
+        """Return the options that differ from their defaults, as `Assistant.ask` takes them.
+
+        Raises:
+            PerceptError: the list of choices cannot be read.
+        """
+        from percept.cli.show import split_labels
+
+        values: dict[str, Any] = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        }
+        if self.choices is not None:
+            values["choices"] = split_labels(self.choices)
+        return cast("Options", values)
+
+
 def typed(*groups: Any) -> list[str]:
     """Return options as typed on the command line, without those that have their default.
 
@@ -137,7 +214,10 @@ def typed(*groups: Any) -> list[str]:
 Files: TypeAlias = Annotated[FileOptions, tyro.conf.arg(name="")]
 Load: TypeAlias = Annotated[LoadOptions, tyro.conf.arg(name="")]
 Model: TypeAlias = Annotated[ModelOptions, tyro.conf.arg(name="")]
+Assisting: TypeAlias = Annotated[AssistantOptions, tyro.conf.arg(name="")]
+Answering: TypeAlias = Annotated[AnswerOptions, tyro.conf.arg(name="")]
 Video: TypeAlias = Annotated[VideoOptions, tyro.conf.arg(name="")]
 
 FILES, LOAD, MODEL, VIDEO = FileOptions(), LoadOptions(), ModelOptions(), VideoOptions()
+ASSISTANT, ANSWER = AssistantOptions(), AnswerOptions()
 """Nothing chosen: the defaults of the verbs' parameters."""

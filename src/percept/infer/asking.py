@@ -7,7 +7,7 @@ import stat
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 import torch
@@ -15,15 +15,18 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from percept.core.errors import PerceptError, unknown_name
-from percept.data.chat.conversation import TAGS, Box, Conversation, ImageInput, Media, VideoInput, converse
+from percept.data.chat.conversation import TAGS, Box, Conversation, ImageInput, Media, Number, VideoInput, converse
 from percept.data.chat.processor import Processor
 from percept.data.chat.regions import box_text, check_box
 from percept.data.chat.template import render
 from percept.data.files import is_video
 from percept.data.images import upright_size
+from percept.infer.contracts import Prompt
 from percept.infer.images import FILES_AND_PIXELS, as_iterable, is_single
 from percept.infer.memory import Bounded
 
+Regions: TypeAlias = Sequence[Sequence[Number]]
+"""Boxes x0, y0, x1, y1 in pixels."""
 BOX = re.compile(r"<\|bbox(\d+)\|>")
 """Place of the text of a region in a question, by its number."""
 
@@ -51,7 +54,7 @@ class Loaded:
     """A prompt whose media have been read or are remembered."""
 
     ids: list[int]
-    media: list[tuple[Hashable, Tensor | None, UInt8[Tensor, "k 3 y x"] | None]]
+    media: list[tuple[Hashable, Tensor | None, UInt8[Tensor, "_ 3 y x"] | None]]
     """Identity, remembered visual tokens, and tiles otherwise, of each medium in the order of the text."""
 
 
@@ -76,7 +79,7 @@ def seen(processor: Processor, view: ViewOptions) -> Processor:
 
 
 def asked(
-    images: Any, question: str, regions: Sequence[Sequence[float]] = (), system: str | None = None
+    images: Any, question: str, regions: Regions = (), system: str | None = None
 ) -> Conversation:
     """Return the prompt of one question.
 
@@ -149,13 +152,13 @@ def _pixels(image: Tensor) -> np.ndarray:
     return image.permute(1, 2, 0).cpu().contiguous().numpy()
 
 
-def drawn(media: tuple[Media, ...], regions: Sequence[Sequence[float]]) -> ImageInput:
+def drawn(media: tuple[Media, ...], regions: Regions) -> ImageInput:
     """Return the only image with regions that will be drawn on it."""
     image = _only_image(media)
     return replace(image, boxes=(*image.boxes, *map(_box, regions)))
 
 
-def _box(region: Sequence[float]) -> Box:
+def _box(region: Sequence[Number]) -> Box:
     """Return a box as it is, to be checked against the size of its image later; anything else is refused now."""
     return check_box(region, float("inf"), float("inf"))
 
@@ -169,7 +172,7 @@ def _only_image(media: tuple[Media, ...]) -> ImageInput:
     return media[0]
 
 
-def with_boxes(question: str, media: tuple[Media, ...], regions: Sequence[Sequence[float]]) -> str:
+def with_boxes(question: str, media: tuple[Media, ...], regions: Regions) -> str:
     """Replace `<|bbox0|>`, `<|bbox1|>`, ... by the texts of the regions.
 
     Raises:
@@ -185,7 +188,7 @@ def with_boxes(question: str, media: tuple[Media, ...], regions: Sequence[Sequen
     return BOX.sub(lambda match: boxes[int(match[1])], question)
 
 
-def loaded(prompt: Conversation, processor: Processor, visual: Bounded[Tensor]) -> Loaded:
+def loaded(prompt: Prompt, processor: Processor, visual: Bounded[Tensor]) -> Loaded:
     """Read the media of a prompt that are not remembered, and render it.
 
     Raises:

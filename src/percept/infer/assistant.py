@@ -17,7 +17,7 @@ from percept.data.chat.processor import Processor
 from percept.data.files import BadFile
 from percept.data.transforms import Preprocess
 from percept.infer.answers import Answerer, Options
-from percept.infer.asking import BadPrompt, asked, media_of
+from percept.infer.asking import BadPrompt, Regions, asked, media_of
 from percept.infer.chat import Chat
 from percept.infer.contracts import Prompt
 from percept.infer.generation import check_choices
@@ -95,7 +95,7 @@ class Assistant:
         images: Any,
         question: str | Sequence[str],
         *,
-        regions: Sequence[Sequence[float]] = (),
+        regions: Regions = (),
         system: str | None = None,
         stream: bool = False,
         **options: Unpack[Options],
@@ -168,7 +168,7 @@ class Assistant:
         question: str,
         choices: Sequence[str],
         *,
-        regions: Sequence[Sequence[float]] = (),
+        regions: Regions = (),
         per_token: bool = False,
     ) -> list[Choice]:
         """Rank possible answers by their likelihood, the most likely first.

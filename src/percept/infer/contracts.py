@@ -5,7 +5,7 @@ An `Encoder` is an `Embeds`; a trained classifier is a `Classifies`; an assistan
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -41,7 +41,10 @@ class Classifies(Protocol):
         ...
 
 
-Prompt: TypeAlias = Conversation
+if TYPE_CHECKING:
+    Prompt: TypeAlias = Conversation
+else:
+    Prompt = Any  # wrong types reach the checks of `percept.infer.asking`, whose messages are written for users
 """A conversation whose last turn is the user's; `percept.data.chat.conversation.converse` makes one."""
 
 

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from percept.infer.prefill import Started
 from percept.models.vlm import VLM
 
 
+@runtime_checkable
 class Constraint(Protocol):
     """What an answer may be, token by token. A state is hashable and says what the tokens so far allow."""
 

@@ -1,0 +1,182 @@
+"""Shared by `percept ask` and `percept caption`: answers about many files, in a table or in a file that can be continued."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from percept.cli.options import AnswerOptions, AssistantOptions
+from percept.cli.show import bad_files, check_output, common_folder, count, count_files, say, within, writing
+from percept.core.errors import PerceptError
+from percept.core.report import table, track
+
+if TYPE_CHECKING:
+    from percept.data.files import BadFile
+
+FIELDS = ("path", "question", "answer", "sample", "model", "options")
+"""Columns of a file of answers. sample: number of the answer, with --samples; options: those that differ from their defaults."""
+ENDINGS = (".jsonl", ".csv")
+STDOUT = "-"
+Record = dict[str, Any]
+
+
+def answer_files(
+    files: Sequence[Path], question: str, out: str | None, show: int, model: AssistantOptions, answer: AnswerOptions
+) -> int:
+    """Ask one question about each file; print a table, or write to a file what it does not hold yet.
+
+    Raises:
+        PerceptError: an option is wrong, the file holds something else, or no image or video can be read.
+    """
+    if show < 1:
+        raise PerceptError(f"--show must be at least 1, got {show}.")
+    options = answer.chosen()
+    facts = {"question": question, "model": model.model, "options": dict(options)}
+    store = None if out in (None, STDOUT) else Store(Path(str(out)))
+    left = list(files) if store is None else store.left(files, facts)
+    if len(left) < len(files):
+        say(f"{count(len(files) - len(left), 'file')} answered before, {len(left):,} left")
+    if not left:
+        return 0
+    assistant = model.open()
+    say(f"{assistant} reads {count_files(left)}")
+    results = track(assistant.files(left, question, **options), "files", total=len(left))
+    records, bad = _written(results, facts, out, store, keep=show if out is None else 0)
+    if out is None and records:
+        _show(records, show, len(left) - len(bad))
+    if out == STDOUT:
+        for file in bad:
+            say(f"left out: {file.path} {file.reason}")
+    else:
+        bad_files(bad)
+    if len(bad) == len(files):
+        raise PerceptError("none of the files could be read, so nothing was answered")
+    if store is not None:
+        say(f"wrote answers about {count(len(left) - len(bad), 'file')} to {out}")
+    return 0
+
+
+def _written(
+    results: "Iterable[tuple[Path, Any]]", facts: Mapping[str, Any], out: str | None, store: "Store | None", *, keep: int
+) -> "tuple[list[Record], list[BadFile]]":
+    """Write each answer as it comes; return the first `keep` of them, and the files that could not be read."""
+    from percept.data.files import BadFile
+
+    records: list[Record] = []
+    bad: list[BadFile] = []
+    for path, result in results:
+        if isinstance(result, BadFile):
+            bad.append(result)
+            continue
+        new = list(_records(path, result, facts))
+        records += new[: max(0, keep - len(records))]
+        if store is not None:
+            store.add(new)
+        elif out == STDOUT:
+            sys.stdout.write(as_text(new, ".jsonl"))
+            sys.stdout.flush()
+    return records, bad
+
+
+def _records(path: Path, result: "str | list[str]", facts: Mapping[str, Any]) -> Iterator[Record]:
+    from percept.data.files import as_text as name_as_text
+
+    several = isinstance(result, list)
+    for number, text in enumerate(result if several else [result]):
+        yield {"path": name_as_text(path), "answer": text, **({"sample": number} if several else {}), **facts}
+
+
+def _show(records: Sequence[Record], show: int, answered: int) -> None:
+    paths = [Path(record["path"]) for record in records]
+    folder = common_folder(paths)
+    rows = [(within(path, folder), record["answer"]) for path, record in zip(paths, records, strict=True)]
+    more = "" if len(rows) < show else f", the first {count(len(rows), 'answer')}"
+    table(f"{records[0]['question']} ({count(answered, 'file')}{more})", ("file", "answer"), rows)
+
+
+class Store:
+    """A .jsonl or .csv file to which answers are added.
+
+    Raises:
+        PerceptError: another ending, or a file that holds something else or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        check_output(path, *ENDINGS)
+        self.path = path
+        self.kind = path.suffix.lower()
+        self.records = self._read() if path.exists() else []
+
+    def left(self, files: Sequence[Path], facts: Mapping[str, Any]) -> list[Path]:
+        """Return the files without an answer to this question by this model with these options."""
+        from percept.data.files import as_text as name_as_text
+
+        wanted = _comparable(facts)
+        done = {record["path"] for record in self.records if _comparable(record) == wanted}
+        return [path for path in files if name_as_text(path) not in done]
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Append records, in one write."""
+        with writing(self.path):
+            text = as_text(records, self.kind)
+            if self.kind == ".csv" and not (self.path.exists() and self.path.stat().st_size):
+                text = f"{','.join(FIELDS)}\n{text}"
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                file.write(text)
+
+    def _read(self) -> list[Record]:
+        """Return the records, and cut off one that was not written to its end."""
+        with writing(self.path):
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+        try:
+            records, whole = _lines(text) if self.kind == ".jsonl" else _rows(text)
+        except (ValueError, KeyError, TypeError, csv.Error):
+            raise PerceptError(f"{self.path} holds no answers of percept. Give a new name, or remove it.") from None
+        if whole < len(text):
+            with writing(self.path), self.path.open("r+b") as file:
+                file.truncate(len(text[:whole].encode("utf-8")))
+        return records
+
+
+def as_text(records: Sequence[Record], kind: str) -> str:
+    """Return records as lines of json or csv."""
+    if kind == ".jsonl":
+        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, FIELDS, restval="", lineterminator="\n")
+    writer.writerows({**record, "options": json.dumps(record["options"], ensure_ascii=False)} for record in records)
+    return file.getvalue()
+
+
+def _lines(text: str) -> tuple[list[Record], int]:
+    """Return the records of a text, and how much of it is complete."""
+    whole = text.rfind("\n") + 1
+    records = [json.loads(line) for line in text[:whole].split("\n") if line.strip()]
+    if any(not {"path", "question", "answer", "model", "options"} <= record.keys() for record in records):
+        raise ValueError
+    return records, whole
+
+
+def _rows(text: str) -> tuple[list[Record], int]:
+    whole = _complete(text)
+    reader: TextIO = io.StringIO(text[:whole])
+    rows = list(csv.DictReader(reader))
+    if whole and text[:whole].split("\n", 1)[0] != ",".join(FIELDS):
+        raise ValueError
+    return [{**row, "options": json.loads(row["options"])} for row in rows], whole
+
+
+def _complete(text: str) -> int:
+    """Return the length of a csv text up to its last line break outside quotes."""
+    place = len(text)
+    while (place := text.rfind("\n", 0, place)) >= 0:
+        if text.count('"', 0, place) % 2 == 0:
+            return place + 1
+    return 0
+
+
+def _comparable(facts: Mapping[str, Any]) -> str:
+    return json.dumps([facts["question"], facts["model"], facts["options"]], sort_keys=True, ensure_ascii=False)
