@@ -7,15 +7,20 @@ from percept.nn.attention import Attention
 from percept.nn.grouped import GroupedAttention
 from percept.nn.mlp import MLP
 from percept.nn.pool import AttentionPool
+from percept.nn.tied import TiedEmbedding
 
 TWINS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: linear.Linear,
+    TiedEmbedding: linear.TiedEmbedding,
     MLP: linear.MLP,
     Attention: attention.Attention,
     GroupedAttention: attention.GroupedAttention,
     AttentionPool: attention.AttentionPool,
 }
 """Plain layer: its twin, which has the same parameters and attributes and returns the same values."""
+
+PACKED = (nn.Linear, linear.Linear, TiedEmbedding, linear.TiedEmbedding)
+"""Layers of which `adopt` makes a packed copy."""
 
 
 def adopt(module: nn.Module, *, pack: bool) -> None:
@@ -34,11 +39,11 @@ def adopt(module: nn.Module, *, pack: bool) -> None:
         part.__class__ = TWINS.get(type(part), type(part))
         if isinstance(part, attention.Attention | attention.GroupedAttention):
             part.cudnn = attention.prefers_cudnn(next(part.parameters()).device)
-        if pack and isinstance(part, linear.Linear):
+        if pack and isinstance(part, linear.Packs):
             part.pack()
 
 
 def packed_bytes(module: nn.Module) -> int:
     """Return the memory in bytes that packing takes."""
-    layers = (part for part in module.modules() if type(part) in (nn.Linear, linear.Linear))
+    layers = (part for part in module.modules() if type(part) in PACKED)
     return sum(parameter.nbytes for layer in layers for parameter in (layer.get_parameter("weight"),))
