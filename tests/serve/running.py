@@ -23,10 +23,11 @@ class Running:
     def __init__(self, assistant: Assistant, *, limits: Limits | None = None, **options: Any) -> None:
         self.assistant, self.state = assistant, State()
         self.token = options.get("token")
+        self._clients: list[openai.OpenAI] = []
         self._socket = bound("127.0.0.1", 0)
         self.port = self._socket.getsockname()[1]
         app = chat_app(assistant, limits=limits, state=self.state, **options)
-        self.server = Server(app, self.state, stop_seconds=30)
+        self.server = Server(app, self.state, stop_seconds=30.0)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self._socket]})
         self.thread.start()
 
@@ -36,9 +37,13 @@ class Running:
 
     def client(self, **options: Any) -> openai.OpenAI:
         key = options.pop("api_key", self.token or "none")
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=60, **options)
+        client = openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=60, **options)
+        self._clients.append(client)
+        return client
 
     def stop(self) -> None:
+        for client in self._clients:
+            client.close()
         self.server.stop()
         self.thread.join(timeout=60)
         assert not self.thread.is_alive()

@@ -35,7 +35,8 @@ class ApiError(Exception):
     def headers(self) -> dict[str, str]:
         """Headers of the response."""
         retry = {"retry-after": str(RETRY_SECONDS)} if self.status in (429, 503) else {}
-        return retry | ({"www-authenticate": "Bearer"} if self.status == 401 else {})
+        close = {"connection": "close"} if self.status == 408 else {}
+        return retry | close | ({"www-authenticate": "Bearer"} if self.status == 401 else {})
 
 
 def busy(what: str) -> ApiError:

@@ -3,6 +3,8 @@
 import asyncio
 import socket
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from types import FrameType
 from typing import Any, cast
 
@@ -25,14 +27,16 @@ def bound(host: str, port: int) -> socket.socket:
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        made = socket.socket(family, kind, protocol)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
-        made.listen(BACKLOG)
+        with ExitStack() as stack:
+            made = stack.enter_context(socket.socket(family, kind, protocol))
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind(address)
+            made.listen(BACKLOG)
+            stack.pop_all()
+            return made
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PerceptError(f"{host}:{port} cannot be used: {reason}. Choose a different --port or --host.") from None
-    return made
 
 
 class Server(uvicorn.Server):
@@ -73,15 +77,22 @@ class Buffered(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Take a connection."""
-        super().connection_made(cast(asyncio.Transport, BufferedTransport(transport, asyncio.get_running_loop())))
+        super().connection_made(
+            cast(asyncio.Transport, BufferedTransport(transport, asyncio.get_running_loop().call_soon))
+        )
 
 
 class BufferedTransport:
-    """A transport that collects what is written until the event loop comes round."""
+    """A transport that collects what is written until the event loop comes round.
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    Args:
+        transport: what writes.
+        later: calls a function in the next turn of the event loop.
+    """
+
+    def __init__(self, transport: asyncio.Transport, later: Callable[[Callable[[], None]], object]) -> None:
         self._transport = transport
-        self._loop = loop
+        self._later = later
         self._parts: list[bytes] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -90,7 +101,7 @@ class BufferedTransport:
     def write(self, data: bytes) -> None:
         """Write later."""
         if not self._parts:
-            self._loop.call_soon(self.flush)
+            self._later(self.flush)
         self._parts.append(data)
 
     def flush(self) -> None:

@@ -75,9 +75,7 @@ def serve_chat(
 
     with bound(access.host, access.port) as listening:
         assistant, state = open_assistant(), State()
-        app = chat_app(
-            assistant, limits=limits, token=access.token, allow_urls=allow_urls, names=names, state=state
-        )
+        app = chat_app(assistant, limits=limits, token=access.token, allow_urls=allow_urls, names=names, state=state)
         host, port = listening.getsockname()[:2]
         ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1", assistant)
         Server(app, state, stop_seconds=limits.stop_seconds).run(sockets=[listening])

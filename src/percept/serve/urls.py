@@ -61,7 +61,12 @@ def fetch(url: str, *, most: int, seconds: float = SECONDS) -> bytes:
 
 
 def _refused(reason: str) -> ApiError:
-    return ApiError(400, f"An image could not be fetched: {reason}. Send it as a data URI.", param="messages", code="invalid_image_url")
+    return ApiError(
+        400,
+        f"An image could not be fetched: {reason}. Send it as a data URI.",
+        param="messages",
+        code="invalid_image_url",
+    )
 
 
 def _split(url: str) -> SplitResult:
@@ -82,6 +87,7 @@ class _Connection:
 
     def __init__(self, parts: SplitResult, end: float) -> None:
         self._end = end
+        self._response: http.client.HTTPResponse | None = None
         assert parts.hostname is not None
         self._http = http.client.HTTPConnection(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
         address = _address(parts.hostname, self._http.port)
@@ -94,6 +100,8 @@ class _Connection:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._response is not None:
+            self._response.close()
         self._http.close()
         self._socket.close()
 
@@ -103,7 +111,8 @@ class _Connection:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         path = path.encode("ascii", "ignore").decode() if not path.isascii() else path
         self._http.request("GET", path, headers={"Accept": "image/*", "User-Agent": "percept", "Connection": "close"})
-        return self._http.getresponse()
+        self._response = self._http.getresponse()
+        return self._response
 
     def limit(self) -> None:
         """Give the next operation what is left of the time."""

@@ -88,5 +88,7 @@ class _Models:
 
         name = request.path_params["name"]
         if name not in self._names:
-            raise ApiError(404, f"There is no model {name[:100]!r} here. Use {self._names[0]!r}.", code="model_not_found")
+            raise ApiError(
+                404, f"There is no model {name[:100]!r} here. Use {self._names[0]!r}.", code="model_not_found"
+            )
         return JSONResponse(self._entry)

@@ -100,11 +100,9 @@ def parse(body: bytes) -> ChatRequest:
         raise ApiError(400, "The body is not a json object. Send an object with model and messages.")
     values = {name: value for name, value in given.items() if value is not None}
     _check_names(values)
-    messages = tuple(
-        _message(message, f"messages[{place}]") for place, message in enumerate(_list(values, "messages"))
-    )
+    messages = tuple(_message(message, f"messages[{place}]") for place, message in enumerate(_list(values, "messages")))
     n = _number(values, "n", 1, _is_count, "a positive integer")
-    temperature = _number(values, "temperature", 0.0 if n == 1 else 1.0, _within(0, MOST_TEMPERATURE), "0 to 2")
+    temperature = _number(values, "temperature", 0.0 if n == 1 else 1.0, _within(0.0, MOST_TEMPERATURE), "0 to 2")
     top_p = _number(values, "top_p", 1.0, lambda value: 0 < value <= 1, "above 0 and at most 1")
     stream = _flag(values, "stream")
     return ChatRequest(
@@ -154,9 +152,7 @@ def _text(value: Any, name: str) -> str:
     return value
 
 
-def _number(
-    values: dict[str, Any], name: str, default: Any, accepts: Callable[[Any], bool], wanted: str
-) -> Any:
+def _number(values: dict[str, Any], name: str, default: Any, accepts: Callable[[Any], bool], wanted: str) -> Any:
     value = values.get(name, default)
     if value is default:
         return value

@@ -53,12 +53,14 @@ class ChatService:
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Answer one request."""
+        arrived = False
         try:
             with self._budget.enter() as ticket:
                 body = await read_body(scope, receive, self._limits, ticket)
+                arrived = True
                 await _while_connected(receive, self._answer(body, ticket, scope, receive, send))
         except ApiError as error:
-            if error.status in (408, 413, 415, 429):
+            if not arrived and error.status != 408:
                 await discard(receive)
             await refuse(error, scope, receive, send)
 
@@ -106,7 +108,9 @@ class ChatService:
             raise _refusal(error) from None
         if request.n > self._answerer.rows(len(prompt.ids) + generation.max_new_tokens):
             raise ApiError(
-                400, f"{request.n} answers of this length do not fit. Ask for fewer, or for a smaller max_tokens.", param="n"
+                400,
+                f"{request.n} answers of this length do not fit. Ask for fewer, or for a smaller max_tokens.",
+                param="n",
             )
         return replace(request, messages=()), prompt, generation
 
