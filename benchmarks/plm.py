@@ -6,9 +6,10 @@
 The model has random weights: the decoder of Qwen2.5-0.5B and the tower of PE-Core-B16-224, in bfloat16 with packed weights, as
 `percept.assistant` runs it on a CPU. The cases take turns, and every ratio is the median of those of the turns:
 
-    batch       tokens per second of 8 answers together, divided by those of 8 single calls; with a text and with an image each
+    batch       tokens per second of 8 answers together, divided by those of 8 single calls; questions alone, and about an image of one tile each
     decoding    weights that a token needs, in bytes, divided by seconds per token and by the bandwidth measured in the same turn
     prefill     operations of a prompt of 1,024 tokens per second, as a share of the matrix-product peak of the same turn
+                (both also in processor time, which on a shared machine leaves out the time given to other processes)
     second      seconds to the first token of a first question about an image, divided by those of a second question about it
     beside      seconds of transformers' PerceptionLM divided by ours: a toy model of the same weights, in float32, greedy
 """
@@ -25,7 +26,7 @@ from typing import Any
 
 import torch
 import tyro
-from harness import Peaks, facts, save
+from harness import Peaks, Rate, facts, save, timed
 from others import answer
 from random_assistant import BASE_TOWER, HALF_DECODER, TOY_DECODER, TOY_TOWER, Made, made, photo
 
@@ -38,7 +39,14 @@ from percept.infer.setting import Setting
 RESULTS = Path(__file__).with_suffix(".json")
 BUFFER = 256 << 20
 """Bytes that are read to measure the bandwidth; far more than the caches hold."""
-GOALS = {"batch": 3.0, "batch, images": 3.0, "decoding": 0.6, "second": 5.0, "beside": 1.0}
+GOALS = {
+    "batch": 3.0,
+    "batch, images": 3.0,
+    "decoding": 0.6,
+    "decoding, processor time": 0.6,
+    "second": 5.0,
+    "beside": 1.0,
+}
 """Least ratios; the share of prefill is reported."""
 PROMPT, ROWS = 1024, 8
 CPU = torch.device("cpu")
@@ -70,7 +78,7 @@ class Half:
         """Return how many times as many tokens a second 8 answers have together."""
         lengths = [f"{'how many birds ' * (number % 4)}are there?" for number in range(ROWS)]
         together, alone = (self._prompts(lengths, images), self._prompts(lengths, images))
-        options: Any = {"max_new_tokens": self.new_tokens}
+        options: Any = {"max_new_tokens": self.new_tokens, "mode": "single" if images else None}
         first = seconds(lambda: self.assistant.batch(together, **options))
         second = seconds(lambda: [self.assistant.reply(prompt, **options) for prompt in alone])
         return second / first
@@ -80,8 +88,8 @@ class Half:
         return [asked(photo(next(self._photos), 224, 224) if images else None, question) for question in questions]
 
     @torch.no_grad()
-    def decoding(self) -> float:
-        """Return the share of the bandwidth at which the weights are read."""
+    def decoding(self) -> tuple[float, float]:
+        """Return the share of the bandwidth at which the weights are read, by wall clock and by processor time."""
         cache = self.decoder.new_cache(1, 128 + self.new_tokens)
         token = self.decoder(torch.randint(0, 400, (1, 64)), cache=cache).tokens[:, -1:]
 
@@ -91,24 +99,26 @@ class Half:
                 ids = logits.argmax(dim=-1)[:, None]
                 logits = self.decoder.logits(self.decoder(ids, cache=cache).tokens[:, 0])
 
-        before = self.bandwidth()
-        taken = seconds(generate) / (self.new_tokens + 0.0)
         weights = sum(parameter.nbytes for parameter in self.decoder.parameters())
-        return weights / taken / statistics.mean((before, self.bandwidth()))
+        before, taken, after = self._read(), timed(generate, CPU), self._read()
+        wall = (before.clock + after.clock) / 2 / taken.clock
+        busy = (before.processor + after.processor) / 2 / taken.processor
+        scale = self.new_tokens * weights / BUFFER
+        return scale * wall, scale * busy
 
-    def bandwidth(self) -> float:
-        """Return bytes per second of reading a large buffer; the best of a few."""
-        return BUFFER / min(seconds(self._buffer.sum) for _ in range(4))
+    def _read(self) -> Rate:
+        """Return the seconds of reading a large buffer once, over about as long as a few tokens take."""
+        return timed(self._buffer.sum, CPU, 12)
 
     @torch.no_grad()
-    def prefill(self) -> float:
-        """Return the share of the matrix-product peak."""
+    def prefill(self) -> tuple[float, float]:
+        """Return the share of the matrix-product peak, by wall clock and by processor time."""
         ids, config = torch.randint(0, 400, (1, PROMPT)), self.decoder.config
         matrices = sum(parameter.numel() for parameter in self.decoder.blocks.parameters() if parameter.dim() == 2)
         attention = 2 * config.layers * config.heads * config.head_width * PROMPT  # causal: half of all pairs
-        peak = self._peaks.measure(torch.bfloat16).clock
-        taken = seconds(lambda: self.decoder(ids, cache=self.decoder.new_cache(1, PROMPT)))
-        return PROMPT * (2 * matrices + attention) / taken / peak
+        peak, work = self._peaks.measure(torch.bfloat16), PROMPT * (2 * matrices + attention)
+        taken = timed(lambda: self.decoder(ids, cache=self.decoder.new_cache(1, PROMPT)), CPU)
+        return work / taken.clock / peak.clock, work / taken.processor / peak.processor
 
     def second(self) -> float:
         """Return how many times as fast the first token of a second question comes."""
@@ -181,7 +191,7 @@ def main(
     if threads is not None:
         torch.set_num_threads(threads)
     half = Half(new_tokens)
-    cases: dict[str, Callable[[], float]] = {
+    cases: dict[str, Callable[[], float | tuple[float, float]]] = {
         "batch": lambda: half.batch(images=False),
         "batch, images": lambda: half.batch(images=True),
         "decoding": half.decoding,
@@ -204,14 +214,17 @@ def main(
     save(json_file, facts(CPU, start) | settings | about | {"results": rows})
 
 
-def measured(cases: dict[str, Callable[[], float]], turns: int) -> dict[str, list[float]]:
+def measured(cases: dict[str, Callable[[], float | tuple[float, float]]], turns: int) -> dict[str, list[float]]:
     """Return the ratios of each case, which take turns; the first turn warms up."""
-    ratios: dict[str, list[float]] = {name: [] for name in cases}
+    ratios: dict[str, list[float]] = {}
     for turn in track(range(turns + 1), "turns", turns + 1):
         for name, case in cases.items():
             value = case()
             if turn:
-                ratios[name].append(value)
+                wall, *busy = value if isinstance(value, tuple) else (value,)
+                ratios.setdefault(name, []).append(wall)
+                for share in busy:
+                    ratios.setdefault(f"{name}, processor time", []).append(share)
     return ratios
 
 

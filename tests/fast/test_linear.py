@@ -247,7 +247,11 @@ def test_gelu_within_the_product_of_gpus() -> None:
 
 @TYPES
 def test_the_output_layer_of_a_tied_embedding_is_packed(dtype: torch.dtype, products: list[Tensor]) -> None:
-    layer, x, ids = TiedEmbedding(50, 24).to(dtype).requires_grad_(False), torch.randn(3, 24).to(dtype), torch.tensor([3])
+    layer, x, ids = (
+        TiedEmbedding(50, 24).to(dtype).requires_grad_(False),
+        torch.randn(3, 24).to(dtype),
+        torch.tensor([3]),
+    )
     expected = F.linear(x, layer.weight)
     adopt(layer, pack=True)
     assert packed_bytes(layer) == layer.weight.nbytes

@@ -2,10 +2,10 @@
 
 from torch import nn
 
-from percept.fast import attention, linear
+from percept.fast import attention, linear, merged
 from percept.nn.attention import Attention
 from percept.nn.grouped import GroupedAttention
-from percept.nn.mlp import MLP
+from percept.nn.mlp import MLP, SwiGLU
 from percept.nn.pool import AttentionPool
 from percept.nn.tied import TiedEmbedding
 
@@ -14,7 +14,8 @@ TWINS: dict[type[nn.Module], type[nn.Module]] = {
     TiedEmbedding: linear.TiedEmbedding,
     MLP: linear.MLP,
     Attention: attention.Attention,
-    GroupedAttention: attention.GroupedAttention,
+    GroupedAttention: merged.GroupedAttention,
+    SwiGLU: merged.SwiGLU,
     AttentionPool: attention.AttentionPool,
 }
 """Plain layer: its twin, which has the same parameters and attributes and returns the same values."""
@@ -39,7 +40,20 @@ def adopt(module: nn.Module, *, pack: bool) -> None:
         part.__class__ = TWINS.get(type(part), type(part))
         if isinstance(part, attention.Attention | attention.GroupedAttention):
             part.cudnn = attention.prefers_cudnn(next(part.parameters()).device)
-        if pack and isinstance(part, linear.Packs):
+    if pack:
+        _pack(module)
+
+
+def _pack(module: nn.Module) -> None:
+    """Store frozen weights a second time; those of layers with the same input together."""
+    together = {
+        id(layer)
+        for part in module.modules()
+        if isinstance(part, merged.Merging) and part.pack()
+        for layer in part.alike()
+    }
+    for part in module.modules():
+        if isinstance(part, linear.Packs) and id(part) not in together:
             part.pack()
 
 

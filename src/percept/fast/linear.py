@@ -52,7 +52,7 @@ class Packs(nn.Module):
         if type(weight) is not nn.Parameter or weight.requires_grad or weight.is_inference():
             return
         if weight.device.type == "cpu" and direct(weight.dtype):
-            self.packed = Packed(_reordered(weight), weight, weight._version)
+            self.packed = Packed(reordered(weight), weight, weight._version)
 
     def is_direct(self, x: Tensor) -> bool:
         """Return True if `multiplied` is to be used."""
@@ -148,12 +148,13 @@ def direct(dtype: torch.dtype) -> bool:
     weight, bias = x[:8] / 4, x[0, :8]
     expected = F.gelu(F.linear(x, weight, bias))
     try:
-        results = [product(x, layout, bias, "gelu") for layout in (weight, _reordered(weight))]
+        results = [product(x, layout, bias, "gelu") for layout in (weight, reordered(weight))]
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
     return all(torch.allclose(result, expected, atol=0.02, rtol=0.02) for result in results)
 
 
-def _reordered(weight: Tensor) -> Tensor:
+def reordered(weight: Tensor) -> Tensor:
+    """Return a weight in the layout of oneDNN."""
     with torch.inference_mode(False), torch.no_grad():
         return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKED_ROWS)

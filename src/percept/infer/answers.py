@@ -172,9 +172,7 @@ class Answerer:
         samples = range(generation.samples or 1)
         with self.quietly():
             ready = [prompt for prompt in self.encoded(prompts) for _ in samples]
-            rows = [
-                self.row(place, generation, constraint, sample=place % len(samples)) for place in range(len(ready))
-            ]
+            rows = [self.row(place, generation, constraint, sample=place % len(samples)) for place in range(len(ready))]
             for part in _parts(len(rows), self.rows(max(map(len, ready)) + generation.max_new_tokens)):
                 started = start(self.model, ready[part], self.memory, room=generation.max_new_tokens)
                 for _ in decoded(self.model, started, rows[part]):
