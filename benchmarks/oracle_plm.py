@@ -6,6 +6,7 @@ The arguments are the folder of a model, threads and new tokens. A line of json 
 input line, such as `decode 3` for three answers, the seconds and tokens of one answer. It does not import percept.
 """
 
+import importlib
 import json
 import sys
 import time
@@ -20,8 +21,7 @@ def main() -> None:
     folder, threads, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(threads)
     operators = declare()
-    import transformers
-
+    transformers = importlib.import_module("transformers")
     model: Any = transformers.PerceptionLMForConditionalGeneration.from_pretrained(folder).eval()
     del operators
     given = torch.load(folder / "prompt.pt", weights_only=True)

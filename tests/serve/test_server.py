@@ -213,7 +213,7 @@ def test_header_and_body_leave_together() -> None:
     class Recording(asyncio.Transport):
         closed = False
 
-        def write(self, data: bytes) -> None:
+        def write(self, data: Any) -> None:
             written.append(data)
 
         def is_closing(self) -> bool:

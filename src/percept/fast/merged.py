@@ -25,8 +25,8 @@ class Merged:
 
     def __init__(self, layers: Sequence[Linear]) -> None:
         with torch.inference_mode(False), torch.no_grad():
-            self.weight = reordered(torch.cat([layer.weight for layer in layers]))
-            biases = [layer.bias for layer in layers if layer.bias is not None]
+            self.weight = reordered(torch.cat(tuple(layer.weight for layer in layers)))
+            biases = tuple(layer.bias for layer in layers if layer.bias is not None)
             self.bias = torch.cat(biases) if biases else None
         self._state = _state(layers)
 
