@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -76,7 +77,10 @@ def replaced(mlp: SwiGLU) -> None:
 
 
 def hooked(mlp: SwiGLU) -> None:
-    mlp.gate.register_forward_hook(lambda _, __, out: torch.mul(out, 2))
+    def double(_: nn.Module, __: Any, out: Tensor) -> Tensor:
+        return 2 * out
+
+    mlp.gate.register_forward_hook(double)
 
 
 @pytest.mark.parametrize("change", [halved, replaced, hooked])

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -22,9 +23,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/slow":
             self.send_response(200)
             self.end_headers()
-            for _ in range(30):
-                self.wfile.write(b"x")
-                time.sleep(0.1)
+            with suppress(OSError):  # the client leaves
+                for _ in range(30):
+                    self.wfile.write(b"x")
+                    time.sleep(0.1)
             return
         moved = {
             "/moved": "/good?a=1",

@@ -1,6 +1,7 @@
 """Who may use a server: a token, local names only without one, and nobody once it stops."""
 
 import hmac
+import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from percept.serve.body import discard
@@ -9,7 +10,6 @@ from percept.serve.errors import ApiError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 OPEN_PATHS = ("/health",)
 """Paths that need no token."""
 
@@ -57,7 +57,7 @@ class Guard:
             return ApiError(503, "The server is stopping. Try again later.", code="server_stopping")
         if self._token is None:
             name = host_name(headers.get(b"host", b"").decode("latin-1"))
-            return None if name in LOCAL_NAMES else _foreign(name)
+            return None if is_loopback(name) else _foreign(name)
         if scope["path"] in OPEN_PATHS:
             return None
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
@@ -74,6 +74,18 @@ def _foreign(name: str) -> ApiError:
         f"The server has no token, so it answers only as localhost, not as {name[:100]!r}. Use that name, or start it with a token.",
         code="host_not_allowed",
     )
+
+
+def is_loopback(host: str) -> bool:
+    """Return True for an address that only this machine can reach.
+
+    >>> is_loopback("localhost"), is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0")
+    (True, True, True, False)
+    """
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def host_name(host: str) -> str:

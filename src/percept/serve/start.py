@@ -1,12 +1,11 @@
 """Start a server, and serve until it is told to stop."""
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from percept.core.errors import PerceptError, missing_extra
 from percept.infer.assistant import Assistant
-from percept.serve.guard import State
+from percept.serve.guard import State, is_loopback
 from percept.serve.limits import Limits
 
 TOKEN_VARIABLE = "PERCEPT_TOKEN"
@@ -31,18 +30,6 @@ class Access:
                 f"{self.host} can be reached from other machines, so requests need a token. Give --token, set {TOKEN_VARIABLE}, or "
                 "use --host 127.0.0.1."
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Return True for an address that only this machine can reach.
-
-    >>> is_loopback("localhost"), is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0")
-    (True, True, True, False)
-    """
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def serve_chat(

@@ -3,8 +3,8 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import torch
@@ -21,9 +21,11 @@ log = logging.getLogger("percept.serve")
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What one answer of a job has gained by one token."""
+    """What one answer of a job has gained."""
 
     number: int
+    tokens: int
+    """Tokens since the last news."""
     piece: str
     """Text that is new; empty until the end for an answer that is not streamed."""
     finish: str | None
@@ -40,7 +42,23 @@ class Job:
     prompt: Loaded
     rows: list[Row]
     tell: Callable[[News], None]
-    """Called by the thread after every token, or once with an error."""
+    """Called by the thread after every token if the answers are streamed, else when all have ended; or once with an error."""
+    stream: bool = False
+    _untold: dict[int, int] = field(default_factory=dict)
+
+    def advance(self, stepped: Collection[Row]) -> None:
+        """Count a token of each of these rows, and tell if it is time."""
+        for number, row in enumerate(self.rows):
+            if row in stepped:
+                self._untold[number] = self._untold.get(number, 0) + 1
+        if self.stream or self.ended:
+            untold, self._untold = self._untold, {}
+            self.tell([_progress(number, self.rows[number], tokens) for number, tokens in untold.items()])
+
+    @property
+    def ended(self) -> bool:
+        """True if all answers have ended."""
+        return all(row.ended for row in self.rows)
 
     @property
     def needs(self) -> list[int]:
@@ -130,9 +148,9 @@ class Scheduler:
             self._fail(list(self._running), error)
             return
         for job in self._running:
-            job.tell([_progress(number, row) for number, row in enumerate(job.rows) if row in stepped])
+            job.advance(stepped)
         with self._changed:
-            self._running = [job for job in self._running if not all(row.ended for row in job.rows)]
+            self._running = [job for job in self._running if not job.ended]
 
     def _fail(self, jobs: Iterable[Job], error: Exception) -> None:
         jobs = set(jobs)
@@ -151,6 +169,6 @@ class Scheduler:
         return ApiError(500, f"The answer failed: {error}" if isinstance(error, PerceptError) else "The answer failed.")
 
 
-def _progress(number: int, row: Row) -> Progress:
+def _progress(number: int, row: Row, tokens: int) -> Progress:
     finish = None if not row.ended else "length" if row.cut_off else "stop"
-    return Progress(number=number, piece=row.piece(), finish=finish)
+    return Progress(number=number, tokens=tokens, piece=row.piece(), finish=finish)

@@ -79,7 +79,7 @@ class ChatService:
             self._answerer.row(number, generation, None, sample=number, stream=request.stream)
             for number in range(request.n)
         ]
-        job = Job(prompt=prompt, rows=rows, tell=partial(_put, loop, news))
+        job = Job(prompt=prompt, rows=rows, tell=partial(_put, loop, news), stream=request.stream)
         reply = Reply(
             model=self._names[0], count=request.n, prompt_tokens=len(prompt.ids), usage_in_stream=request.include_usage
         )
@@ -186,8 +186,8 @@ async def _whole(
         progress = await news.get()
         if isinstance(progress, ApiError):
             raise progress
-        reply.completion_tokens += len(progress)
         for one in progress:
+            reply.completion_tokens += one.tokens
             choices[one.number].finish = one.finish
     for choice, row in zip(choices, job.rows, strict=True):
         choice.text = row.text
@@ -209,7 +209,7 @@ async def _stream(news: "asyncio.Queue[News]", reply: Reply, send: "Send") -> No
         content = b"" if started else reply.first()
         started = True
         for one in progress:
-            reply.completion_tokens += 1
+            reply.completion_tokens += one.tokens
             content += reply.piece(one.number, one.piece) if one.piece else b""
             if one.finish is not None:
                 content += reply.finish(one.number, one.finish)
