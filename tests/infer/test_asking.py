@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from percept.core.errors import PerceptError
 from percept.data.chat.conversation import ImageInput, VideoInput, converse
 from percept.data.files import BadFile
 from percept.infer import memory
-from percept.infer.asking import asked, drawn, media_of, seen, with_boxes
+from percept.infer.asking import ViewOptions, asked, drawn, media_of, seen, with_boxes
 from percept.infer.contracts import Generates
 from percept.infer.memory import Bounded, Memory
 from tests.data.video.films import film
@@ -21,7 +22,7 @@ from tests.infer import speaking
 PICTURE = speaking.picture(0)
 QUESTION = "what colour is the cup?"
 SPOKEN = speaking.assistant()
-NEW = {"max_new_tokens": 8}
+NEW: Any = {"max_new_tokens": 8}
 
 
 def test_every_form_of_an_image_gives_the_same_answer(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_tiles_and_several_images() -> None:
         ("one", wide, {}), ("single", wide, {"mode": "single"}), ("budget", wide, {"budget": 12}), ("two", [wide, wide], {}),
         ("two cut", [wide, wide], {"tiles": 4}), ("aspect", wide, {"mode": "aspect", "tiles": 2}),
     ):  # fmt: skip
-        prepared = seen(SPOKEN.processor, view)(asked(images, QUESTION), ask=True)
+        prepared = seen(SPOKEN.processor, cast(ViewOptions, view))(asked(images, QUESTION), ask=True)
         counts[name] = [len(tiles) for tiles in prepared.tiles]
     assert counts["single"] == [1]
     assert sum(counts["budget"]) <= 3
@@ -99,7 +100,7 @@ def test_regions_are_drawn_or_written() -> None:
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.2, "seed": 2}])
 def test_a_stream_is_the_answer_in_pieces(stop: tuple, sampling: dict) -> None:
     for number in range(3):
-        options = {"max_new_tokens": 16, "stop": stop, **sampling}
+        options: Any = {"max_new_tokens": 16, "stop": stop, **sampling}
         pieces = list(SPOKEN.ask(speaking.picture(number), QUESTION, stream=True, **options))
         assert all(pieces)
         assert "".join(pieces) == SPOKEN.ask(speaking.picture(number), QUESTION, **options)
@@ -143,6 +144,22 @@ def test_a_conversation_goes_on() -> None:
     assert len(chat.turns) == 6
     with pytest.raises(PerceptError, match="samples was given"):
         chat.ask("why?", samples=2, temperature=1.0)
+
+
+def test_an_empty_answer_counts_and_an_interrupted_one_as_far_as_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    assistant = speaking.assistant()
+    chat, stream = assistant.chat(PICTURE), assistant.chat(PICTURE)
+    pieces = stream.ask(QUESTION, stream=True, **NEW)
+    first = next(pieces)
+    pieces.close()
+    assert [turn.text for turn in stream.turns] == [QUESTION, first]
+    unheard = assistant.chat(PICTURE)
+    unheard.ask(QUESTION, stream=True, **NEW).close()
+    assert unheard.turns == ()
+    monkeypatch.setattr(assistant.answerer, "_stops", frozenset(range(assistant.config.decoder.vocabulary)))
+    assert chat.ask(QUESTION, **NEW) == ""
+    assert [turn.role for turn in chat.turns] == ["user", "assistant"]
+    assert chat.ask("why?", **NEW) == ""
 
 
 def test_an_image_is_encoded_once_and_its_tokens_run_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -207,6 +224,14 @@ def test_what_is_remembered_is_bounded() -> None:
     assert some.recent() == [4, 0]
     some.put("large", torch.zeros(101, dtype=torch.uint8))
     assert some.recent() == [4, 0]
+    few: Bounded[torch.Tensor] = Bounded(100, count=2)
+    for key in (1, 2, 3, 1):
+        few.put(key, torch.zeros(10, dtype=torch.uint8))
+    assert (few.recent(), few.nbytes) == ([3, 1], 20)
+    few.put(3, torch.zeros(7, dtype=torch.uint8))
+    assert few.nbytes == 17
+    few.clear()
+    assert (len(few), few.nbytes) == (0, 0)
     kept = Memory(SPOKEN.model, prefix_bytes=1)
     assistant = speaking.assistant()
     assistant._memory.prefixes = kept.prefixes
@@ -278,7 +303,7 @@ def test_encoders_and_assistants_are_told_apart(tmp_path: Path) -> None:
             call()
 
 
-REFUSED = {
+REFUSED: dict[str, Any] = {
     "an empty list of images": (([], QUESTION), {}, "list of images is empty"),
     "no image": ((3, QUESTION), {}, "int is not an image"),
     "frames in a list": (([[PICTURE]], QUESTION), {}, r"VideoInput\(source=\[...\]\)"),

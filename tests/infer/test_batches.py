@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -50,23 +51,38 @@ def _ending(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(assistant.answerer, "_stops", ENDING)
 
 
-@settings(
-    max_examples=20, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
-)
-@given(
+SOME = (
     st.lists(PLANS, min_size=2, max_size=7),
     st.sampled_from([{}, {"temperature": 1.3, "seed": 5}, {"temperature": 0.8, "seed": 1, "top_p": 0.9, "top_k": 40}]),
     st.sampled_from([{}, {"tiles": 4}, {"tiles": 3, "mode": "aspect"}, {"budget": 8}]),
     st.sampled_from([(), ("e", "ri")]),
 )
-def test_a_batch_gives_the_answers_of_single_calls(plans: list, sampling: dict, view: dict, stop: tuple) -> None:
+QUIET = {
+    "deadline": None, "phases": [Phase.generate], "suppress_health_check": [HealthCheck.function_scoped_fixture]
+}  # fmt: skip
+
+
+def compare(plans: list, sampling: dict, view: dict, stop: tuple) -> None:
     some = [planned(plan) for plan in plans]
-    options = {**sampling, **view, "max_new_tokens": 12, "stop": stop}
+    options: Any = {**sampling, **view, "max_new_tokens": 12, "stop": stop}
     expected = []
     for prompt in some:
         ALONE.forget()
         expected.append(ALONE.reply(prompt, **options))
     assert ASSISTANT.batch(some, **options) == expected
+
+
+@settings(max_examples=12, derandomize=True, **QUIET)
+@given(*SOME)
+def test_a_batch_gives_the_answers_of_single_calls(plans: list, sampling: dict, view: dict, stop: tuple) -> None:
+    compare(plans, sampling, view, stop)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, **QUIET)
+@given(*SOME)
+def test_many_batches_give_the_answers_of_single_calls(plans: list, sampling: dict, view: dict, stop: tuple) -> None:
+    compare(plans, sampling, view, stop)
 
 
 @torch.no_grad()
@@ -156,7 +172,7 @@ def test_a_bad_image_is_reported_and_the_others_are_answered(tmp_path) -> None:
     broken = converse([("user", "what?")], [ImageInput(source=tmp_path / "broken.png")])
     long = speaking.about(0, "why? " * 300)
     good = [speaking.about(number) for number in range(2)]
-    found = ALONE.batch([good[0], broken, long, good[1], "text"], max_new_tokens=5)
+    found: Any = ALONE.batch([good[0], broken, long, good[1], cast(Any, "text")], max_new_tokens=5)
     assert [found[0], found[3]] == ALONE.batch(good, max_new_tokens=5)
     assert all(isinstance(found[place], BadPrompt) and found[place].number == place for place in (1, 2, 4))
     assert "broken.png" in found[1].reason
@@ -165,7 +181,7 @@ def test_a_bad_image_is_reported_and_the_others_are_answered(tmp_path) -> None:
 
 
 def test_samples_depend_on_the_seed_and_their_number_only() -> None:
-    options = {"temperature": 1.5, "max_new_tokens": 8}
+    options: Any = {"temperature": 1.5, "max_new_tokens": 8}
     five = ALONE.reply(speaking.about(1), samples=5, seed=3, **options)
     assert len(set(five)) > 2
     assert ALONE.reply(speaking.about(1), samples=2, seed=3, **options) == five[:2]

@@ -20,7 +20,7 @@ def prompt(number: int) -> speaking.Conversation:
 
 def begun(batch: LiveBatch, numbers: list[int], ways: list[Generation]) -> list[Row]:
     """Let prompts join; return their rows."""
-    rows = [ANSWERER.row(0, way, None, stream=True) for way in ways]
+    rows = [ANSWERER.row(way, None, stream=True) for way in ways]
     ready = [loaded(prompt(number), ANSWERER.processor, ANSWERER.memory.visual) for number in numbers]
     batch.add(ready, [[row] for row in rows])
     return rows
@@ -116,11 +116,11 @@ def test_an_answer_knows_why_it_ended() -> None:
     stop = next(iter(ANSWERER._stops))
     first, second, third, *_ = ANSWERER.processor.tokenizer.encode("xyz")
     for tokens, cut in (([first, second, third], True), ([first, stop], False), ([first, second, stop], False)):
-        row = ANSWERER.row(0, Generation(max_new_tokens=3), None)
+        row = ANSWERER.row(Generation(max_new_tokens=3), None)
         for token in tokens:
             assert not row.ended
             row.add(token)
         assert (row.ended, row.cut_off) == (True, cut)
-    row = ANSWERER.row(0, Generation(max_new_tokens=1, stop=("x",)), None)
+    row = ANSWERER.row(Generation(max_new_tokens=1, stop=("x",)), None)
     row.add(first)
     assert (row.text, row.ended, row.cut_off) == ("", True, False)

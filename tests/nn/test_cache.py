@@ -91,3 +91,17 @@ def test_a_cache_made_in_inference_mode_is_usable_outside() -> None:
         kept = cache()
     fill(kept, torch.zeros(3, 2, 2, 4))
     assert kept.lengths == (2, 2, 2)
+
+
+def test_beginnings_of_rows_of_several_caches_make_a_new_one() -> None:
+    first, second = cache(), cache(batch=2, capacity=6)
+    fill(first, torch.stack([row(number, 4) for number in range(3)]), [4, 2, 3])
+    fill(second, torch.stack([row(number, 5) for number in (7, 8)]))
+    new = KVCache.joined([(second, 1, 5), (first, 0, 2), (first, 2, 3), (first, 1, 0)], capacity=7)
+    assert (new.lengths, new.capacity) == ((5, 2, 3, 0), 7)
+    for place, (number, length) in enumerate([(8, 5), (0, 2), (2, 3)]):
+        for index in range(2):
+            assert torch.equal(new.keys[index][place, :, :length], row(number, length) + index)
+            assert torch.equal(new.values[index][place, :, :length], -row(number, length))
+    fill(new, torch.stack([row(9, 1)] * 4))
+    assert torch.equal(second.keys[0][1, :, :5], row(8, 5))

@@ -112,7 +112,7 @@ def usage() -> str:
         [
             "usage: percept VERB ...",
             "",
-            "Perception encoders and language models: label, ask, embed, search, measure and train on your own images.",
+            "Perception encoders and language models: label, ask, embed, search, measure, train.",
             "",
             *lines,
             "",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from percept.data.files import BadFile
 
 FIELDS = ("path", "question", "answer", "sample", "model", "options")
-"""Columns of a file of answers. sample: number of the answer, with --samples; options: those that differ from their defaults."""
+"""Columns of a file of answers. sample: number of the answer where several were asked for; options: those that differ from their defaults."""
 ENDINGS = (".jsonl", ".csv")
 STDOUT = "-"
 Record = dict[str, Any]
@@ -32,7 +32,7 @@ def answer_files(
         PerceptError: an option is wrong, the file holds something else, or no image or video can be read.
     """
     if show < 1:
-        raise PerceptError(f"--show must be at least 1, got {show}.")
+        raise PerceptError(f"the number of answers shown must be at least 1, got {show}.")
     options = answer.chosen()
     facts = {"question": question, "model": model.model, "options": dict(options)}
     store = None if out in (None, STDOUT) else Store(Path(str(out)))
@@ -60,7 +60,12 @@ def answer_files(
 
 
 def _written(
-    results: "Iterable[tuple[Path, Any]]", facts: Mapping[str, Any], out: str | None, store: "Store | None", *, keep: int
+    results: "Iterable[tuple[Path, Any]]",
+    facts: Mapping[str, Any],
+    out: str | None,
+    store: "Store | None",
+    *,
+    keep: int,
 ) -> "tuple[list[Record], list[BadFile]]":
     """Write each answer as it comes; return the first `keep` of them, and the files that could not be read."""
     from percept.data.files import BadFile
@@ -146,7 +151,7 @@ def as_text(records: Sequence[Record], kind: str) -> str:
     if kind == ".jsonl":
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     file = io.StringIO()
-    writer = csv.DictWriter(file, FIELDS, restval="", lineterminator="\n")
+    writer = csv.DictWriter(file, list[str](FIELDS), restval="", lineterminator="\n")
     writer.writerows({**record, "options": json.dumps(record["options"], ensure_ascii=False)} for record in records)
     return file.getvalue()
 

@@ -60,7 +60,9 @@ def _split(words: Sequence[str]) -> tuple[list[Path], str]:
             f"the last argument has to be the question, but {question} is a file or folder. Add the question in quotes."
         )
     if not paths and not any(letter.isspace() for letter in question) and Path(question).suffix.lower() in _endings():
-        raise PerceptError(f"there is no file {question}, and no question follows it. Give a file, then the question in quotes.")
+        raise PerceptError(
+            f"there is no file {question}, and no question follows it. Give a file, then the question in quotes."
+        )
     return [Path(path) for path in paths], question
 
 

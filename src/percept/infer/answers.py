@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -26,7 +26,8 @@ from percept.models.vlm import CHUNK, VLM
 
 CACHE_BYTES = 2 << 30
 """Most bytes of keys and values of a batch; a longer prompt is a batch alone."""
-T = TypeVar("T")
+PATTERNS = 8
+"""Patterns whose automata are kept."""
 
 
 class Options(ViewOptions, GenerationOptions, total=False):
@@ -44,6 +45,7 @@ class Answerer:
         self.preprocess = preprocess
         self.setting = setting
         self.memory = memory
+        self._patterns: dict[str, Matches] = {}
 
     def many(self, prompts: Iterable[Prompt], options: Options) -> Iterator[Any]:
         """Yield the answer to each prompt, a text or with samples a list, or a `BadPrompt`, in order.
@@ -111,8 +113,16 @@ class Answerer:
         if generation.choices is not None:
             return OneOf(generation.choices, self.processor.tokenizer, most=generation.max_new_tokens)
         if generation.pattern is not None:
-            return Matches(generation.pattern, self._words, most=generation.max_new_tokens)
+            return self._matches(generation.pattern).within(generation.max_new_tokens)
         return None
+
+    def _matches(self, pattern: str) -> Matches:
+        """Return the automaton of a pattern; those used last are kept."""
+        made = self._patterns.pop(pattern, None) or Matches(pattern, self._words)
+        self._patterns[pattern] = made
+        while len(self._patterns) > PATTERNS:
+            self._patterns.pop(next(iter(self._patterns)))
+        return made
 
     @cached_property
     def _stops(self) -> frozenset[int]:
@@ -144,6 +154,8 @@ class Answerer:
             except PerceptError as error:
                 return BadPrompt(number=numbered[0], reason=str(error))
 
+        if isinstance(prompts, Sequence) and len(prompts) == 1:
+            return iter([attempt((0, prompts[0]))])  # without starting threads
         return in_order(attempt, enumerate(prompts))
 
     def _groups(
@@ -172,7 +184,7 @@ class Answerer:
         samples = range(generation.samples or 1)
         with self.quietly():
             ready = [prompt for prompt in self.encoded(prompts) for _ in samples]
-            rows = [self.row(place, generation, constraint, sample=place % len(samples)) for place in range(len(ready))]
+            rows = [self.row(generation, constraint, sample=place % len(samples)) for place in range(len(ready))]
             for part in _parts(len(rows), self.rows(max(map(len, ready)) + generation.max_new_tokens)):
                 started = start(self.model, ready[part], self.memory, room=generation.max_new_tokens)
                 for _ in decoded(self.model, started, rows[part]):
@@ -183,7 +195,7 @@ class Answerer:
         return [texts[place : place + len(samples)] for place in range(0, len(texts), len(samples))]
 
     def _stream(self, prompt: Loaded, generation: Generation, constraint: Constraint | None) -> Iterator[str]:
-        row = self.row(0, generation, constraint, stream=True)
+        row = self.row(generation, constraint, stream=True)
         with self.quietly():
             (ready,) = self.encoded([prompt])
             started = start(self.model, [ready], self.memory, room=generation.max_new_tokens)
@@ -201,7 +213,6 @@ class Answerer:
 
     def row(
         self,
-        number: int,
         generation: Generation,
         constraint: Constraint | None,
         *,
@@ -210,7 +221,7 @@ class Answerer:
     ) -> Row:
         """Return an answer that has not begun."""
         return Row(
-            number=number, generation=generation, tokenizer=self.processor.tokenizer, stops=self._stops,
+            generation=generation, tokenizer=self.processor.tokenizer, stops=self._stops,
             dice=generation.dice(sample), constraint=constraint, stream=stream,
         )  # fmt: skip
 

@@ -6,7 +6,6 @@ import re
 import stat
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from percept.core.errors import PerceptError, unknown_name
+from percept.core.errors import PerceptError
 from percept.data.chat.conversation import TAGS, Box, Conversation, ImageInput, Media, Number, VideoInput, converse
 from percept.data.chat.processor import Processor
 from percept.data.chat.regions import box_text, check_box
@@ -65,12 +64,8 @@ def seen(processor: Processor, view: ViewOptions) -> Processor:
     are each cut too.
 
     Raises:
-        PerceptError: an unknown option, or a value that is out of range.
+        PerceptError: a value is out of range.
     """
-    known = list(ViewOptions.__annotations__)
-    for name in view:
-        if name not in known:
-            raise unknown_name("option of images", name, known)
     tiles, mode = view.get("tiles"), view.get("mode")
     if tiles and mode is None and processor.tiler.mode == "single":
         mode = "published"
@@ -78,9 +73,7 @@ def seen(processor: Processor, view: ViewOptions) -> Processor:
     return replace(changed, tile_several=True) if tiles or view.get("mode") else changed
 
 
-def asked(
-    images: Any, question: str, regions: Regions = (), system: str | None = None
-) -> Conversation:
+def asked(images: Any, question: str, regions: Regions = (), system: str | None = None) -> Conversation:
     """Return the prompt of one question.
 
     Args:
@@ -265,8 +258,3 @@ def check_context(prompt: Loaded, processor: Processor, context: int, new: int) 
         f"the prompt has {total:,} tokens, {visual:,} of them of images, and the answer may have {new:,}: together more than the context of "
         f"{context:,}. {advice}."
     )
-
-
-def of_file(path: Path, question: str) -> Conversation:
-    """Return the prompt of a question about one image or video file."""
-    return asked(path, question)

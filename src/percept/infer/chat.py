@@ -55,11 +55,13 @@ class Chat:
 
     def _told(self, prompt: Conversation, pieces: Iterator[str]) -> Iterator[str]:
         said: list[str] = []
+        ended = False
         try:
             for piece in pieces:
                 said.append(piece)
                 yield piece
+            ended = True
         finally:
-            if said:
+            if said or ended:  # an answer that was interrupted counts as far as it went
                 answer = Turn(role="assistant", parts=("".join(said),))
                 self.turns, self.media, self._waiting = (*prompt.turns, answer), prompt.media, ()

@@ -37,8 +37,6 @@ class Constraint(Protocol):
 class Row:
     """One answer on its way."""
 
-    number: int
-    """Place in the results."""
     generation: Generation
     tokenizer: LanguageTokenizer
     stops: frozenset[int]

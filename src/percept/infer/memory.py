@@ -17,26 +17,30 @@ VISUAL_BYTES = 256 << 20
 """Most bytes of visual tokens."""
 PREFIX_BYTES = 1 << 30
 """Most bytes of keys and values."""
+PREFIXES = 64
+"""Most prompts whose keys and values are kept, as all of them are compared with every new prompt."""
 Value = TypeVar("Value", Tensor, KVCache)
 Signature = tuple[Hashable, ...]
 """Identity of each token of a prompt: its id, or for a visual token that of its image and its number."""
 
 
 class Bounded(Generic[Value]):
-    """Values by key, of at most `most` bytes together; what was used least recently goes first."""
+    """Values by key, of at most `most` bytes together; what was used least recently goes first.
 
-    def __init__(self, most: int) -> None:
+    Args:
+        count: most values.
+    """
+
+    def __init__(self, most: int, *, count: int | None = None) -> None:
         self.most = most
+        self.count = count
+        self.nbytes = 0
+        """Bytes of all values."""
         self._entries: OrderedDict[Hashable, Value] = OrderedDict()
         self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all values."""
-        return sum(value.nbytes for value in self._entries.values())
 
     def get(self, key: Hashable) -> Value | None:
         """Return the value of a key, which counts as used now; None if there is none."""
@@ -48,11 +52,13 @@ class Bounded(Generic[Value]):
     def put(self, key: Hashable, value: Value) -> None:
         """Store a value, unless it is larger than the limit."""
         with self._lock:
-            self._entries.pop(key, None)
+            if key in self._entries:
+                self.nbytes -= self._entries.pop(key).nbytes
             if value.nbytes <= self.most:
                 self._entries[key] = value
-            while self.nbytes > self.most:
-                self._entries.popitem(last=False)
+                self.nbytes += value.nbytes
+            while self.nbytes > self.most or (self.count is not None and len(self._entries) > self.count):
+                self.nbytes -= self._entries.popitem(last=False)[1].nbytes
 
     def recent(self) -> list[Hashable]:
         """Return all keys, the one used last at the end."""
@@ -63,6 +69,7 @@ class Bounded(Generic[Value]):
         """Forget everything."""
         with self._lock:
             self._entries.clear()
+            self.nbytes = 0
 
 
 class Memory:
@@ -71,7 +78,7 @@ class Memory:
     def __init__(self, model: nn.Module, *, visual_bytes: int = VISUAL_BYTES, prefix_bytes: int = PREFIX_BYTES) -> None:
         self.model = model
         self.visual: Bounded[Tensor] = Bounded(visual_bytes)
-        self.prefixes: Bounded[KVCache] = Bounded(prefix_bytes)
+        self.prefixes: Bounded[KVCache] = Bounded(prefix_bytes, count=PREFIXES)
         self._state = _state(model)
 
     def refresh(self) -> None:

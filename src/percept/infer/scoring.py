@@ -38,7 +38,7 @@ def ranked(labels: Sequence[str], rows: Sequence[Sequence[float]], *, per_token:
     sums = torch.tensor([sum(row) for row in rows], dtype=torch.float64)
     counts = torch.tensor([len(row) for row in rows])
     shares = (sums / counts if per_token else sums).softmax(dim=0)
-    order = shares.argsort(descending=True, stable=True).tolist()
+    order: list[int] = shares.argsort(descending=True, stable=True).tolist()
     return [
         Choice(
             label=labels[place],

@@ -106,6 +106,18 @@ def locate_assistant(
     )
 
 
+def is_assistant(name: str | os.PathLike[str]) -> bool:
+    """Return True for the name of a known perception language model, or a folder with one or with a language decoder."""
+    try:
+        place = locate_assistant(name)
+    except PerceptError:
+        return False
+    if place.folder is None:
+        return place.name is not None
+    config = read_object(place.folder / CONFIG)
+    return any(layout.claims(_names(place.folder), config) for layout in LAYOUTS.values())
+
+
 def _is_encoder(source: str) -> PerceptError:
     return PerceptError(f"{source} is an encoder, which cannot answer in words. Open it with percept.load({source!r}).")
 

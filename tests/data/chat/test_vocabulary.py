@@ -112,3 +112,13 @@ def test_a_missing_or_damaged_tokenizer_is_refused(tmp_path: Path) -> None:
         LanguageTokenizer.load(tmp_path / "tokenizer.json")
     with pytest.raises(PerceptError, match="below the"):
         LanguageTokenizer.train([], vocab_size=10, specials=[])
+
+
+def test_spellings_are_the_bytes_of_a_text() -> None:
+    tokens = LanguageTokenizer.train(["naïve 猫 cups"], vocab_size=300, specials=["<|x|>"])
+    spelled, step = tokens.spellings(), tokens.stepper()
+    for text in ("naïve 猫 cups\n", "é"):
+        assert b"".join(spelled[number] for number in tokens.encode(text)).decode() == text
+        assert "".join(step(number) for number in tokens.encode(text)) == text
+    assert tokens.special("<|x|>") not in spelled
+    assert {bytes([byte]) for byte in range(256)} <= set(spelled.values())

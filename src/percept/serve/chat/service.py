@@ -76,8 +76,7 @@ class ChatService:
         ticket.resize(_nbytes(prompt))
         news: asyncio.Queue[News] = asyncio.Queue()
         rows = [
-            self._answerer.row(number, generation, None, sample=number, stream=request.stream)
-            for number in range(request.n)
+            self._answerer.row(generation, None, sample=number, stream=request.stream) for number in range(request.n)
         ]
         job = Job(prompt=prompt, rows=rows, tell=partial(_put, loop, news), stream=request.stream)
         reply = Reply(
