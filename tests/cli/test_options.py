@@ -19,6 +19,7 @@ ROOMS = {
     "search": ("index", "search"),
     "eval": ("eval",),
     "export": ("export", "receipt"),
+    "serve": ("serve",),
     "infer": LOADING,
     "world": ("world", "train", "eval", "receipt"),
     **dict.fromkeys(("train", "recipes", "methods", "optim", "losses"), ("train",)),

@@ -16,6 +16,7 @@ from percept.fast import linear as module
 from percept.fast.conditions import inference_on_cpu, inference_on_gpu
 from percept.fast.linear import Linear, direct, product_with_gelu
 from percept.nn.mlp import MLP
+from percept.nn.tied import TiedEmbedding
 
 TYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 x86 = pytest.mark.skipif(not direct(torch.float32), reason="the operators do not exist on this processor")
@@ -32,6 +33,8 @@ def products(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """The inputs of all direct products."""
     seen: list[Tensor] = []
     product = module.product
+    for dtype in (torch.float32, torch.bfloat16):
+        direct(dtype)  # its own products, once per process, do not count
     monkeypatch.setattr(module, "product", lambda x, *rest: seen.append(x) or product(x, *rest))
     return seen
 
@@ -240,3 +243,22 @@ def test_gelu_within_the_product_of_gpus() -> None:
         found, exact = product_with_gelu(layer, x), nn.functional.gelu(layer(x))
         assert found.shape == exact.shape
         torch.testing.assert_close(found, exact, atol=5e-4, rtol=0)
+
+
+@TYPES
+def test_the_output_layer_of_a_tied_embedding_is_packed(dtype: torch.dtype, products: list[Tensor]) -> None:
+    layer, x, ids = (
+        TiedEmbedding(50, 24).to(dtype).requires_grad_(False),
+        torch.randn(3, 24).to(dtype),
+        torch.tensor([3]),
+    )
+    expected = F.linear(x, layer.weight)
+    adopt(layer, pack=True)
+    assert packed_bytes(layer) == layer.weight.nbytes
+    with torch.no_grad():
+        close(layer.logits(x), expected)
+        close(layer(ids), layer.weight[ids])
+        assert len(products) == int(direct(dtype))
+        layer.weight.mul_(2)
+        close(layer.logits(x), 2 * expected)
+    assert layer.logits(x.requires_grad_()).requires_grad

@@ -156,7 +156,7 @@ def test_an_empty_answer_counts_and_an_interrupted_one_as_far_as_it_went(monkeyp
     unheard = assistant.chat(PICTURE)
     unheard.ask(QUESTION, stream=True, **NEW).close()
     assert unheard.turns == ()
-    monkeypatch.setattr(assistant._answerer, "_stops", frozenset(range(assistant.config.decoder.vocabulary)))
+    monkeypatch.setattr(assistant.answerer, "_stops", frozenset(range(assistant.config.decoder.vocabulary)))
     assert chat.ask(QUESTION, **NEW) == ""
     assert [turn.role for turn in chat.turns] == ["user", "assistant"]
     assert chat.ask("why?", **NEW) == ""

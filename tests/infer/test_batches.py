@@ -48,7 +48,7 @@ def planned(plan: tuple) -> Conversation:
 @pytest.fixture(autouse=True)
 def _ending(monkeypatch: pytest.MonkeyPatch) -> None:
     for assistant in (ASSISTANT, ALONE):
-        monkeypatch.setattr(assistant._answerer, "_stops", ENDING)
+        monkeypatch.setattr(assistant.answerer, "_stops", ENDING)
 
 
 SOME = (
@@ -142,12 +142,12 @@ def test_a_long_prompt_runs_in_parts_and_only_the_last_logits_are_computed(monke
 def test_batches_are_cut_by_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     some = [speaking.about(number) for number in range(5)]
     expected = ALONE.batch(some, max_new_tokens=8)
-    each = ALONE._answerer._token_bytes * 60
+    each = ALONE.answerer._token_bytes * 60
     monkeypatch.setattr(answers, "CACHE_BYTES", 2 * each)
     groups = []
-    answered = ALONE._answerer._answered
+    answered = ALONE.answerer._answered
     monkeypatch.setattr(
-        ALONE._answerer, "_answered", lambda group, *rest: groups.append(len(group)) or answered(group, *rest)
+        ALONE.answerer, "_answered", lambda group, *rest: groups.append(len(group)) or answered(group, *rest)
     )
     assert ALONE.batch(some, max_new_tokens=8) == expected
     assert max(groups) <= 2

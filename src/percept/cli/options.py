@@ -124,13 +124,11 @@ class VideoOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AssistantOptions:
-    """The perception language model, and how it computes."""
+class AssistantLoadOptions:
+    """Files of a perception language model, and how it computes."""
 
-    model: str = DEFAULT_ASSISTANT
-    """Name such as plm-nano or Perception-LM-1B, a folder, or hf://OWNER/NAME; also NAME@bfloat16."""
     weights: Path | None = None
-    """Local folder with the files of the model that --model names."""
+    """Local folder with the files of a model that is given by its name."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     dtype: str | None = None
@@ -138,15 +136,31 @@ class AssistantOptions:
     batch: int = 16
     """Answers that are generated together."""
 
-    def open(self) -> "Assistant":
-        """Open the model.
+    def load(self, model: str) -> "Assistant":
+        """Open a model with these options.
 
         Raises:
             PerceptError: as `percept.assistant`.
         """
         from percept.infer.assistant import assistant
 
-        return assistant(self.model, weights=self.weights, device=self.device, dtype=self.dtype, batch=self.batch)
+        return assistant(model, weights=self.weights, device=self.device, dtype=self.dtype, batch=self.batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssistantOptions(AssistantLoadOptions):
+    """The perception language model, and how it computes."""
+
+    model: str = DEFAULT_ASSISTANT
+    """Name such as plm-nano or Perception-LM-1B, a folder, or hf://OWNER/NAME; also NAME@bfloat16."""
+
+    def open(self) -> "Assistant":
+        """Open the model.
+
+        Raises:
+            PerceptError: as `percept.assistant`.
+        """
+        return self.load(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,10 +228,11 @@ def typed(*groups: Any) -> list[str]:
 Files: TypeAlias = Annotated[FileOptions, tyro.conf.arg(name="")]
 Load: TypeAlias = Annotated[LoadOptions, tyro.conf.arg(name="")]
 Model: TypeAlias = Annotated[ModelOptions, tyro.conf.arg(name="")]
+AssistingNamed: TypeAlias = Annotated[AssistantLoadOptions, tyro.conf.arg(name="")]
 Assisting: TypeAlias = Annotated[AssistantOptions, tyro.conf.arg(name="")]
 Answering: TypeAlias = Annotated[AnswerOptions, tyro.conf.arg(name="")]
 Video: TypeAlias = Annotated[VideoOptions, tyro.conf.arg(name="")]
 
 FILES, LOAD, MODEL, VIDEO = FileOptions(), LoadOptions(), ModelOptions(), VideoOptions()
-ASSISTANT, ANSWER = AssistantOptions(), AnswerOptions()
+ASSISTANT_LOAD, ASSISTANT, ANSWER = AssistantLoadOptions(), AssistantOptions(), AnswerOptions()
 """Nothing chosen: the defaults of the verbs' parameters."""

@@ -2,20 +2,26 @@
 
 from torch import nn
 
-from percept.fast import attention, linear
+from percept.fast import attention, linear, merged
 from percept.nn.attention import Attention
 from percept.nn.grouped import GroupedAttention
-from percept.nn.mlp import MLP
+from percept.nn.mlp import MLP, SwiGLU
 from percept.nn.pool import AttentionPool
+from percept.nn.tied import TiedEmbedding
 
 TWINS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: linear.Linear,
+    TiedEmbedding: linear.TiedEmbedding,
     MLP: linear.MLP,
     Attention: attention.Attention,
-    GroupedAttention: attention.GroupedAttention,
+    GroupedAttention: merged.GroupedAttention,
+    SwiGLU: merged.SwiGLU,
     AttentionPool: attention.AttentionPool,
 }
 """Plain layer: its twin, which has the same parameters and attributes and returns the same values."""
+
+PACKED = (nn.Linear, linear.Linear, TiedEmbedding, linear.TiedEmbedding)
+"""Layers of which `adopt` makes a packed copy."""
 
 
 def adopt(module: nn.Module, *, pack: bool) -> None:
@@ -34,11 +40,24 @@ def adopt(module: nn.Module, *, pack: bool) -> None:
         part.__class__ = TWINS.get(type(part), type(part))
         if isinstance(part, attention.Attention | attention.GroupedAttention):
             part.cudnn = attention.prefers_cudnn(next(part.parameters()).device)
-        if pack and isinstance(part, linear.Linear):
+    if pack:
+        _pack(module)
+
+
+def _pack(module: nn.Module) -> None:
+    """Store frozen weights a second time; those of layers with the same input together."""
+    together = {
+        id(layer)
+        for part in module.modules()
+        if isinstance(part, merged.Merging) and part.pack()
+        for layer in part.alike()
+    }
+    for part in module.modules():
+        if isinstance(part, linear.Packs) and id(part) not in together:
             part.pack()
 
 
 def packed_bytes(module: nn.Module) -> int:
     """Return the memory in bytes that packing takes."""
-    layers = (part for part in module.modules() if type(part) in (nn.Linear, linear.Linear))
+    layers = (part for part in module.modules() if type(part) in PACKED)
     return sum(parameter.nbytes for layer in layers for parameter in (layer.get_parameter("weight"),))

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from percept.core.machine import device_name
 from percept.fast.conditions import has_hooks, inference_on_cpu, inference_on_gpu
 from percept.nn.mlp import MLP as PlainMLP
+from percept.nn.tied import TiedEmbedding as PlainTied
 
 FEW_ROWS, MANY_ROWS = 256, 1024
 """Rows between which MKL is faster than packed oneDNN in float32 on Intel processors (by a fifth at 577 rows of 1,024)."""
@@ -38,27 +39,11 @@ class Packed:
         return weight is self.source and weight._version == self.version
 
 
-class Linear(nn.Linear):
-    """`torch.nn.Linear` with a faster forward for inference; adopted by `percept.fast.adopt`."""
+class Packs(nn.Module):
+    """A layer that multiplies with its weight [o, i], for which it may keep a packed copy."""
 
+    weight: Tensor
     packed: Packed | None = None
-
-    def forward(self, input: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        """Apply the layer."""
-        return self._product(input, "none") if self._is_direct(input) else super().forward(input)
-
-    def forward_gelu(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        """Apply the layer and GELU.
-
-        In bfloat16 on a GPU the product computes GELU in its form with the hyperbolic tangent, which differs by less than
-        5e-4, a fraction of the rounding of bfloat16.
-        """
-        if self._is_direct(x):
-            return self._product(x, "gelu")
-        narrow = x.dtype == torch.bfloat16 == self.weight.dtype
-        if narrow and self.bias is not None and inference_on_gpu(x):
-            return product_with_gelu(self, x)
-        return F.gelu(self(x))
 
     def pack(self) -> None:
         """Store the weight a second time in the layout of oneDNN; only a frozen one, and only where it is used."""
@@ -67,9 +52,10 @@ class Linear(nn.Linear):
         if type(weight) is not nn.Parameter or weight.requires_grad or weight.is_inference():
             return
         if weight.device.type == "cpu" and direct(weight.dtype):
-            self.packed = Packed(_reordered(weight), weight, weight._version)
+            self.packed = Packed(reordered(weight), weight, weight._version)
 
-    def _is_direct(self, x: Tensor) -> bool:
+    def is_direct(self, x: Tensor) -> bool:
+        """Return True if `multiplied` is to be used."""
         weight = self.weight
         if not inference_on_cpu(x) or x.dtype != weight.dtype or type(weight) not in (Tensor, nn.Parameter):
             return False
@@ -81,18 +67,48 @@ class Linear(nn.Linear):
         """Return True for float32 products that MKL computes faster: on Intel, unpacked ones and some numbers of rows."""
         return on_intel() and (self.packed is None or FEW_ROWS < rows < MANY_ROWS)
 
-    def _product(self, x: Tensor, then: str) -> Tensor:
-        weight: Tensor = self.weight
+    def multiplied(self, x: Tensor, bias: Tensor | None, then: str) -> Tensor:
+        """Return the product with the weight, plus the bias, after an activation ("none" or "gelu")."""
+        weight = self.weight
         if self.packed is not None and not self.packed.is_of(weight):
             self.packed = None
-        return product(x, weight if self.packed is None else self.packed.weight, self.bias, then)
+        return product(x, weight if self.packed is None else self.packed.weight, bias, then)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "Linear":
+    def _apply(self, fn: Any, recurse: bool = True) -> "Packs":
         self.packed = None
         return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "packed"}
+
+
+class Linear(Packs, nn.Linear):
+    """`torch.nn.Linear` with a faster forward for inference; adopted by `percept.fast.adopt`."""
+
+    def forward(self, input: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
+        """Apply the layer."""
+        return self.multiplied(input, self.bias, "none") if self.is_direct(input) else super().forward(input)
+
+    def forward_gelu(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
+        """Apply the layer and GELU.
+
+        In bfloat16 on a GPU the product computes GELU in its form with the hyperbolic tangent, which differs by less than
+        5e-4, a fraction of the rounding of bfloat16.
+        """
+        if self.is_direct(x):
+            return self.multiplied(x, self.bias, "gelu")
+        narrow = x.dtype == torch.bfloat16 == self.weight.dtype
+        if narrow and self.bias is not None and inference_on_gpu(x):
+            return product_with_gelu(self, x)
+        return F.gelu(self(x))
+
+
+class TiedEmbedding(Packs, PlainTied):
+    """`percept.nn.tied.TiedEmbedding` with a faster output layer; adopted by `percept.fast.adopt`."""
+
+    def logits(self, x: Float[Tensor, "*b w"]) -> Float[Tensor, "*b v"]:
+        """Return the product of tokens with all embeddings."""
+        return self.multiplied(x, None, "none") if self.is_direct(x) else super().logits(x)
 
 
 class MLP(PlainMLP):
@@ -132,12 +148,13 @@ def direct(dtype: torch.dtype) -> bool:
     weight, bias = x[:8] / 4, x[0, :8]
     expected = F.gelu(F.linear(x, weight, bias))
     try:
-        results = [product(x, layout, bias, "gelu") for layout in (weight, _reordered(weight))]
+        results = [product(x, layout, bias, "gelu") for layout in (weight, reordered(weight))]
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
     return all(torch.allclose(result, expected, atol=0.02, rtol=0.02) for result in results)
 
 
-def _reordered(weight: Tensor) -> Tensor:
+def reordered(weight: Tensor) -> Tensor:
+    """Return a weight in the layout of oneDNN."""
     with torch.inference_mode(False), torch.no_grad():
         return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKED_ROWS)

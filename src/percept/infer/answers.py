@@ -89,9 +89,9 @@ class Answerer:
         longest = max(map(len, texts))
         ready = loaded(prompt, self.processor, self.memory.visual)
         check_context(ready, self.processor, self.model.config.decoder.context, longest)
-        rows = self._rows(len(ready.ids) + longest)
-        with self._quietly():
-            started = start(self.model, self._encoded([ready]), self.memory, room=0)
+        rows = self.rows(len(ready.ids) + longest)
+        with self.quietly():
+            started = start(self.model, self.encoded([ready]), self.memory, room=0)
             parts = [texts[place : place + rows] for place in range(0, len(texts), rows)]
             return [row for part in parts for row in continued(self.model, started, part)]
 
@@ -130,7 +130,7 @@ class Answerer:
         template = self.processor.template.stops(self.processor.tokenizer)
         return frozenset((*self.model.config.stop_ids, *template))
 
-    def _rows(self, tokens: int) -> int:
+    def rows(self, tokens: int) -> int:
         """Return how many rows of so many tokens are generated together."""
         return max(1, min(self.setting.batch, CACHE_BYTES // (self._token_bytes * tokens)))
 
@@ -167,7 +167,7 @@ class Answerer:
         for prompt in prompts:
             size = len(prompt.ids) if isinstance(prompt, Loaded) else 0
             more, wide = rows + (each if size else 0), max(longest, size)
-            fits = more <= self._rows(wide + generation.max_new_tokens)
+            fits = more <= self.rows(wide + generation.max_new_tokens)
             if rows and not fits:
                 yield group
                 group, more, wide = [], each if size else 0, size
@@ -176,16 +176,16 @@ class Answerer:
         if group:
             yield group
 
-    def _quietly(self) -> Any:
+    def quietly(self) -> Any:
         """Return a context without gradients and without the caller's autocast."""
         return _Quiet(self.setting.device.type)
 
     def _answered(self, prompts: Sequence[Loaded], generation: Generation, constraint: Constraint | None) -> list[Any]:
         samples = range(generation.samples or 1)
-        with self._quietly():
-            ready = [prompt for prompt in self._encoded(prompts) for _ in samples]
-            rows = [self._row(generation, constraint, sample=place % len(samples)) for place in range(len(ready))]
-            for part in _parts(len(rows), self._rows(max(map(len, ready)) + generation.max_new_tokens)):
+        with self.quietly():
+            ready = [prompt for prompt in self.encoded(prompts) for _ in samples]
+            rows = [self.row(generation, constraint, sample=place % len(samples)) for place in range(len(ready))]
+            for part in _parts(len(rows), self.rows(max(map(len, ready)) + generation.max_new_tokens)):
                 started = start(self.model, ready[part], self.memory, room=generation.max_new_tokens)
                 for _ in decoded(self.model, started, rows[part]):
                     pass
@@ -195,9 +195,9 @@ class Answerer:
         return [texts[place : place + len(samples)] for place in range(0, len(texts), len(samples))]
 
     def _stream(self, prompt: Loaded, generation: Generation, constraint: Constraint | None) -> Iterator[str]:
-        row = self._row(generation, constraint, stream=True)
-        with self._quietly():
-            (ready,) = self._encoded([prompt])
+        row = self.row(generation, constraint, stream=True)
+        with self.quietly():
+            (ready,) = self.encoded([prompt])
             started = start(self.model, [ready], self.memory, room=generation.max_new_tokens)
         steps = decoded(self.model, started, [row])
         while self._advance(steps):
@@ -208,10 +208,10 @@ class Answerer:
 
     def _advance(self, steps: Iterator[Row]) -> bool:
         """Generate one token; the caller's settings are in force between the tokens of a stream."""
-        with self._quietly():
+        with self.quietly():
             return next(steps, None) is not None
 
-    def _row(
+    def row(
         self,
         generation: Generation,
         constraint: Constraint | None,
@@ -219,12 +219,13 @@ class Answerer:
         sample: int = 0,
         stream: bool = False,
     ) -> Row:
+        """Return an answer that has not begun."""
         return Row(
             generation=generation, tokenizer=self.processor.tokenizer, stops=self._stops,
             dice=generation.dice(sample), constraint=constraint, stream=stream,
         )  # fmt: skip
 
-    def _encoded(self, prompts: Sequence[Loaded]) -> list[Ready]:
+    def encoded(self, prompts: Sequence[Loaded]) -> list[Ready]:
         """Return prompts with their visual tokens; each image is encoded once."""
         known: dict[Any, Tensor] = {}
         tiles: dict[Any, Tensor] = {}

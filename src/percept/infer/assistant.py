@@ -83,7 +83,8 @@ class Assistant:
         return self._processor
 
     @cached_property
-    def _answerer(self) -> Answerer:
+    def answerer(self) -> Answerer:
+        """What answers prompts, with everything that surrounds the model."""
         return Answerer(self.model, self.processor, self.preprocess, self.setting, self._memory)
 
     def forget(self) -> None:
@@ -133,7 +134,7 @@ class Assistant:
 
     def reply(self, prompt: Prompt, *, stream: bool = False, **options: Unpack[Options]) -> Any:
         """Answer the last turn of a conversation; see `ask`."""
-        return self._answerer.stream(prompt, options) if stream else self._all([prompt], options)[0]
+        return self.answerer.stream(prompt, options) if stream else self._all([prompt], options)[0]
 
     def batch(self, prompts: Iterable[Prompt], **options: Unpack[Options]) -> list[Answer | BadPrompt]:
         """Answer many conversations. A prompt that cannot be read or does not fit gives a `BadPrompt`, and the others are answered.
@@ -144,7 +145,7 @@ class Assistant:
             prompts: see `percept.data.chat.conversation.converse`.
             options: see `ask`.
         """
-        return list(self._answerer.many(prompts, options))
+        return list(self.answerer.many(prompts, options))
 
     def files(
         self, paths: Iterable[Path], question: str, **options: Unpack[Options]
@@ -152,7 +153,7 @@ class Assistant:
         """Yield each image or video file with the answer to one question about it, in order, or why it cannot be read."""
         listed = list(paths)
         prompts = (asked(path, question) for path in listed)
-        for path, answer in zip(listed, self._answerer.many(prompts, options), strict=True):
+        for path, answer in zip(listed, self.answerer.many(prompts, options), strict=True):
             if isinstance(answer, BadPrompt):
                 yield path, BadFile(path, answer.reason.removeprefix(f"{path} "))
             else:
@@ -182,7 +183,7 @@ class Assistant:
             PerceptError: see `ask`, or choices that are empty or occur twice.
         """
         choices = check_choices(choices)
-        rows = self._answerer.likelihoods(asked(images, question, regions), choices)
+        rows = self.answerer.likelihoods(asked(images, question, regions), choices)
         return ranked(choices, rows, per_token=per_token)
 
     def answers(
@@ -193,12 +194,12 @@ class Assistant:
 
     def scores(self, prompt: Prompt, choices: Sequence[str], /) -> list[float]:
         """Return the log-likelihood of each choice as the complete answer; see `percept.infer.contracts.Generates`."""
-        return [sum(row) for row in self._answerer.likelihoods(prompt, check_choices(choices))]
+        return [sum(row) for row in self.answerer.likelihoods(prompt, check_choices(choices))]
 
     def _all(self, prompts: Sequence[Prompt], options: Options) -> list[Answer]:
         """Answer prompts, all of which have to be read."""
         results = []
-        for result in self._answerer.many(prompts, options):
+        for result in self.answerer.many(prompts, options):
             if isinstance(result, BadPrompt):
                 where = "" if len(prompts) == 1 else f"prompt {result.number}: "
                 raise PerceptError(f"{where}{result.reason}")

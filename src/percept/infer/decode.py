@@ -48,6 +48,8 @@ class Row:
     text: str = ""
     """Text so far if it is needed while the answer is generated, else when the answer has ended."""
     ended: bool = False
+    cut_off: bool = False
+    """True if the answer ended only because it had all the tokens it may have."""
     _shown: int = 0
     _used: int = 0
     _state: Any = None
@@ -77,6 +79,7 @@ class Row:
         left = self.generation.max_new_tokens - self._used
         over = self.constraint is not None and not len(self.constraint.allowed(self._state, left))
         if left == 0 or over:
+            self.cut_off = not over
             self._end()
         return None
 
@@ -95,7 +98,7 @@ class Row:
     def _cut(self) -> None:
         places = [place for stop in self.generation.stop if (place := self.text.find(stop, self._shown)) >= 0]
         if places:
-            self.text, self.ended = self.text[: min(places)], True
+            self.text, self.ended, self.cut_off = self.text[: min(places)], True, False
 
     def _end(self) -> None:
         """Complete the text; bytes of an incomplete character at the end become �."""

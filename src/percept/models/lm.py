@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from percept.core.errors import PerceptError
 from percept.fast import compiled_call
@@ -26,6 +25,7 @@ from percept.nn.norm import RMSNorm
 from percept.nn.packing import Segments
 from percept.nn.rope_1d import frequencies_1d, rope_1d, stretched
 from percept.nn.stack import Call, call_block, run_stack
+from percept.nn.tied import TiedEmbedding
 
 DEVIATION = 0.02
 """Standard deviation of new weights; those that end a residual branch are divided by sqrt(2 x layers)."""
@@ -63,7 +63,8 @@ class Decoder(nn.Module):
         self.call: Call = call_block
         """Runs a block; set by `compile`."""
         width = config.width
-        self.embedding = nn.Embedding(config.vocabulary, width, _weight=torch.empty(config.vocabulary, width))
+        table = TiedEmbedding if config.tied else nn.Embedding
+        self.embedding = table(config.vocabulary, width, _weight=torch.empty(config.vocabulary, width))
         norm = partial(RMSNorm, eps=config.norm_eps)
         self.blocks = nn.ModuleList(
             Block(
@@ -182,7 +183,10 @@ class Decoder(nn.Module):
 
     def logits(self, tokens: Float[Tensor, "*b w"]) -> Float[Tensor, "*b v"]:
         """Return the logits of the next token for final tokens, of all positions or of chosen ones."""
-        return F.linear(tokens, self.embedding.weight) if self.head is None else self.head(tokens)
+        if self.head is not None:
+            return self.head(tokens)
+        assert isinstance(self.embedding, TiedEmbedding)
+        return self.embedding.logits(tokens)
 
     def _check_length(self, length: int) -> None:
         if length > self.config.context:

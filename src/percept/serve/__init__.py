@@ -1,1 +1,1 @@
-"""HTTP server with a search page and embedding and chat APIs; empty until its own issue."""
+"""HTTP: the chat API; limits, tokens and the graceful stop that every service shares."""

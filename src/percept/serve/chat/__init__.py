@@ -1,0 +1,1 @@
+"""The chat API of OpenAI: requests, a scheduler that answers them together, and responses."""
