@@ -17,6 +17,9 @@ Clips:
 
 Questions: plm. Documents: folder, plm. Rooms: folder, plm.
 
+Folders of images, and folders in COCO's layout, of documents and of rooms have a `metadata.jsonl`, which lists the images that are rows
+and their captions, so that `open_source` reads the folder.
+
 Pixels of masks are the number of the visible thing, or 0; those of depth are from 0 (near) to 255 (far), in rooms millimetres.
 """
 
