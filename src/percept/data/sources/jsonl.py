@@ -9,7 +9,7 @@ from percept.core.errors import PerceptError
 from percept.data.sources.fields import Fields
 from percept.data.sources.index import Index, read_span
 from percept.data.sources.lists import media_folder, rows_of_lists
-from percept.data.sources.sample import BadSample, Sample
+from percept.data.sources.sample import BadSample, Sample, check_index
 from percept.data.sources.scan import element_spans, line_spans
 
 LARGEST_FIRST = 1 << 20
@@ -52,6 +52,7 @@ class JsonRows:
         Raises:
             BadSample: it is not a json object, or a field of it has the wrong type.
         """
+        check_index(self, index)
         key = self.key(index)
         spans = self.index.arrays(key)
         data = read_span(self.index.file, int(spans["start"][index]), int(spans["stop"][index]))

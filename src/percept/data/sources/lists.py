@@ -57,7 +57,12 @@ def media_folder(file: Path, lines: Path) -> Path:
     above = file.parent.parent
     usual = (
         *(file.parent, above / subset, above / "images" / subset, above / "images", above, file.parent / subset),
-        *(file.parent / "images", file.parent / "videos" / "all", file.parent / "videos", file.parent / "TrainValVideo"),
+        *(
+            file.parent / "images",
+            file.parent / "videos" / "all",
+            file.parent / "videos",
+            file.parent / "TrainValVideo",
+        ),
     )
     return next((folder for folder in usual if (folder / name).is_file()), file.parent)
 
