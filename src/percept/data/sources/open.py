@@ -122,7 +122,7 @@ def _check_functions(tokenizer: Any, prepare: Any, collate: Any) -> None:
     Raises:
         PerceptError: they are not.
     """
-    if tokenizer is not None and not hasattr(tokenizer, "encode"):
+    if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
         raise PerceptError(
             f"tokenizer= takes a Tokenizer, got {tokenizer!r}. Give that of a model, percept.load('nano').tokenizer, or "
             "Tokenizer.load('tokenizer.json')."
