@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape as escape_markup
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -192,10 +192,10 @@ def _duplicates(name: str, found: Mapping[str, Any], rows: Rows) -> str:
 
 def _group(group: Mapping[str, Any], rows: Rows, *, texts: bool) -> str:
     """Return the rows of a group with thumbnails; with `texts`, with the captions that the report holds."""
-    captions = [f"“{_escape(text)}”<br>" for text in group.get("captions", ())] if texts else []
+    captions = [f"“{_escape(text)}”<br>" for text in group["captions"]] if texts else [""] * len(group["rows"])
     items = "".join(
         f"<span>{_thumbnail(row, rows, texts=not texts)}{text}{_escape(key)}</span>"
-        for row, key, text in zip_longest(group["rows"], group["keys"], captions, fillvalue="")
+        for row, key, text in zip(group["rows"], group["keys"], captions, strict=True)
     )
     more = group["size"] - len(group["rows"])
     return f'<div class="group">{items}{f"<span>and {more:,} more</span>" if more else ""}</div>'
