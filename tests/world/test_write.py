@@ -28,7 +28,7 @@ def _pixels(data: bytes) -> np.ndarray:
 
 def test_folder_holds_the_images_and_their_truth(tmp_path: Path) -> None:
     files = _files(write(tmp_path / "w", 5, seed=3, split="evaluation", style="mixed"))
-    assert len(files) == 20
+    assert len(files) == 21
     for number in range(5):
         key, rendering = f"{number:06d}", generate(3 + number, split="evaluation", style="mixed")
         assert rendering.masks is not None
@@ -87,14 +87,14 @@ def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path: Path)
 
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
-    assert len(_files(write(tmp_path / "w", 1))) == 4
+    assert len(_files(write(tmp_path / "w", 1))) == 5
 
 
 def test_the_folder_one_stands_in_is_filled_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "w").mkdir()
     monkeypatch.chdir(tmp_path / "w")
     write(".", 1)
-    assert sorted(path.name for path in Path.cwd().iterdir()) == ["depth", "images", "masks", "truth"]
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["depth", "images", "masks", "metadata.jsonl", "truth"]
     assert (tmp_path / "w" / "truth" / "000000.json").is_file()
 
 
@@ -103,7 +103,7 @@ def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("there")
     write(tmp_path / "link", 1)
     assert (tmp_path / "link").is_symlink()
-    assert len(_files(tmp_path / "there")) == 4
+    assert len(_files(tmp_path / "there")) == 5
 
 
 def test_files_that_another_process_wrote_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

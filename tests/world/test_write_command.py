@@ -45,6 +45,10 @@ def test_the_default_format_of_each_kind(tmp_path: Path, capsys: pytest.CaptureF
         (["--noise", "wrong", "0.7", "empty", "0.7"], "add up to at most 1"),
         (["--what", "rooms", "--noise", "wrong", "0.1"], "noise has no effect on rooms, only on images"),
         (["--what", "documents", "--format", "coco"], "folder, plm"),
+        (
+            ["--format", "davis"],
+            "davis is a format of clips, not of images. Choose --what clips, or a format of images",
+        ),
         (["--frames", "16"], "frames has no effect on images, only on clips"),
     ],
 )

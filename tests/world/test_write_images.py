@@ -72,7 +72,7 @@ def test_coco_files_are_complete_without_a_library(coco: Path) -> None:
             [np.full(run, place % 2) for place, run in enumerate(entry["segmentation"]["counts"])]
         ).reshape(width, height)
         assert mask.sum() == entry["area"]
-    assert sorted(path.name for path in coco.iterdir()) == ["annotations", "depth", "val2017"]
+    assert sorted(path.name for path in coco.iterdir()) == ["annotations", "depth", "metadata.jsonl", "val2017"]
     depth = np.asarray(Image.open(coco / "depth/val2017/000003.png")) / 255
     rendering = generate(8, split="evaluation", size=64)
     assert rendering.depth is not None

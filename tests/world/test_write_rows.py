@@ -88,7 +88,7 @@ def ply_points(file: Path) -> np.ndarray:
 
 def test_rooms_with_cameras_depth_and_a_point_cloud(tmp_path: Path) -> None:
     folder = write(tmp_path / "w", 2, what="rooms", seed=4, size=48)
-    assert sorted(path.name for path in folder.iterdir()) == ["000000", "000001"]
+    assert sorted(path.name for path in folder.iterdir()) == ["000000", "000001", "metadata.jsonl"]
     for number in range(2):
         found, room = generate_room(4 + number, size=48), folder / f"{number:06d}"
         cameras = json.loads((room / "cameras.json").read_text())
@@ -115,3 +115,4 @@ def test_rooms_with_cameras_depth_and_a_point_cloud(tmp_path: Path) -> None:
         truth = json.loads((room / "truth.json").read_text())
         assert tuple(truth["labels"]) == LABELS
         assert [view["caption"] for view in truth["views"]] == list(found.captions)
+        assert truth["question_view"] == 0

@@ -146,7 +146,8 @@ def test_conversations(tmp_path: Path) -> None:
         row("<image>\nWhat?", ["1.png"], "A cup."),
         row("<image><image>\nWhich?", ["1.png", "2.png"], "The first.", "Why?", "It is red."),
         row("<image>\nWhat?", [], "A cup."),
-        row("What?", ["1.png"], "A cup."),
+        row("What?", ["1.png"], "A cup."),  # PLM: one medium without a tag stands before the text
+        row("<image>\nWhat?", ["1.png", "2.png"], "A cup."),
         row("<image>\nWhat?", ["1.png"], ""),
         row("<image><image><image>", ["1.png", "2.png"], "Three?"),
         row("<image>\nWhat?", ["1.png"]),
@@ -156,7 +157,7 @@ def test_conversations(tmp_path: Path) -> None:
     report = check_source(lines(tmp_path / "talks.jsonl", rows)).report
     assert report["target"] == "conversation"
     section = report["conversations"]
-    assert (section["count"], section["turns"]["largest"]) == (5, 4)
+    assert (section["count"], section["turns"]["largest"]) == (6, 4)
     assert {name: each["count"] for name, each in section["remarks"].items()} == {
         "tags without an image or video": 1,
         "images or videos without a tag": 1,
@@ -167,6 +168,23 @@ def test_conversations(tmp_path: Path) -> None:
         "missing file": 1,
         "wrong type": 1,
     }
+
+
+def test_an_empty_label_is_no_class(tmp_path: Path) -> None:
+    names = made.image_files(tmp_path)
+    rows = [{"image": name, "label": "" if number == 3 else "cup"} for number, name in enumerate(names)]
+    report = check_source(lines(tmp_path / "rows.jsonl", rows)).report
+    assert report["classes"]["rows"] == {"cup": len(names) - 1}
+
+
+def test_the_page_shows_repeated_captions_and_single_values(tmp_path: Path) -> None:
+    names = made.image_files(tmp_path)
+    rows = [{"image": name, "caption": f"the <{number // 2}> cup"} for number, name in enumerate(names)]
+    found = check_source(lines(tmp_path / "rows.jsonl", rows))
+    assert found.report["duplicates"]["equal captions"]["examples"][0]["captions"] == ["the <0> cup"] * 2
+    page = render(found.report, found.rows)
+    assert page.count("“the &lt;0&gt; cup”") == 2
+    assert f"<title>12: {len(names)}</title>" in page
 
 
 def test_videos(tmp_path: Path) -> None:

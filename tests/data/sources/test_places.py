@@ -1,4 +1,6 @@
 import gzip
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,7 +45,12 @@ def test_what_is_not_known(tmp_path: Path) -> None:
     assert "not files of one known kind: 1 .pdf" in message(tmp_path / "a.pdf")
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "holds no files" in message(empty)
+    assert "empty holds no files. A source is" in message(empty)
+    for address in ("https://example.org/a.tar", "hf://datasets/one", Path("s3://a/b.tar")):
+        assert "is an address. Download the files first" in message(address)
+    (empty / "a.tar.gz").write_bytes(b"x")
+    for where in (empty, empty / "a.tar.gz"):
+        assert "a.tar.gz is compressed, so single samples cannot be read. Decompress it" in message(where)
 
 
 def test_several_kinds_or_splits(tmp_path: Path) -> None:
@@ -155,6 +162,39 @@ def test_arguments_without_effect_are_refused(tmp_path: Path) -> None:
     assert "classes= has no effect where target is 'caption'" in message(place, classes=["a"])
     prepared = message(place, prepare=made.number_and_seed, collate=made.collate_numbers, target="row")
     assert "target= has no effect where prepare is given" in prepared
+
+
+def test_tokenizers_and_functions_are_checked(tmp_path: Path) -> None:
+    file = made.json_lines(tmp_path / "rows.jsonl")
+    plain = inspect.unwrap(open_source)  # without the types that the tests check first
+    with pytest.raises(
+        PerceptError, match=r"tokenizer= takes a Tokenizer, got 'nano'. Give that of a model, percept.load"
+    ):
+        plain(file, batch=2, tokenizer="nano")
+    assert "prepare= needs collate= too" in message(file, prepare=print)
+    assert "collate= needs prepare= too" in message(file, collate=print)
+
+
+@pytest.mark.parametrize("make", [made.json_lines, made.table, made.shard])
+def test_rows_that_there_are_not(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    ending = {made.json_lines: "jsonl", made.table: "csv", made.shard: "tar"}[make]
+    rows = open_rows([make(tmp_path / f"{name}.{ending}") for name in "ab"])
+    for one, count in ((rows, 16), (open_rows(tmp_path / f"a.{ending}"), 8)):
+        for index in (-1, count):
+            with pytest.raises(PerceptError, match=rf"has no row {index}. Its {count} rows are numbered from 0"):
+                one.read(index)
+
+
+def test_a_missing_file_is_advised_to_give_its_root(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"image": "a.png", "caption": "a"}\n{"image": "b.png", "caption": "b"}\n')
+    source = open_source(tmp_path / "rows.jsonl", batch=2)
+    with pytest.raises(PerceptError, match=r"2 of 2 rows are bad.*missing file \(.*png\). .*root= \(--root\)"):
+        source.batch(0)
+
+
+def test_keys_of_a_mixture_have_each_name_once(tmp_path: Path) -> None:
+    source = open_source(made.json_lines(tmp_path / "rows.jsonl"), batch=2)
+    assert set(mix([source], [1], batch=8).keys(0)) == {f"0:rows.jsonl:{number}" for number in range(1, 9)}
 
 
 def test_sources_of_different_batches_are_not_mixed(tmp_path: Path) -> None:

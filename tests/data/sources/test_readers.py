@@ -430,6 +430,10 @@ def test_a_shard_that_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         file.write_bytes(data[:end])
         check_replaced(file, reason, "one.tar/8")
     assert "is cut or damaged at byte" in capsys.readouterr().err
+    end = last.offset_data + 20
+    file.write_bytes(data[:end])
+    open_rows(file)
+    assert f"is cut or damaged at byte {end};" in capsys.readouterr().err
     file.write_bytes(data[: last.offset_data - 100])
     assert len(open_rows(file)) == 8
     assert "is cut or damaged at byte" in capsys.readouterr().err

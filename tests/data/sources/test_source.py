@@ -124,8 +124,17 @@ def read(one: RowSource) -> None:
 
 def test_a_source_of_bad_rows_only_ends() -> None:
     only = RowSource(NumberRows(3, frozenset(range(3))), number_and_seed, collate_numbers, batch=2, max_bad=1.0)
-    with pytest.raises(PerceptError, match="100 samples in a row cannot be used"):
+    with pytest.raises(PerceptError, match=r"^3 of 3 rows are bad, the last one because: made bad .*Check the source"):
         only.batch(0)
+    many = RowSource(NumberRows(500, frozenset(range(500))), number_and_seed, collate_numbers, batch=2, max_bad=1.0)
+    with pytest.raises(PerceptError, match=r"^100 samples in a row cannot be used"):
+        many.batch(0)
+
+
+def test_steps_below_0_are_refused() -> None:
+    for call in (source().batch, source().keys):
+        with pytest.raises(PerceptError, match="steps are numbered from 0, got -1"):
+            call(-1)
 
 
 def test_an_error_that_is_no_bad_sample_names_the_row() -> None:

@@ -125,9 +125,11 @@ def _figure(name: str, values: Mapping[str, Any], limit: int | None) -> str:
     """Return a histogram, with a line at a limit."""
     edges, counts = values["histogram"]["edges"], values["histogram"]["counts"]
     wide, most = WIDE / len(counts), max(counts)
+    single = edges[0] == edges[-1]
+    titles = [f"{low:g}" if single else f"{low:g} to {high:g}" for low, high in pairwise(edges)]
     bars = "".join(
         f'<rect x="{place * wide + 1:.1f}" y="{HIGH * (1 - count / most):.1f}" width="{wide - 2:.1f}" height="{HIGH * count / most:.1f}">'
-        f"<title>{edges[place]:g} to {edges[place + 1]:g}: {count:,}</title></rect>"
+        f"<title>{titles[place]}: {count:,}</title></rect>"
         for place, count in enumerate(counts)
     )
     at = _place_of(limit, edges, wide) if limit is not None else None
@@ -137,7 +139,9 @@ def _figure(name: str, values: Mapping[str, Any], limit: int | None) -> str:
         else ""
     )
     labels = (
-        f'<text x="0" y="{HIGH + 16}">{edges[0]:g}</text>'
+        f'<text x="{WIDE / 2:g}" y="{HIGH + 16}" text-anchor="middle">{edges[0]:g}</text>'
+        if single
+        else f'<text x="0" y="{HIGH + 16}">{edges[0]:g}</text>'
         f'<text x="{WIDE}" y="{HIGH + 16}" text-anchor="end">{edges[-1]:g}</text>'
     )
     words = ", ".join(f"{key} {values[key]:g}" for key in ("least", "5 %", "median", "95 %", "largest"))
@@ -182,25 +186,27 @@ def _duplicates(name: str, found: Mapping[str, Any], rows: Rows) -> str:
     head = f"<h2>{_escape(name[0].upper() + name[1:])}</h2>"
     if not again:
         return f"{head}<p>None.</p>"
-    shown = "".join(_group(group, rows) for group in found["examples"][:GROUPS])
+    shown = "".join(_group(group, rows, texts="captions" in name) for group in found["examples"][:GROUPS])
     return f"{head}<p>{found['groups']:,} groups; {again:,} rows repeat an earlier one. The largest groups:</p>{shown}"
 
 
-def _group(group: Mapping[str, Any], rows: Rows) -> str:
+def _group(group: Mapping[str, Any], rows: Rows, *, texts: bool) -> str:
+    """Return the rows of a group with thumbnails; with `texts`, with the captions that the report holds."""
+    captions = [f"“{_escape(text)}”<br>" for text in group["captions"]] if texts else [""] * len(group["rows"])
     items = "".join(
-        f"<span>{_thumbnail(row, rows)}{_escape(key)}</span>"
-        for row, key in zip(group["rows"], group["keys"], strict=True)
+        f"<span>{_thumbnail(row, rows, texts=not texts)}{text}{_escape(key)}</span>"
+        for row, key, text in zip(group["rows"], group["keys"], captions, strict=True)
     )
     more = group["size"] - len(group["rows"])
     return f'<div class="group">{items}{f"<span>and {more:,} more</span>" if more else ""}</div>'
 
 
-def _thumbnail(row: int, rows: Rows) -> str:
-    """Return a small image of a row, or its caption; nothing if there is neither."""
+def _thumbnail(row: int, rows: Rows, *, texts: bool) -> str:
+    """Return a small image of a row, or with `texts` its caption; nothing if there is neither."""
     try:
         sample = rows.read(row)
         if not sample.images:
-            return "".join(f"{_escape(text[:100])}<br>" for text in _texts(sample.captions))
+            return "".join(f"{_escape(text[:100])}<br>" for text in _texts(sample.captions) if texts)
         image = read_image(sample.images[0], at_least=THUMBNAIL)
     except (BadSample, PerceptError):
         return ""

@@ -81,7 +81,7 @@ class Inspector:
         key = self.rows.key(row)
         try:
             sample = self.rows.read(row)
-            return self._text(sample, self._media(sample, Seen(row, label=sample.label)))
+            return self._text(sample, self._media(sample, Seen(row, label=_label_of(sample))))
         except BadSample as error:
             return Bad((0, row), error.reason, key, error.detail)
         except PerceptError as error:
@@ -100,16 +100,30 @@ class Inspector:
         return seen
 
     def _text(self, sample: Sample, seen: Seen) -> Seen:
-        if self.target == "label" and sample.label is None:
+        if self.target == "label" and _label_of(sample) is None:
             raise BadSample("no class", sample.key)
         if self.target == "conversation":
             return _with_conversation(sample, seen)
         if self.target != "caption":
             return seen
-        text = self.captions.of(sample, derive(0, "check", sample.key))
+        text = caption_of(sample, self.captions)
         tokens = None if self.tokenizer is None else len(self.tokenizer.encode(text)) + 2
         number = number_of(text.strip().encode("utf-8", "surrogatepass"))
         return seen._replace(text=number, minima=minima_of(text), tokens=tokens)
+
+
+def caption_of(sample: Sample, captions: CaptionChoice) -> str:
+    """Return the caption that is checked.
+
+    Raises:
+        BadSample: there is none.
+    """
+    return captions.of(sample, derive(0, "check", sample.key))
+
+
+def _label_of(sample: Sample) -> str | None:
+    """Return the class; None for an empty one."""
+    return sample.label if sample.label and sample.label.strip() else None
 
 
 def target_of(samples: Sequence[Sample]) -> str:
@@ -118,7 +132,7 @@ def target_of(samples: Sequence[Sample]) -> str:
         return "conversation"
     if any({name.lower() for name in sample.captions} & set(USUAL) - {LABEL} for sample in samples):
         return "caption"
-    return "label" if any(sample.label is not None for sample in samples) else "media"
+    return "label" if any(_label_of(sample) is not None for sample in samples) else "media"
 
 
 def _with_images(key: str, images: Sequence[Media], seen: Seen) -> Seen:
@@ -182,7 +196,7 @@ def _with_conversation(sample: Sample, seen: Seen) -> Seen:
     tags = sum(turn["value"].count(tag) for turn in turns if turn["from"] == "human" for tag in TAGS)
     media = len(sample.images) + (sample.video is not None)
     remarks = []
-    if tags != media:
+    if tags != media and not (tags == 0 and media == 1):  # one image or video without a tag stands before the text
         remarks.append("tags without an image or video" if tags > media else "images or videos without a tag")
     if any(turn["from"] == "assistant" and not turn["value"].strip() for turn in turns):
         remarks.append("empty answer")

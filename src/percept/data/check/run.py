@@ -86,7 +86,11 @@ def check_source(
         tally.add(found)
         if log is not None and isinstance(found, Bad):
             append_json_line(Path(log), {"key": found.key, "reason": found.reason, "detail": found.detail})
-    report = {"target": inspector.target, **tally.report(rows), "seconds": round(perf_counter() - start, 2)}
+    report = {
+        "target": inspector.target,
+        **tally.report(rows, inspector.captions),
+        "seconds": round(perf_counter() - start, 2),
+    }
     return Findings(report=report, rows=rows)
 
 

@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from percept.data.check.row import Seen
+from percept.data.check.row import Seen, caption_of
 from percept.data.check.similar import MINIMA, Groups, equal, near_looks, near_texts
 from percept.data.sources.bad import Bad
-from percept.data.sources.sample import Rows
+from percept.data.sources.captions import CaptionChoice
+from percept.data.sources.sample import BadSample, Rows
 
 EXAMPLES = 20
 """Bad rows of each reason, and groups of duplicates of each kind, that a report lists."""
 GROUP = 4
 """Rows of a group of duplicates that a report lists."""
+CAPTION = 200
+"""Characters of a caption that a report lists."""
 BINS = 20
 """Bars of a histogram."""
 CLASSES = 30
@@ -88,15 +91,15 @@ class Tally:
             if len(listed) < EXAMPLES:
                 listed.append(row.row)
 
-    def report(self, rows: Rows) -> dict[str, Any]:
-        """Return all counts as plain data; sections that do not apply are left out."""
+    def report(self, rows: Rows, captions: CaptionChoice) -> dict[str, Any]:
+        """Return all counts as plain data; sections that do not apply are left out. Captions that repeat are read again."""
         sections = {
             "media": self._media(),
             "videos": self._videos(),
             "captions": self._captions(),
             "conversations": self._conversations(rows),
             "classes": _classes(self.labels) if self.labels else {},
-            "duplicates": self._duplicates(rows),
+            "duplicates": self._duplicates(rows, captions),
         }
         bad = self.reasons.total()
         return {
@@ -158,7 +161,7 @@ class Tally:
         }
         return {"count": len(self.turns), "turns": summary(self.turns.array()), "remarks": remarks}
 
-    def _duplicates(self, rows: Rows) -> dict[str, Any]:
+    def _duplicates(self, rows: Rows, captions: CaptionChoice) -> dict[str, Any]:
         """Return groups of equal and of nearly equal images and captions; near duplicates do not count equal ones again."""
         section = {}
         if self.content:
@@ -172,6 +175,9 @@ class Tally:
             single = np.flatnonzero(same == np.arange(len(same)))
             minima = np.frombuffer(bytes(self.minima), np.uint32).reshape(-1, MINIMA)[single]
             section["nearly equal captions"] = _repeated(near_texts(minima), self.text, rows, single)
+            for name in ("equal captions", "nearly equal captions"):
+                for group in section[name]["examples"]:
+                    group["captions"] = [_caption(row, rows, captions) for row in group["rows"]]
         return section
 
     def _near_looks(self, rows: Rows) -> dict[str, Any]:
@@ -180,6 +186,13 @@ class Tally:
         first = {row for place, row in enumerate(self.content.rows) if groups[place] == place}
         single = np.array([place for place, row in enumerate(self.look.rows) if row in first], dtype=np.int64)
         return _repeated(near_looks(self.look.array()[single]), self.look, rows, single)
+
+
+def _caption(row: int, rows: Rows, captions: CaptionChoice) -> str:
+    try:
+        return caption_of(rows.read(row), captions).strip()[:CAPTION]
+    except BadSample:  # the file has changed since
+        return ""
 
 
 def summary(values: Shaped[np.ndarray, " n"], *, ratio: bool = False) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from percept.core.errors import PerceptError, missing_extra
 from percept.core.io import replacing
 from percept.data.sources.fields import Fields
 from percept.data.sources.index import Stamp, cache_home
-from percept.data.sources.sample import BadSample, Sample
+from percept.data.sources.sample import BadSample, Sample, check_index
 
 BATCH = 256
 """Rows of a batch in a converted file."""
@@ -70,6 +70,7 @@ class ArrowRows:
         Raises:
             BadSample: a field of it has the wrong type or cannot be decoded, or the file has changed.
         """
+        check_index(self, index)
         key = self.key(index)
         try:
             now = Stamp.of(self.file)

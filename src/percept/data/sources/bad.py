@@ -16,6 +16,13 @@ ENOUGH = 1000
 """Rows that are read before a share of bad ones is judged, or all rows of a smaller source."""
 
 
+_ADVICE = {
+    "missing file": "Paths in a table start from its own folder; name a different one with root= (--root).",
+    "too long": "Raise the limit of tokens (--limit) if memory allows.",
+}
+"""What helps against a reason, where the source need not be repaired."""
+
+
 @dataclass(frozen=True)
 class Bad:
     """A row that was left out."""
@@ -25,6 +32,11 @@ class Bad:
     reason: str
     key: str
     detail: str = ""
+
+
+def advice(reason: str, usual: str) -> str:
+    """Return what to do about rows that are bad for a reason: what helps against it, or the usual sentence."""
+    return _ADVICE.get(reason, usual)
 
 
 class BadRows:
@@ -68,9 +80,8 @@ class BadRows:
                 self._seen.add(event.row)
                 self._note(event)
         if self._too_many():
-            raise PerceptError(
-                f"{self.summary()}; max_bad={self.limit} allows fewer. Repair or remove these rows, or raise max_bad."
-            )
+            todo = advice(self.counts.most_common(1)[0][0], "Repair or remove these rows, or raise max_bad.")
+            raise PerceptError(f"{self.summary()}; max_bad={self.limit} allows fewer. {todo}")
 
     def summary(self) -> str:
         """Return how many rows were bad, by reason.

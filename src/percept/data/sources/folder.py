@@ -11,7 +11,7 @@ from percept.data.files import find_media, is_video
 from percept.data.sources.conversation import has_conversation, turns_of
 from percept.data.sources.fields import texts_of
 from percept.data.sources.jsonl import json_object
-from percept.data.sources.sample import BadSample, Sample
+from percept.data.sources.sample import BadSample, Sample, check_index
 
 SPLITS = {"train", "test", "val", "valid", "validation", "dev"}
 """Names of subfolders that are not classes."""
@@ -62,6 +62,7 @@ class FolderRows:
         Raises:
             BadSample: a .json file that does not hold an object, a .txt file that is not UTF-8, or one that cannot be read.
         """
+        check_index(self, index)
         key = self.files[index]
         path, label = self.folder / key, _label(key)
         record, captions = self._described(path, key)

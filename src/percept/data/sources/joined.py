@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from percept.data.sources.sample import Rows, Sample
+from percept.data.sources.sample import Rows, Sample, check_index
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class JoinedRows:
 
     def read(self, index: int) -> Sample:
         """Read a row of its file."""
+        check_index(self, index)
         part, row = self._place(index)
         return part.read(row)
 

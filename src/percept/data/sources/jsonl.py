@@ -1,14 +1,15 @@
 """Rows of json lines (one object per line) and of json lists, in files of any size."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from percept.core.errors import PerceptError
 from percept.data.sources.fields import Fields
 from percept.data.sources.index import Index, read_span
-from percept.data.sources.sample import BadSample, Sample
+from percept.data.sources.lists import media_folder, rows_of_lists
+from percept.data.sources.sample import BadSample, Sample, check_index
 from percept.data.sources.scan import element_spans, line_spans
 
 LARGEST_FIRST = 1 << 20
@@ -29,8 +30,12 @@ class JsonRows:
         """Find the rows of a file.
 
         Raises:
-            PerceptError: it cannot be read, or holds one single object.
+            PerceptError: it cannot be read, or holds one single object other than the lists of COCO and MSR-VTT.
         """
+        if (lines := _lists_in(file)) is not None:
+            if fields.root == file.absolute().parent:
+                fields = replace(fields, root=media_folder(file, lines))
+            file = lines
         index = Index.of(file, *(("elements", element_spans) if _is_list(file) else ("lines", line_spans)))
         return cls(name=name, index=index, fields=fields, count=len(index.arrays(name)["start"]))
 
@@ -47,6 +52,7 @@ class JsonRows:
         Raises:
             BadSample: it is not a json object, or a field of it has the wrong type.
         """
+        check_index(self, index)
         key = self.key(index)
         spans = self.index.arrays(key)
         data = read_span(self.index.file, int(spans["start"][index]), int(spans["stop"][index]))
@@ -71,23 +77,44 @@ def json_object(data: bytes, key: str) -> dict[str, Any]:
 
 
 def _is_list(file: Path) -> bool:
-    """True if a file begins with a list.
+    """True if a file begins with a list."""
+    return _start(file).startswith(b"[")
+
+
+def _lists_in(file: Path) -> Path | None:
+    """Return the rows of a .json file with the lists of COCO or MSR-VTT; None for json lines and lists of objects.
 
     Raises:
-        PerceptError: it holds one object on several lines, or cannot be read.
+        PerceptError: the file holds another object on several lines.
+    """
+    data = _start(file)
+    if file.suffix.lower() != ".json" or not data.startswith(b"{"):
+        return None
+    try:
+        first = json.loads(data.split(b"\n", 1)[0])
+    except (ValueError, RecursionError):  # on several lines, or on one that is longer than what is looked at
+        first = None
+    if first is not None and not {"annotations", "sentences"} & first.keys():
+        return None
+    lines = rows_of_lists(file)
+    if lines is None and first is None:
+        raise PerceptError(
+            f"{file} holds one json object on several lines. A source is a list of objects, one object on each line, or the lists of "
+            "COCO or MSR-VTT."
+        )
+    return lines
+
+
+def _start(file: Path) -> bytes:
+    """Return the first bytes of a file, without a mark of their order and white space.
+
+    Raises:
+        PerceptError: it cannot be read.
     """
     try:
         with file.open("rb") as opened:
-            data = opened.read(LARGEST_FIRST).removeprefix(b"\xef\xbb\xbf").lstrip()
+            return opened.read(LARGEST_FIRST).removeprefix(b"\xef\xbb\xbf").lstrip()
     except OSError as error:
         raise PerceptError(
             f"{file} cannot be read: {(error.strerror or str(error)).lower()}. Check the path."
         ) from None
-    if file.suffix.lower() == ".json" and data.startswith(b"{"):
-        try:
-            json.loads(data.split(b"\n", 1)[0] or b"x")
-        except ValueError:
-            raise PerceptError(
-                f"{file} holds one json object on several lines. A source is a list of objects, or one object on each line."
-            ) from None
-    return data.startswith(b"[")

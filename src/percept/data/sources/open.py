@@ -15,7 +15,16 @@ from percept.data.sources.fields import Fields
 from percept.data.sources.folder import FolderRows
 from percept.data.sources.joined import JoinedRows
 from percept.data.sources.jsonl import JsonRows
-from percept.data.sources.places import KINDS, UNDERSTOOD, endings, files_in, is_media, labelled, matching
+from percept.data.sources.places import (
+    KINDS,
+    UNDERSTOOD,
+    check_not_compressed,
+    endings,
+    files_in,
+    is_media,
+    labelled,
+    matching,
+)
 from percept.data.sources.prepare import (
     CaptionCollate,
     ImageCaption,
@@ -94,6 +103,7 @@ def open_source(
     Raises:
         PerceptError: nothing there, files of unknown or different kinds, or rows without what is asked for.
     """
+    _check_functions(tokenizer, prepare, collate)
     rows = open_rows(where, image=image, video=video, root=root)
     given = {
         "preprocess": preprocess, "augment": augment, "tokenizer": tokenizer, "frames": frames, "captions": captions,
@@ -104,6 +114,24 @@ def open_source(
     else:
         _check_used(given | {"target": target}, (), "prepare is given")
     return RowSource(rows, prepare, collate, batch=batch, seed=seed, workers=workers, max_bad=max_bad, log=log)
+
+
+def _check_functions(tokenizer: Any, prepare: Any, collate: Any) -> None:
+    """Check that the tokenizer is one, and that `prepare` and `collate` come together.
+
+    Raises:
+        PerceptError: they are not.
+    """
+    if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
+        raise PerceptError(
+            f"tokenizer= takes a Tokenizer, got {tokenizer!r}. Give that of a model, percept.load('nano').tokenizer, or "
+            "Tokenizer.load('tokenizer.json')."
+        )
+    if (prepare is None) != (collate is None):
+        missing, given = ("collate", "prepare") if collate is None else ("prepare", "collate")
+        raise PerceptError(
+            f"{given}= needs {missing}= too. prepare(sample, seed) makes an item, collate(items) a batch."
+        )
 
 
 def open_rows(
@@ -132,6 +160,7 @@ def _opener(files: Sequence[Path], fields: Fields, root: PathLike | None) -> Cal
     Raises:
         PerceptError: they are of unknown or different kinds.
     """
+    check_not_compressed(files)
     kinds = {KINDS.get(file.suffix.lower()) for file in files}
     if len(kinds) > 1 or None in kinds:
         raise PerceptError(f"these are not files of one known kind: {endings(files)}. A source is {UNDERSTOOD}.")

@@ -19,6 +19,7 @@ KINDS = {
 IN_FOLDERS = tuple(ending for ending in KINDS if ending != ".json")
 """Endings that make a folder one of tables or shards; it is one of images otherwise. A .json file may belong to an image."""
 SPLITS = re.compile(r"(train|test|val|valid|validation|dev)(?=[-_.])", re.IGNORECASE)
+COMPRESSED = re.compile(r"\.(tar\.(gz|bz2|xz|zst)|tgz|tbz2|txz)$", re.IGNORECASE)
 UNDERSTOOD = (
     "a folder of images or videos (with .txt or .json files of the same names), .csv and .tsv tables, .jsonl and .json rows, "
     ".parquet and .arrow files, folders of Hugging Face datasets, and WebDataset shards (.tar)"
@@ -34,6 +35,8 @@ def matching(where: PathLike) -> list[Path]:
     name = os.fspath(where)
     if os.path.lexists(name):
         return [Path(name)]
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", name):
+        raise PerceptError(f"{name} is an address. Download the files first, and give their path.")
     found = [
         Path(path)
         for each in expanded(name)
@@ -121,9 +124,24 @@ def _deeper(path: Path) -> list[Path]:
     if len(folders) > 1:
         raise PerceptError(f"{path} holds files in {', '.join(sorted(folders))}. Name one of these folders.")
     if not shards:
-        found = ", ".join(f"{number} {ending}" for ending, number in seen.most_common(8)) or "no files"
-        raise PerceptError(f"{path} holds {found}, none of which is known. A source is {UNDERSTOOD}.")
+        check_not_compressed(path.rglob("*"))
+        found = ", ".join(f"{number} {ending}" for ending, number in seen.most_common(8))
+        found = f"{found}, none of which is known" if found else "no files"
+        raise PerceptError(f"{path} holds {found}. A source is {UNDERSTOOD}.")
     return shards
+
+
+def check_not_compressed(files: Iterable[Path]) -> None:
+    """Check that no file is a compressed shard.
+
+    Raises:
+        PerceptError: one is.
+    """
+    for file in files:
+        if COMPRESSED.search(file.name):
+            raise PerceptError(
+                f"{file} is compressed, so single samples cannot be read. Decompress it; images do not get smaller."
+            )
 
 
 def is_media(path: Path) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from percept.core.errors import PerceptError
 from percept.core.seed import derive
 from percept.data.guard import quiet
-from percept.data.sources.bad import Bad
+from percept.data.sources.bad import Bad, advice
 from percept.data.sources.order import Drawn, Draws
 from percept.data.sources.sample import BadSample, Rows, Sample
 
@@ -64,7 +64,7 @@ class Reader:
         does not depend on other slots, and the replacement is not in the same batch already.
 
         Raises:
-            PerceptError: TRIES samples in a row are bad.
+            PerceptError: TRIES samples in a row are bad, or all rows of a small source.
         """
         result = Read()
         columns = (values.tolist() for values in self.drawn(step, slots))
@@ -79,11 +79,11 @@ class Reader:
         for later in range(step + 1, step + TRIES):
             if self._take(result, *(int(values[0]) for values in self.drawn(later, range(slot, slot + 1)))):
                 return
-        last = result.bad[-1]
-        raise PerceptError(
-            f"{TRIES} samples in a row cannot be used, the last one because: {last.reason} ({last.detail or last.key}). "
-            "Check the source and what is asked of it."
-        )
+        last, rows = result.bad[-1], {bad.row for bad in result.bad}
+        count = sum(self.draws.counts)
+        found = f"{count} of {count} rows are bad" if len(rows) == count else f"{TRIES} samples in a row cannot be used"
+        todo = advice(last.reason, "Check the source and what is asked of it.")
+        raise PerceptError(f"{found}, the last one because: {last.reason} ({last.detail or last.key}). {todo}")
 
     def _take(self, result: Read, number: int, row: int, epoch: int) -> bool:
         """Read and prepare one row; False if it is bad."""

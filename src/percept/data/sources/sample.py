@@ -41,6 +41,16 @@ class BadSample(PerceptError):
         return type(self), (self.reason, self.key, self.detail)
 
 
+def check_index(rows: "Rows", index: int) -> None:
+    """Check the number of a row.
+
+    Raises:
+        PerceptError: there is no such row.
+    """
+    if not 0 <= index < len(rows):
+        raise PerceptError(f"{rows.name} has no row {index}. Its {len(rows)} rows are numbered from 0.")
+
+
 @runtime_checkable
 class Rows(Protocol):
     """Random access to the rows of a source. It can be copied to other processes, and opens its files where it reads them."""

@@ -85,8 +85,9 @@ class RowSource:
         """Return a rank's share of the batch of a step.
 
         Raises:
-            PerceptError: more bad rows than `max_bad` allows, or a worker process that ended.
+            PerceptError: a step below 0, more bad rows than `max_bad` allows, or a worker process that ended.
         """
+        _check_step(step)
         read = self._read_by_workers(step, rank, world_size) if self.workers else None
         reads = read or [self.reader.read(step, self._slots(rank, world_size))]
         for each in reads:
@@ -95,6 +96,7 @@ class RowSource:
 
     def keys(self, step: int, rank: int = 0, world_size: int = 1) -> list[str]:
         """Return the keys of the rows drawn for a step, without reading them; a row found to be bad is replaced by another."""
+        _check_step(step)
         drawn = self.reader.drawn(step, self._slots(rank, world_size))
         return [
             self.reader.parts[part].key(row) for part, row in zip(drawn.part.tolist(), drawn.row.tolist(), strict=True)
@@ -189,7 +191,8 @@ def mix(
         inner = source.reader
         total, rows = sum(inner.draws.weights), len(source)
         for part, inside in zip(inner.parts, inner.draws.weights, strict=True):
-            name = f"{number}:{part.name or part.rows.name}"
+            named = part.rows.key(0).startswith(part.rows.name)  # keys of tables begin with their names
+            name = f"{number}:{part.name}" if part.name else f"{number}" if named else f"{number}:{part.rows.name}"
             parts.append(Part(rows=part.rows, prepare=part.prepare, name=name))
             shares.append(weight * inside / total * (rows if units == "epochs" else 1))
     return RowSource(
@@ -203,6 +206,11 @@ def mix(
         max_bad=max_bad,
         log=log,
     )
+
+
+def _check_step(step: int) -> None:
+    if step < 0:
+        raise PerceptError(f"steps are numbered from 0, got {step}. Give 0 or more.")
 
 
 def _given(function: Any) -> Any:

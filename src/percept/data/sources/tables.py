@@ -8,7 +8,7 @@ from pathlib import Path
 from percept.core.errors import PerceptError
 from percept.data.sources.fields import Fields
 from percept.data.sources.index import Index, read_span
-from percept.data.sources.sample import BadSample, Sample
+from percept.data.sources.sample import BadSample, Sample, check_index
 from percept.data.sources.scan import delimiter_of, is_open, line_spans, record_spans
 
 csv.field_size_limit(sys.maxsize)
@@ -87,6 +87,7 @@ class TableRows:
         Raises:
             BadSample: see `Table.record`.
         """
+        check_index(self, index)
         key = self.key(index)
         spans, file = self.table.index.arrays(key), self.table.index.file
         data = read_span(file, int(spans["start"][index + 1]), int(spans["stop"][index + 1]))

@@ -19,7 +19,7 @@ from percept.data.sources.conversation import has_conversation, turns_of
 from percept.data.sources.fields import texts_of
 from percept.data.sources.index import Arrays, Index
 from percept.data.sources.jsonl import json_object
-from percept.data.sources.sample import BadSample, Sample
+from percept.data.sources.sample import BadSample, Sample, check_index
 
 NAME = re.compile(r"((?:.*/)?[^/.]+)\.([^/]+)")
 """Key and ending of a member's name, as the `webdataset` library splits it."""
@@ -71,6 +71,7 @@ class TarRows:
         Raises:
             BadSample: the shard ends before the sample does, or a text or json member cannot be read.
         """
+        check_index(self, index)
         key = self.key(index)
         arrays, size = self.index.arrays(key), self.index.stamp.size
         images, video, record, texts = [], None, {}, {}
@@ -177,13 +178,14 @@ def _list(file: Path, members: list[Member]) -> int | None:
                     reached = tar.offset
                 start = _following(opened, reached)
                 if start == reached:
-                    return reached
+                    return min(reached, file.stat().st_size)
     except (tarfile.TarError, OSError) as error:
         if start:
             return start
         raise PerceptError(f"{file} {_why(file, error)}") from None
-    cut = bool(members) and members[-1].offset + members[-1].size > file.stat().st_size
-    return reached if cut else None
+    size = file.stat().st_size
+    cut = bool(members) and members[-1].offset + members[-1].size > size
+    return min(reached, size) if cut else None
 
 
 def _member(header: tarfile.TarInfo) -> Member | None:

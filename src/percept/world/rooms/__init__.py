@@ -69,6 +69,7 @@ class RoomViews:
                 }
                 for view, caption in zip(self.views, self.captions, strict=True)
             ],
+            "question_view": 0,
             "questions": [[pair.kind, pair.question, pair.answer] for pair in self.pairs],
         }
 

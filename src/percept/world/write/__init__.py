@@ -17,6 +17,9 @@ Clips:
 
 Questions: plm. Documents: folder, plm. Rooms: folder, plm.
 
+Folders of images, and folders in COCO's layout, of documents and of rooms have a `metadata.jsonl`, which lists the images that are rows
+and their captions, so that `open_source` reads the folder.
+
 Pixels of masks are the number of the visible thing, or 0; those of depth are from 0 (near) to 255 (far), in rooms millimetres.
 """
 
@@ -104,7 +107,7 @@ def write(
         raise unknown_name("kind of sample", what, FORMATS)
     format = format or next(iter(FORMATS[what]))
     if format not in FORMATS[what]:
-        raise unknown_name(f"format of {what}", format, FORMATS[what])
+        raise _unknown_format(what, format)
     _check_used(what, {"style": style, "frames": frames, "noise": noise, "languages": languages or None})
     _check_numbers(count, workers, languages)
     job = Job(
@@ -115,6 +118,18 @@ def write(
     with appearing(Path(folder)) as temporary:
         _write_units(job.within(temporary), what, FORMATS[what][format], workers)
     return Path(folder)
+
+
+def _unknown_format(what: str, format: str) -> PerceptError:
+    """Return an error that names the kinds of samples that are written in a format."""
+    kinds = [kind for kind, formats in FORMATS.items() if format in formats]
+    if not kinds:
+        return unknown_name(f"format of {what}", format, FORMATS[what])
+    advice = " or ".join(f"--what {kind}" for kind in kinds)
+    return PerceptError(
+        f"{format} is a format of {' and '.join(kinds)}, not of {what}. Choose {advice}, or a format of {what}: "
+        f"{', '.join(FORMATS[what])}."
+    )
 
 
 def _write_units(job: Job, what: str, format: Format, workers: int | None) -> None:

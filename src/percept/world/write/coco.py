@@ -17,7 +17,7 @@ from percept.world.render import Rendering
 from percept.world.write.encode import near_far_png, png, run_lengths
 from percept.world.write.folder import taken_lines, write_object
 from percept.world.write.images import rendering_of, texts_of
-from percept.world.write.job import Job, Lines, key_of
+from percept.world.write.job import INDEX, Job, Lines, index_line, key_of
 
 MOST = 1000
 """Annotations of an image have the ids from MOST times its id on."""
@@ -27,15 +27,17 @@ _PARTS = (".images", ".instances", ".captions")
 
 def write_images(job: Job, numbers: range) -> Lines:
     """Write images and depth; return the lines of images and annotations."""
-    lines: dict[str, list[str]] = {name: [] for name in _PARTS}
+    lines: dict[str, list[str]] = {name: [] for name in (*_PARTS, INDEX)}
     for number in numbers:
         rendering, name = rendering_of(job, number), f"{key_of(number)}.png"
         assert rendering.depth is not None
-        job.put(f"{job.subset}2017/{name}", png(rendering.image))
-        job.put(f"depth/{job.subset}2017/{name}", near_far_png(rendering.depth))
+        file = job.put(f"{job.subset}2017/{name}", png(rendering.image))
+        depth = job.put(f"depth/{job.subset}2017/{name}", near_far_png(rendering.depth))
         height, width = rendering.image.shape[:2]
         image = {"id": number + 1, "file_name": name, "width": width, "height": height, "seed": job.seed + number}
-        made = ([image], instances(rendering, number + 1), _captions(job, rendering.scene, number))
+        captions = list(_captions(job, rendering.scene, number))
+        lines[INDEX].append(index_line(file, **_by_language(captions), depth=depth))
+        made = ([image], instances(rendering, number + 1), captions)
         for part, entries in zip(_PARTS, made, strict=True):
             lines[part] += [json.dumps(entry) + "\n" for entry in entries]
     return lines
@@ -75,6 +77,14 @@ def _captions(job: Job, scene: Scene, number: int) -> Iterator[dict[str, Any]]:
     entries += [{"caption": texts[f"caption_{language}"], "language": language} for language in job.languages]
     for place, entry in enumerate(entries):
         yield {"id": (number + 1) * MOST + place, "image_id": number + 1, **entry}
+
+
+def _by_language(captions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return `captions`, a list of the English ones, and `caption_de` and the like."""
+    english = [each["caption"] for each in captions if "language" not in each]
+    return {"captions": english} | {
+        f"caption_{each['language']}": each["caption"] for each in captions if "language" in each
+    }
 
 
 def write_annotations(job: Job) -> None:

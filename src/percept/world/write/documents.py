@@ -4,7 +4,7 @@ import json
 
 from percept.world.documents import DOCUMENTS, Document, generate_document
 from percept.world.write.encode import png
-from percept.world.write.job import Job, Lines, key_of
+from percept.world.write.job import INDEX, Job, Lines, index_line, key_of
 from percept.world.write.questions import line_of
 
 
@@ -24,12 +24,14 @@ def _document(job: Job, number: int) -> Document:
 
 
 def write_folder(job: Job, numbers: range) -> Lines:
-    """Write `KEY.png` and `KEY.json`; the caption is all text of the document."""
+    """Write `KEY.png` and `KEY.json`, and return their lines of the index; the caption is all text of the document."""
+    lines = []
     for number in numbers:
         document, key = _document(job, number), key_of(number)
-        job.put(f"{key}.png", png(document.image))
-        job.put(f"{key}.json", json.dumps(document.record(), ensure_ascii=False, indent=1))
-    return {}
+        record = document.record()
+        lines.append(index_line(job.put(f"{key}.png", png(document.image)), **record))
+        job.put(f"{key}.json", json.dumps(record, ensure_ascii=False, indent=1))
+    return {INDEX: lines}
 
 
 def write_plm(job: Job, numbers: range) -> Lines:

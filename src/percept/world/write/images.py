@@ -18,7 +18,7 @@ from percept.world.record import describe
 from percept.world.render import Rendering, render
 from percept.world.scene import sample_scene
 from percept.world.write.encode import add_member, near_far_png, png
-from percept.world.write.job import UNITS, Job, Lines, key_of
+from percept.world.write.job import INDEX, UNITS, Job, Lines, index_line, key_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +85,16 @@ def _samples(job: Job, numbers: range) -> Iterator[Sample]:
 
 
 def write_folder(job: Job, numbers: range) -> Lines:
-    """Write images, masks, depth and truth as one file each."""
+    """Write images, masks, depth and truth as one file each; return their lines of the index."""
+    lines = []
     for sample in _samples(job, numbers):
-        _write_images(job, sample)
-        job.put(f"truth/{sample.key}.json", json.dumps(sample.truth, indent=1))
-    return {}
+        image, masks, depth = _write_images(job, sample)
+        truth = job.put(f"truth/{sample.key}.json", json.dumps(sample.truth, indent=1))
+        captions = {"caption": sample.caption} | {
+            name: text for name, text in sample.truth.items() if "caption" in name and isinstance(text, str)
+        }
+        lines.append(index_line(image, **captions, masks=masks, depth=depth, truth=truth))
+    return {INDEX: lines}
 
 
 def write_jsonl(job: Job, numbers: range) -> Lines:

@@ -1,9 +1,10 @@
 """What is written: the arguments that every unit of work needs, and formats."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from percept.world.noise import Noise
 
@@ -13,6 +14,8 @@ UNITS = {"images": 250, "clips": 50, "questions": 250, "documents": 100, "rooms"
 """Samples per unit of work, and per tar file."""
 Lines: TypeAlias = Mapping[str, Sequence[str]]
 """Lines to append to files, by name of the file within the folder."""
+INDEX = "metadata.jsonl"
+"""File of a folder that says which of its images are rows, and their captions, as in Hugging Face's `imagefolder`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,11 @@ class Format:
     process appends to files in order."""
     finish: str | None = None
     """Function that makes files of the lines of all units of a job."""
+
+
+def index_line(file: str, **fields: Any) -> str:
+    """Return the line of an image in INDEX; `fields` hold its captions, and the paths of what belongs to it."""
+    return json.dumps({"file_name": file, **fields}, ensure_ascii=False) + "\n"
 
 
 def key_of(number: int) -> str:

@@ -1,6 +1,7 @@
 """Rooms: a folder each with views, depth, masks, cameras and a point cloud; or the json lines of Perception LM.
 
 `cameras.json` holds intrinsics in pixels, and 4 x 4 matrices from the room (metres, z up) to the camera (x right, y down, z forward).
+The questions of `truth.json` are about the view with the number `question_view`: left and right are those of its image.
 """
 
 import json
@@ -10,7 +11,7 @@ import numpy as np
 
 from percept.world.rooms import LABELS, Camera, PointCloud, RoomViews, generate_room, point_cloud
 from percept.world.write.encode import millimetre_png, palette_png, png
-from percept.world.write.job import Job, Lines, key_of
+from percept.world.write.job import INDEX, Job, Lines, index_line, key_of
 from percept.world.write.questions import line_of
 
 
@@ -43,7 +44,8 @@ def _room(job: Job, number: int) -> RoomViews:
 
 
 def write_folder(job: Job, numbers: range) -> Lines:
-    """Write a folder per room."""
+    """Write a folder per room; return the lines of the index, one per view."""
+    lines = []
     for number in numbers:
         found, key = _room(job, number), key_of(number)
         cameras = []
@@ -55,13 +57,13 @@ def write_folder(job: Job, numbers: range) -> Lines:
                 "labels": palette_png(view.labels),
             }
             files = {name: f"{name}/{place}.png" for name in parts}
-            for name, file in files.items():
-                job.put(f"{key}/{file}", parts[name])
+            put = {name: job.put(f"{key}/{file}", parts[name]) for name, file in files.items()}
+            lines.append(index_line(put.pop("image"), caption=found.captions[place], room=key, view=place, **put))
             cameras.append({**files, **_calibration(view.camera)})
         job.put(f"{key}/cameras.json", json.dumps({"depth_units_per_metre": 1000, "views": cameras}, indent=1))
         job.put(f"{key}/cloud.ply", ply(point_cloud(found.views)))
         job.put(f"{key}/truth.json", json.dumps({"labels": LABELS, **found.record()}, indent=1))
-    return {}
+    return {INDEX: lines}
 
 
 def _calibration(camera: Camera) -> dict[str, Any]:
