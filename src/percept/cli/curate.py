@@ -73,8 +73,15 @@ def curate(
         engine=engine,
         workers=workers,
     )
-    _show(curation.run(), out)
-    return 0
+    report = curation.run()
+    _show(report, out)
+    if report["rows kept"]:
+        return 0
+    last = report["steps"][-1]["step"]
+    raise PerceptError(
+        f"no row remains: step {last} removed the last ones. Read {out / 'report.html'}, then change the steps or "
+        "their settings with --config and give a new folder."
+    )
 
 
 def _show(report: "Mapping[str, Any]", out: Path) -> None:

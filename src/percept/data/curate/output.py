@@ -37,12 +37,14 @@ def write_rows(store: Store, steps: int, out: Path, format: str) -> list[dict[st
 
 
 def _groups(store: Store, steps: int) -> Iterator[list[Any]]:
-    """Yield the tables of each output file."""
+    """Yield the tables of each output file; if no row remains, one empty table, so that there is a file with the columns."""
     group: list[Any] = []
+    empty = True
     for number in range(store.count()):
         table = store.chunk(number, steps).table
-        if len(table):
+        if len(table) or (empty and number == store.count() - 1):
             group.append(table)
+            empty = False
         if sum(map(len, group)) >= FILE_ROWS or sum(table.nbytes for table in group) >= FILE_BYTES:
             yield group
             group = []

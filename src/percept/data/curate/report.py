@@ -47,6 +47,15 @@ def make_report(
     }
 
 
+def rows_around(store: Store, step: int) -> tuple[int, int]:
+    """Return the number of rows before and after a step."""
+    before = after = 0
+    for number in range(store.count()):
+        reasons = store.decided(step, number)[REASON]
+        before, after = before + len(reasons), after + reasons.null_count
+    return before, after
+
+
 class Decided(Sequence[Any]):
     """The decision tables of a step, read when asked for."""
 
