@@ -9,8 +9,9 @@ from typing import Any
 from percept.core.errors import PerceptError
 from percept.core.io import file_hash, replacing
 from percept.core.leftovers import remove_leftovers
+from percept.data.curate.readers import arrow
 from percept.data.curate.store import Store
-from percept.data.curate.tables import CAPTION, TEXTS, arrow
+from percept.data.curate.tables import CAPTION, TEXTS
 
 FILE_ROWS, FILE_BYTES = 100_000, 1 << 30
 """A file ends after the chunk with which it reaches this number of rows, or of bytes in memory."""

@@ -19,10 +19,11 @@ from percept.core.leftovers import remove_leftovers
 from percept.core.report import notice, track
 from percept.data.curate.engines import Run, check, open_engine
 from percept.data.curate.output import FORMATS, write_rows
+from percept.data.curate.readers import BadRows
 from percept.data.curate.report import make_report, rows_around, write_page
 from percept.data.curate.step import Place, Step, Tools
 from percept.data.curate.store import Arrays, Parts, Store, load_arrays, save_arrays, write_table
-from percept.data.curate.tables import BadRows, Columns, read_chunks, source_files
+from percept.data.curate.tables import Columns, identity, read_chunks, source_files
 
 VERSION = 2
 """Raise it when equal input gives a different result."""
@@ -114,7 +115,7 @@ class Curation:
         files = source_files(self.source)
         return {
             "version": VERSION,
-            "source": [{"file": file.name, "bytes": file.stat().st_size, "hash": file_hash(file)} for file in files],
+            "source": [identity(file) for file in files],
             "columns": to_dict(self.columns),
             "format": self.format,
             "models": self.tools.name,
@@ -149,7 +150,7 @@ class Curation:
         marker = self.store.folder / "read.json"
         if marker.is_file():
             stored = read_json(marker)
-            bad = BadRows(examples=stored["examples"])
+            bad = BadRows(examples=stored["examples"], missing=stored["missing"])
             bad.counts.update(stored["counts"])
             return bad
         bad, number = BadRows(), 0
@@ -160,7 +161,9 @@ class Curation:
         if not number:
             counts = ", ".join(f"{reason} ({count:,})" for reason, count in bad.counts.items()) or "it is empty"
             raise PerceptError(f"{self.source} has no usable row: {counts}.")
-        write_json(marker, {"counts": dict(bad.counts), "examples": bad.examples})
+        write_json(marker, {"counts": dict(bad.counts), "examples": bad.examples, "missing": bad.missing})
+        if bad.missing:
+            notice(f"the image of {bad.missing:,} rows is missing: there is no file at its path.")
         return bad
 
     def _step(self, number: int, name: str, step: Step, run: Run) -> None:

@@ -14,9 +14,10 @@ from percept.core.errors import PerceptError
 from percept.core.io import replacing
 from percept.core.report import printable
 from percept.data.curate.output import kept_examples
+from percept.data.curate.readers import EXAMPLES, BadRows
 from percept.data.curate.step import Step
 from percept.data.curate.store import REASON, Parts, Store, load_arrays, read_table
-from percept.data.curate.tables import EXAMPLES, IMAGE, KEY, TEXTS, BadRows
+from percept.data.curate.tables import IMAGE, KEY, TEXTS
 
 SHOWN, SIDE = 12, 160
 """Kept rows on the page, and the longer side of their thumbnails in pixels."""
@@ -41,6 +42,7 @@ def make_report(
         "rows in the source": read + sum(bad.counts.values()),
         "rows read": read,
         "rows kept": left,
+        "rows whose image is missing": bad.missing,
         "could not be read": {"counts": dict(sorted(bad.counts.items())), "examples": bad.examples},
         "steps": described,
         "kept": [_short(row) for row in kept_examples(store, len(steps), EXAMPLES, (KEY, TEXTS))],
