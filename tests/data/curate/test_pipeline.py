@@ -1,6 +1,7 @@
 """The pipeline: killed and resumed, idempotent, the same for any number of processes, with a report."""
 
 import json
+import logging
 import os
 import random
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 import percept
 from percept.cli import main
+from percept.cli.options import ModelOptions
 from percept.core.errors import PerceptError
 from percept.data.curate import tables
 from percept.data.curate.engines import _on_ray
@@ -147,6 +149,8 @@ def test_ray_gives_the_same_bytes(many: Path, tmp_path: Path) -> None:
         curation(many, tmp_path / "ray", engine="ray", workers=2).run()
     finally:
         ray.shutdown()
+    console = [each for each in logging.getLogger("ray.data").handlers if isinstance(each, logging.StreamHandler)]
+    assert all(each.level >= logging.ERROR for each in console)
     assert contents(tmp_path / "local") == contents(tmp_path / "ray")
 
 
@@ -274,6 +278,19 @@ def test_the_command_scores_with_an_encoder_and_does_not_continue_with_another(
         assert row["scores"] == [pytest.approx(cosine, abs=2e-3)]
     assert main([*command, "--resize", "pad"]) == 2
     assert "with different settings" in capsys.readouterr().err
+
+
+def test_visualness_by_a_general_encoder_gives_a_notice(
+    many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = str(tiny.folder(tmp_path / "model"))
+    command = ["curate", str(many), "--steps", "visualness"]
+    assert main([*command, "--out", str(tmp_path / "tuned"), "--model", model]) == 0
+    assert "needs an encoder tuned" not in capsys.readouterr().err
+    encoder = percept.load(model)
+    monkeypatch.setattr(ModelOptions, "open", lambda self: encoder)
+    assert main([*command, "--out", str(tmp_path / "general")]) == 0
+    assert "needs an encoder tuned for it, and nano is a general one" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_missing_library_is_named(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

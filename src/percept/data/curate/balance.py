@@ -49,7 +49,7 @@ class Balance(Plain):
     tail: float | None = 0.2
     """Share of all matches that belongs to entries of the tail; it decides the threshold where none is given."""
     offline: bool = True
-    """Remove captions; if False, write the probability of each caption for a loader to draw by."""
+    """Remove captions; if false, write the probability of each caption for a loader to draw by."""
     seed: int = 0
     """Seed of the draws."""
     min_count: int | None = None
