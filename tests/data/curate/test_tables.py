@@ -138,6 +138,7 @@ def test_shards_arrow_files_and_folders_of_images_are_read(tmp_path: Path) -> No
     with tarfile.open(tmp_path / "pets.tar", "w") as tar:
         tar.add(folder / "1.png", "1.png")
         tar.add(folder / "1.txt", "1.txt")
+        tar.add(folder / "2.png", "1.mask.png")
     data = pa.table({"text": ["a red cat"], "image": [{"bytes": (folder / "1.png").read_bytes(), "path": None}]})
     with pa.ipc.new_stream(str(tmp_path / "pets.arrow"), data.schema) as stream:
         stream.write_table(data)
@@ -149,7 +150,12 @@ def test_shards_arrow_files_and_folders_of_images_are_read(tmp_path: Path) -> No
         read, bad = rows(tmp_path / name, out)
         assert [(row["captions"], row["image"]) for row in read] == [(["a red cat"], (folder / "1.png").read_bytes())]
         assert not bad.counts
-    assert rows(tmp_path / "pets.tar", out)[0][0]["key"] == "pets.tar/1"
+    shard = rows(tmp_path / "pets.tar", out)[0][0]
+    assert (shard["key"], shard["other_images"]) == ("pets.tar/1", [(folder / "2.png").read_bytes()])
+    (folder / "1.txt").unlink()
+    with pytest.raises(PerceptError, match="images without captions"):
+        rows(tmp_path / "pets", out)
+    assert rows(tmp_path / "pets", out, Columns(text="label"))[0][0]["captions"] == ["cat"]
 
 
 def test_a_folder_of_images_is_known_again_by_its_texts(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def _records(batch: Any, name: str, first: int, bad: BadRows) -> list[Record | N
 
 
 def _samples(file: Path, bad: BadRows) -> Located:
-    """Yield the samples of a shard or of a folder of images, with their names as keys."""
+    """Yield the samples of a shard or of a folder of images, with their names as keys. A column `other_images` has all but the first."""
     from percept.data.sources.open import open_rows
 
     rows = open_rows(file)
@@ -153,7 +153,8 @@ def _samples(file: Path, bad: BadRows) -> Located:
             continue
         images = [os.path.relpath(image, file.parent) if isinstance(image, Path) else image for image in sample.images]
         texts = {name: texts[0] if len(texts) == 1 else list(texts) for name, texts in sample.captions.items()}
-        yield where, {**texts, **sample.record, "key": where, "image": images or None}
+        more = {"other_images": images[1:]} if images[1:] else {}
+        yield where, {**texts, **sample.record, "key": where, "image": images[0] if images else None, **more}
 
 
 READERS: dict[str, Callable[[Path, BadRows], Located]] = {

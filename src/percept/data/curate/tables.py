@@ -138,6 +138,11 @@ def check_columns(columns: Columns, known: Collection[str], file: Path) -> None:
         if chosen is not None and chosen not in known:
             raise PerceptError(f"{file} has no column {chosen!r} for the {what}. It has: {', '.join(known)}.")
     if columns.text is None and not any(name in known for name in TEXT_NAMES):
+        if file.is_dir():
+            raise PerceptError(
+                f"{file} has images without captions. Put captions into .txt files of the same names, or use --text label if "
+                "its subfolders are classes."
+            )
         raise PerceptError(f"{file} has no caption column among its columns {', '.join(known)}. Name it with --text.")
 
 
