@@ -9,6 +9,7 @@ import tyro
 from percept.cli.options import DEFAULT_MODEL, MODEL, ModelOptions
 from percept.cli.show import count, say, split_labels
 from percept.core.errors import PerceptError
+from percept.core.report import notice
 
 if TYPE_CHECKING:
     from percept.data.curate.step import Step, Tools
@@ -36,11 +37,13 @@ def curate(
     """Curate rows of images with captions: filter texts, remove duplicates, score, balance, reduce.
 
     An interrupted run continues with the same command. Equal input gives equal bytes. OUT gets rows-00000.parquet and so on,
-    report.json, report.html and curation.json. The steps are texts, exact-images, exact-texts, near-images, near-texts,
-    score, balance, tldr, realsyn, label-visualness and visualness; docs/curation.md describes them.
+    report.json, report.html and curation.json; if no row remains, the exit code is 2. The steps are texts, exact-images, exact-texts, near-images, near-texts,
+    score, balance, tldr, realsyn, label-visualness and visualness; docs/curation.md describes them and lists all settings
+    and defaults: score, tldr and visualness, for example, remove the half that scores lower unless a threshold or top is given.
 
     Args:
-        source: File or folder of .jsonl, .csv, .tsv or .parquet with a caption column and, if images are used, an image column.
+        source: File or folder of .jsonl, .csv, .tsv, .parquet, .arrow or .tar with captions and, if images are used, images; or a
+            folder of images with .txt or .json files of the same names.
         out: Folder of the result, new or empty, or that of an interrupted run.
         steps: Steps in order, separated by commas.
         config: Json file of settings: step name to an object of its settings.
@@ -73,8 +76,15 @@ def curate(
         engine=engine,
         workers=workers,
     )
-    _show(curation.run(), out)
-    return 0
+    report = curation.run()
+    _show(report, out)
+    if report["rows kept"]:
+        return 0
+    last = report["steps"][-1]["step"]
+    raise PerceptError(
+        f"no row remains: step {last} removed the last ones. Read {out / 'report.html'}, then change the steps or "
+        "their settings with --config and give a new folder."
+    )
 
 
 def _show(report: "Mapping[str, Any]", out: Path) -> None:
@@ -106,6 +116,11 @@ def _tools(steps: "Mapping[str, Step]", model: ModelOptions, labels: str | None)
     if not needed:
         return Tools()
     encoder = model.open()
+    if "visualness" in steps and model.weights is None and not Path(model.model or DEFAULT_MODEL).exists():
+        notice(
+            f"the step visualness needs an encoder tuned for it, and {model.model or DEFAULT_MODEL} is a general one: its choice "
+            "of captions can be close to chance. docs/curation.md describes the tuning."
+        )
     say(f"{encoder} measures images and texts")
     names = split_labels(labels) if labels is not None else []
     identity = encoder.identity

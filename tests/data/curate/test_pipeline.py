@@ -1,7 +1,9 @@
 """The pipeline: killed and resumed, idempotent, the same for any number of processes, with a report."""
 
 import json
+import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,11 +15,15 @@ import pytest
 
 import percept
 from percept.cli import main
+from percept.cli.options import ModelOptions
 from percept.core.errors import PerceptError
 from percept.data.curate import tables
 from percept.data.curate.engines import _on_ray
 from percept.data.curate.pipeline import Curation
 from percept.data.curate.step import make_steps
+from percept.data.sources.open import open_source
+from percept.world.language import short_caption
+from percept.world.scene import sample_scene
 from tests.data.curate.making import WORDS, captions, picture, write_lines
 from tests.infer import tiny
 
@@ -143,6 +149,8 @@ def test_ray_gives_the_same_bytes(many: Path, tmp_path: Path) -> None:
         curation(many, tmp_path / "ray", engine="ray", workers=2).run()
     finally:
         ray.shutdown()
+    console = [each for each in logging.getLogger("ray.data").handlers if isinstance(each, logging.StreamHandler)]
+    assert all(each.level >= logging.ERROR for each in console)
     assert contents(tmp_path / "local") == contents(tmp_path / "ray")
 
 
@@ -205,6 +213,42 @@ def test_steps_that_would_remove_everything_are_refused(tmp_path: Path) -> None:
             Curation(source=rows, out=tmp_path / name, steps=make_steps([name], {}), workers=1).run()
 
 
+def test_the_default_steps_keep_most_of_a_small_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [short_caption(sample_scene(seed), random.Random(seed)) for seed in range(150)]
+    source = write_lines(tmp_path / "rows.jsonl", [{"caption": text} for text in texts])
+    assert main(["curate", str(source), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["rows kept"] >= 100
+    assert report["steps"][-1]["smallest count of an entry"] == 2
+    assert "removed" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+def test_a_set_of_which_nothing_remains_is_an_error(
+    many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"texts": {"min_words": 50}}))
+    command = ["curate", str(many), "--out", str(tmp_path / "out"), "--format", format, "--workers", "1"]
+    for _ in range(2):  # the second time from the report of the first
+        assert main([*command, "--config", str(tmp_path / "config.json")]) == 2
+        assert "no row remains: step texts removed the last ones" in " ".join(capsys.readouterr().err.split())
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [(one["step"], one["rows after"]) for one in report["steps"]] == [("texts", 0)]
+    assert report["files"][0]["rows"] == 0
+    with pytest.raises(PerceptError, match="holds no rows"):
+        open_source(tmp_path / "out" / f"rows-00000.{format}", batch=2)
+
+
+def test_a_step_that_leaves_little_gives_a_notice(
+    many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = make_steps(["texts", "balance"], {"balance": {"threshold": 1, "min_count": 40}})
+    report = Curation(source=many, out=tmp_path / "out", steps=steps, workers=1).run()
+    before, after = report["steps"][1]["rows before"], report["steps"][1]["rows after"]
+    assert 0 < after < 0.1 * before
+    assert f"step balance removed {1 - after / before:.1%} of {before} rows" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("names", "settings", "message"),
     [
@@ -234,6 +278,19 @@ def test_the_command_scores_with_an_encoder_and_does_not_continue_with_another(
         assert row["scores"] == [pytest.approx(cosine, abs=2e-3)]
     assert main([*command, "--resize", "pad"]) == 2
     assert "with different settings" in capsys.readouterr().err
+
+
+def test_visualness_by_a_general_encoder_gives_a_notice(
+    many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = str(tiny.folder(tmp_path / "model"))
+    command = ["curate", str(many), "--steps", "visualness"]
+    assert main([*command, "--out", str(tmp_path / "tuned"), "--model", model]) == 0
+    assert "needs an encoder tuned" not in capsys.readouterr().err
+    encoder = percept.load(model)
+    monkeypatch.setattr(ModelOptions, "open", lambda self: encoder)
+    assert main([*command, "--out", str(tmp_path / "general")]) == 0
+    assert "needs an encoder tuned for it, and nano is a general one" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_missing_library_is_named(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,19 @@
 """Reading rows: formats, column names, bad rows, interleaved documents."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
 from percept.core.errors import PerceptError
 from percept.data.curate import tables
-from percept.data.curate.tables import BadRows, Columns, read_chunks, source_files
-from tests.data.curate.making import write_lines
+from percept.data.curate.readers import BadRows
+from percept.data.curate.tables import Columns, identity, read_chunks, source_files
+from tests.data.curate.making import picture, write_lines
 
 
 def rows(source: Path, out: Path, columns: Columns | None = None) -> tuple[list[dict], BadRows]:
@@ -112,3 +115,61 @@ def test_a_document_gives_a_row_per_image_with_all_sentences(tmp_path: Path) -> 
     assert read[0]["captions"] == read[1]["captions"] == ["A cup.", "It is red.", "A dog!"]
     assert [row["adjacent"] for row in read] == ["It is red.", "A dog!", "No image here."]
     assert [row["document"] for row in read] == ["p", "p", "q"]
+
+
+def test_paths_in_other_columns_start_from_the_result_too(tmp_path: Path) -> None:
+    (tmp_path / "in" / "masks").mkdir(parents=True)
+    (tmp_path / "in" / "masks" / "1.png").write_bytes(b"x")
+    row = {"caption": "a cup", "image": "1.png", "masks": ["masks/1.png"], "depth": {"path": "masks/1.png"}}
+    source = write_lines(tmp_path / "in" / "rows.jsonl", [{**row, "note": "masks/2.png", "page": "http://a.b/c.html"}])
+    read, bad = rows(source, tmp_path / "out")
+    assert read[0]["masks"] == ["../in/masks/1.png"]
+    assert read[0]["depth"] == {"path": "../in/masks/1.png"}
+    assert (read[0]["note"], read[0]["page"]) == ("masks/2.png", "http://a.b/c.html")
+    assert bad.missing == 1  # in/1.png
+
+
+def test_shards_arrow_files_and_folders_of_images_are_read(tmp_path: Path) -> None:
+    folder, out = tmp_path / "pets" / "cat", tmp_path / "out"
+    folder.mkdir(parents=True)
+    picture(1).save(folder / "1.png")
+    (folder / "1.txt").write_text("a red cat")
+    picture(2).save(folder / "2.png")
+    with tarfile.open(tmp_path / "pets.tar", "w") as tar:
+        tar.add(folder / "1.png", "1.png")
+        tar.add(folder / "1.txt", "1.txt")
+        tar.add(folder / "2.png", "1.mask.png")
+    data = pa.table({"text": ["a red cat"], "image": [{"bytes": (folder / "1.png").read_bytes(), "path": None}]})
+    with pa.ipc.new_stream(str(tmp_path / "pets.arrow"), data.schema) as stream:
+        stream.write_table(data)
+    feather.write_feather(data, str(tmp_path / "pets.feather"))
+    read, bad = rows(tmp_path / "pets", out)
+    assert read == [{"key": "cat/1.png", "captions": ["a red cat"], "image": "../pets/cat/1.png", "label": "cat"}]
+    assert bad.counts == {"there is no caption": 1}
+    for name in ("pets.tar", "pets.arrow", "pets.feather"):
+        read, bad = rows(tmp_path / name, out)
+        assert [(row["captions"], row["image"]) for row in read] == [(["a red cat"], (folder / "1.png").read_bytes())]
+        assert not bad.counts
+    shard = rows(tmp_path / "pets.tar", out)[0][0]
+    assert (shard["key"], shard["other_images"]) == ("pets.tar/1", [(folder / "2.png").read_bytes()])
+    (folder / "1.txt").unlink()
+    with pytest.raises(PerceptError, match="images without captions"):
+        rows(tmp_path / "pets", out)
+    assert rows(tmp_path / "pets", out, Columns(text="label"))[0][0]["captions"] == ["cat"]
+
+
+def test_a_folder_of_images_is_known_again_by_its_texts(tmp_path: Path) -> None:
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    picture(1).save(folder / "1.png")
+    (folder / "1.txt").write_text("a red cat")
+    first = identity(folder)
+    assert identity(folder) == first
+    (folder / "1.txt").write_text("a red dog")
+    assert identity(folder)["hash"] != first["hash"]
+
+
+def test_a_table_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes("légende;caption\n1;a cup\n".encode("latin-1"))
+    with pytest.raises(PerceptError, match="not UTF-8"):
+        rows(tmp_path / "rows.csv", tmp_path)

@@ -49,11 +49,11 @@ class Balance(Plain):
     tail: float | None = 0.2
     """Share of all matches that belongs to entries of the tail; it decides the threshold where none is given."""
     offline: bool = True
-    """Remove captions; if False, write the probability of each caption for a loader to draw by."""
+    """Remove captions; if false, write the probability of each caption for a loader to draw by."""
     seed: int = 0
     """Seed of the draws."""
-    min_count: int = 100
-    """Smallest count of counted words and pairs."""
+    min_count: int | None = None
+    """Smallest count of counted words and pairs. Default: a thousandth of the captions, at least 2 and at most the paper's 100."""
     min_ratio: float = 30.0
     """Smallest ratio of the count of a pair to its count by chance."""
     most: int = 500_000
@@ -64,6 +64,8 @@ class Balance(Plain):
             raise PerceptError(f"threshold must be at least 1, got {self.threshold}.")
         if self.threshold is None and (self.tail is None or not 0 < self.tail <= 1):
             raise PerceptError(f"tail must be above 0 and at most 1, got {self.tail}. Or give a threshold.")
+        if self.min_count is not None and self.min_count < 1:
+            raise PerceptError(f"min_count must be at least 1, got {self.min_count}.")
 
     def files(self) -> Sequence[Path]:
         """Return the word lists."""
@@ -87,9 +89,9 @@ class Balance(Plain):
 
     def _chosen(self, parts: Parts, earlier: Arrays) -> Arrays:
         entries = words.chosen_entries(
-            earlier, parts, min_count=self.min_count, min_ratio=self.min_ratio, most=self.most
+            earlier, parts, min_count=int(earlier["min_count"]), min_ratio=self.min_ratio, most=self.most
         )
-        return {"entries": pack_texts(entries)}
+        return {"entries": pack_texts(entries), "min_count": earlier["min_count"]}
 
     def _probabilities(self, parts: Parts, earlier: Arrays) -> Arrays:
         """Count the captions of every entry; the state gains the counts, the threshold and the probabilities."""
@@ -129,6 +131,7 @@ class Balance(Plain):
             "threshold": int(state["threshold"]),
             "tail share before": round(tail_share(before, int(state["threshold"])), 6),
             "tail share after": round(float(after[before < int(state["threshold"])].sum() / max(1.0, after.sum())), 6),
+            **({"smallest count of an entry": int(state["min_count"])} if "min_count" in state else {}),
             "entries": len(entries),
             "entries with captions": int((before > 0).sum()),
             "entries left without captions": int(((before > 0) & (after < 0.5)).sum()),

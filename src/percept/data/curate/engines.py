@@ -1,5 +1,6 @@
 """Where the chunks of a step are computed: in this process, in several processes, or by Ray Data on a cluster."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ def _on_ray(workers: int | None, job: Callable[[int], int], numbers: Sequence[in
     rows = ray.data.from_items(
         [{"number": number} for number in numbers], override_num_blocks=min(len(numbers), BLOCKS)
     )
-    size = max(1, workers or os.cpu_count() or 1)
+    size = min(len(numbers), workers or os.cpu_count() or 1)
     tasks = ray.data.TaskPoolStrategy(size=size)
     try:
         for row in rows.map(_row_job(job), num_cpus=0.5, compute=tasks).iter_rows():
@@ -87,4 +88,7 @@ def _ray() -> Any:
         import ray.data
     except ImportError:
         raise missing_extra("ray", "ray", "--engine ray") from None
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):  # its file of logs keeps all messages
+            handler.setLevel(logging.ERROR)
     return ray

@@ -9,8 +9,9 @@ from typing import Any
 from percept.core.errors import PerceptError
 from percept.core.io import file_hash, replacing
 from percept.core.leftovers import remove_leftovers
+from percept.data.curate.readers import arrow
 from percept.data.curate.store import Store
-from percept.data.curate.tables import CAPTION, TEXTS, arrow
+from percept.data.curate.tables import CAPTION, TEXTS
 
 FILE_ROWS, FILE_BYTES = 100_000, 1 << 30
 """A file ends after the chunk with which it reaches this number of rows, or of bytes in memory."""
@@ -37,12 +38,14 @@ def write_rows(store: Store, steps: int, out: Path, format: str) -> list[dict[st
 
 
 def _groups(store: Store, steps: int) -> Iterator[list[Any]]:
-    """Yield the tables of each output file."""
+    """Yield the tables of each output file; if no row remains, one empty table, so that there is a file with the columns."""
     group: list[Any] = []
+    empty = True
     for number in range(store.count()):
         table = store.chunk(number, steps).table
-        if len(table):
+        if len(table) or (empty and number == store.count() - 1):
             group.append(table)
+            empty = False
         if sum(map(len, group)) >= FILE_ROWS or sum(table.nbytes for table in group) >= FILE_BYTES:
             yield group
             group = []

@@ -16,16 +16,19 @@ from percept.core.config import to_dict
 from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import content_hash, file_hash, locked, read_json, write_json
 from percept.core.leftovers import remove_leftovers
-from percept.core.report import track
+from percept.core.report import notice, track
 from percept.data.curate.engines import Run, check, open_engine
 from percept.data.curate.output import FORMATS, write_rows
-from percept.data.curate.report import make_report, write_page
+from percept.data.curate.readers import BadRows
+from percept.data.curate.report import make_report, rows_around, write_page
 from percept.data.curate.step import Place, Step, Tools
 from percept.data.curate.store import Arrays, Parts, Store, load_arrays, save_arrays, write_table
-from percept.data.curate.tables import BadRows, Columns, read_chunks, source_files
+from percept.data.curate.tables import Columns, identity, read_chunks, source_files
 
-VERSION = 1
+VERSION = 2
 """Raise it when equal input gives a different result."""
+LITTLE = 0.1
+"""A step that leaves a smaller share of its rows gives a notice."""
 WORK, LOCK, RECORD, REPORT, PAGE = ".work", ".lock", "curation.json", "report.json", "report.html"
 
 
@@ -88,16 +91,31 @@ class Curation:
         write_json(self.store.folder / "plan.json", plan)
         bad = self._read()
         with open_engine(self.engine, self.workers, self.store.count()) as run:
-            for number, (name, step) in enumerate(self.steps.items()):
-                self._step(number, name, step, run)
-        return self._finish(plan, bad)
+            done = self._steps(run)
+        return self._finish(plan, bad, done)
+
+    def _steps(self, run: Run) -> dict[str, Step]:
+        """Run the steps until no row remains, and return those that were run."""
+        done: dict[str, Step] = {}
+        for number, (name, step) in enumerate(self.steps.items()):
+            self._step(number, name, step, run)
+            done[name] = step
+            before, after = rows_around(self.store, number)
+            if not after:
+                notice(f"step {name} removed all {before:,} rows. report.html lists the reasons.")
+                break
+            if after < LITTLE * before:
+                notice(
+                    f"step {name} removed {1 - after / before:.1%} of {before:,} rows. report.html lists the reasons."
+                )
+        return done
 
     def _plan(self) -> dict[str, Any]:
         """Return what the result depends on."""
         files = source_files(self.source)
         return {
             "version": VERSION,
-            "source": [{"file": file.name, "bytes": file.stat().st_size, "hash": file_hash(file)} for file in files],
+            "source": [identity(file) for file in files],
             "columns": to_dict(self.columns),
             "format": self.format,
             "models": self.tools.name,
@@ -132,7 +150,7 @@ class Curation:
         marker = self.store.folder / "read.json"
         if marker.is_file():
             stored = read_json(marker)
-            bad = BadRows(examples=stored["examples"])
+            bad = BadRows(examples=stored["examples"], missing=stored["missing"])
             bad.counts.update(stored["counts"])
             return bad
         bad, number = BadRows(), 0
@@ -143,7 +161,9 @@ class Curation:
         if not number:
             counts = ", ".join(f"{reason} ({count:,})" for reason, count in bad.counts.items()) or "it is empty"
             raise PerceptError(f"{self.source} has no usable row: {counts}.")
-        write_json(marker, {"counts": dict(bad.counts), "examples": bad.examples})
+        write_json(marker, {"counts": dict(bad.counts), "examples": bad.examples, "missing": bad.missing})
+        if bad.missing:
+            notice(f"the image of {bad.missing:,} rows is missing: there is no file at its path.")
         return bad
 
     def _step(self, number: int, name: str, step: Step, run: Run) -> None:
@@ -169,17 +189,17 @@ class Curation:
         for _ in track(run(job, todo), title, len(todo)):
             pass
 
-    def _finish(self, plan: Mapping[str, Any], bad: BadRows) -> dict[str, Any]:
-        """Write rows, report, page and record, then remove the working folder."""
-        written = write_rows(self.store, len(self.steps), self.out, self.format)
+    def _finish(self, plan: Mapping[str, Any], bad: BadRows, done: Mapping[str, Step]) -> dict[str, Any]:
+        """Write rows, report, page and record of the steps that were run, then remove the working folder."""
+        written = write_rows(self.store, len(done), self.out, self.format)
         report = {
             "source": plan["source"],
             "models": self.tools.name,
-            **make_report(self.store, self.steps, self._parts, bad),
+            **make_report(self.store, done, self._parts, bad),
             "files": written,
         }
         write_json(self.out / REPORT, report)
-        write_page(self.out / PAGE, report, self.store, len(self.steps), self.out)
+        write_page(self.out / PAGE, report, self.store, len(done), self.out)
         write_json(self.out / RECORD, plan)
         shutil.rmtree(self.store.folder)
         return report

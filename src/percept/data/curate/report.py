@@ -14,9 +14,10 @@ from percept.core.errors import PerceptError
 from percept.core.io import replacing
 from percept.core.report import printable
 from percept.data.curate.output import kept_examples
+from percept.data.curate.readers import EXAMPLES, BadRows
 from percept.data.curate.step import Step
 from percept.data.curate.store import REASON, Parts, Store, load_arrays, read_table
-from percept.data.curate.tables import EXAMPLES, IMAGE, KEY, TEXTS, BadRows
+from percept.data.curate.tables import IMAGE, KEY, TEXTS
 
 SHOWN, SIDE = 12, 160
 """Kept rows on the page, and the longer side of their thumbnails in pixels."""
@@ -41,10 +42,20 @@ def make_report(
         "rows in the source": read + sum(bad.counts.values()),
         "rows read": read,
         "rows kept": left,
+        "rows whose image is missing": bad.missing,
         "could not be read": {"counts": dict(sorted(bad.counts.items())), "examples": bad.examples},
         "steps": described,
         "kept": [_short(row) for row in kept_examples(store, len(steps), EXAMPLES, (KEY, TEXTS))],
     }
+
+
+def rows_around(store: Store, step: int) -> tuple[int, int]:
+    """Return the number of rows before and after a step."""
+    before = after = 0
+    for number in range(store.count()):
+        reasons = store.decided(step, number)[REASON]
+        before, after = before + len(reasons), after + reasons.null_count
+    return before, after
 
 
 class Decided(Sequence[Any]):

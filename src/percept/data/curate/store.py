@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from percept.core.io import replacing
-from percept.data.curate.tables import IMAGE, KEY, TEXTS, arrow
+from percept.data.curate.readers import arrow
+from percept.data.curate.tables import IMAGE, KEY, TEXTS
 
 Arrays = dict[str, np.ndarray]
 ROW, REASON, KEPT = "row", "reason", "captions kept"

@@ -1,19 +1,18 @@
-"""Read json lines, csv, tsv and parquet in chunks of rows whose keys, captions and images have fixed names."""
+"""Read rows of any known kind in chunks whose keys, captions and images have fixed names."""
 
 import json
 import os
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from percept.core.errors import PerceptError, missing_extra
-from percept.core.io import reasons
-from percept.data.curate.documents import is_document, rows_of
-from percept.data.sources.sample import BadSample
-from percept.data.sources.tables import Table
+from percept.core.errors import PerceptError
+from percept.core.io import content_hash, file_hash
+from percept.data.curate.readers import READERS, BadRows, Record, arrow, read_file
+from percept.data.sources.places import is_media
 
 CHUNK_ROWS, CHUNK_BYTES = 8192, 64 << 20
 """A chunk ends at this number of rows, or when the images inside its rows take this many bytes."""
@@ -37,13 +36,10 @@ IMAGE_NAMES = (
 CAPTION = "caption"
 """Column of the result with the first caption; a list of all is written as well where a row has several."""
 RESULT = (KEY, TEXTS, IMAGE, CAPTION)
+FILE_NAME = re.compile(r"[^\n\0]{1,1000}\.\w{1,8}")
+"""What may be the path of a file: it has an ending."""
 LOOK = 1000
 """Rows of a file that are read before it is refused for columns that none of them has."""
-SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
-EXAMPLES = 5
-"""Bad rows that a report names, per reason."""
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,55 +54,44 @@ class Columns:
     """Column with the path of an image, relative to the source's folder, or the bytes of its file."""
 
 
-@dataclass
-class BadRows:
-    """Rows that could not be read, counted by reason, with a few examples."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, reason: str, where: str) -> None:
-        """Count one row."""
-        self.counts[reason] += 1
-        listed = self.examples.setdefault(reason, [])
-        if len(listed) < EXAMPLES:
-            listed.append(where)
-
-
 class BadRowError(Exception):
     """A row cannot be used; the message is the reason."""
 
 
-def arrow() -> Any:
-    """Import pyarrow with its parquet module.
-
-    Raises:
-        PerceptError: it is not installed.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise missing_extra("pyarrow", "data", "curating data") from None
-    return pyarrow
-
-
 def source_files(source: Path) -> list[Path]:
-    """Return the files of a source: the file itself, or all files of known kinds in a folder, sorted by name.
+    """Return the files of a source: the file itself, all files of known kinds in a folder, sorted by name, or a folder of images.
 
     Raises:
         PerceptError: there are none.
     """
     if source.is_dir():
         inside = (path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
-        files = sorted(path for path in inside if path.suffix.lower() in SUFFIXES)
+        files = sorted(path for path in inside if path.suffix.lower() in READERS)
+        if not files and any(map(is_media, source.rglob("*"))):
+            files = [source]
     elif source.is_file():
-        files = [source]
+        files = [source] if source.suffix.lower() in READERS else []
     else:
         raise PerceptError(f"there is no file or folder {source}.")
-    if not files or files[0].suffix.lower() not in SUFFIXES:
-        raise PerceptError(f"{source} holds no rows that can be read. Give a file or folder of {' '.join(SUFFIXES)}.")
+    if not files:
+        raise PerceptError(
+            f"{source} holds no rows that can be read. Give a file of {' '.join(READERS)}, or a folder of such files or of images."
+        )
     return files
+
+
+def identity(file: Path) -> dict[str, Any]:
+    """Return name, size and hash of a file of a source; of a folder of images the names and sizes, and the contents of their texts."""
+    if not file.is_dir():
+        return {"file": file.name, "bytes": file.stat().st_size, "hash": file_hash(file)}
+    from percept.data.sources.open import open_rows
+
+    rows = open_rows(file)
+    images = [rows.key(number) for number in range(len(rows))]
+    sizes = [(file / image).stat().st_size for image in images]
+    texts = [(file / image).with_suffix(suffix) for image in images for suffix in (".txt", ".json")]
+    hashes = [file_hash(text) for text in texts if text.is_file()]
+    return {"file": file.name, "bytes": sum(sizes), "hash": content_hash(repr((images, sizes, hashes)).encode())}
 
 
 def read_chunks(files: list[Path], columns: Columns, out: Path, bad: BadRows) -> Iterator[Any]:
@@ -122,13 +107,14 @@ def read_chunks(files: list[Path], columns: Columns, out: Path, bad: BadRows) ->
     size = number = 0
     for file in files:
         seen: dict[str, None] = {}
-        for place, (where, record) in enumerate(READERS[file.suffix.lower()](file, bad)):
+        for place, (where, record) in enumerate(read_file(file, bad)):
             if place < LOOK:
                 seen |= dict.fromkeys(map(str, record))
             if place == LOOK - 1:
                 check_columns(columns, seen, file)
             try:
                 rows.append(normalised(record, resolve(columns, tuple(record)), number, file.parent, out))
+                bad.missing += is_missing(rows[-1][IMAGE], out)
                 size += len(rows[-1][IMAGE]) if isinstance(rows[-1][IMAGE], bytes) else 0
             except BadRowError as error:
                 bad.add(str(error), where)
@@ -152,6 +138,11 @@ def check_columns(columns: Columns, known: Collection[str], file: Path) -> None:
         if chosen is not None and chosen not in known:
             raise PerceptError(f"{file} has no column {chosen!r} for the {what}. It has: {', '.join(known)}.")
     if columns.text is None and not any(name in known for name in TEXT_NAMES):
+        if file.is_dir():
+            raise PerceptError(
+                f"{file} has images without captions. Put captions into .txt files of the same names, or use --text label if "
+                "its subfolders are classes."
+            )
         raise PerceptError(f"{file} has no caption column among its columns {', '.join(known)}. Name it with --text.")
 
 
@@ -172,7 +163,7 @@ def resolve(columns: Columns, present: tuple[str, ...]) -> Columns:
 
 
 def normalised(record: Mapping[str, Any], names: Columns, number: int, folder: Path, out: Path) -> Record:
-    """Return a row with the columns KEY, TEXTS and IMAGE, and all other columns unchanged.
+    """Return a row with the columns KEY, TEXTS and IMAGE, and all other columns, with the paths of files made relative to `out`.
 
     A column that is not used and has the name of one of the result gets the name `source_NAME`.
 
@@ -195,7 +186,7 @@ def normalised(record: Mapping[str, Any], names: Columns, number: int, folder: P
         IMAGE: relative(image, folder, out) if isinstance(image, str) else image,
     }
     used = {names.key, names.text, names.image}
-    rest = {name: value for name, value in record.items() if name not in used}
+    rest = {name: moved(value, folder, out) for name, value in record.items() if name not in used}
     return row | {f"source_{name}" if name in RESULT else name: value for name, value in rest.items()}
 
 
@@ -218,6 +209,22 @@ def relative(image: str, folder: Path, out: Path) -> str:
     if "://" in image or os.path.isabs(image):
         return image
     return os.path.relpath(folder / image, out).replace(os.sep, "/")
+
+
+def moved(value: Any, folder: Path, out: Path) -> Any:
+    """Return a value in which relative paths of files in `folder`, such as those of masks, start from `out`."""
+    if isinstance(value, list):
+        return [moved(each, folder, out) for each in value]
+    if isinstance(value, dict):
+        return {name: moved(each, folder, out) for name, each in value.items()}
+    if isinstance(value, str) and FILE_NAME.fullmatch(value) and os.path.isfile(folder / value):
+        return relative(value, folder, out)
+    return value
+
+
+def is_missing(image: Any, out: Path) -> bool:
+    """True if an image is a path, relative to `out`, at which there is no file."""
+    return isinstance(image, str) and "://" not in image and "\0" not in image and not os.path.isfile(out / image)
 
 
 def as_table(rows: list[Record]) -> Any:
@@ -246,98 +253,3 @@ def _column(values: list[Any], name: str) -> Any:
 def _has_empty_struct(kind: Any) -> bool:
     inner = [kind.field(number).type for number in range(kind.num_fields)]
     return (str(kind).startswith("struct") and not inner) or any(map(_has_empty_struct, inner))
-
-
-Located = Iterator[tuple[str, Record]]
-"""Rows of one file with their places, for messages."""
-
-
-def _json_lines(file: Path, bad: BadRows) -> Located:
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            where = f"{file.name}:{number}"
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                if line.strip():
-                    bad.add("the line is not json", where)
-                continue
-            if isinstance(record, dict):
-                yield from _pages(where, whole_letters(record) if b"\\ud" in line.lower() else record)
-            else:
-                bad.add("the line is not a json object", where)
-
-
-def whole_letters(value: Any) -> Any:
-    """Return a json value in which halves of surrogate pairs, which no file can hold, are replaced by U+FFFD.
-
-    >>> whole_letters({"caption": ["a \\ud83d cup"]})["caption"][0] == "a \\ufffd cup"
-    True
-    """
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, dict):
-        return {whole_letters(name): whole_letters(each) for name, each in value.items()}
-    return [whole_letters(each) for each in value] if isinstance(value, list) else value
-
-
-def _pages(where: str, record: Record) -> Located:
-    """Yield the row itself, or the rows of an interleaved document."""
-    if is_document(record):
-        yield from ((f"{where}#{number}", row) for number, row in enumerate(rows_of(record, where)))
-    else:
-        yield where, record
-
-
-def _table(file: Path, bad: BadRows) -> Located:
-    table = Table.open(file, file.name)
-    spans = table.index.arrays(file.name)
-    with file.open("rb") as stream:
-        for number, (start, stop) in enumerate(zip(spans["start"][1:], spans["stop"][1:], strict=True), start=1):
-            where = f"{file.name}:{number}"
-            stream.seek(start)
-            try:
-                yield where, table.record(stream.read(stop - start), where)
-            except BadSample as error:
-                bad.add(f"the row cannot be read: {error.reason}", where)
-
-
-def _parquet(file: Path, bad: BadRows) -> Located:
-    first = 0
-    with reasons(file):
-        stored = arrow().parquet.ParquetFile(file)
-        batches = stored.iter_batches(batch_size=1024)
-    while True:
-        with reasons(file):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        for number, record in enumerate(_records(batch, file.name, first, bad), start=first):
-            if record is not None:
-                yield from _pages(f"{file.name}:{number}", record)
-        first += len(batch)
-
-
-def _records(batch: Any, name: str, first: int, bad: BadRows) -> list[Record | None]:
-    """Return the rows of a batch; None for those with a value that cannot be decoded, such as a time beyond the year 9999."""
-    try:
-        return batch.to_pylist()
-    except (ValueError, OverflowError):
-        pass
-    records: list[Record | None] = []
-    for number in range(len(batch)):
-        try:
-            records += batch.slice(number, 1).to_pylist()
-        except (ValueError, OverflowError):
-            bad.add("the row cannot be decoded", f"{name}:{first + number}")
-            records.append(None)
-    return records
-
-
-READERS: dict[str, Callable[[Path, BadRows], Located]] = {
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
-    ".csv": _table,
-    ".tsv": _table,
-    ".parquet": _parquet,
-}

@@ -14,6 +14,10 @@ import numpy as np
 from percept.data.curate.matching import SIGNS, spaced
 from percept.data.curate.store import Arrays, Chunk, Parts, pack_texts, unpack_texts
 
+FEWEST, MOST = 2, 100
+"""Bounds of the smallest count where none is given: a word that occurs once balances nothing; 100 is the paper's."""
+CAPTIONS = 1000
+"""Captions for each 1 of the smallest count, so that the paper's 100 holds from 100,000 captions on."""
 NUMBERS = tuple(map(str, range(100)))
 """Entries that every list begins with, as in the paper."""
 
@@ -35,7 +39,8 @@ def runs_of(text: str) -> list[list[str]]:
 
 def count_words(chunk: Chunk) -> Arrays:
     """Count the words of a chunk."""
-    return _packed(Counter(word for text in chunk.flat for run in runs_of(text) for word in run))
+    counts = _packed(Counter(word for text in chunk.flat for run in runs_of(text) for word in run))
+    return {**counts, "captions": np.array(len(chunk.flat), dtype=np.int64)}
 
 
 def count_pairs(chunk: Chunk, frequent: set[str]) -> Arrays:
@@ -63,9 +68,25 @@ def total(parts: Iterable[Arrays]) -> Counter[str]:
     return counts
 
 
-def frequent_words(parts: Parts, min_count: int) -> Arrays:
-    """Return the words that occur often enough, by falling count, with their counts and the number of all words."""
+def usual_min_count(captions: int) -> int:
+    """Return the smallest count of an entry for a number of captions.
+
+    >>> [usual_min_count(captions) for captions in (150, 20_000, 1_000_000)]
+    [2, 20, 100]
+    """
+    return min(MOST, max(FEWEST, captions // CAPTIONS))
+
+
+def frequent_words(parts: Parts, min_count: int | None) -> Arrays:
+    """Return the words that occur often enough, by falling count, with their counts and the number of all words.
+
+    Args:
+        parts: counts of the words of all chunks.
+        min_count: smallest count; `usual_min_count` if None. The result has it too.
+    """
     counts = total(parts)
+    if min_count is None:
+        min_count = usual_min_count(sum(int(part["captions"]) for part in parts))
     chosen = sorted(
         (name for name, count in counts.items() if count >= min_count), key=lambda name: (-counts[name], name)
     )
@@ -73,6 +94,7 @@ def frequent_words(parts: Parts, min_count: int) -> Arrays:
         "names": pack_texts(chosen),
         "counts": np.array([counts[name] for name in chosen], dtype=np.int64),
         "total": np.array(sum(counts.values()), dtype=np.int64),
+        "min_count": np.array(min_count, dtype=np.int64),
     }
 
 

@@ -148,7 +148,7 @@ def _converted(file: Path, stamp: Stamp) -> Path:
     name = hashlib.blake2b(os.fsencode(file.resolve()), digest_size=12).hexdigest()
     copy = cache_home() / f"{name}-{stamp.size}-{stamp.modified}.arrow"
     if not copy.is_file():
-        schema, batches = _batches(file)
+        schema, batches = stored_batches(file)
         try:
             with replacing(copy) as temporary, arrow.ipc.new_file(os.fspath(temporary), schema) as out:
                 for batch in batches:
@@ -166,7 +166,7 @@ def _converted(file: Path, stamp: Stamp) -> Path:
     return copy
 
 
-def _batches(file: Path) -> tuple[Any, Iterator[Any]]:
+def stored_batches(file: Path) -> tuple[Any, Iterator[Any]]:
     """Return the schema of a file and its batches, one in memory at a time."""
     from pyarrow import parquet
 
