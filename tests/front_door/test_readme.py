@@ -58,7 +58,7 @@ def test_a_snippet_prints_what_the_readme_shows(number: int, monkeypatch: pytest
 def test_a_command_of_the_readme_exists(command: str, capsys: pytest.CaptureFixture[str]):
     _, verb, *rest = shlex.split(command)
     assert verb in VERBS
-    nested = rest[:1] if verb in ("world", "eval", "train", "export") else []
+    nested = rest[:1] if verb in ("world", "eval", "train", "export", "data") else []
     assert main([verb, *nested, "--help"]) == 0
     options = [word for word in rest if word.startswith("--")]
     shown = capsys.readouterr().out

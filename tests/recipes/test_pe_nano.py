@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import percept
+from percept.cli.train import config_type
 from percept.core.config import from_dict, to_dict
 from percept.core.errors import PerceptError
 from percept.core.io import load_tensors
@@ -15,6 +16,7 @@ from percept.methods.pretraining import nano
 from percept.models.clip import CLIP
 from percept.recipes import RECIPES, pe_nano
 from percept.train import Experiment, Placement, fit
+from percept.train.chain import Chain
 from percept.weights.open import open_model
 from percept.world.cache import cache_home, draw_cache, some_texts
 
@@ -36,13 +38,21 @@ def short() -> pe_nano.Config:
     return replace(config, settings=replace(config.settings, steps=4, log_every=1, device="cpu"))
 
 
+NEED_DATA = ("plm/stage1", "plm/stage2", "plm/stage3", "plm/finetune")
+"""Recipes that have no model and no data of their own."""
+
+
 def test_every_recipe_of_the_table_builds_an_experiment_of_its_name() -> None:
     for name, where in RECIPES.items():
         module, function = where.split(":")
-        experiment = getattr(__import__(module, fromlist=[function]), function)()
-        assert isinstance(experiment, Experiment)
-        assert experiment.name == name
-        assert experiment.config.settings == experiment.settings
+        build = getattr(__import__(module, fromlist=[function]), function)
+        needs = {"init": "MODEL", "data": ("rows.jsonl",)} if name in NEED_DATA else {}
+        planned = build(config_type(build)(**needs))
+        assert planned.name == name
+        if isinstance(planned, Chain):
+            continue
+        assert isinstance(planned, Experiment)
+        assert planned.config.settings == planned.settings
 
 
 def test_what_cannot_be_built_is_said_before_anything_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def fit_chain(
     for name, build in chain.parts:
         place = folder / name
         if not (place / MODEL).is_file():
-            left = None if deadline is None else max(0.01, (deadline - time.monotonic()) / 60)
+            left = None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)
             if dist.launched_rank() == 0:
                 notice(f"{chain.name}: {name}")
             experiment = build(before)

@@ -6,12 +6,13 @@ import pytest
 
 from percept.core.errors import PerceptError
 from percept.data.chat.conversation import VideoInput
+from percept.data.chat.regions import box_text
 from percept.eval.vlm import world
 from percept.eval.vlm.graders import Grading
 from percept.eval.vlm.item import Answered, Item
 from percept.eval.vlm.run import chance_of
 from percept.eval.vlm.tasks import CLIPS, IMAGES, WORLD, world_tasks
-from percept.world.qa import KINDS, box_text
+from percept.world.qa import KINDS
 
 PLAN = world.Plan(count=4, size=64)
 
@@ -27,7 +28,7 @@ def truth(item: Item, name: str) -> str:
     if name == "fgqa":
         return f"({'ab'[reference]})"
     if name == "referring":
-        return box_text(reference)
+        return box_text(tuple(reference))
     if name == "region_caption":
         return reference["caption"]
     if name == "sgqa":
