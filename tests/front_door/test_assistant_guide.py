@@ -19,7 +19,7 @@ COMMANDS = [line for line in GUIDE.splitlines() if line.startswith("percept ")]
 def test_the_python_of_the_guide_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     made = speaking.assistant()
-    monkeypatch.setattr(made._answerer, "_stops", frozenset(range(20, 250)))  # a random model seldom ends by itself
+    monkeypatch.setattr(made.answerer, "_stops", frozenset(range(20, 250)))  # a random model seldom ends by itself
     monkeypatch.setattr(percept, "assistant", lambda name: made)
     names: dict = {}
     for block in BLOCKS:

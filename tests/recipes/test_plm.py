@@ -59,10 +59,10 @@ def test_fine_tuning_on_own_rows_gives_a_model_that_opens(start: Path, rows: Pat
     config = Config(
         init=str(start),
         data=(str(rows),),
-        train=train,
+        train=train,  # type: ignore[arg-type]
         settings=SETTINGS,
         limit=200,
-        lora=Lora(rank=2, alpha=4.0),  # type: ignore[arg-type]
+        lora=Lora(rank=2, alpha=4.0),
     )
     fit(plm.finetune(config), tmp_path / "run")
     before, after = (load_tensors(folder / "model.safetensors") for folder in (start, tmp_path / "run"))
