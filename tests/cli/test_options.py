@@ -40,6 +40,7 @@ NAMED = {
     ("weights/write.py", "--to"): "convert",
     ("export/write.py", "--tower"): "export",
     ("export/write.py", "--size"): "export",
+    ("world/write", "--what"): "world",
     ("weights/hub.py", "--local-dir"): "hf",
     ("weights/hub.py", "--revision"): "hf",
 }

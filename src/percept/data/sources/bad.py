@@ -17,8 +17,8 @@ ENOUGH = 1000
 
 
 _ADVICE = {
-    "missing file": "Paths in a table start from its own folder; name a different one with root= (--root).",
-    "too long": "Raise the limit of tokens (--limit) if memory allows.",
+    "missing file": "Paths in a table start from its own folder; name a different one with root=.",
+    "too long": "Raise the limit of tokens if memory allows.",
 }
 """What helps against a reason, where the source need not be repaired."""
 
