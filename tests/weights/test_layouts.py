@@ -1,4 +1,4 @@
-"""Every layout and back: no bit is lost, nothing unfit is loaded, and what is wrong is said."""
+"""Every layout and back: all bits are kept, unfit tensors are refused, and the error names them."""
 
 import json
 import pickle

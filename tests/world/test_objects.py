@@ -79,7 +79,7 @@ def test_a_person_would_name_the_colour_asked_for(category: str) -> None:
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_the_coloured_part_is_most_of_the_object(category: str) -> None:
-    """Magenta is no fixed role's colour, so the pixels near it are the coloured part."""
+    """Magenta is not the colour of a fixed role, so the pixels near it are the coloured part."""
     share = []
     for seed in range(6):
         sprite = draw_sprite(category, colour=(230, 0, 230), fill="plain", size=70, seed=seed)

@@ -112,7 +112,7 @@ def test_a_model_that_reads_only_the_question_cannot_tell_yes_from_no() -> None:
 
 
 def names_in(text: str, names) -> list[str]:
-    """Return the names in a text, longest first, none inside another one."""
+    """Return the names in a text, longest first, without names that are part of a longer one."""
     found = []
     for name in sorted(names, key=len, reverse=True):
         if f" {name}" in f" {text}" and not any(name in longer for longer in found):

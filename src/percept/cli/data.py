@@ -1,4 +1,4 @@
-"""`percept data check`: what is in training data, and what is wrong with it."""
+"""`percept data check`: summarise training data and list its faults."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

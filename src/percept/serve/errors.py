@@ -13,7 +13,7 @@ class ApiError(Exception):
 
     Args:
         status: HTTP status.
-        message: what is wrong, and what to do.
+        message: the fault and its remedy.
         param: field of the request.
         code: short name of the reason, for programs.
     """

@@ -115,7 +115,7 @@ class _Connection:
         return self._response
 
     def limit(self) -> None:
-        """Give the next operation what is left of the time."""
+        """Set the timeout of the next operation to the remaining time."""
         self._socket.settimeout(self._left())
 
     def _left(self) -> float:

@@ -1,6 +1,6 @@
 """Scenes that suit one task: equal things to count, a large printed word, or things clearly to one side of each other.
 
-`sample_scene` shows these rarely. Things stand in the cells of a grid, so that no thing hides another one. The split rule of
+`sample_scene` shows these rarely. Things stand in the cells of a grid, so that they do not hide each other. The split rule of
 the world holds; in addition (word, board colour, case) triples of printed words are held out for evaluation.
 """
 

@@ -36,7 +36,7 @@ class Noise:
 
 @dataclass(frozen=True, kw_only=True)
 class NoisyText:
-    """A text, the caption it was made from, and what is wrong with it."""
+    """A text, the caption it was made from, and its fault."""
 
     text: str
     clean: str

@@ -94,7 +94,7 @@ class LabelVisualness(Plain):
     """Label the sentences of documents as visual or not by their match with the images of their page; others are removed.
 
     Rows need the sentences of their document as captions, see `documents.rows_of`. The column `visual` has a label per caption. A visual
-    sentence remains with the image that matches it best, another one with the first image of its document.
+    sentence remains with the image that matches it best, every other sentence with the first image of its document.
     """
 
     above: float | None = None

@@ -1,7 +1,7 @@
 """TIP-CLIP: tune an encoder so that visual texts match their image and all other texts one NULL image.
 
 Verma et al. 2023, "Learning the Visualness of Text Using Large Vision-Language Models", arXiv:2305.10434, section 4. With the NULL image I0 of
-random pixels, and x_i = I_i for a visual text t_i, x_i = I0 for another one:
+random pixels, and x_i = I_i for a visual text t_i, x_i = I0 for any other text:
 
     L = InfoNCE(x, t), symmetric, over the pairs of the batch
     S(t) = 1 - cos(I0, t)                  # visual where S(t) is at least a threshold, chosen on validation data

@@ -235,7 +235,7 @@ _FREE = tuple(kind for kind in ACTIONS if kind not in ENTRANCES)
 
 
 def _is_clear(setting: Setting, proposal: Proposal, start: int, end: int) -> bool:
-    """True if the changed objects stay in the image, and touch no word and no object other than their partner."""
+    """True if the changed objects stay in the image, and do not touch words or objects other than their partner."""
     last = len(proposal.subjects[0].path.x) - 1
     changed = {id(change.body): change.body for change in proposal.changes}.values()
     for body in changed:

@@ -126,7 +126,7 @@ def _free_table(solids: Sequence[Solid]) -> int | None:
 
 
 def _stacked(rng: random.Random, solids: Sequence[Solid], base: int, shape: Shape, colour: str) -> Solid:
-    """Put a small solid on top of another one."""
+    """Put a small solid on top of a larger one."""
     width, height = _measures(rng, shape, "small")
     below = solids[base]
     return Solid(

@@ -16,7 +16,7 @@ from percept.world.rooms.solids import Solid
 
 VISIBLE = 0.0025
 """Least share of the image of a solid that a text names."""
-_ASIDE, _DEEPER = 0.35, 0.6
+_SIDEWAYS, _DEEPER = 0.35, 0.6
 """Least difference in metres across the view for left and right, and along the view for in front of and behind."""
 _NEAR = 1.0
 """Largest distance in metres of the axes of two solids that are next to each other."""
@@ -61,14 +61,14 @@ def relations_in_view(room: Room, view: View) -> list[tuple[int, str, int]]:
             found.append((first, "under", second))
         if stacked:
             continue
-        aside, deeper = local[second, 0] - local[first, 0], local[second, 2] - local[first, 2]
+        sideways, deeper = local[second, 0] - local[first, 0], local[second, 2] - local[first, 2]
         if (
-            abs(aside) > _ASIDE
+            abs(sideways) > _SIDEWAYS
             and abs(across[first] - across[second]) > 0.08
-            and aside * (across[second] - across[first]) > 0
+            and sideways * (across[second] - across[first]) > 0
         ):
-            found.append((first, "left of" if aside > 0 else "right of", second))
-        if abs(deeper) > _DEEPER and abs(aside) < 0.7:
+            found.append((first, "left of" if sideways > 0 else "right of", second))
+        if abs(deeper) > _DEEPER and abs(sideways) < 0.7:
             found.append((first, "in front of" if deeper > 0 else "behind", second))
         if _distance(room.solids[first], room.solids[second]) < _NEAR and not stacked:
             found.append((first, "next to", second))
@@ -130,7 +130,7 @@ def _simple(room: Room, view: View, visible: Sequence[int], rng: random.Random) 
             pairs.append(_pair(rng, "colour", (solids[index].shape,), solids[index].colour, (index,), tuple(COLOURS)))
     depths = view.camera.to_camera(np.array([solid.centre for solid in solids]))[:, 2]
     order = sorted(visible, key=lambda index: depths[index])
-    if len(order) > 1 and depths[order[1]] - depths[order[0]] > _ASIDE:
+    if len(order) > 1 and depths[order[1]] - depths[order[0]] > _SIDEWAYS:
         names = [name(solids[index]) for index in visible]
         pairs.append(_pair(rng, "nearest", (), name(solids[order[0]]), visible, names))
     return pairs
