@@ -1,0 +1,89 @@
+"""`percept conformal`: sets of answers with guaranteed coverage, and abstention, compared on the logits of any classifier."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from percept.cli.show import check_output, say, writing
+from percept.core.errors import PerceptError
+
+if TYPE_CHECKING:
+    from percept.eval.statistics import Score
+
+COLUMNS = ("coverage of all items", "coverage of answered items", "abstained", "set size", "selective accuracy", "ECE")
+
+
+def conformal(
+    logits: tyro.conf.Positional[Path],
+    alpha: float = 0.1,
+    seed: int = 0,
+    out: Path | None = None,
+) -> int:
+    """Calibrate answers on one part of the items and judge them on another: LAC, APS, confidence threshold, conformal abstention.
+
+    Args:
+        logits: A .npz file with arrays logits [items, classes] and labels [items], or a .parquet file with columns logits and label.
+        alpha: Share of sets that may miss the true class, between 0 and 1.
+        seed: Of the split into calibration, policy and test items.
+        out: File for all scores with intervals, ending in .json.
+    """
+    from percept.core.io import write_json
+    from percept.core.report import table
+    from percept.eval.abstention import Cost, Split, compared, cost
+    from percept.eval.conformal import check_labels, judged, softmax
+
+    if out is not None:
+        check_output(out, ".json")
+    values, labels = read_logits(logits)
+    probabilities = softmax(values)
+    labels = check_labels(labels, values)
+    split = Split.random(len(labels), seed)
+    answers = compared(probabilities, labels, split, alpha=alpha, seed=seed)
+    scores = {name: judged(each, labels[split.test], seed=seed) for name, each in answers.items()}
+    charged = {name: cost(each, labels[split.test], Cost()) for name, each in answers.items()}
+    rows = [(name, *_cells(found), f"{charged[name]:.3f}") for name, found in scores.items()]
+    table(f"{len(split.test):,} test items, {values.shape[1]} classes", ("method", *COLUMNS, "cost"), rows)
+    say("An abstention never counts as right or covered. Cost: lower is better, see percept.eval.abstention.Cost.")
+    if out is not None:
+        record = {name: [vars(score) for score in found] for name, found in scores.items()}
+        facts = {"alpha": alpha, "seed": seed, "calibration": len(split.calibration) + len(split.fresh)}
+        with writing(out):
+            write_json(out, {"file": str(logits), **facts, "cost": charged, "scores": record})
+            say(f"wrote {out}")
+    return 0
+
+
+def read_logits(file: Path) -> tuple[Any, Any]:
+    """Return logits and labels of a file.
+
+    Raises:
+        PerceptError: no such file, another kind of file, or an array is missing.
+    """
+    import numpy as np
+
+    if not file.is_file():
+        raise PerceptError(f"there is no file {file}. Give a .npz or .parquet file with logits and labels.")
+    try:
+        if file.suffix == ".npz":
+            with np.load(file, allow_pickle=False) as arrays:
+                return arrays["logits"], arrays["labels"]
+        if file.suffix == ".parquet":
+            import pyarrow.parquet as parquet
+
+            read = parquet.read_table(file, columns=["logits", "label"])
+            return np.array(read["logits"].to_pylist(), dtype=np.float64), read["label"].to_numpy()
+    except (KeyError, ValueError, OSError) as error:
+        raise PerceptError(
+            f"{file} cannot be used: {str(error).splitlines()[0]}. It needs logits [items, classes] and labels [items] "
+            "(.npz), or columns logits and label (.parquet)."
+        ) from None
+    raise PerceptError(f"{file.name} has another ending than .npz and .parquet. Save the logits as one of them.")
+
+
+def _cells(scores: "list[Score]") -> list[str]:
+    by_name = {score.name: score.shown for score in scores}
+    return [by_name.get(name, "-") for name in COLUMNS]
+
+
+COMMAND = conformal

@@ -1,0 +1,115 @@
+"""Conformal sets: thresholds by hand, coverage by simulation, and what an abstention counts for."""
+
+import numpy as np
+import pytest
+
+from percept.core.errors import PerceptError
+from percept.eval.abstention import Cost, Levels, Policy, Split, best_of_grid, compared, cost, decide, learned
+from percept.eval.conformal import Answers, aps, check_labels, cumulative, judged, lac, quantile, softmax
+
+
+def drawn(n: int = 600, classes: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, n)
+    logits = rng.normal(size=(n, classes))
+    logits[np.arange(n), labels] += 1.5
+    return softmax(logits), labels
+
+
+def test_the_quantile_by_hand():
+    scores = np.arange(1, 10) / 10
+    assert quantile(scores, 0.9) == pytest.approx(0.9)
+    assert quantile(scores, 0.5) == pytest.approx(0.5)
+    assert quantile(scores[:8], 0.9) == float("inf")
+
+
+def test_lac_by_hand():
+    known = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.3, 0.7]])
+    answers = lac(np.array([[0.55, 0.45], [0.65, 0.35]]), known, np.array([0, 0, 0, 0]), alpha=0.4)  # q = 0.4
+    assert answers.sets.tolist() == [[True, False]] * 2  # in the first row no class passes: the most likely one is kept
+
+
+def test_too_few_items_give_sets_of_all_classes():
+    probabilities, labels = drawn(5)
+    assert lac(probabilities, probabilities, labels, alpha=0.1).sets.all()
+
+
+def test_the_mass_of_ties_is_taken_in_order():
+    np.testing.assert_allclose(cumulative(np.array([[0.5, 0.5]]), None), [[0.5, 1.0]])
+
+
+@pytest.mark.parametrize("method", ["lac", "aps", "randomised"])
+def test_sets_cover_what_they_promise(method):
+    covered = []
+    for seed in range(120):
+        probabilities, labels = drawn(seed=seed)
+        known, test = slice(0, 300), slice(300, 600)
+        given = (probabilities[test], probabilities[known], labels[known])
+        answers = lac(*given) if method == "lac" else aps(*given, randomised=method == "randomised", seed=seed)
+        covered.append(answers.sets[np.arange(300), labels[test]].mean())
+    error = np.std(covered) / np.sqrt(len(covered))
+    assert np.mean(covered) >= 0.9 - 2.5 * error
+    if method == "lac":
+        assert np.mean(covered) <= 0.9 + 1 / 301 + 2.5 * error
+
+
+def test_an_abstention_never_counts_as_right_or_covered():
+    probabilities, labels = drawn(40)
+    none = Answers(sets=np.zeros_like(probabilities, dtype=bool), probabilities=probabilities)
+    scores = {score.name: score.value for score in judged(none, labels)}
+    assert scores == {"coverage of all items": 0, "abstained": 1}
+
+
+def test_the_cost_by_hand():
+    sets = np.array([[True, False], [True, True], [False, False], [False, True]])
+    answers = Answers(sets=sets, probabilities=np.full((4, 2), 0.5))
+    rates = np.array([0.5, 0.25, 0.25])
+    expected = 1 / 3 + 0.3 * 2 + 0.3 * 0.25 - 0.4 * 0.75 + 0.2 * (rates * np.log(rates)).sum()
+    assert cost(answers, np.array([0, 1, 0, 0]), Cost()) == pytest.approx(expected)
+
+
+def test_actions_follow_their_probabilities():
+    rng = np.random.default_rng(0)
+    probabilities = np.tile([0.7, 0.2, 0.1], (20_000, 1))
+    scores = np.linspace(0, 1, 199)
+    levels = Levels(alpha=0.8, beta=0.04)
+    answers = decide(probabilities, scores, levels, rng)
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    single = sigmoid(-5 * (0.3 - quantile(scores, 0.2)))
+    abstain = sigmoid(5 * (0.3 - quantile(scores, 0.96)))
+    total = single + abstain + max(0, 1 - single - abstain)
+    sizes = answers.sets.sum(axis=1)
+    assert (sizes == 0).mean() == pytest.approx(abstain / total, abs=0.01)
+    assert (sizes == 1).mean() == pytest.approx(single / total, abs=0.01)
+
+
+def test_the_policy_has_the_size_of_the_paper_and_comes_near_the_grid():
+    assert sum(parameter.numel() for parameter in Policy().parameters()) == 452
+    charge = lambda levels: (levels.alpha - 0.76) ** 2 + (levels.beta - 0.04) ** 2  # noqa: E731
+    found = learned(charge, epochs=20)
+    assert 0.75 <= found.alpha <= 0.9
+    assert found.beta == pytest.approx(0.03, abs=0.0201)
+    assert best_of_grid(charge).alpha == pytest.approx(0.75)
+
+
+def test_the_split_is_disjoint_and_test_items_never_change_the_policy():
+    probabilities, labels = drawn(400)
+    split = Split.random(400, 1)
+    parts = np.concatenate([split.calibration, split.fresh, split.policy, split.test])
+    assert sorted(parts) == list(range(400))
+    changed = labels.copy()
+    changed[split.test] = (changed[split.test] + 1) % 6
+    before, after = (compared(probabilities, each, split)["policy, learned"] for each in (labels, changed))
+    assert (before.sets == after.sets).all()
+
+
+@pytest.mark.parametrize("logits", [np.zeros(3), np.zeros((2, 1)), np.full((2, 2), np.inf), np.zeros((0, 2))])
+def test_bad_logits_are_refused(logits):
+    with pytest.raises(PerceptError):
+        softmax(logits)
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0, 1, 2], [0.5, 1, 1], [-1, 0, 0]])
+def test_bad_labels_are_refused(labels):
+    with pytest.raises(PerceptError):
+        check_labels(np.array(labels), np.zeros((3, 2)))
