@@ -13,6 +13,7 @@ from percept.core.errors import PerceptError
 from percept.core.io import content_hash, replacing
 from percept.core.report import notice
 from percept.data.cleaning import clean
+from percept.data.known_words import WordCount, read_words, save_words, unknown
 
 PADDING, START, END = "<pad>", "<start>", "<end>"
 CLIP_END = "<|endoftext|>"
@@ -33,7 +34,7 @@ class Tokenizer:
     'a red cup'
     """
 
-    def __init__(self, library: Any, *, context: int) -> None:
+    def __init__(self, library: Any, *, context: int, words: frozenset[str] = frozenset()) -> None:
         if context < 3:
             raise PerceptError(f"a context of {context} tokens leaves no room for a text. Use at least 3.")
         library.no_padding()
@@ -42,6 +43,10 @@ class Tokenizer:
         self._library = library
         self.context = context
         """Ids per row."""
+        self.words = words
+        """Words of the texts that the model was trained on; none if they are not known."""
+        self.named: set[str] = set()
+        """Unknown words that a notice has named."""
         self.vocab_size: int = library.get_vocab_size()
         """Number of ids: they run from 0 to vocab_size - 1."""
         self.start_id, self.end_id = _ends(library)
@@ -71,11 +76,12 @@ class Tokenizer:
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size - 2, special_tokens=[PADDING], initial_alphabet=alphabet, show_progress=False
         )
-        library.train_from_iterator(texts, trainer)
+        words = WordCount()
+        library.train_from_iterator(words.passing(texts), trainer)
         library.add_special_tokens([START, END])
         ends = [(name, library.token_to_id(name)) for name in (START, END)]
         library.post_processor = processors.TemplateProcessing(single=f"{START} $A {END}", special_tokens=ends)
-        return cls(library, context=context)
+        return cls(library, context=context, words=words.known())
 
     def __call__(self, texts: str | Sequence[str]) -> Int[Tensor, "b n"]:
         """Return int64 rows of `context` ids, one per text (one row for a plain string)."""
@@ -93,6 +99,10 @@ class Tokenizer:
 
     def _row(self, ids: list[int]) -> list[int]:
         return [self.start_id, *ids, self.end_id, *[0] * (self.context - 2 - len(ids))]
+
+    def unknown(self, texts: str | Sequence[str]) -> list[str]:
+        """Return the words that the model never saw in training, each once; none if its words are not recorded."""
+        return unknown(_checked(texts), self.words) if self.words else []
 
     def encode(self, text: str) -> list[int]:
         """Return all ids of one text: no start, end or padding, nothing cut."""
@@ -125,9 +135,11 @@ class Tokenizer:
         return content_hash(self.to_json().encode())
 
     def save(self, path: Path | str) -> None:
-        """Write tokenizer.json."""
+        """Write tokenizer.json, and words.txt beside it if the words of the training texts are known."""
         with replacing(path) as temporary:
             temporary.write_text(self.to_json() + "\n", encoding="utf-8")
+        if self.words:
+            save_words(self.words, Path(path).parent)
 
     @classmethod
     def load(cls, path: Path | str, *, context: int | None = None) -> "Tokenizer":
@@ -153,7 +165,7 @@ class Tokenizer:
         if context is None:
             raise PerceptError(f"{path} does not say how long a text may be. Give context=, the model's text length.")
         try:
-            return cls(library, context=context)
+            return cls(library, context=context, words=read_words(Path(path).parent))
         except PerceptError as error:
             raise PerceptError(f"{path} cannot be used: {error}") from None
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from percept.core.errors import PerceptError
+from percept.core.report import notice
 from percept.core.words import article
 from percept.infer.contracts import Embeds
 
@@ -25,6 +26,12 @@ else:
 
 TEMPLATES: tuple[str, ...] = ("a picture of a {}", "a photo of a {}", "a {}")
 """Default templates for labels."""
+
+
+MOST_NAMED = 8
+"""Unknown words named in a notice; the others are counted."""
+WIDE_MODEL = "PE-Core-B16-224"
+"""Model recommended for words that a small model does not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +104,23 @@ def fill(template: str, label: str) -> str:
 def class_vectors(encoder: Embeds, labels: Labels, templates: Templates = None) -> Float[Tensor, "c d"]:
     """Return one unit vector per label, averaged over all templates."""
     names, forms = check_labels(labels), check_templates(templates)
+    name_unknown_words(encoder, names)
     return averaged(encoder, [[fill(form, name) for form in forms] for name in names])
+
+
+def name_unknown_words(encoder: Any, texts: Sequence[str]) -> None:
+    """Print a notice with the words of texts that a model never saw in training, if that is recorded; each word once."""
+    tokenizer = getattr(encoder, "tokenizer", None)
+    words = [] if tokenizer is None else [word for word in tokenizer.unknown(texts) if word not in tokenizer.named]
+    if not words:
+        return
+    tokenizer.named.update(words)
+    more = len(words) - MOST_NAMED
+    shown = ", ".join(words[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    notice(
+        f"{encoder.name} was never trained on {shown}: results for {'it' if len(words) == 1 else 'them'} are guesses. "
+        f"An official model such as {WIDE_MODEL} knows far more words."
+    )
 
 
 def averaged(encoder: Embeds, texts: Sequence[Sequence[str]]) -> Float[Tensor, "c d"]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from percept.core.errors import PerceptError
 from percept.core.report import printable
 from percept.data.images import ImageSource
+from percept.infer.labels import name_unknown_words
 from percept.search.contracts import ImageEncoder
 from percept.search.index import Index
 from percept.search.rows import Entry
@@ -147,6 +148,7 @@ def query_vector(
     check_question(text=text, image=image, weight=weight)
     parts = []
     if text is not None:
+        name_unknown_words(encoder, [text])
         parts.append((weight if image is not None else 1.0, encoder.text([text])[0]))
     if image is not None:
         parts.append((1 - weight if text is not None else 1.0, encoder.image([image])[0]))

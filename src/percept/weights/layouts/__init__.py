@@ -20,7 +20,7 @@ LAYOUTS = {
     "checkpoint": "percept.weights.layouts.refused:CHECKPOINT",
 }
 """Name: module and object. The first layout that matches keys or files is taken."""
-SHARED_FILES = ("tokenizer.json", "metrics.json")
+SHARED_FILES = ("tokenizer.json", "words.txt", "metrics.json")
 """Files that may belong to a model in any layout."""
 
 
