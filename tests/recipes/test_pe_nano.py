@@ -38,7 +38,7 @@ def short() -> pe_nano.Config:
     return replace(config, settings=replace(config.settings, steps=4, log_every=1, device="cpu"))
 
 
-NEED_DATA = ("plm/stage1", "plm/stage2", "plm/stage3", "plm/finetune")
+NEED_DATA = ("pe/nano2", "plm/stage1", "plm/stage2", "plm/stage3", "plm/finetune")
 """Recipes that have no model and no data of their own."""
 
 

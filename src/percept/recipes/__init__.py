@@ -2,6 +2,7 @@
 
 RECIPES: dict[str, str] = {
     "pe/nano": "percept.recipes.pe_nano:recipe",
+    "pe/nano2": "percept.recipes.pe_nano2:recipe",
     "plm/stage1": "percept.recipes.plm:stage1",
     "plm/stage2": "percept.recipes.plm:stage2",
     "plm/stage3": "percept.recipes.plm:stage3",

@@ -103,12 +103,16 @@ class Pretraining(nn.Module):
         logged: dict[str, Tensor] = {}
         if batch.tokens is not None:
             text = self.read(batch, batch.tokens)
-            logged = contrast(self.clip, seen.image, text.caption, batch.tokens)
+            logged = self.contrast(batch, batch.tokens, seen, text)
             parts["contrast"] = logged.pop("loss")
             parts |= self._name_loss(seen, text) | self._pair_losses(seen, text, batch.said)
         weights = {"contrary": self.config.contrary_weight}
         loss = torch.stack([weights.get(name, 1.0) * part.float() for name, part in parts.items()]).sum()
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}, **logged}
+
+    def contrast(self, batch: WorldBatch, tokens: Int[Tensor, "b n"], seen: Seen, text: Read) -> dict[str, Tensor]:
+        """Return the contrastive loss of images and captions, the scale and the batch accuracy."""
+        return contrast(self.clip, seen.image, text.caption, tokens)
 
     def _name_loss(self, seen: Seen, text: Read) -> dict[str, Tensor]:
         """Contrast the objects of the global batch with their names."""

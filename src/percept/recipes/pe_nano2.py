@@ -1,0 +1,184 @@
+"""pe/nano2: the second edition of nano, which also learns from real drawings and reads printed words better.
+
+    python benchmarks/corpora.py fetch
+    percept train pe/nano2 --data ~/.cache/percept/corpora/emoji/train.csv ~/.cache/percept/corpora/openclipart/train.csv
+
+It goes on from the first edition with everything that pe/nano trains on, and adds captioned drawings (tables whose rows of
+other parts than "train" are refused) and generated signs. All of them are compared in one contrast.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+import percept
+from percept.core import dist
+from percept.core.config import to_dict
+from percept.core.errors import PerceptError
+from percept.core.machine import pick_device
+from percept.data.drawings import DrawingSource, Pasting, Words
+from percept.data.known_words import words_of
+from percept.data.source import share
+from percept.data.sources.open import open_rows
+from percept.data.tokenizers import Tokenizer
+from percept.data.transforms import Preprocess
+from percept.losses.words import word_weights
+from percept.methods.pretraining import nano
+from percept.methods.pretraining.joined import Joined, JoinedBatch
+from percept.recipes.pe_nano import CPU_TOKENS, GPU_TOKENS
+from percept.train.experiment import Experiment, Placement, Settings
+from percept.weights.folder import save_folder
+from percept.world.backgrounds import draw_background
+from percept.world.cache import WorldData, cache_home, draw_cache, some_texts
+from percept.world.language import CLASS_TEMPLATES
+from percept.world.signs import PLAIN, SignSource
+from percept.world.source import WorldSource, described, stages_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Complete configuration of a run."""
+
+    data: tuple[str, ...]
+    """Tables of captioned drawings on white, with the fields path and caption, and perhaps keywords, label and part."""
+    init: str = "nano"
+    """Encoder that the run begins with."""
+    drawings: float = 0.35
+    """Share of a batch that is drawings."""
+    signs: float = 0.15
+    """Share of a batch that is generated signs."""
+    labelled: float = 3.0
+    """How many times as often a drawing with a label is drawn as another."""
+    pasting: Pasting = field(default_factory=Pasting)
+    method: nano.Config = field(default_factory=nano.Config)
+    world: WorldData = field(default_factory=lambda: WorldData(pairs=15_000))
+    settings: Settings = field(
+        default_factory=lambda: Settings(
+            steps=3_000, batch=128, optimiser="muon", learning_rate=1e-3, warmup=100, hold=1_200
+        )
+    )
+    stages: tuple[tuple[str, int, float, float], ...] = (("scenes", 96, 0.5, 0.75), ("scenes", 96, 1.0, 0.25))
+    """(content, image size in pixels, share of patches seen, share of the steps) of each stage, in order."""
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise PerceptError("no drawings were given. Give tables such as corpora/emoji/train.csv.")
+        if not (self.drawings > 0 and self.signs >= 0 and self.drawings + self.signs < 1):
+            raise PerceptError(
+                f"drawings={self.drawings} and signs={self.signs}; they must be shares that leave room for the world."
+            )
+        stages_of(self.stages, self.settings.steps)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Source of batches of the world with drawings and signs."""
+
+    world: WorldSource
+    drawings: DrawingSource
+    signs: SignSource
+    counts: tuple[int, int]
+    """Drawings and signs of a step, over all processes."""
+
+    def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> JoinedBatch:
+        """Return a rank's share of the batch of a step."""
+        world = self.world.batch(step, rank=rank, world_size=world_size)
+        parts = [
+            source.batch(step, share(count, rank, world_size), count)
+            for source, count in zip((self.drawings, self.signs), self.counts, strict=True)
+            if count
+        ]
+        device = world.image.device
+        return JoinedBatch(
+            **{each.name: getattr(world, each.name) for each in fields(world)},
+            pictures=torch.cat([image for image, _ in parts]).to(device),
+            captions=torch.cat([tokens for _, tokens in parts]).to(device),
+        )
+
+
+def recipe(config: Config, *, command: str = "percept train pe/nano2") -> Experiment:
+    """Go on training nano on generated images, signs and real drawings."""
+    pick_device(config.settings.device)
+    stages = stages_of(config.stages, config.settings.steps)
+    counts = tuple(round(share * config.settings.batch) for share in (config.drawings, config.signs))
+
+    @cache
+    def begun() -> tuple[Tokenizer, Preprocess]:
+        encoder = percept.load(config.init, device="cpu")
+        if encoder.tokenizer is None:
+            raise PerceptError(f"{config.init} has no tokenizer. Give an encoder with a text tower.")
+        return encoder.tokenizer, replace(encoder.preprocess, size=config.stages[0][1])
+
+    @cache
+    def drawn() -> Path:
+        return dist.on_first(lambda: draw_cache(config.world, cache_home()))
+
+    @cache
+    def drawings() -> DrawingSource:
+        tokenizer, preprocess = begun()
+        return DrawingSource(
+            [open_rows(table) for table in config.data], tokenizer, preprocess,
+            words=Words(templates=CLASS_TEMPLATES), pasting=config.pasting, labelled=config.labelled,
+            background=background, seed=config.settings.seed,
+        )  # fmt: skip
+
+    def source(place: Placement) -> Mixture:
+        (tokenizer, preprocess), settings = begun(), config.settings
+        world = WorldSource(
+            config.world, drawn(), tokenizer, batch=settings.batch - sum(counts), stages=stages, seed=settings.seed,
+            device=place.device if place.device.type == "cuda" else "cpu",
+        )  # fmt: skip
+        return Mixture(world, drawings(), SignSource(tokenizer, preprocess, seed=settings.seed), (counts[0], counts[1]))
+
+    def task(place: Placement) -> Joined:
+        tokenizer, _ = begun()
+        texts = [*some_texts(drawn(), 20_000), *drawings().texts()]
+        weights = word_weights(
+            tokenizer(texts), tokenizer.vocab_size, special=(0, tokenizer.start_id, tokenizer.end_id)
+        )
+        usual = CPU_TOKENS if place.device.type == "cpu" else GPU_TOKENS
+        method = replace(config.method, micro_tokens=config.method.micro_tokens or usual)
+        return Joined(method, percept.load(config.init, device="cpu", train=True), weights)
+
+    def save(out: Path, trained: nn.Module, totals: Mapping[str, Any]) -> None:
+        assert isinstance(trained, Joined)
+        tokenizer, preprocess = begun()
+        tokenizer.words |= {word for text in drawings().texts() for word in words_of(text)}
+        facts = {
+            "recipe": "pe/nano2",
+            "command": command,
+            "config": to_dict(config),
+            **totals,
+            "torch": torch.__version__,
+        }
+        save_folder(
+            out, trained.clip, name=out.resolve().name,
+            preprocess=replace(preprocess, size=trained.clip.config.vision.image_size), tokenizer=tokenizer,
+            provenance=facts, dtype=torch.bfloat16,
+        )  # fmt: skip
+
+    return Experiment(
+        name="pe/nano2", config=config, settings=config.settings, task=task, source=source, save=save,
+        stages=described(stages),
+    )  # fmt: skip
+
+
+def background(rng: random.Random, side: int) -> Image.Image:
+    """Return a background of the world."""
+    picture = draw_background(rng.choice(PLAIN), rng.getrandbits(32), width=side // 2, height=side // 2, horizon=0.55)
+    return picture.resize((side, side), Image.Resampling.BILINEAR)
+
+
+def tiny() -> Config:
+    """Return a configuration that runs in seconds; `data` must be replaced."""
+    return Config(
+        data=("drawings.csv",), world=WorldData(pairs=32), method=nano.Config(micro_tokens=2_000),
+        settings=Settings(steps=4, batch=16, optimiser="muon", learning_rate=1e-4, warmup=1, log_every=2),
+    )  # fmt: skip
