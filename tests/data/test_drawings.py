@@ -52,7 +52,7 @@ def test_an_outline_is_dark_and_around_the_drawing() -> None:
 
 def test_no_change_of_colour_leaves_colours() -> None:
     image = Image.new("RGB", (4, 4), (200, 30, 60))
-    how = Pasting(hue=0, colour=0, grey=0, flat=0)
+    how = Pasting(hue=0.0, colour=0.0, grey=0.0, flat=0.0)
     assert np.abs(np.asarray(coloured(image, how, random.Random(0)), int) - np.asarray(image, int)).max() <= 3
 
 

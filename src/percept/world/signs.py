@@ -39,7 +39,7 @@ def printed(rng: random.Random, side: int) -> tuple[Image.Image, str]:
         text=word.text, x=rng.uniform(half, max(half, 1 - half)), y=rng.uniform(tall, 1 - tall), size=size,
         colour=word.colour, board=word.board, case=word.case,
     )  # fmt: skip
-    print_word(back, placed, back.width)
+    print_word(back, placed, float(back.width))
     return back.resize((side, side), Image.Resampling.BOX), word.text
 
 

@@ -21,9 +21,9 @@ from percept.world.batch import WorldBatch
 class JoinedBatch(WorldBatch):
     """Generated images with their labels, and further pictures with captions."""
 
-    pictures: Float[Tensor, "k 3 y x"] | None = field(default=None, metadata=SHARED)
+    pictures: Float[Tensor, "r 3 y x"] | None = field(default=None, metadata=SHARED)
     """Preprocessed, of the same size as `image`."""
-    captions: Int[Tensor, "k n"] | None = field(default=None, metadata=SHARED)
+    captions: Int[Tensor, "r n"] | None = field(default=None, metadata=SHARED)
     """Token ids, padded with 0."""
 
 
@@ -40,5 +40,6 @@ class Joined(Pretraining):
             self.clip, torch.cat([seen.image, pictures]), torch.cat([text.caption, captions]), torch.cat([tokens, batch.captions])
         )  # fmt: skip
         words = word_loss(self.head(pictures), word_targets(batch.captions, self.weights))
-        alone = contrast(self.clip, pictures, captions, batch.captions)["batch_accuracy"]
+        with torch.no_grad():
+            alone = contrast(self.clip, pictures, captions, batch.captions)["batch_accuracy"]
         return {**together, "loss": together["loss"] + words, "picture_accuracy": alone}
