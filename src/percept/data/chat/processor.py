@@ -1,5 +1,6 @@
 """From a conversation to what a language model takes: ids with image tokens, and the tiles that replace them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -148,10 +149,9 @@ def _marked(image: Image.Image, media: ImageInput) -> Image.Image:
 
 def _frames_of(times: Times, duration: float, media: VideoInput, most: int) -> list[int]:
     """Return the numbers of the frames that stand for a video, or for the part of it between two seconds."""
-    part = range(len(times))
-    end = duration
+    part, end = range(len(times)), duration
     if media.start is not None or media.end is not None:
-        end = min(end, media.end if media.end is not None else end)
-        part = frames_within(times, duration, (float(media.start or 0), float(end)))
+        window = float(media.start or 0), math.inf if media.end is None else float(media.end)
+        part, end = frames_within(times, duration, window), min(duration, window[1])
     times = times[part.start : part.stop]
     return [part[number] for number in choose(times, max(end, float(times[-1]) + 1e-6), most, "plm")]

@@ -175,20 +175,20 @@ def _read_json(path: Path) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_str(json.dumps(_with_image_token(json.loads(path.read_text(encoding="utf-8")))))
+        return Tokenizer.from_str(_with_image_token(path.read_text(encoding="utf-8")))
     except Exception as error:  # the library raises plain exceptions
         raise PerceptError(f"{path} is not a tokenizer of the tokenizers library ({error}). Fetch it again.") from None
 
 
-def _with_image_token(content: Any) -> Any:
+def _with_image_token(text: str) -> str:
     """Rename the first reserved token of Llama 3 in a tokenizer.json without an image token."""
-    added = content["added_tokens"]
-    if any(token["content"] == IMAGE for token in added):
-        return content
-    for token in added:
+    content = json.loads(text)
+    if f'"{IMAGE}"' in text or f'"{RESERVED}"' not in text:
+        return text
+    for token in content["added_tokens"]:
         if token["content"] == RESERVED:
             token["content"] = IMAGE
-            vocabulary = content["model"]["vocab"]
-            if RESERVED in vocabulary:
-                vocabulary[IMAGE] = vocabulary.pop(RESERVED)
-    return content
+    vocabulary = content["model"]["vocab"]
+    if RESERVED in vocabulary:
+        vocabulary[IMAGE] = vocabulary.pop(RESERVED)
+    return json.dumps(content)
