@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -121,7 +122,7 @@ def test_stage_1_takes_a_llama_folder_as_it_is(rows: Path, tmp_path: Path) -> No
     settings = replace(SETTINGS, steps=1)
     config = Stage1(encoder="nano", decoder=str(folder), data=(str(rows),), settings=settings, limit=400)
     run = plm.stage1(config)
-    batch = run.source(Placement(device=torch.device("cpu"))).batch(0)
+    batch: Any = run.source(Placement(device=torch.device("cpu"))).batch(0)
     processor = plm.opened(config)[1]
     image = processor.tokenizer.special("<|image|>")
     texts = {
@@ -142,7 +143,7 @@ def test_rows_beyond_the_context_of_the_model_are_left_out(start: Path, rows: Pa
     data = rows.with_name("long.jsonl")
     data.write_text(rows.read_text() + more)
     config = Config(init=str(start), data=(str(data),), settings=SETTINGS, limit=100 * context, max_bad=0.9)
-    source = plm.finetune(config).source(Placement(device=torch.device("cpu")))
+    source: Any = plm.finetune(config).source(Placement(device=torch.device("cpu")))
     assert max(int(source.batch(step).lengths.max()) for step in range(5)) <= context
     assert source.bad.counts == {"too long": 1}
 
