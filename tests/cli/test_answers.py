@@ -84,6 +84,19 @@ def test_no_image_several_together_and_regions(talking: list[str], capsys: pytes
     ]
 
 
+def test_repeated_options_add_up_and_swallow_no_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        "percept.cli.ask._answer",
+        lambda files, question, boxes, model, answer: seen.append((question, boxes, answer.stop)) or 0,
+    )
+    assert (
+        run("ask", "--region", "1,2,9,9", "some/0.png", "what?", "--region", "0,0,5,5", "--stop", "x", "--stop", "y")
+        == 0
+    )
+    assert seen == [("what?", [[1, 2, 9, 9], [0, 0, 5, 5]], ("x", "y"))]
+
+
 def test_a_folder_gives_a_table_and_lists_bad_files(talking: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("ask", "some", "is it?", *talking, "--choices", "yes,no") == 0
     shown = capsys.readouterr().out

@@ -1,5 +1,7 @@
 """What `Assistant.ask` takes and refuses, streaming, conversations, what is remembered, and likelihoods."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +15,7 @@ from percept.core.errors import PerceptError
 from percept.data.chat.conversation import ImageInput, VideoInput, converse
 from percept.data.files import BadFile
 from percept.infer import memory
-from percept.infer.asking import ViewOptions, asked, drawn, media_of, seen, with_boxes
+from percept.infer.asking import BadPrompt, ViewOptions, asked, drawn, media_of, seen, with_boxes
 from percept.infer.contracts import Generates
 from percept.infer.memory import Bounded, Memory
 from tests.data.video.films import film
@@ -310,6 +312,9 @@ REFUSED: dict[str, Any] = {
     "prepared tiles": ((torch.zeros(3, 16, 16), QUESTION), {}, "a tensor of torch.float32"),
     "no question": ((None, " "), {}, "a question must be a non-empty string"),
     "no questions": ((PICTURE, []), {}, "list of questions is empty"),
+    "half a character": ((PICTURE, "a \ud83d"), {}, "half of a surrogate pair"),
+    "one tag for two images": (([PICTURE] * 2, "is <image> large?"), {}, "More images or videos were given than the text has tags"),
+    "a number as stop": ((PICTURE, QUESTION), {"stop": 3}, "stop must be a string or a list of strings, got 3"),
     "a tag without an image": ((None, "what is <image>?"), {}, "has a tag for an image or video, but none was given"),
     "more images than tags": (([PICTURE] * 3, "<image> or <image>?"), {}, "More images or videos were given than the text has tags"),
     "more tags than images": ((PICTURE, "<image> or <image>?"), {}, "The text has more tags"),
@@ -358,6 +363,55 @@ def test_refused_roles_and_choices() -> None:
             SPOKEN.choose(PICTURE, QUESTION, choices)
     with pytest.raises(PerceptError, match="ends with an answer, so nothing is asked"):
         SPOKEN.reply(converse([("user", "hi"), ("assistant", "yes")]))
+
+
+def test_a_conversation_refuses_an_empty_question() -> None:
+    chat = SPOKEN.chat()
+    with pytest.raises(PerceptError, match="a question must be a non-empty string, got ''"):
+        chat.ask("")
+    assert chat.conversation.turns == ()
+
+
+WRONG_TYPES = {
+    "spoken.ask(picture, None)": "a question must be a string or a list of strings, got NoneType",
+    "spoken.ask(picture, ['a', 3])": "a question must be a non-empty string, got 3",
+    "spoken.ask(picture, 'a', system=3)": "system must be a string, got 3",
+    "spoken.ask(picture, 'a', regions=(1, 2, 9, 9))": "regions must be a list of boxes, got (1, 2, 9, 9)",
+    "spoken.ask(picture, 'a', regions=None)": "regions must be a list of boxes, got None",
+    "spoken.ask(picture, 'a', tiles='4')": "tiles must be an integer, got '4'",
+    "spoken.ask(picture, 'a', frames=2.5)": "frames must be an integer, got 2.5",
+    "spoken.ask(picture, 'a', temperature='1')": "temperature must be 0 or a positive number, got '1'",
+    "spoken.ask(picture, 'a', temperature=1.0, top_p=None)": "top_p must be above 0 and at most 1, got None",
+    "spoken.ask(picture, 'a', temperature=1.0, seed=1.5)": "seed must be an integer, got 1.5",
+    "spoken.ask(picture, 'a', pattern=b'a')": "pattern must be a string, got b'a'",
+    "spoken.chat().ask(None)": "a question must be a non-empty string, got None",
+    "spoken.chat(system=3)": "system must be a string, got 3",
+    "spoken.generate_ids([[1]])": "ids and tiles must be tensors, got list and NoneType",
+    "Turn(role='user', parts=(2.5,))": "a part of a turn is 2.5",
+}
+
+
+def test_wrong_types_get_a_reason() -> None:
+    """In a process of its own, where the annotations are not checked, as for a user."""
+    code = "from percept.core.errors import PerceptError\nfrom percept.data.chat.conversation import Turn\nfrom tests.infer import speaking\n"
+    code += "spoken, picture = speaking.assistant(), speaking.picture(0)\n"
+    for call in WRONG_TYPES:
+        code += f"try:\n    print({call})\nexcept PerceptError as error:\n    print(error)\n"
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root, timeout=120
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(WRONG_TYPES)
+    for line, words in zip(lines, WRONG_TYPES.values(), strict=True):
+        assert line.startswith(words)
+
+
+def test_a_prompt_that_cannot_be_written_harms_no_other() -> None:
+    first, second = SPOKEN.batch([asked(PICTURE, "a \ud83d"), asked(PICTURE, QUESTION)], **NEW)
+    assert isinstance(first, BadPrompt)
+    assert "surrogate" in first.reason
+    assert second == SPOKEN.ask(PICTURE, QUESTION, **NEW)
 
 
 def test_damaged_weights_are_reported() -> None:

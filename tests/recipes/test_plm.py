@@ -1,8 +1,10 @@
 """The recipes of perception language models: published settings, and runs on rows from a file, end to end."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,11 +13,16 @@ from PIL import Image
 import percept
 from percept.core.errors import PerceptError
 from percept.core.io import load_tensors
+from percept.data.chat.rank_file import llama_specials
+from percept.data.chat.vocabulary import LanguageTokenizer
+from percept.methods.language.plm import PLM
+from percept.models.lm import Decoder
 from percept.recipes import plm, plm_nano
 from percept.recipes.plm import PUBLISHED, Config, Lora, Stage1, Stage2, Stage3
 from percept.train import fit
 from percept.train.chain import fit_chain
-from percept.train.experiment import Settings
+from percept.train.experiment import Placement, Settings
+from percept.weights.assistant_files import write_assistant
 
 SETTINGS = Settings(steps=3, batch=2, learning_rate=1e-3, device="cpu", dtype="float32", warmup=0, log_every=1)
 
@@ -96,6 +103,64 @@ def test_stage_1_joins_an_encoder_and_a_decoder(start: Path, rows: Path, tmp_pat
     assert model.config.vision.layer_scale == 0.1
 
 
+def llama(folder: Path) -> Path:
+    """A decoder in the layout of Llama 3 for transformers: no image token, and a system sentence in its template."""
+    specials = [name.replace("<|image|>", "<|reserved_special_token_0|>") for name in llama_specials()]
+    tokens = LanguageTokenizer.train(["red green blue"], vocab_size=520, specials=specials)
+    config = replace(PLM.tiny()[0].vlm.config.decoder, vocabulary=tokens.vocab_size, context=256, tied=False)
+    write_assistant(folder, Decoder(config).state_dict(), config, name="llama", layout="transformers")
+    tokens.save(folder / "tokenizer.json")
+    turn = "<|start_header_id|>{}<|end_header_id|>\n\n{}<|eot_id|>"
+    template = turn.format("system", "Be kind.") + "{% for m in messages %}" + turn.format("user", "x") + "{% endfor %}"
+    (folder / "chat_template.jinja").write_text(template)
+    return folder
+
+
+def test_stage_1_takes_a_llama_folder_as_it_is(rows: Path, tmp_path: Path) -> None:
+    """Its first reserved token becomes the image token, and what the system says is not learned from in stage 1."""
+    folder = llama(tmp_path / "llama")
+    settings = replace(SETTINGS, steps=1)
+    config = Stage1(encoder="nano", decoder=str(folder), data=(str(rows),), settings=settings, limit=400)
+    run = plm.stage1(config)
+    batch: Any = run.source(Placement(device=torch.device("cpu"))).batch(0)
+    processor = plm.opened(config)[1]
+    image = processor.tokenizer.special("<|image|>")
+    texts = {
+        processor.tokenizer.decode(ids[:length].tolist())
+        for ids, length in zip(batch.ids, batch.lengths.tolist(), strict=True)
+    }
+    assert texts <= {"red\n", "green\n", "blue\n"}
+    assert image == processor.tokenizer.special("<|begin_of_text|>") + 2
+    fit(run, tmp_path / "one")
+    second = Stage2(init=str(tmp_path / "one"), data=(str(rows),), settings=settings, tiles=1)
+    assert plm.opened(second)[1].template.system == "Be kind."
+
+
+def test_rows_beyond_the_context_of_the_model_are_left_out(start: Path, rows: Path, tmp_path: Path) -> None:
+    context = percept.assistant(start).config.decoder.context
+    long = [{"from": "human", "value": "Why? " * context}, {"from": "gpt", "value": "x"}]
+    more = json.dumps({"conversations": long}) + "\n"
+    data = rows.with_name("long.jsonl")
+    data.write_text(rows.read_text() + more)
+    config = Config(init=str(start), data=(str(data),), settings=SETTINGS, limit=100 * context, max_bad=0.9)
+    source: Any = plm.finetune(config).source(Placement(device=torch.device("cpu")))
+    assert max(int(source.batch(step).lengths.max()) for step in range(5)) <= context
+    assert source.bad.counts == {"too long": 1}
+
+
+def test_the_memory_is_that_of_one_process(start: Path, rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = Config(init=str(start), data=(str(rows),), settings=replace(SETTINGS, batch=8, shard=True), limit=200)
+    shown = []
+    for size in (1, 8):
+        plm.finetune(config).task(Placement(device=torch.device("cpu"), world_size=size))
+        shown.append(" ".join(capsys.readouterr().err.split()))
+    alone, of_eight = ([float(number) for number in re.findall(r"\d+\.\d+", text)] for text in shown)
+    assert of_eight == pytest.approx([number / 8 for number in alone], rel=0.15)
+    assert shown[1].startswith("each process of plm/finetune needs about")
+    plm.finetune(config).task(Placement(device=torch.device("cpu"), rank=1, world_size=8))
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -104,6 +169,9 @@ def test_stage_1_joins_an_encoder_and_a_decoder(start: Path, rows: Path, tmp_pat
         ({"encoder": "nano", "decoder": "x"}, "one of the two"),
         ({"init": "", "encoder": "nano"}, "go together"),
         ({"data": ("rows.jsonl:0",)}, "positive number"),
+        ({"frames": 0}, "frames=0 is too small"),
+        ({"tiles": -1}, "tiles=-1 is too small"),
+        ({"limit": 0}, "limit=0 is too small"),
     ],
 )
 def test_a_run_that_cannot_begin_says_why(change: dict, words: str) -> None:

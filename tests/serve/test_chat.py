@@ -1,5 +1,8 @@
 """The chat API as the real `openai` client sees it."""
 
+import json
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -154,6 +157,19 @@ def test_refusals(
     assert set(body) == {"message", "type", "param", "code"}
     status = getattr(caught.value, "status_code", 0)
     assert status == (413 if "MiB" in words else 404 if kind is openai.NotFoundError else 400)
+
+
+def test_half_of_a_surrogate_pair_is_refused(server: Running) -> None:
+    """Json may hold one, and the answer must be json too."""
+    for body in ({"messages": [user("hi \ud83d")], "model": "percept"}, {"\ud83d": 1}):
+        request = urllib.request.Request(
+            f"{server.url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=30)
+        with caught.value as response:
+            assert response.status == 400
+            assert json.loads(response.read())["error"]["type"] == "invalid_request_error"
 
 
 def test_a_damaged_image_is_refused(client: openai.OpenAI) -> None:

@@ -59,7 +59,7 @@ def test_values() -> None:
         ({"messages": said([{"type": "input_audio"}])}, "messages[0].content[0].type", "text or image_url"),
         ({"messages": said([{"type": "text"}])}, "messages[0].content[0].text", "a string"),
         ({"messages": said([{"type": "image_url", "image_url": "x"}])}, "messages[0].content[0].image_url", "an object"),
-        ({"messages": said([IMAGE], "assistant")}, "messages[0].content[0]", "an image in a assistant message"),
+        ({"messages": said([IMAGE], "assistant")}, "messages[0].content[0]", "an image in a message of role assistant"),
         ({"messages": [{"role": "assistant", "content": "a", "tool_calls": [1]}]}, "messages[0]", "tool_calls is not supported"),
         ({"temperature": 3}, "temperature", "0 to 2, got 3"),
         ({"temperature": True}, "temperature", "0 to 2"),
@@ -80,6 +80,7 @@ def test_values() -> None:
         ({"response_format": {"type": "json_object"}}, "response_format", "not supported"),
         ({"frequency_penalty": 0.5}, "frequency_penalty", "not supported"),
         ({"temprature": 1}, "temprature", "did you mean 'temperature'"),
+        ({"\ud83d": 1}, "?", "unknown field '?'"),
     ],
 )  # fmt: skip
 def test_refusals(changes: dict[str, Any], param: str, words: str) -> None:

@@ -16,7 +16,7 @@ from percept.core.report import printable_lines
 def ask(
     words: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH... QUESTION")],
     out: str | None = None,
-    region: tuple[str, ...] = (),
+    region: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     together: bool = False,
     show: int = 40,
     model: Assisting = ASSISTANT,
@@ -29,8 +29,8 @@ def ask(
             question is asked alone.
         out: File to write answers to, .jsonl or .csv; - for json lines on standard output. Files that it answers already
             are skipped, so an interrupted run can be continued.
-        region: Box x0,y0,x1,y1 in pixels of the only image, drawn on it; several are possible. <|bbox0|> in the question
-            is replaced by the text of the first, and so on.
+        region: Box x0,y0,x1,y1 in pixels of the only image, drawn on it. <|bbox0|> in the question is replaced
+            by the text of the first, and so on.
         together: Ask about all images together, in the order given.
         show: Number of answers shown in the table.
     """

@@ -46,12 +46,12 @@ class Options:
     """A model that answers without images, for comparison: a name or folder, or self for the same model."""
     tasks: tuple[str, ...] = ()
     """Tasks of the generated world. Default: all."""
-    task: str | None = None
-    """Task of the file: fgqa, sgqa, rcap, rdcap, rtloc, charades, vqav2, textvqa, docvqa, chartqa, pope, refcoco, captions, choice."""
-    data: Path | None = None
-    """Public file to measure on, in place of the generated world."""
-    media: Path | None = None
-    """Folder of the images or videos of the file. Default: the folder of the file."""
+    task: tuple[str, ...] = ()
+    """Task of the file, or one for each file: fgqa, sgqa, rcap, rdcap, rtloc, charades, vqav2, textvqa, docvqa, chartqa, pope, refcoco, captions, choice."""
+    data: tuple[Path, ...] = ()
+    """Public files to measure on, in place of the generated world."""
+    media: tuple[Path, ...] = ()
+    """Folder of the images or videos of the files, or one for each file. Default: the folder of the file."""
     count: int | None = None
     """Items of a task. Default: 300, or the whole file."""
     seed: int = 0
@@ -87,17 +87,17 @@ def evaluate_plm(options: Annotated[Options, tyro.conf.arg(name="")]) -> int:
 
     _check(options)
     how = _grading(options)
-    jobs = _of_file(options) if options.data is not None else []
+    jobs = _of_files(options)
     chosen = tasks.world_tasks(options.tasks)
     model = _open(options, options.model, options.weights)
     jobs = jobs or _of_world(options, chosen, model)
     blind = model if options.blind == SELF else options.blind and _open(options, options.blind, None)
     kept = _kept(options, model, blind)
     measured = _measure(model, blind, jobs, how, kept)
-    world = options.data is None
+    world = not options.data
     report = Report(
         model=printable(model.name), command=_command(options), seed=options.seed,
-        data=f"the world's {options.split} split" if world else f"{options.task}, {options.data}",
+        data=f"the world's {options.split} split" if world else ", ".join(f"{task} {file}" for task, file in zip(options.task, options.data, strict=True)),
         targets=world and options.split == "evaluation", measured=measured,
         facts=_facts(options, model, how),
     )  # fmt: skip
@@ -111,12 +111,18 @@ def evaluate_plm(options: Annotated[Options, tyro.conf.arg(name="")]) -> int:
 
 
 def _check(options: Options) -> None:
-    if (options.data is None) != (options.task is None):
-        raise PerceptError("--data and --task belong together. Give the file and the name of its task, or neither.")
-    if options.data is not None and options.tasks:
+    if len(options.data) != len(options.task):
+        raise PerceptError("--data and --task belong together. Give each file and the name of its task, or neither.")
+    if len(set(options.task)) < len(options.task):
+        raise PerceptError("--task names a task twice. Measure one file of a task at a time.")
+    if options.data and options.tasks:
         raise PerceptError("--tasks names tasks of the generated world. With --data give --task.")
-    if options.data is None and options.media is not None:
+    if not options.data and options.media:
         raise PerceptError("--media was given without --data. Give the file that names the images.")
+    if len(options.media) not in (0, 1, len(options.data)):
+        raise PerceptError(
+            f"--media names {len(options.media)} folders for {len(options.data)} files. Give one, or one for each."
+        )
     if options.judge == "rules" and (options.judge_model or options.judge_cache):
         raise PerceptError("--judge-model and --judge-cache have no effect on the judge rules. Give --judge ADDRESS.")
     for name in ("count", "frames"):
@@ -145,24 +151,28 @@ def _grading(options: Options) -> "Grading":
 Job = tuple["Task", "Sequence[Item]"]
 
 
-def _of_file(options: Options) -> list[Job]:
-    """Return the task of a file with its items; the file is checked here, before the model is opened."""
+def _of_files(options: Options) -> list[Job]:
+    """Return the tasks of files with their items; the files are checked here, before the model is opened."""
     from percept.eval.vlm import tasks
+
+    chosen = [tasks.public_task(name) for name in options.task]
+    media = options.media * len(options.data) if len(options.media) == 1 else options.media
+    folders = media or [file.parent for file in options.data]
+    files = zip(chosen, options.data, folders, strict=True)
+    return [(task, _items(task, file, folder, options)) for task, file, folder in files]
+
+
+def _items(task: "Task", file: Path, folder: Path, options: Options) -> "list[Item]":
     from percept.eval.vlm.readers.files import Place
 
-    assert options.data is not None
-    task = tasks.public_task(options.task or "")
     assert task.read is not None
-    place = Place(
-        data=options.data,
-        media=options.media or options.data.parent,
-        version=options.version,
-        frames=options.frames or FILE_FRAMES,
+    frames = options.frames or FILE_FRAMES
+    items = list(
+        islice(task.read(Place(data=file, media=folder, version=options.version, frames=frames)), options.count)
     )
-    items = list(islice(task.read(place), options.count))
     if not items:
-        raise PerceptError(f"{options.data} has no rows. Check the file.")
-    return [(task, items)]
+        raise PerceptError(f"{file} has no rows. Check the file.")
+    return items
 
 
 def _of_world(options: Options, chosen: "Sequence[Task]", model: Any) -> list[Job]:
@@ -221,7 +231,8 @@ def _kept(options: Options, *models: Any) -> "Kept":
 
     if options.out is None:
         return Kept()
-    decisive = [*map(_weights, models), options.split, options.size, options.frames, options.version]
+    places = [path.resolve() for path in (*options.data, *options.media)]
+    decisive = [*map(_weights, models), options.split, options.size, options.frames, options.version, *places]
     kept = Kept(options.out.with_suffix(".answers.jsonl"), "/".join(map(str, decisive)))
     if len(kept):
         say(

@@ -187,8 +187,8 @@ class AnswerOptions:
     """Give this many answers to each question; needs a temperature above 0."""
     seed: int | None = None
     """Seed of the samples."""
-    stop: tuple[str, ...] = ()
-    """Texts before which an answer ends."""
+    stop: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Text before which an answer ends."""
     choices: str | None = None
     """Answer with one of these: yes,no or @FILE with one choice per line."""
     pattern: str | None = None

@@ -87,18 +87,55 @@ def asked(images: Any, question: str, regions: Regions = (), system: str | None 
         PerceptError: not an image, not a question, or regions, tags and images that do not belong together.
     """
     media = media_of(images)
-    if not isinstance(question, str) or not (question.strip() or media):
-        raise PerceptError(f"a question must be a non-empty string, got {question!r}.")
+    check_question(question, media)
+    check_system(system)
+    regions = _regions(regions)
     if not media and any(tag in question for tag in TAGS.values()):
         raise PerceptError(
             "the question has a tag for an image or video, but none was given. Give one, or remove the tag."
         )
     if BOX.search(question):
         question = with_boxes(question, media, regions)
-    elif len(regions):
+    elif regions:
         media = (drawn(media, regions),)
     turns = [("user", question)]
     return converse(turns if system is None else [("system", system), *turns], media)
+
+
+def check_question(question: Any, media: Sequence[Media] = ()) -> None:
+    """Refuse what is not a text, and an empty one without images.
+
+    Raises:
+        PerceptError: it is not a question.
+    """
+    if not isinstance(question, str) or not (question.strip() or media):
+        raise PerceptError(f"a question must be a non-empty string, got {question!r}.")
+
+
+def check_system(system: Any) -> None:
+    """Refuse a system sentence that is not a text.
+
+    Raises:
+        PerceptError: it is neither a string nor None.
+    """
+    if system is not None and not isinstance(system, str):
+        raise PerceptError(f"system must be a string, got {system!r}.")
+
+
+def _regions(given: Any) -> list[Box]:
+    """Return boxes, to be checked against the size of their image later.
+
+    Raises:
+        PerceptError: not a list of boxes of four numbers.
+    """
+    try:
+        return [check_box(region, float("inf"), float("inf")) for region in given]
+    except (TypeError, ValueError) as error:
+        if isinstance(error, PerceptError):
+            raise
+        raise PerceptError(
+            f"regions must be a list of boxes, got {given!r:.80}. Give for example [(10, 20, 110, 90)], x0, y0, x1, y1 in pixels."
+        ) from None
 
 
 def media_of(images: Any) -> tuple[Media, ...]:
@@ -145,15 +182,10 @@ def _pixels(image: Tensor) -> np.ndarray:
     return image.permute(1, 2, 0).cpu().contiguous().numpy()
 
 
-def drawn(media: tuple[Media, ...], regions: Regions) -> ImageInput:
+def drawn(media: tuple[Media, ...], regions: Sequence[Box]) -> ImageInput:
     """Return the only image with regions that will be drawn on it."""
     image = _only_image(media)
-    return replace(image, boxes=(*image.boxes, *map(_box, regions)))
-
-
-def _box(region: Sequence[Number]) -> Box:
-    """Return a box as it is, to be checked against the size of its image later; anything else is refused now."""
-    return check_box(region, float("inf"), float("inf"))
+    return replace(image, boxes=(*image.boxes, *regions))
 
 
 def _only_image(media: tuple[Media, ...]) -> ImageInput:
@@ -165,7 +197,7 @@ def _only_image(media: tuple[Media, ...]) -> ImageInput:
     return media[0]
 
 
-def with_boxes(question: str, media: tuple[Media, ...], regions: Regions) -> str:
+def with_boxes(question: str, media: tuple[Media, ...], regions: Sequence[Box]) -> str:
     """Replace `<|bbox0|>`, `<|bbox1|>`, ... by the texts of the regions.
 
     Raises:

@@ -127,7 +127,9 @@ class Assistant:
             raise PerceptError(
                 "a list of questions was given with stream=True. Stream the answer to one question at a time."
             )
-        if not len(question):
+        if not isinstance(question, Sequence):
+            raise PerceptError(f"a question must be a string or a list of strings, got {type(question).__name__}.")
+        if not question:
             raise PerceptError("the list of questions is empty. Give at least one.")
         media = media_of(images)  # an iterator of images can be read only once
         return self._all([asked(media or None, text, regions, system) for text in question], options)
@@ -264,12 +266,14 @@ class Assistant:
         return self.model.embed(ids.to(self.setting.device), visual)
 
 
-def check_inputs(ids: Tensor, tiles: Tensor | None) -> None:
+def check_inputs(ids: Any, tiles: Any) -> None:
     """Refuse token ids and tiles of a type or shape that the model does not take.
 
     Raises:
         PerceptError: they are not integers [1, n] and floats [k, 3, y, x].
     """
+    if not isinstance(ids, Tensor) or not isinstance(tiles, Tensor | None):
+        raise PerceptError(f"ids and tiles must be tensors, got {type(ids).__name__} and {type(tiles).__name__}.")
     if ids.dim() != 2 or len(ids) != 1 or not ids.shape[1] or ids.is_floating_point():
         raise PerceptError(f"ids must be integers [1, n] with n above 0, got {ids.dtype} {list(ids.shape)}.")
     if tiles is not None and (tiles.dim() != 4 or tiles.shape[1] != 3 or not tiles.is_floating_point()):

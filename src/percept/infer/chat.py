@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from percept.core.errors import PerceptError
 from percept.data.chat.conversation import Conversation, Media, Turn
 from percept.infer.answers import Options
-from percept.infer.asking import media_of
+from percept.infer.asking import check_question, check_system, media_of
 
 if TYPE_CHECKING:
     from percept.infer.assistant import Assistant
@@ -22,6 +22,7 @@ class Chat:
     """
 
     def __init__(self, assistant: "Assistant", images: Any = None, *, system: str | None = None) -> None:
+        check_system(system)
         self._assistant = assistant
         self._waiting = media_of(images)
         self.media: tuple[Media, ...] = ()
@@ -46,6 +47,7 @@ class Chat:
         if options.get("samples") is not None:
             raise PerceptError("samples was given, but a conversation goes on with one answer. Leave it out.")
         new = (*self._waiting, *media_of(images))
+        check_question(question, new)
         numbers = range(len(self.media), len(self.media) + len(new))
         turn = Turn(role="user", parts=(*numbers, *([question] if question else [])))
         prompt = Conversation(turns=(*self.turns, turn), media=(*self.media, *new))

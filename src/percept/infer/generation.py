@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypedDict
 
@@ -73,10 +73,14 @@ class Generation:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise PerceptError(f"{name} must be a positive integer, got {value!r}.")
-        if not 0 <= self.temperature < math.inf:
+        if not _is_number(self.temperature) or not 0 <= self.temperature < math.inf:
             raise PerceptError(f"temperature must be 0 or a positive number, got {self.temperature!r}.")
-        if not 0 < self.top_p <= 1:
+        if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
             raise PerceptError(f"top_p must be above 0 and at most 1, got {self.top_p!r}.")
+        if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int)):
+            raise PerceptError(f"seed must be an integer, got {self.seed!r}.")
+        if not isinstance(self.pattern, str | None):
+            raise PerceptError(f"pattern must be a string, got {self.pattern!r}.")
         ignored = self.top_p < 1 or self.top_k is not None or (self.samples or 1) > 1
         if self.temperature == 0 and ignored:
             raise PerceptError(
@@ -93,7 +97,13 @@ class Generation:
         return random.Random() if self.seed is None else random.Random(derive(self.seed, "answer", sample))
 
 
-def _texts(given: str | Sequence[str], name: str) -> tuple[str, ...]:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _texts(given: Any, name: str) -> tuple[str, ...]:
+    if not isinstance(given, str | Iterable):
+        raise PerceptError(f"{name} must be a string or a list of strings, got {given!r}.")
     texts = (given,) if isinstance(given, str) else tuple(given)
     if not all(isinstance(text, str) and text for text in texts):
         raise PerceptError(f"{name} must hold non-empty strings, got {list(texts)!r}.")

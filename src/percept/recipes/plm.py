@@ -101,7 +101,8 @@ class Config:
     frames: int | None = None
     """Most frames of a video; as many as the model takes if None."""
     limit: int = 2_048
-    """Most tokens of a conversation; rows of which no answer fits are counted and left out."""
+    """Most tokens of a conversation, and never more than the context of the model; rows of which no answer fits are counted and
+    left out."""
     layer_scale: float | None = None
     """Initial value of LayerScale in a tower without it; none if None."""
     drop_path: float = 0.0
@@ -122,6 +123,10 @@ class Config:
             raise PerceptError("a run begins with init, or with encoder and decoder. Give one of the two.")
         if bool(self.encoder) != bool(self.decoder):
             raise PerceptError("encoder and decoder go together. Give both, or init.")
+        for name, least in (("limit", 1), ("tiles", 0), ("frames", 1), ("pooling", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise PerceptError(f"{name}={value} is too small. Give at least {least}.")
         for entry in self.data:
             weighted(entry)
 
@@ -222,14 +227,17 @@ def experiment(name: str, config: Config, command: str) -> Experiment:
         return opened(config)
 
     def source(place: Placement) -> RowSource:
-        return rows_of(config, start()[1])
+        model, processor = start()
+        return rows_of(config, processor, model.config.decoder.context)
 
     def task(place: Placement) -> plm.PLM:
         model = prepared(config, start()[0])
         need = memory.estimate(
-            model, config.settings, tokens=_tokens(config), checkpointing=config.method.checkpointing
-        )
-        notice(f"{name} needs about {need}")
+            model, config.settings, tokens=_tokens(config, model, place.world_size),
+            checkpointing=config.method.checkpointing, shards=place.world_size if config.settings.shard else 1,
+        )  # fmt: skip
+        if place.rank == 0:
+            notice(f"{name if place.world_size == 1 else f'each process of {name}'} needs about {need}")
         return plm.PLM(config.method, model)
 
     def save(out: Path, trained: nn.Module, totals: Mapping[str, Any]) -> None:
@@ -262,7 +270,8 @@ def opened(config: Config) -> tuple[VLM, Processor]:
         model = reconfigured(model, pooling=config.pooling)
     if config.tiles is not None or config.frames is not None:
         tiles = model.config.tiles if config.tiles is None else max(1, config.tiles)
-        model = reconfigured(model, tiles=tiles, frames=config.frames or model.config.frames)
+        frames = model.config.frames if config.frames is None else config.frames
+        model = reconfigured(model, tiles=tiles, frames=frames)
     if config.layer_scale is not None:
         model = with_layer_scale(model, layer_scale=config.layer_scale, drop_path=config.drop_path)
     processor = open_processor(place.folder, model.config)
@@ -293,13 +302,17 @@ def _joined(tower: Any, config: Config, folder: Path | None) -> VLM:
     )  # fmt: skip
 
 
-def rows_of(config: Config, processor: Processor) -> RowSource:
-    """Return the source of a run."""
+def rows_of(config: Config, processor: Processor, context: int) -> RowSource:
+    """Return the source of a run.
+
+    Args:
+        context: most tokens that the model takes.
+    """
     batch = config.settings.batch
     sources, weights = [], []
     for entry in config.data:
         path, weight = weighted(entry)
-        item = ChatItem(processor=processor, limit=config.limit)
+        item = ChatItem(processor=processor, limit=min(config.limit, context))
         options = {"prepare": item, "collate": chat_batch, "root": config.root, "max_bad": config.max_bad}
         sources.append(open_source(path, batch=batch, seed=config.settings.seed, workers=config.workers, **options))
         weights.append(weight)
@@ -320,8 +333,9 @@ def prepared(config: Config, model: VLM) -> VLM:
     return model if dtype is None else model.to(dtype)
 
 
-def _tokens(config: Config) -> int:
-    limit = config.limit * config.settings.batch
+def _tokens(config: Config, model: VLM, processes: int) -> int:
+    """Return the most tokens that a process computes at once."""
+    limit = min(config.limit, model.config.decoder.context) * max(1, config.settings.batch // processes)
     return min(limit, config.method.micro_tokens or limit)
 
 

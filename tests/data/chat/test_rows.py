@@ -63,7 +63,9 @@ def test_several_images_take_the_places_of_their_tags() -> None:
     turns = [{"from": "human", "value": "Is <image> like <image>?"}, {"from": "assistant", "value": "No."}]
     row = {"image": ["a.jpg", "b.jpg"], "conversations": turns}
     assert texts(row)[0] == ("user", ("Is ", 0, " like ", 1, "?"))
-    for images, words in ((["a", "b", "c"], "More images"), (["a"], "more tags")):
+    for images, words in ((["a", "b", "c"], "More images"), (["a"], "more tags"), (["a", "b"], "More images")):
+        if len(images) == 2:
+            turns = [{"from": "human", "value": "Is <image> large?"}, turns[1]]
         with pytest.raises(BadSample, match=words):
             texts({"image": images, "conversations": turns})
     with pytest.raises(BadSample, match="no <image> tag"):
@@ -84,6 +86,7 @@ def test_boxes_are_written_into_the_text() -> None:
     assert texts(row)[1] == ("assistant", ("At [156,104,207,147].",))
     assert parse_box("no box") is None
     assert parse_box(box_text((0, 0, 640, 480), 640, 480)) == (0.0, 0.0, 0.999, 0.999)
+    assert texts({**row, "bbox": [[-5, 50, 138, 500]]})[1] == ("assistant", ("At [000,104,207,999].",))
     cases = (({"bbox": []}, "box 0"), ({"width": None}, "width and height"), ({"bbox": [["x"]]}, "box 0"))
     for change, words in (*cases, ({"bbox": [[700, 0, 9, 9]]}, "does not lie")):
         with pytest.raises(BadSample, match=words):
@@ -113,20 +116,22 @@ def test_rows_of_a_file_become_batches(processor: Processor, tmp_path: Path) -> 
     Image.new("RGB", (20, 16), "red").save(tmp_path / "a.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
     long = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "a cup " * 200}]
+    half = [{"from": "human", "value": "Hi \ud83d"}, {"from": "gpt", "value": "Hello"}]
     rows = [
         *({"image": name, "conversations": ASKED} for name in ("a.png", "missing.png", "broken.png")),
         {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
         {"image": "a.png", "conversations": [ASKED[0]]},
         {"image": "a.png", "conversations": long},
+        {"image": "a.png", "conversations": half},
     ]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     prepare = ChatItem(processor=processor, limit=90)
-    source = open_source(tmp_path / "own.jsonl", batch=6, prepare=prepare, collate=chat_batch, max_bad=4)
+    source = open_source(tmp_path / "own.jsonl", batch=7, prepare=prepare, collate=chat_batch, max_bad=5)
     batch = source.batch(0)
     assert isinstance(batch, ChatBatch)
-    assert len(batch) == 6
+    assert len(batch) == 7
     assert len(batch.tiles) == batch.tile_counts.sum() > 0
-    reasons = {"missing file": 1, "broken image or video": 1, "wrong turns": 1, "too long": 1}
+    reasons = {"missing file": 1, "broken image or video": 1, "wrong turns": 2, "too long": 1}
     assert source.bad.counts == reasons
     again = source.batch(0)
     assert isinstance(again, ChatBatch)
@@ -165,6 +170,14 @@ def test_a_list_of_frames_is_a_video(processor: Processor) -> None:
     marked = draw_box(Image.fromarray(frames[0]), (2, 2, 15, 15))
     assert torch.equal(prepared.stacked[0], stretched(pixels_of(marked), 16, 16))
     assert prepared.stacked[-1].unique().tolist() == [190]
+    part = VideoInput(source=frames, start=12, end=15)
+    assert processor(converse([("user", "?")], [part]), ask=True).stacked.flatten(1).float().mean(1).tolist() == [
+        120,
+        130,
+        140,
+    ]
+    with pytest.raises(PerceptError, match="begins after the end"):
+        processor(converse([("user", "?")], [VideoInput(source=frames, start=30, end=40)]), ask=True)
     with pytest.raises(PerceptError, match="no frames"):
         processor(converse([("user", "?")], [VideoInput(source=[])]), ask=True)
 

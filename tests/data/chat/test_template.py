@@ -61,6 +61,7 @@ def test_the_warmup_template_drops_the_question(tokenizer: LanguageTokenizer) ->
     result = render(chat, TEMPLATES["warmup"], tokenizer, [3])
     assert spelled(tokenizer, result.ids) == "<|image|><|image|><|image|>a red cup\n"
     assert result.learned == [False] * 3 + [True] * (len(result.ids) - 3)
+    assert render(chat, named_template("warmup", system=SYSTEM), tokenizer, [3]).ids == result.ids
 
 
 def test_chatml(tokenizer: LanguageTokenizer) -> None:

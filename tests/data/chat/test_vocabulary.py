@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import json
 import pickle
 import random
 from pathlib import Path
@@ -85,6 +86,33 @@ def test_saved_copied_and_pickled_tokenizers_are_the_same(tmp_path: Path) -> Non
     for other in (found, copy.deepcopy(tokens), pickle.loads(pickle.dumps(tokens))):
         assert other.encode("a red <|image|> cup 42") == tokens.encode("a red <|image|> cup 42")
         assert other.vocab_size == tokens.vocab_size
+
+
+def test_the_first_reserved_token_of_llama_is_the_image_token(tmp_path: Path) -> None:
+    """tokenizer.json of Llama 3 as its authors store it for transformers: special tokens outside of the vocabulary, and no <|image|>."""
+    specials = [name.replace("<|image|>", "<|reserved_special_token_0|>") for name in llama_specials()]
+    tokens = LanguageTokenizer.train(["a red cup"], vocab_size=620, specials=specials)
+    tokens.save(tmp_path / "tokenizer.json")
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    for outside in (False, True):
+        if outside:
+            vocabulary = content["model"]["vocab"]
+            words = sorted((word for word in vocabulary if word not in specials), key=vocabulary.get)
+            content["model"]["vocab"] = {word: number for number, word in enumerate(words)}
+            for number, token in enumerate(content["added_tokens"]):
+                token["id"] = len(words) + number
+            (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+        read = LanguageTokenizer.load(tmp_path / "tokenizer.json")
+        assert read.special("<|image|>") == read.special("<|begin_of_text|>") + 2
+        assert not read.has("<|reserved_special_token_0|>")
+        assert read.vocab_size == tokens.vocab_size
+        assert read.decode(read.encode("a red cup")) == "a red cup"
+
+
+def test_half_of_a_surrogate_pair_is_refused() -> None:
+    tokens = LanguageTokenizer.train(["a"], vocab_size=258, specials=["<|image|>"])
+    with pytest.raises(PerceptError, match=r"half of a surrogate pair, .* at place 2"):
+        tokens.encode("a " + json.loads('"\\ud83d"'))
 
 
 def test_a_stream_gives_whole_characters() -> None:

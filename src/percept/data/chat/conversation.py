@@ -53,6 +53,9 @@ class Turn:
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise unknown_name("role", self.role, ROLES)
+        for part in self.parts:
+            if isinstance(part, bool) or not isinstance(part, str | int):
+                raise PerceptError(f"a part of a turn is {part!r:.60}. Give texts, and numbers of media.")
 
     @property
     def text(self) -> str:
@@ -78,8 +81,8 @@ class Conversation:
 def converse(turns: Sequence[tuple[str, str]], media: Sequence[Media] = ()) -> Conversation:
     """Return a conversation from (role, text) pairs, with media placed at the tags in the text or before the first question.
 
-    As in PLM, several images or videos take the places of as many `<image>` and `<video>` tags. Otherwise all media come before the
-    text of the first user turn, and tags are removed together with one line break next to them.
+    As in PLM, several images or videos take the places of as many `<image>` and `<video>` tags. Without tags all media come before the
+    text of the first user turn, as does a single one, whose tag is removed together with one line break next to it.
 
     >>> images = [ImageInput(source="cup.jpg"), ImageInput(source="jug.jpg")]
     >>> converse([("user", "Is <image> or <image> larger?")], images).turns[0].parts
@@ -88,17 +91,17 @@ def converse(turns: Sequence[tuple[str, str]], media: Sequence[Media] = ()) -> C
     (0, 'What is it?')
 
     Raises:
-        PerceptError: an unknown role, no user turn for the media, or several tags whose number is not that of the media.
+        PerceptError: an unknown role, no user turn for the media, or tags whose number is not that of the media.
     """
     tags = sum(_count_tags(text) for role, text in turns if role == "user")
     if len(media) > 1 and tags == len(media):
         return Conversation(turns=_in_place(turns), media=tuple(media))
-    if tags > 1 and media:
+    if media and tags not in (0, len(media)):
         more = (
             "More images or videos were given than the text has tags" if len(media) > tags else "The text has more tags"
         )
         raise PerceptError(
-            f"the text has {tags} tags {' or '.join(TAGS.values())} for {len(media)} images and videos. {more}: "
+            f"the number of tags {' or '.join(TAGS.values())} in the text is {tags}, that of images and videos {len(media)}. {more}: "
             "give one tag for each, or none."
         )
     return Conversation(turns=_in_front(turns, len(media)), media=tuple(media))

@@ -1,5 +1,6 @@
 """From a conversation to what a language model takes: ids with image tokens, and the tiles that replace them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,8 @@ from percept.data.chat.tiles import Tiler, stretched
 from percept.data.chat.vocabulary import LanguageTokenizer
 from percept.data.images import decoded
 from percept.data.transforms import pixels_of
-from percept.data.video import Video, choose, frames_within, open_video
+from percept.data.video import choose, frames_within, open_video
+from percept.data.video.choice import Times
 
 FRAMES = 32
 """Most frames of a video, as published."""
@@ -67,8 +69,11 @@ class Processor:
             frames: most frames of a video.
 
         Raises:
-            PerceptError: a value is out of range.
+            PerceptError: a value is out of range or not an integer.
         """
+        for name, value in (("tiles", tiles), ("budget", budget), ("frames", frames)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise PerceptError(f"{name} must be an integer, got {value!r}.")
         tiler = self.tiler if tiles is None else replace(self.tiler, most=tiles)
         tiler = tiler if mode is None else replace(tiler, mode=mode)
         tiler = tiler if budget is None else tiler.within(budget, self.per_tile)
@@ -114,7 +119,7 @@ class Processor:
         if isinstance(media.source, Sequence) and not isinstance(media.source, str | bytes):
             return self._listed(media)
         with open_video(media.source) as video:
-            numbers = _frames_of(video, media, self.frames)
+            numbers = _frames_of(video.times, video.duration, media, self.frames)
             return torch.stack([self._frame(frame, media, number) for number, frame in video.frames(numbers)])
 
     def _listed(self, media: VideoInput) -> UInt8[Tensor, "t 3 y x"]:
@@ -124,7 +129,7 @@ class Processor:
             raise PerceptError("the video has no frames. Give at least one.")
         chosen = []
         seconds = np.arange(len(frames), dtype=np.float64)
-        for number in choose(seconds, float(len(frames)), self.frames, "plm"):
+        for number in _frames_of(seconds, float(len(frames)), media, self.frames):
             with decoded(frames[number]) as image:
                 chosen.append(self._frame(image, media, number))
         return torch.stack(chosen)
@@ -142,12 +147,11 @@ def _marked(image: Image.Image, media: ImageInput) -> Image.Image:
     return image
 
 
-def _frames_of(video: Video, media: VideoInput, most: int) -> list[int]:
+def _frames_of(times: Times, duration: float, media: VideoInput, most: int) -> list[int]:
     """Return the numbers of the frames that stand for a video, or for the part of it between two seconds."""
-    part = range(len(video))
-    end = video.duration
+    part, end = range(len(times)), duration
     if media.start is not None or media.end is not None:
-        end = min(end, media.end if media.end is not None else end)
-        part = frames_within(video.times, video.duration, (media.start or 0.0, end))
-    times = video.times[part.start : part.stop]
+        window = float(media.start or 0), math.inf if media.end is None else float(media.end)
+        part, end = frames_within(times, duration, window), min(duration, window[1])
+    times = times[part.start : part.stop]
     return [part[number] for number in choose(times, max(end, float(times[-1]) + 1e-6), most, "plm")]

@@ -11,6 +11,7 @@ from percept.data.chat.conversation import Box, Conversation, ImageInput, Media,
 from percept.data.chat.processor import Prepared, Processor
 from percept.data.chat.regions import box_text, check_box
 from percept.data.chat.template import check_turns
+from percept.data.chat.vocabulary import check_text
 from percept.data.sources.sample import BadSample, Sample
 
 ROLES = {"human": "user", "assistant": "assistant", "system": "system"}
@@ -47,6 +48,8 @@ class ChatItem:
         reason = "wrong turns"
         try:
             check_turns(conversation, self.processor.template, ask=False)
+            for turn in conversation.turns:
+                check_text(turn.text)
             reason = "broken image or video"
             return self.processor(conversation)
         except PerceptError as error:
@@ -126,7 +129,7 @@ def _written(number: int, record: Mapping[str, Any], key: str) -> str:
         raise BadSample("no box", key, "there are boxes, but no width and height of the image")
     try:
         x, y, w, h = (float(value) for value in boxes[number])
-        box = check_box((x, y, min(x + w, width), min(y + h, height)), width, height)
+        box = check_box((max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)), width, height)
     except (TypeError, ValueError) as error:
         raise BadSample("wrong type", key, f"box {number} is {_short(boxes[number])}: {error}") from None
     return box_text(box, width, height)

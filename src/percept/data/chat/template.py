@@ -38,7 +38,7 @@ class Template:
     system: str | None = None
     """System sentence of a conversation that begins with none; no system turn when None."""
     user_text: bool = True
-    """False to drop what the user says, as in PLM's first stage: media and answer remain."""
+    """False to drop what the user and the system say, as in PLM's first stage: media and answer remain."""
     learn_headers: bool = True
     """True to count the header of an answer among the tokens to learn, as PLM does."""
 
@@ -218,7 +218,7 @@ def _write_turn(writer: _Writer, turn: Turn, template: Template, counts: Sequenc
     for part in turn.parts:
         if isinstance(part, int):
             writer.special(template.image, False, counts[part])
-        elif learn or turn.role == "system" or template.user_text:
+        elif learn or template.user_text:
             writer.text(part, learn)
     writer.special(template.end_of_turn, learn)
     if learn or template.end_of_turn is not None:

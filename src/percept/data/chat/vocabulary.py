@@ -10,6 +10,8 @@ from percept.core.io import replacing
 from percept.data.chat.rank_file import LLAMA_PATTERN, byte_symbols, convert, llama_specials, read_ranks
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+IMAGE, RESERVED = "<|image|>", "<|reserved_special_token_0|>"
+"""Image token of PLM, and the token of Llama 3 that it takes the place of."""
 
 
 class LanguageTokenizer:
@@ -66,6 +68,8 @@ class LanguageTokenizer:
     def load(cls, path: Path | str) -> "LanguageTokenizer":
         """Read tokenizer.json, or the rank file tokenizer.model of Llama 3.
 
+        A tokenizer of Llama 3 has no image token; as in PLM, `<|image|>` is the new name of its first reserved one.
+
         Raises:
             PerceptError: missing, or neither of the two.
         """
@@ -91,7 +95,12 @@ class LanguageTokenizer:
             new.write_text(self._library.to_str(), encoding="utf-8")
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text, without special tokens."""
+        """Return the ids of a text, without special tokens.
+
+        Raises:
+            PerceptError: see `check_text`.
+        """
+        check_text(text)
         return self._library.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -148,12 +157,38 @@ class LanguageTokenizer:
         return self._library.id_to_token(number)
 
 
+def check_text(text: str) -> None:
+    """Refuse a text that is not made of characters: json may hold half of a surrogate pair, such as "\\ud83d".
+
+    Raises:
+        PerceptError: there is one.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PerceptError(
+            f"the text has half of a surrogate pair, {text[error.start]!r} at place {error.start}. Remove it, or write the whole character."
+        ) from None
+
+
 def _read_json(path: Path) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        text = path.read_text(encoding="utf-8")
-        json.loads(text)
-        return Tokenizer.from_str(text)
+        return Tokenizer.from_str(_with_image_token(path.read_text(encoding="utf-8")))
     except Exception as error:  # the library raises plain exceptions
         raise PerceptError(f"{path} is not a tokenizer of the tokenizers library ({error}). Fetch it again.") from None
+
+
+def _with_image_token(text: str) -> str:
+    """Rename the first reserved token of Llama 3 in a tokenizer.json without an image token."""
+    content = json.loads(text)
+    if f'"{IMAGE}"' in text or f'"{RESERVED}"' not in text:
+        return text
+    for token in content["added_tokens"]:
+        if token["content"] == RESERVED:
+            token["content"] = IMAGE
+    vocabulary = content["model"]["vocab"]
+    if RESERVED in vocabulary:
+        vocabulary[IMAGE] = vocabulary.pop(RESERVED)
+    return json.dumps(content)

@@ -164,7 +164,7 @@ def _content(data: bytes, url: str) -> str:
 def _read_cache(path: Path) -> dict[str, str]:
     """Return the replies in a cache file; a line that was cut off is left out."""
     known = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             entry = json.loads(line)
             known[entry["key"]] = entry["reply"]

@@ -56,7 +56,7 @@ class Kept:
 def _read(file: Path) -> dict[str, dict[str, Any]]:
     """Return the answers of a file; a line that was cut off is left out."""
     known = {}
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             entry = json.loads(line)
             known[entry["id"]] = {"text": entry["text"], "likelihoods": entry["likelihoods"]}

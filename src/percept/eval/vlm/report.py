@@ -1,6 +1,7 @@
 """The report of a perception language model: every score beside chance, a blind model and its target; json, table, markdown."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Any
 
 from percept.core.io import replacing, write_json
 from percept.core.report import notice, table
-from percept.eval.statistics import with_unit
+from percept.eval.statistics import Score, with_unit
 from percept.eval.vlm.run import Measured
 
+VIDEOBENCH = "PLM-VideoBench"
+WEIGHTS = {"fgqa": 1 / 3, "sgqa": 1 / 3, "rdcap": 1 / 9, "rcap": 1 / 9, "rtloc": 1 / 9}
+"""Weights of its tasks in the average."""
 COLUMNS = ("task", "score", "value", "95 % interval", "n", "chance", "blind", "target")
 
 
@@ -37,7 +41,8 @@ class Report:
             "seed": self.seed,
             "data": self.data,
             "seconds": {each.task.name: each.seconds for each in self.measured},
-            "scores": [row for each in self.measured for row in self._rows(each)],
+            "scores": [row for each in self.measured for row in self._rows(each)]
+            + [{"task": VIDEOBENCH, **asdict(score)} for score in self._average()],
             "notes": {each.task.name: list(each.notes) for each in self.measured if each.notes},
             "facts": dict(self.facts),
         }
@@ -96,7 +101,14 @@ class Report:
             for number, score in enumerate(each.scores):
                 more = self._compared(each) if number == 0 else ("", "", "")
                 result.append((each.task.name, score.name, score.shown, score.interval, f"{score.n:,}", *more))
+        for score in self._average():
+            result.append((VIDEOBENCH, score.name, score.shown, score.interval, f"{score.n:,}", "", "", ""))
         return result
+
+    def _average(self) -> list[Score]:
+        """Return the average of PLM-VideoBench if all of its tasks were measured."""
+        first = {each.task.name: each.scores[0] for each in self.measured}
+        return [videobench(first)] if WEIGHTS.keys() <= first.keys() else []
 
     def _compared(self, each: Measured) -> tuple[str, str, str]:
         """Return chance, blind score and target of the first score, as printed."""
@@ -105,6 +117,18 @@ class Report:
         blind = "" if each.blind is None else f"{each.blind.shown} [{each.blind.interval}]"
         verdict = "" if target is None else f"{first.target(target)} {'met' if first.reaches(target) else 'missed'}"
         return chance, blind, verdict
+
+
+def videobench(first: Mapping[str, Score]) -> Score:
+    """Return the mean of FGQA, SGQA and the mean of RDCap, RCap and RTLoc, as Cho et al. 2025, arXiv:2504.13180, average them.
+
+    The interval takes the errors of the tasks to be independent and normal.
+    """
+    parts = [(first[name], weight) for name, weight in WEIGHTS.items()]
+    value = sum(weight * score.value for score, weight in parts)
+    half = math.sqrt(sum((weight * (score.high - score.low) / 2) ** 2 for score, weight in parts))
+    low, high = max(0.0, value - half), min(1.0, value + half)
+    return Score(name="average", value=value, n=sum(score.n for score, _ in parts), low=low, high=high)
 
 
 def _line(cells: Sequence[str]) -> str:

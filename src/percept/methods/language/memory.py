@@ -33,12 +33,13 @@ class Memory:
         return f"{self.total / unit:.2f} {name} besides the program itself: {listed}"
 
 
-def estimate(model: VLM, settings: Settings, *, tokens: int, checkpointing: bool) -> Memory:
+def estimate(model: VLM, settings: Settings, *, tokens: int, checkpointing: bool, shards: int = 1) -> Memory:
     """Return the memory of a training step on one device, within about a factor of 1.5.
 
     Args:
         tokens: tokens that are processed at once, taken to be visual ones mostly, which is the dearest case.
         checkpointing: activations of blocks are recomputed.
+        shards: devices among which weights, gradients and states are split.
     """
     parameters = list(model.parameters())
     size = (
@@ -49,9 +50,9 @@ def estimate(model: VLM, settings: Settings, *, tokens: int, checkpointing: bool
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     masters = 0 if size == 4 else 4
     return Memory(
-        weights=size * sum(parameter.numel() for parameter in parameters),
-        gradients=4 * trained,
-        optimiser=(masters + 4 * STATES.get(settings.optimiser, 2)) * trained,
+        weights=size * sum(parameter.numel() for parameter in parameters) // shards,
+        gradients=4 * trained // shards,
+        optimiser=(masters + 4 * STATES.get(settings.optimiser, 2)) * trained // shards,
         activations=_activations(model, tokens, size, checkpointing),
     )
 

@@ -131,7 +131,7 @@ def _check_names(values: dict[str, Any]) -> None:
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    text = str(value).encode(errors="replace").decode()  # json may hold half of a surrogate pair
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
@@ -228,7 +228,9 @@ def _part(part: Any, name: str, role: str) -> Part:
     if kind != "image_url":
         raise _wrong(f"{name}.type", "text or image_url", kind)
     if role != "user":
-        raise ApiError(400, f"{name} is an image in a {role} message. Put images into user messages.", param=name)
+        raise ApiError(
+            400, f"{name} is an image in a message of role {role}. Put images into user messages.", param=name
+        )
     image = part.get("image_url")
     if not isinstance(image, dict):
         raise _wrong(f"{name}.image_url", "an object with url", image)

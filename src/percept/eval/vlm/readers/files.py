@@ -38,7 +38,7 @@ def read_data(path: Path) -> Any:
 
 
 def rows_of(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield a name and the fields of each row of a .jsonl, .json (a list, or an object with a list in `data`) or .parquet file.
+    """Yield a name and the fields of each row of a .jsonl, .json (a list, an object with a list in `data`, or lines) or .parquet file.
 
     Raises:
         PerceptError: it cannot be read, or a row is not a json object.
@@ -46,7 +46,7 @@ def rows_of(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     _check(path)
     if path.suffix == ".parquet":
         rows = _parquet(path)
-    elif path.suffix == ".jsonl":
+    elif path.suffix == ".jsonl" or _has_lines(path):
         rows = _lines(path)
     else:
         value = read_data(path)
@@ -56,6 +56,16 @@ def rows_of(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         if not isinstance(row, Mapping):
             raise PerceptError(f"{name} is {type(row).__name__}, not a json object. Check the file.")
         yield name, row
+
+
+def _has_lines(path: Path) -> bool:
+    """Return True if the first line is a json object alone, as in the files of POPE, which end in .json."""
+    with path.open("rb") as file:
+        first, second = file.readline(), file.readline()
+    try:
+        return bool(second.strip()) and isinstance(json.loads(first), dict)
+    except ValueError:
+        return False
 
 
 def _lines(path: Path) -> Iterator[Any]:

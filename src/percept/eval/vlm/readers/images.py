@@ -70,7 +70,12 @@ def chartqa(place: Place) -> Iterator[Item]:
         name = field(row, "imgname", str, where)
         image = media_file(place, where, [name, f"png/{name}"])
         question = f"{field(row, 'query', str, where)}\n{SHORT}"
-        yield _item(where, question, image, str(row.get("label", "")))
+        label = row.get("label")
+        if isinstance(label, list) and len(label) == 1:
+            label = label[0]
+        if not isinstance(label, str | int | float):
+            raise PerceptError(f"{where}: the label is {label!r}. It should be a text or a number.")
+        yield _item(where, question, image, str(label))
 
 
 def pope(place: Place) -> Iterator[Item]:
