@@ -77,6 +77,8 @@ class VLMConfig:
     decoder: DecoderConfig
     pooling: int = 2
     """Side of the square of projected tokens that are averaged to one."""
+    projector_norm: bool = False
+    """Whether the tokens of the tower are normalised before they are projected; published models do not."""
     image_token: int = 128_002
     """Id of the placeholder of one visual token of an image."""
     video_token: int | None = None

@@ -31,7 +31,9 @@ class VLM(nn.Module):
         super().__init__()
         self.config = config
         self.vision: ImageTower = build_tower(config.vision)
-        self.projector = Projector(config.vision.width, config.decoder.width, pooling=config.pooling)
+        self.projector = Projector(
+            config.vision.width, config.decoder.width, pooling=config.pooling, norm=config.projector_norm
+        )
         self.decoder = Decoder(config.decoder)
 
     def reset_parameters(self) -> None:
@@ -142,7 +144,7 @@ def assembled(tower: ImageTower, decoder: Decoder, *, layer: int = -1, **setting
     with torch.device("meta"):
         model = VLM(config)
     model.vision, model.decoder = vision, decoder
-    projector = Projector(config.vision.width, config.decoder.width, pooling=config.pooling)
+    projector = Projector(config.vision.width, config.decoder.width, pooling=config.pooling, norm=config.projector_norm)
     model.projector = projector.to(weight.device, weight.dtype)
     return model.train(decoder.training)
 

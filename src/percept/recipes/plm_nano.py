@@ -30,7 +30,7 @@ from percept.models.config import TowerConfig
 from percept.models.language import DecoderConfig
 from percept.models.lm import Decoder
 from percept.models.vlm import VLM, assembled
-from percept.optim.rules import Frozen, Rules
+from percept.optim.rules import Frozen, Rules, Scale
 from percept.recipes.plm import save_assistant
 from percept.train.chain import Chain
 from percept.train.experiment import Experiment, Placement, Settings
@@ -64,6 +64,8 @@ class Part:
     data: QuestionData = field(default_factory=QuestionData)
     train: str = "all"
     """all, or projector."""
+    tower: float = 0.1
+    """Multiplies the learning rate of the tower, which is trained already. At the full rate it forgets what things look like."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +99,7 @@ class Config:
     """The decoder alone."""
     stage1: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=120, learning_rate=1e-3),
+            settings=replace(BASE, steps=150, learning_rate=1e-3),
             data=QuestionData(kinds=CAPTIONS, more=0),
             train="projector",
         )
@@ -153,7 +155,9 @@ def rules_of(part: Part, *, blind: bool) -> Rules:
     """Return what is frozen in a part."""
     if part.train == "projector":
         return (("^vlm.vision", Frozen()), ("^vlm.decoder", Frozen()))
-    return (("^vlm.vision", Frozen()), ("^vlm.projector", Frozen())) if blind else ()
+    if blind:
+        return (("^vlm.vision", Frozen()), ("^vlm.projector", Frozen()))
+    return (("^vlm.vision", Scale(part.tower)),)
 
 
 def frozen_parts(model: VLM, part: Part) -> list[Any]:
@@ -187,7 +191,7 @@ def new_model(config: Config, tokenizer: LanguageTokenizer) -> VLM:
     )
     template = named_template("plm")
     return assembled(
-        clip.vision, decoder, pooling=config.pooling, image_token=tokenizer.special(template.image),
+        clip.vision, decoder, pooling=config.pooling, projector_norm=True, image_token=tokenizer.special(template.image),
         stop_ids=template.stops(tokenizer), tiles=1, frames=FRAMES,
     )  # fmt: skip
 

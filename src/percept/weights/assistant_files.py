@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from percept.core.errors import unknown_name
+from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import write_json
 from percept.data.transforms import Preprocess
 from percept.weights.assistant import LAYOUTS
@@ -49,6 +49,10 @@ def write_assistant(
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
     kind, folder = LAYOUTS[layout], Path(folder)
+    if layout != "percept" and getattr(config, "projector_norm", False):
+        raise PerceptError(
+            f"the {layout} layout has no place for the norm before this model's projector. Write it in the percept layout."
+        )
     record = Record(
         config=config, name=checked_name(name, "this"), preprocess=preprocess, provenance=provenance or {},
         metrics=metrics or {},
