@@ -38,6 +38,16 @@ def test_visual_tokens_are_the_patches_of_the_last_residual_stream_projected_the
 
 
 @torch.no_grad()
+def test_a_norm_before_the_projector_makes_the_scale_of_the_tower_irrelevant() -> None:
+    model, states = Projector(8, 12, norm=True), torch.randn(2, 4, 8)
+    plain = Projector(8, 12)
+    plain.up, plain.down = model.up, model.down
+    normalised = nn.functional.layer_norm(states, (8,))
+    assert_close(model(states, (2, 2)), plain(normalised, (2, 2)))
+    torch.testing.assert_close(model(100 * states, (2, 2)), model(states, (2, 2)), atol=1e-3, rtol=1e-3)
+
+
+@torch.no_grad()
 def test_a_tile_of_other_sides_is_pooled_too() -> None:
     assert vlm().encode(small.images(1, 24, 16)).shape == (1, 3 * 2, DECODER.width)
     assert vlm().encode(small.images(1, 20, 16)).shape == (1, 2 * 2, DECODER.width)

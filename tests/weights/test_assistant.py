@@ -441,6 +441,15 @@ def test_a_layout_that_cannot_hold_the_model_says_so(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_norm_before_the_projector_is_kept_by_our_layout_alone(tmp_path: Path) -> None:
+    model = talking.vlm(projector_norm=True)
+    read = read_assistant(locate_assistant(written(tmp_path / "ours", "percept", model)))
+    assert same_tensors(read.state, model.state_dict())
+    for layout in ("transformers", "original"):
+        with pytest.raises(PerceptError, match="percept layout"):
+            written(tmp_path / layout, layout, model)
+
+
 def test_sizes_beyond_a_tensor_are_refused() -> None:
     with pytest.raises(PerceptError, match="cannot be built"):
         build_empty(replace(talking.DECODER, vocabulary=2**62), "x")
