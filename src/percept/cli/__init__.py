@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "search": ("percept.cli.search", "find images by text, by image, or by both"),
     "eval": ("percept.cli.evaluate", "measure a model by one evaluation, several, or all"),
     "train": ("percept.cli.train", "train a model by a recipe"),
+    "ablate": ("percept.cli.ablate", "compare variants of a training run over several seeds"),
     "curate": ("percept.cli.curate", "filter, deduplicate and balance images with captions"),
     "data": ("percept.cli.data", "check training data: bad rows, sizes, caption lengths, duplicates, classes"),
     "world": ("percept.cli.world", "write or show images of the labelled world"),

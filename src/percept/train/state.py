@@ -5,7 +5,7 @@ Random state is not part of it: batches and random numbers of a step follow from
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,20 @@ class Progress:
     samples: int = 0
     seconds: float = 0.0
     """Spent training, over all sittings."""
+    operations: float = 0.0
+    """Floating-point operations of training, over all processes and sittings; see `percept.train.meters`."""
     skipped: int = 0
     """Steps left out because their loss or gradient was not finite."""
     changes: list[dict[str, Any]] = field(default_factory=list)
     """Changes of configuration: {"step": last step with the previous one, "before": its entries that changed}."""
+    signal: int = 0
+    """Number of the signal that stopped the run, such as that of Ctrl-C; 0 if none did. Not part of a checkpoint."""
 
     def totals(self) -> dict[str, Any]:
         """Return what a finished model records about its run."""
         counts: dict[str, Any] = {"steps": self.step, "samples": self.samples, "skipped": self.skipped}
         changes = {"changes": self.changes} if self.changes else {}
-        return counts | changes | {"seconds": round(self.seconds, 1)}
+        return counts | changes | {"seconds": round(self.seconds, 1), "operations": self.operations}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +69,7 @@ class Checkpoint:
         """
         texts = {
             "format": FORMAT,
-            "progress": json.dumps(asdict(progress)),
+            "progress": json.dumps(asdict(replace(progress, signal=0))),
             "config": json.dumps(self.config),
             "optimiser": json.dumps(self.optimiser.description()),
         }
