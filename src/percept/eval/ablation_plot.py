@@ -71,9 +71,7 @@ def _range(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 
 def _row(point: str, found: Mapping[str, Any], middle: int, place: Any, unit: Any) -> str:
     ends = [] if found["low"] is None else [min(max(place(found[end]), LEFT), LEFT + WIDE) for end in ("low", "high")]
-    line = (
-        f'<line class="interval" x1="{ends[0]:.1f}" x2="{ends[1]:.1f}" y1="{middle}" y2="{middle}"/>' if ends else ""
-    )
+    line = f'<line class="interval" x1="{ends[0]:.1f}" x2="{ends[1]:.1f}" y1="{middle}" y2="{middle}"/>' if ends else ""
     dots = "".join(
         f'<circle class="seed" cx="{place(value):.1f}" cy="{middle}" r="4"><title>seed {seed}: '
         f"{without_unit(value, unit)}</title></circle>"

@@ -60,7 +60,7 @@ class Run:
     seed: int
     scores: Mapping[str, Mapping[str, Any]]
     """Score: {"value", "unit", "better"}."""
-    cost: Mapping[str, float]
+    cost: Mapping[str, int | float]
     """steps, samples, operations (floating-point operations of training), seconds, evaluation_seconds."""
 
 
@@ -113,11 +113,11 @@ def run_ablation(
     for point, seed, experiment in _plan(ablation, seeds):
         left = None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)
         run, progress = _run(ablation, point, seed, experiment, folder, minutes=left)
-        if run is None:
-            return Outcome(runs=tuple(runs), planned=seeds * len(ablation.points), signal=progress.signal)
-        runs.append(run)
-        if dist.launched_rank() == 0:
+        runs += [] if run is None else [run]
+        if run is not None and dist.launched_rank() == 0:
             after(tuple(runs))
+        if run is None or progress.signal:
+            return Outcome(runs=tuple(runs), planned=seeds * len(ablation.points), signal=progress.signal)
     return Outcome(runs=tuple(runs), planned=len(runs))
 
 
