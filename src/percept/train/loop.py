@@ -205,9 +205,9 @@ class Run:
             self._begin_stage()
             scalars = self.stepper.take(progress.step, batch)
             failures = 0 if scalars else failures + 1
+            self._advance(batch, scalars is None, seconds=before + time.monotonic() - started)
             if failures == PATIENCE:
                 raise self._given_up(failures)
-            self._advance(batch, scalars is None, seconds=before + time.monotonic() - started)
             if progress.step == first + 1:
                 journal.reassure(progress.seconds - before, settings)
             last, now, clock = progress.step == end, time.monotonic(), dist.rank() == 0

@@ -64,7 +64,9 @@ def _publish(folder: Path, step: int, texts: dict[str, str], kept: Callable[[Seq
 
 def by_step(folder: Path, ending: str) -> dict[int, Path]:
     """Return the checkpoints named checkpoint-STEP with an ending, by step."""
-    names = {path: path.name.removeprefix("checkpoint-").removesuffix(ending) for path in folder.glob("checkpoint-*")}
+    names = {
+        path: path.stem.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*") if path.suffix == ending
+    }
     return {int(name): path for path, name in names.items() if name.isdecimal()}
 
 

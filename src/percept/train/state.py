@@ -104,7 +104,7 @@ class Checkpoint:
         """
         path = self.folder / CHECKPOINT
         named = shards.by_step(self.folder, path.suffix)
-        for old in named.keys() - self.kept(list(named), step):
+        for old in named.keys() - self.kept([*named, step], step):
             named[old].unlink(missing_ok=True)
         if self.keep == 1 and not (self.keep_every and step % self.keep_every == 0):
             return

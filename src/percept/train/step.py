@@ -31,7 +31,7 @@ class Stepper:
     meter: Meter
 
     def take(self, step: int, batch: Batch) -> dict[str, float] | None:
-        """Take one step and return its scalars; None if loss or gradient was not finite and the step was left out."""
+        """Take step `step`, counted from 0, and return its scalars; None if loss or gradient was not finite and it was left out."""
         settings = self.settings
         factor = warmup_cosine(
             step, warmup=settings.warmup, hold=settings.hold, steps=settings.steps, floor=settings.floor
