@@ -1,5 +1,6 @@
 """A run of milliseconds: linear regression, whose loss is a mean over samples."""
 
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from percept.data.source import share
 from percept.eval.statistics import Score
 from percept.train import Experiment, Settings
 from percept.train.ablation import Ablation
+from percept.train.chain import Chain
 
 SETTINGS = Settings(
     steps=24, batch=8, warmup=0, hold=24, log_every=8, learning_rate=0.05, dtype="float32", device="cpu"
@@ -84,6 +86,21 @@ def recipe(config: Config | None = None, *, command: str = "percept train toy", 
         save=save,
         optimiser=hooks.get("optimiser"),
     )
+
+
+PRESS: list[int] = []
+"""Signals that the next runs of `stopped` get in their third step."""
+
+
+def stopped(config: Config | None = None, *, command: str = "percept train stopped") -> Experiment:
+    """Fit a plane, with an interruption."""
+    return recipe(config, task=lambda call: signal.raise_signal(PRESS.pop()) if call == 3 and PRESS else None)
+
+
+def chained(config: Config | None = None, *, command: str = "percept train chained") -> Chain:
+    """Fit a plane twice."""
+    config = config or Config()
+    return Chain(name="chained", config=config, parts=tuple((name, lambda before: recipe(config)) for name in "ab"))
 
 
 def error_of(folder: Path) -> dict[str, Score]:
