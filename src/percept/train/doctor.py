@@ -113,7 +113,7 @@ def exploding(losses: Sequence[float], norms: Sequence[float], start: float = ma
     Args:
         losses: of the latest steps, the last one last.
         norms: gradient norms of the same steps, before clipping.
-        start: loss of the first steps.
+        start: loss of the first step.
     """
     advice = "Lower the learning rate, warm up for longer, or clip gradients at a smaller norm."
     usual_loss = min(start, _median_before(losses))
@@ -170,6 +170,7 @@ class Doctor:
         self.losses: deque[float] = deque(maxlen=HISTORY)
         self.norms: deque[float] = deque(maxlen=HISTORY)
         self.start = math.inf
+        """Loss of the first step."""
         self.cosines = {name: deque[float](maxlen=STREAK) for name in ("image", "text")}
 
     def batch(self, batch: Batch, scalars: Mapping[str, float]) -> list[Remark]:
@@ -186,8 +187,8 @@ class Doctor:
         """Look at the scalars of a step; return new remarks."""
         self.losses.append(scalars["loss"])
         self.norms.append(scalars["gradient_norm"])
-        if len(self.losses) == ENOUGH and self.start == math.inf:
-            self.start = statistics.median(self.losses)
+        if self.start == math.inf:
+            self.start = scalars["loss"]
         found: list[tuple[str, str | None]] = [("learning rate", exploding(self.losses, self.norms, self.start))]
         if "scale" in scalars:
             found.append(("logit scale", scale_at_bound(scalars["scale"])))
