@@ -42,9 +42,8 @@ class Meter:
         """
         shapes = tuple(size for tensor in batch.tensors().values() for size in tensor.shape[1:])
         if compiled and shapes not in self.work:
-            state = torch.random.get_rng_state()
-            self._count(copy.deepcopy(task), batch, shapes, weight)
-            torch.random.set_rng_state(state)
+            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+                self._count(copy.deepcopy(task), batch, shapes, weight)
         if compiled or (shapes in self.work and self.samples):
             values = task(batch)
             (weight * values["loss"]).backward()

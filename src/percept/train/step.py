@@ -48,7 +48,7 @@ class Stepper:
             if dist.rank() == 0:
                 where = f", not finite in {broken}" if broken else ""
                 notice(
-                    f"step {step}: loss {scalars['loss']}, gradient norm {scalars['gradient_norm']}{where}; left out"
+                    f"step {step + 1}: loss {scalars['loss']}, gradient norm {scalars['gradient_norm']}{where}; left out"
                 )
             return None
         self.optimiser.step(factor, norm=norm, clip=settings.clip)
