@@ -1,5 +1,6 @@
 import json
 import shlex
+import signal
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 import percept
 from percept.cli import main
 from percept.cli.train import config_type, parse
-from percept.recipes import pe_nano
+from percept.recipes import RECIPES, pe_nano
+from tests.train import toy
 
 
 def test_help_lists_recipes(capsys):
@@ -84,3 +86,49 @@ def test_a_stopped_run_in_the_folder_of_a_finished_one_is_not_called_finished(tm
     (tmp_path / "run" / "checkpoint.safetensors").unlink()
     assert main([*command, "--minutes", "1e-9"]) == 0
     assert "stopped; the same command resumes" in capsys.readouterr().out
+
+
+@pytest.fixture
+def toy_recipes(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("recipe", "stopped", "chained"):
+        monkeypatch.setitem(RECIPES, name, f"tests.train.toy:{name}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_with_its_exit_code_and_resumes(number, toy_recipes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(toy, "PRESS", [number])
+    command = ["train", "stopped", "--out", str(tmp_path / "run")]
+    assert main(command) == 128 + number
+    printed = capsys.readouterr()
+    assert "stopped; the same command resumes" in printed.out
+    assert "stopping after this step with a checkpoint" in printed.err
+    assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
+    assert main(command) == 0
+    assert "finished" in capsys.readouterr().out
+
+
+def test_a_check_reports_and_saves_nothing(toy_recipes, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["train", "recipe", "--check", "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.out.splitlines() if "│" in line]
+    found = {row[0]: row[1] for row in cells if len(row) == 2}
+    assert found["learning rate"] == found["data loading"] == "nothing found"
+    assert found["duplicate captions"] == found["forgetting"] == "not checked"
+    assert found["learning rate reached"] == "100 % of the full one"
+    assert "time of 24 steps" in found
+    assert list(tmp_path.iterdir()) == []
+    assert main(["train", "recipe", "--check", "--settings.learning-rate", "30", "--settings.clip", "1e9"]) == 1
+    assert "Lower the learning rate" in capsys.readouterr().out
+
+
+def test_a_check_of_a_chain_is_of_its_first_part(toy_recipes, capsys):
+    assert main(["train", "chained", "--check"]) == 0
+    assert "checking the first part, a;" in capsys.readouterr().err
+
+
+def test_a_batch_of_0_is_refused_before_a_recipe_is_run(toy_recipes, tmp_path, capsys):
+    assert main(["train", "recipe", "--settings.batch", "0", "--out", str(tmp_path / "run")]) == 2
+    assert "batch=0; it must be at least 1" in " ".join(capsys.readouterr().err.split())
+    assert list(tmp_path.iterdir()) == []

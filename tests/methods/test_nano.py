@@ -81,7 +81,9 @@ def test_a_batch_without_truth_about_its_patches_has_contrast_and_words(drawn: D
     task, _, scenes = drawn
     bare = replace(scenes, cover=None, things=None, names=None, claims=None, contrary=None)
     values, whole = task(bare), task(scenes)
-    assert set(values) == {"loss", "words", "contrast", "scale", "batch_accuracy"}
+    assert set(values) == {
+        "loss", "words", "contrast", "scale", "batch_accuracy", "image_cosine", "text_cosine",
+    }  # fmt: skip
     torch.testing.assert_close(values["words"], whole["words"])
     torch.testing.assert_close(values["contrast"], whole["contrast"], atol=1e-5, rtol=1e-5)
 

@@ -89,5 +89,6 @@ def trial(model: Hooked, config: Config, source: Any = None, save: Any = None) -
 def metrics(folder: Path) -> list[dict[str, float]]:
     """What was logged, without what depends on the clock."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    timed = ("seconds", "samples_per_second", "share_of_peak")
+    speed = ("samples_per_second", "operations_per_second", "share_of_peak")
+    timed = ("seconds", *speed, "memory", "data_wait_seconds")
     return [{name: value for name, value in row.items() if name not in timed} for row in rows]

@@ -6,9 +6,11 @@ import math
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,11 +24,14 @@ from percept.core.errors import PerceptError
 from percept.core.io import load_tensors, same_tensors, save_tensors
 from percept.data.batch import ImageText
 from percept.optim.rules import Frozen, Scale
-from percept.train import Every, fit, journal
+from percept.train import Every, fit, journal, parallel
 from percept.train.loop import PATIENCE
 from percept.train.state import CHECKPOINT
 from tests.models.small import VISION
+from tests.train import toy
 from tests.train.runs import SETTINGS, Config, Hooked, RandomPairs, Trial, experiment, metrics, trial
+
+ROOT = Path(__file__).parents[2]
 
 
 def weights(run: Trial) -> dict[str, torch.Tensor]:
@@ -167,7 +172,10 @@ def test_a_step_that_is_not_finite_is_left_out(tmp_path: Path, capsys: pytest.Ca
     assert (progress.step, progress.skipped) == (8, 2)
     assert all(bool(value.isfinite().all()) for value in weights(run).values())
     assert [row["step"] for row in metrics(tmp_path)] == [1, 2, 5, 6, 7, 8]
-    assert "step 2: loss nan" in capsys.readouterr().err.replace("\n", " ")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "step 3: loss nan, gradient norm nan, not finite in clip.vision.blocks.0.attention.qkv.weight, " in told
+    assert told.count("more; left out") == 2
+    assert "step 4: loss nan" in told
 
 
 def test_a_loss_that_stays_not_finite_gives_up_and_leaves_the_checkpoint(tmp_path: Path) -> None:
@@ -178,7 +186,9 @@ def test_a_loss_that_stays_not_finite_gives_up_and_leaves_the_checkpoint(tmp_pat
     before = load_tensors(tmp_path / CHECKPOINT)
     second = experiment(Config(settings=settings))
     second.model.spoil = lambda call: True
-    with pytest.raises(PerceptError, match=f"the last {PATIENCE} steps.*from before them"):
+    with pytest.raises(
+        PerceptError, match=f"last {PATIENCE} steps, 4 to 13; .*checkpoint of step 3, from before them.*--replan"
+    ):
         fit(second, tmp_path)
     assert second.model.calls == PATIENCE
     assert same_tensors(load_tensors(tmp_path / CHECKPOINT), before)
@@ -192,7 +202,7 @@ def test_a_run_that_ends_in_failures_is_not_finished_and_its_checkpoint_is_from_
     finished: list[Path] = []
     run = experiment(save=lambda folder, task, totals: finished.append(folder), checkpoint_every=0.0)
     run.model.spoil = lambda call: call > 5
-    with pytest.raises(PerceptError, match="the last 3 steps, up to step 8"):
+    with pytest.raises(PerceptError, match="the last 3 steps, 6 to 8"):
         fit(run, tmp_path)
     assert finished == []
     sound = experiment(checkpoint_every=0.0)
@@ -317,7 +327,10 @@ def test_metrics_have_the_promised_fields(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [3, 6, 7]
     for row in rows:
-        promised = "step samples seconds loss scale batch_accuracy gradient_norm rate samples_per_second share_of_peak"
+        promised = (
+            "step samples seconds loss scale batch_accuracy image_cosine text_cosine gradient_norm learning_rate "
+        )
+        promised += "samples_per_second operations_per_second share_of_peak memory data_wait_seconds"
         assert set(promised.split()) == set(row)
         assert row["samples"] == 4 * row["step"]
         assert all(math.isfinite(value) for value in row.values())
@@ -366,6 +379,9 @@ def test_training_lowers_the_loss_on_pairs_seen_again(tmp_path: Path) -> None:
         ({"weight_decay": -1.0}, "weight_decay=-1"),
         ({"checkpoint_every": float("nan")}, "checkpoint_every=nan"),
         ({"betas": (1.5, 0.9)}, "betas="),
+        ({"accumulate": 0}, "accumulate=0"),
+        ({"keep": 0}, "keep=0"),
+        ({"keep_every": -1}, "keep_every=-1"),
     ],
 )
 def test_settings_that_cannot_be(changes: dict, hint: str) -> None:
@@ -536,3 +552,129 @@ def test_a_full_disk_under_the_log_is_reported_too(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(journal, "append_json_line", full)
     with pytest.raises(PerceptError, match=r"metrics\.jsonl cannot be written.*no checkpoint yet"):
         fit(experiment(), tmp_path)
+
+
+def steps_of(folder: Path) -> list[int]:
+    return sorted(int(path.stem.split("-")[1]) for path in folder.glob("checkpoint-*.safetensors"))
+
+
+def test_checkpoints_are_kept_as_asked(tmp_path: Path) -> None:
+    settings = replace(toy.SETTINGS, steps=10, checkpoint_every=0.0, keep=3, keep_every=4)
+    fit(toy.recipe(toy.Config(settings=settings)), tmp_path)
+    assert steps_of(tmp_path) == [4, 8, 9, 10]
+    latest, named = tmp_path / CHECKPOINT, tmp_path / "checkpoint-10.safetensors"
+    assert latest.stat().st_ino == named.stat().st_ino  # no space is taken twice
+    wanted = load_tensors(tmp_path / CHECKPOINT)
+    for name in (CHECKPOINT, "metrics.jsonl", "model.safetensors"):
+        (tmp_path / name).unlink()
+    (tmp_path / "checkpoint-4.safetensors").rename(latest)
+    assert fit(toy.recipe(toy.Config(settings=settings)), tmp_path).step == 10
+    assert same_tensors(load_tensors(latest), wanted)
+    assert steps_of(tmp_path) == [8, 9, 10]
+
+
+def test_a_checkpoint_to_keep_is_written_when_none_is_due(tmp_path: Path) -> None:
+    fit(toy.recipe(toy.Config(settings=replace(toy.SETTINGS, steps=7, keep_every=3))), tmp_path)
+    assert steps_of(tmp_path) == [3, 6]
+    (tmp_path / "plain").mkdir()
+    fit(toy.recipe(toy.Config(settings=replace(toy.SETTINGS, steps=3, checkpoint_every=0.0))), tmp_path / "plain")
+    assert steps_of(tmp_path / "plain") == []
+
+
+def test_a_file_system_without_links_gets_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    fit(toy.recipe(toy.Config(settings=replace(toy.SETTINGS, steps=3, keep_every=3))), tmp_path)
+    copies = [load_tensors(tmp_path / name) for name in (CHECKPOINT, "checkpoint-3.safetensors")]
+    assert same_tensors(*copies)
+
+
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(tmp_path: Path) -> None:
+    found = {}
+    for parts in (1, 8, 3):
+        run = toy.recipe(toy.Config(settings=replace(toy.SETTINGS, accumulate=parts, log_every=1)))
+        fit(run, tmp_path / str(parts))
+        found[parts] = load_tensors(tmp_path / str(parts) / "model.safetensors"), metrics(tmp_path / str(parts))
+    for parts in (8, 3):
+        for name, value in found[1][0].items():
+            torch.testing.assert_close(found[parts][0][name], value, atol=1e-6, rtol=1e-6)
+        for name in ("loss", "half", "gradient_norm", "samples"):
+            assert [row[name] for row in found[parts][1]] == pytest.approx([row[name] for row in found[1][1]], rel=1e-4)
+
+
+def test_parts_are_refused_where_they_would_change_the_loss(tmp_path: Path) -> None:
+    with pytest.raises(PerceptError, match=r"the loss of Hooked, which is not a mean over samples.*micro_tokens"):
+        fit(experiment(accumulate=2), tmp_path)
+    with pytest.raises(PerceptError, match="accumulate=9 is more than the 8 samples"):
+        fit(toy.recipe(toy.Config(settings=replace(toy.SETTINGS, accumulate=9))), tmp_path)
+
+
+def test_recomputed_activations_give_the_same_run(tmp_path: Path) -> None:
+    plain, recomputing = (experiment(dtype="float32", checkpointing=each, log_every=8) for each in (False, True))
+    fit(plain, tmp_path / "plain")
+    fit(recomputing, tmp_path / "recomputing")
+    assert [module.checkpointing for module in recomputing.model.modules() if hasattr(module, "checkpointing")] == [
+        True
+    ] * 2
+    assert same_tensors(weights(recomputing), weights(plain))
+    for name in ("checkpointing", "compile"):
+        with pytest.raises(PerceptError, match=f"{name}=True does not apply"):
+            fit(toy.recipe(toy.Config(settings=replace(toy.SETTINGS, **{name: True}))), tmp_path / name)
+
+
+def test_a_compiled_run_is_the_plain_one_to_rounding_and_resumes_to_the_bit(tmp_path: Path) -> None:
+    """In a process of its own: the compiler does not go together with checked annotations."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.train.compiling", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"calls": 8, "compilations": 3}
+    plain, whole, parts = (load_tensors(tmp_path / name / CHECKPOINT) for name in ("plain", "whole", "parts"))
+    assert same_tensors(parts, whole)
+    for name, value in plain.items():
+        if name.startswith("master."):
+            torch.testing.assert_close(whole[name], value, atol=1e-4, rtol=1e-4)
+    losses = [metrics(tmp_path / name)[-1]["loss"] for name in ("whole", "plain")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_compiling_without_a_compiler_or_with_shards_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "compiler", lambda device: None)
+    with pytest.raises(PerceptError, match="needs a compiler for cpu"):
+        fit(experiment(compile=True), tmp_path)
+    with pytest.raises(PerceptError, match="does not work with shard"):
+        parallel.compile_blocks(experiment().model, torch.device("cpu"), shard=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_reported_and_a_later_call_resumes(tmp_path: Path, number: signal.Signals) -> None:
+    run = experiment(log_every=8)
+    run.model.before = lambda call: signal.raise_signal(number) if call == 3 else None
+    before = signal.getsignal(number)
+    progress = fit(run, tmp_path)
+    assert (progress.step, progress.signal) == (3, number)
+    assert signal.getsignal(number) is before
+    progress = fit(experiment(log_every=8), tmp_path)
+    assert (progress.step, progress.signal) == (8, 0)
+
+
+def test_tensorboard_gets_the_log_or_names_its_extra(tmp_path: Path) -> None:
+    run = toy.recipe(toy.Config(settings=replace(toy.SETTINGS, tensorboard=True)))
+    if find_spec("tensorboard") is None:
+        with pytest.raises(
+            PerceptError, match=r"needs tensorboard; install it with: pip install 'percept-models\[tensorboard\]'"
+        ):
+            fit(run, tmp_path)
+        return
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # pyright: ignore
+
+    fit(run, tmp_path, minutes=0.0)
+    fit(run, tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    found = {event.step: event.value for event in events.Scalars("loss")}
+    assert found == pytest.approx({row["step"]: row["loss"] for row in metrics(tmp_path)}, rel=1e-4)

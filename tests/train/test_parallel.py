@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 
 from percept.core.io import load_tensors
 from percept.methods.pretraining import nano
+from percept.train import shards
 from tests.train import workers
 from tests.train.runs import RandomPairs, metrics
 
@@ -37,7 +39,7 @@ def run(processes: int, **works: Path) -> None:
         for rank in range(processes)
     ]
     try:
-        outputs = [process.communicate(timeout=110)[1] for process in started]
+        outputs = [process.communicate(timeout=170)[1] for process in started]
     finally:
         for process in started:
             process.kill()
@@ -52,7 +54,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     one, two = folder / "one", folder / "two"
     run(1, whole=one, stop=one)
     run(
-        2, communication=two, whole=two, sharded=two, interrupted=two, spoiled=two, refused=two, stop=two, go_on=one
+        2, communication=two, whole=two, sharded=two, interrupted=two, spoiled=two, refused=two, full=two, stop=two,
+        go_on=one,
     )  # fmt: skip
     run(1, go_on=two)
     return folder
@@ -89,6 +92,7 @@ def same(folder: Path, other: Path, *, losses: float = 1e-4, weights: float = 1e
         ("muon", 1e-2, 2e-4),
         ("bf16", 0.05, 1e-3),
         ("plm", 1e-3, 2e-5),
+        ("parts", 1e-4, 2e-5),
     ],
 )
 def test_two_processes_train_the_model_of_one(runs: Path, name: str, losses: float, weights: float) -> None:
@@ -123,8 +127,8 @@ def test_a_run_resumes_with_another_number_of_processes(runs: Path, begun_by: st
     same(runs / begun_by / kind, runs / "one" / "adamw", losses=1e-3, weights=2e-5)
 
 
-def test_ctrl_c_on_any_rank_stops_all_of_them_with_one_checkpoint(runs: Path) -> None:
-    assert [(runs / "two" / f"stopped-{rank}").read_text() for rank in range(2)] == ["3", "3"]
+def test_a_signal_on_any_rank_stops_all_of_them_with_one_checkpoint(runs: Path) -> None:
+    assert [(runs / "two" / f"stopped-{rank}").read_text() for rank in range(2)] == ["3 15", "3 15"]
     assert (runs / "two" / "left-0").read_text() == "checkpoint.safetensors metrics.jsonl run.json"
     same(runs / "two" / "interrupted", runs / "one" / "adamw", losses=1e-3, weights=2e-5)
 
@@ -132,6 +136,50 @@ def test_ctrl_c_on_any_rank_stops_all_of_them_with_one_checkpoint(runs: Path) ->
 def test_a_loss_that_is_not_finite_on_one_rank_leaves_the_step_out_on_all(runs: Path) -> None:
     assert [(runs / "two" / f"skipped-{rank}").read_text() for rank in range(2)] == ["1", "1"]
     assert [row["step"] for row in metrics(runs / "two" / "spoiled")] == [1, 2, 4, 5, 6, 7, 8]
+
+
+def test_sharded_checkpoints_are_kept_as_asked_and_an_earlier_one_resumes(runs: Path, tmp_path: Path) -> None:
+    folder = runs / "two" / "sharded" / "several"
+    for ending in ("", ".json"):
+        assert sorted(shards.by_step(folder, ending)) == [3, 6, 7, 8]
+    shutil.copytree(folder, tmp_path / "earlier")
+    shutil.copy(folder / "checkpoint-6.json", tmp_path / "earlier" / shards.INDEX)
+    assert json.loads(shards.texts(tmp_path / "earlier")["progress"])["step"] == 6
+
+
+def test_a_full_disk_of_one_rank_is_reported_by_all_and_the_last_checkpoint_stands(runs: Path) -> None:
+    for rank in range(2):
+        text = (runs / "two" / f"full-{rank}").read_text()
+        assert "checkpoint-3 cannot be written" in text
+        assert "the last checkpoint, step 2, stands" in text
+    same(runs / "two" / "full", runs / "one" / "adamw", losses=1e-3, weights=2e-5)
+
+
+@pytest.mark.slow
+def test_two_nodes_train_the_model_of_one_process(runs: Path, tmp_path: Path) -> None:
+    """Each node has its own launcher, as on a cluster; they meet at one address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", meeting, "--rdzv-id", "test"]
+    command += ["-m", "tests.train.workers", f"nodes={tmp_path}"]
+    environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
+    environment |= {"OMP_NUM_THREADS": "1"}
+    launchers = [
+        subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    try:
+        outputs = [launcher.communicate(timeout=200)[1] for launcher in launchers]
+    finally:
+        for launcher in launchers:
+            launcher.kill()
+            launcher.communicate()
+    assert [launcher.returncode for launcher in launchers] == [0, 0], "\n".join(outputs)
+    facts = [json.loads((tmp_path / f"node-{node}.json").read_text()) for node in range(2)]
+    assert [(each["LOCAL_RANK"], each["WORLD_SIZE"]) for each in facts] == [("0", "2")] * 2
+    for name in ("copies", "shards"):
+        same(tmp_path / name, runs / "one" / "adamw", losses=1e-3, weights=2e-5)
 
 
 def test_mistakes_are_raised_on_all_ranks(runs: Path) -> None:

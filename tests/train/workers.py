@@ -1,5 +1,6 @@
 """What each process of a test of several processes runs: python -m tests.train.workers NAME=FOLDER ..."""
 
+import errno
 import faulthandler
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.checkpoint.filesystem import FileSystem
 from torch.nn.parallel import DistributedDataParallel
 
 from percept.core import dist
@@ -23,6 +25,7 @@ from percept.methods.language.plm import PLM
 from percept.methods.pretraining import nano
 from percept.optim.rules import Frozen
 from percept.train import Every, Experiment, fit, meters
+from tests.train import toy
 from tests.train.runs import Config, RandomPairs, Trial, experiment
 
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
@@ -90,6 +93,7 @@ def whole(folder: Path) -> None:
     fit(kept(replace(made(learning_rate=0.1), optimiser=stateless)), folder / "sgd")
     fit(kept(replace(made(), rules=(("^clip.text", Frozen()),))), folder / "frozen")
     fit(talking(), folder / "plm")
+    fit(toy.recipe(toy.Config(settings=replace(toy.SETTINGS, steps=8, log_every=1, accumulate=2))), folder / "parts")
 
 
 def sharded(folder: Path) -> None:
@@ -99,6 +103,7 @@ def sharded(folder: Path) -> None:
         fit(kept(made(shard=True, **changes)), folder / "sharded" / name)
     fit(kept(replace(made(shard=True), rules=(("^clip.text", Frozen()),))), folder / "sharded" / "frozen")
     fit(talking(shard=True), folder / "sharded" / "plm")
+    fit(kept(made(shard=True, keep=2, keep_every=3, checkpoint_every=0.0)), folder / "sharded" / "several")
     watched = folder / "sharded" / "watched"
     fit(kept(replace(made(shard=True), every=[Every(steps=4, call=partial(embed, watched))])), watched)
 
@@ -124,12 +129,12 @@ def go_on(folder: Path) -> None:
 
 
 def interrupted(folder: Path) -> None:
-    """Ctrl-C reaches rank 1 only, in step 3."""
+    """SIGTERM reaches rank 1 only, in step 3."""
     run = made()
     rank = dist.launched_rank()
-    run.model.before = lambda call: signal.raise_signal(signal.SIGINT) if rank == 1 and call == 3 else None
-    step = fit(kept(run), folder / "interrupted").step
-    (folder / f"stopped-{rank}").write_text(str(step))
+    run.model.before = lambda call: signal.raise_signal(signal.SIGTERM) if rank == 1 and call == 3 else None
+    progress = fit(kept(run), folder / "interrupted")
+    (folder / f"stopped-{rank}").write_text(f"{progress.step} {progress.signal}")
     names = sorted(path.name for path in (folder / "interrupted").iterdir())
     (folder / f"left-{rank}").write_text(" ".join(names))
     fit(kept(made()), folder / "interrupted")
@@ -152,6 +157,37 @@ def refused(folder: Path) -> None:
         except PerceptError as error:
             with (folder / f"error-{dist.launched_rank()}").open("a") as file:
                 file.write(f"{error}\n")
+
+
+def full(folder: Path) -> None:
+    """The disk of rank 1 is full when the third checkpoint is written, in shards; then there is room again."""
+    rank, calls, create = dist.launched_rank(), [0], FileSystem.create_stream
+
+    def refuse(self: FileSystem, path: Any, mode: str) -> Any:
+        calls[0] += mode == "wb" and str(path).endswith(".distcp")
+        if rank == 1 and calls[0] == 3:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return create(self, path, mode)
+
+    def run() -> Experiment:
+        return kept(made(shard=True, checkpoint_every=0.0))
+
+    FileSystem.create_stream = refuse  # type: ignore[method-assign]
+    try:
+        fit(run(), folder / "full")
+    except PerceptError as error:
+        (folder / f"full-{rank}").write_text(str(error))
+    FileSystem.create_stream = create  # type: ignore[method-assign]
+    fit(run(), folder / "full")
+
+
+def nodes(folder: Path) -> None:
+    """One of several nodes: train with copies and with shards."""
+    dist.join(torch.device("cpu"))
+    facts = {name: os.environ[name] for name in ("RANK", "GROUP_RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    (folder / f"node-{facts['GROUP_RANK']}.json").write_text(json.dumps(facts))
+    fit(kept(made()), folder / "copies")
+    fit(kept(made(shard=True)), folder / "shards")
 
 
 def communication(folder: Path) -> None:
@@ -186,7 +222,7 @@ def norm_of(gradients: list[torch.Tensor]) -> float:
 
 
 if __name__ == "__main__":
-    faulthandler.dump_traceback_later(80)
+    faulthandler.dump_traceback_later(150)
     meters.matmul_peak = lambda device, dtype: 1e12
     torch.set_num_threads(1)
     for argument in sys.argv[1:]:  # NAME=FOLDER

@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("percept.cli.evaluate", "measure a model by one evaluation, several, or all"),
     "conformal": ("percept.cli.conformal", "answer in sets with guaranteed coverage, or abstain, from any logits"),
     "train": ("percept.cli.train", "train a model by a recipe"),
+    "ablate": ("percept.cli.ablate", "compare variants of a training run over several seeds"),
     "curate": ("percept.cli.curate", "filter, deduplicate and balance images with captions"),
     "data": ("percept.cli.data", "check training data: bad rows, sizes, caption lengths, duplicates, classes"),
     "world": ("percept.cli.world", "write or show images of the labelled world"),

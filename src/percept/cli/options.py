@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 DEFAULT_MODEL, DEFAULT_ASSISTANT = "nano", "plm-nano"
 
 
+def check_size(batch: int) -> None:
+    """Raise a PerceptError unless a batch size is positive."""
+    if batch < 1:
+        raise PerceptError(f"--batch must be at least 1, got {batch}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class FileOptions:
     """Files and size of a model."""
@@ -48,6 +54,9 @@ class LoadOptions(FileOptions):
     """Largest number of patches of an image; only with --resize native."""
     compile: bool = False
     """Compile the transformer blocks with torch.compile; worthwhile on a GPU."""
+
+    def __post_init__(self) -> None:
+        check_size(self.batch)
 
     def load(self, model: str, **overrides: Any) -> "Encoder":
         """Open an encoder with these options; `overrides` replace single ones.
@@ -135,6 +144,9 @@ class AssistantLoadOptions:
     """float32, bfloat16, float16 or auto. Default: as a local folder stores it, else the fastest."""
     batch: int = 16
     """Answers that are generated together."""
+
+    def __post_init__(self) -> None:
+        check_size(self.batch)
 
     def load(self, model: str) -> "Assistant":
         """Open a model with these options.

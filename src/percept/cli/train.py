@@ -13,12 +13,16 @@ from percept.cli.show import say
 from percept.core.errors import PerceptError, unknown_name
 from percept.core.report import table
 
-USAGE = """usage: percept train RECIPE [--out FOLDER] [--minutes N] [--tiny] [options of the recipe]
+USAGE = """usage: percept train RECIPE [--out FOLDER] [--minutes N] [--check] [--tiny] [options of the recipe]
 
 Train a model and write its folder. Interrupt at any time: the same command resumes where training stopped.
 percept train RECIPE --help lists the options; --tiny starts from a configuration that runs in seconds.
+--check takes a few steps, reports what looks wrong and how long the run will take, and saves nothing.
 On several devices: torchrun --nproc-per-node N -m percept train RECIPE ...
 """
+
+FOUND = 1
+"""Exit code of --check if something looks wrong."""
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -53,6 +57,7 @@ def parse(name: str, recipe: Callable[..., Any], rest: list[str], *, tiny: Calla
             ("out", Path, Path("runs", name.replace("/", "-"))),
             ("minutes", float | None, None),
             ("replan", bool, False),
+            ("check", bool, False),
             ("config", Annotated[kind, tyro.conf.arg(name="")], field(default_factory=lambda: default)),
         ],
         frozen=True,
@@ -65,6 +70,8 @@ def parse(name: str, recipe: Callable[..., Any], rest: list[str], *, tiny: Calla
         out: Folder of the run and of the finished model.
         minutes: Stop after this time with a checkpoint; the same command resumes later.
         replan: Resume from a checkpoint in `out` even if the options have changed; both are recorded with the model.
+        check: Take a few steps, report what looks wrong and how long the run will take, and save nothing. The exit code is
+            1 if something looks wrong.
     """
     return tyro.cli(options, prog=f"percept train {name}", args=rest)
 
@@ -86,26 +93,54 @@ def run(name: str, recipe: Callable[..., Any], options: Any, *, command: str) ->
             f"--minutes {options.minutes} is not possible. Give a number above 0, or leave it out to train to the end."
         )
     planned, folder = recipe(options.config, command=command), options.out
+    if options.check:
+        return _check(planned)
     limits = {"minutes": options.minutes, "replan": options.replan}
     if isinstance(planned, Chain):
         folder, progress, finished = fit_chain(planned, folder, **limits)
     else:
         progress = fit(planned, folder, **limits)
         finished = progress.step == planned.settings.steps
-    if launched_rank():
-        return 0
+    if not launched_rank():
+        _summarise(name, folder, progress, finished=finished)
+    return 128 + progress.signal if progress.signal and not finished else 0
+
+
+def _summarise(name: str, folder: Path, progress: Any, *, finished: bool) -> None:
     rows = [
         ("folder", str(folder)),
         ("steps", f"{progress.step:,}"),
         ("samples", f"{progress.samples:,}"),
         ("steps left out", str(progress.skipped)),
         ("seconds", f"{progress.seconds:,.0f}"),
+        ("floating-point operations", f"{progress.operations:.3g}"),
         ("state", "finished" if finished else "stopped; the same command resumes"),
     ]
     table(name, ("what", "value"), rows)
     if finished:
         _next_steps(folder)
-    return 0
+
+
+def _check(planned: Any) -> int:
+    """Rehearse a run, or the first part of a chain, and print the report."""
+    from percept.core.dist import launched_rank
+    from percept.train.chain import Chain
+    from percept.train.check import rehearse
+    from percept.train.doctor import KINDS
+
+    if isinstance(planned, Chain):
+        name, build = planned.parts[0]
+        say(f"checking the first part, {name}; later parts begin with its result")
+        planned = build(None)
+    found = rehearse(planned)
+    if launched_rank() == 0:
+        remarks = {remark.kind: remark.message for remark in found.remarks}
+        checked = [
+            (kind, remarks.get(kind, "nothing found" if kind in found.checked else "not checked")) for kind in KINDS
+        ]
+        table(f"Check of {planned.name}", ("check", "result"), checked)
+        table(f"{found.steps} steps", ("what", "value"), [(name, value) for name, value in found.figures()])
+    return FOUND if found.remarks else 0
 
 
 def _next_steps(folder: Path) -> None:

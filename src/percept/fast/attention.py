@@ -152,10 +152,18 @@ class AttentionPool(PlainPool):
 
 def attention_operations() -> dict[Any, Any]:
     """Return the cost of PyTorch's fused attention on CPUs, which `torch.utils.flop_counter` does not know."""
-    return {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _operations}
+    return {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _operations,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward_operations,
+    }
 
 
 def _operations(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
     """Return multiplications and additions of attention; shapes are [b, h, n, d]."""
     *heads, queries, width = query
     return 2 * prod(heads) * queries * key[-2] * (width + value[-1])
+
+
+def _backward_operations(gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    """Return the operations of the gradients of query, key, weights and value, without recomputing the weights."""
+    return 2 * _operations(query, key, value)

@@ -63,4 +63,12 @@ def contrast(
     scale = clip.scale()
     rows = info_nce_rows(image, text, scale, images=images, texts=texts, first=dist.rank() * len(image))
     right = (all_keys[rows.nearest] == keys).float().mean()
-    return {"loss": rows.loss, "scale": scale.detach(), "batch_accuracy": right}
+    alike = {"image_cosine": mean_cosine(images), "text_cosine": mean_cosine(texts)}
+    return {"loss": rows.loss, "scale": scale.detach(), "batch_accuracy": right, **alike}
+
+
+@torch.no_grad()
+def mean_cosine(vectors: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+    """Return the mean cosine of all pairs of different rows of unit vectors: 1 if they have collapsed to one point."""
+    count = len(vectors)
+    return (vectors.float().sum(dim=0).square().sum() - count) / max(1, count * (count - 1))

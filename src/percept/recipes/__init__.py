@@ -1,4 +1,4 @@
-"""Recipes: training runs as functions. The table imports nothing."""
+"""Recipes: training runs and ablations as functions. The tables import nothing."""
 
 RECIPES: dict[str, str] = {
     "pe/nano": "percept.recipes.pe_nano:recipe",
@@ -10,3 +10,6 @@ RECIPES: dict[str, str] = {
     "plm/finetune": "percept.recipes.plm:finetune",
 }
 """Recipe name → "module:function"."""
+
+ABLATIONS: dict[str, str] = {}
+"""Ablation name → "module:function"; the function takes nothing and returns a `percept.train.ablation.Ablation`."""

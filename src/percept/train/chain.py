@@ -63,7 +63,8 @@ def fit_chain(
             experiment = build(before)
             progress = fit(experiment, place, minutes=left, replan=replan)
             finished = progress.step == experiment.settings.steps
-            if not finished:
+            if not finished or progress.signal:
+                finished = finished and name == names[-1]
                 break
         before = place
     return folder / names[-1], progress, finished

@@ -21,7 +21,9 @@ DTYPES = ("auto", "float32", "bfloat16")
 class Task(Protocol):
     """A module whose forward pass is the training step, so that hooks of DDP, FSDP2 and `torch.compile` apply to it.
 
-    It may name the scalars shown on the terminal besides the loss in an attribute `shown`, a tuple of their names.
+    Optional attributes: `shown`, a tuple of the scalars shown on the terminal besides the loss; `accumulates`, True if the
+    loss is a mean over samples, so that `Settings.accumulate` may compute a batch in parts. Scalars that the training doctor
+    understands: `scale` (of logits), `image_cosine` and `text_cosine` (means over the pairs of a batch).
     """
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
@@ -66,6 +68,12 @@ class Settings:
     """Decay rates of AdamW's running means of gradients and of their squares."""
     clip: float = 1.0
     """Largest gradient norm."""
+    accumulate: int = 1
+    """Parts of a batch that are computed one after another to save memory, where the loss is a mean over samples."""
+    checkpointing: bool = False
+    """Recompute the activations of blocks in the backward pass instead of storing them: less memory, more time."""
+    compile: bool = False
+    """Compile the blocks of towers and decoders with torch.compile."""
     shard: bool = False
     """Split weights, gradients and optimiser state among the processes (FSDP2) instead of keeping a copy in each."""
     device: str = "auto"
@@ -76,9 +84,15 @@ class Settings:
     """Steps between lines of the log."""
     checkpoint_every: float = 5.0
     """Minutes between checkpoints."""
+    keep: int = 1
+    """Latest checkpoints to keep."""
+    keep_every: int = 0
+    """Write a checkpoint every so many steps and keep it for good; 0 for none."""
+    tensorboard: bool = False
+    """Write the log for TensorBoard too."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "log_every"):
+        for name in ("steps", "batch", "log_every", "accumulate", "keep"):
             if getattr(self, name) < 1:
                 raise PerceptError(f"{name}={getattr(self, name)}; it must be at least 1")
         if self.dtype not in DTYPES:
@@ -88,7 +102,7 @@ class Settings:
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise PerceptError(f"{name}={getattr(self, name)}; it must be above 0 and finite")
-        for name in ("warmup", "hold", "weight_decay", "checkpoint_every"):
+        for name in ("warmup", "hold", "weight_decay", "checkpoint_every", "keep_every"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise PerceptError(f"{name}={getattr(self, name)}; it must be 0 or more and finite")
         if not 0 <= self.floor <= 1:
@@ -105,6 +119,9 @@ class Every:
     """Steps between calls; the last step of a run also calls it."""
     call: Callable[[nn.Module, int], Mapping[str, float] | None]
     """Gets the task and the number of steps taken, in every process; the scalars it returns on rank 0 are logged."""
+    preserve: bool = False
+    """The scalars measure abilities that training should not lose, more being better. It is also called before the first
+    step, and the training doctor warns when a scalar falls."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:

@@ -3,17 +3,19 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from percept.core import dist
 from percept.core.io import append_json_line, replacing
-from percept.core.report import err
+from percept.core.report import err, notice
+from percept.train.doctor import Remark
 from percept.train.experiment import Experiment, Settings
 from percept.train.state import Progress
 
-METRICS = "metrics.jsonl"
+METRICS, REMARKS = "metrics.jsonl", "doctor.jsonl"
 
 
 def announce(
@@ -71,6 +73,13 @@ def report(
     )
 
 
+def warn(folder: Path, step: int, remarks: Sequence[Remark]) -> None:
+    """Print remarks of the training doctor and append them to doctor.jsonl, on rank 0."""
+    for remark in remarks if dist.rank() == 0 else ():
+        notice(f"step {step}: {remark.kind}: {remark.message}")
+        append_json_line(folder / REMARKS, {"step": step, "kind": remark.kind, "message": remark.message})
+
+
 def record(folder: Path, step: int, exact: Mapping[str, int | float], scalars: Mapping[str, float]) -> None:
     """Append one line to metrics.jsonl, scalars rounded to six digits, on rank 0."""
     if dist.rank() == 0:
@@ -83,14 +92,28 @@ def forget_after(folder: Path, step: int) -> None:
     path = folder / METRICS
     if not path.is_file():
         return
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if 0 < _step_of(line) <= step]
+    lines = path.read_text(encoding="utf-8").splitlines() if step else []
+    kept = [line for line in lines if 0 <= _step_of(line) <= step]
     with replacing(path) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl, without one that was cut off; none if there is no file."""
+    path = folder / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines if _step_of(line) >= 0]
+
+
+def before_training(folder: Path) -> dict[str, float]:
+    """Return the scalars that were recorded before the first step."""
+    early = [row for row in rows(folder) if row["step"] == 0]
+    return {name: value for row in early for name, value in row.items() if name != "step"}
+
+
 def _step_of(line: str) -> int:
-    """Return the step of a line; 0 for one that was cut off when the process was killed."""
+    """Return the step of a line; -1 for one that was cut off when the process was killed."""
     try:
         return json.loads(line)["step"]
     except (json.JSONDecodeError, KeyError, TypeError):
-        return 0
+        return -1

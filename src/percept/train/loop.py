@@ -3,13 +3,13 @@
 import errno
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from percept.core import dist
 from percept.core.config import to_dict
@@ -18,20 +18,31 @@ from percept.core.io import write_json
 from percept.core.leftovers import remove_leftovers
 from percept.core.machine import keep_freed_memory
 from percept.core.report import notice
-from percept.core.seed import derive, seed_everything
+from percept.core.seed import seed_everything
 from percept.data.batch import Batch
 from percept.data.source import Source, prefetched
 from percept.optim.build import build_optimisers
 from percept.optim.master import MasterWeights
 from percept.optim.rules import freeze, parameter_groups
-from percept.optim.schedule import warmup_cosine
 from percept.train import journal
-from percept.train.experiment import Experiment, Placement
+from percept.train.board import Board, open_board
+from percept.train.doctor import Doctor
+from percept.train.experiment import Every, Experiment, Placement
 from percept.train.meters import Meter
-from percept.train.parallel import gathered, local_device, placed, training_dtype, unsharded, without_values
+from percept.train.parallel import (
+    checkpoint_blocks,
+    compile_blocks,
+    gathered,
+    local_device,
+    placed,
+    training_dtype,
+    unsharded,
+    without_values,
+)
 from percept.train.shards import INDEX
-from percept.train.signals import stopping
+from percept.train.signals import SIGNALS, stopping
 from percept.train.state import CHECKPOINT, Checkpoint, Progress
+from percept.train.step import Stepper, check_batch, check_parts
 
 PATIENCE = 10
 """Consecutive steps that may be left out before a run gives up."""
@@ -51,26 +62,31 @@ def fit(experiment: Experiment, folder: Path | str, *, minutes: float | None = N
         replan: resume from the folder's checkpoint even if the configuration has changed; both are recorded with the
             model.
 
+    Returns:
+        Where the run stands; `signal` is set if Ctrl-C or SIGTERM stopped it.
+
     Raises:
         PerceptError: the folder holds a different run or something else, the disk is full, or the loss stays not finite.
     """
-    folder, settings = Path(folder), experiment.settings
-    keep_freed_memory()
-    device = local_device(settings.device)
-    dist.join(device, required=settings.shard)
-    if settings.batch % dist.world_size():
-        raise PerceptError(
-            f"a batch of {settings.batch} samples does not divide into {dist.world_size()} equal shares. "
-            "Change settings.batch or the number of processes."
-        )
+    folder = Path(folder)
+    device = joined(experiment)
     dist.on_first(lambda: _make(folder))
-    run, source, placement = _prepared(experiment, folder, device)
+    run = prepared(experiment, folder, device)
     try:
-        return _finished(run, source, placement, minutes=minutes, replan=replan)
+        return _finished(run, minutes=minutes, replan=replan)
     except OSError as error:
         if error.errno not in FULL:
             raise
         raise run.out_of_space(error) from None
+
+
+def joined(experiment: Experiment) -> torch.device:
+    """Prepare this process, join the other processes of the run, and return the device."""
+    keep_freed_memory()
+    device = local_device(experiment.settings.device)
+    dist.join(device, required=experiment.settings.shard)
+    check_batch(experiment.settings, dist.world_size())
+    return device
 
 
 def _make(folder: Path) -> None:
@@ -85,15 +101,20 @@ def _make(folder: Path) -> None:
     remove_leftovers(folder)
 
 
-def _prepared(experiment: Experiment, folder: Path, device: torch.device) -> tuple["_Run", Source, Placement]:
+def prepared(experiment: Experiment, folder: Path, device: torch.device) -> "Run":
     """Build source, task and optimiser."""
     settings = experiment.settings
     placement = Placement(device=device, rank=dist.rank(), world_size=dist.world_size())
     source = experiment.source(placement)
     seed_everything(settings.seed)
     task = experiment.task(placement)
+    check_parts(task, settings)
     freeze(task, experiment.rules)
     dtype, reason = training_dtype(settings.dtype, device, task)
+    if settings.checkpointing:
+        checkpoint_blocks(task)
+    if settings.compile:
+        compile_blocks(task, device, shard=settings.shard)
     whole = without_values(task) if settings.shard else None
     task = placed(task, device, dtype, shard=settings.shard)
     groups = parameter_groups(
@@ -106,13 +127,13 @@ def _prepared(experiment: Experiment, folder: Path, device: torch.device) -> tup
     named = partial(build_optimisers, name=settings.optimiser, betas=settings.betas)
     optimiser = MasterWeights(groups, experiment.optimiser or named)
     checkpoint = Checkpoint(
-        folder=folder, task=task, optimiser=optimiser, config=to_dict(experiment.config), shard=settings.shard
-    )
-    run = _Run(experiment, folder, task, optimiser, checkpoint, Progress(), device, dtype, reason, whole)
-    return run, source, placement
+        folder=folder, task=task, optimiser=optimiser, config=to_dict(experiment.config), shard=settings.shard,
+        keep=settings.keep, keep_every=settings.keep_every,
+    )  # fmt: skip
+    return Run(experiment, folder, source, task, optimiser, checkpoint, Progress(), device, dtype, reason, whole)
 
 
-def _finished(run: "_Run", source: Source, placement: Placement, *, minutes: float | None, replan: bool) -> Progress:
+def _finished(run: "Run", *, minutes: float | None, replan: bool) -> Progress:
     """Resume, train, and write the model if the run reaches its end."""
     experiment, settings = run.experiment, run.experiment.settings
     run.progress = run.checkpoint.load(replan=replan) or run.progress
@@ -121,10 +142,7 @@ def _finished(run: "_Run", source: Source, placement: Placement, *, minutes: flo
     dist.on_first(lambda: run.open_log())
     journal.announce(experiment, run.task, run.device, run.dtype, run.reason, progress)
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    shares = prefetched(source, progress.step, settings.steps, rank=placement.rank, world_size=placement.world_size)
-    with stopping() as stop, shares as batches:
-        done = run.through(batches, stop=stop, deadline=deadline)
-    if not done:
+    if not run.train(deadline=deadline):
         if dist.rank() == 0:
             notice(f"stopped at step {progress.step} of {settings.steps}; the same command resumes there")
         return progress
@@ -134,11 +152,12 @@ def _finished(run: "_Run", source: Source, placement: Placement, *, minutes: flo
 
 
 @dataclass
-class _Run:
+class Run:
     """Everything that the steps of one run share."""
 
     experiment: Experiment
     folder: Path
+    source: Source
     task: nn.Module
     optimiser: MasterWeights
     checkpoint: Checkpoint
@@ -150,80 +169,116 @@ class _Run:
     """The task without its values, to save the model of a sharded run."""
     saved: int = 0
     """Step of the last checkpoint; 0 before the first."""
+    doctor: Doctor = field(default_factory=Doctor)
+    board: Board = lambda step, scalars: None
 
     def open_log(self) -> None:
         """Remove log lines after the checkpoint, and write the configuration."""
         journal.forget_after(self.folder, self.progress.step)
         write_json(self.folder / "run.json", self.checkpoint.config)
+        self.board = open_board(self.folder, self.progress.step, wanted=self.experiment.settings.tensorboard)
 
-    def through(self, batches: Iterator[Batch], *, stop: Callable[[], bool], deadline: float) -> bool:
-        """Take steps until the end (True), or until a signal or the deadline (False); a checkpoint stands either way.
+    def train(self, *, deadline: float = math.inf, until: int | None = None) -> bool:
+        """Take steps until the end (True), or until a signal, the deadline or the step `until` (False).
 
-        Rank 0 looks at the clock, and a signal may reach any process; all of them take the same decision after each step.
+        A checkpoint stands either way, unless `until` is given, which saves nothing.
         """
-        progress, settings, stages = self.progress, self.experiment.settings, self.experiment.stages
-        meter = Meter(self.device, self.dtype)
+        settings, progress = self.experiment.settings, self.progress
+        self.meter = Meter(self.device, self.dtype)
+        self.stepper = Stepper(task=self.task, optimiser=self.optimiser, settings=settings, meter=self.meter)
+        self.doctor.before |= journal.before_training(self.folder)
+        if not progress.step:
+            self._call_back(every for every in self.experiment.every if every.preserve)
+        shares = prefetched(self.source, progress.step, settings.steps, rank=dist.rank(), world_size=dist.world_size())
+        with stopping() as stop, shares as batches:
+            return self._through(batches, stop=stop, deadline=deadline, until=until)
+
+    def _through(
+        self, batches: Iterator[Batch], *, stop: Callable[[], int], deadline: float, until: int | None
+    ) -> bool:
+        """Take steps. Rank 0 looks at the clock, and a signal may reach any process; all take the same decision after a step."""
+        progress, settings = self.progress, self.experiment.settings
+        end = settings.steps if until is None else min(until, settings.steps)
         checked = started = time.monotonic()
         before, first, failures = progress.seconds, progress.step, 0
-        for batch in batches:
-            if progress.step in stages:
-                journal.begin(progress.step, stages[progress.step])
-            scalars = self._step(batch.to(self.device, self.dtype), meter)
+        for batch in self._waited_for(batches):
+            self._begin_stage()
+            scalars = self.stepper.take(progress.step, batch)
             failures = 0 if scalars else failures + 1
+            self._advance(batch, scalars is None, seconds=before + time.monotonic() - started)
             if failures == PATIENCE:
                 raise self._given_up(failures)
-            progress.step += 1
-            progress.samples += len(batch) * dist.world_size()
-            progress.skipped += scalars is None
-            progress.seconds = before + time.monotonic() - started
             if progress.step == first + 1:
                 journal.reassure(progress.seconds - before, settings)
-            last, now, clock = progress.step == settings.steps, time.monotonic(), dist.rank() == 0
-            leaving, due = dist.any_true(
-                stop() or (clock and now > deadline), clock and now - checked > 60 * settings.checkpoint_every
+            last, now, clock = progress.step == end, time.monotonic(), dist.rank() == 0
+            received, due = stop(), now - checked > 60 * settings.checkpoint_every
+            *signals, late, due = dist.any_true(
+                *(received == each for each in SIGNALS), clock and now > deadline, clock and due
             )
-            if scalars and (progress.step % settings.log_every == 0 or last):
-                rates = meter.rates(dist.world_size())
-                shown = ("loss", *getattr(self.task, "shown", ()))
-                journal.report(self.folder, scalars | rates, progress, settings, shown)
-                meter.reset()
-            self._call_back(last)
-            if (leaving or due or last) and not failures:  # a checkpoint within a streak of failures would keep them
+            if scalars:
+                self._log(batch, scalars, first=progress.step == first + 1, last=last)
+            self._call_back(every for every in self.experiment.every if progress.step % every.steps == 0 or last)
+            leaving = late or any(signals)
+            due = due or bool(settings.keep_every and progress.step % settings.keep_every == 0)
+            if until is None and not failures and (leaving or due or last):  # a checkpoint would keep failures
                 self._save()
                 checked = time.monotonic()
-            if leaving and not last:
+            if any(signals):
+                progress.signal = int(SIGNALS[signals.index(True)])
+            if (leaving and not last) or (last and until is not None):
                 return False
         if failures:
             raise self._given_up(failures)
         return True
 
-    def _step(self, batch: Batch, meter: Meter) -> dict[str, float] | None:
-        """Take one step and return its scalars; None if loss or gradient was not finite and the step was left out."""
-        settings, step = self.experiment.settings, self.progress.step
-        factor = warmup_cosine(
-            step, warmup=settings.warmup, hold=settings.hold, steps=settings.steps, floor=settings.floor
-        )
-        names = ("step", step) if dist.rank() == 0 else ("step", step, dist.rank())
-        torch.manual_seed(derive(settings.seed, *names))  # what is drawn in a step depends on its number alone
-        with meter.counting(batch):
-            values: dict[str, Tensor] = self.task(batch)
-        values["loss"].backward()
-        norm = self.optimiser.collect()
-        figures = dist.mean(torch.stack([value.detach().to(norm) for value in values.values()]))
-        scalars = dict(zip(values, figures.tolist(), strict=True)) | {"gradient_norm": float(norm)}
-        if not (math.isfinite(scalars["loss"]) and math.isfinite(scalars["gradient_norm"])):
-            self.optimiser.clear()
-            if dist.rank() == 0:
-                notice(f"step {step}: loss {scalars['loss']}, gradient norm {scalars['gradient_norm']}; left out")
-            return None
-        self.optimiser.step(factor, norm=norm, clip=settings.clip)
-        return scalars | {"rate": settings.learning_rate * factor}
+    def _waited_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield batches on the device; measure how long each was waited for. Starting the source is not waiting."""
+        self.startup = 0.0
+        begun = False
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            if batch is None:
+                return
+            waited = time.perf_counter() - start
+            self.meter.waited += waited
+            self.startup = self.startup if begun else waited
+            begun = True
+            yield batch.to(self.device, self.dtype)
 
-    def _call_back(self, last: bool) -> None:
+    def _begin_stage(self) -> None:
+        if self.progress.step in self.experiment.stages:
+            journal.begin(self.progress.step, self.experiment.stages[self.progress.step])
+            self.doctor.begin_stage()
+
+    def _advance(self, batch: Batch, skipped: bool, *, seconds: float) -> None:
+        progress = self.progress
+        progress.step += 1
+        progress.samples += len(batch) * dist.world_size()
+        progress.skipped += skipped
+        progress.seconds = seconds
+        progress.operations += self.meter.take() * dist.world_size()
+
+    def _log(self, batch: Batch, scalars: dict[str, float], *, first: bool, last: bool) -> None:
+        """Let the doctor look at a step, and write a line of the log where one is due."""
+        settings, step = self.experiment.settings, self.progress.step
+        due = step % settings.log_every == 0 or last
+        remarks = self.doctor.step(scalars)
+        if due or first:
+            remarks += self.doctor.batch(batch, scalars)
+        if due:
+            rates = self.meter.rates(dist.world_size())
+            remarks += self.doctor.time(self.meter.waited - self.startup, self.meter.seconds - self.startup)
+            shown = ("loss", *getattr(self.task, "shown", ()))
+            journal.report(self.folder, scalars | rates, self.progress, settings, shown)
+            self.board(step, scalars | rates)
+            self.meter.reset()
+            self.startup = 0.0
+        journal.warn(self.folder, step, remarks)
+
+    def _call_back(self, due: Iterable[Every]) -> None:
         """Call evaluations and callbacks that are due, without a lasting effect on training."""
-        for every in self.experiment.every:
-            if self.progress.step % every.steps and not last:
-                continue
+        for every in due:
             modes = [(module, module.training) for module in self.task.modules()]
             with unsharded(self.task):
                 scalars = every.call(self.task, self.progress.step)
@@ -231,6 +286,9 @@ class _Run:
                 module.training = mode
             if scalars:
                 journal.record(self.folder, self.progress.step, {}, scalars)
+                self.board(self.progress.step, scalars)
+            if scalars and every.preserve:
+                journal.warn(self.folder, self.progress.step, self.doctor.abilities(scalars))
 
     def _save(self) -> None:
         try:
@@ -250,8 +308,12 @@ class _Run:
         return PerceptError(f"{reason}; {stands}. Free some space and run the same command again.")
 
     def _given_up(self, failures: int) -> PerceptError:
-        sound = f"the last checkpoint in {self.folder} is from before them" if self.checkpoint.present else ""
+        """Return the error for a loss that stays not finite: which steps, the last good state, and what to do."""
+        step = self.progress.step
+        present = self.checkpoint.present
+        stands = f"{self.folder} holds the checkpoint of step {self.saved}, from before them" if present else ""
+        remedy = "Resume it with --replan and" if present else "Start again with"
         return PerceptError(
-            f"loss or gradient was not finite in the last {failures} steps, up to step {self.progress.step}; "
-            f"{sound or 'there is no checkpoint yet'}. Start again in another folder with a lower learning rate or clip"
+            f"loss or gradient was not finite in the last {failures} steps, {step - failures + 1} to {step}; "
+            f"{stands or 'there is no checkpoint yet'}. {remedy} a lower learning rate or clip."
         )

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from percept.core.errors import PerceptError
-from percept.core.machine import fast_dtype, pick_device
+from percept.core.machine import compiler, fast_dtype, pick_device
 from percept.fast import adopt
+from percept.fast.compile import compiled_call
+from percept.nn.stack import call_block
 from percept.optim.rules import is_frozen, train_mode
 
 
@@ -81,6 +83,39 @@ def _sharded(task: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Mo
             fully_shard(block, **options)
     fully_shard(task, **options)
     return task
+
+
+def checkpoint_blocks(task: nn.Module) -> None:
+    """Let every stack of blocks recompute its activations in the backward pass.
+
+    Raises:
+        PerceptError: the task has none.
+    """
+    stacks = [module for module in task.modules() if hasattr(module, "checkpointing")]
+    if not stacks:
+        raise PerceptError("checkpointing=True does not apply: this task has no blocks to recompute. Leave it off.")
+    for module in stacks:
+        setattr(module, "checkpointing", True)  # noqa: B010 - not every module has it
+
+
+def compile_blocks(task: nn.Module, device: torch.device, *, shard: bool) -> None:
+    """Compile the blocks of every tower and decoder; blocks of equal shapes share what is compiled.
+
+    Raises:
+        PerceptError: there is no compiler, nothing to compile, or the task is sharded.
+    """
+    if shard:
+        raise PerceptError("compile=True does not work with shard=True. Turn one of them off.")
+    if compiler(device) is None:
+        raise PerceptError(
+            f"compile=True needs a compiler for {device.type}, such as g++. Install one, or leave it off."
+        )
+    stacks = [module for module in task.modules() if getattr(module, "call", None) is call_block]
+    if not stacks:
+        raise PerceptError("compile=True does not apply: this task has no blocks to compile. Leave it off.")
+    call = compiled_call()
+    for module in stacks:
+        setattr(module, "call", call)  # noqa: B010 - not every module has it
 
 
 @contextmanager

@@ -5,7 +5,7 @@ interrupted save leaves the previous checkpoint in place. Another number of proc
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,8 +21,20 @@ from percept.core.io import file_hash, read_json, write_json
 INDEX = "checkpoint.json"
 
 
-def save(folder: Path, tensors: dict[str, Tensor], texts: dict[str, str], step: int) -> None:
-    """Write the shards of this process, then, on rank 0, the index; older checkpoints are removed.
+def save(
+    folder: Path,
+    tensors: dict[str, Tensor],
+    texts: dict[str, str],
+    step: int,
+    *,
+    kept: Callable[[Sequence[int], int], set[int]],
+) -> None:
+    """Write the shards of this process, then, on rank 0, the index; checkpoints that are not kept are removed.
+
+    The index of each checkpoint is also written as checkpoint-STEP.json. Copied to checkpoint.json, it selects that one.
+
+    Args:
+        kept: returns which of several checkpoints are kept at a step.
 
     Raises:
         PerceptError: the disk is full or refuses. The previous checkpoint stands.
@@ -33,15 +45,29 @@ def save(folder: Path, tensors: dict[str, Tensor], texts: dict[str, str], step: 
         state_dict_saver.save(dict(tensors), checkpoint_id=target)
     except (OSError, CheckpointException) as error:
         raise PerceptError(f"{target} cannot be written: {str(error).splitlines()[0]}") from None
-    dist.on_first(lambda: _publish(folder, target, texts))
+    dist.on_first(lambda: _publish(folder, step, texts, kept))
 
 
-def _publish(folder: Path, target: Path, texts: dict[str, str]) -> None:
+def _publish(folder: Path, step: int, texts: dict[str, str], kept: Callable[[Sequence[int], int], set[int]]) -> None:
+    target = folder / f"checkpoint-{step}"
     hashes = {path.name: file_hash(path) for path in sorted(target.iterdir())}
-    write_json(folder / INDEX, {"folder": target.name, "texts": texts, "hashes": hashes})
-    for other in folder.glob("checkpoint-*"):
-        if other != target and other.is_dir():
-            shutil.rmtree(other, ignore_errors=True)
+    index = {"folder": target.name, "texts": texts, "hashes": hashes}
+    write_json(folder / f"{target.name}.json", index)
+    write_json(folder / INDEX, index)
+    indices, folders = by_step(folder, ".json"), by_step(folder, "")
+    keep = kept(list(indices), step)
+    for old in indices.keys() - keep:
+        indices[old].unlink(missing_ok=True)
+    for old in folders.keys() - keep:
+        shutil.rmtree(folders[old], ignore_errors=True)
+
+
+def by_step(folder: Path, ending: str) -> dict[int, Path]:
+    """Return the checkpoints named checkpoint-STEP with an ending, by step."""
+    names = {
+        path: path.stem.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*") if path.suffix == ending
+    }
+    return {int(name): path for path, name in names.items() if name.isdecimal()}
 
 
 def texts(folder: Path) -> dict[str, str]:

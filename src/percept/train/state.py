@@ -4,8 +4,10 @@ Random state is not part of it: batches and random numbers of a step follow from
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from percept.core import dist
 from percept.core.errors import PerceptError
-from percept.core.io import load_metadata, load_tensors, save_tensors, tensors_hash
+from percept.core.io import load_metadata, load_tensors, replacing, save_tensors, tensors_hash
 from percept.optim.master import MasterWeights
 from percept.train import shards
 
@@ -30,16 +32,20 @@ class Progress:
     samples: int = 0
     seconds: float = 0.0
     """Spent training, over all sittings."""
+    operations: float = 0.0
+    """Floating-point operations of training, over all processes and sittings; see `percept.train.meters`."""
     skipped: int = 0
     """Steps left out because their loss or gradient was not finite."""
     changes: list[dict[str, Any]] = field(default_factory=list)
     """Changes of configuration: {"step": last step with the previous one, "before": its entries that changed}."""
+    signal: int = 0
+    """Number of the signal that stopped the run, such as that of Ctrl-C; 0 if none did. Not part of a checkpoint."""
 
     def totals(self) -> dict[str, Any]:
         """Return what a finished model records about its run."""
         counts: dict[str, Any] = {"steps": self.step, "samples": self.samples, "skipped": self.skipped}
         changes = {"changes": self.changes} if self.changes else {}
-        return counts | changes | {"seconds": round(self.seconds, 1)}
+        return counts | changes | {"seconds": round(self.seconds, 1), "operations": self.operations}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +57,10 @@ class Checkpoint:
     optimiser: MasterWeights
     config: dict[str, Any]
     shard: bool = False
+    keep: int = 1
+    """Latest checkpoints to keep."""
+    keep_every: int = 0
+    """Checkpoints of steps that this number divides are kept for good; 0 for none."""
 
     @property
     def present(self) -> bool:
@@ -65,7 +75,7 @@ class Checkpoint:
         """
         texts = {
             "format": FORMAT,
-            "progress": json.dumps(asdict(progress)),
+            "progress": json.dumps(asdict(replace(progress, signal=0))),
             "config": json.dumps(self.config),
             "optimiser": json.dumps(self.optimiser.description()),
         }
@@ -73,13 +83,37 @@ class Checkpoint:
             f"model.{name}": value for name, value in whole_state(self.task) if name not in self.optimiser.pairs
         }
         if self.shard:
-            shards.save(self.folder, tensors, texts, progress.step)
+            shards.save(self.folder, tensors, texts, progress.step, kept=self.kept)
             return
-        dist.on_first(lambda: self._write(tensors, texts))
+        dist.on_first(lambda: self._write(tensors, texts, progress.step))
 
-    def _write(self, tensors: dict[str, Tensor], texts: dict[str, str]) -> None:
+    def _write(self, tensors: dict[str, Tensor], texts: dict[str, str], step: int) -> None:
         local = {name: value.detach().cpu() for name, value in tensors.items()}
         save_tensors(self.folder / CHECKPOINT, local, texts | {"hash": tensors_hash(local, texts)})
+        self._keep_copy(step)
+
+    def kept(self, steps: Sequence[int], now: int) -> set[int]:
+        """Return which of the checkpoints of some steps are kept at step `now`."""
+        latest = sorted(step for step in steps if step <= now)[-self.keep :]
+        return {now, *latest, *(step for step in steps if self.keep_every and step % self.keep_every == 0)}
+
+    def _keep_copy(self, step: int) -> None:
+        """Give the checkpoint a second name with its step if it is kept when the next one is written, and remove old ones.
+
+        The second name is a hard link, which takes no space; a copy on file systems without links.
+        """
+        path = self.folder / CHECKPOINT
+        named = shards.by_step(self.folder, path.suffix)
+        for old in named.keys() - self.kept([*named, step], step):
+            named[old].unlink(missing_ok=True)
+        if self.keep == 1 and not (self.keep_every and step % self.keep_every == 0):
+            return
+        with replacing(path.with_name(f"{path.stem}-{step}{path.suffix}")) as temporary:
+            temporary.unlink(missing_ok=True)
+            try:
+                os.link(path, temporary)
+            except OSError:
+                shutil.copyfile(path, temporary)
 
     def load(self, *, replan: bool = False) -> Progress | None:
         """Restore a run where it stopped; return None in a folder without a checkpoint.
