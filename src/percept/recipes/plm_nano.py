@@ -120,18 +120,20 @@ def recipe(config: Config | None = None, *, command: str = "percept train plm/na
     pick_device(config.language.settings.device)
 
     @cache
-    def tokenizer() -> LanguageTokenizer:
-        return LanguageTokenizer.train(
+    def tokenizer(before: Path | None) -> LanguageTokenizer:
+        """Train the tokenizer for the first part; the others take that of the model before."""
+        found = None if before is None else LanguageTokenizer.of_folder(before)
+        return found or LanguageTokenizer.train(
             _texts(config.texts), vocab_size=config.vocabulary, specials=_specials(named_template("plm"))
         )
 
     def part(name: str, chosen: Part, before: Path | None) -> Experiment:
         def source(place: Placement) -> QuestionSource:
-            processor, settings = processor_for(config, tokenizer()), chosen.settings
+            processor, settings = processor_for(config, tokenizer(before)), chosen.settings
             return QuestionSource(chosen.data, processor, batch=settings.batch, limit=config.limit, seed=settings.seed)
 
         def task(place: Placement) -> plm.PLM:
-            model = new_model(config, tokenizer()) if before is None else open_vlm(before)
+            model = new_model(config, tokenizer(None)) if before is None else open_vlm(before)
             for module in frozen_parts(model, chosen):
                 module.to(torch.bfloat16)
             return plm.PLM(config.method, model)
@@ -139,7 +141,7 @@ def recipe(config: Config | None = None, *, command: str = "percept train plm/na
         def save(out: Path, trained: nn.Module, totals: Mapping[str, Any]) -> None:
             assert isinstance(trained, plm.PLM)
             facts = {"recipe": f"plm/nano {name}", "command": command, "config": to_dict(config), **totals}
-            save_assistant(out, trained.vlm, processor_for(config, tokenizer()), facts)
+            save_assistant(out, trained.vlm, processor_for(config, tokenizer(before)), facts)
 
         return Experiment(
             name=f"plm/nano {name}", config=config, settings=chosen.settings, task=task, source=source, save=save,
