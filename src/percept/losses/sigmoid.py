@@ -6,8 +6,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from percept.losses.contrastive import RowsLoss
+
 ROWS = 2_048
 """Rows of logits that exist at once."""
+INITIAL_BIAS = -10.0
+"""Initial value of the learned bias, as published: most pairs do not match."""
 
 
 def sigmoid_loss(
@@ -27,17 +31,34 @@ def sigmoid_loss(
         image: unit vectors; row i matches row `first` + i of `text`.
         text: unit vectors of the global batch.
         scale: multiplies the cosines (s); starts at 10.
-        bias: added to the logits (b); starts at -10.
+        bias: added to the logits (b); starts at `INITIAL_BIAS`.
+        first: row of `text` that matches row 0 of `image`.
         rows: images whose logits exist at once; the backward pass computes them again.
     """
-    total = image.new_zeros((), dtype=torch.float32)
+    return sigmoid_rows(image, text, scale, bias, first=first, rows=rows).loss
+
+
+def sigmoid_rows(
+    image: Float[Tensor, "b d"],
+    text: Float[Tensor, "k d"],
+    scale: Float[Tensor, ""],
+    bias: Float[Tensor, ""],
+    *,
+    first: int = 0,
+    rows: int = ROWS,
+) -> RowsLoss:
+    """Return `sigmoid_loss` and the row of the nearest text of each image."""
+    total, nearest = image.new_zeros((), dtype=torch.float32), []
     for start in range(0, len(image), rows):
         part = image[start : start + rows]
-        total = total + checkpoint(_rows, part, text, scale, bias, first + start, use_reentrant=False)
-    return total / len(image)
+        loss, places = checkpoint(_rows, part, text, scale, bias, first + start, use_reentrant=False)
+        total = total + loss
+        nearest.append(places)
+    return RowsLoss(total / len(image), torch.cat(nearest))
 
 
-def _rows(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, first: int) -> Tensor:
+def _rows(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, first: int) -> tuple[Tensor, Tensor]:
+    """Return the summed loss of some images, and the rows of their nearest texts."""
     logits = scale * image.float() @ text.float().T + bias
-    matching = logits[torch.arange(len(image)), torch.arange(first, first + len(image))]
-    return F.softplus(logits).sum() - matching.sum()
+    loss = F.softplus(logits).sum() - logits.diagonal(first).sum()
+    return loss, logits.detach().argmax(dim=1)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from percept.losses.contrastive import RowsNCE
+from percept.losses.contrastive import RowsLoss
 
 TILE = 2_048
 """Side of a tile of logits: 16 MB in float32."""
@@ -42,27 +42,19 @@ def info_nce_rows_tiled(
     texts: Float[Tensor, "k d"],
     first: int = 0,
     tile: int = TILE,
-) -> RowsNCE:
+) -> RowsLoss:
     """Return the mean InfoNCE loss of b rows among the k of a global batch; see `percept.losses.contrastive.info_nce_rows`."""
     if images is image and texts is text:
         loss, nearest = _Both.apply(image.float(), text.float(), scale.float(), tile)  # type: ignore[misc]
-        return RowsNCE(loss, nearest)
+        return RowsLoss(loss, nearest)
     to_text, nearest = _Rows.apply(image.float(), texts.float(), scale.float(), first, tile)  # type: ignore[misc]
     to_image, _ = _Rows.apply(text.float(), images.float(), scale.float(), first, tile)  # type: ignore[misc]
-    return RowsNCE((to_text + to_image) / 2, nearest)
+    return RowsLoss((to_text + to_image) / 2, nearest)
 
 
 def _spans(count: int, tile: int) -> Iterator[slice]:
     for start in range(0, count, tile):
         yield slice(start, min(start + tile, count))
-
-
-def _matches(rows: slice, columns: slice, first: int) -> tuple[Tensor, Tensor]:
-    """Return row and column, within a tile, of the logits of matching pairs."""
-    start = max(rows.start + first, columns.start)
-    stop = max(start, min(rows.stop + first, columns.stop))
-    pairs = torch.arange(start, stop)
-    return pairs - rows.start - first, pairs - columns.start
 
 
 class _Rows(torch.autograd.Function):
@@ -103,7 +95,7 @@ class _Rows(torch.autograd.Function):
             for columns in _spans(len(keys), ctx.tile):
                 cosines = queries[rows] @ keys[columns].T
                 weights = (scale * cosines - lse[rows, None]).exp_()
-                weights[_matches(rows, columns, ctx.first)] -= 1
+                weights.diagonal(rows.start + ctx.first - columns.start).sub_(1)
                 _accumulate(
                     weights.mul_(share), cosines, queries, keys, scale, rows, columns, of_queries, of_keys, of_scale
                 )
@@ -147,7 +139,7 @@ class _Both(torch.autograd.Function):
                 logits = scale * cosines
                 weights = (logits - row_lse[rows, None]).exp_()
                 weights += logits.sub_(column_lse[columns]).exp_()
-                weights[_matches(rows, columns, 0)] -= 2
+                weights.diagonal(rows.start - columns.start).sub_(2)
                 _accumulate(
                     weights.mul_(share), cosines, image, text, scale, rows, columns, of_image, of_text, of_scale
                 )
