@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,8 @@ def child(script: str, *arguments: object) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def losses(sizes: list[int], width: int, threads: int, limit: float) -> list[dict[str, Any]]:
-    """Measure the peak and the seconds of both forms at every size."""
-    rows: list[dict[str, Any]] = []
+def losses(sizes: list[int], width: int, threads: int, limit: float) -> Iterator[dict[str, Any]]:
+    """Yield the peak and the seconds of both forms at every size."""
     largest: dict[str, Any] | None = None
     for batch in sizes:
         tiled = child(LOSS, "tiled", batch, width, threads, SCALE)
@@ -116,14 +116,12 @@ def losses(sizes: list[int], width: int, threads: int, limit: float) -> list[dic
             largest = dense
         else:
             dense = {"peak": largest["peak"] * factor, "seconds": largest["seconds"] * factor, "computed": True}
-        rows.append({
+        yield {
             "batch": batch, "tiled MB": round(tiled["peak"] / 1e6, 1), "dense MB": round(dense["peak"] / 1e6, 1),
             "share": round(tiled["peak"] / dense["peak"], 5), "tiled s": round(tiled["seconds"], 2),
             "tiled clock s": round(tiled["clock"], 2), "dense s": round(dense["seconds"], 2), "time ratio": round(tiled["seconds"] / dense["seconds"], 3),
             "dense is computed": dense["computed"], "loss": tiled["loss"], "dense loss": dense.get("loss"),
-        })  # fmt: skip
-        out.print(json.dumps(rows[-1]), soft_wrap=True)
-    return rows
+        }  # fmt: skip
 
 
 def turns(sizes: tuple[int, ...], width: int, repeats: int) -> list[dict[str, Any]]:
@@ -136,9 +134,8 @@ def turns(sizes: tuple[int, ...], width: int, repeats: int) -> list[dict[str, An
             given = [each.clone().requires_grad_() for each in (*vectors, torch.tensor(SCALE))]
             loss(*given).backward()
 
-        device = torch.device("cpu")
         jobs = {
-            name: lambda passes, loss=loss: timed(lambda: step(loss), device, passes)
+            name: lambda passes, loss=loss, step=step: timed(lambda: step(loss), torch.device("cpu"), passes)
             for name, loss in (("dense", info_nce), ("tiled", info_nce_tiled))
         }
         times = take_turns(jobs, Turns(repeats))
@@ -172,7 +169,7 @@ def cached(batch: int, parts: int, threads: int) -> list[dict[str, Any]]:
 
 def main(
     sizes: tuple[int, ...] = (4_096, 8_192, 16_384, 32_768, 65_536),
-    in_turns: tuple[int, ...] = (1_024, 2_048, 4_096, 8_192),
+    in_turns: tuple[int, ...] = (1_024, 2_048, 4_096),
     width: int = 1_024,
     limit: float = 11.0,
     cache_batch: int = 16,
@@ -198,13 +195,17 @@ def main(
     start = time.perf_counter()
     caches = cached(cache_batch, 16, threads)
     compared = turns(in_turns, width, repeats)
-    rows = losses(sorted(sizes), width, threads, limit)
+    rows: list[dict[str, Any]] = []
+    for row in losses(sorted(sizes), width, threads, limit):
+        rows.append(row)
+        content = facts(torch.device("cpu"), start) | {"goals": {"share": SHARE, "time ratio": SLOWER}}
+        save(
+            json_file, content | {"loss": rows, "turns": compared, "cache": caches}
+        )  # what is measured stays if the run is interrupted
     columns = ("batch", "tiled MB", "dense MB", "share", "tiled s", "dense s", "time ratio", "dense is computed")
     table(f"Loss, width {width}, n = 1 each", columns, [tuple(str(row[name]) for name in columns) for row in rows])
     for title, part in ((f"Times in {repeats} turns", compared), ("A step of nano", caches)):
         table(title, list(part[0]), [tuple(map(str, row.values())) for row in part])
-    content = facts(torch.device("cpu"), start) | {"goals": {"share": SHARE, "time ratio": SLOWER}}
-    save(json_file, content | {"loss": rows, "turns": compared, "cache": caches})
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from percept.losses.contrastive import info_nce, info_nce_rows
 from percept.losses.distillation import distillation_loss
 from percept.losses.sigmoid import sigmoid_loss
 from percept.losses.tiled import info_nce_rows_tiled, info_nce_tiled
+from tests.losses.oracle import BIAS, SCALES, check, inputs, reference
 
 
 def vectors(count: int, dim: int = 6, seed: int = 0) -> Tensor:
@@ -103,3 +104,18 @@ def test_a_student_like_its_teacher_has_no_loss() -> None:
     image, text = vectors(6), vectors(6, seed=1)
     loss = distillation_loss(image, text, torch.tensor(200.0), image, text)
     assert float(loss.detach()) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("form", ["dense", "tiled", "sigmoid"])
+def test_losses_and_gradients_are_those_of_open_clip(form: str, scale: float) -> None:
+    image, text = (each.requires_grad_() for each in inputs())
+    factor, bias = torch.tensor(scale, requires_grad=True), torch.tensor(BIAS, requires_grad=True)
+    if form == "sigmoid":
+        loss = sigmoid_loss(image, text, factor, bias, rows=7)
+    else:
+        loss = info_nce(image, text, factor) if form == "dense" else info_nce_tiled(image, text, factor, tile=7)
+    loss.backward()
+    found = {"loss": loss, "image": image.grad, "text": text.grad, "scale": factor.grad}
+    found |= {"bias": bias.grad} if form == "sigmoid" else {}
+    check({name: value.detach() for name, value in found.items() if value is not None}, reference(form, scale, 1, 0))

@@ -188,19 +188,20 @@ def test_a_resumed_run_is_the_uninterrupted_one(name: str, dtype: torch.dtype, t
 
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_settings_name_every_optimiser(name: str) -> None:
-    groups = parameter_groups(Model(), rate=1e-2, weight_decay=0.1)
-    settings = Settings(steps=1, batch=1, optimiser=name)
-    assert build_optimisers(groups, settings.optimiser, betas=settings.betas)
+    model, settings = Model(), Settings(steps=1, batch=1, optimiser=name)
+    assert build_optimisers(parameter_groups(model), settings.optimiser, betas=settings.betas)
     if name == "adafactor":
         with pytest.raises(PerceptError, match="Leave betas out"):
             Settings(steps=1, batch=1, optimiser=name, betas=(0.9, 0.99))
     else:
-        *_, last = build_optimisers(groups, name, betas=(0.8, 0.9))
+        *_, last = build_optimisers(parameter_groups(model), name, betas=(0.8, 0.9))
         assert {group["betas"] for group in last.param_groups} == {(0.8, 0.9)}
 
 
 def test_mistakes_are_refused() -> None:
     with pytest.raises(PerceptError, match="'lamb'"):
         Settings(steps=1, batch=1, optimiser="lam")
+    with pytest.raises(PerceptError, match="do not shard"):
+        Settings(steps=1, batch=1, optimiser="adafactor", shard=True)
     with pytest.raises(PerceptError, match="betas="):
         Settings(steps=1, batch=1, optimiser="lion", betas=(0.9, 1.0))

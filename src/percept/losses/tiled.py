@@ -2,7 +2,7 @@
 
 The loss is that of `percept.losses.contrastive.info_nce` (Radford et al. 2021, arXiv:2103.00020). The logsumexp of a row is joined over tiles
 as in online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867); with r and c the logsumexp of rows and columns, the gradient of
-a logit is 1/2 [exp(S - r) + exp(S - c)] / b, less 1/b on the diagonal.
+a logit S is 1/2 [exp(S - r) + exp(S - c)] / b, less 1/b on the diagonal.
 """
 
 from collections.abc import Iterator
@@ -20,15 +20,15 @@ TILE = 2_048
 
 
 def info_nce_tiled(
-    image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], scale: Float[Tensor, ""], *, tile: int = TILE
+    image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], scale: Float[Tensor, ""], *, tile: int | None = None
 ) -> Float[Tensor, ""]:
     """Return the symmetric InfoNCE loss; see `percept.losses.contrastive.info_nce`.
 
     Args:
         image: unit vectors.
         text: unit vectors; row i matches row i of `image`.
-        scale: multiplies the cosines.
-        tile: rows and columns of the logits that exist at once.
+        scale: multiplies the cosines; above 0.
+        tile: rows and columns of the logits that exist at once. Default: `TILE`.
     """
     return info_nce_rows_tiled(image, text, scale, images=image, texts=text, tile=tile).loss
 
@@ -41,9 +41,10 @@ def info_nce_rows_tiled(
     images: Float[Tensor, "k d"],
     texts: Float[Tensor, "k d"],
     first: int = 0,
-    tile: int = TILE,
+    tile: int | None = None,
 ) -> RowsLoss:
     """Return the mean InfoNCE loss of b rows among the k of a global batch; see `percept.losses.contrastive.info_nce_rows`."""
+    tile = tile or TILE
     if images is image and texts is text:
         loss, nearest = _Both.apply(image.float(), text.float(), scale.float(), tile)  # type: ignore[misc]
         return RowsLoss(loss, nearest)
@@ -93,11 +94,11 @@ class _Rows(torch.autograd.Function):
         share = outer / len(queries)
         for rows in _spans(len(queries), ctx.tile):
             for columns in _spans(len(keys), ctx.tile):
-                cosines = queries[rows] @ keys[columns].T
-                weights = (scale * cosines - lse[rows, None]).exp_()
+                logits = scale * queries[rows] @ keys[columns].T
+                weights = (logits - lse[rows, None]).exp_()
                 weights.diagonal(rows.start + ctx.first - columns.start).sub_(1)
                 _accumulate(
-                    weights.mul_(share), cosines, queries, keys, scale, rows, columns, of_queries, of_keys, of_scale
+                    weights.mul_(share), logits, queries, keys, scale, rows, columns, of_queries, of_keys, of_scale
                 )
         return of_queries, of_keys, of_scale, None, None
 
@@ -135,20 +136,17 @@ class _Both(torch.autograd.Function):
         share = outer / (2 * len(image))
         for rows in _spans(len(image), ctx.tile):
             for columns in _spans(len(text), ctx.tile):
-                cosines = image[rows] @ text[columns].T
-                logits = scale * cosines
+                logits = scale * image[rows] @ text[columns].T
                 weights = (logits - row_lse[rows, None]).exp_()
-                weights += logits.sub_(column_lse[columns]).exp_()
+                weights += (logits - column_lse[columns]).exp_()
                 weights.diagonal(rows.start - columns.start).sub_(2)
-                _accumulate(
-                    weights.mul_(share), cosines, image, text, scale, rows, columns, of_image, of_text, of_scale
-                )
+                _accumulate(weights.mul_(share), logits, image, text, scale, rows, columns, of_image, of_text, of_scale)
         return of_image, of_text, of_scale, None
 
 
 def _accumulate(
     weights: Tensor,
-    cosines: Tensor,
+    logits: Tensor,
     queries: Tensor,
     keys: Tensor,
     scale: Tensor,
@@ -159,7 +157,7 @@ def _accumulate(
     of_scale: Tensor,
 ) -> None:
     """Add the gradients that flow through a tile, whose logits have the gradients `weights`."""
-    of_scale += torch.dot(weights.flatten(), cosines.flatten())
+    of_scale += torch.dot(weights.flatten(), logits.flatten()) / scale
     weights *= scale
     of_queries[rows].addmm_(weights, keys[columns])
     of_keys[columns].addmm_(weights.T, queries[rows])

@@ -112,13 +112,20 @@ def contrast(
     clamp_scale(clip)
     image, text, keys = unit(image), unit(text), row_keys(tokens)
     all_keys, scale = dist.gather(keys), clip.scale()
-    rows = _rows(image, text, scale, form, bias)
+    rows = loss_rows(image, text, scale, form=form, bias=bias)
     right = (all_keys[rows.nearest] == keys).float().mean()
     return {"loss": rows.loss, "scale": scale.detach(), "batch_accuracy": right}
 
 
-def _rows(image: Tensor, text: Tensor, scale: Tensor, form: str, bias: Tensor | None) -> RowsLoss:
-    """Return the loss of this process's unit vectors among those of all processes."""
+def loss_rows(
+    image: Float[Tensor, "b d"],
+    text: Float[Tensor, "b d"],
+    scale: Float[Tensor, ""],
+    *,
+    form: str = "auto",
+    bias: Float[Tensor, ""] | None = None,
+) -> RowsLoss:
+    """Return the loss of this process's unit vectors among those of all processes; see `contrast`."""
     texts, first = dist.gather(text), dist.rank() * len(image)
     if form == "sigmoid":
         if bias is None:

@@ -23,6 +23,10 @@ def check_optimiser(name: str, betas: tuple[float, float] | None, *, shard: bool
     """Raise a PerceptError if an optimiser is unknown, or does not take `betas` or sharded parameters."""
     if name not in OPTIMISERS:
         raise unknown_name("optimiser", name, OPTIMISERS)
+    if shard and name == "adafactor":
+        raise PerceptError(
+            "adafactor cannot step parameters that are sharded. Choose a different optimiser, or do not shard."
+        )
     if betas is not None and BETAS[name] is None:
         raise PerceptError(f"betas={betas}, but {name} has none. Leave betas out.")
     if betas is not None and not all(0 <= beta < 1 for beta in betas):
