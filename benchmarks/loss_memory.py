@@ -26,7 +26,7 @@ import tyro
 from harness import Turns, facts, save, take_turns, timed
 
 from percept.core.errors import PerceptError
-from percept.core.report import out, table
+from percept.core.report import table
 from percept.losses.contrastive import info_nce
 from percept.losses.tiled import info_nce_tiled
 
