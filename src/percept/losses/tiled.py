@@ -88,10 +88,10 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, outer: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         queries, keys, scale, lse = ctx.saved_tensors
         of_queries, of_keys, of_scale = torch.zeros_like(queries), torch.zeros_like(keys), torch.zeros_like(scale)
-        share = outer / len(queries)
+        share = outer[0] / len(queries)
         for rows in _spans(len(queries), ctx.tile):
             for columns in _spans(len(keys), ctx.tile):
                 logits = scale * queries[rows] @ keys[columns].T
@@ -130,10 +130,10 @@ class _Both(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, outer: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         image, text, scale, row_lse, column_lse = ctx.saved_tensors
         of_image, of_text, of_scale = torch.zeros_like(image), torch.zeros_like(text), torch.zeros_like(scale)
-        share = outer / (2 * len(image))
+        share = outer[0] / (2 * len(image))
         for rows in _spans(len(image), ctx.tile):
             for columns in _spans(len(text), ctx.tile):
                 logits = scale * image[rows] @ text[columns].T

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from percept.optim.lists import local, norms, with_gradients
+from percept.optim import lists
 
 
 class Lamb(torch.optim.Optimizer):
@@ -44,34 +44,34 @@ class Lamb(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group, parameters in with_gradients(self.param_groups):
+        for group, parameters in lists.with_gradients(self.param_groups):
             self._step(group, parameters)
         return loss
 
     def _step(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        values, steps = local(parameters), self._adam_steps(group, parameters)
+        values, steps = lists.local(parameters), self._adam_steps(group, parameters)
         if group["weight_decay"]:
-            torch._foreach_add_(steps, values, alpha=group["weight_decay"])
+            lists.add_(steps, values, alpha=group["weight_decay"])
         if group["trust"]:
-            of_values, of_steps = norms(values, parameters[0]), norms(steps, parameters[0])
+            of_values, of_steps = lists.norms(values, parameters[0]), lists.norms(steps, parameters[0])
             ratios = torch.where((of_values > 0) & (of_steps > 0), of_values / of_steps, 1.0)
-            torch._foreach_mul_(steps, list(ratios.unbind()))
-        torch._foreach_add_(values, steps, alpha=-group["lr"])
+            lists.mul_(steps, list(ratios.unbind()))
+        lists.add_(values, steps, alpha=-group["lr"])
 
     def _adam_steps(self, group: dict[str, Any], parameters: list[Tensor]) -> list[Tensor]:
         """Update the moments and return the directions of Adam, without decay, for the shards of this process."""
         states = [self._state(parameter) for parameter in parameters]
-        gradients = local([parameter.grad for parameter in parameters])
-        means, squares = (local([state[key] for state in states]) for key in ("mean", "square"))
+        gradients = lists.local([parameter.grad for parameter in parameters])
+        means, squares = (lists.local([state[key] for state in states]) for key in ("mean", "square"))
         first, second = group["betas"]
-        torch._foreach_lerp_(means, gradients, 1 - first)
-        torch._foreach_mul_(squares, second)
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
-        roots = torch._foreach_sqrt(squares)
-        torch._foreach_div_(roots, [math.sqrt(1 - second ** state["step"]) for state in states])
-        torch._foreach_add_(roots, group["eps"])
-        steps = torch._foreach_div(means, [1 - first ** state["step"] for state in states])
-        torch._foreach_div_(steps, roots)
+        lists.lerp_(means, gradients, 1 - first)
+        lists.mul_(squares, second)
+        lists.addcmul_(squares, gradients, gradients, 1 - second)
+        roots = lists.sqrt(squares)
+        lists.div_(roots, [math.sqrt(1 - second ** state["step"]) for state in states])
+        lists.add_(roots, group["eps"])
+        steps = lists.div(means, [1 - first ** state["step"] for state in states])
+        lists.div_(steps, roots)
         return list(steps)
 
     def _state(self, parameter: Tensor) -> dict[str, Any]:

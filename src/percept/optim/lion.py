@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from percept.optim.lists import local, with_gradients
+from percept.optim import lists
 
 
 class Lion(torch.optim.Optimizer):
@@ -39,7 +39,7 @@ class Lion(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group, parameters in with_gradients(self.param_groups):
+        for group, parameters in lists.with_gradients(self.param_groups):
             self._step(group, parameters)
         return loss
 
@@ -48,11 +48,11 @@ class Lion(torch.optim.Optimizer):
         for parameter in parameters:
             if "momentum" not in self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
-        values, gradients = local(parameters), local([parameter.grad for parameter in parameters])
-        momenta = local([self.state[parameter]["momentum"] for parameter in parameters])
+        values, gradients = lists.local(parameters), lists.local([parameter.grad for parameter in parameters])
+        momenta = lists.local([self.state[parameter]["momentum"] for parameter in parameters])
         if group["weight_decay"]:
-            torch._foreach_mul_(values, 1 - rate * group["weight_decay"])
-        steps = torch._foreach_lerp(momenta, gradients, 1 - mixing)
-        torch._foreach_sign_(steps)
-        torch._foreach_add_(values, steps, alpha=-rate)
-        torch._foreach_lerp_(momenta, gradients, 1 - keeping)
+            lists.mul_(values, 1 - rate * group["weight_decay"])
+        steps = lists.lerp(momenta, gradients, 1 - mixing)
+        lists.sign_(steps)
+        lists.add_(values, steps, alpha=-rate)
+        lists.lerp_(momenta, gradients, 1 - keeping)

@@ -1,7 +1,7 @@
 """What optimisers that step all tensors of a group at once share: shards, and norms of whole tensors.
 
-They call the list operations of PyTorch (`torch._foreach_*`, "Foreach Operations" in its documentation), which need one kernel for many
-tensors on a GPU. Tensors sharded by FSDP2 are stepped shard by shard; only the norms need the other processes.
+The operations on lists are those that PyTorch documents as "Foreach Operations": one kernel for many tensors on a GPU. The optimisers of
+PyTorch use them too. Tensors sharded by FSDP2 are stepped shard by shard; only the norms need the other processes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,16 +11,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+torch_lists: Any = torch  # documented, but the type stubs do not export names that begin with an underscore
+add_, mul_, div_, addcmul_ = (
+    torch_lists._foreach_add_,
+    torch_lists._foreach_mul_,
+    torch_lists._foreach_div_,
+    torch_lists._foreach_addcmul_,
+)
+div, sqrt, sign_ = torch_lists._foreach_div, torch_lists._foreach_sqrt, torch_lists._foreach_sign_
+lerp, lerp_ = torch_lists._foreach_lerp, torch_lists._foreach_lerp_
+
 
 def with_gradients(groups: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], list[Tensor]]]:
-    """Yield every group with those of its parameters that have gradients, by device, type and kind."""
+    """Yield every group with those of its parameters that have gradients, by device, type and kind.
+
+    On a CPU a tensor comes alone unless it is sharded: it stays in the caches from one operation to the next, which makes a step of nano's
+    towers more than twice as fast (Lion 7.6 instead of 19.6 ms, LAMB 22 instead of 49 ms, on one thread).
+    """
     for group in groups:
         alike: dict[tuple[Any, ...], list[Tensor]] = {}
         for parameter in group["params"]:
             if parameter.grad is not None:
                 mesh = getattr(parameter, "device_mesh", None)
                 placements = getattr(parameter, "placements", None)
-                alike.setdefault((parameter.device, parameter.dtype, mesh, placements), []).append(parameter)
+                alone = id(parameter) if mesh is None and parameter.device.type == "cpu" else None
+                alike.setdefault((parameter.device, parameter.dtype, mesh, placements, alone), []).append(parameter)
         for parameters in alike.values():
             yield group, parameters
 
@@ -37,7 +52,7 @@ def norms(tensors: list[Tensor], like: Tensor) -> Float[Tensor, " k"]:
         tensors: of this process, see `local`.
         like: a parameter that is sharded as all of them are.
     """
-    found = torch.stack(list(torch._foreach_norm(tensors)))
+    found = torch.stack(list(torch_lists._foreach_norm(tensors)))
     if not hasattr(like, "device_mesh"):
         return found
     from torch.distributed.tensor import DTensor, Partial, Replicate
