@@ -1,8 +1,9 @@
 """Lion and LAMB against their equations, one tensor and one element at a time; Adafactor by name; exact resume with masters."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from percept.core.errors import PerceptError
 from percept.core.io import load_tensors, same_tensors, save_tensors
+from percept.optim import lists
 from percept.optim.build import OPTIMISERS, build_optimisers
 from percept.optim.lamb import Lamb
 from percept.optim.lion import Lion
@@ -129,6 +131,25 @@ def test_lamb_moves_tensors_of_zeros_and_keeps_those_without_gradient() -> None:
         stepped(optimiser, first, torch.ones(2))
         assert second.tolist() == [1, 1]
         assert second not in optimiser.state
+
+
+@pytest.mark.parametrize("kind", [Lion, Lamb])
+def test_lists_of_many_tensors_step_as_single_tensors_do(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def together(groups: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], list[Tensor]]]:
+        yield from ((group, group["params"]) for group in groups)
+
+    results = []
+    for listed in (lists.with_gradients, together):
+        monkeypatch.setattr(lists, "with_gradients", listed)
+        parameters = [value.requires_grad_() for value in tensors(0)]
+        optimiser = kind(parameters, lr=0.01, weight_decay=0.3)
+        for seed in range(1, 4):
+            for parameter, gradient in zip(parameters, tensors(seed), strict=True):
+                parameter.grad = gradient
+            optimiser.step()
+        results.append(parameters)
+    for single, many in zip(*results, strict=True):
+        torch.testing.assert_close(many, single, rtol=1e-12, atol=1e-12)
 
 
 class Model(nn.Module):
