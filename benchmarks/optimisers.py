@@ -50,7 +50,7 @@ DECAY = 3e-4
 SEEDS = (1, 2, 3)
 STUDENT = 4.303
 """Quantile of Student's distribution for a two-sided 95 % interval of three values."""
-CONTEXT, TRAIN, TEST = 16, 1_600, 800
+CONTEXT, TRAIN, TEST = 12, 1_600, 800
 
 
 class Digits(nn.Module):
@@ -112,7 +112,7 @@ class Contrast(nn.Module):
 class Captions(nn.Module):
     """Predicts the next token from the image and the tokens before."""
 
-    batches, samples = (64, 512), 30_720
+    batches, samples = (64, 512), 20_480
     outer = ("head",)
 
     def __init__(self) -> None:
