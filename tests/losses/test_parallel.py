@@ -36,7 +36,7 @@ def run(processes: int, **works: Path) -> None:
         for rank in range(processes)
     ]
     try:
-        outputs = [process.communicate(timeout=110)[1] for process in started]
+        outputs = [process.communicate(timeout=230)[1] for process in started]
     finally:
         for process in started:
             process.kill()

@@ -82,7 +82,7 @@ def sharded(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    faulthandler.dump_traceback_later(80)
+    faulthandler.dump_traceback_later(200)
     meters.matmul_peak = lambda device, dtype: 1e12
     torch.set_num_threads(1)
     for argument in sys.argv[1:]:
