@@ -26,6 +26,7 @@ import tyro
 from harness import Turns, facts, save, take_turns, timed
 
 from percept.core.errors import PerceptError
+from percept.core.io import read_json
 from percept.core.report import table
 from percept.losses.contrastive import info_nce
 from percept.losses.tiled import info_nce_tiled
@@ -105,10 +106,18 @@ def child(script: str, *arguments: object) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def losses(sizes: list[int], width: int, threads: int, limit: float) -> Iterator[dict[str, Any]]:
-    """Yield the peak and the seconds of both forms at every size."""
+def losses(
+    sizes: list[int], width: int, threads: int, limit: float, known: dict[int, dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Yield the peak and the seconds of both forms at every size; `known` are rows measured before, by size."""
     largest: dict[str, Any] | None = None
     for batch in sizes:
+        if batch in known:
+            row = known[batch]
+            if not row["dense is computed"]:
+                largest = {"batch": batch, "peak": row["dense MB"] * 1e6, "seconds": row["dense s"]}
+            yield row
+            continue
         tiled = child(LOSS, "tiled", batch, width, threads, SCALE)
         factor = 1 if largest is None else (batch / largest["batch"]) ** 2
         if largest is None or largest["peak"] * factor <= limit * 2**30:
@@ -187,16 +196,18 @@ def main(
         cache_batch: Batch of which 16 make the large one.
         threads: Threads of a case.
         repeats: Turns of the comparison.
-        json_file: Result file.
+        json_file: Result file; the cases that it holds are not measured again. Delete it after changing an option.
     """
     if sys.platform != "linux":
         raise PerceptError("peak memory is read from /proc, which needs Linux.")
     torch.set_num_threads(threads)
     start = time.perf_counter()
-    caches = cached(cache_batch, 16, threads)
-    compared = turns(in_turns, width, repeats)
+    stored: Any = read_json(json_file) if json_file and json_file.is_file() else {}
+    caches = stored.get("cache") or cached(cache_batch, 16, threads)
+    compared = stored.get("turns") or turns(in_turns, width, repeats)
+    known = {row["batch"]: row for row in stored.get("loss", [])}
     rows: list[dict[str, Any]] = []
-    for row in losses(sorted(sizes), width, threads, limit):
+    for row in losses(sorted(sizes), width, threads, limit, known):
         rows.append(row)
         content = facts(torch.device("cpu"), start) | {"goals": {"share": SHARE, "time ratio": SLOWER}}
         save(
