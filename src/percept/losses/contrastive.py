@@ -45,8 +45,8 @@ def info_nce(image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], scale: Flo
 
 
 @dataclass(frozen=True)
-class RowsNCE:
-    """InfoNCE of some rows of a global batch."""
+class RowsLoss:
+    """A contrastive loss of some rows of a global batch."""
 
     loss: Float[Tensor, ""]
     nearest: Int[Tensor, " b"]
@@ -61,7 +61,7 @@ def info_nce_rows(
     images: Float[Tensor, "k d"],
     texts: Float[Tensor, "k d"],
     first: int = 0,
-) -> RowsNCE:
+) -> RowsLoss:
     """Return the mean InfoNCE loss of b rows among the k of a global batch, holding b x k logits.
 
     The mean of the losses of equal shares is `info_nce` of the global batch.
@@ -79,7 +79,7 @@ def info_nce_rows(
     target = torch.arange(first, first + len(logits), device=logits.device)
     loss = (F.cross_entropy(logits, target) + F.cross_entropy(columns, target)) / 2
     nearest = logits.detach().argmax(dim=1) if logits.numel() else target
-    return RowsNCE(loss, nearest)
+    return RowsLoss(loss, nearest)
 
 
 def row_keys(ids: Int[Tensor, "b n"]) -> Int[Tensor, " b"]:

@@ -12,6 +12,8 @@ from percept.optim.build import Build
 
 NUMBER = "number."
 """Prefix of state entries that are Python numbers."""
+FOLLOWS = ("params", "names", "lr", "trust")
+"""Entries of a group that are not settings of an optimiser; `trust` follows from the model."""
 
 
 class MasterWeights:
@@ -111,7 +113,7 @@ class MasterWeights:
         described = {}
         for name, (_, master) in self.pairs.items():
             optimiser, group = self._owners[id(master)]
-            settings = {key: _plain(value) for key, value in group.items() if key not in ("params", "names", "lr")}
+            settings = {key: _plain(value) for key, value in group.items() if key not in FOLLOWS}
             described[name] = {"class": type(optimiser).__name__, "lr": self._bases[id(group)], **settings}
         return described
 

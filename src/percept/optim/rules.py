@@ -88,7 +88,8 @@ def parameter_groups(
     """Return optimiser groups of the trainable parameters by learning rate, weight decay and kind.
 
     Every group holds `params`, their `names`, `lr`, `weight_decay`, and `inner`: True for matrices between the first
-    and the last layer, which Muon may orthogonalise. Those are the weights of `nn.Linear` layers. Parameters with
+    and the last layer, which Muon may orthogonalise. Those are the weights of `nn.Linear` layers. `trust` is False for
+    what never decays: LAMB does not scale those steps by norms. Parameters with
     fewer than two axes, and embedding tables, do not decay. A module declares other exceptions among its own
     parameters and children in two attributes, tuples of names: `no_decay` (positions, prompts, single tokens) and
     `outer` (linear layers that face the answers). With `decay_all` there are no exceptions from decay.
@@ -104,7 +105,15 @@ def parameter_groups(
         decay = 0.0 if kept and not decay_all else weight_decay * action.decay
         key = (not inner, kept, action, type(parameter))  # one optimiser call takes tensors of one type only
         group = groups.setdefault(
-            key, {"params": [], "names": [], "lr": rate * action.rate, "weight_decay": decay, "inner": inner}
+            key,
+            {
+                "params": [],
+                "names": [],
+                "lr": rate * action.rate,
+                "weight_decay": decay,
+                "inner": inner,
+                "trust": not kept,
+            },
         )
         group["params"].append(parameter)
         group["names"].append(name)

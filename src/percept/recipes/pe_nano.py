@@ -60,7 +60,7 @@ class Config:
     data: WorldData = field(default_factory=lambda: WorldData(pairs=40_000))
     settings: Settings = field(
         default_factory=lambda: Settings(
-            steps=3_900, batch=128, optimiser="muon", learning_rate=2e-3, warmup=60, hold=1_900
+            steps=3_900, batch=128, optimiser="muon", learning_rate=2e-3, warmup=60, hold=1_900, betas=(0.9, 0.95)
         )
     )
     stages: tuple[tuple[str, int, float, float], ...] = (

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from percept.core.errors import PerceptError, unknown_name
 from percept.data.batch import Batch
 from percept.data.source import Source
-from percept.optim.build import OPTIMISERS, Build
+from percept.optim.build import Build, check_optimiser
 from percept.optim.rules import Rules
 
 DTYPES = ("auto", "float32", "bfloat16")
@@ -51,7 +51,7 @@ class Settings:
     seed: int = 0
     """Seed of the initial weights, of the order of the samples and of random numbers within a step."""
     optimiser: str = "adamw"
-    """adamw, or muon: Muon for the matrices between the first and the last layer, AdamW for everything else."""
+    """adamw, lamb, lion, adafactor, or muon: Muon for the matrices between the first and the last layer, AdamW for everything else."""
     learning_rate: float = 1e-3
     """Learning rate after warmup and before the decay at the end."""
     warmup: int = 200
@@ -64,8 +64,8 @@ class Settings:
     """Weight decay of matrices, times the learning rate; vectors, scalars and embeddings do not decay."""
     decay_all: bool = False
     """Let vectors, scalars and embeddings decay too, as PLM does."""
-    betas: tuple[float, float] = (0.9, 0.95)
-    """Decay rates of AdamW's running means of gradients and of their squares."""
+    betas: tuple[float, float] | None = None
+    """Decay rates of the optimiser's running means. Default: 0.9 and 0.95; 0.9 and 0.99 for lion; adafactor takes none."""
     clip: float = 1.0
     """Largest gradient norm."""
     accumulate: int = 1
@@ -97,8 +97,7 @@ class Settings:
                 raise PerceptError(f"{name}={getattr(self, name)}; it must be at least 1")
         if self.dtype not in DTYPES:
             raise unknown_name("dtype of weights in training", self.dtype, DTYPES)
-        if self.optimiser not in OPTIMISERS:
-            raise unknown_name("optimiser", self.optimiser, OPTIMISERS)
+        check_optimiser(self.optimiser, self.betas, shard=self.shard)
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise PerceptError(f"{name}={getattr(self, name)}; it must be above 0 and finite")
@@ -107,8 +106,6 @@ class Settings:
                 raise PerceptError(f"{name}={getattr(self, name)}; it must be 0 or more and finite")
         if not 0 <= self.floor <= 1:
             raise PerceptError(f"floor={self.floor}; it must be a share from 0 to 1")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise PerceptError(f"betas={self.betas}; each must be at least 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
