@@ -80,7 +80,13 @@ class Tasks:
         """Render and encode the test images."""
 
         def styles(count: int, style: str) -> Images:
-            return drawn(encoder, [scene_of(NAMES[place % 100], derive(10_000, "test", place), "evaluation", style) for place in range(count)])
+            return drawn(
+                encoder,
+                [
+                    scene_of(NAMES[place % 100], derive(10_000, "test", place), "evaluation", style)
+                    for place in range(count)
+                ],
+            )
 
         rng, texts, number = random.Random(1), dict[str, Scene](), 0
         while len(texts) < captioned:
@@ -101,7 +107,9 @@ class Fusion(nn.Module):
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.tokenizer = tokenizer
-        config = TextConfig(context=CONTEXT, vocabulary=tokenizer.vocab_size, width=WIDTH, layers=2, heads=HEADS, output_dim=WIDTH)
+        config = TextConfig(
+            context=CONTEXT, vocabulary=tokenizer.vocab_size, width=WIDTH, layers=2, heads=HEADS, output_dim=WIDTH
+        )
         self.text = TextTower(config)
         self.keys, self.query, self.out = nn.Linear(256, 2 * WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
         self.head = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, 1))
@@ -136,7 +144,9 @@ class Writer(nn.Module):
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.tokenizer = tokenizer
-        config = TextConfig(context=CONTEXT, vocabulary=tokenizer.vocab_size, width=WIDTH, layers=2, heads=HEADS, output_dim=8)
+        config = TextConfig(
+            context=CONTEXT, vocabulary=tokenizer.vocab_size, width=WIDTH, layers=2, heads=HEADS, output_dim=8
+        )
         self.decoder, self.project = TextTower(config), nn.Linear(256, WIDTH)
         self.decoder.projection.requires_grad_(False)
 
@@ -159,18 +169,24 @@ class Writer(nn.Module):
             ids = torch.full((len(rows), 1), tokenizer.start_id)
             for _ in range(most):
                 ids = torch.cat([ids, self(images[rows], ids)[:, -1].argmax(dim=-1, keepdim=True)], dim=1)
-            ended = [row[: row.index(tokenizer.end_id)] if tokenizer.end_id in row else row for row in ids[:, 1:].tolist()]
+            ended = [
+                row[: row.index(tokenizer.end_id)] if tokenizer.end_id in row else row for row in ids[:, 1:].tolist()
+            ]
             texts += [tokenizer.decode(row) for row in ended]
         return texts
 
 
-def train(kind: str, images: Images, texts: Sequence[Sequence[str]], tokenizer: Tokenizer, *, steps: int, seed: int) -> Any:
+def train(
+    kind: str, images: Images, texts: Sequence[Sequence[str]], tokenizer: Tokenizer, *, steps: int, seed: int
+) -> Any:
     """Train a model of a kind; of the captions of an image one is drawn per step."""
     if kind == "dual":
         return train_dual(images.vectors, texts, tokenizer, steps=steps, seed=seed)
     seed_everything(seed)
     model = (Fusion(tokenizer) if kind == "fusion" else Writer(tokenizer)).train()
-    optimiser = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=RATE, betas=(0.9, 0.95), weight_decay=0.1)
+    optimiser = torch.optim.AdamW(
+        [one for one in model.parameters() if one.requires_grad], lr=RATE, betas=(0.9, 0.95), weight_decay=0.1
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.1)
     rng, order = np.random.default_rng(seed), np.zeros(0, dtype=np.int64)
     ids = [tokenizer(list(some)) for some in texts]
@@ -205,13 +221,18 @@ def match(kind: str, model: Any, images: Images, texts: Sequence[str]) -> Tensor
 def matched_scores(kind: str, model: Any, tasks: Tasks) -> dict[str, Any]:
     """Return the scores of a model that matches images and texts."""
     prompts = [fill_template(template, name) for name in NAMES for template in CLASS_TEMPLATES[:3]]
-    forms = [fill_template(form, name, colour) for colour in COLOURS for form in COLOUR_TEMPLATES[:1] for name in NAMES[:20]]
+    forms = [
+        fill_template(form, name, colour) for colour in COLOURS for form in COLOUR_TEMPLATES[:1] for name in NAMES[:20]
+    ]
 
     def grouped(images: Images, texts: Sequence[str], count: int) -> np.ndarray:
         return match(kind, model, images, texts).unflatten(1, (count, -1)).mean(dim=2).argmax(dim=1).numpy()
 
     right = grouped(tasks.plain, prompts, len(NAMES)) == tasks.labels
-    styled = [grouped(images, prompts, len(NAMES)) == tasks.labels[: len(images.vectors)] for images in (tasks.sketch, tasks.corrupted)]
+    styled = [
+        grouped(images, prompts, len(NAMES)) == tasks.labels[: len(images.vectors)]
+        for images in (tasks.sketch, tasks.corrupted)
+    ]
     pairs, own = match(kind, model, tasks.captioned, tasks.captions), torch.arange(len(tasks.captions))
     return {
         "category": right.mean(), "rarest third": right[tasks.labels >= TAIL].mean(),

@@ -42,7 +42,7 @@ CORPORA = {"noisy": Noise(), "cleaner": Noise(mismatched=0.05, boilerplate=0.0)}
 REDUCED = {"noisy": {"every": 3, "top": 0.45}, "cleaner": {"every": 2, "top": 0.45}}
 """Settings of the step; with them at most 16.7 and 24 % of the rows remain."""
 KINDS_OF = {"noisy": KINDS, "cleaner": KINDS[:1]}
-ALL, OURS, RANDOM, HALF = "all rows", "TL;DR", "random rows", "random rows of the better part"
+ALL, OURS, RANDOM = "all rows", "TL;DR", "random rows"
 ORIGINAL, GENERATED, SHORT = "selection, original captions", "selection, generated captions", "TL;DR, equal epochs"
 
 
@@ -93,7 +93,10 @@ def clean_captions(encoder: Any, count: int) -> tuple[Images, list[str]]:
 def captioner(encoder: Any, arguments: Any) -> Writer:
     """Train the codebook and the decoder: a quarter of the steps on noisy rows, the others on clean captions."""
     rows = noisy_rows(arguments.clean // 4, Noise(), 4711)
-    noisy, clean = (encoded(encoder, [row["image"] for row in rows]), [row["caption"] for row in rows]), clean_captions(encoder, arguments.clean)
+    noisy, clean = (
+        (encoded(encoder, [row["image"] for row in rows]), [row["caption"] for row in rows]),
+        clean_captions(encoder, arguments.clean),
+    )
     tokenizer = Tokenizer.train(noisy[1] + clean[1], vocab_size=900, context=CONTEXT)
     seed_everything(0)
     decoder = TextConfig(context=CONTEXT, vocabulary=tokenizer.vocab_size, width=96, layers=2, heads=3, output_dim=8)
@@ -101,11 +104,25 @@ def captioner(encoder: Any, arguments: Any) -> Writer:
     task = Captioner(Captioner.Config(codes=CODES), tower, TOKENS, decoder)
     with torch.no_grad():  # entries that begin at tokens of the data are used from the start
         tokens = clean[0].tokens
-        first = tokens[torch.randint(len(tokens), (CODES,)), torch.randint(TOKENS, (CODES,)) * (torch.rand(CODES) < 0.6)]
+        first = tokens[
+            torch.randint(len(tokens), (CODES,)), torch.randint(TOKENS, (CODES,)) * (torch.rand(CODES) < 0.6)
+        ]
         task.codebook.entries.copy_(task.project(first))
     begin = time.process_time()
-    _fit(task, [(*noisy, arguments.captioner // 4), (*clean, arguments.captioner - arguments.captioner // 4)], tokenizer)
+    _fit(
+        task, [(*noisy, arguments.captioner // 4), (*clean, arguments.captioner - arguments.captioner // 4)], tokenizer
+    )
     return Writer(task.eval(), tokenizer, time.process_time() - begin)
+
+
+def cached(file: Path | None, make: Callable[[], Writer]) -> Writer:
+    """Return the captioner of a file, or make it and write the file."""
+    if file is not None and file.is_file():
+        return torch.load(file, weights_only=False)
+    writer = make()
+    if file is not None:
+        torch.save(writer, file)
+    return writer
 
 
 def _fit(task: Captioner, stages: Sequence[tuple[Images, list[str], int]], tokenizer: Tokenizer) -> None:
@@ -167,7 +184,7 @@ class Corpus:
 def arms(corpus: Corpus, noise: str, seed: int) -> tuple[dict[str, Chosen], float]:
     """Return rows and captions of every arm, and the processor seconds of the selection and of the captions."""
     rng, count, begin = random.Random(seed), len(corpus.rows), time.process_time()
-    reduced = corpus.run("tldr", features="histogram", clusters=60, caption=True, **REDUCED[noise])
+    reduced = corpus.run("tldr", features="histogram", clusters=40, caption=True, **REDUCED[noise])
     seconds = time.process_time() - begin
     kept, own = corpus.originals([corpus.place[row["key"]] for row in reduced])
     new = [row["caption"].removeprefix(f"{original[0]}; ") for row, original in zip(reduced, own, strict=True)]
@@ -178,10 +195,7 @@ def arms(corpus: Corpus, noise: str, seed: int) -> tuple[dict[str, Chosen], floa
         ORIGINAL: (kept, own),
         GENERATED: (kept, [[text] for text in new]),
     }
-    if noise == "noisy":
-        better = [corpus.place[row["key"]] for row in corpus.run("score", top=REDUCED[noise]["top"])]
-        found[HALF] = corpus.originals(sorted(rng.sample(better, min(len(better), len(kept)))))
-    else:
+    if noise == "cleaner":
         del found[GENERATED]
     return found, seconds
 
@@ -191,7 +205,11 @@ def trained(corpus: Corpus, arm: Chosen, tasks: Tasks, kind: str, steps: int, se
     begin = time.process_time()
     model = train(kind, corpus.images[arm[0]], arm[1], corpus.writer.tokenizer, steps=steps, seed=seed)
     seconds = time.process_time() - begin
-    facts = {"rows": len(arm[0]), "share": round(len(arm[0]) / len(corpus.rows), 4), "true pairs": corpus.true_pairs(arm[0])}
+    facts = {
+        "rows": len(arm[0]),
+        "share": round(len(arm[0]) / len(corpus.rows), 4),
+        "true pairs": corpus.true_pairs(arm[0]),
+    }
     return {**scores(kind, model, tasks), **facts, "steps": steps, "training s": round(seconds, 2)}
 
 
@@ -203,7 +221,9 @@ def run_seed(encoder: Any, writer: Writer, tasks: Tasks, arguments: Any, seed: i
         rows = noisy_rows(arguments.rows, settings, seed)
         images = images or encoded(encoder, [row["image"] for row in rows])  # both corpora have the same images
         if scorer is None:
-            scorer = train("dual", images, [[row["caption"]] for row in rows], writer.tokenizer, steps=arguments.steps, seed=seed)
+            scorer = train(
+                "dual", images, [[row["caption"]] for row in rows], writer.tokenizer, steps=arguments.steps, seed=seed
+            )
         corpus = Corpus(rows, images, writer, scorer)
         every, seconds = arms(corpus, noise, seed)
         found[f"{noise} / selection"] = {"seconds": round(seconds, 2)}
@@ -220,7 +240,13 @@ def run_seed(encoder: Any, writer: Writer, tasks: Tasks, arguments: Any, seed: i
 def averaged(runs: Sequence[Scores], noise: str) -> list[Scores]:
     """Return for every seed the mean of the three kinds, by arm."""
     names = [title.rpartition(" / ")[2] for title in runs[0] if title.startswith(f"{noise} / {KINDS[0]} / ")]
-    return [{name: {"mean": float(np.mean([run[f"{noise} / {kind} / {name}"]["mean"] for kind in KINDS_OF[noise]]))} for name in names} for run in runs]
+    return [
+        {
+            name: {"mean": float(np.mean([run[f"{noise} / {kind} / {name}"]["mean"] for kind in KINDS_OF[noise]]))}
+            for name in names
+        }
+        for run in runs
+    ]
 
 
 def of_kind(runs: Sequence[Scores], noise: str, kind: str) -> list[Scores]:
@@ -252,31 +278,47 @@ def summary(runs: Sequence[Scores]) -> dict[str, Any]:
 def facts(runs: Sequence[Scores], noise: str) -> dict[str, Any]:
     """Return the share of rows, the true pairs, and the time of selection and training against training on all rows."""
     dual = of_kind(runs, noise, KINDS[0])
-    times = {name: np.sum([columns(of_kind(runs, noise, kind), name, "training s") for kind in KINDS_OF[noise]], axis=0) for name in (ALL, OURS, SHORT)}
+    times = {
+        name: np.sum([columns(of_kind(runs, noise, kind), name, "training s") for kind in KINDS_OF[noise]], axis=0)
+        for name in (ALL, OURS, SHORT)
+    }
     chosen = np.array(columns(runs, f"{noise} / selection", "seconds"))
-    spent = {name: [round(float(value), 1) for value in seconds + (name != ALL) * chosen] for name, seconds in times.items()}
-    less = [judged(paired(list(times[ALL]), list(times[name] + chosen))) for name in (OURS, SHORT)] if len(runs) > 1 else []
+    spent = {
+        name: [round(float(value), 1) for value in seconds + (name != ALL) * chosen] for name, seconds in times.items()
+    }
+    less = (
+        [judged(paired(list(times[ALL]), list(times[name] + chosen))) for name in (OURS, SHORT)]
+        if len(runs) > 1
+        else []
+    )
     return {
         "share of the rows": columns(dual, OURS, "share"),
         "true pairs, all rows": columns(dual, ALL, "true pairs"),
         "true pairs, TL;DR": columns(dual, OURS, "true pairs"),
         "processor seconds of all kinds": spent,
-        "time of all rows minus TL;DR with its selection": dict(zip(("equal steps", "equal epochs"), less, strict=False)),
+        "time of all rows minus TL;DR with its selection": dict(
+            zip(("equal steps", "equal epochs"), less, strict=False)
+        ),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1200)
-    parser.add_argument("--clean", type=int, default=2500, help="clean captions that the captioner learns from at the end")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--captioner", type=int, default=2000, help="steps of the captioner")
+    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument(
+        "--clean", type=int, default=2000, help="clean captions that the captioner learns from at the end"
+    )
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--captioner", type=int, default=1500, help="steps of the captioner")
+    parser.add_argument(
+        "--cache", type=Path, default=None, help="file of the trained captioner: read if it exists, else written"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json-file", type=Path, default=None)
     arguments = parser.parse_args()
     encoder = percept.load("nano", dtype="float32")
-    tasks, writer = Tasks.make(encoder), captioner(encoder, arguments)
+    tasks, writer = Tasks.make(encoder), cached(arguments.cache, lambda: captioner(encoder, arguments))
     err.print("captioner", writer.facts(tasks), writer.write(tasks.captioned[list(range(8))]), tasks.captions[:8])
     setup = {key: getattr(arguments, key) for key in ("rows", "clean", "steps", "captioner")} | {"reduced": REDUCED}
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)

@@ -11,6 +11,7 @@ against all other words.
 """
 
 import argparse
+import itertools
 import random
 import re
 import tempfile
@@ -40,17 +41,74 @@ from percept.world import COLOURS, render
 
 SEEN, HELD_OUT = NAMES[:70], NAMES[70:]
 """Things of the pages and of the validation set, and those of the test set."""
-NOUNS = (
-    "law opinion history price meeting plan trust year reason question budget habit promise rumour theorem debt argument mood holiday custom "
-    "excuse doctrine salary agenda belief contract decade dilemma effort failure grammar honour idea joke lesson method"
-).split()
-HELD_OUT_NOUNS = "policy memory risk doubt season theory duty motive proverb rent scandal tariff verdict virtue warranty".split()
+NOUNS = [
+    "law",
+    "opinion",
+    "history",
+    "price",
+    "meeting",
+    "plan",
+    "trust",
+    "year",
+    "reason",
+    "question",
+    "budget",
+    "habit",
+    "promise",
+    "rumour",
+    "theorem",
+    "debt",
+    "argument",
+    "mood",
+    "holiday",
+    "custom",
+    "excuse",
+    "doctrine",
+    "salary",
+    "agenda",
+    "belief",
+    "contract",
+    "decade",
+    "dilemma",
+    "effort",
+    "failure",
+    "grammar",
+    "honour",
+    "idea",
+    "joke",
+    "lesson",
+    "method",
+]
+HELD_OUT_NOUNS = [
+    "policy",
+    "memory",
+    "risk",
+    "doubt",
+    "season",
+    "theory",
+    "duty",
+    "motive",
+    "proverb",
+    "rent",
+    "scandal",
+    "tariff",
+    "verdict",
+    "virtue",
+    "warranty",
+]
 FORMS = (
     "there is a {x}", "a {x} again", "she spoke of a {x}", "nothing but a {x}", "it was a {x} in the end", "the {x} of last year",
     "one {x} for all of us", "a {x} on a monday", "we wanted a {x}", "this is about a {x}", "he remembered the {x}", "a kind of {x}",
 )  # fmt: skip
 OURS, UNTUNED = "TIP, NULL image", "untuned encoder"
-OTHERS = ("colour words", "names of things", "word list of the corpus", "text classifier", "own text classifier", UNTUNED)
+OTHERS = (
+    "colour words",
+    "names of things",
+    "word list of the corpus",
+    "text classifier",
+    "own text classifier",
+    UNTUNED,
+)
 
 
 def sentence(rng: random.Random, noun: str, colour: str) -> str:
@@ -132,7 +190,9 @@ def corpus(encoder: Any, count: int, seed: int, top: float, bottom: float) -> Co
         steps = make_steps(["label-visualness"], {"label-visualness": {"top": top, "bottom": bottom}})
         Curation(source=source, out=Path(folder) / "out", steps=steps, tools=tools, workers=1).run()
         rows = pq.read_table(Path(folder) / "out" / "rows-00000.parquet").to_pylist()
-    found = [(text, row["image"], label) for row in rows for text, label in zip(row["captions"], row[VISUAL], strict=True)]
+    found = [
+        (text, row["image"], label) for row in rows for text, label in zip(row["captions"], row[VISUAL], strict=True)
+    ]
     return Corpus([one[0] for one in found], [one[1] for one in found], [one[2] for one in found])
 
 
@@ -144,7 +204,10 @@ def tuned(encoder: Any, labelled: Corpus, arguments: Any, seed: int) -> Visualne
     optimiser = torch.optim.Adam(task.parameters(), lr=arguments.rate)
     tokens, visual = encoder.tokenizer(labelled.texts), torch.tensor(labelled.visual)
     images = torch.stack(
-        [encoder.prepare(image) if sees else torch.zeros_like(null) for image, sees in zip(labelled.images, visual, strict=True)]
+        [
+            encoder.prepare(image) if sees else torch.zeros_like(null)
+            for image, sees in zip(labelled.images, visual, strict=True)
+        ]
     )
     rng, order = np.random.default_rng(seed), np.zeros(0, dtype=np.int64)
     for _ in range(arguments.steps):
@@ -289,7 +352,7 @@ def attention(model: Any, tokenizer: Any, texts: Sequence[str], visual: set[str]
     scores, truth = [], []
     for text, row in zip(texts, weights, strict=True):
         ends = 1 + np.cumsum([0, *pieces(tokenizer, text)])
-        values = np.array([sum(row[begin:end]) for begin, end in zip(ends[:-1], ends[1:], strict=True)])
+        values = np.array([sum(row[begin:end]) for begin, end in itertools.pairwise(ends)])
         scores += (values / values.mean()).tolist()
         truth += [word in visual for word in words(text)]
     return auroc(np.array(scores), np.array(truth))
@@ -340,7 +403,9 @@ def run_seed(encoder: Any, seed: int, arguments: Any) -> Scores:
 
 def summary(runs: Sequence[Scores]) -> dict[str, Any]:
     """Return the verdicts over the seeds."""
-    kept = [ours / before for ours, before in zip(columns(runs, OURS, "MRR"), columns(runs, UNTUNED, "MRR"), strict=True)]
+    kept = [
+        ours / before for ours, before in zip(columns(runs, OURS, "MRR"), columns(runs, UNTUNED, "MRR"), strict=True)
+    ]
     return {
         "F1 of TIP minus arm": {name: compared(runs, OURS, name, "F1") for name in OTHERS},
         "attention AUROC of TIP minus untuned": compared(runs, OURS, UNTUNED, "attention AUROC"),

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from percept.data.curate import clusters
 from percept.core.errors import PerceptError
+from percept.data.curate import clusters
 from percept.data.curate.duplicates import NO_IMAGE, ExactImages, ExactTexts
 from percept.data.curate.groups import candidates, removed, similar, surplus
 from percept.data.curate.near import NearImages, NearTexts, minima, perceptual_hash, runs
@@ -54,7 +54,10 @@ def test_icons_banners_and_unreadable_images_are_removed(tmp_path: Path) -> None
     images = [*(f"{name}.png" for name in sizes), "none.png", None]
     decisions, _ = run(ImageSizes(), [chunk([["x"]] * 6, images=images)], tmp_path)
     assert decisions[0].reasons == [None, SMALL, LONG, LONG, NO_IMAGE, NO_IMAGE]
-    assert kept(run(ImageSizes(min_side=1, max_ratio=4.0), [chunk([["x"]] * 4, images=images[:4])], tmp_path)[0]) == [True] * 4
+    assert (
+        kept(run(ImageSizes(min_side=1, max_ratio=4.0), [chunk([["x"]] * 4, images=images[:4])], tmp_path)[0])
+        == [True] * 4
+    )
     with pytest.raises(PerceptError, match="no image can be read"):
         run(ImageSizes(), [chunk([["x"]], images=["none.png"])], tmp_path)
 
