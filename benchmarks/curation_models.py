@@ -28,7 +28,7 @@ from percept.models.text import TextTower
 from percept.world import CLASS_TEMPLATES, COLOUR_TEMPLATES, COLOURS, fill_template, render, short_caption
 from percept.world.elements import Scene
 
-GRID, WIDTH, HEADS, BATCH, RATE = 4, 64, 2, 96, 2e-3
+GRID, WIDTH, HEADS, BATCH, RATE = 4, 64, 2, 64, 2e-3
 KINDS = ("dual", "fusion", "captioner")
 TAIL = len(NAMES) * 2 // 3
 
@@ -181,7 +181,7 @@ def train(
 ) -> Any:
     """Train a model of a kind; of the captions of an image one is drawn per step."""
     if kind == "dual":
-        return train_dual(images.vectors, texts, tokenizer, steps=steps, seed=seed)
+        return train_dual(images.vectors, texts, tokenizer, steps=steps, batch=BATCH, seed=seed)
     seed_everything(seed)
     model = (Fusion(tokenizer) if kind == "fusion" else Writer(tokenizer)).train()
     optimiser = torch.optim.AdamW(
