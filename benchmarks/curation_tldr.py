@@ -1,42 +1,30 @@
-"""TL;DR on noisy data: the reduced set with generated captions against all rows, random rows, and each part removed.
+"""TL;DR on a noisy and on a cleaner corpus: the reduced set with generated captions against all rows, random rows, and each part removed.
 
     python benchmarks/curation_tldr.py --json-file benchmarks/curation_tldr.json
 
-The captioner (`percept.methods.curation.tldr`) reads 16 tokens of nano's image tower, which is locked; it learns from the noisy rows, then from
-a few clean captions, as the paper's from COCO. The match of image and caption is that of a small dual encoder which learned from all
-noisy rows. Every arm trains the small dual encoder for the same steps, and is scored on seven tasks.
+The captioner (`percept.methods.curation.tldr`) reads 17 tokens of nano's image tower, which is locked. It is trained once, on noisy rows of its own
+and then on clean captions, as the paper's on COCO, and serves all seeds. The match of image and caption is that of a small dual encoder
+which learned from all noisy rows. Every arm trains three kinds of models (`curation_models.py`; on the cleaner corpus only the dual encoder) for the
+same steps, each scored on seven tasks.
+The arm "TL;DR, equal epochs" trains as many steps fewer as it has rows fewer.
 """
 
 import argparse
 import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import harness
 import numpy as np
 import torch
-from small_clip import (
-    CONTEXT,
-    NAMES,
-    SIDE,
-    Noise,
-    Small,
-    Test,
-    noisy_rows,
-    paired,
-    scene_of,
-    singles_of,
-    stored,
-    train,
-    zero_shot,
-)
+from curation_models import GRID, KINDS, Images, Tasks, coloured, encoded, named, scores, train
+from curation_seeds import Scores, by_seed, columns, compared, judged
+from small_clip import CONTEXT, NAMES, SIDE, Noise, noisy_rows, paired, scene_of, stored
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import percept
 from percept.core.report import err
@@ -47,9 +35,15 @@ from percept.data.curate.step import Tools, make_steps
 from percept.data.tokenizers import Tokenizer
 from percept.methods.curation.tldr import Captioner
 from percept.models.config import TextConfig
-from percept.world import COLOUR_TEMPLATES, COLOURS, fill_template, render, short_caption
+from percept.world import render, short_caption
 
-CODES, GRID = 256, 4
+CODES, TOKENS = 512, GRID**2 + 1
+CORPORA = {"noisy": Noise(), "cleaner": Noise(mismatched=0.05, boilerplate=0.0)}
+REDUCED = {"noisy": {"every": 3, "top": 0.45}, "cleaner": {"every": 2, "top": 0.45}}
+"""Settings of the step; with them at most 16.7 and 24 % of the rows remain."""
+KINDS_OF = {"noisy": KINDS, "cleaner": KINDS[:1]}
+ALL, OURS, RANDOM = "all rows", "TL;DR", "random rows"
+ORIGINAL, GENERATED, SHORT = "selection, original captions", "selection, generated captions", "TL;DR, equal epochs"
 
 
 class Stored(nn.Module):
@@ -62,215 +56,273 @@ class Stored(nn.Module):
         return SimpleNamespace(tokens=image)
 
 
-@torch.no_grad()
-def encoded(encoder: Any, images: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    """Return vectors, and 16 tokens per image: means over 3 x 3 patches."""
-    vectors, tokens = [], []
-    for start in range(0, len(images), 50):
-        batch = torch.stack([encoder.prepare(image) for image in images[start : start + 50]])
-        out = encoder.model.vision(batch)
-        patches = out.tokens[:, out.prefix :].unflatten(1, out.grid).movedim(-1, 1)
-        tokens.append(F.adaptive_avg_pool2d(patches, GRID).flatten(2).transpose(1, 2))
-        vectors.append(F.normalize(out.pooled.float(), dim=-1))
-    return torch.cat(vectors), torch.cat(tokens).float()
-
-
 @dataclass(frozen=True)
-class Tasks:
-    """Test sets: single things plain and in two styles, their colours, and captions."""
+class Writer:
+    """The trained captioner with its tokenizer."""
 
-    plain: Test
-    sketch: Test
-    corrupted: Test
-    colours: np.ndarray
-    captions: list[str]
-    captioned: Tensor
+    task: Captioner
+    tokenizer: Tokenizer
+    seconds: float
 
+    def write(self, images: Images) -> list[str]:
+        """Return a caption per image."""
+        ends = {"start": self.tokenizer.start_id, "end": self.tokenizer.end_id, "most": 16}
+        ids = [row for part in images.tokens.split(256) for row in self.task.generate(part, **ends)]
+        return [self.tokenizer.decode(row) for row in ids]
 
-def tasks(encoder: Any) -> Tasks:
-    rng, texts, number = random.Random(1), dict[str, Any](), 0
-    while len(texts) < 400:
-        scene = scene_of(NAMES[number % len(NAMES)], derive(7, "retrieval", number), "evaluation")
-        texts.setdefault(short_caption(scene, rng), scene)
-        number += 1
-    scenes = list(texts.values())
-    images = encoder.image([render(scene, size=SIDE, truth=False).image for scene in scenes])
-    colours = np.array([list(COLOURS).index(scene.things[0].colour) for scene in scenes])
-    plain, sketch, corrupted = (
-        singles_of(encoder, count, 10_000, style)
-        for count, style in ((800, "plain"), (400, "sketch"), (400, "corruption"))
-    )
-    return Tasks(plain, sketch, corrupted, colours, list(texts), images)
-
-
-def scores(model: Small, task: Tasks) -> dict[str, float]:
-    """Return the seven scores and their mean."""
-    right, tail = zero_shot(model, task.plain), task.plain.labels >= len(NAMES) * 2 // 3
-    forms = [
-        fill_template(form, name, colour) for colour in COLOURS for form in COLOUR_TEMPLATES for name in NAMES[:20]
-    ]
-    colours = model.texts(forms).unflatten(0, (len(COLOURS), -1)).mean(dim=1)
-    images = model.images(task.captioned)
-    cosines, own = images @ model.texts(task.captions).T, torch.arange(len(images))
-    found = {
-        "category": right.mean(), "rarest third": right[tail].mean(), "sketches": zero_shot(model, task.sketch).mean(),
-        "corrupted": zero_shot(model, task.corrupted).mean(),
-        "colour": ((images @ F.normalize(colours, dim=-1).T).argmax(dim=1).numpy() == task.colours).mean(),
-        "text among 400": (cosines.argmax(dim=1) == own).float().mean(),
-        "image among 400": (cosines.argmax(dim=0) == own).float().mean(),
-    }  # fmt: skip
-    plain = {name: float(value) for name, value in found.items()}
-    return {**plain, "mean": float(np.mean(list(plain.values())))}
-
-
-def captioner(
-    tokens: Tensor, texts: Sequence[str], clean: tuple[Tensor, list[str]], tokenizer: Tokenizer, steps: int, seed: int
-) -> Captioner:
-    """Train the codebook and the decoder: a quarter of the steps on the noisy rows, the others on the clean ones."""
-    seed_everything(seed)
-    decoder = TextConfig(context=CONTEXT, vocabulary=tokenizer.vocab_size, width=64, layers=2, heads=2, output_dim=8)
-    tower: Any = Stored()
-    task = Captioner(Captioner.Config(codes=CODES), tower, GRID**2, decoder)
-    with torch.no_grad():  # entries that begin at tokens of the data are used from the start
-        first = task.project(tokens[torch.randint(len(tokens), (CODES,)), torch.randint(GRID**2, (CODES,))])
-        task.codebook.entries.copy_(first)
-    optimiser = torch.optim.AdamW(
-        [each for each in task.parameters() if each.requires_grad], lr=2e-3, weight_decay=0.05
-    )
-    for images, captions, count in ((tokens, list(texts), steps // 4), (*clean, steps - steps // 4)):
-        ids = tokenizer(captions)
-        for _ in range(count):
-            rows = torch.randint(len(images), (64,))
-            part = ids[rows]
-            part = part[:, : int(part.argmax(dim=1).max()) + 1]
-            optimiser.zero_grad()
-            task(ImageText(image=images[rows], tokens=part))["loss"].backward()
-            optimiser.step()
-    return task.eval()
-
-
-def run_seed(
-    encoder: Any, task: Tasks, clean: tuple[Tensor, list[str]], arguments: Any, seed: int
-) -> dict[str, dict[str, float]]:
-    """Return scores, rows and shares of every arm."""
-    import pyarrow.parquet as pq
-
-    rows = noisy_rows(arguments.rows, Noise(), seed)
-    vectors, tokens = encoded(encoder, [row["image"] for row in rows])
-    place = {row["key"]: number for number, row in enumerate(rows)}
-    rng = random.Random(seed)
-    tokenizer = Tokenizer.train([row["caption"] for row in rows] + clean[1], vocab_size=900, context=CONTEXT)
-    found: dict[str, dict[str, float]] = {}
-
-    def arm(name: str, chosen: Sequence[int], texts: Sequence[str]) -> Small:
-        begin = time.process_time()
-        model = train(vectors[list(chosen)], [[text] for text in texts], tokenizer, steps=arguments.steps, seed=seed)
-        true = float(np.mean([not rows[number]["mismatch"] for number in chosen]))
-        found[name] = {
-            **scores(model, task),
-            "rows": len(chosen),
-            "share": len(chosen) / len(rows),
-            "true pairs": true,
-            "training s": time.process_time() - begin,
+    def facts(self, tasks: Tasks) -> dict[str, float]:
+        """Return how often its captions name the right category and colour, and the share of the codebook that is used."""
+        plain, captioned = self.write(tasks.plain), self.write(tasks.captioned)
+        codes = self.task.codes(tasks.plain.tokens)
+        return {
+            "category": round(float(np.mean(np.array([named(text) for text in plain]) == tasks.labels)), 4),
+            "colour": round(float(np.mean(np.array([coloured(text) for text in captioned]) == tasks.colours)), 4),
+            "codes used": codes.unique().numel(),
+            "seconds of its training": round(self.seconds, 1),
         }
-        err.print(seed, name, {key: round(value, 3) for key, value in found[name].items()}, soft_wrap=True)
-        return model
-
-    scorer = arm("all rows", range(len(rows)), [row["caption"] for row in rows])
-    begin = time.process_time()
-    writer = captioner(tokens, [row["caption"] for row in rows], clean, tokenizer, arguments.captioner, seed)
-    known = {row["image"]: number for number, row in enumerate(rows)}
-    pick = lambda images: [known[image] for image in images]  # noqa: E731
-
-    def captions(images: Sequence[Any]) -> list[str]:
-        parts = [tokens[pick(images[start : start + 256])] for start in range(0, len(images), 256)]
-        ids = [
-            row
-            for part in parts
-            for row in writer.generate(part, start=tokenizer.start_id, end=tokenizer.end_id, most=24)
-        ]
-        return [tokenizer.decode(row) for row in ids]
-
-    tools = Tools(
-        name="small", dim=64, images=lambda images: scorer.images(vectors[pick(images)]), texts=scorer.texts,
-        codes=lambda images: writer.codes(tokens[pick(images)]), num_codes=CODES, captions=captions,
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        source = stored(folder / "source", rows)
-
-        def reduced(title: str, **settings: Any) -> tuple[list[int], list[str]]:
-            steps = make_steps(["tldr"], {"tldr": {"clusters": arguments.clusters, "caption": True, **settings}})
-            Curation(source=source, out=folder / title, steps=steps, tools=tools, workers=1).run()
-            kept = pq.read_table(folder / title / "rows-00000.parquet").to_pylist()
-            numbers = [place[row["key"]] for row in kept]
-            return numbers, [
-                row["caption"].removeprefix(f"{rows[at]['caption']}; ") for at, row in zip(numbers, kept, strict=True)
-            ]
-
-        kept, written = reduced("histogram", features="histogram", every=2)
-        seconds = time.process_time() - begin
-        original = [rows[number]["caption"] for number in kept]
-        arm("TL;DR", kept, [f"{one}; {two}" for one, two in zip(original, written, strict=True)])
-        arm("TL;DR, original captions only", kept, original)
-        arm("TL;DR, generated captions only", kept, written)
-        half = [place[row["key"]] for row in _half(source, folder, tools)]
-        drawn = sorted(rng.sample(half, min(len(half), len(kept))))
-        arm("random rows of the better half", drawn, [rows[number]["caption"] for number in drawn])
-        drawn = sorted(rng.sample(range(len(rows)), len(kept)))
-        arm("random rows", drawn, [rows[number]["caption"] for number in drawn])
-        few, new = reduced("sixth", features="histogram", every=3)
-        arm("TL;DR, one in six", few, [f"{rows[at]['caption']}; {text}" for at, text in zip(few, new, strict=True)])
-    found["TL;DR"]["selection s"] = seconds
-    return found
 
 
-def _half(source: Path, folder: Path, tools: Tools) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    Curation(
-        source=source, out=folder / "half", steps=make_steps(["score"], {"score": {"top": 0.5}}), tools=tools, workers=1
-    ).run()
-    return pq.read_table(folder / "half" / "rows-00000.parquet").to_pylist()
-
-
-def clean_captions(encoder: Any, count: int) -> tuple[Tensor, list[str]]:
-    """Return the tokens of images, and their right captions."""
+def clean_captions(encoder: Any, count: int) -> tuple[Images, list[str]]:
+    """Return images of the training split, and their right captions."""
     rng = random.Random(5)
     scenes = [scene_of(rng.choice(NAMES), derive(5, "clean", number), "train") for number in range(count)]
     images = [render(one, size=SIDE, truth=False).image for one in scenes]
-    return encoded(encoder, images)[1], [short_caption(one, rng) for one in scenes]
+    return encoded(encoder, images), [short_caption(one, rng) for one in scenes]
+
+
+def captioner(encoder: Any, arguments: Any) -> Writer:
+    """Train the codebook and the decoder: a quarter of the steps on noisy rows, the others on clean captions."""
+    rows = noisy_rows(arguments.clean // 4, Noise(), 4711)
+    noisy, clean = (
+        (encoded(encoder, [row["image"] for row in rows]), [row["caption"] for row in rows]),
+        clean_captions(encoder, arguments.clean),
+    )
+    tokenizer = Tokenizer.train(noisy[1] + clean[1], vocab_size=900, context=CONTEXT)
+    seed_everything(0)
+    decoder = TextConfig(context=CONTEXT, vocabulary=tokenizer.vocab_size, width=96, layers=2, heads=3, output_dim=8)
+    tower: Any = Stored()
+    task = Captioner(Captioner.Config(codes=CODES), tower, TOKENS, decoder)
+    with torch.no_grad():  # entries that begin at tokens of the data are used from the start
+        tokens = clean[0].tokens
+        first = tokens[
+            torch.randint(len(tokens), (CODES,)), torch.randint(TOKENS, (CODES,)) * (torch.rand(CODES) < 0.6)
+        ]
+        task.codebook.entries.copy_(task.project(first))
+    begin = time.process_time()
+    _fit(
+        task, [(*noisy, arguments.captioner // 4), (*clean, arguments.captioner - arguments.captioner // 4)], tokenizer
+    )
+    return Writer(task.eval(), tokenizer, time.process_time() - begin)
+
+
+def cached(file: Path | None, make: Callable[[], Writer]) -> Writer:
+    """Return the captioner of a file, or make it and write the file."""
+    if file is not None and file.is_file():
+        return torch.load(file, weights_only=False)
+    writer = make()
+    if file is not None:
+        torch.save(writer, file)
+    return writer
+
+
+def _fit(task: Captioner, stages: Sequence[tuple[Images, list[str], int]], tokenizer: Tokenizer) -> None:
+    total = sum(count for _, _, count in stages)
+    optimiser = torch.optim.AdamW([one for one in task.parameters() if one.requires_grad], lr=2e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=total, pct_start=0.05)
+    for images, texts, count in stages:
+        ids = tokenizer(texts)
+        for _ in range(count):
+            rows = torch.randint(len(ids), (64,))
+            part = ids[rows]
+            part = part[:, : int(part.argmax(dim=1).max()) + 1]
+            optimiser.zero_grad()
+            task(ImageText(image=images.tokens[rows], tokens=part))["loss"].backward()
+            optimiser.step()
+            schedule.step()
+
+
+Chosen = tuple[list[int], list[list[str]]]
+"""Numbers of rows, and the captions of each."""
+
+
+class Corpus:
+    """The rows of a seed with one kind of noise, and the models that reduce them."""
+
+    def __init__(self, rows: list[dict[str, Any]], images: Images, writer: Writer, scorer: Any) -> None:
+        self.rows, self.images, self.writer, self.scorer = rows, images, writer, scorer
+        self.place = {row["key"]: number for number, row in enumerate(rows)}
+        self.known = {row["image"]: number for number, row in enumerate(rows)}
+
+    def tools(self) -> Tools:
+        """Return the models of the steps."""
+        pick: Callable[[Sequence[Any]], Images] = lambda images: self.images[[self.known[image] for image in images]]  # noqa: E731
+        return Tools(
+            name="small", dim=64, num_codes=CODES,
+            images=lambda images: self.scorer.images(pick(images).vectors), texts=self.scorer.texts,
+            codes=lambda images: self.writer.task.codes(pick(images).tokens), captions=lambda images: self.writer.write(pick(images)),
+        )  # fmt: skip
+
+    def run(self, step: str, **settings: Any) -> list[dict[str, Any]]:
+        """Run a step and return its rows."""
+        import pyarrow.parquet as pq
+
+        with tempfile.TemporaryDirectory() as name:
+            source = stored(Path(name) / "source", self.rows)
+            steps = make_steps([step], {step: settings})
+            Curation(source=source, out=Path(name) / "out", steps=steps, tools=self.tools(), workers=1).run()
+            return pq.read_table(Path(name) / "out" / "rows-00000.parquet").to_pylist()
+
+    def originals(self, numbers: Sequence[int]) -> Chosen:
+        """Return rows with their own captions."""
+        return list(numbers), [[self.rows[number]["caption"]] for number in numbers]
+
+    def true_pairs(self, numbers: Sequence[int]) -> float:
+        """Return the share of rows whose caption is that of their image."""
+        return round(float(np.mean([not self.rows[number]["mismatch"] for number in numbers])), 4)
+
+
+def arms(corpus: Corpus, noise: str, seed: int) -> tuple[dict[str, Chosen], float]:
+    """Return rows and captions of every arm, and the processor seconds of the selection and of the captions."""
+    rng, count, begin = random.Random(seed), len(corpus.rows), time.process_time()
+    reduced = corpus.run("tldr", features="histogram", clusters=40, caption=True, **REDUCED[noise])
+    seconds = time.process_time() - begin
+    kept, own = corpus.originals([corpus.place[row["key"]] for row in reduced])
+    new = [row["caption"].removeprefix(f"{original[0]}; ") for row, original in zip(reduced, own, strict=True)]
+    found = {
+        ALL: corpus.originals(range(count)),
+        RANDOM: corpus.originals(sorted(rng.sample(range(count), len(kept)))),
+        OURS: (kept, [[row["caption"]] for row in reduced]),
+        ORIGINAL: (kept, own),
+        GENERATED: (kept, [[text] for text in new]),
+    }
+    if noise == "cleaner":
+        del found[GENERATED]
+    return found, seconds
+
+
+def trained(corpus: Corpus, arm: Chosen, tasks: Tasks, kind: str, steps: int, seed: int) -> dict[str, Any]:
+    """Train a model of a kind on an arm and return its scores."""
+    begin = time.process_time()
+    model = train(kind, corpus.images[arm[0]], arm[1], corpus.writer.tokenizer, steps=steps, seed=seed)
+    seconds = time.process_time() - begin
+    facts = {
+        "rows": len(arm[0]),
+        "share": round(len(arm[0]) / len(corpus.rows), 4),
+        "true pairs": corpus.true_pairs(arm[0]),
+    }
+    return {**scores(kind, model, tasks), **facts, "steps": steps, "training s": round(seconds, 2)}
+
+
+def run_seed(encoder: Any, writer: Writer, tasks: Tasks, arguments: Any, seed: int) -> Scores:
+    """Return the scores of every arm, named "corpus / kind / arm"."""
+    found: Scores = {"captioner": writer.facts(tasks)}
+    images, scorer = None, None
+    for noise, settings in CORPORA.items():
+        rows = noisy_rows(arguments.rows, settings, seed)
+        images = images or encoded(encoder, [row["image"] for row in rows])  # both corpora have the same images
+        if scorer is None:
+            scorer = train(
+                "dual", images, [[row["caption"]] for row in rows], writer.tokenizer, steps=arguments.steps, seed=seed
+            )
+        corpus = Corpus(rows, images, writer, scorer)
+        every, seconds = arms(corpus, noise, seed)
+        found[f"{noise} / selection"] = {"seconds": round(seconds, 2)}
+        for kind in KINDS_OF[noise]:
+            plans = {name: (arm, arguments.steps) for name, arm in every.items()}
+            plans[SHORT] = (every[OURS], max(1, round(arguments.steps * len(every[OURS][0]) / len(rows))))
+            for name, (arm, steps) in plans.items():
+                title = f"{noise} / {kind} / {name}"
+                found[title] = trained(corpus, arm, tasks, kind, steps, seed)
+                err.print(seed, title, found[title]["mean"], found[title]["rows"], soft_wrap=True)
+    return found
+
+
+def averaged(runs: Sequence[Scores], noise: str) -> list[Scores]:
+    """Return for every seed the mean of the three kinds, by arm."""
+    names = [title.rpartition(" / ")[2] for title in runs[0] if title.startswith(f"{noise} / {KINDS[0]} / ")]
+    return [
+        {
+            name: {"mean": float(np.mean([run[f"{noise} / {kind} / {name}"]["mean"] for kind in KINDS_OF[noise]]))}
+            for name in names
+        }
+        for run in runs
+    ]
+
+
+def of_kind(runs: Sequence[Scores], noise: str, kind: str) -> list[Scores]:
+    """Return the arms of one corpus and kind, by their names."""
+    start = f"{noise} / {kind} / "
+    return [{title.removeprefix(start): run[title] for title in run if title.startswith(start)} for run in runs]
+
+
+def claims(runs: Sequence[Scores]) -> dict[str, Any]:
+    """Return the differences of the reduced set to the other arms, with verdicts."""
+    others = [name for name in runs[0] if name not in (OURS, SHORT)]
+    return {
+        "means": {name: [round(value, 4) for value in columns(runs, name, "mean")] for name in runs[0]},
+        "TL;DR minus all rows, at least -0.01": compared(runs, OURS, ALL, "mean", margin=-0.01),
+        "TL;DR with equal epochs minus all rows, at least -0.01": compared(runs, SHORT, ALL, "mean", margin=-0.01),
+        "TL;DR minus arm": {name: compared(runs, OURS, name, "mean") for name in others},
+    }
+
+
+def summary(runs: Sequence[Scores]) -> dict[str, Any]:
+    """Return the claims by corpus: over the three kinds, and for each; and shares, true pairs and times."""
+    found: dict[str, Any] = {"captioner": runs[0]["captioner"]}
+    for noise in CORPORA:
+        found[noise] = {"mean of the kinds": claims(averaged(runs, noise))}
+        found[noise] |= {kind: claims(of_kind(runs, noise, kind)) for kind in KINDS_OF[noise]} | facts(runs, noise)
+    return found
+
+
+def facts(runs: Sequence[Scores], noise: str) -> dict[str, Any]:
+    """Return the share of rows, the true pairs, and the time of selection and training against training on all rows."""
+    dual = of_kind(runs, noise, KINDS[0])
+    times = {
+        name: np.sum([columns(of_kind(runs, noise, kind), name, "training s") for kind in KINDS_OF[noise]], axis=0)
+        for name in (ALL, OURS, SHORT)
+    }
+    chosen = np.array(columns(runs, f"{noise} / selection", "seconds"))
+    spent = {
+        name: [round(float(value), 1) for value in seconds + (name != ALL) * chosen] for name, seconds in times.items()
+    }
+    less = (
+        [judged(paired(list(times[ALL]), list(times[name] + chosen))) for name in (OURS, SHORT)]
+        if len(runs) > 1
+        else []
+    )
+    return {
+        "share of the rows": columns(dual, OURS, "share"),
+        "true pairs, all rows": columns(dual, ALL, "true pairs"),
+        "true pairs, TL;DR": columns(dual, OURS, "true pairs"),
+        "processor seconds of all kinds": spent,
+        "time of all rows minus TL;DR with its selection": dict(
+            zip(("equal steps", "equal epochs"), less, strict=False)
+        ),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1500)
+    parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument(
-        "--clean", type=int, default=1000, help="clean captions that the captioner learns from at the end"
+        "--clean", type=int, default=2000, help="clean captions that the captioner learns from at the end"
     )
-    parser.add_argument("--clusters", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--captioner", type=int, default=800, help="steps of the captioner")
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--captioner", type=int, default=1500, help="steps of the captioner")
+    parser.add_argument(
+        "--cache", type=Path, default=None, help="file of the trained captioner: read if it exists, else written"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json-file", type=Path, default=None)
     arguments = parser.parse_args()
-    start, encoder = time.perf_counter(), percept.load("nano", dtype="float32")
-    task, clean, runs = tasks(encoder), clean_captions(encoder, arguments.clean), []
-    for seed in range(arguments.seed, arguments.seed + arguments.seeds):
-        runs.append(run_seed(encoder, task, clean, arguments, seed))
-        result = summary(runs, arguments)
-        harness.save(arguments.json_file, {**harness.facts(torch.device("cpu"), start), "result": result})
-
-
-def summary(runs: Sequence[dict[str, dict[str, float]]], arguments: Any) -> dict[str, Any]:
-    """Return the scores of all seeds by arm, and the differences."""
-    arms = {name: {key: [round(run[name][key], 4) for run in runs] for key in runs[0][name]} for name in runs[0]}
-    against = {
-        name: paired(arms["TL;DR"]["mean"], values["mean"]) for name, values in arms.items() if len(runs) > 1 and name != "TL;DR"
-    }  # fmt: skip
-    setup = {key: getattr(arguments, key) for key in ("rows", "clean", "clusters", "steps", "captioner")}
-    return {**setup, "noise": vars(Noise()), "arms": arms, "mean of TL;DR minus arm": against}
+    encoder = percept.load("nano", dtype="float32")
+    tasks, writer = Tasks.make(encoder), cached(arguments.cache, lambda: captioner(encoder, arguments))
+    err.print("captioner", writer.facts(tasks), writer.write(tasks.captioned[list(range(8))]), tasks.captions[:8])
+    setup = {key: getattr(arguments, key) for key in ("rows", "clean", "steps", "captioner")} | {"reduced": REDUCED}
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    by_seed(arguments.json_file, setup, seeds, lambda seed: run_seed(encoder, writer, tasks, arguments, seed), summary)
 
 
 if __name__ == "__main__":

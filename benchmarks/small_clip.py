@@ -47,7 +47,7 @@ class Noise:
 
 def scene_of(category: str, number: int, split: str, style: str = "plain") -> Scene:
     """Return a scene with one thing of a category."""
-    for attempt in range(100):
+    for attempt in range(1000):
         scene = sample_scene(derive(number, category, attempt) % 2**31, split=split, things=(1, 1), style=style)
         scene = replace(scene, things=(replace(scene.things[0], category=category),))
         if obeys(scene):

@@ -37,8 +37,8 @@ def curate(
     """Curate rows of images with captions: filter texts, remove duplicates, score, balance, reduce.
 
     An interrupted run continues with the same command. Equal input gives equal bytes. OUT gets rows-00000.parquet and so on,
-    report.json, report.html and curation.json; if no row remains, the exit code is 2. The steps are texts, exact-images, exact-texts, near-images, near-texts,
-    score, balance, tldr, realsyn, label-visualness and visualness; docs/curation.md describes them and lists all settings
+    report.json, report.html and curation.json; if no row remains, the exit code is 2. The steps are texts, image-sizes, exact-images, exact-texts, near-images,
+    near-texts, score, balance, tldr, realsyn, label-visualness and visualness; docs/curation.md describes them and lists all settings
     and defaults: score, tldr and visualness, for example, remove the half that scores lower unless a threshold or top is given.
 
     Args:

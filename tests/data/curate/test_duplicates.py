@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from percept.core.errors import PerceptError
 from percept.data.curate import clusters
-from percept.data.curate.duplicates import ExactImages, ExactTexts
+from percept.data.curate.duplicates import NO_IMAGE, ExactImages, ExactTexts
 from percept.data.curate.groups import candidates, removed, similar, surplus
 from percept.data.curate.near import NearImages, NearTexts, minima, perceptual_hash, runs
+from percept.data.curate.sizes import LONG, SMALL, ImageSizes
 from percept.data.curate.step import Tools
 from tests.data.curate.making import chunk, kept, picture, run
 
@@ -43,6 +45,21 @@ def test_equal_images_and_unreadable_ones_are_found(tmp_path: Path) -> None:
     images = ["a.png", "b.png", "c.png", "none.png", None, "https://example.org/a.png"]
     decisions, _ = run(ExactImages(), [chunk([["x"]] * 6, images=images)], tmp_path)
     assert kept(decisions) == [True, True, False, False, False, False]
+
+
+def test_icons_banners_and_unreadable_images_are_removed(tmp_path: Path) -> None:
+    sizes = {"fine": (300, 100), "icon": (99, 99), "banner": (301, 100), "column": (100, 301)}
+    for name, size in sizes.items():
+        (tmp_path / f"{name}.png").write_bytes(encoded(Image.new("RGB", size)))
+    images = [*(f"{name}.png" for name in sizes), "none.png", None]
+    decisions, _ = run(ImageSizes(), [chunk([["x"]] * 6, images=images)], tmp_path)
+    assert decisions[0].reasons == [None, SMALL, LONG, LONG, NO_IMAGE, NO_IMAGE]
+    assert (
+        kept(run(ImageSizes(min_side=1, max_ratio=4.0), [chunk([["x"]] * 4, images=images[:4])], tmp_path)[0])
+        == [True] * 4
+    )
+    with pytest.raises(PerceptError, match="no image can be read"):
+        run(ImageSizes(), [chunk([["x"]], images=["none.png"])], tmp_path)
 
 
 @given(st.sets(st.integers(0, 60), min_size=20, max_size=60), st.sets(st.integers(0, 60), min_size=20, max_size=60))

@@ -212,6 +212,18 @@ def test_documents_become_balanced_pairs(tmp_path: Path) -> None:
     assert len(rows) - reds >= 6
 
 
+@pytest.mark.parametrize("extract", [True, False])
+def test_sentences_that_break_a_rule_are_extracted_only_on_request(tmp_path: Path, extract: bool) -> None:
+    (tmp_path / "0.png").write_bytes(plain_image("red", 0))
+    texts = ["All rights reserved, the red shop.", "all rights reserved, the red shop"]
+    page = {"id": "p", "images": [None, "0.png", None], "texts": [texts[0], None, f"It is a red thing. {texts[1]}."]}
+    steps = make_steps(["realsyn"], {"realsyn": {"extract": extract, "text_clusters": 1}})
+    Curation(source=write_lines(tmp_path / PAGES, [page]), out=tmp_path / "out", steps=steps, tools=tools()).run()
+    (row,) = pq.read_table(tmp_path / "out" / "rows-00000.parquet").to_pylist()
+    captions = row.get("captions") or [row["caption"]]
+    assert ("It is a red thing." in captions, len(captions)) == (True, 1 if extract else 3)
+
+
 def test_captions_that_evoke_no_image_are_removed(tmp_path: Path) -> None:
     rows = [["a red cup", "a matter of opinion"], ["thoughts of yesterday"], ["two green dogs"]]
     decisions, _ = run(Visualness(threshold=0.5), [chunk(rows)], tmp_path, tools())

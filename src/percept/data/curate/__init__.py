@@ -2,6 +2,7 @@
 
 STEPS: dict[str, str] = {
     "texts": "percept.data.curate.rules:TextRules",
+    "image-sizes": "percept.data.curate.sizes:ImageSizes",
     "exact-images": "percept.data.curate.duplicates:ExactImages",
     "exact-texts": "percept.data.curate.duplicates:ExactTexts",
     "near-images": "percept.data.curate.near:NearImages",

@@ -3,7 +3,7 @@
 Gu et al. 2025, "RealSyn: An Effective and Scalable Multimodal Interleaved Document Transformation Paradigm", arXiv:2502.12513. Rows are images
 with the sentences of their document (`documents.rows_of`); image vectors v and sentence vectors t are of unit length.
 
-    extract    sentences of all documents that pass the text rules, each text once
+    extract    sentences of all documents that pass the text rules, each text once; images by the steps before this one
     retrieve   an image goes to the clusters of sentences whose centres are nearest, and takes its k best sentences there:
                argtop_k v · t over t in clusters(v)                    # O(K + n / K) instead of O(n) per image
     synthesise one caption written from the image and its best sentence
@@ -37,6 +37,8 @@ SYNTHETIC, SIMILARITIES = "synthetic", "similarities"
 class RealSyn(Plain):
     """Retrieve sentences for images, write a caption from them, and balance the images."""
 
+    extract: bool = True
+    """Use only sentences that pass the text rules, each text once; if false, all sentences of the documents."""
     sentences: int = 3
     """Sentences that each image gets (k)."""
     text_clusters: int | None = None
@@ -69,12 +71,26 @@ class RealSyn(Plain):
 
     def passes(self) -> Sequence[Pass]:
         """Extract, retrieve and balance; then write captions for the rows that remain."""
-        stages = (Pass(_extract, self._index, tools=True), Pass(self._retrieve, self._balance, tools=True))
+        stages = (Pass(self._extract, self._index, tools=True), Pass(self._retrieve, self._balance, tools=True))
         return (*stages, Pass(_write, lambda parts, earlier: earlier, tools=True)) if self.synthesise else stages
 
+    def _extract(self, chunk: Chunk, state: Arrays, place: Place) -> Arrays:
+        """Return the sentences of a chunk, once each, with their vectors."""
+        assert place.tools.texts is not None
+        rules = TextRules()
+        usable = [text for text in dict.fromkeys(chunk.flat) if not self.extract or rules.reason(text) is None]
+        texts = [" ".join(text.split()) for text in usable]
+        hashes = [hash128(plain(text).encode("utf-8", "surrogatepass")) for text in texts]
+        vectors = as_numpy(place.tools.texts(texts)) if texts else np.zeros((0, place.tools.dim))
+        return {
+            "sentences": pack_texts(texts),
+            "hash": np.stack(hashes) if hashes else np.zeros((0, 2), dtype=np.uint64),
+            "vectors": vectors.astype(np.float16),
+        }
+
     def _index(self, parts: Parts, earlier: Arrays) -> Arrays:
-        """Return all sentences once, sorted by cluster, with their vectors and the centres."""
-        fresh = ~surplus(parts.joined("hash"))
+        """Return the sentences sorted by cluster, with their vectors and the centres."""
+        fresh = ~surplus(parts.joined("hash")) if self.extract else np.ones(len(parts.joined("hash")), dtype=bool)
         texts = [text for part in parts for text in unpack_texts(part["sentences"])]
         vectors = parts.joined("vectors")[fresh].astype(np.float32)
         if not len(vectors):
@@ -130,20 +146,6 @@ class RealSyn(Plain):
             written = iter(unpack_texts(measured["captions"]))
             added[SYNTHETIC] = ["" if reason else next(written) for reason in reasons]
         return Decision(reasons=reasons, texts=texts, added=added)
-
-
-def _extract(chunk: Chunk, state: Arrays, place: Place) -> Arrays:
-    """Return the sentences of a chunk that pass the rules, once each, with their vectors."""
-    assert place.tools.texts is not None
-    rules = TextRules()
-    texts = [" ".join(text.split()) for text in dict.fromkeys(chunk.flat) if rules.reason(text) is None]
-    hashes = [hash128(plain(text).encode("utf-8", "surrogatepass")) for text in texts]
-    vectors = as_numpy(place.tools.texts(texts)) if texts else np.zeros((0, place.tools.dim))
-    return {
-        "sentences": pack_texts(texts),
-        "hash": np.stack(hashes) if hashes else np.zeros((0, 2), dtype=np.uint64),
-        "vectors": vectors.astype(np.float16),
-    }
 
 
 def retrieve(
