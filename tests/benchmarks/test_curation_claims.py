@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import curation_realsyn
@@ -26,7 +27,7 @@ def test_a_stopped_run_continues_with_the_seeds_that_are_missing(tmp_path: Path)
         called.append(seed)
         return {"ours": {"mean": 0.5 + seed / 100}, "other": {"mean": 0.1}}
 
-    def summary(runs: list[Scores]) -> dict:
+    def summary(runs: Sequence[Scores]) -> dict:
         return {"difference": compared(runs, "ours", "other", "mean")}
 
     by_seed(file, {"steps": 3}, [0], run, summary)

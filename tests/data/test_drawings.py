@@ -31,6 +31,7 @@ def table(folder: Path, count: int = 6, part: str = "train") -> Path:
 
 def source(path: Path, **options) -> DrawingSource:
     encoder = percept.load("nano")
+    assert encoder.tokenizer is not None
     return DrawingSource([open_rows(path)], encoder.tokenizer, encoder.preprocess, words=WORDS, **options)
 
 

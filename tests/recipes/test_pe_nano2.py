@@ -26,6 +26,7 @@ def config(path) -> pe_nano2.Config:
 def test_the_tiny_form_trains_and_is_opened(tmp_path) -> None:
     fit(pe_nano2.recipe(config(table(tmp_path))), tmp_path / "run")
     encoder = percept.load(tmp_path / "run")
+    assert encoder.tokenizer is not None
     assert "thing" in encoder.tokenizer.words
     assert encoder.preprocess.size == 96
     assert encoder.text(["a cat"]).shape == (1, 256)

@@ -18,6 +18,7 @@ def test_pictures_come_with_the_words_they_show() -> None:
 
 def test_batches_are_a_function_of_step() -> None:
     encoder = percept.load("nano")
+    assert encoder.tokenizer is not None
     source = SignSource(encoder.tokenizer, encoder.preprocess)
     whole = source.batch(2, slice(0, 4), 4)
     torch.testing.assert_close(source.batch(2, slice(2, 4), 4)[0], whole[0][2:])

@@ -171,11 +171,13 @@ class DrawingSource:
 def drawn_mask(image: Image.Image) -> Image.Image:
     """Return 255 where an image is not the white paper that reaches its border, and 0 elsewhere."""
     paper = ImageChops.darker(*image.split()[:2])
-    paper = ImageChops.darker(paper, image.split()[2]).point(lambda value: 255 if value >= WHITE else 0)
+    paper = ImageChops.darker(paper, image.split()[2]).point([255 if value >= WHITE else 0 for value in range(256)])
     framed = Image.new("L", (image.width + 2, image.height + 2), 255)
     framed.paste(paper, (1, 1))
     ImageDraw.floodfill(framed, (0, 0), 128)
-    return framed.crop((1, 1, image.width + 1, image.height + 1)).point(lambda value: 0 if value == 128 else 255)
+    return framed.crop((1, 1, image.width + 1, image.height + 1)).point(
+        [0 if value == 128 else 255 for value in range(256)]
+    )
 
 
 def coloured(image: Image.Image, how: Pasting, rng: random.Random) -> Image.Image:
@@ -186,7 +188,7 @@ def coloured(image: Image.Image, how: Pasting, rng: random.Random) -> Image.Imag
         image = image.quantize(rng.randint(4, 10)).convert("RGB")
     hue, *rest = image.convert("HSV").split()
     shift = round(256 * rng.uniform(-how.hue, how.hue))
-    image = Image.merge("HSV", (hue.point(lambda value: (value + shift) % 256), *rest)).convert("RGB")
+    image = Image.merge("HSV", (hue.point([(value + shift) % 256 for value in range(256)]), *rest)).convert("RGB")
     for change in (ImageEnhance.Color, ImageEnhance.Brightness, ImageEnhance.Contrast):
         image = change(image).enhance(1 + rng.uniform(-how.colour, how.colour))
     return image

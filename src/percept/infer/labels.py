@@ -111,7 +111,9 @@ def class_vectors(encoder: Embeds, labels: Labels, templates: Templates = None) 
 def name_unknown_words(encoder: Any, texts: Sequence[str]) -> None:
     """Print a notice with the words of texts that a model never saw in training, if that is recorded; each word once."""
     tokenizer = getattr(encoder, "tokenizer", None)
-    words = [] if tokenizer is None else [word for word in tokenizer.unknown(texts) if word not in tokenizer.named]
+    if tokenizer is None:
+        return
+    words = [word for word in tokenizer.unknown(texts) if word not in tokenizer.named]
     if not words:
         return
     tokenizer.named.update(words)
