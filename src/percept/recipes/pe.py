@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -79,6 +79,8 @@ class Config(pe_data.WithWorld):
     """Take the published steps, batch, learning rate and warmup of the size, in place of those of `settings`."""
     lamb_optimiser: str = "lamb"
     """Optimiser that `lamb` takes."""
+    shown: Literal["scenes", "regions"] = "scenes"
+    """Content of generated images: whole scenes, or windows around single things, with their names."""
     tokenizer: Path | None = None
     """tokenizer.json or merges.txt. Default: one trained on the captions for pico and nano, CLIP's for the other sizes."""
     vocabulary: int = 1_536
@@ -94,8 +96,8 @@ class Config(pe_data.WithWorld):
             raise PerceptError(f"there are no published settings for {self.size}. Use T, S, B, L or G.")
         patch = SIZES[self.size].model.vision.patch_size
         if self.on("mask_regularisation"):
-            for stage in self.stages():
-                self.method.masking(patch).grid((stage.size, stage.size))
+            for side in self.sides():
+                self.method.masking(patch).grid((side, side))
 
     def on(self, switch: str) -> bool:
         """True if a switch is on: as given, or as the point says."""
@@ -111,12 +113,16 @@ class Config(pe_data.WithWorld):
         """Return the stages of the run."""
         sides = self.sides()
         weights = SHARES[: len(sides)] if self.on("final_resolution") else (1,) * len(sides)
-        rows = [("scenes", side, 1.0, weight / sum(weights)) for side, weight in zip(sides, weights, strict=True)]
-        return stages_of(rows, self.plan().steps)
+        rows = [(self.shown, side, 1.0, weight / sum(weights)) for side, weight in zip(sides, weights, strict=True)]
+        return stages_of(rows, self.baseline().steps)
+
+    def baseline(self) -> Settings:
+        """Return the settings before the switches change them."""
+        return PRETRAINING[self.size].over(self.settings) if self.published else self.settings
 
     def plan(self) -> Settings:
-        """Return the settings of the run: those of the baseline as the switches change them."""
-        settings = PRETRAINING[self.size].over(self.settings) if self.published else self.settings
+        """Return the settings of the run."""
+        settings = self.baseline()
         if self.on("double_batch"):
             settings = replace(settings, batch=2 * settings.batch)
         if self.on("lamb"):

@@ -59,5 +59,5 @@ def tiny() -> Config:
         pretrain=pe.tiny(),
         cooldown=Cooldown(world=world, settings=small),
         distill=Distill(world=world, settings=small),
-        video=Video(frames=2, settings=replace(small, batch=4)),
+        video=Video(settings=replace(small, batch=4)),
     )

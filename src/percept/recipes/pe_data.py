@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +102,6 @@ class Staged:
         return self.sources[first].batch(step, rank=rank, world_size=world_size)
 
 
-@cache
 def world_folder(world: WorldData) -> Path:
     """Return the folder of the generated images; they are generated first if necessary."""
     return dist.on_first(lambda: draw_cache(world, cache_home()))

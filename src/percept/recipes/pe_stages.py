@@ -41,6 +41,7 @@ from percept.train.experiment import Experiment, Placement, Settings
 from percept.weights.cast import trainable
 from percept.weights.folder import save_folder
 from percept.weights.open import open_model
+from percept.world.clips.planning import FEWEST, MOST
 from percept.world.source import Stage
 
 
@@ -111,8 +112,9 @@ class Video(pe_data.Data):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.frames < 1:
-            raise PerceptError(f"frames must be at least 1, got {self.frames}. The paper takes 8.")
+        fewest, most = (1, MOST) if self.data else (FEWEST, MOST)
+        if not fewest <= self.frames <= most:
+            raise PerceptError(f"frames must be from {fewest} to {most}, got {self.frames}. The paper takes 8.")
         if self.clips is not None and self.clips < self.plan().batch:
             raise PerceptError(
                 f"{self.clips} clips are fewer than the {self.plan().batch} of one batch. Use more clips."
