@@ -174,7 +174,7 @@ def text_layers(start: Start) -> int:
     return start.config.text.layers
 
 
-def layer_rates(vision: int, text: int, decay: float) -> Rules:
+def layer_rates(vision: int, text: int, decay: float | int) -> Rules:
     """Return the learning rate of every part of both towers: 1 after the last block, `decay` times less per block towards the input.
 
     >>> [(pattern, round(action.rate, 3)) for pattern, action in layer_rates(1, 1, 0.5)[:2]]
@@ -191,7 +191,7 @@ def layer_rates(vision: int, text: int, decay: float) -> Rules:
 
 
 @torch.no_grad()
-def average_with(tuned: CLIP, start: CLIP, share: float) -> None:
+def average_with(tuned: CLIP, start: CLIP, share: float | int) -> None:
     """Replace weights by (1 - share) of the start's and `share` of the tuned ones, in float32 arithmetic."""
     if share == 1:
         return

@@ -12,7 +12,7 @@ vector, weight 1, and the tokens after the final norm, before pooling.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from torch.nn import functional as F
 
 from percept.core.errors import PerceptError
 from percept.data.augment import Masking
-from percept.data.batch import ImageText
 from percept.data.sources.batches import ViewsText
 from percept.methods.contrast import check_micro_tokens, contrast, encode_images, encode_texts, part_size
 from percept.models.clip import CLIP
@@ -85,11 +84,12 @@ class Pretraining(nn.Module):
         learned = config.mask_share > 0 and config.mask_token == "learned"
         self.mask_token = nn.Parameter(0.02 * torch.randn(clip.config.vision.width)) if learned else None
 
-    def forward(self, batch: ImageText | ViewsText) -> dict[str, Tensor]:
+    def forward(self, batch: Any) -> dict[str, Tensor]:
         """Return the loss, the scale, the batch accuracy and, with mask regularisation, its loss without its weight.
 
         Args:
-            batch: of one view per image. Where it does not say which patches are hidden, they are drawn.
+            batch: has `image` [b, 3, y, x] and `tokens` [b, n], such as `ImageText`. Where it has no `hidden`, as `ViewsText` of one
+                view has, the hidden patches are drawn.
         """
         image, mask = self.see(batch.image, getattr(batch, "hidden", None))
         text = encode_texts(self.clip, batch.tokens, self.config.micro_tokens)
