@@ -1,7 +1,12 @@
 """The methods of the Perception Encoder's stages, each against a loop by hand."""
 
 import math
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,7 +34,9 @@ def hidden_by_hand(task: pe.Pretraining, image: Tensor, hidden: Tensor, target: 
     total, count = torch.zeros(()), 0
     for row in range(len(image)):
         embeddings, grid = task.clip.vision.embed_patches(image[row : row + 1])
-        patches = [task.mask_token if hidden[row, place] else embeddings[0, place] for place in range(hidden.shape[1])]
+        patches: list[Tensor] = [
+            task.mask_token if hidden[row, place] else embeddings[0, place] for place in range(hidden.shape[1])
+        ]
         tokens = task.clip.vision(embeddings=torch.stack(patches)[None], grid=grid, pool=False).tokens[0, 1:]
         for place in range(hidden.shape[1]):
             if hidden[row, place]:
@@ -166,3 +173,25 @@ def test_a_student_that_is_its_teacher_has_no_loss() -> None:
     assert float(values["agreement"]) == 1
     with pytest.raises(PerceptError, match="sharpness"):
         distill.Config(sharpness=0.0)
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_loss_and_gradients_of_one() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+    }
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.methods.pe_workers"], cwd=Path(__file__).parents[2], stderr=subprocess.PIPE,
+            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    outputs = [process.communicate(timeout=200)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], "\n".join(outputs)

@@ -12,11 +12,12 @@ import percept
 from percept.core.errors import PerceptError
 from percept.core.io import load_tensors
 from percept.optim.rules import Scale, action_of, parameter_groups
-from percept.recipes import pe_finetune, pe_own, pe_report
+from percept.recipes import pe_finetune, pe_own, pe_report, pe_stages
 from percept.recipes.pe_finetune import Config, average_with, layer_rates
 from percept.recipes.pe_own import Known, opened_own
 from percept.recipes.plm import Lora
 from percept.train import Placement, Settings, fit
+from percept.world import STYLES
 from tests.models.small import clip
 from tests.recipes.pictures import captioned, classed, picture
 from tests.recipes.test_pe_stages import changed, saved
@@ -36,7 +37,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def config(start: Path, data: Path, **changes: object) -> Config:
-    return Config(init=str(start), data=str(data), settings=SETTINGS, world_images=0, **changes)  # type: ignore[arg-type]
+    return Config(init=str(start), data=str(data), settings=SETTINGS, world_images=0, **{"check_every": 0, **changes})  # type: ignore[arg-type]
 
 
 def test_a_share_of_every_class_is_held_out_and_the_split_is_kept(photos: Path) -> None:
@@ -210,7 +211,7 @@ def test_the_report_compares_the_same_images(start: Path, photos: Path, tmp_path
         ("own images", 4), ("zero-shot on the world", 1), ("zero-shot on the world", 6),
     ]  # fmt: skip
     guesses = [
-        guess[0].label
+        guess[0].label  # type: ignore[index]
         for guess in models[0].classify([str(each.media) for each in own.test], ["cat", "fire truck"], "a {}")
     ]
     right = [guess == each.kind.replace("_", " ") for guess, each in zip(guesses, own.test, strict=True)]
@@ -219,6 +220,16 @@ def test_the_report_compares_the_same_images(start: Path, photos: Path, tmp_path
     texts = pe_report.own_right(models[0], pe_own.Own(train=own.train, test=pairs, classes=()), ("a {}",))
     image, text = models[0].image([each.media for each in pairs]), models[0].text([each.kind for each in pairs])
     assert texts.tolist() == [int(row.argmax()) == place for place, row in enumerate(text @ image.T)]
+
+
+def test_the_zero_shot_accuracy_is_logged_while_training(start: Path, photos: Path, tmp_path: Path) -> None:
+    fit(pe_finetune.recipe(config(start, photos, check_every=1, held_out=0.0)), tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "zero_shot" in line] == [1, 2]
+    measured = pe_finetune.zero_shot(lambda: pe_stages.opened(str(start)), 6)
+    task = torch.nn.ModuleDict({"clip": pe_stages.opened(str(start)).clip()})
+    right = pe_report.world_right(percept.load(start, device="cpu"), 6 * len(STYLES))["plain"]
+    assert measured(task, 0)["zero_shot"] == pytest.approx(right.mean())
 
 
 def test_blank_images_are_never_leaks() -> None:

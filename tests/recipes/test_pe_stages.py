@@ -204,8 +204,8 @@ def test_the_miniature_of_figure_2_has_all_points_at_one_budget() -> None:
         assert (experiment.settings.seed, experiment.config.point) == (2, point)
         assert training_operations(experiment.config) == pytest.approx(budget, rel=0.01)
         steps.append(experiment.settings.steps)
-    assert steps[0] == 800
-    assert max(steps[2:]) < 800
+    assert steps[0] == 1_200
+    assert max(steps[2:]) < 1_200
 
 
 def test_the_comparison_of_captions_sees_as_many_images_as_frames() -> None:

@@ -2,7 +2,7 @@
 
     percept train pe/pretrain                                         # nano on the generated world, all switches on
     percept train pe/pretrain --point vanilla                         # the CLIP baseline
-    percept train pe/pretrain --point attention_pool --no-rope        # up to a step, without one of those before it
+    percept train pe/pretrain --point attention_pool --rope False     # up to a step, without one of those before it
     percept train pe/pretrain --data 'shards/*.tar' --workers 8       # own images with captions
     torchrun --nproc-per-node 8 -m percept train pe/pretrain --size L --published --data 'shards/*.tar' --settings.shard
 
@@ -58,6 +58,7 @@ class Config(pe_data.WithWorld):
     point: Point = "pe_core"
     """Step of the ablation up to which everything is on; a switch that is given overrides it."""
     size: SizeName = "nano"
+    """Shapes of both towers and image sizes of the stages."""
     progressive: bool | None = None
     """Small images first, the final size last, in one learning-rate schedule."""
     double_batch: bool | None = None

@@ -3,8 +3,9 @@
     percept ablate pe/figure2 --seeds 3
 
 Figure 2 of Bolya et al. 2025, arXiv:2504.13181, adds the steps in the same order to a ViT-L trained on 12 to 24 billion samples, where the
-cost grows to 1.2 times that of the first point. Here the model is `pico`, a run takes minutes on a laptop, and the steps of a point are
-chosen so that its run costs as many operations as the first point's.
+cost grows to 1.2 times that of the first point. Here the model is `pico`, the first point sees 307,200 windows around
+single things, and the steps of every other point are chosen so that its run costs as many operations. With a tenth of the samples (25,600
+and 32,000, AdamW at 1e-3 and 2e-3) the first point stays at chance, 1 of 100 categories.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,13 +32,13 @@ IMAGES = 1_000
 
 
 def base() -> pe.Config:
-    """Return the first point: about a minute on two threads."""
+    """Return the first point."""
     return pe.Config(
         size="pico",
         point="vanilla",
         shown="regions",
         world=WorldData(pairs=6_000),
-        settings=Settings(steps=800, batch=64, learning_rate=1e-3, warmup=40, log_every=50),
+        settings=Settings(steps=1_200, batch=256, learning_rate=1e-3, warmup=60, log_every=50),
     )
 
 

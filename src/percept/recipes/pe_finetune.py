@@ -10,14 +10,15 @@ learning rate falls with depth (Dong et al. 2022, arXiv:2212.06138). Weights can
 2022, arXiv:2109.01903, WiSE-FT): W = (1 - a) start + a tuned.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
 import percept
 from percept.core.errors import PerceptError
@@ -27,10 +28,12 @@ from percept.core.report import notice
 from percept.data.sources.prepare import CaptionCollate, ImageCaption
 from percept.data.sources.source import MAX_BAD, RowSource
 from percept.data.transforms import Preprocess
+from percept.eval.world import singles
+from percept.eval.zeroshot import prompts
 from percept.infer.labels import TEMPLATES, check_templates
 from percept.methods.pretraining.pe_finetune import Config as Method
 from percept.methods.pretraining.pe_finetune import Finetuning
-from percept.models.clip import CLIP
+from percept.models.clip import CLIP, unit
 from percept.nn.lora import add_lora, merge_lora
 from percept.optim.rules import Rules, Scale
 from percept.recipes.pe import provenance
@@ -40,11 +43,14 @@ from percept.recipes.pe_own import Own, OwnCollate, OwnItem, opened_own
 from percept.recipes.pe_report import compare, show
 from percept.recipes.pe_stages import Start, in_parts, started
 from percept.recipes.plm import Lora
-from percept.train.experiment import Experiment, Placement, Settings
+from percept.train.experiment import Every, Experiment, Placement, Settings
 from percept.weights.folder import save_folder
+from percept.world import CATEGORIES, CLASS_TEMPLATES
 
 ADAPTED = r"^(vision|text)\.blocks\..*\.(qkv|out|up|down)$"
 """Linear layers of both towers that get adapters."""
+CHECKED = 100
+"""Generated images on which the zero-shot accuracy is measured while training."""
 REPORT = "finetune.json"
 """File of the report in the folder of the model."""
 
@@ -73,6 +79,8 @@ class Config:
     """Weight of the fine-tuned weights in the result; the rest is that of the start (WiSE-FT). 1 for the fine-tuned ones alone."""
     world_images: int = 600
     """Generated images on which the zero-shot accuracy is measured before and after; 0 for none."""
+    check_every: int = 100
+    """Steps between measurements of the zero-shot accuracy on generated images while training, which the log keeps; 0 for none."""
     views: Views = field(default_factory=lambda: Views(crop=(0.4, 1.0)))
     workers: int = 0
     """Processes that read images."""
@@ -95,8 +103,9 @@ class Config:
             )
         if not 0 < self.layer_decay <= 1:
             raise PerceptError(f"layer_decay must be above 0 and at most 1, got {self.layer_decay}. 0.8 is usual.")
-        if self.world_images < 0:
-            raise PerceptError(f"world_images must be at least 0, got {self.world_images}.")
+        for name in ("world_images", "check_every"):
+            if getattr(self, name) < 0:
+                raise PerceptError(f"{name} must be at least 0, got {getattr(self, name)}.")
 
 
 def recipe(config: Config | None = None, *, command: str = "percept train pe/finetune") -> Experiment:
@@ -138,8 +147,16 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/fin
         report(config, own(), out, command)
 
     rules = layer_rates(start().config.vision.layers, text_layers(start()), config.layer_decay)
+    every = (Every(steps=config.check_every, call=zero_shot(start)),) if config.check_every else ()
     return Experiment(
-        name=name, config=config, settings=config.settings, task=task, source=source, save=save, rules=rules
+        name=name,
+        config=config,
+        settings=config.settings,
+        task=task,
+        source=source,
+        save=save,
+        rules=rules,
+        every=every,
     )
 
 
@@ -188,6 +205,28 @@ def layer_rates(vision: int, text: int, decay: float | int) -> Rules:
         rules += [(rf"^clip\.{tower}\.blocks\.{index}\.", Scale(decay ** (layers - index))) for index in range(layers)]
         rules.append((rf"^clip\.{tower}\.({first})", Scale(decay ** (layers + 1))))
     return rules
+
+
+def zero_shot(start: Callable[[], Start], count: int = CHECKED) -> Callable[[nn.Module, int], dict[str, float]]:
+    """Return a function that measures the zero-shot accuracy of a task's model on single things of the generated world."""
+
+    @cache
+    def made() -> tuple[Tensor, Tensor, Tensor]:
+        data, preprocess = singles(count), start().preprocess
+        pixels = preprocess.stack(Image.fromarray(image) for image in data.images)
+        texts = [text for forms in prompts(list(CATEGORIES), CLASS_TEMPLATES) for text in forms]
+        return preprocess.normalise(pixels), start().tokenizer(texts), torch.tensor(data.categories)
+
+    @torch.no_grad()
+    def measure(task: nn.Module, step: int) -> dict[str, float]:
+        clip: Any = task.eval().get_submodule("clip")
+        like, (images, ids, labels) = clip.vision.patch.weight, made()
+        texts = torch.cat([clip.embed_text(part.to(like.device)) for part in ids.split(256)])
+        classes = unit(texts.unflatten(0, (len(CATEGORIES), -1)).mean(dim=1))
+        vectors = torch.cat([clip.embed_image(part.to(like)) for part in images.split(64)])
+        return {"zero_shot": float(((vectors @ classes.T).argmax(dim=1).cpu() == labels).float().mean())}
+
+    return measure
 
 
 @torch.no_grad()

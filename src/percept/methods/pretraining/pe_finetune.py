@@ -72,7 +72,7 @@ class Finetuning(nn.Module):
     """Both towers and the scale."""
 
     Config = Config
-    shown = ("batch_accuracy", "scale")
+    shown = ("batch_accuracy", "logit_scale")
 
     def __init__(self, config: Config, clip: CLIP) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Finetuning(nn.Module):
         loss = class_contrast(image, text, scale, batch.label, images=images, texts=texts, labels=labels)
         nearest = (image.detach() @ texts.detach().T).argmax(dim=1)
         right = (labels[nearest] == batch.label).float().mean()
-        return {"loss": loss, "scale": scale.detach(), "batch_accuracy": right}
+        return {"loss": loss, "logit_scale": scale.detach(), "batch_accuracy": right}
 
     @classmethod
     def tiny(cls) -> tuple["Finetuning", LabelledText]:
