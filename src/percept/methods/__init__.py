@@ -2,7 +2,11 @@
 
 INDEX: dict[str, str] = {
     "contrastive": "percept.methods.pretraining.contrastive:Contrastive",
+    "distill": "percept.methods.pretraining.distill:Distillation",
     "nano": "percept.methods.pretraining.nano:Pretraining",
+    "pe": "percept.methods.pretraining.pe:Pretraining",
+    "pe-finetune": "percept.methods.pretraining.pe_finetune:Finetuning",
+    "pe-video": "percept.methods.pretraining.pe_video:VideoContrast",
     "plm": "percept.methods.language.plm:PLM",
     "tldr": "percept.methods.curation.tldr:Captioner",
     "visualness": "percept.methods.curation.visualness:Visualness",

@@ -1,0 +1,318 @@
+"""pe/cooldown, pe/video, pe/distill: the stages of the Perception Encoder after image pretraining.
+
+    percept train pe/cooldown --init runs/pe-pretrain
+    percept train pe/video --init runs/pe-cooldown
+    percept train pe/video --init PE-Core-B16-224 --published --data 'clips/*.tar' --workers 8
+    percept train pe/distill --init runs/pe-pretrain --teacher nano
+
+Bolya et al. 2025, arXiv:2504.13181, section 3, tables 18 and 19, and the appendix on distillation. G was trained on images, cooled down on
+50 M samples at the highest resolution, and trained on clips; L and B were trained on images, distilled from G, and trained on clips. The
+learning rate and batch of the cool-down are not reported. Each stage writes a folder that `percept.load` opens, its weights in
+float32 where they were trained in it, because the changes of a late stage are smaller than what bfloat16 resolves.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from percept.core.errors import PerceptError
+from percept.core.machine import fast_dtype, pick_device
+from percept.core.report import notice
+from percept.data.batch import Batch
+from percept.data.source import Source
+from percept.data.tokenizers import Tokenizer
+from percept.data.transforms import Preprocess
+from percept.methods.pretraining import distill as distillation
+from percept.methods.pretraining import pe, pe_video
+from percept.methods.pretraining.distill import TaughtText
+from percept.models.clip import CLIP
+from percept.models.config import ClipConfig
+from percept.recipes import pe as pretraining
+from percept.recipes import pe_data
+from percept.recipes.pe import micro_tokens, provenance
+from percept.recipes.pe_memory import estimate
+from percept.recipes.pe_sizes import DISTILLATION, VIDEO
+from percept.train.experiment import Experiment, Placement, Settings
+from percept.weights.cast import trainable
+from percept.weights.folder import save_folder
+from percept.weights.open import open_model
+from percept.world.clips.planning import FEWEST, MOST
+from percept.world.source import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """The model that a stage begins with."""
+
+    init: str
+    """Its name or folder; empty for a new model."""
+    config: ClipConfig
+    tokenizer: Tokenizer
+    preprocess: Preprocess
+
+    @property
+    def side(self) -> int:
+        """Side of its images in pixels."""
+        return self.preprocess.shape[0]
+
+    def clip(self) -> CLIP:
+        """Return the model with trainable float32 weights of its own."""
+        return trainable(open_model(self.init).model) if self.init else CLIP(self.config)
+
+
+def opened(init: str) -> Start:
+    """Open the model that a stage begins with.
+
+    Raises:
+        PerceptError: it cannot be opened, or has no text tower or no tokenizer.
+    """
+    model = open_model(init)
+    if model.model.text is None:
+        raise PerceptError(f"{init} has no text tower. Give nano, a PE-Core model, or a folder of an earlier stage.")
+    if model.tokenizer is None:
+        raise PerceptError(
+            f"{init} comes without a tokenizer. Put its tokenizer.json or merges.txt next to its weights."
+        )
+    return Start(init=init, config=model.model.config, tokenizer=model.tokenizer, preprocess=model.preprocess)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cooldown(pe_data.WithWorld):
+    """Complete configuration of a cool-down."""
+
+    init: str = ""
+    """Name or folder of the model to begin with."""
+    method: pe.Config = field(default_factory=pe.Config)
+    """Mask regularisation goes on as in pretraining; the paper does not say."""
+    settings: Settings = field(default_factory=lambda: Settings(steps=300, batch=128, learning_rate=1e-4, warmup=20))
+    """Learning rate and batch are ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video(pe_data.Data):
+    """Complete configuration of video training."""
+
+    init: str = ""
+    """Name or folder of the model to begin with."""
+    frames: int = 8
+    """Frames of a clip, spread evenly; their vectors are averaged."""
+    text: Literal["mixed", "short", "long"] = "mixed"
+    """Captions of generated clips; mixed: one kind per step, at random."""
+    clips: int | None = None
+    """Different clips that are generated; a new one each time if None."""
+    published: bool = False
+    """Take the published optimiser, steps, batch, learning rate and warmup, in place of those of `settings`."""
+    method: pe_video.Config = field(default_factory=pe_video.Config)
+    settings: Settings = field(default_factory=lambda: Settings(steps=300, batch=32, learning_rate=1e-4, warmup=20))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fewest, most = (1, MOST) if self.data else (FEWEST, MOST)
+        if not fewest <= self.frames <= most:
+            raise PerceptError(f"frames must be from {fewest} to {most}, got {self.frames}. The paper takes 8.")
+        if self.clips is not None and self.clips < self.plan().batch:
+            raise PerceptError(
+                f"{self.clips} clips are fewer than the {self.plan().batch} of one batch. Use more clips."
+            )
+
+    def plan(self) -> Settings:
+        """Return the settings of the run."""
+        return VIDEO.over(self.settings) if self.published else self.settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill(pe_data.WithWorld):
+    """Complete configuration of a distillation."""
+
+    teacher: str = "nano"
+    """Name or folder of the larger model."""
+    init: str = ""
+    """Name or folder of the student to begin with; a new model of `size` if empty, with the teacher's vocabulary."""
+    size: Literal["pico", "nano", "T", "S", "B", "L", "G"] = "pico"
+    """Size of a new student."""
+    augmentation: bool = False
+    """Augment images; the paper does not in distillation."""
+    published: bool = False
+    """Take the published optimiser, steps, batch, learning rate and warmup, in place of those of `settings`."""
+    method: distillation.Config = field(default_factory=distillation.Config)
+    settings: Settings = field(default_factory=lambda: Settings(steps=1_000, batch=128, learning_rate=1e-3, warmup=50))
+
+    def plan(self) -> Settings:
+        """Return the settings of the run."""
+        return DISTILLATION.over(self.settings) if self.published else self.settings
+
+
+def cooldown(
+    config: Cooldown | None = None, *, command: str = "percept train pe/cooldown", name: str = "pe/cooldown"
+) -> Experiment:
+    """Cool a pretrained model down: all images at its full size, at a low learning rate."""
+    config = config or Cooldown()
+    start = started(name, config.init)
+
+    def source(place: Placement) -> Source:
+        return whole_images(config, start(), place, config.settings, augment=True)
+
+    def task(place: Placement) -> pe.Pretraining:
+        clip, each = start().clip(), -(-config.settings.batch // place.world_size)
+        notice(f"{name} needs about {estimate(clip, config.settings, images=each, texts=each, side=start().side)}")
+        return pe.Pretraining(in_parts(config.method, place), clip)
+
+    return planned(name, command, config, config.settings, source, task, start)
+
+
+def video(
+    config: Video | None = None, *, command: str = "percept train pe/video", name: str = "pe/video"
+) -> Experiment:
+    """Train a model on clips with captions: a clip is the mean of the vectors of its frames."""
+    config = config or Video()
+    start, settings = started(name, config.init), config.plan()
+
+    def source(place: Placement) -> Source:
+        return pe_data.clips(
+            config, start().tokenizer, settings, preprocess=start().preprocess, frames=config.frames,
+            text=config.text, count=config.clips,
+        )  # fmt: skip
+
+    def task(place: Placement) -> pe_video.VideoContrast:
+        clip, each = start().clip(), -(-settings.batch // place.world_size)
+        need = estimate(clip, settings, images=config.frames * each, texts=each, side=start().side)
+        notice(f"{name} needs about {need}")
+        return pe_video.VideoContrast(in_parts(config.method, place), clip)
+
+    return planned(name, command, config, settings, source, task, start)
+
+
+def distill(
+    config: Distill | None = None, *, command: str = "percept train pe/distill", name: str = "pe/distill"
+) -> Experiment:
+    """Distil a model from a larger one: learn its similarities of all images and texts of a batch."""
+    config = config or Distill()
+    settings = config.plan()
+    pick_device(settings.device)
+
+    @cache
+    def teacher() -> Start:
+        return opened(config.teacher)
+
+    @cache
+    def start() -> Start:
+        return opened(config.init) if config.init else new_student(config, teacher())
+
+    def source(place: Placement) -> Source:
+        ours, theirs = start(), teacher()
+        check_pair(config, ours, theirs)
+        larger = max((ours, theirs), key=lambda each: each.side)
+        plain = whole_images(
+            config, replace(larger, tokenizer=ours.tokenizer), place, settings, augment=config.augmentation
+        )
+        return Taught(plain, ours.tokenizer, theirs.tokenizer)
+
+    def task(place: Placement) -> distillation.Distillation:
+        clip, model = start().clip(), rounded(teacher().clip(), settings, place)
+        frozen, each = sum(each.numel() for each in model.parameters()), -(-settings.batch // place.world_size)
+        need = estimate(clip, settings, images=each, texts=each, side=start().side, frozen=frozen)
+        notice(f"{name} needs about {need}")
+        return distillation.Distillation(in_parts(config.method, place), clip, model)
+
+    return planned(name, command, config, settings, source, task, start)
+
+
+def started(name: str, init: str) -> Callable[[], Start]:
+    """Return a function that opens the model to begin with once.
+
+    Raises:
+        PerceptError: none is given.
+    """
+    if not init:
+        raise PerceptError(f"{name} has no model to begin with. Give init, a name or the folder of an earlier stage.")
+    return cache(lambda: opened(init))
+
+
+def whole_images(
+    config: pe_data.WithWorld, start: Start, place: Placement, settings: Settings, *, augment: bool
+) -> Source:
+    """Return images at the full size of a model."""
+    return pe_data.images(
+        config, start.tokenizer, settings, place, stages=(Stage(0, start.side),), patch=start.config.vision.patch_size,
+        augment=augment, preprocess=start.preprocess,
+    )  # fmt: skip
+
+
+def planned(
+    name: str,
+    command: str,
+    config: Any,
+    settings: Settings,
+    source: Callable[[Placement], Source],
+    task: Callable[[Placement], nn.Module],
+    start: Callable[[], Start],
+) -> Experiment:
+    """Return the experiment of a stage that begins with a model and writes one with the same tokenizer and preprocessing."""
+    pick_device(settings.device)
+
+    def save(out: Path, trained: Any, totals: Mapping[str, Any]) -> None:
+        save_folder(
+            out, trained.clip, name=out.resolve().name, preprocess=start().preprocess, tokenizer=start().tokenizer,
+            provenance=provenance(name, command, config, totals),
+        )  # fmt: skip
+
+    return Experiment(name=name, config=config, settings=settings, task=task, source=source, save=save)
+
+
+def in_parts(method: Any, place: Placement) -> Any:
+    """Return the configuration of a method with the number of tokens that suits a device, unless it has one."""
+    return replace(method, micro_tokens=method.micro_tokens or micro_tokens(place))
+
+
+def new_student(config: Distill, teacher: Start) -> Start:
+    """Return a new model with the vocabulary of its teacher."""
+    size = pretraining.SIZES[config.size]
+    assert size.model.text is not None
+    tokenizer, normal = teacher.tokenizer, teacher.preprocess
+    text = replace(size.model.text, vocabulary=tokenizer.vocab_size, context=tokenizer.context)
+    preprocess = Preprocess(size=size.model.vision.image_size, mean=normal.mean, std=normal.std)
+    return Start(init="", config=replace(size.model, text=text), tokenizer=tokenizer, preprocess=preprocess)
+
+
+def check_pair(config: Distill, ours: Start, theirs: Start) -> None:
+    """Raise a PerceptError if student and teacher do not take the same pixels."""
+    first, second = ours.preprocess, theirs.preprocess
+    if (tuple(first.mean), tuple(first.std)) != (tuple(second.mean), tuple(second.std)):
+        raise PerceptError(
+            f"{config.init} and {config.teacher} normalise images differently. Give a student and a teacher that do it alike."
+        )
+
+
+def rounded(teacher: CLIP, settings: Settings, place: Placement) -> CLIP:
+    """Return a teacher in the number type of the run; scalars are never rounded."""
+    named = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+    dtype = named.get(settings.dtype) or fast_dtype(place.device)[0]
+    for parameter in teacher.parameters():
+        if parameter.dim():
+            parameter.data = parameter.data.to(dtype)
+    return teacher
+
+
+class Taught:
+    """A source of images and texts for a student, with the token ids of its teacher.
+
+    Where their vocabularies differ, the teacher gets the text that the student's ids stand for, so that both see the same words.
+    """
+
+    def __init__(self, source: Source, ours: Tokenizer, theirs: Tokenizer) -> None:
+        self.source, self.ours, self.theirs = source, ours, theirs
+        self.same = (ours.to_json(), ours.context) == (theirs.to_json(), theirs.context)
+
+    def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> Batch:
+        """Return this process's share of the batch of a step."""
+        given: Any = self.source.batch(step, rank=rank, world_size=world_size)
+        tokens = given.tokens
+        taught = (
+            tokens if self.same else self.theirs([self.ours.decode(row) for row in tokens.tolist()]).to(tokens.device)
+        )
+        return TaughtText(image=given.image, tokens=tokens, teacher_tokens=taught)
