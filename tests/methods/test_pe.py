@@ -79,6 +79,17 @@ def test_mask_regularisation_and_its_gradients_are_those_of_a_loop(micro_tokens:
     assert masked["mask_token"].any()
 
 
+@pytest.mark.parametrize("form", ["dense", "tiled"])
+def test_parts_that_are_computed_again_have_the_gradients_of_the_whole(form: str) -> None:
+    task, batch = pretraining()
+    task(batch)["loss"].backward()
+    expected = gradients(task)
+    task.config = replace(task.config, micro_tokens=4, recompute=True, form=form)
+    task(batch)["loss"].backward()
+    for name, gradient in gradients(task).items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-4)
+
+
 def test_hidden_patches_do_not_change_the_contrastive_loss() -> None:
     task, batch = pretraining(mask_weight=0.0)
     plain = pe.Pretraining(pe.Config(mask_share=0.0), task.clip)
