@@ -101,7 +101,7 @@ def test_the_manifest_says_what_is_there(exported):
     assert 0 < manifest.checks["float32"]["largest"] < 1e-5
     files = {file.name for file in exported.folder.iterdir()}
     graphs = {f"{tower}{kind}.onnx" for tower in ("image", "text") for kind in ("", ".int8")}
-    assert files == graphs | {"config.json", "export.json", "preprocess.json", "tokenizer.json"}
+    assert files == graphs | {"config.json", "export.json", "preprocess.json", "tokenizer.json", "words.txt"}
 
 
 def test_what_is_printed_tells_sizes_and_agreement(exported):

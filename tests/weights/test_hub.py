@@ -108,7 +108,7 @@ def test_weights_that_are_split_are_fetched_with_their_index(played):
     encoder = percept.load("hf://somebody/model", dtype="float32")
     assert encoder.identity == percept.load(place).identity
     fetched = {name.rpartition("/")[2] for name in played.fetched}
-    assert fetched == {INDEX, *SHARDS, "config.json", "preprocess.json", "tokenizer.json"}
+    assert fetched == {INDEX, *SHARDS, "config.json", "preprocess.json", "tokenizer.json", "words.txt"}
     count = len(played.fetched)
     percept.load("hf://somebody/model")
     assert len(played.fetched) == count

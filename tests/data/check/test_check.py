@@ -157,14 +157,13 @@ def test_conversations(tmp_path: Path) -> None:
     report = check_source(lines(tmp_path / "talks.jsonl", rows)).report
     assert report["target"] == "conversation"
     section = report["conversations"]
-    assert (section["count"], section["turns"]["largest"]) == (6, 4)
+    assert (section["count"], section["turns"]["largest"]) == (5, 4)
     assert {name: each["count"] for name, each in section["remarks"].items()} == {
         "tags without an image or video": 1,
-        "images or videos without a tag": 1,
         "empty answer": 1,
     }
     assert {name: each["count"] for name, each in report["reasons"].items()} == {
-        "wrong turns": 2,
+        "wrong turns": 3,
         "missing file": 1,
         "wrong type": 1,
     }
