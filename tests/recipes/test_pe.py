@@ -198,3 +198,16 @@ def test_a_vocabulary_file_is_used_and_clip_s_is_not_needed(tmp_path: Path, monk
 
 def test_the_masking_is_that_of_the_data() -> None:
     assert pe.Config().method.masking(16) == Masking(patch=16, ratio=0.4, block=1)
+
+
+def test_a_run_can_begin_with_a_trained_text_tower_and_its_vocabulary() -> None:
+    nano = percept.load("nano", dtype="float32")
+    task = pe.recipe(short(point="vanilla", text_from="nano")).task(PLACE)
+    assert isinstance(task, pe.pe.Pretraining)
+    assert task.clip.text is not None
+    assert nano.model.text is not None
+    for name, value in nano.model.text.state_dict().items():
+        torch.testing.assert_close(task.clip.text.state_dict()[name], value)
+    assert task.clip.config.vision.output_dim == nano.dim
+    with pytest.raises(PerceptError):
+        pe.recipe(short(text_from="nowhere")).task(PLACE)
