@@ -21,8 +21,8 @@ ALPHAS = (0.05, 0.1)
 
 
 def correct_points(
-    found: Float[np.ndarray, "n 2"], truth: Float[np.ndarray, "n 2"], *, extent: float, alpha: float = 0.1
-) -> Bool[np.ndarray, " n"]:
+    found: Float[np.ndarray, "_ 2"], truth: Float[np.ndarray, "_ 2"], *, extent: float | int, alpha: float = 0.1
+) -> Bool[np.ndarray, " _"]:
     """Return which points are within `alpha` times `extent` of the true ones; the limit itself counts.
 
     Args:
@@ -42,7 +42,7 @@ def correct_points(
     return np.linalg.norm(found - truth, axis=1) <= alpha * extent
 
 
-def pck(correct: Sequence[Bool[np.ndarray, " n"]], *, alpha: float = 0.1, seed: int = 0) -> Score:
+def pck(correct: Sequence[Bool[np.ndarray, " _"]], *, alpha: float = 0.1, seed: int = 0) -> Score:
     """Return the mean over pairs of images of the share of correct points; pairs without points are left out.
 
     Raises:

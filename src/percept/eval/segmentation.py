@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 
 from percept.core.errors import PerceptError
 from percept.eval.statistics import RESAMPLES, Score
@@ -23,7 +23,7 @@ class Overlap:
     """Pixels that have it in either."""
 
 
-def overlap(found: Int[np.ndarray, "y x"], truth: Int[np.ndarray, "y x"], classes: int) -> Overlap:
+def overlap(found: Integer[np.ndarray, "_ _"], truth: Integer[np.ndarray, "_ _"], classes: int) -> Overlap:
     """Count the pixels of one image; those with the true label 255 are left out.
 
     Raises:

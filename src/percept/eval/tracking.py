@@ -77,7 +77,7 @@ def _dilated(mask: Bool[np.ndarray, "y x"], radius: int) -> Bool[np.ndarray, "y 
 
 
 def tracked(
-    found: Sequence[UInt8[np.ndarray, "y x"]], truth: Sequence[UInt8[np.ndarray, "y x"]]
+    found: Sequence[UInt8[np.ndarray, "_ _"]], truth: Sequence[UInt8[np.ndarray, "_ _"]]
 ) -> dict[int, Tracked]:
     """Return the scores of each object of the first true mask.
 

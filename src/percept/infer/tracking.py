@@ -52,8 +52,8 @@ DEFAULT = Propagation()
 
 
 def propagate(
-    features: Iterable[Float[Tensor, "y x w"]], first: Float[Tensor, "k y x"], settings: Propagation = DEFAULT
-) -> Iterator[Float[Tensor, "k y x"]]:
+    features: Iterable[Float[Tensor, "_ _ w"]], first: Float[Tensor, "k _ _"], settings: Propagation = DEFAULT
+) -> Iterator[Float[Tensor, "k _ _"]]:
     """Yield the soft labels of each frame, beginning with `first`; a stream that holds `context` + 1 frames.
 
     Args:
