@@ -46,13 +46,11 @@ def object_map(features: Float[Tensor, "y x w"], threshold: float = THRESHOLD) -
     The object is the side of the cut with the patch of largest magnitude, unless it covers three of the four corners of
     the image; then it is the other side.
     """
-    grid = features.shape[:2]
-    if grid.numel() < 4:
+    vectors = unit_map(features).flatten(0, 1)
+    if bool((vectors @ vectors.T > threshold).all()):  # every patch is joined with every other one
         return None
-    vector = second_vector(unit_map(features).flatten(0, 1), threshold).float()
-    values = (vector - vector.mean()).unflatten(0, grid)
-    if float(values.abs().max()) <= 1e-9:
-        return None
+    vector = second_vector(vectors, threshold).float()
+    values = (vector - vector.mean()).unflatten(0, features.shape[:2])
     values = values * values.flatten()[values.abs().argmax()].sign()
     corners = values[[0, 0, -1, -1], [0, -1, 0, -1]] > 0
     values = -values if int(corners.sum()) >= 3 else values
