@@ -65,7 +65,7 @@ def patch_vectors(encoder: "Encoder", pixels: Float[Tensor, "b 3 y x"]) -> Float
     _check(encoder)
     tower, setting = encoder.model.vision, encoder.setting
     with torch.no_grad():
-        parts = [_vectors(tower, part.to(setting.device, setting.dtype)).float().cpu() for part in pixels.split(setting.batch)]
+        parts = [pooled_patches(tower, part.to(setting.device, setting.dtype)).float().cpu() for part in pixels.split(setting.batch)]
     return F.normalize(torch.cat(parts), dim=-1)
 
 
@@ -78,8 +78,8 @@ def _check(encoder: "Encoder") -> None:
         )
 
 
-def _vectors(tower: Any, pixels: Tensor) -> Float[Tensor, "b h w d"]:
-    """Return the pooled vector of every patch alone."""
+def pooled_patches(tower: Any, pixels: Tensor) -> Float[Tensor, "b h w d"]:
+    """Return the pooled vector of every patch alone, not of unit length."""
     out = tower(pixels, layers=(-2,) if _is_cut(tower) else (), pool=False)
     tokens = _last_block_alone(tower, out.hidden[-2]) if _is_cut(tower) else out.tokens
     patches = tokens[:, out.prefix :]

@@ -2,6 +2,7 @@
 
 INDEX: dict[str, str] = {
     "contrastive": "percept.methods.pretraining.contrastive:Contrastive",
+    "fusioner": "percept.methods.segmentation.fusioner:Fusioner",
     "nano": "percept.methods.pretraining.nano:Pretraining",
     "plm": "percept.methods.language.plm:PLM",
     "tldr": "percept.methods.curation.tldr:Captioner",
