@@ -38,7 +38,7 @@ def match(
         json: File to write all pairs to, in pixels.
         points: Points of the first image to find in the second, across and down in pixels: "120,80 300,45", or @FILE with
             a json list of pairs.
-        show: Most pairs that are drawn and listed; --json holds all of them.
+        show: Most pairs that are drawn; given points are all drawn. --json holds all pairs.
         layer: Block whose features are compared, counted from 0. Default: at two thirds of the depth.
         grid: Patches along the longer side of each image. More are more exact and take more time.
     """
@@ -61,8 +61,8 @@ def match(
     if json is not None:
         _write(json, encoder, (first, second), images, found)
     if out is not None:
-        _draw(out, images, found.best(show))
-    _show(images, found.best(min(show, 10)), len(found))
+        _draw(out, images, found.spread(show) if asked is None else found)
+    _show(images, found.spread(min(show, 10)) if asked is None else found, len(found))
     return 0
 
 
@@ -127,7 +127,7 @@ def _draw(file: Path, images: "tuple[Image.Image, Image.Image]", found: "Matches
 
 def _show(images: "tuple[Image.Image, Image.Image]", found: "Matches", total: int) -> None:
     rows = [(f"{one[0]:g}, {one[1]:g}", f"{other[0]:g}, {other[1]:g}", f"{cosine:.3f}") for one, other, cosine in _pixels(found, images)]
-    title = f"The first {len(rows)} of {count(total, 'pair')}" if len(rows) < total else count(total, "pair")
+    title = f"{len(rows)} of {count(total, 'pair')}, the most distinctive first" if len(rows) < total else count(total, "pair")
     table(title, ("first image, x, y", "second image, x, y", "cosine"), rows)
 
 

@@ -54,7 +54,7 @@ def track(
     encoder = model.open()
     say(f"{encoder} tracks {count(int((np.unique(first) > 0).sum()), 'object')} through {count(len(footage), 'frame')}")
     masks = follow(encoder, footage.frames(), first, layer=layer, patches=grid)
-    areas = [areas for areas in _written(footage, masks, out)]
+    areas = list(_written(footage, masks, out))
     for place in out:
         say(f"wrote {place}")
     _show(areas)
@@ -115,7 +115,7 @@ def _show(areas: list[dict[int, int]]) -> None:
 
 
 def _sizes(pixels: list[int]) -> tuple[float, float, float]:
-    return pixels[0], sum(pixels) / len(pixels), pixels[-1]
+    return float(pixels[0]), sum(pixels) / len(pixels), float(pixels[-1])
 
 
 COMMAND = track

@@ -1,7 +1,8 @@
 """Find objects without labels or training: the normalised cut of the graph of patches.
 
 Wang et al. 2022, arXiv:2202.11539 (TokenCut), eq. 3-5; further objects as in MaskCut (Wang et al. 2023, arXiv:2301.11320). Differs from
-them: features are those of a chosen block, not the keys of the last one, and masks are enlarged bilinearly, not by a bilateral solver.
+them: features are those of a chosen block, not the keys of the last one; patches are joined above the mean cosine of the image, not above
+0.2, which joins all patches of many encoders; masks are enlarged bilinearly, not by a bilateral solver.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,15 +20,13 @@ from percept.infer.grid import dense_layer, unit_map, with_grid
 if TYPE_CHECKING:
     from percept.infer.encoder import Encoder
 
-THRESHOLD = 0.2
-"""Cosine above which two patches are joined (tau)."""
 APART = 1e-5
 """Weight of two patches that are not joined."""
 PATCHES = 24
 """Patches along the longer side; the cost grows with the sixth power."""
 
 
-def second_vector(features: Float[Tensor, "n w"], threshold: float = THRESHOLD) -> Float[Tensor, " n"]:
+def second_vector(features: Float[Tensor, "n w"], threshold: float) -> Float[Tensor, " n"]:
     """Return the second smallest eigenvector of the generalised problem (D - W) v = l D v.
 
     Args:
@@ -40,14 +39,20 @@ def second_vector(features: Float[Tensor, "n w"], threshold: float = THRESHOLD) 
     return vectors[:, -2] * scale  # the second largest of the normalised weights
 
 
-def object_map(features: Float[Tensor, "y x w"], threshold: float = THRESHOLD) -> Float[Tensor, "y x"] | None:
+def object_map(features: Float[Tensor, "y x w"], threshold: float | None = None) -> Float[Tensor, "y x"] | None:
     """Return a map that is positive on the most salient object: one connected part of the graph's cut; None without a cut.
 
     The object is the side of the cut with the patch of largest magnitude, unless it covers three of the four corners of
-    the image; then it is the other side.
+    the image; then it is the other side. Patches with features of zeros take no part.
+
+    Args:
+        features: a map of features.
+        threshold: cosine above which two patches are joined (tau). Default: the mean over all pairs.
     """
     vectors = unit_map(features).flatten(0, 1)
-    if bool((vectors @ vectors.T > threshold).all()):  # every patch is joined with every other one
+    cosines = vectors @ vectors.T
+    threshold = float(cosines.mean()) if threshold is None else threshold
+    if bool((cosines >= threshold - 1e-6).all()):  # every patch is joined with every other one
         return None
     vector = second_vector(vectors, threshold).float()
     values = (vector - vector.mean()).unflatten(0, features.shape[:2])
@@ -71,7 +76,7 @@ def connected(mask: Bool[Tensor, "y x"], seed: int) -> Bool[Tensor, "y x"]:
 
 
 def object_maps(
-    features: Float[Tensor, "y x w"], count: int = 1, threshold: float = THRESHOLD
+    features: Float[Tensor, "y x w"], count: int = 1, threshold: float | None = None
 ) -> list[Float[Tensor, "y x"]]:
     """Return maps, positive on their objects, of at most `count` objects; the patches of one are left out for the next."""
     free, found = features.clone(), []
@@ -91,7 +96,7 @@ def object_masks(
     count: int = 1,
     layer: Layer | None = None,
     patches: int = PATCHES,
-    threshold: float = THRESHOLD,
+    threshold: float | None = None,
     size: tuple[int, int] | None = None,
 ) -> Bool[np.ndarray, "k y x"]:
     """Return the masks of at most `count` objects, most salient first; they do not overlap.
@@ -102,7 +107,7 @@ def object_masks(
         count: most objects.
         layer: block whose features are compared. Default: at two thirds of the depth.
         patches: patches along the longer side.
-        threshold: cosine above which patches are joined.
+        threshold: cosine above which patches are joined. Default: the mean over all pairs.
         size: height and width of the masks in pixels. Default: those of the encoder's input.
 
     Raises:

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 FINE = 8
 """Places per patch, across and down, among which the match of a key point is chosen."""
 
+APART = 0.05
+"""Least distance of points that are shown together, as a share of the image."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Matches:
-    """Pairs of points, best first for mutual neighbours, in the given order for key points."""
+    """Pairs of points: the most distinctive first for mutual neighbours, in the given order for key points."""
 
     first: Float[Tensor, "n 2"]
     """Across and down in the first image, from 0 to 1."""
@@ -33,22 +36,32 @@ class Matches:
     def __len__(self) -> int:
         return len(self.cosine)
 
-    def best(self, count: int) -> "Matches":
-        """Return the first `count` pairs."""
-        return Matches(first=self.first[:count], second=self.second[:count], cosine=self.cosine[:count])
+    def spread(self, count: int) -> "Matches":
+        """Return at most `count` pairs, the first ones whose points in the first image are at least `APART` apart."""
+        chosen: list[int] = []
+        for place, point in enumerate(self.first):
+            if len(chosen) == count:
+                break
+            if not chosen or float((self.first[chosen] - point).norm(dim=1).min()) >= APART:
+                chosen.append(place)
+        return Matches(first=self.first[chosen], second=self.second[chosen], cosine=self.cosine[chosen])
 
 
 def mutual(first: Float[Tensor, "y x w"], second: Float[Tensor, "h v w"]) -> Matches:
-    """Return the pairs of patches that are each other's nearest neighbour, most similar first; points are centres of patches."""
+    """Return the pairs of patches that are each other's nearest neighbour; points are centres of patches.
+
+    The most distinctive pairs come first: their cosine exceeds their mean cosine with all patches of both images most. By the cosine
+    alone, the first ones would lie on plain walls and skies, whose patches are all alike.
+    """
     cosines = unit_map(first).flatten(0, 1) @ unit_map(second).flatten(0, 1).T
     forward, back = cosines.argmax(dim=1), cosines.argmax(dim=0)
     rows = torch.arange(len(forward))
     kept = rows[back[forward] == rows]
-    values = cosines[kept, forward[kept]]
-    order = values.argsort(descending=True, stable=True)
-    kept = kept[order]
+    means = (cosines.mean(dim=1)[kept] + cosines.mean(dim=0)[forward[kept]]) / 2
+    kept = kept[(cosines[kept, forward[kept]] - means).argsort(descending=True, stable=True)]
+    others = forward[kept]
     return Matches(
-        first=_centres(kept, first.shape[:2]), second=_centres(forward[kept], second.shape[:2]), cosine=values[order]
+        first=_centres(kept, first.shape[:2]), second=_centres(others, second.shape[:2]), cosine=cosines[kept, others]
     )
 
 
