@@ -222,7 +222,9 @@ def miou(rows: np.ndarray, columns: tuple[int, int] = (1, 2)) -> tuple[float, fl
     classes, inverse = np.unique(rows[:, 0], return_inverse=True)
     hot = np.eye(len(classes))[inverse]
     rng = np.random.default_rng(0)
-    draws = np.concatenate([np.ones((1, len(rows))), rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), RESAMPLES)])
+    draws = np.concatenate(
+        [np.ones((1, len(rows))), rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), RESAMPLES)]
+    )
     same, union = draws @ (hot * rows[:, columns[0], None]), draws @ (hot * rows[:, columns[1], None])
     shares = np.divide(same, union, out=np.full(same.shape, np.nan), where=union > 0)
     values = np.nanmean(shares, axis=1)
@@ -255,8 +257,13 @@ def one_run(seed: int, folder: Path, images: int, steps: int) -> None:
             losses = train(arm, model, data["train"], texts, unseen, seed, steps)
         results = {name: judged(arm, model.eval(), data[name], texts) for name in SETS}
         seconds = round(time.perf_counter() - start, 1)
-        write_json(folder / f"{seed} {arm}.json", {"loss": float(np.mean(losses[-20:])), "seconds": seconds, "sets": results})
-        out.print(f"run {seed}, {arm}: {seconds} s, " + ", ".join(f"{name} {miou(np.array(results[name]['rows']))[0]:.3f}" for name in SETS))
+        write_json(
+            folder / f"{seed} {arm}.json", {"loss": float(np.mean(losses[-20:])), "seconds": seconds, "sets": results}
+        )
+        out.print(
+            f"run {seed}, {arm}: {seconds} s, "
+            + ", ".join(f"{name} {miou(np.array(results[name]['rows']))[0]:.3f}" for name in SETS)
+        )
 
 
 def summary(folder: Path, seeds: int) -> dict[str, Any]:
@@ -264,13 +271,20 @@ def summary(folder: Path, seeds: int) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for arm in (*TRAINED, "zero-shot"):
         stored = [read_json(folder / f"{seed} {arm}.json") for seed in range(seeds)]
-        result[arm] = {"seconds": [each["seconds"] for each in stored], "final loss": [round(each["loss"], 4) for each in stored]}
+        result[arm] = {
+            "seconds": [each["seconds"] for each in stored],
+            "final loss": [round(each["loss"], 4) for each in stored],
+        }
         for name in SETS:
             rows = joined([each["sets"][name]["rows"] for each in stored])
             result[arm][name] = described(rows, [each["sets"][name]["rows"] for each in stored])
-            result[arm][name]["marked for absent classes"] = round(float(np.mean([each["sets"][name]["absent"] for each in stored])), 4)
+            result[arm][name]["marked for absent classes"] = round(
+                float(np.mean([each["sets"][name]["absent"] for each in stored])), 4
+            )
             if arm == "fusion":
-                result.setdefault("chance", {})[name] = described(chance(rows), [chance(np.array(each["sets"][name]["rows"])) for each in stored])
+                result.setdefault("chance", {})[name] = described(
+                    chance(rows), [chance(np.array(each["sets"][name]["rows"])) for each in stored]
+                )
     result["differences"] = {
         f"fusion minus {arm}": {name: difference(folder, "fusion", arm, name, seeds) for name in SETS}
         for arm in ("zero-shot", "linear", "no text")
@@ -280,7 +294,9 @@ def summary(folder: Path, seeds: int) -> dict[str, Any]:
 
 def joined(parts: list[Any]) -> np.ndarray:
     """Return the rows of all runs; classes of different runs have different numbers."""
-    return np.concatenate([np.array(rows, float) + np.array([1000.0 * seed, 0, 0, 0, 0]) for seed, rows in enumerate(parts)])
+    return np.concatenate(
+        [np.array(rows, float) + np.array([1000.0 * seed, 0, 0, 0, 0]) for seed, rows in enumerate(parts)]
+    )
 
 
 def described(rows: np.ndarray, parts: list[Any]) -> dict[str, Any]:
@@ -294,7 +310,10 @@ def described(rows: np.ndarray, parts: list[Any]) -> dict[str, Any]:
 
 def difference(folder: Path, one: str, other: str, name: str, seeds: int) -> dict[str, float]:
     """Return the paired difference of mean IoU, with a bootstrap interval over queries."""
-    pair = [joined([read_json(folder / f"{seed} {arm}.json")["sets"][name]["rows"] for seed in range(seeds)]) for arm in (one, other)]
+    pair = [
+        joined([read_json(folder / f"{seed} {arm}.json")["sets"][name]["rows"] for seed in range(seeds)])
+        for arm in (one, other)
+    ]
     classes, inverse = np.unique(pair[0][:, 0], return_inverse=True)
     hot, rng, count = np.eye(len(classes))[inverse], np.random.default_rng(0), len(pair[0])
     draws = np.concatenate([np.ones((1, count)), rng.multinomial(count, np.full(count, 1 / count), RESAMPLES)])
@@ -322,10 +341,37 @@ def main() -> None:
         one_run(seed, chosen.folder, chosen.images, chosen.steps)
     result = summary(chosen.folder, chosen.runs)
     arms = [*TRAINED, "zero-shot", "chance"]
-    rows = [(arm, *(f"{100 * result[arm][name]['mIoU']:.1f} [{100 * result[arm][name]['low']:.1f} - {100 * result[arm][name]['high']:.1f}]" for name in SETS)) for arm in arms]
+    rows = [
+        (
+            arm,
+            *(
+                f"{100 * result[arm][name]['mIoU']:.1f} [{100 * result[arm][name]['low']:.1f} - {100 * result[arm][name]['high']:.1f}]"
+                for name in SETS
+            ),
+        )
+        for arm in arms
+    ]
     table("Mean IoU in percent", ("arm", *SETS), rows)
-    about = {**facts(torch.device("cpu"), start), "images": chosen.images, "steps": chosen.steps, "batch": BATCH, "unseen classes": UNSEEN}
-    save(chosen.json_file, {"run": about, "config": {"width": CONFIG.width, "layers": CONFIG.layers, "heads": CONFIG.heads, "scales": list(CONFIG.scales)}, "arms": result})
+    about = {
+        **facts(torch.device("cpu"), start),
+        "images": chosen.images,
+        "steps": chosen.steps,
+        "batch": BATCH,
+        "unseen classes": UNSEEN,
+    }
+    save(
+        chosen.json_file,
+        {
+            "run": about,
+            "config": {
+                "width": CONFIG.width,
+                "layers": CONFIG.layers,
+                "heads": CONFIG.heads,
+                "scales": list(CONFIG.scales),
+            },
+            "arms": result,
+        },
+    )
 
 
 if __name__ == "__main__":

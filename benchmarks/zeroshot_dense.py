@@ -118,15 +118,19 @@ def objects(encoder: Any, count: int) -> dict[str, Any]:
 
 def still(sequences: Any) -> list[Score]:
     """Return the scores of masks that stay where they are: the baseline of tracking."""
-    return tracking.scores_of([each for one in sequences for each in tracking.tracked([one.masks[0]] * len(one.masks), one.masks).values()])
+    return tracking.scores_of(
+        [each for one in sequences for each in tracking.tracked([one.masks[0]] * len(one.masks), one.masks).values()]
+    )
 
 
 def main() -> None:
     """Measure everything and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json-file", type=Path)
-    parser.add_argument("--count", type=int, default=120, help="images of the evaluation split; half as many for choices")
-    parser.add_argument("--clips", type=int, default=10)
+    parser.add_argument(
+        "--count", type=int, default=120, help="images of the evaluation split; half as many for choices"
+    )
+    parser.add_argument("--clips", type=int, default=8)
     chosen = parser.parse_args()
     start = time.perf_counter()
     encoder = percept.load("nano", dtype="float32")
@@ -137,9 +141,15 @@ def main() -> None:
     content["objects"] = objects(encoder, chosen.clips * 3)
     out.print(str(content["objects"]))
     sequences = list(tracking.world_sequences(chosen.clips, split="evaluation"))
-    content["tracking"] = {each.name: numbers(each) for each in tracking.scores_of(tracking.evaluate(encoder, iter(sequences)))}
+    content["tracking"] = {
+        each.name: numbers(each) for each in tracking.scores_of(tracking.evaluate(encoder, iter(sequences)))
+    }
     content["tracking, masks that stay"] = {each.name: numbers(each) for each in still(sequences)}
-    rows = [(task, name, f"{each['value']:.3f} [{each['low']:.3f} - {each['high']:.3f}]", each["n"]) for task, part in content.items() for name, each in part.items()]
+    rows = [
+        (task, name, f"{each['value']:.3f} [{each['low']:.3f} - {each['high']:.3f}]", each["n"])
+        for task, part in content.items()
+        for name, each in part.items()
+    ]
     table("Without training", ("task", "arm or score", "value", "n"), rows)
     save(chosen.json_file, {"run": facts(torch.device("cpu"), start), **content})
 

@@ -118,12 +118,16 @@ def test_track_refuses(model, clip, capsys):
     said = run("--mask", small, "--out", clip / "a.mp4")
     assert "48 × 16" in said
     assert "48 × 32" in said
-    assert "marks no object" in run("--mask", _saved(clip / "empty.png", np.zeros((32, 48), np.uint8)), "--out", clip / "a")
+    assert "marks no object" in run(
+        "--mask", _saved(clip / "empty.png", np.zeros((32, 48), np.uint8)), "--out", clip / "a"
+    )
     noise = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
     assert "is not a mask" in run("--mask", _saved(clip / "noise.png", noise), "--out", clip / "a")
     assert "there is no file" in run("--mask", clip / "none.png", "--out", clip / "a")
     assert "ends in .avi" in run("--mask", clip / "first.png", "--out", clip / "a.avi")
-    assert main(["track", str(clip / "first.png"), "--mask", str(clip / "first.png"), "--out", "a", "--model", model]) == 2
+    assert (
+        main(["track", str(clip / "first.png"), "--mask", str(clip / "first.png"), "--out", "a", "--model", model]) == 2
+    )
     assert "neither a video nor a folder" in capsys.readouterr().err
 
 

@@ -62,7 +62,11 @@ def test_j_and_f_by_hand() -> None:
     assert region_similarity(found, truth) == 8 / 24
     empty = np.zeros_like(truth)
     assert (region_similarity(empty, empty), contour_accuracy(empty, empty)) == (1.0, 1.0)
-    assert (region_similarity(empty, truth), contour_accuracy(empty, truth), contour_accuracy(truth, empty)) == (0, 0, 0)
+    assert (region_similarity(empty, truth), contour_accuracy(empty, truth), contour_accuracy(truth, empty)) == (
+        0,
+        0,
+        0,
+    )
     far = np.roll(truth, 10, axis=1)
     assert contour_accuracy(far, truth) == 0.0
     shifted = np.roll(truth, 1, axis=1)  # within the tolerance of 1 pixel

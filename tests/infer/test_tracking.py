@@ -196,3 +196,11 @@ def test_object_masks_have_the_size_asked_for_and_do_not_overlap() -> None:
     assert masks.sum(axis=0).max(initial=0) <= 1
     with pytest.raises(PerceptError, match="at least 1"):
         object_masks(tiny.encoder(), image, count=0)
+
+
+def test_the_mean_cosine_equals_that_of_all_pairs() -> None:
+    from percept.infer.masks import mean_cosine
+
+    features = torch.randn(3, 4, 5)
+    vectors = F.normalize(features.flatten(0, 1), dim=-1)
+    assert mean_cosine(features) == pytest.approx(float((vectors @ vectors.T).mean()), abs=1e-6)

@@ -44,7 +44,10 @@ def depth(
     unit = trained.unit or "share of the largest depth"
     for file in out:
         _write(file, values, unit)
-    rows = [(name, f"{np.quantile(values, share):.3f}") for name, share in (("nearest", 0), ("median", 0.5), ("farthest", 1))]
+    rows = [
+        (name, f"{np.quantile(values, share):.3f}")
+        for name, share in (("nearest", 0), ("median", 0.5), ("farthest", 1))
+    ]
     table(f"Depth of {image}", ("", unit), rows)
     return 0
 

@@ -82,18 +82,26 @@ def split_points(text: str, size: tuple[int, int]) -> list[tuple[float, float]]:
             rows = [part.split(",") for part in text.split()]
         points = [(float(x), float(y)) for x, y in rows]
     except OSError as error:
-        raise PerceptError(f"{text[1:]} cannot be read: {error.strerror}. Give a json list of points [[x, y], ...].") from None
+        raise PerceptError(
+            f"{text[1:]} cannot be read: {error.strerror}. Give a json list of points [[x, y], ...]."
+        ) from None
     except (ValueError, TypeError):
-        raise PerceptError(f'--points is not a list of points: {text[:60]!r}. Give "120,80 300,45" or @FILE.json.') from None
+        raise PerceptError(
+            f'--points is not a list of points: {text[:60]!r}. Give "120,80 300,45" or @FILE.json.'
+        ) from None
     if not points:
         raise PerceptError("--points holds no point. Leave it out to match all patches.")
     for x, y in points:
         if not (0 <= x <= size[0] and 0 <= y <= size[1]):
-            raise PerceptError(f"the point {x:g},{y:g} is outside the first image, which has {size[0]} × {size[1]} pixels.")
+            raise PerceptError(
+                f"the point {x:g},{y:g} is outside the first image, which has {size[0]} × {size[1]} pixels."
+            )
     return points
 
 
-def _pixels(matches: "Matches", images: "tuple[Image.Image, Image.Image]") -> list[tuple[list[float], list[float], float]]:
+def _pixels(
+    matches: "Matches", images: "tuple[Image.Image, Image.Image]"
+) -> list[tuple[list[float], list[float], float]]:
     sides = [(image.width, image.height) for image in images]
     rows = zip(matches.first.tolist(), matches.second.tolist(), matches.cosine.tolist(), strict=True)
     return [(_scaled(one, sides[0]), _scaled(other, sides[1]), cosine) for one, other, cosine in rows]
@@ -104,15 +112,23 @@ def _scaled(point: list[float], size: tuple[int, int]) -> list[float]:
 
 
 def _write(
-    file: Path, encoder: "Encoder", paths: tuple[Path, Path], images: "tuple[Image.Image, Image.Image]", found: "Matches"
+    file: Path,
+    encoder: "Encoder",
+    paths: tuple[Path, Path],
+    images: "tuple[Image.Image, Image.Image]",
+    found: "Matches",
 ) -> None:
     from percept.core.config import to_dict
     from percept.core.io import write_json
     from percept.data.files import as_text
 
-    pairs = [{"first": one, "second": other, "cosine": round(cosine, 4)} for one, other, cosine in _pixels(found, images)]
+    pairs = [
+        {"first": one, "second": other, "cosine": round(cosine, 4)} for one, other, cosine in _pixels(found, images)
+    ]
     with writing(file):
-        write_json(file, {"model": to_dict(encoder.identity), "images": [as_text(path) for path in paths], "pairs": pairs})
+        write_json(
+            file, {"model": to_dict(encoder.identity), "images": [as_text(path) for path in paths], "pairs": pairs}
+        )
     say(f"wrote {file}")
 
 
@@ -126,8 +142,15 @@ def _draw(file: Path, images: "tuple[Image.Image, Image.Image]", found: "Matches
 
 
 def _show(images: "tuple[Image.Image, Image.Image]", found: "Matches", total: int) -> None:
-    rows = [(f"{one[0]:g}, {one[1]:g}", f"{other[0]:g}, {other[1]:g}", f"{cosine:.3f}") for one, other, cosine in _pixels(found, images)]
-    title = f"{len(rows)} of {count(total, 'pair')}, the most distinctive first" if len(rows) < total else count(total, "pair")
+    rows = [
+        (f"{one[0]:g}, {one[1]:g}", f"{other[0]:g}, {other[1]:g}", f"{cosine:.3f}")
+        for one, other, cosine in _pixels(found, images)
+    ]
+    title = (
+        f"{len(rows)} of {count(total, 'pair')}, the most distinctive first"
+        if len(rows) < total
+        else count(total, "pair")
+    )
     table(title, ("first image, x, y", "second image, x, y", "cosine"), rows)
 
 

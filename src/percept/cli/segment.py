@@ -85,7 +85,9 @@ def _by_head(encoder: "Encoder", image: "Image.Image", folder: Path) -> tuple[np
     trained = open_head(folder)
     if trained.task != "masks":
         raise PerceptError(f"{folder} holds a head for {trained.task}, not for masks. Give a head for masks.")
-    maps = F.interpolate(trained.maps(encoder, [image]), (image.height, image.width), mode="bilinear", align_corners=False)
+    maps = F.interpolate(
+        trained.maps(encoder, [image]), (image.height, image.width), mode="bilinear", align_corners=False
+    )
     background = bool(trained.classes) and trained.classes[0] == "background"
     numbers = maps[0].argmax(dim=0).numpy() + (0 if background else 1)
     return _small(numbers, list(trained.classes[1 if background else 0 :]))

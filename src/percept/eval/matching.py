@@ -36,7 +36,9 @@ def correct_points(
     """
     found, truth = np.asarray(found, np.float64), np.asarray(truth, np.float64)
     if found.shape != truth.shape or found.ndim != 2 or found.shape[1:] != (2,):
-        raise PerceptError(f"got points of shape {found.shape} for true ones of shape {truth.shape}. Give two arrays [n, 2].")
+        raise PerceptError(
+            f"got points of shape {found.shape} for true ones of shape {truth.shape}. Give two arrays [n, 2]."
+        )
     if extent <= 0 or alpha <= 0:
         raise PerceptError(f"extent and alpha must be positive, got {extent} and {alpha}.")
     return np.linalg.norm(found - truth, axis=1) <= alpha * extent

@@ -30,11 +30,15 @@ def overlap(found: Integer[np.ndarray, "_ _"], truth: Integer[np.ndarray, "_ _"]
         PerceptError: the sizes differ, or a label is not below `classes`.
     """
     if found.shape != truth.shape:
-        raise PerceptError(f"a prediction of {found.shape} pixels does not fit a truth of {truth.shape}. Give equal sizes.")
+        raise PerceptError(
+            f"a prediction of {found.shape} pixels does not fit a truth of {truth.shape}. Give equal sizes."
+        )
     counted = truth != IGNORED
     found, truth = found[counted].astype(np.int64), truth[counted].astype(np.int64)
     if len(truth) and max(int(found.max()), int(truth.max())) >= classes:
-        raise PerceptError(f"a label is not below the number of classes, {classes}. Ignored pixels have the true label 255.")
+        raise PerceptError(
+            f"a label is not below the number of classes, {classes}. Ignored pixels have the true label 255."
+        )
     same = np.bincount(truth[found == truth], minlength=classes)
     union = np.bincount(found, minlength=classes) + np.bincount(truth, minlength=classes) - same
     return Overlap(intersection=same, union=union)
@@ -42,9 +46,7 @@ def overlap(found: Integer[np.ndarray, "_ _"], truth: Integer[np.ndarray, "_ _"]
 
 def iou(counts: Overlap) -> Float[np.ndarray, "*n c"]:
     """Return intersection over union per class; NaN for classes that occur neither in the prediction nor in the truth."""
-    return np.divide(
-        counts.intersection, counts.union, out=np.full(counts.union.shape, np.nan), where=counts.union > 0
-    )
+    return np.divide(counts.intersection, counts.union, out=np.full(counts.union.shape, np.nan), where=counts.union > 0)
 
 
 def mean_iou(name: str, images: Sequence[Overlap], *, seed: int = 0) -> Score:
@@ -72,9 +74,7 @@ def _mean_of(same: Float[np.ndarray, "r c"], union: Float[np.ndarray, "r c"]) ->
     return np.divide(shares.sum(axis=1), present.sum(axis=1), out=np.full(len(same), np.nan), where=present.any(axis=1))
 
 
-def best_overlaps(
-    found: Bool[np.ndarray, "m y x"], truth: Bool[np.ndarray, "k y x"]
-) -> Float[np.ndarray, " k"]:
+def best_overlaps(found: Bool[np.ndarray, "m y x"], truth: Bool[np.ndarray, "k y x"]) -> Float[np.ndarray, " k"]:
     """Return the largest IoU of each true mask with any found mask; 0 where nothing was found."""
     if not len(found):
         return np.zeros(len(truth))

@@ -76,9 +76,7 @@ def _dilated(mask: Bool[np.ndarray, "y x"], radius: int) -> Bool[np.ndarray, "y 
     return wide
 
 
-def tracked(
-    found: Sequence[UInt8[np.ndarray, "_ _"]], truth: Sequence[UInt8[np.ndarray, "_ _"]]
-) -> dict[int, Tracked]:
+def tracked(found: Sequence[UInt8[np.ndarray, "_ _"]], truth: Sequence[UInt8[np.ndarray, "_ _"]]) -> dict[int, Tracked]:
     """Return the scores of each object of the first true mask.
 
     The first and the last frame are not counted, as in the evaluation of DAVIS 2017: the first mask is given.
@@ -99,7 +97,9 @@ def tracked(
 
 def _check(found: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> None:
     if len(found) != len(truth) or len(truth) < 3:
-        raise PerceptError(f"got {len(found)} masks for {len(truth)} true ones. Give one per frame, of at least 3 frames.")
+        raise PerceptError(
+            f"got {len(found)} masks for {len(truth)} true ones. Give one per frame, of at least 3 frames."
+        )
     sizes = {each.shape for each in (*found, *truth)}
     if len(sizes) > 1:
         raise PerceptError(f"the masks have different sizes: {sorted(sizes)}. Give masks of the size of the true ones.")
@@ -113,7 +113,11 @@ def scores_of(objects: Sequence[Tracked], *, seed: int = 0) -> list[Score]:
     Raises:
         PerceptError: there are no objects.
     """
-    columns = {"J&F": [each.both for each in objects], "J": [each.j for each in objects], "F": [each.f for each in objects]}
+    columns = {
+        "J&F": [each.both for each in objects],
+        "J": [each.j for each in objects],
+        "F": [each.f for each in objects],
+    }
     return [mean(name, values, seed=seed) for name, values in columns.items()]
 
 

@@ -71,14 +71,18 @@ def open_footage(path: Path) -> Footage:
         paths = find_images([path])
         names = [each.stem for each in paths]
         if len(set(names)) < len(names):
-            raise PerceptError(f"{path} has several frames of the same name. Give a folder with the frames of one video.")
+            raise PerceptError(
+                f"{path} has several frames of the same name. Give a folder with the frames of one video."
+            )
         return Footage(name=path.resolve().name, rate=FOLDER_RATE, names=names, paths=paths, source=path)
     if not is_video(path) and path.suffix.lower() != ".gif":
         raise PerceptError(f"{path} is neither a video nor a folder. Give a video file or a folder with its frames.")
     with open_video(path) as video:
         count, seconds = len(video), video.duration
     names = [f"{number:05d}" for number in range(count)]
-    return Footage(name=path.stem, rate=count / seconds if seconds > 0 else FOLDER_RATE, names=names, paths=[], source=path)
+    return Footage(
+        name=path.stem, rate=count / seconds if seconds > 0 else FOLDER_RATE, names=names, paths=[], source=path
+    )
 
 
 class Film:
@@ -135,11 +139,15 @@ def read_mask(file: Path) -> np.ndarray:
         with Image.open(file) as image:
             image.load()
             indexed = image.mode in ("P", "L", "1", "I;16", "I")
-            pixels = np.array(image if indexed and image.mode != "1" else image.convert("L" if image.mode == "1" else "RGBA"))
+            pixels = np.array(
+                image if indexed and image.mode != "1" else image.convert("L" if image.mode == "1" else "RGBA")
+            )
     except FileNotFoundError:
         raise PerceptError(f"there is no file {file}. Give the mask of the first frame as a PNG.") from None
     except (OSError, ValueError, SyntaxError) as error:
-        raise PerceptError(f"{file} cannot be read as an image: {error}. Give the mask of the first frame as a PNG.") from None
+        raise PerceptError(
+            f"{file} cannot be read as an image: {error}. Give the mask of the first frame as a PNG."
+        ) from None
     numbers = pixels.astype(np.int64) if pixels.ndim == 2 else _numbers_of_colours(pixels, file)
     kinds = np.unique(numbers)
     if len(kinds[kinds > 0]) > 50:

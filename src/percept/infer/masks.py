@@ -26,6 +26,11 @@ PATCHES = 24
 """Patches along the longer side; the cost grows with the sixth power."""
 
 
+def mean_cosine(features: Float[Tensor, "y x w"]) -> float:
+    """Return the mean cosine over all pairs of patches."""
+    return float(unit_map(features).mean(dim=(0, 1)).square().sum())
+
+
 def second_vector(features: Float[Tensor, "n w"], threshold: float) -> Float[Tensor, " n"]:
     """Return the second smallest eigenvector of the generalised problem (D - W) v = l D v.
 
@@ -51,7 +56,7 @@ def object_map(features: Float[Tensor, "y x w"], threshold: float | None = None)
     """
     vectors = unit_map(features).flatten(0, 1)
     cosines = vectors @ vectors.T
-    threshold = float(cosines.mean()) if threshold is None else threshold
+    threshold = mean_cosine(features) if threshold is None else threshold
     if bool((cosines >= threshold - 1e-6).all()):  # every patch is joined with every other one
         return None
     vector = second_vector(vectors, threshold).float()
@@ -79,6 +84,7 @@ def object_maps(
     features: Float[Tensor, "y x w"], count: int = 1, threshold: float | None = None
 ) -> list[Float[Tensor, "y x"]]:
     """Return maps, positive on their objects, of at most `count` objects; the patches of one are left out for the next."""
+    threshold = mean_cosine(features) if threshold is None else threshold
     free, found = features.clone(), []
     for _ in range(count):
         values = object_map(free, threshold)

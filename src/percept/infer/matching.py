@@ -70,16 +70,16 @@ def _centres(places: Int[Tensor, " n"], grid: torch.Size) -> Float[Tensor, "n 2"
     return torch.stack([(places % grid[1] + 0.5) / grid[1], (places // grid[1] + 0.5) / grid[0]], dim=1)
 
 
-def find_points(
-    first: Float[Tensor, "y x w"], second: Float[Tensor, "h v w"], points: Float[Tensor, "n 2"]
-) -> Matches:
+def find_points(first: Float[Tensor, "y x w"], second: Float[Tensor, "h v w"], points: Float[Tensor, "n 2"]) -> Matches:
     """Return the most similar place in the second map of each point of the first.
 
     The feature of a point is interpolated bilinearly; its cosines with all patches are enlarged bicubically, eight times
     across and down, and the largest one is taken.
     """
     at = (2 * points - 1)[None, None].to(first.dtype)
-    features = F.grid_sample(unit_map(first).permute(2, 0, 1)[None], at.float(), padding_mode="border", align_corners=False)
+    features = F.grid_sample(
+        unit_map(first).permute(2, 0, 1)[None], at.float(), padding_mode="border", align_corners=False
+    )
     vectors = F.normalize(features[0, :, 0].T, dim=-1)
     cosines = torch.einsum("nw,hvw->nhv", vectors, unit_map(second))
     fine = F.interpolate(cosines[None], scale_factor=FINE, mode="bicubic", align_corners=False)[0]
@@ -117,4 +117,3 @@ def match(
     if points.ndim != 2 or points.shape[1] != 2 or not bool(((points >= 0) & (points <= 1)).all()):
         raise PerceptError("points must be [n, 2], across and down in the first image, from 0 to 1.")
     return find_points(maps[0], maps[1], points)
-

@@ -65,7 +65,10 @@ def patch_vectors(encoder: "Encoder", pixels: Float[Tensor, "b 3 y x"]) -> Float
     _check(encoder)
     tower, setting = encoder.model.vision, encoder.setting
     with torch.no_grad():
-        parts = [pooled_patches(tower, part.to(setting.device, setting.dtype)).float().cpu() for part in pixels.split(setting.batch)]
+        parts = [
+            pooled_patches(tower, part.to(setting.device, setting.dtype)).float().cpu()
+            for part in pixels.split(setting.batch)
+        ]
     return F.normalize(torch.cat(parts), dim=-1)
 
 
@@ -194,9 +197,7 @@ def segment(
     return Segmentation(labels=tuple(ordered), numbers=numbers.numpy())
 
 
-def heat(
-    encoder: "Encoder", image: Any, text: str, levels: Sequence[float] = LEVELS
-) -> Float[Tensor, "h w"]:
+def heat(encoder: "Encoder", image: Any, text: str, levels: Sequence[float] = LEVELS) -> Float[Tensor, "h w"]:
     """Return how well a text fits each place: the cosine with it minus that with texts that fit every image.
 
     Raises:

@@ -136,7 +136,9 @@ class Fusioner(nn.Module):
         self, patches: Float[Tensor, "b h w d"], text: Float[Tensor, "b d"], mask: Int[Tensor, "b y x"]
     ) -> Float[Tensor, ""]:
         """Return the loss of patches that were computed before; the logits are enlarged to the mask."""
-        logits = F.interpolate(self.logits(patches, text)[:, None], mask.shape[1:], mode="bilinear", align_corners=False)
+        logits = F.interpolate(
+            self.logits(patches, text)[:, None], mask.shape[1:], mode="bilinear", align_corners=False
+        )
         return mask_bce(logits[:, 0], mask)
 
     def forward(self, batch: Named) -> dict[str, Tensor]:
