@@ -228,7 +228,8 @@ def miou(rows: np.ndarray, columns: tuple[int, int] = (1, 2)) -> tuple[float, fl
     same, union = draws @ (hot * rows[:, columns[0], None]), draws @ (hot * rows[:, columns[1], None])
     shares = np.divide(same, union, out=np.full(same.shape, np.nan), where=union > 0)
     values = np.nanmean(shares, axis=1)
-    return float(values[0]), *(float(each) for each in np.quantile(values[1:], (0.025, 0.975)))
+    low, high = np.quantile(values[1:], (0.025, 0.975))
+    return float(values[0]), float(low), float(high)
 
 
 def chance(rows: np.ndarray) -> np.ndarray:

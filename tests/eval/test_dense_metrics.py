@@ -9,7 +9,13 @@ from percept.core.errors import PerceptError
 from percept.eval.matching import correct_points, pck, world_views
 from percept.eval.segmentation import best_overlaps, iou, mean_iou, overlap
 from percept.eval.tracking import (
-    Tracked, contour, contour_accuracy, region_similarity, scores_of, tracked, world_sequences,
+    Tracked,
+    contour,
+    contour_accuracy,
+    region_similarity,
+    scores_of,
+    tracked,
+    world_sequences,
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def naive(features: list[torch.Tensor], first: torch.Tensor, settings: Propagati
     results = [first]
     height, width = first.shape[1:]
     for number in range(1, len(maps)):
-        sources = [0, *[each for each in range(max(1, number - settings.context), number)]]
+        sources = [0, *range(max(1, number - settings.context), number)]
         labels = torch.zeros_like(first)
         for y, x in itertools.product(range(height), range(width)):
             found = []

@@ -12,7 +12,15 @@ from percept.core.errors import PerceptError
 from percept.data.transforms import Preprocess
 from percept.infer.encoder import Encoder
 from percept.infer.zeroshot_dense import (
-    ELSEWHERE, heat, label_maps, patch_vectors, pooled_patches, segment, shown, text_maps, windows,
+    ELSEWHERE,
+    heat,
+    label_maps,
+    patch_vectors,
+    pooled_patches,
+    segment,
+    shown,
+    text_maps,
+    windows,
 )  # fmt: skip
 from percept.models.clip import CLIP
 from percept.nn.context import Context

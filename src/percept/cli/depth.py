@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import tyro
 
 from percept.cli.options import MODEL, Model
@@ -30,7 +31,6 @@ def depth(
     for file in out:
         check_output(file, ".png", ".npy")
     opened = read_image(image)
-    import numpy as np
     from torch.nn import functional as F
 
     from percept.eval.probes.head import open_head
@@ -52,9 +52,7 @@ def depth(
     return 0
 
 
-def _write(file: Path, values: "np.ndarray", unit: str) -> None:  # noqa: F821
-    import numpy as np
-
+def _write(file: Path, values: np.ndarray, unit: str) -> None:
     from percept.core.io import replacing
     from percept.infer.drawing import Panel, draw_rows, save_png
     from percept.infer.overlay import depth_colours, enlarged_for_view
