@@ -8,6 +8,7 @@ Runs, each with its own seed and its own 25 of the 100 categories held out. Ever
     no text    fusion with every text replaced by one vector: it can find things but not which one is named
     zero-shot  no training: the cosine of patch and text above a threshold that was chosen on the training images
     chance     pixels at random, as many as fusion marks
+With --patches tokens, the patches are tokens that bypass the pooling head: a pair of towers without a common space.
 Only classes that an image shows are named, as in the paper; the share of pixels marked for a class that it does not show is given too.
 A finished arm of a run is not computed again.
 """
@@ -85,13 +86,18 @@ def rendered(split: str, first: int, things: tuple[int, int], only: set[int] | N
 
 
 @torch.no_grad()
-def features(task: Fusioner, encoder: Any, images: np.ndarray) -> Tensor:
-    """Return the unit vectors of patches in the space of the texts."""
+def features(task: Fusioner, encoder: Any, images: np.ndarray, patches: str) -> Tensor:
+    """Return the unit vectors of patches: in the space of the texts, or tokens that bypass the pooling head."""
     pixels = encoder.preprocess.normalise(torch.from_numpy(images).permute(0, 3, 1, 2))
-    return torch.cat([task.patches(part) for part in pixels.split(32)])
+    if patches == "value":
+        return torch.cat([task.patches(part) for part in pixels.split(32)])
+    seen = [task.clip.vision(part, pool=False) for part in pixels.split(32)]
+    return torch.cat([F.normalize(each.tokens[:, each.prefix :].unflatten(1, each.grid), dim=-1) for each in seen])
 
 
-def made(task: Fusioner, encoder: Any, pairs: list[Any], classes: set[int], seed: int, least: int = 12) -> Set:
+def made(
+    task: Fusioner, encoder: Any, pairs: list[Any], classes: set[int], seed: int, patches: str, least: int = 12
+) -> Set:
     """Return a set; queries are the classes of `classes` with at least `least` pixels of the small mask."""
     images, ids = (np.stack(column) for column in zip(*pairs, strict=True))
     small = torch.from_numpy(ids[:, 1::2, 1::2].copy())
@@ -102,7 +108,7 @@ def made(task: Fusioner, encoder: Any, pairs: list[Any], classes: set[int], seed
         queries += [(place, number) for number in sorted(shown & classes)]
         others = sorted(classes - {int(number) - 1 for number in numbers})
         absent.append((place, int(rng.choice(others))))
-    return Set(vectors=features(task, encoder, images), ids=small, queries=queries, absent=absent)
+    return Set(vectors=features(task, encoder, images, patches), ids=small, queries=queries, absent=absent)
 
 
 def mosaics(pairs: list[Any]) -> list[Any]:
@@ -121,7 +127,7 @@ def mosaics(pairs: list[Any]) -> list[Any]:
     return rows
 
 
-def sets_of(task: Fusioner, encoder: Any, seed: int, images: int) -> tuple[dict[str, Set], set[int]]:
+def sets_of(task: Fusioner, encoder: Any, seed: int, images: int, patches: str) -> tuple[dict[str, Set], set[int]]:
     """Return the training set and the evaluation sets of one run, and its unseen classes."""
     order = np.random.default_rng(100).permutation(len(CATEGORIES))
     unseen = set(order[seed * UNSEEN : (seed + 1) * UNSEEN].tolist())
@@ -130,10 +136,10 @@ def sets_of(task: Fusioner, encoder: Any, seed: int, images: int) -> tuple[dict[
     evaluation = list(islice(rendered("evaluation", 100_000 * (seed + 1), (1, 4)), EVALUATED))
     singles = list(islice(rendered("evaluation", 500_000 * (seed + 1), (1, 1), unseen), SINGLES))
     return {
-        "train": made(task, encoder, train, seen, seed),
-        "seen": made(task, encoder, evaluation, seen, seed),
-        "unseen": made(task, encoder, evaluation, unseen, seed),
-        "mosaic": made(task, encoder, mosaics(singles), unseen, seed),
+        "train": made(task, encoder, train, seen, seed, patches),
+        "seen": made(task, encoder, evaluation, seen, seed, patches),
+        "unseen": made(task, encoder, evaluation, unseen, seed, patches),
+        "mosaic": made(task, encoder, mosaics(singles), unseen, seed, patches),
     }, unseen
 
 
@@ -239,14 +245,14 @@ def chance(rows: np.ndarray) -> np.ndarray:
     return np.stack([rows[:, 0], same, rows[:, 3] + rows[:, 4] - same], axis=1)
 
 
-def one_run(seed: int, folder: Path, images: int, steps: int) -> None:
+def one_run(seed: int, folder: Path, images: int, steps: int, patches: str) -> None:
     """Train and judge all arms of one run that are not finished."""
     arms = [arm for arm in (*TRAINED, "zero-shot") if not (folder / f"{seed} {arm}.json").exists()]
     if not arms:
         return
     encoder = percept.load("nano", dtype="float32")
     torch.manual_seed(seed)
-    data, unseen = sets_of(Fusioner(CONFIG, encoder.model), encoder, seed, images)
+    data, unseen = sets_of(Fusioner(CONFIG, encoder.model), encoder, seed, images, patches)
     texts = class_vectors(encoder, list(CATEGORIES))
     for arm in arms:
         torch.manual_seed(seed)
@@ -334,12 +340,13 @@ def main() -> None:
     parser.add_argument("--json-file", type=Path)
     parser.add_argument("--images", type=int, default=240, help="training images of a run")
     parser.add_argument("--runs", type=int, default=3, help="each with its own seed and its own unseen classes")
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--patches", choices=("value", "tokens"), default="value", help="what the image tower gives")
     chosen = parser.parse_args()
     start = time.perf_counter()
     chosen.folder.mkdir(parents=True, exist_ok=True)
     for seed in range(chosen.runs):
-        one_run(seed, chosen.folder, chosen.images, chosen.steps)
+        one_run(seed, chosen.folder, chosen.images, chosen.steps, chosen.patches)
     result = summary(chosen.folder, chosen.runs)
     arms = [*TRAINED, "zero-shot", "chance"]
     rows = [
@@ -357,6 +364,7 @@ def main() -> None:
         **facts(torch.device("cpu"), start),
         "images": chosen.images,
         "steps": chosen.steps,
+        "patches": chosen.patches,
         "batch": BATCH,
         "unseen classes": UNSEEN,
     }
