@@ -1,6 +1,7 @@
 """`percept depth`: estimate depth with a head that was trained on the features of an encoder."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tyro
@@ -9,6 +10,9 @@ from percept.cli.options import MODEL, Model
 from percept.cli.show import check_output, say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import table
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def depth(
@@ -21,7 +25,8 @@ def depth(
 
     Args:
         image: Image.
-        head: Folder of a head for depth, trained on the same encoder: percept layers DATA --task depth --save FOLDER.
+        head: Folder of a head for depth, trained on the same encoder: percept layers DATA --task depth --save FOLDER; with
+            --world in place of DATA, on rooms of the labelled world.
         out: .png to look at (light is near), .npy for the numbers, or both.
     """
     from percept.data.images import read_image
@@ -43,7 +48,7 @@ def depth(
     values = F.interpolate(maps, (opened.height, opened.width), mode="bilinear", align_corners=False)[0, 0].numpy()
     unit = trained.unit or "share of the largest depth"
     for file in out:
-        _write(file, values, unit)
+        _write(file, opened, values, unit)
     rows = [
         (name, f"{np.quantile(values, share):.3f}")
         for name, share in (("nearest", 0), ("median", 0.5), ("farthest", 1))
@@ -52,7 +57,7 @@ def depth(
     return 0
 
 
-def _write(file: Path, values: np.ndarray, unit: str) -> None:
+def _write(file: Path, image: "Image.Image", values: np.ndarray, unit: str) -> None:
     from percept.core.io import replacing
     from percept.infer.drawing import Panel, draw_rows, save_png
     from percept.infer.overlay import depth_colours, enlarged_for_view
@@ -63,8 +68,12 @@ def _write(file: Path, values: np.ndarray, unit: str) -> None:
                 np.save(stream, values.astype(np.float32))
         else:
             picture, near, far = depth_colours(values)
-            title = f"light {near:.2f}, dark {far:.2f}"
-            save_png(file, draw_rows([[Panel(image=enlarged_for_view(picture), title=title, remark=unit)]]))
+            remark = f"light {near:.2f}, dark {far:.2f} {unit}"
+            panels = [
+                Panel(image=enlarged_for_view(image), title="image"),
+                Panel(image=enlarged_for_view(picture), title="depth", remark=remark),
+            ]
+            save_png(file, draw_rows([panels]))
     say(f"wrote {file}")
 
 

@@ -124,9 +124,13 @@ def one_hot(mask: UInt8[np.ndarray, "y x"], objects: list[int]) -> Float[Tensor,
 
 def hardened(labels: Float[Tensor, "k y x"], size: tuple[int, int]) -> Int[Tensor, "h w"]:
     """Return the label of each pixel: enlarged bilinearly, scaled to 0..1 for each label, then the largest, as in DINO."""
-    large = F.interpolate(labels[None], size, mode="bilinear", align_corners=False)[0]
-    low, high = large.amin(dim=(1, 2), keepdim=True), large.amax(dim=(1, 2), keepdim=True)
-    return ((large - low) / (high - low).clamp(min=1e-12)).argmax(dim=0)
+    highest, best = torch.full(size, -1.0), torch.zeros(size, dtype=torch.int64)
+    for number, each in enumerate(labels):  # one label at a time: many of a large frame would fill the memory
+        large = F.interpolate(each[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+        large = (large - large.min()) / (large.max() - large.min()).clamp(min=1e-12)
+        best[large > highest] = number
+        highest = torch.maximum(highest, large)
+    return best
 
 
 def track(

@@ -130,6 +130,16 @@ def _enlarged(maps: Float[Tensor, "c h w"], size: tuple[int, ...]) -> Tensor:
     return F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
 
 
+def _largest(maps: Float[Tensor, "c h w"], size: tuple[int, int]) -> tuple[Float[Tensor, "y x"], Int[Tensor, "y x"]]:
+    """Return the largest value of each pixel of enlarged maps, and which map has it; one map is enlarged at a time."""
+    values, best = _enlarged(maps[:1], size)[0], torch.zeros(size, dtype=torch.int64)
+    for number in range(1, len(maps)):
+        large = _enlarged(maps[number : number + 1], size)[0]
+        best[large > values] = number
+        values = torch.maximum(values, large)
+    return values, best
+
+
 def _level(encoder: "Encoder", image: Image.Image, level: float) -> Float[Tensor, "h w d"]:
     """Return the unit vectors of the patches of an image at one size."""
     patch, (high, wide) = encoder.patch, (side // encoder.patch for side in encoder.preprocess.shape)
@@ -189,7 +199,7 @@ def segment(
     opened = read_image(image) if not isinstance(image, Image.Image) else image.convert("RGB")
     _check(encoder)
     maps, names = label_maps(encoder, opened, labels, templates, levels)
-    values, best = _enlarged(maps, (opened.height, opened.width)).max(dim=0)
+    values, best = _largest(maps, (opened.height, opened.width))
     ordered = check_labels(labels)
     numbers = torch.tensor([ordered.index(name) for name in names])[best]
     if BACKGROUND in ordered:
