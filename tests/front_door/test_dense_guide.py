@@ -36,3 +36,12 @@ def test_the_numbers_are_the_measured_ones() -> None:
                 low, high = (f"{100 * score[end]:.1f}" for end in ("low", "high"))
                 assert f"{100 * score['value']:.1f}" in GUIDE, (part, name)
                 assert f"{low} – {high}" in GUIDE, (part, name)
+
+
+@pytest.mark.parametrize("name", ["fusioner", "fusioner_tokens"])
+def test_the_numbers_of_fusioner_are_the_measured_ones(name: str) -> None:
+    arms = json.loads((ROOT / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))["arms"]
+    for arm in ("fusion", "linear", "no text", "zero-shot"):
+        for part in ("seen", "unseen", "mosaic"):
+            value, low, high = (f"{100 * arms[arm][part][key]:.1f}" for key in ("mIoU", "low", "high"))
+            assert f"{value} [{low} – {high}]" in GUIDE

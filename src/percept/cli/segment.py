@@ -7,7 +7,7 @@ import numpy as np
 import tyro
 
 from percept.cli.options import MODEL, Model
-from percept.cli.show import check_output, say, split_labels, writing
+from percept.cli.show import check_output, count, say, split_labels, writing
 from percept.core.errors import PerceptError
 from percept.core.report import table
 
@@ -94,11 +94,11 @@ def _by_head(encoder: "Encoder", image: "Image.Image", folder: Path) -> tuple[np
 
 
 def _objects(
-    encoder: "Encoder", image: "Image.Image", count: int, layer: int | None, grid: int
+    encoder: "Encoder", image: "Image.Image", most: int, layer: int | None, grid: int
 ) -> tuple[np.ndarray, list[str]]:
     from percept.infer.masks import object_masks
 
-    masks = object_masks(encoder, image, count=count, layer=layer, patches=grid, size=(image.height, image.width))
+    masks = object_masks(encoder, image, count=most, layer=layer, patches=grid, size=(image.height, image.width))
     if not len(masks):
         raise PerceptError("no object was found: all patches are alike. Try another --layer.")
     numbers = np.zeros((image.height, image.width), np.int64)
@@ -128,9 +128,13 @@ def _write(out: tuple[Path, ...], image: "Image.Image", mask: np.ndarray, names:
 
 def _show(mask: np.ndarray, names: list[str]) -> None:
     shares = np.bincount(mask.ravel(), minlength=len(names) + 1) / mask.size
-    rows = [(number, name, f"{shares[number]:.1%}") for number, name in enumerate(["background", *names])]
-    rows = sorted((row for row in rows if row[0] or shares[0]), key=lambda row: -shares[int(row[0])])
-    table("Pixels", ("number in the mask", "label", "share"), rows[:20])
+    labelled = [(number, name) for number, name in enumerate(["background", *names]) if shares[number]]
+    rows = [
+        (number, name, f"{shares[number]:.1%}") for number, name in sorted(labelled, key=lambda each: -shares[each[0]])
+    ]
+    missing = sum(not shares[number] for number in range(1, len(names) + 1))
+    title = f"Pixels; {count(missing, 'label')} without any" if missing else "Pixels"
+    table(title, ("number in the mask", "label", "share"), rows[:20])
 
 
 COMMAND = segment
