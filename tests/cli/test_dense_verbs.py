@@ -43,7 +43,14 @@ def test_segmenting_by_texts(model, image, tmp_path, capsys):
         assert looked.height >= 360
         assert (numbers.mode, numbers.size) == ("P", (40, 30))
         assert set(np.unique(np.array(numbers))) <= {0, 1, 2}
-    assert "red cup" in capsys.readouterr().out
+    assert "number in the mask" in capsys.readouterr().out
+    only = ["--labels", "cup,red cup", "--out", str(drawn), str(mask), "--model", model]
+    assert main(["segment", str(image), *only]) == 0
+    with Image.open(mask) as numbers:
+        found = set(np.unique(np.array(numbers)))
+    assert found <= {1, 2}  # without background, every pixel has a label
+    shown = capsys.readouterr().out
+    assert all(("cup", "red cup")[number - 1] in shown for number in found)
 
 
 def test_segmenting_without_labels(model, image, tmp_path, capsys):
