@@ -132,6 +132,7 @@ def test_key_points_of_a_shifted_map_are_found_within_half_a_patch() -> None:
     first, second = smooth[:, :12], smooth[:, 3:15]  # the second begins 3 patches to the right
     points = torch.tensor([[0.5, 0.25], [0.75, 0.7]])
     found = find_points(first, second, points)
+    assert (found.cosine <= 1 + 1e-6).all()
     assert ((found.second - (points - torch.tensor([3 / 12, 0]))).abs() * torch.tensor([12, 16]) < 0.5).all()
 
 

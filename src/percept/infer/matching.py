@@ -83,8 +83,10 @@ def find_points(first: Float[Tensor, "y x w"], second: Float[Tensor, "h v w"], p
     vectors = F.normalize(features[0, :, 0].T, dim=-1)
     cosines = torch.einsum("nw,hvw->nhv", vectors, unit_map(second))
     fine = F.interpolate(cosines[None], scale_factor=FINE, mode="bicubic", align_corners=False)[0]
-    values, places = fine.flatten(1).max(dim=1)
-    return Matches(first=points, second=_centres(places, fine.shape[1:]), cosine=values)
+    found = _centres(fine.flatten(1).argmax(dim=1), fine.shape[1:])
+    at = (2 * found - 1)[:, None, None]  # the cosine itself is interpolated bilinearly: bicubic values may exceed 1
+    values = F.grid_sample(cosines[:, None], at, padding_mode="border", align_corners=False)
+    return Matches(first=points, second=found, cosine=values.flatten())
 
 
 def match(
