@@ -3,6 +3,7 @@
 INDEX: dict[str, str] = {
     "contrastive": "percept.methods.pretraining.contrastive:Contrastive",
     "distill": "percept.methods.pretraining.distill:Distillation",
+    "fusioner": "percept.methods.segmentation.fusioner:Fusioner",
     "nano": "percept.methods.pretraining.nano:Pretraining",
     "pe": "percept.methods.pretraining.pe:Pretraining",
     "pe-finetune": "percept.methods.pretraining.pe_finetune:Finetuning",

@@ -1,0 +1,80 @@
+"""`percept depth`: estimate depth with a head that was trained on the features of an encoder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tyro
+
+from percept.cli.options import MODEL, Model
+from percept.cli.show import check_output, say, writing
+from percept.core.errors import PerceptError
+from percept.core.report import table
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def depth(
+    image: tyro.conf.Positional[Path],
+    head: Path,
+    out: tuple[Path, ...],
+    model: Model = MODEL,
+) -> int:
+    """Estimate the depth of each pixel.
+
+    Args:
+        image: Image.
+        head: Folder of a head for depth, trained on the same encoder: percept layers DATA --task depth --save FOLDER; with
+            --world in place of DATA, on rooms of the labelled world.
+        out: .png to look at (light is near), .npy for the numbers, or both.
+    """
+    from percept.data.images import read_image
+
+    if not out:
+        raise PerceptError("--out is empty. Give a .png file, a .npy file, or both.")
+    for file in out:
+        check_output(file, ".png", ".npy")
+    opened = read_image(image)
+    from torch.nn import functional as F
+
+    from percept.eval.probes.head import open_head
+
+    trained = open_head(head)
+    if trained.task != "depth":
+        raise PerceptError(f"{head} holds a head for {trained.task}, not for depth. Give a head for depth.")
+    encoder = model.open()
+    maps = trained.maps(encoder, [opened])
+    values = F.interpolate(maps, (opened.height, opened.width), mode="bilinear", align_corners=False)[0, 0].numpy()
+    unit = trained.unit or "share of the largest depth"
+    for file in out:
+        _write(file, opened, values, unit)
+    rows = [
+        (name, f"{np.quantile(values, share):.3f}")
+        for name, share in (("nearest", 0), ("median", 0.5), ("farthest", 1))
+    ]
+    table(f"Depth of {image}", ("", unit), rows)
+    return 0
+
+
+def _write(file: Path, image: "Image.Image", values: np.ndarray, unit: str) -> None:
+    from percept.core.io import replacing
+    from percept.infer.drawing import Panel, draw_rows, save_png
+    from percept.infer.overlay import depth_colours, enlarged_for_view
+
+    with writing(file):
+        if file.suffix.lower() == ".npy":
+            with replacing(file) as temporary, temporary.open("wb") as stream:
+                np.save(stream, values.astype(np.float32))
+        else:
+            picture, near, far = depth_colours(values)
+            remark = f"light {near:.2f}, dark {far:.2f} {unit}"
+            panels = [
+                Panel(image=enlarged_for_view(image), title="image"),
+                Panel(image=enlarged_for_view(picture), title="depth", remark=remark),
+            ]
+            save_png(file, draw_rows([panels]))
+    say(f"wrote {file}")
+
+
+COMMAND = depth
