@@ -60,7 +60,12 @@ def test_it_is_written_located_opened_and_converted_back(tmp_path, capsys):
     model = str(tiny.folder(tmp_path / "own"))
     assert main(["convert", model, str(tmp_path / "there"), "--to", "dotted"]) == 0
     assert "equal to the bit" in capsys.readouterr().out
-    assert {file.name for file in (tmp_path / "there").iterdir()} == {"net.safetensors", CONFIG, "tokenizer.json", "words.txt"}
+    assert {file.name for file in (tmp_path / "there").iterdir()} == {
+        "net.safetensors",
+        CONFIG,
+        "tokenizer.json",
+        "words.txt",
+    }
     assert locate(tmp_path / "there").path == tmp_path / "there" / "net.safetensors"
     opened = open_model(tmp_path / "there")
     assert (opened.layout, opened.name) == ("dotted", "tiny")
