@@ -1,0 +1,93 @@
+"""Speed: images and texts per second, and as a share of the matrix-product peak of the machine.
+
+In every turn the peak of torch's own product is measured, then the model, because the speed of a shared machine changes from one
+second to the next. Images are given preprocessed, texts as ids that fill
+the context. On a fast path with packed weights the share can be a
+little above what `torch.mm` reaches.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from percept.core.machine import matmul_peak, wait
+from percept.eval.statistics import Score, mean
+from percept.eval.table import Evaluation, Plan, Result, Unsuited
+from percept.models.clip import CLIP
+
+TURNS, SECONDS = 5, 0.4
+"""Turns, and least seconds of a burst of passes in each."""
+
+
+def needs(model: Any) -> None:
+    """Raise if the model is not an encoder.
+
+    Raises:
+        Unsuited: it has no towers to measure, or gives tokens only.
+    """
+    if not isinstance(getattr(model, "model", None), torch.nn.Module) or not hasattr(model, "setting"):
+        raise Unsuited(f"{type(model).__name__} has no towers to measure. Use an encoder, such as 'nano'.")
+    if not model.dim:
+        raise Unsuited(f"{model.name} gives tokens only, no vectors. Use a model with a pooling head.")
+
+
+def run(model: Any, plan: Plan) -> Result:
+    """Measure the image tower, and the text tower if there is one."""
+    setting, vision = model.setting, model.model.config.vision
+    size = vision.image_size
+    images = torch.zeros(setting.batch, 3, size, size)
+    scores = _measured(model, "images", setting.batch, lambda: model.image(images), operations_of(model, "vision"), plan)
+    text = model.model.config.text
+    if text is not None:
+        texts = torch.ones(setting.batch, text.context, dtype=torch.int64)
+        texts[:, -1] = text.vocabulary - 1  # the end token, which is the largest id
+        scores += _measured(model, "texts", setting.batch, lambda: model.text(texts), operations_of(model, "text"), plan)
+    return Result(scores=scores)
+
+
+def operations_of(model: Any, tower: str) -> int:
+    """Return the floating-point operations of the matrix products for one image or text; 0 for an exported graph."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    from percept.train.meters import operations
+
+    if model.setting.backend != "torch":
+        return 0
+    config = model.model.config
+    with torch.device("meta"), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        plain = CLIP(config).eval()
+        if tower == "vision":
+            size = config.vision.image_size
+            return operations(lambda: plain.encode_image(torch.empty(1, 3, size, size)))
+        context, width = config.text.context, config.text.width
+        embeddings, ends = torch.empty(1, context, width), torch.zeros(1, dtype=torch.int64)
+        return operations(lambda: plain.text(embeddings=embeddings, ends=ends))
+
+
+def _measured(
+    model: Any, things: str, count: int, work: Callable[[], Any], operations: int, plan: Plan
+) -> list[Score]:
+    device, dtype = model.setting.device, model.setting.dtype
+    work()
+    rates, shares = [], []
+    for _ in range(TURNS):
+        peak = matmul_peak.__wrapped__(device, dtype, seconds=SECONDS / 4)
+        rates.append(count / _seconds(work, device))
+        shares.append(rates[-1] * operations / peak)
+    scores = [mean(f"{things} per second", rates, unit="/s", seed=plan.seed)]
+    return [*scores, mean(f"{things}, share of the peak", shares, seed=plan.seed)] if operations else scores
+
+
+def _seconds(work: Callable[[], Any], device: torch.device) -> float:
+    """Return the mean seconds of a pass."""
+    start, passes = time.perf_counter(), 0
+    while not passes or time.perf_counter() - start < SECONDS:
+        work()
+        passes += 1
+    wait(device)
+    return (time.perf_counter() - start) / passes
+
+
+EVALUATION = Evaluation(name="speed", summary=__doc__, run=run, needs=needs)
