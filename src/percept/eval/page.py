@@ -62,8 +62,9 @@ svg .grid { stroke: var(--line); } svg .diagonal { stroke: var(--soft); stroke-d
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; margin: 8px 0; }
 th { text-align: left; color: var(--soft); font-weight: 600; }
 th, td { padding: 6px 16px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
-.n { text-align: right; white-space: nowrap; } .best { font-weight: 700; } .met { color: var(--good); } .missed { color: var(--bad); }
-td small { color: var(--soft); display: block; font-size: 12px; } summary { cursor: pointer; color: var(--soft); font-size: 14px; margin-top: 6px; }
+.n { text-align: right; white-space: nowrap; } .best { font-weight: 700; } 
+td small { color: var(--soft); display: block; font-size: 12px; font-weight: 400; }
+td small.met { color: var(--good); } td small.missed { color: var(--bad); } summary { cursor: pointer; color: var(--soft); font-size: 14px; margin-top: 6px; }
 code { font-size: 13px; overflow-wrap: anywhere; } .half { max-width: 460px; }
 """
 
@@ -177,8 +178,8 @@ def _cells(found: Sequence[Mapping[str, Any] | None]) -> list[str]:
 
 def _cell(row: Mapping[str, Any], *, bold: bool) -> str:
     score = score_of(row)
-    target = f' <span class="{"met" if row["met"] else "missed"}">{escape(row["target"])}</span>' if "target" in row else ""
-    interval = f"<small>{escape(score.interval)}{target}</small>" if score.low < score.high or target else ""
+    target = f'<small class="{"met" if row["met"] else "missed"}">target {escape(row["target"])}</small>' if "target" in row else ""
+    interval = (f"<small>{escape(score.interval)}</small>" if score.low < score.high else "") + target
     return f'<td class="n{" best" if bold else ""}">{escape(score.shown)}{interval}</td>'
 
 
@@ -195,7 +196,8 @@ def _section(evaluation: str, cards: Sequence[Mapping[str, Any]], names: Sequenc
         if evaluation in card["facts"]
     ]
     table = _scores(order, rows, names)
-    whole = f"<details><summary>All values</summary>{table}</details>" if plot else table
+    complete = len(shares) == len(order)
+    whole = table if not plot or not complete else f"<details><summary>All values</summary>{table}</details>"
     remarks = f"<p>{'<br>'.join(missing)}</p>" if missing else ""
     title = TITLES.get(evaluation, evaluation)
     return f"<h2>{escape(title)}</h2><p>{escape(about)}</p>{remarks}{_figure(plot)}{extra}{whole}"

@@ -98,6 +98,6 @@ def facts(model: Any) -> Mapping[str, Any]:
     device = model.setting.device
     return {
         "device": f"{device}, {str(model.setting.dtype).removeprefix('torch.')}",
-        "machine": f"{device_name(device)}, {usable_cores():g} cores, {torch.get_num_threads()} threads",
+        "machine": f"{device_name(device)}, {usable_cores():g} cores, threads: {torch.get_num_threads()}",
         "versions": f"percept {VERSION}, torch {torch.__version__}",
     }

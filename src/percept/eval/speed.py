@@ -1,9 +1,7 @@
 """Speed: images and texts per second, and as a share of the matrix-product peak of the machine.
 
-In every turn the peak of torch's own product is measured, then the model, because the speed of a shared machine changes from one
-second to the next. Images are given preprocessed, texts as ids that fill
-the context. On a fast path with packed weights the share can be a
-little above what `torch.mm` reaches.
+In every turn the peak of `torch.mm` is measured, then the model, because the speed of a shared machine changes from one second to
+the next. Images are given preprocessed, texts as ids that fill the context.
 """
 
 import time
@@ -25,12 +23,10 @@ def needs(model: Any) -> None:
     """Raise if the model is not an encoder.
 
     Raises:
-        Unsuited: it has no towers to measure, or gives tokens only.
+        Unsuited: it has no towers to measure.
     """
     if not isinstance(getattr(model, "model", None), torch.nn.Module) or not hasattr(model, "setting"):
         raise Unsuited(f"{type(model).__name__} has no towers to measure. Use an encoder, such as 'nano'.")
-    if not model.dim:
-        raise Unsuited(f"{model.name} gives tokens only, no vectors. Use a model with a pooling head.")
 
 
 def run(model: Any, plan: Plan) -> Result:
@@ -38,7 +34,8 @@ def run(model: Any, plan: Plan) -> Result:
     setting, vision = model.setting, model.model.config.vision
     size = vision.image_size
     images = torch.zeros(setting.batch, 3, size, size)
-    scores = _measured(model, "images", setting.batch, lambda: model.image(images), operations_of(model, "vision"), plan)
+    embed = model.image if model.dim else lambda images: list(model.hidden(images, -1))  # some give tokens only
+    scores = _measured(model, "images", setting.batch, lambda: embed(images), operations_of(model, "vision"), plan)
     text = model.model.config.text
     if text is not None:
         texts = torch.ones(setting.batch, text.context, dtype=torch.int64)
@@ -60,7 +57,7 @@ def operations_of(model: Any, tower: str) -> int:
         plain = CLIP(config).eval()
         if tower == "vision":
             size = config.vision.image_size
-            return operations(lambda: plain.encode_image(torch.empty(1, 3, size, size)))
+            return operations(lambda: plain.vision(torch.empty(1, 3, size, size), pool=bool(model.dim)))
         context, width = config.text.context, config.text.width
         embeddings, ends = torch.empty(1, context, width), torch.zeros(1, dtype=torch.int64)
         return operations(lambda: plain.text(embeddings=embeddings, ends=ends))
