@@ -25,7 +25,7 @@ from PIL import Image
 import percept
 from percept.core.io import write_json
 from percept.eval import world
-from percept.eval.mteb import register
+from percept.eval.mteb import MtebEncoder, register
 from percept.eval.retrieval import retrieval
 from percept.eval.zeroshot import prompts, zeroshot
 from percept.world.objects import CATEGORIES
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "result.json")
     chosen = parser.parse_args()
     start = time.perf_counter()
-    model = mteb.get_model(register(chosen.model))
+    model = MtebEncoder(register(chosen.model), model=chosen.model)
     tasks = [Captions(), Images(), Categories()]
     results = mteb.evaluate(model, tasks, cache=None, co2_tracker=False, encode_kwargs={"batch_size": 32}).task_results
     found = {each.task_name: each.get_score() for each in results}
