@@ -149,17 +149,27 @@ def _warnings(cards: Sequence[Mapping[str, Any]]) -> str:
 
 def _glance(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     rows = []
-    for evaluation, score in HEADLINES:
+    for evaluation, score in headlines(cards):
         found = [_rows(card, evaluation).get(score) for card in cards]
-        if any(found):
-            label = f"{escape(TITLES[evaluation])}: {escape(score)}{' ↓' if _less(found) else ''}"
-            rows.append(f"<tr><td>{label}</td>{''.join(_cells(found))}</tr>")
+        label = f"{escape(TITLES.get(evaluation, evaluation))}: {escape(score)}{' ↓' if _less(found) else ''}"
+        rows.append(f"<tr><td>{label}</td>{''.join(_cells(found))}</tr>")
     heads = "".join(f'<th class="n">{_key(place)}{escape(name)}</th>' for place, name in enumerate(names))
     return (
         "<h2>At a glance</h2><p>↓: less is better."
         f"{' The best value of a row is bold.' if len(cards) > 1 else ''}</p>"
         f'<div class="scroll"><table><tr><th>score</th>{heads}</tr>{"".join(rows)}</table></div>'
     )
+
+
+def headlines(cards: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return the rows of the first table; an evaluation with none of the scores of `HEADLINES` is shown by its first one."""
+    present = dict.fromkeys((row["evaluation"], row["name"]) for card in cards for row in card["scores"])
+    chosen = [pair for pair in HEADLINES if pair in present]
+    first = {evaluation: (evaluation, name) for evaluation, name in reversed(present)}
+    named = {evaluation for evaluation, _ in chosen}
+    chosen += [first[name] for name in _evaluations(cards) if name not in named]
+    order = {name: place for place, name in enumerate(_evaluations(cards))}
+    return sorted(chosen, key=lambda pair: order[pair[0]])
 
 
 def _less(found: Iterable[Mapping[str, Any] | None]) -> bool:

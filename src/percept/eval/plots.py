@@ -22,7 +22,7 @@ def dots(order: Sequence[str], models: Sequence[Mapping[str, Score]], names: Seq
         models: scores of every model by name; one that is missing is not drawn.
         names: of the models, for the titles that appear under the pointer.
     """
-    body, top = [], 6
+    body, top = [], 6.0
     for score in order:
         found = [(place, each[score]) for place, each in enumerate(models) if score in each]
         middle = top + LINE * len(found) / 2
@@ -32,7 +32,7 @@ def dots(order: Sequence[str], models: Sequence[Mapping[str, Score]], names: Seq
             body.append(_line(value, place, names[place], top + LINE * line + LINE / 2))
         top += LINE * len(found) + GAP
     wide, high = NAMES + AXIS + VALUES, top + 18
-    return f'<svg viewBox="0 0 {wide} {high}" role="img" aria-label="scores in percent">{_grid(top)}{"".join(body)}</svg>'
+    return f'<svg viewBox="0 0 {wide} {high:g}" role="img" aria-label="scores in percent">{_grid(top)}{"".join(body)}</svg>'
 
 
 def _place(share: float) -> float:
@@ -42,8 +42,8 @@ def _place(share: float) -> float:
 def _grid(bottom: float) -> str:
     ticks = (0, 25, 50, 75, 100)
     return "".join(
-        f'<line class="grid" x1="{_place(tick / 100):.1f}" x2="{_place(tick / 100):.1f}" y1="4" y2="{bottom}"/>'
-        f'<text class="soft" x="{_place(tick / 100):.1f}" y="{bottom + 13}" text-anchor="middle">{tick}{" %" if tick == 100 else ""}</text>'
+        f'<line class="grid" x1="{_place(tick / 100):.1f}" x2="{_place(tick / 100):.1f}" y1="4" y2="{bottom:g}"/>'
+        f'<text class="soft" x="{_place(tick / 100):.1f}" y="{bottom + 13:g}" text-anchor="middle">{tick}{" %" if tick == 100 else ""}</text>'
         for tick in ticks
     )
 
