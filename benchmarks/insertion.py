@@ -1,7 +1,7 @@
 """Insert true attributes into captions and measure how much that harms models that were not used to choose them.
 
     git archive 713c8e7 src/percept/models/packaged/nano | tar x -C OLD          # an earlier nano, trained anew and apart
-    python benchmarks/insertion.py --victim OLD/src/percept/models/packaged/nano # prints a table and writes insertion.json
+    python benchmarks/insertion.py --victim OLD/src/percept/models/packaged/nano  # prints a table and writes insertion.json
 
 The attacker is nano; victims are nano itself and other models trained on their own. Captions name two or three things without
 attributes; every arm changes one word per thing. Tasks: text→image retrieval (mean reciprocal rank), and entailment of a text by an image
@@ -47,7 +47,9 @@ ATTACKS = {
     "similarity only": Weights(likelihood=0.0, likeness=0.0),
     "without similarity": Weights(distance=0.0),
 }
-TRADE_OFF = {distance: Weights(candidates=len(entailment.CATEGORIES), distance=distance) for distance in (0.0, 1.0, 5.0, 25.0)}
+TRADE_OFF = {
+    distance: Weights(candidates=len(entailment.CATEGORIES), distance=distance) for distance in (0.0, 1.0, 5.0, 25.0)
+}
 """Weight of the distance (λ3): all attributes are candidates, so that the weights alone decide."""
 
 Arm = Callable[[Sequence[Item]], list[Changed]]
@@ -55,7 +57,9 @@ Arm = Callable[[Sequence[Item]], list[Changed]]
 
 def arms(attacker: Any, bigram: Any, seed: int) -> dict[str, Arm]:
     """Return the ways to change captions."""
-    named: dict[str, Arm] = {name: Attack(model=attacker, language=bigram, weights=weights) for name, weights in ATTACKS.items()}
+    named: dict[str, Arm] = {
+        name: Attack(model=attacker, language=bigram, weights=weights) for name, weights in ATTACKS.items()
+    }
     named["random attribute"] = lambda chosen: at_random(chosen, random.Random(seed))
     named["random true attribute"] = lambda chosen: at_random(chosen, random.Random(seed), true=True)
     for name in TEXT_ONLY:
@@ -78,26 +82,42 @@ class Victim:
         images = model.image([item.image for item in mixed]).float()
         self.judge = entailment.train(model, images, [item.text for item in mixed], right, seed=seed)
 
+    def ranks(self, changed: Sequence[Changed]) -> Any:
+        """Return reciprocal ranks."""
+        return reciprocal_ranks(self.model, self.images, [each.text for each in changed])
+
     def retrieval(self, changed: Sequence[Changed]) -> Score:
-        return drop_of("relative drop of MRR", self.before, reciprocal_ranks(self.model, self.images, [each.text for each in changed]))
+        """Return the drop of MRR."""
+        return drop_of("relative drop of MRR", self.before, self.ranks(changed))
+
+    def beats(self, attack: Sequence[Changed], rival: Sequence[Changed]) -> Score:
+        """Return how much further the attack lowers MRR than the rival, as a share of MRR before; captions are paired."""
+        return mean("difference", (self.ranks(rival) - self.ranks(attack)) / self.before.mean())
 
     def entails(self, mixed: Sequence[Item], changed: Sequence[Changed], right: Any) -> Score:
         before = self.judge(self.images, [item.text for item in mixed])
-        return entailment.f1_drop("relative drop of F1", before, self.judge(self.images, [each.text for each in changed]), right)
+        return entailment.f1_drop(
+            "relative drop of F1", before, self.judge(self.images, [each.text for each in changed]), right
+        )
 
     def base(self, mixed: Sequence[Item], right: Any) -> dict[str, Any]:
         guesses = self.judge(self.images, [item.text for item in mixed])
         return {"MRR": plain(mean("MRR", self.before)), "F1": round(entailment.f1(guesses, right), 4)}
 
 
-def main(victim: tuple[Path, ...] = (), count: int = 200, seed: int = 0, json_file: Path = RESULTS) -> None:
+def main(
+    victim: tyro.conf.UseAppendAction[tuple[Path, ...]] = (), count: int = 300, seed: int = 0, json_file: Path = RESULTS
+) -> None:
     start = time.perf_counter()
     torch.set_num_threads(1)
     attacker, bigram = percept.load("nano"), language(seed=seed)
-    chosen, fitted = items(count, seed=seed), items(count, seed=seed + 1, split="train")
+    # Compositions of the other splits are in no training caption, so no language model could propose their attributes.
+    chosen, fitted = items(count, seed=seed, split="train"), items(count, seed=seed + 1, split="train")
     mixed, right = entailment.hypotheses(chosen, random.Random(seed))
     victims = [Victim("nano (the attacker)", attacker, chosen, fitted, seed)]
-    victims += [Victim(f"other {n}", percept.load(str(folder)), chosen, fitted, seed) for n, folder in enumerate(victim, 1)]
+    victims += [
+        Victim(f"other {n}", percept.load(str(folder)), chosen, fitted, seed) for n, folder in enumerate(victim, 1)
+    ]
     result: dict[str, Any] = {
         "command": " ".join(["python", "benchmarks/insertion.py", *sys.argv[1:]]),
         "seed": seed,
@@ -108,10 +128,19 @@ def main(victim: tuple[Path, ...] = (), count: int = 200, seed: int = 0, json_fi
         "trade-off": {},
     }
     base = mean("fluency", [bigram.fluency(item.text) for item in chosen])
-    for name, arm in arms(attacker, bigram, seed).items():
-        result["arms"][name] = measured(arm, chosen, mixed, right, victims, bigram, base.value)
+    named = arms(attacker, bigram, seed)
+    texts = {name: arm(chosen) for name, arm in named.items()}
+    for name, arm in named.items():
+        result["arms"][name] = measured(texts[name], arm, chosen, mixed, right, victims, bigram, base.value)
         result["seconds"] = round(time.perf_counter() - start)
         write_json(json_file, result)
+    rivals = [name for name in texts if name.startswith("text only")]
+    result["MRR lower than by a rival"] = {
+        attack: {
+            rival: {each.name: plain(each.beats(texts[attack], texts[rival])) for each in victims} for rival in rivals
+        }
+        for attack in list(ATTACKS)[:2]
+    }
     for distance, weights in TRADE_OFF.items():
         changed = Attack(model=attacker, language=bigram, weights=weights)(chosen)
         result["trade-off"][f"weight of the distance {distance:g}"] = {
@@ -125,10 +154,17 @@ def main(victim: tuple[Path, ...] = (), count: int = 200, seed: int = 0, json_fi
 
 
 def measured(
-    arm: Arm, chosen: Sequence[Item], mixed: Sequence[Item], right: Any, victims: Sequence[Victim], bigram: Any, base: float
+    changed: Sequence[Changed],
+    arm: Arm,
+    chosen: Sequence[Item],
+    mixed: Sequence[Item],
+    right: Any,
+    victims: Sequence[Victim],
+    bigram: Any,
+    base: float,
 ) -> dict[str, Any]:
     """Return drops, truth and fluency of one arm."""
-    changed, of_mixed = arm(chosen), arm(mixed)
+    of_mixed = arm(mixed)
     found = truth(changed)
     fluent = mean("fluency", [bigram.fluency(each.text) for each in changed])
     return {
@@ -136,7 +172,9 @@ def measured(
         "F1": {each.name: plain(each.entails(mixed, of_mixed, right)) for each in victims},
         "true": plain(found) if found else None,
         "fluency less that of the originals": round(fluent.value - base, 3),
-        "examples": [{"before": item.text, "after": each.text} for item, each in list(zip(chosen, changed, strict=True))[:3]],
+        "examples": [
+            {"before": item.text, "after": each.text} for item, each in list(zip(chosen, changed, strict=True))[:3]
+        ],
     }
 
 
@@ -152,7 +190,11 @@ def show(result: dict[str, Any]) -> None:
         )
         for name, arm in result["arms"].items()
     ]
-    table("Relative drops, %", ("arm", *(f"{task} {name}" for task in ("MRR", "F1") for name in names), "true %", "fluency"), rows)
+    table(
+        "Relative drops, %",
+        ("arm", *(f"{task} {name}" for task in ("MRR", "F1") for name in names), "true %", "fluency"),
+        rows,
+    )
 
 
 if __name__ == "__main__":

@@ -32,7 +32,16 @@ from percept.world.objects import CATEGORIES
 
 HERE = Path(__file__).parent
 TEMPLATE = ("a picture of a {}",)
-UNSET = "reference date domains task_subtypes license annotations_creators dialect sample_creation".split()
+UNSET = [
+    "reference",
+    "date",
+    "domains",
+    "task_subtypes",
+    "license",
+    "annotations_creators",
+    "dialect",
+    "sample_creation",
+]
 COUNT = 200
 
 
@@ -62,6 +71,7 @@ class Captions(AbsTaskRetrieval):
     metadata = described("WorldT2I", "Any2AnyRetrieval", "t2i", "hit_rate_at_1")
 
     def load_data(self, **_: Any) -> None:
+        """Draw the images; mteb would download them."""
         data = world.captioned(COUNT)
         right = {f"text-{n}": {f"image-{n}": 1} for n in range(len(data.images))}
         self.take(images_of(data.images), texts_of(data.long), right)
@@ -77,6 +87,7 @@ class Images(Captions):
     metadata = described("WorldI2T", "Any2AnyRetrieval", "i2t", "hit_rate_at_1")
 
     def load_data(self, **_: Any) -> None:
+        """Draw the images; mteb would download them."""
         data = world.captioned(COUNT)
         right = {f"image-{n}": {f"text-{n}": 1} for n in range(len(data.images))}
         self.take(texts_of(data.long), images_of(data.images), right)
@@ -88,12 +99,14 @@ class Categories(AbsTaskZeroShotClassification):
     metadata = described("WorldZeroShot", "ZeroShotClassification", "i2t", "accuracy")
 
     def load_data(self, **_: Any) -> None:
+        """Draw the images; mteb would download them."""
         data = world.singles(COUNT)
         features = Features({"image": ImageColumn(), "label": ClassLabel(names=list(CATEGORIES))})
         rows = {"image": [Image.fromarray(array) for array in data.images], "label": data.categories}
         self.dataset, self.data_loaded = {"test": Dataset.from_dict(rows, features=features)}, True
 
     def get_candidate_labels(self) -> list[str]:
+        """Return the texts of the classes."""
         return [texts[0] for texts in prompts(list(CATEGORIES), TEMPLATE)]
 
 

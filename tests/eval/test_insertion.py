@@ -17,7 +17,9 @@ WORDS = ("cup", "dog", "red", "blue", "striped", "small")
 
 
 def item(*, words=("a", "cup", "and", "a", "dog"), nouns=None, image=(1.0, 1, 1, 0, 0, 0)) -> Item:
-    return Item(image=np.array(image), words=words, nouns={1: ("red",), 4: ("blue", "small")} if nouns is None else nouns)
+    return Item(
+        image=np.array(image), words=words, nouns={1: ("red",), 4: ("blue", "small")} if nouns is None else nouns
+    )
 
 
 def seeing() -> Fake:
@@ -34,7 +36,7 @@ LANGUAGE = Bigram(["a red cup", "a red cup", "a blue cup", "a striped cup.", "a 
 
 @pytest.mark.parametrize(
     ("weights", "expected"),
-    [((1, 5, 5), (0.0909, 0.5909, 0.6818)), ((1, 1, 1), (0.3333, 0.5667, 0.5))],
+    [((1.0, 5.0, 5.0), (0.0909, 0.5909, 0.6818)), ((1.0, 1.0, 1.0), (0.3333, 0.5667, 0.5))],
 )
 def test_scores_of_the_paper_by_hand(weights, expected):
     chosen = Weights(likelihood=weights[0], likeness=weights[1], distance=weights[2])
@@ -66,7 +68,9 @@ def test_likely_words_are_candidates_and_near_words_are_not():
 
 def test_captions_with_unequal_numbers_of_nouns_and_repeated_ones():
     twice = item(words=("a", "cup", "and", "a", "cup"), nouns={1: ("red",), 4: ("blue",)})
-    changed = Attack(model=seeing(), language=LANGUAGE, weights=Weights(candidates=None))([item(nouns={4: ("blue",)}), twice])
+    changed = Attack(model=seeing(), language=LANGUAGE, weights=Weights(candidates=None))(
+        [item(nouns={4: ("blue",)}), twice]
+    )
     assert [each.text for each in changed] == ["a cup and a blue dog", "a red cup and a blue cup"]
 
 
@@ -78,7 +82,9 @@ def test_the_article_fits_the_inserted_word():
 
 
 def test_a_thing_without_visible_attributes_is_left_alone():
-    (changed,) = Attack(model=seeing(), language=LANGUAGE, weights=Weights(candidates=None))([item(nouns={1: (), 4: ("blue",)})])
+    (changed,) = Attack(model=seeing(), language=LANGUAGE, weights=Weights(candidates=None))(
+        [item(nouns={1: (), 4: ("blue",)})]
+    )
     assert changed == Changed(text="a cup and a blue dog", true=(True,))
     assert insertion.truth([Changed(text="x")]) is None
 
@@ -142,5 +148,7 @@ def test_the_classifier_learns_what_the_vectors_tell():
     base = F.normalize(torch.randn(80, 16, generator=rng), dim=1)
     right = np.arange(80) % 2 == 0
     texts = {str(n): base[n] if right[n] else -base[n] for n in range(80)}
-    judge = entailment.train(Fake(lambda image: image, lambda text: texts[text]), base[:60], list(texts)[:60], right[:60])
+    judge = entailment.train(
+        Fake(lambda image: image, lambda text: texts[text]), base[:60], list(texts)[:60], right[:60]
+    )
     assert (judge(base[60:], list(texts)[60:]) == right[60:]).mean() > 0.9

@@ -37,7 +37,10 @@ class Scoring:
 def registry(monkeypatch) -> dict[str, Meta]:
     """Put modules with these names in place of mteb."""
     known: dict[str, Meta] = {}
-    modules = {name: ModuleType(name) for name in ("mteb", "mteb.models", "mteb.models.model_implementations", "mteb.models.model_meta")}
+    modules = {
+        name: ModuleType(name)
+        for name in ("mteb", "mteb.models", "mteb.models.model_implementations", "mteb.models.model_meta")
+    }
     top, models, implementations, meta = modules.values()
     vars(implementations)["MODEL_REGISTRY"] = known
     vars(meta)["ScoringFunction"] = Scoring
@@ -65,7 +68,12 @@ def test_a_registered_model_opens_as_mteb_opens_it(registry, tmp_path):
     folder = str(tiny.folder(tmp_path / "model"))
     name = mteb.register(folder, dtype="float32")
     values = registry[name].values
-    assert (name, values["embed_dim"], values["modalities"], values["max_tokens"]) == ("percept/tiny", 20, ["image", "text"], 16)
+    assert (name, values["embed_dim"], values["modalities"], values["max_tokens"]) == (
+        "percept/tiny",
+        20,
+        ["image", "text"],
+        16,
+    )
     model = values["loader"](name, revision=values["revision"], device="cpu", **values["loader_kwargs"])
     assert model.mteb_model_meta.values["revision"] == values["revision"]
     with pytest.raises(PerceptError, match="Register the model again"):

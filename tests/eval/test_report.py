@@ -164,7 +164,17 @@ def test_two_models_side_by_side(tmp_path, quick, capsys):
     assert "tiny (2) left out: tiny has no text tower" in html
     assert "not measured" in html
     assert not re.search(r"<script|<link|\bsrc=|https?://|@import|url\(", html)
-    assert main(["report", *(str(out.parent / f"card.{name}.json") for name in ("spatial", "whole"))] + ["--out", str(tmp_path / "again.html")]) == 0
+    assert (
+        main(
+            [
+                "report",
+                *(str(out.parent / f"card.{name}.json") for name in ("spatial", "whole")),
+                "--out",
+                str(tmp_path / "again.html"),
+            ]
+        )
+        == 0
+    )
     assert "tiny (2)" in (tmp_path / "again.html").read_text()
 
 
@@ -181,7 +191,16 @@ def test_a_card_has_the_schema_of_percept_eval(tmp_path, quick, capsys):
 
 
 def card(**changes):
-    score = {"evaluation": "zeroshot", "name": "category top-1", "value": 0.5, "unit": "share", "better": "more", "n": 4, "low": 0.1, "high": 0.9}
+    score = {
+        "evaluation": "zeroshot",
+        "name": "category top-1",
+        "value": 0.5,
+        "unit": "share",
+        "better": "more",
+        "n": 4,
+        "low": 0.1,
+        "high": 0.9,
+    }
     whole = {
         "model": {"name": "a", "image": "ab", "text": None, "dim": 3}, "command": "percept report a", "seed": 0, "split": "evaluation",
         "seconds": {"zeroshot": 1.0}, "scores": [score], "confusions": [], "facts": {},
@@ -191,7 +210,9 @@ def card(**changes):
 
 def test_texts_of_cards_are_escaped():
     evil = "<script>alert(1)</script>"
-    html = page.render([card(model={"name": evil, "image": evil, "text": None, "dim": 3}, command=evil, facts={evil: evil})])
+    html = page.render(
+        [card(model={"name": evil, "image": evil, "text": None, "dim": 3}, command=evil, facts={evil: evil})]
+    )
     assert "<script" not in html
     assert "&lt;script&gt;" in html
 
@@ -203,7 +224,15 @@ def test_cards_that_cannot_be_compared_say_so():
 
 
 def test_the_best_value_is_bold_and_less_is_better_where_it_is():
-    error = {"evaluation": "calibration", "name": "ECE", "unit": "share", "better": "less", "n": 4, "low": 0.0, "high": 1.0}
+    error = {
+        "evaluation": "calibration",
+        "name": "ECE",
+        "unit": "share",
+        "better": "less",
+        "n": 4,
+        "low": 0.0,
+        "high": 1.0,
+    }
     html = page.render([card(scores=[{**error, "value": value}]) for value in (0.25, 0.125)])
     assert '<td class="n best">12.5 %' in html
     assert '<td class="n">25.0 %' in html

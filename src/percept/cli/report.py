@@ -97,12 +97,16 @@ def read_card(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise PerceptError(f"{file} cannot be read: {error.strerror}. Give a card that percept report or percept eval wrote.") from None
+        raise PerceptError(
+            f"{file} cannot be read: {error.strerror}. Give a card that percept report or percept eval wrote."
+        ) from None
     except ValueError:
         found = None
     missing = [name for name in REQUIRED if not isinstance(found, dict) or name not in found]
     if missing:
-        raise PerceptError(f"{file} is not a report card: it has no {missing[0]}. Give a file that percept report or percept eval wrote.")
+        raise PerceptError(
+            f"{file} is not a report card: it has no {missing[0]}. Give a file that percept report or percept eval wrote."
+        )
     return found
 
 

@@ -76,7 +76,13 @@ def run(model: Embeds, plan: Plan) -> Result:
     data = clips(max(1, plan.count // SHARE), seed=plan.seed, split=plan.split)
     vectors = vectors_of(model, [clip.frames for clip in data])
     shown = _category(model, vectors, data)
-    return Result(scores=[proportion("category of a thing in the clip", shown), *_found(model, vectors, data), *_ways(model, vectors, data)])
+    return Result(
+        scores=[
+            proportion("category of a thing in the clip", shown),
+            *_found(model, vectors, data),
+            *_ways(model, vectors, data),
+        ]
+    )
 
 
 def _category(model: Embeds, vectors: Float[Tensor, "n d"], data: Sequence[Clip]) -> Bool[np.ndarray, " n"]:

@@ -28,7 +28,9 @@ def needs(model: Any) -> None:
     """
     needs_classes(model)
     if not isinstance(model, Classifies) and not hasattr(model, "scale"):
-        raise Unsuited(f"{type(model).__name__} has no scale, so its cosines are not probabilities. Use an encoder of percept.load.")
+        raise Unsuited(
+            f"{type(model).__name__} has no scale, so its cosines are not probabilities. Use an encoder of percept.load."
+        )
 
 
 def run(model: Any, plan: Plan) -> Result:
@@ -36,7 +38,10 @@ def run(model: Any, plan: Plan) -> Result:
     names = list(CATEGORIES)
     counts: dict[str, int] = dict.fromkeys(STYLES, max(1, plan.count // len(STYLES)))
     styles = world.singles_by_style(counts, seed=plan.seed, split=plan.split).values()
-    images, labels = [image for data in styles for image in data.images], [label for data in styles for label in data.categories]
+    images, labels = (
+        [image for data in styles for image in data.images],
+        [label for data in styles for label in data.categories],
+    )
     if isinstance(model, Classifies):
         logits = model.class_logits(images).float()
     else:
@@ -55,7 +60,11 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
     """
     number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     return [
-        {"confidence": float(confidence[inside].mean()), "accuracy": float(right[inside].mean()), "n": int(inside.sum())}
+        {
+            "confidence": float(confidence[inside].mean()),
+            "accuracy": float(right[inside].mean()),
+            "n": int(inside.sum()),
+        }
         for inside in (number == each for each in range(bins))
         if inside.any()
     ]

@@ -135,9 +135,7 @@ def run(model: Any, plan: Plan) -> Result:
 def _scores(found: list[tuple[Tensor, Tensor]], ending: str, seed: int) -> list[Score]:
     if not found:
         return []
-    near = {
-        f"PCK@{share}": [float((distance <= share).float().mean()) for distance, _ in found] for share in SHARES
-    }
+    near = {f"PCK@{share}": [float((distance <= share).float().mean()) for distance, _ in found] for share in SHARES}
     near["on the thing"] = [float(inside.float().mean()) for _, inside in found]
     return [mean(f"{name}{ending}", values, seed=seed) for name, values in near.items()]
 

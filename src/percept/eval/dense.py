@@ -90,7 +90,9 @@ def ridge(features: Iterator[tuple[Tensor, Tensor]]) -> Float[Tensor, "w1 k"]:
     return torch.linalg.solve(gram + RIDGE * rows * torch.diag(variance), product)
 
 
-def read(weights: Float[Tensor, "w1 k"], features: Float[Tensor, "y x w"], size: Sequence[int]) -> Float[Tensor, "k height width"]:
+def read(
+    weights: Float[Tensor, "w1 k"], features: Float[Tensor, "y x w"], size: Sequence[int]
+) -> Float[Tensor, "k height width"]:
     """Return the prediction at every pixel."""
     values = features.double() @ weights[:-1] + weights[-1]
     return F.interpolate(values.permute(2, 0, 1)[None], tuple(size), mode="bilinear", align_corners=False)[0]

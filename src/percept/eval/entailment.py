@@ -34,7 +34,7 @@ def hypotheses(items: Sequence[Item], rng: random.Random) -> tuple[list[Item], B
 
 def contradicted(item: Item, rng: random.Random) -> Item:
     """Return the item with the noun of one thing replaced by another kind of one word."""
-    place = rng.choice([place for place in item.nouns])
+    place = rng.choice(list(item.nouns))
     shown = " ".join(item.words)
     others = [name for name in CATEGORIES if " " not in name and name not in item.words and not _like(name, shown)]
     end = next((end for end in range(place, len(item.words)) if item.words[end] == "and"), len(item.words))
@@ -98,7 +98,12 @@ def f1(guesses: Bool[np.ndarray, " n"], right: Bool[np.ndarray, " n"]) -> float:
 
 
 def f1_drop(
-    name: str, before: Bool[np.ndarray, " n"], after: Bool[np.ndarray, " n"], right: Bool[np.ndarray, " n"], *, seed: int = 0
+    name: str,
+    before: Bool[np.ndarray, " n"],
+    after: Bool[np.ndarray, " n"],
+    right: Bool[np.ndarray, " n"],
+    *,
+    seed: int = 0,
 ) -> Score:
     """Return the relative drop of F1, with the items resampled in pairs."""
     rng = np.random.default_rng(seed)

@@ -183,7 +183,9 @@ class Attack:
         words = [list(item.words) for item in chosen]
         inserted: list[list[bool]] = [[] for _ in chosen]
         for turn in range(max(len(item.nouns) for item in chosen)):
-            jobs = [(row, *sorted(item.nouns.items())[turn]) for row, item in enumerate(chosen) if turn < len(item.nouns)]
+            jobs = [
+                (row, *sorted(item.nouns.items())[turn]) for row, item in enumerate(chosen) if turn < len(item.nouns)
+            ]
             options = [self._candidates(words[row], place + len(inserted[row]), true) for row, place, true in jobs]
             distances = self._distances(words, jobs, options, inserted, images)
             for (row, noun, true), found, distance in zip(jobs, options, distances, strict=True):
@@ -300,7 +302,9 @@ def reciprocal_ranks(model: Embeds, images: Float[Tensor, "n d"], texts: Sequenc
     """
     if len(images) != len(texts):
         raise PerceptError(f"got {len(texts)} texts for {len(images)} images. Give one text per image.")
-    found = ranks(model.text(list(texts)).float() @ images.float().T, torch.eye(len(texts), dtype=torch.bool) | same(texts))
+    found = ranks(
+        model.text(list(texts)).float() @ images.float().T, torch.eye(len(texts), dtype=torch.bool) | same(texts)
+    )
     return 1.0 / (found.numpy() + 1.0)
 
 

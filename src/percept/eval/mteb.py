@@ -51,9 +51,7 @@ class MtebEncoder:
             raise PerceptError(f"{model_name} has revision {found}, not {revision}. Register the model again.")
         self.mteb_model_meta = metadata(self.encoder, model_name)
 
-    def encode(
-        self, inputs: Iterable[Mapping[str, Any]], *, prompt_type: Any = None, **_: Any
-    ) -> Float[Tensor, "n d"]:
+    def encode(self, inputs: Iterable[Mapping[str, Any]], *, prompt_type: Any = None, **_: Any) -> Float[Tensor, "n d"]:
         """Return unit vectors of batches with the columns image, text, or both; both are added, as mteb's own CLIP models do.
 
         Args:
@@ -69,7 +67,9 @@ class MtebEncoder:
     def _vectors(self, batch: Mapping[str, Any]) -> Float[Tensor, "b d"]:
         present = [kind for kind in KINDS if kind in batch]
         if not present:
-            raise PerceptError(f"the task has {', '.join(batch)}, but the model takes image and text. Choose another task.")
+            raise PerceptError(
+                f"the task has {', '.join(batch)}, but the model takes image and text. Choose another task."
+            )
         embed = {"image": self.encoder.image, "text": self.encoder.text}
         return F.normalize(torch.stack([embed[kind](list(batch[kind])).float() for kind in present]).sum(0), dim=-1)
 
@@ -141,7 +141,9 @@ def _opened(model: "str | Embeds", device: str | None, options: Mapping[str, Any
 
     encoder = load(model, **{**options, **({} if device is None else {"device": device})})
     if encoder.identity.text is None:
-        raise PerceptError(f"{model} has no text tower, which mteb's tasks for images need. Use a model such as 'nano'.")
+        raise PerceptError(
+            f"{model} has no text tower, which mteb's tasks for images need. Use a model such as 'nano'."
+        )
     return encoder
 
 

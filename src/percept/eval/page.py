@@ -62,7 +62,7 @@ svg .grid { stroke: var(--line); } svg .diagonal { stroke: var(--soft); stroke-d
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; margin: 8px 0; }
 th { text-align: left; color: var(--soft); font-weight: 600; }
 th, td { padding: 6px 16px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
-.n { text-align: right; white-space: nowrap; } .best { font-weight: 700; } 
+.n { text-align: right; white-space: nowrap; } .best { font-weight: 700; }
 td small { color: var(--soft); display: block; font-size: 12px; font-weight: 400; }
 td small.met { color: var(--good); } td small.missed { color: var(--bad); } summary { cursor: pointer; color: var(--soft); font-size: 14px; margin-top: 6px; }
 code { font-size: 13px; overflow-wrap: anywhere; } .half { max-width: 460px; }
@@ -143,7 +143,9 @@ def _warnings(cards: Sequence[Mapping[str, Any]]) -> str:
     if len(plans) > 1:
         lines.append("The models were measured on different images.")
     if len(machines) > 1:
-        lines.append("The models were measured on different machines or in different number types, so speeds cannot be compared.")
+        lines.append(
+            "The models were measured on different machines or in different number types, so speeds cannot be compared."
+        )
     return f'<p style="margin-top: 14px">{" ".join(lines)} Ranges are 95 % intervals.</p>'
 
 
@@ -181,14 +183,20 @@ def _cells(found: Sequence[Mapping[str, Any] | None]) -> list[str]:
     values = [row["value"] for row in found if row]
     best = min(values) if _less(found) else max(values)
     return [
-        '<td class="n soft">not measured</td>' if row is None else _cell(row, bold=len(values) > 1 and row["value"] == best)
+        '<td class="n soft">not measured</td>'
+        if row is None
+        else _cell(row, bold=len(values) > 1 and row["value"] == best)
         for row in found
     ]
 
 
 def _cell(row: Mapping[str, Any], *, bold: bool) -> str:
     score = score_of(row)
-    target = f'<small class="{"met" if row["met"] else "missed"}">target {escape(row["target"])}</small>' if "target" in row else ""
+    target = (
+        f'<small class="{"met" if row["met"] else "missed"}">target {escape(row["target"])}</small>'
+        if "target" in row
+        else ""
+    )
     interval = (f"<small>{escape(score.interval)}</small>" if score.low < score.high else "") + target
     return f'<td class="n{" best" if bold else ""}">{escape(score.shown)}{interval}</td>'
 
@@ -233,7 +241,8 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "".join(
-            f"<{tag}{' class=n' if place >= len(cells) - 2 else ''}>{escape(cell)}</{tag}>" for place, cell in enumerate(cells)
+            f"<{tag}{' class=n' if place >= len(cells) - 2 else ''}>{escape(cell)}</{tag}>"
+            for place, cell in enumerate(cells)
         )
 
     body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
@@ -252,7 +261,11 @@ def _confusions(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str
             lines = [(each["truth"], each["guess"], f"{each['count']} of {each['of']}") for each in card["confusions"]]
             title = f"<h3>{escape(name)}</h3>" if len(cards) > 1 else ""
             parts.append(f"{title}{_table(('true class', 'predicted class', 'images'), lines)}")
-    return f"<h2>Most often confused</h2><details><summary>Pairs of classes</summary>{''.join(parts)}</details>" if parts else ""
+    return (
+        f"<h2>Most often confused</h2><details><summary>Pairs of classes</summary>{''.join(parts)}</details>"
+        if parts
+        else ""
+    )
 
 
 def _how(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
@@ -266,6 +279,8 @@ def _how(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
             "seconds": seconds,
             **card["facts"],
         }
-        lines = "".join(f"<tr><td>{escape(key)}</td><td><code>{escape(value)}</code></td></tr>" for key, value in facts.items())
+        lines = "".join(
+            f"<tr><td>{escape(key)}</td><td><code>{escape(value)}</code></td></tr>" for key, value in facts.items()
+        )
         parts.append(f"<h3>{escape(name)}</h3><table>{lines}</table>")
     return f"<h2>How it was measured</h2>{''.join(parts)}"

@@ -40,7 +40,9 @@ def run(model: Any, plan: Plan) -> Result:
     if text is not None:
         texts = torch.ones(setting.batch, text.context, dtype=torch.int64)
         texts[:, -1] = text.vocabulary - 1  # the end token, which is the largest id
-        scores += _measured(model, "texts", setting.batch, lambda: model.text(texts), operations_of(model, "text"), plan)
+        scores += _measured(
+            model, "texts", setting.batch, lambda: model.text(texts), operations_of(model, "text"), plan
+        )
     return Result(scores=scores)
 
 
@@ -63,9 +65,7 @@ def operations_of(model: Any, tower: str) -> int:
         return operations(lambda: plain.text(embeddings=embeddings, ends=ends))
 
 
-def _measured(
-    model: Any, things: str, count: int, work: Callable[[], Any], operations: int, plan: Plan
-) -> list[Score]:
+def _measured(model: Any, things: str, count: int, work: Callable[[], Any], operations: int, plan: Plan) -> list[Score]:
     device, dtype = model.setting.device, model.setting.dtype
     work()
     rates, shares = [], []
