@@ -95,12 +95,14 @@ class Victim:
         return mean("difference", (self.ranks(rival) - self.ranks(attack)) / self.before.mean())
 
     def entails(self, mixed: Sequence[Item], changed: Sequence[Changed], right: Any) -> Score:
+        """Return the drop of F1."""
         before = self.judge(self.images, [item.text for item in mixed])
         return entailment.f1_drop(
             "relative drop of F1", before, self.judge(self.images, [each.text for each in changed]), right
         )
 
     def base(self, mixed: Sequence[Item], right: Any) -> dict[str, Any]:
+        """Return MRR and F1 of the captions as they were."""
         guesses = self.judge(self.images, [item.text for item in mixed])
         return {"MRR": plain(mean("MRR", self.before)), "F1": round(entailment.f1(guesses, right), 4)}
 

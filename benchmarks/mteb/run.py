@@ -77,6 +77,7 @@ class Captions(AbsTaskRetrieval):
         self.take(images_of(data.images), texts_of(data.long), right)
 
     def take(self, corpus: Dataset, queries: Dataset, right: dict[str, dict[str, int]]) -> None:
+        """Use these images and texts."""
         split = {"corpus": corpus, "queries": queries, "relevant_docs": right, "top_ranked": None}
         self.dataset, self.data_loaded = {"default": {"test": split}}, True
 
@@ -130,7 +131,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "result.json")
     chosen = parser.parse_args()
     start = time.perf_counter()
-    model = MtebEncoder(register(chosen.model), model=chosen.model)
+    name = register(chosen.model)
+    model = MtebEncoder(name, mteb.get_model_meta(name).revision, model=chosen.model)
     tasks = [Captions(), Images(), Categories()]
     results = mteb.evaluate(model, tasks, cache=None, co2_tracker=False, encode_kwargs={"batch_size": 32}).task_results
     found = {each.task_name: each.get_score() for each in results}

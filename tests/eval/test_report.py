@@ -246,12 +246,16 @@ def test_the_best_value_is_bold_and_less_is_better_where_it_is():
         (["a", "b", "--weights", "w.pt"], "belong to one model"),
         (["missing.json"], "missing.json cannot be read"),
         (["other.json"], "is not a report card: it has no command"),
+        (["old.json"], "is not a report card: it has no unit"),
         (["nanoo"], "nano"),
     ],
 )
 def test_bad_input(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other.json").write_text('{"model": {}}')
+    (tmp_path / "old.json").write_text(
+        json.dumps(card(scores=[{"evaluation": "zeroshot", "name": "top-1", "value": 1.0}]))
+    )
     assert main(["report", *arguments]) == 2
     error = " ".join(capsys.readouterr().err.split())
     assert error.startswith("percept report: ")

@@ -20,6 +20,8 @@ from percept.eval.table import Plan
 PLAN = Plan(count=1500)
 OUT = Path("card.html")
 REQUIRED = ("model", "command", "seed", "split", "seconds", "scores", "facts")
+ROW = ("evaluation", "name", "value", "unit", "better", "n", "low", "high")
+"""What a card, and a row of its scores, must have."""
 
 
 def report(
@@ -102,12 +104,14 @@ def read_card(file: Path) -> dict[str, Any]:
         ) from None
     except ValueError:
         found = None
-    missing = [name for name in REQUIRED if not isinstance(found, dict) or name not in found]
+    card: dict[str, Any] = found if isinstance(found, dict) else {}
+    missing = [name for name in REQUIRED if name not in card]
+    missing = missing or [name for row in card["scores"] for name in ROW if name not in row]
     if missing:
         raise PerceptError(
             f"{file} is not a report card: it has no {missing[0]}. Give a file that percept report or percept eval wrote."
         )
-    return found
+    return card
 
 
 def _write_page(out: Path, cards: Sequence[dict[str, Any]]) -> None:

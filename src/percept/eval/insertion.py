@@ -156,7 +156,8 @@ def combined(likelihood: Any, likeness: Any, distance: Any, weights: Weights) ->
     """
     factors = (weights.likelihood, weights.likeness, weights.distance)
     parts = [scaled(np.asarray(values, dtype=np.float64)) for values in (likelihood, likeness, distance)]
-    return sum(factor * part for factor, part in zip(factors, parts, strict=True)) / sum(map(abs, factors))
+    total = np.sum([factor * part for factor, part in zip(factors, parts, strict=True)], axis=0)
+    return total / sum(map(abs, factors))
 
 
 @dataclass(frozen=True, kw_only=True)

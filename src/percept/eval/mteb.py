@@ -114,9 +114,9 @@ def metadata(encoder: Any, name: str) -> Any:
     Raises:
         PerceptError: mteb is not installed.
     """
-    tower = getattr(encoder, "model", None)
-    tensors = list(tower.parameters()) if isinstance(tower, torch.nn.Module) else []
-    text = tower.config.text if tensors and tower is not None else None
+    tower: Any = getattr(encoder, "model", None)
+    tensors: list[Tensor] = [] if tower is None else list(tower.parameters())
+    text: Any = None if tower is None else tower.config.text
     known: dict[str, Any] = {
         "name": name if "/" in name else f"{OWNER}/{name}",
         "revision": revision_of(encoder),

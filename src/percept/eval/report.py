@@ -1,7 +1,7 @@
 """The report of a model: all evaluations of the bundled suite that it is suited for, with speed and memory, as one card."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,7 +93,7 @@ def card(model: Any, measured: Measured, plan: Plan, *, command: str) -> Card:
     )
 
 
-def facts(model: Any) -> Mapping[str, Any]:
+def facts(model: Any) -> dict[str, Any]:
     """Return device, machine and versions."""
     device = model.setting.device
     return {

@@ -62,7 +62,9 @@ def operations_of(model: Any, tower: str) -> int:
             return operations(lambda: plain.vision(torch.empty(1, 3, size, size), pool=bool(model.dim)))
         context, width = config.text.context, config.text.width
         embeddings, ends = torch.empty(1, context, width), torch.zeros(1, dtype=torch.int64)
-        return operations(lambda: plain.text(embeddings=embeddings, ends=ends))
+        assert plain.text is not None
+        text = plain.text
+        return operations(lambda: text(embeddings=embeddings, ends=ends))
 
 
 def _measured(model: Any, things: str, count: int, work: Callable[[], Any], operations: int, plan: Plan) -> list[Score]:
