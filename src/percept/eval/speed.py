@@ -15,7 +15,7 @@ from percept.eval.statistics import Score, mean
 from percept.eval.table import Evaluation, Plan, Result, Unsuited
 from percept.models.clip import CLIP
 
-TURNS, SECONDS = 5, 0.4
+TURNS, SECONDS = 5, 0.25
 """Turns, and least seconds of a burst of passes in each."""
 
 
