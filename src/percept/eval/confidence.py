@@ -1,4 +1,4 @@
-"""Calibration: whether the probability of the best category is how often it is right.
+"""Whether the probability of the best category is how often it is right.
 
 The confidence is the largest probability among all categories, from the model's own scale and cosines. The images show one thing
 each, equally often in every style.

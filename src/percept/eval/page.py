@@ -233,15 +233,15 @@ def _scores(order: Sequence[str], rows: Sequence[Mapping[str, Any]], names: Sequ
                 score = score_of(each[name])
                 cells = (name, *((model,) if len(names) > 1 else ()), score.shown, score.interval, f"{score.n:,}")
                 lines.append(cells)
-    return _table(("score", *(("model",) if len(names) > 1 else ()), "value", "95 % interval", "n"), lines)
+    return _table(("score", *(("model",) if len(names) > 1 else ()), "value", "95 % interval", "n"), lines, numbers=3)
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table whose last two columns hold numbers."""
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int) -> str:
+    """Return a table whose last columns, `numbers` of them, hold numbers."""
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "".join(
-            f"<{tag}{' class=n' if place >= len(cells) - 2 else ''}>{escape(cell)}</{tag}>"
+            f"<{tag}{' class=n' if place >= len(cells) - numbers else ''}>{escape(cell)}</{tag}>"
             for place, cell in enumerate(cells)
         )
 
@@ -260,7 +260,7 @@ def _confusions(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str
         if card.get("confusions"):
             lines = [(each["truth"], each["guess"], f"{each['count']} of {each['of']}") for each in card["confusions"]]
             title = f"<h3>{escape(name)}</h3>" if len(cards) > 1 else ""
-            parts.append(f"{title}{_table(('true class', 'predicted class', 'images'), lines)}")
+            parts.append(f"{title}{_table(('true class', 'predicted class', 'images'), lines, numbers=1)}")
     return (
         f"<h2>Most often confused</h2><details><summary>Pairs of classes</summary>{''.join(parts)}</details>"
         if parts

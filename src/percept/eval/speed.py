@@ -1,4 +1,4 @@
-"""Speed: images and texts per second, and as a share of the matrix-product peak of the machine.
+"""Images and texts per second, and as a share of the matrix-product peak of the machine.
 
 In every turn the peak of `torch.mm` is measured, then the model, because the speed of a shared machine changes from one second to
 the next. Images are given preprocessed, texts as ids that fill the context.
