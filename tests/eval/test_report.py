@@ -17,7 +17,7 @@ from percept.eval.table import EVALUATIONS, Plan
 from percept.models.clip import CLIP
 from percept.train.meters import operations
 from percept.world.clips import Event
-from percept.world.render import render
+from percept.world.render import Rendering, render
 from tests.eval.fakes import chance
 from tests.infer import tiny
 
@@ -62,14 +62,16 @@ def test_the_thing_of_a_pair_is_the_same_thing():
         first, second = pair.first.scene.things[0], pair.second.scene.things[0]
         assert (first.category, first.seed, first.flip) == (second.category, second.seed, second.flip)
         assert (first.colour != second.colour) == pair.recoloured
-        cut = [_cut(each.masks[0], each.boxes[0]) for each in (pair.first, pair.second)]
+        cut = [_cut(each) for each in (pair.first, pair.second)]
         both, either = (cut[0] & cut[1]).sum(), (cut[0] | cut[1]).sum()
         assert both / either > 0.75
 
 
-def _cut(mask, box):
-    left, top, right, bottom = (np.array(box) * 96).round().astype(int)
-    inside = torch.from_numpy(mask[top:bottom, left:right]).float()
+def _cut(rendering: Rendering) -> torch.Tensor:
+    """Return the mask of the thing in its box, as 32 × 32 pixels."""
+    assert rendering.masks is not None
+    left, top, right, bottom = (rendering.boxes[0] * 96).round().astype(int)
+    inside = torch.from_numpy(rendering.masks[0][top:bottom, left:right]).float()
     return F.interpolate(inside[None, None], (32, 32))[0, 0] > 0.5
 
 
