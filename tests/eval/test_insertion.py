@@ -148,7 +148,5 @@ def test_the_classifier_learns_what_the_vectors_tell():
     base = F.normalize(torch.randn(80, 16, generator=rng), dim=1)
     right = np.arange(80) % 2 == 0
     texts = {str(n): base[n] if right[n] else -base[n] for n in range(80)}
-    judge = entailment.train(
-        Fake(torch.as_tensor, lambda text: texts[text]), base[:60], list(texts)[:60], right[:60]
-    )
+    judge = entailment.train(Fake(torch.as_tensor, lambda text: texts[text]), base[:60], list(texts)[:60], right[:60])
     assert (judge(base[60:], list(texts)[60:]) == right[60:]).mean() > 0.9
