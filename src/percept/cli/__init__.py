@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "index": ("percept.cli.index", "make a folder of images searchable"),
     "search": ("percept.cli.search", "find images by text, by image, or by both"),
     "eval": ("percept.cli.evaluate", "measure a model by one evaluation, several, or all"),
+    "report": ("percept.cli.report", "measure models by the whole suite, as one page with plots, side by side"),
     "conformal": ("percept.cli.conformal", "answer in sets with guaranteed coverage, or abstain, from any logits"),
     "train": ("percept.cli.train", "train a model by a recipe"),
     "ablate": ("percept.cli.ablate", "compare variants of a training run over several seeds"),

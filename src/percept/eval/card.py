@@ -31,6 +31,8 @@ class Card:
     targets: Mapping[str, float] = field(default_factory=dict)
     """Score: the value to reach on the evaluation split, at least or at most as the score says."""
     confusions: Sequence[Confusion] = ()
+    curves: Mapping[str, Any] = field(default_factory=dict)
+    """Plain data of plots, by name."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Versions, device and number type."""
 
@@ -46,6 +48,7 @@ class Card:
             "seconds": dict(self.seconds),
             "scores": rows,
             "confusions": confusions,
+            "curves": dict(self.curves),
             "facts": dict(self.facts),
         }
 

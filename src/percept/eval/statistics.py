@@ -14,7 +14,7 @@ Z = 1.959963984540054
 RESAMPLES = 2000
 """Resamples of a bootstrap interval."""
 
-Unit: TypeAlias = Literal["share", "px", "m", ""]
+Unit: TypeAlias = Literal["share", "px", "m", "/s", "MB", ""]
 Better: TypeAlias = Literal["more", "less"]
 
 
@@ -26,7 +26,7 @@ class Score:
     value: float
     """In `unit`; a share is stored from 0 to 1."""
     unit: Unit = "share"
-    """share: printed in percent; px: pixels; m: metres; "" for a number without a unit."""
+    """share: printed in percent; px: pixels; m: metres; /s: per second; MB: 10⁶ bytes; "" for a number without a unit."""
     better: Better = "more"
     """Whether more or less is better."""
     n: int
@@ -70,9 +70,11 @@ class Score:
 def without_unit(value: float, unit: Unit) -> str:
     """Return a number as printed before its unit.
 
-    >>> without_unit(0.914, "share"), without_unit(2.25, "px"), without_unit(0.1234, "m")
-    ('91.4', '2.2', '0.123')
+    >>> without_unit(0.914, "share"), without_unit(2.25, "px"), without_unit(0.1234, "m"), without_unit(1234.5, "/s")
+    ('91.4', '2.2', '0.123', '1,234')
     """
+    if unit in ("/s", "MB"):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     return {"share": f"{100 * value:.1f}", "px": f"{value:.1f}"}.get(unit, f"{value:.3f}")
 
 

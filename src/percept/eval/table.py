@@ -22,6 +22,11 @@ EVALUATIONS: dict[str, str] = {
     "robustness": "percept.eval.robustness:EVALUATION",
     "binding": "percept.eval.binding:EVALUATION",
     "digits": "percept.eval.digits:EVALUATION",
+    "video": "percept.eval.clips:EVALUATION",
+    "dense": "percept.eval.dense:EVALUATION",
+    "correspondence": "percept.eval.correspondence:EVALUATION",
+    "calibration": "percept.eval.confidence:EVALUATION",
+    "speed": "percept.eval.speed:EVALUATION",
 }
 """Name: where the evaluation is defined, in the order in which `percept eval all` runs them."""
 
@@ -62,6 +67,8 @@ class Result:
 
     scores: "Sequence[Score]"
     confusions: Sequence[Confusion] = ()
+    curves: Mapping[str, Any] = field(default_factory=dict)
+    """Plain data of plots, by name."""
 
 
 class Unsuited(PerceptError):

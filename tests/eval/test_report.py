@@ -1,0 +1,270 @@
+"""The evaluations of the report, against loops and known answers; and the report itself."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from percept.cli import main
+from percept.eval import clips, confidence, correspondence, dense, memory, page, speed
+from percept.eval.calibration import ece
+from percept.eval.report import SUITE
+from percept.eval.table import EVALUATIONS, Plan
+from percept.models.clip import CLIP
+from percept.train.meters import operations
+from percept.world.clips import Event
+from percept.world.render import Rendering, render
+from tests.eval.fakes import chance
+from tests.infer import tiny
+
+
+def test_intersection_over_union_is_that_of_a_loop():
+    rng = torch.Generator().manual_seed(0)
+    guesses, truths = torch.randint(3, (2, 4, 5, 6), generator=rng)
+    counts = [dense.overlaps(guess, truth, 4) for guess, truth in zip(guesses, truths, strict=True)]
+    score = dense.mean_iou("m", np.array([c[0] for c in counts]), np.array([c[1] for c in counts]))
+    shares = []
+    for group in range(3):  # the fourth is in no image and counts for nothing
+        pairs = list(zip(guesses.flatten().tolist(), truths.flatten().tolist(), strict=True))
+        both = sum(pair == (group, group) for pair in pairs)
+        shares.append(both / sum(group in pair for pair in pairs))
+    assert score.value == pytest.approx(sum(shares) / 3)
+    assert score.low <= score.value <= score.high
+    assert score.n == 4
+
+
+def test_ridge_in_parts_finds_a_linear_map_with_offset():
+    rng = torch.Generator().manual_seed(0)
+    inputs, map_ = torch.randn(4000, 5, generator=rng) * 3 + 1, torch.randn(5, 2, generator=rng)
+    targets = inputs.double() @ map_.double() + 7
+    weights = dense.ridge(iter([(inputs[:100], targets[:100]), (inputs[100:], targets[100:])]))
+    assert torch.allclose(weights[:-1], map_.double(), atol=5e-3)
+    assert torch.allclose(weights[-1], torch.tensor(7.0, dtype=torch.float64), atol=2e-2)
+
+
+def test_targets_are_shares_of_groups_and_mean_depth():
+    scene = dense.scenes("fit", 1, seed=0, split="train")[0]
+    truth = dense.truth_of(render(scene))
+    targets = truth.targets((2, 2))
+    quarter = truth.group[:48, :48]
+    expected = [(quarter == group).double().mean() for group in range(len(dense.GROUPS))]
+    assert torch.allclose(targets[0, :-1], torch.stack(expected))
+    assert targets[0, -1] == pytest.approx(float(truth.depth[:48, :48].double().mean()))
+    assert torch.allclose(targets[:, :-1].sum(1), torch.ones(4, dtype=torch.float64))
+
+
+def test_the_thing_of_a_pair_is_the_same_thing():
+    for pair in correspondence.pairs(4, seed=0, split="evaluation"):
+        first, second = pair.first.scene.things[0], pair.second.scene.things[0]
+        assert (first.category, first.seed, first.flip) == (second.category, second.seed, second.flip)
+        assert (first.colour != second.colour) == pair.recoloured
+        cut = [_cut(each) for each in (pair.first, pair.second)]
+        both, either = (cut[0] & cut[1]).sum(), (cut[0] | cut[1]).sum()
+        assert both / either > 0.75
+
+
+def _cut(rendering: Rendering) -> torch.Tensor:
+    """Return the mask of the thing in its box, as 32 × 32 pixels."""
+    assert rendering.masks is not None
+    left, top, right, bottom = (rendering.boxes[0] * 96).round().astype(int)
+    inside = torch.from_numpy(rendering.masks[0][top:bottom, left:right]).float()
+    return F.interpolate(inside[None, None], (32, 32))[0, 0] > 0.5
+
+
+def _pair() -> correspondence.Pair:
+    return next(correspondence.pairs(1, seed=1, split="evaluation"))
+
+
+def test_points_with_true_features_are_found_and_with_constant_ones_are_not():
+    pair = _pair()
+    centres = correspondence.patch_centres((24, 24))
+    start, end = pair.first.boxes[0], pair.second.boxes[0]
+
+    def features(points):  # unlike any other place: cosines fall with distance
+        return F.normalize(torch.cat([torch.cos(points), torch.sin(points)], dim=1), dim=1).unflatten(0, (24, 24))
+
+    there = features(correspondence.carried(centres, start, end))
+    found = correspondence.errors(there, features(centres), pair)
+    assert found is not None
+    assert found[0].max() < 0.1
+    same = correspondence.errors(torch.ones(24, 24, 3), torch.ones(24, 24, 3), pair)
+    assert same is not None
+    assert same[0].max() > 0.2
+
+
+def test_reliability_bins_give_the_calibration_error():
+    rng = np.random.default_rng(0)
+    shares, right = rng.random(500), rng.random(500) < 0.5
+    bins = confidence.reliability(shares, right)
+    error = sum(each["n"] * abs(each["accuracy"] - each["confidence"]) for each in bins) / 500
+    assert error == pytest.approx(ece(shares, right))
+    assert sum(each["n"] for each in bins) == 500
+
+
+def test_captions_of_clips_differ_and_movements_have_an_opposite():
+    data = clips.clips(12, seed=0, split="evaluation")
+    assert len({clips.caption_of(clip) for clip in data}) == len(data) == 12
+    moving = [event for clip in data if (event := clips.movement(clip)) is not None]
+    assert all(isinstance(event, Event) and event.direction in clips.OPPOSITE for event in moving)
+    assert moving
+
+
+def test_a_clip_is_the_mean_of_its_frames():
+    model = chance()
+    frames = [np.full((4, 4, 3), value, np.uint8) for value in range(5)]
+    vectors = clips.vectors_of(model, [np.stack(frames[:2]), np.stack(frames[2:])])
+    assert torch.allclose(vectors[1], model.image(frames[2:]).mean(dim=0))
+
+
+@pytest.mark.parametrize("tower", ["vision", "text"])
+def test_operations_are_those_of_the_towers(tower):
+    config = tiny.config()
+    model = CLIP(config).eval()
+    ids = torch.ones(1, tiny.CONTEXT, dtype=torch.int64)
+    ids[:, -1] = 5
+    work = {
+        "vision": lambda: model.encode_image(torch.zeros(1, 3, tiny.SIZE, tiny.SIZE)),
+        "text": lambda: model.encode_text(ids),
+    }
+    with torch.no_grad(), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        expected = operations(work[tower])
+    assert speed.operations_of(tiny.encoder(), tower) == expected > 0
+
+
+def test_memory_of_a_model_in_a_process_of_its_own(tmp_path):
+    folder = tiny.folder(tmp_path / "model", text=False)
+    scores = {score.name: score for score in memory.memory(str(folder), {"device": "cpu", "dtype": "float32"})}
+    numbers = sum(parameter.numel() for parameter in tiny.model(text=False).parameters())
+    assert scores["weights"].value == pytest.approx(numbers * 4 / 1e6, rel=0.05)
+    assert scores["peak while a batch is embedded"].value > 50
+    assert memory.memory(str(tmp_path / "nothing"), {}) == []
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Short speed measurements, and none of memory, which starts a process."""
+    monkeypatch.setattr(speed, "TURNS", 2)
+    monkeypatch.setattr(speed, "SECONDS", 0.01)
+    monkeypatch.setattr(memory, "memory", lambda *_: [memory._measured_once("weights", 1.0)])
+
+
+def test_two_models_side_by_side(tmp_path, quick, capsys):
+    whole, spatial = tiny.folder(tmp_path / "whole"), tiny.folder(tmp_path / "spatial", text=False)
+    out = tmp_path / "cards" / "card.html"
+    assert main(["report", str(whole), str(spatial), "--count", "12", "--out", str(out)]) == 0
+    capsys.readouterr()
+    cards = [json.loads((out.parent / f"card.{name}.json").read_text()) for name in ("whole", "spatial")]
+    assert {row["evaluation"] for row in cards[0]["scores"]} == {*SUITE, "memory"}
+    assert {row["evaluation"] for row in cards[1]["scores"]} == {"dense", "correspondence", "speed", "memory"}
+    assert cards[1]["facts"]["zeroshot"].startswith("left out: tiny has no text tower")
+    html = out.read_text()
+    assert "tiny (1)" in html
+    assert "tiny (2) left out: tiny has no text tower" in html
+    assert "not measured" in html
+    assert not re.search(r"<script|<link|\bsrc=|https?://|@import|url\(", html)
+    assert (
+        main(
+            [
+                "report",
+                *(str(out.parent / f"card.{name}.json") for name in ("spatial", "whole")),
+                "--out",
+                str(tmp_path / "again.html"),
+            ]
+        )
+        == 0
+    )
+    assert "tiny (2)" in (tmp_path / "again.html").read_text()
+
+
+def test_a_card_has_the_schema_of_percept_eval(tmp_path, quick, capsys):
+    model = str(tiny.folder(tmp_path / "model"))
+    assert main(["report", model, "--count", "6", "--out", str(tmp_path / "a.html")]) == 0
+    assert main(["eval", "zeroshot", "--count", "6", "--model", model, "--out", str(tmp_path / "b.json")]) == 0
+    capsys.readouterr()
+    one, two = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert one.keys() == two.keys()
+    same = [[row for row in card["scores"] if row["evaluation"] == "zeroshot"] for card in (one, two)]
+    assert same[0] == same[1]
+    assert set(SUITE) <= set(EVALUATIONS)
+
+
+def card(**changes):
+    score = {
+        "evaluation": "zeroshot",
+        "name": "category top-1",
+        "value": 0.5,
+        "unit": "share",
+        "better": "more",
+        "n": 4,
+        "low": 0.1,
+        "high": 0.9,
+    }
+    whole = {
+        "model": {"name": "a", "image": "ab", "text": None, "dim": 3}, "command": "percept report a", "seed": 0, "split": "evaluation",
+        "seconds": {"zeroshot": 1.0}, "scores": [score], "confusions": [], "facts": {},
+    }  # fmt: skip
+    return {**whole, **changes}
+
+
+def test_texts_of_cards_are_escaped():
+    evil = "<script>alert(1)</script>"
+    html = page.render(
+        [card(model={"name": evil, "image": evil, "text": None, "dim": 3}, command=evil, facts={evil: evil})]
+    )
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_cards_that_cannot_be_compared_say_so():
+    html = page.render([card(), card(seed=1, facts={"machine": "other"})])
+    assert "measured on different images" in html
+    assert "speeds cannot be compared" in html
+
+
+def test_the_best_value_is_bold_and_less_is_better_where_it_is():
+    error = {
+        "evaluation": "calibration",
+        "name": "ECE",
+        "unit": "share",
+        "better": "less",
+        "n": 4,
+        "low": 0.0,
+        "high": 1.0,
+    }
+    html = page.render([card(scores=[{**error, "value": value}]) for value in (0.25, 0.125)])
+    assert '<td class="n best">12.5 %' in html
+    assert '<td class="n">25.0 %' in html
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no model was given"),
+        (["nano", "--out", "card.pdf"], "Give a name such as card.html"),
+        (["a", "b", "--weights", "w.pt"], "belong to one model"),
+        (["missing.json"], "missing.json cannot be read"),
+        (["other.json"], "is not a report card: it has no command"),
+        (["old.json"], "is not a report card: it has no unit"),
+        (["nanoo"], "nano"),
+    ],
+)
+def test_bad_input(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.json").write_text('{"model": {}}')
+    (tmp_path / "old.json").write_text(
+        json.dumps(card(scores=[{"evaluation": "zeroshot", "name": "top-1", "value": 1.0}]))
+    )
+    assert main(["report", *arguments]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert error.startswith("percept report: ")
+    assert message in error
+
+
+def test_a_plan_smaller_than_the_suite_still_runs():
+    model = tiny.encoder()
+    for run in (dense.run, correspondence.run, clips.run, confidence.run):
+        assert run(model, replace(Plan(), count=1)).scores
