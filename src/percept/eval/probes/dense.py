@@ -52,9 +52,7 @@ def class_shares(labels: Int[Tensor, "y x"], frame: Frame, classes: int) -> Floa
     return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def confusion_sums(
-    predicted: Int[Tensor, "y x"], labels: Int[Tensor, "y x"], classes: int
-) -> Float[np.ndarray, " k"]:
+def confusion_sums(predicted: Int[Tensor, "y x"], labels: Int[Tensor, "y x"], classes: int) -> Float[np.ndarray, " k"]:
     """Return the intersections of all classes, then their unions, in pixels; ignored pixels do not count."""
     valid = labels >= 0
     truth, guess = labels[valid].long(), predicted[valid].long()

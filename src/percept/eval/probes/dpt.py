@@ -46,7 +46,9 @@ class LightDPT(nn.Module):
         self.standardise = Standardise(width)
         self.project = nn.Conv2d(width, channels, 1)
         self.stages = nn.ModuleList(Residual(channels) for _ in range(3))
-        self.output = nn.Sequential(nn.Conv2d(channels, channels // 2, 3, padding=1), nn.ReLU(), nn.Conv2d(channels // 2, 1, 1))
+        self.output = nn.Sequential(
+            nn.Conv2d(channels, channels // 2, 3, padding=1), nn.ReLU(), nn.Conv2d(channels // 2, 1, 1)
+        )
         self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
         """Mean depth of the training images."""
 

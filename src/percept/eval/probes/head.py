@@ -99,7 +99,9 @@ class Head:
 
     def _need(self, *tasks: str) -> None:
         if self.task not in tasks:
-            raise PerceptError(f"this head was trained for {self.task}, not for {' or '.join(tasks)}. Train one for it.")
+            raise PerceptError(
+                f"this head was trained for {self.task}, not for {' or '.join(tasks)}. Train one for it."
+            )
 
     def _features(self, encoder: Encoder, images: Any) -> Iterator[Tensor]:
         reduce = pooled if self.task == "classes" else patches
@@ -143,7 +145,9 @@ def open_head(folder: Path | str) -> Head:
     if not (folder / FACTS).is_file() and (folder / "head" / FACTS).is_file():
         folder = folder / "head"
     if not (folder / FACTS).is_file():
-        raise PerceptError(f"{folder} holds no head ({FACTS}). Train one with percept layers DATA --task depth --save {folder}.")
+        raise PerceptError(
+            f"{folder} holds no head ({FACTS}). Train one with percept layers DATA --task depth --save {folder}."
+        )
     facts, tensors = read_object(folder / FACTS), load_tensors(folder / TENSORS)
     missing = [name for name in ("task", "kind", "layer", "width", "classes") if name not in facts]
     if missing:

@@ -39,7 +39,9 @@ def match_points(
         points: (x, y) in [0, 1].
         size: height and width of the places that are compared, pixels; similarities are interpolated between patches.
     """
-    queries = F.grid_sample(first[None], 2 * points[None, None] - 1, align_corners=False, padding_mode="border")[0, :, 0].T
+    queries = F.grid_sample(first[None], 2 * points[None, None] - 1, align_corners=False, padding_mode="border")[
+        0, :, 0
+    ].T
     keys = F.normalize(second.flatten(1), dim=0)
     similarity = (F.normalize(queries, dim=1) @ keys).unflatten(1, tuple(second.shape[-2:]))
     best = upsampled(similarity[None], size)[0].flatten(1).argmax(dim=1)

@@ -113,7 +113,9 @@ def score_of(outcome: Outcome, name: str, *, value: float | None = None, seed: i
     n = len(outcome)
     measured = float(outcome.values(np.ones((1, n)))[0]) if n else float("nan")
     if not np.isfinite(measured):
-        raise PerceptError(f"{name} cannot be computed: none of the {n} held-out samples has a label. Give more samples.")
+        raise PerceptError(
+            f"{name} cannot be computed: none of the {n} held-out samples has a label. Give more samples."
+        )
     if isinstance(outcome, Sums) and outcome.is_proportion:
         low, high = wilson(int(outcome.sums[:, 0].sum()), n)
     else:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from percept.eval.probes.linear import Linear, Standardise
-from percept.eval.probes.outcome import Outcome, Sums, ratio, right
+from percept.eval.probes.outcome import Outcome, Sums, ratio
 from percept.eval.probes.probe import Setup
 from percept.eval.probes.stream import patches
 
@@ -30,7 +30,9 @@ def along_boxes(maps: Float[Tensor, "w y x"], boxes: Float[Tensor, "m 4"]) -> Fl
     x = boxes[:, None, None, 0] + across[None, None] * (boxes[:, 2] - boxes[:, 0])[:, None, None]
     y = boxes[:, None, None, 1] + down[None, :, None] * (boxes[:, 3] - boxes[:, 1])[:, None, None]
     places = torch.stack(torch.broadcast_tensors(x, y), dim=-1)
-    found = F.grid_sample(maps.expand(len(boxes), -1, -1, -1), 2 * places - 1, align_corners=False, padding_mode="border")
+    found = F.grid_sample(
+        maps.expand(len(boxes), -1, -1, -1), 2 * places - 1, align_corners=False, padding_mode="border"
+    )
     return found.permute(0, 3, 1, 2).flatten(2)
 
 

@@ -95,15 +95,15 @@ class Captions:
         """Return the sample as it is."""
         return features, target
 
-    def fit(
-        self, features: Sequence[Tensor], targets: Sequence[tuple[Tensor, str]], *, seed: int
-    ) -> FittedProjection:
+    def fit(self, features: Sequence[Tensor], targets: Sequence[tuple[Tensor, str]], *, seed: int) -> FittedProjection:
         """Train the map."""
         stacked = torch.stack(list(features)).to(self.setup.device)
         texts = torch.stack([vector for vector, _ in targets]).to(self.setup.device)
         standardise = Standardise.of(stacked)
         scaled = standardise(stacked)
-        return FittedProjection(standardise=standardise, weight=fit_projection(scaled, texts, _decay(scaled, texts, seed)))
+        return FittedProjection(
+            standardise=standardise, weight=fit_projection(scaled, texts, _decay(scaled, texts, seed))
+        )
 
 
 def _decay(scaled: Float[Tensor, "n d"], texts: Float[Tensor, "n e"], seed: int) -> float:
