@@ -53,7 +53,7 @@ def world_labels(task: str, *, count: int | None = None, seed: int = 0, size: in
 
 
 def _scenes(number_of: Callable[[int], int], count: int, size: int, **sampled: Any) -> Callable[[int], Rendering]:
-    @lru_cache(maxsize=64)
+    @lru_cache(maxsize=256)
     def drawn(index: int) -> Rendering:
         return render(sample_scene(number_of(index), split=SPLIT, **sampled), size=size)
 
@@ -133,7 +133,7 @@ def _with_words(number_of: Callable[[int], int], count: int) -> list[int]:
 def _rooms(number_of: Any, size: int, views: int) -> Callable[[int], Any]:
     from percept.world.rooms import generate_room
 
-    @lru_cache(maxsize=64)
+    @lru_cache(maxsize=256)
     def drawn(index: int) -> Any:
         return generate_room(number_of(index) % 2**31, split=SPLIT, views=views, size=size)
 
@@ -173,13 +173,13 @@ def _tracks(number_of: Any, count: int, size: int) -> tuple[Any, Any, dict[str, 
     from percept.world.clips import generate_clip
     from percept.world.write.davis import renumbered
 
-    @lru_cache(maxsize=16)
+    @lru_cache(maxsize=64)
     def drawn(index: int) -> Any:
         return generate_clip(number_of(index) % 2**31, split=SPLIT, frames=FRAMES, size=size)
 
     return (
         lambda index: list(drawn(index).frames),
-        lambda index: renumbered(drawn(index), objectread_numbers(drawn(index))).astype(np.int64),
+        lambda index: renumbered(drawn(index), object_numbers(drawn(index))).astype(np.int64),
         {},
     )
 
@@ -203,7 +203,7 @@ def folder_labels(path: Path) -> dict[str, Labelled]:
 def _image_folder(path: Path) -> dict[str, Labelled]:
     lines = [json.loads(line) for line in (path / INDEX).read_text(encoding="utf-8").splitlines()]
     images = [path / line["file_name"] for line in lines]
-    truth = lru_cache(maxsize=64)(lambda index: read_json(path / lines[index]["truth"]))
+    truth = lru_cache(maxsize=256)(lambda index: read_json(path / lines[index]["truth"]))
     names = list(CATEGORIES)
 
     def masks(index: int) -> np.ndarray:
@@ -242,7 +242,7 @@ def _room_folder(path: Path, rooms: Sequence[Path]) -> dict[str, Labelled]:
     """Return depth and masks of all views, and points of the first two views of each room."""
     from percept.world.rooms import LABELS, Camera, View
 
-    @lru_cache(maxsize=64)
+    @lru_cache(maxsize=256)
     def views(room: int) -> list[dict[str, Any]]:
         return read_json(rooms[room] / "cameras.json")["views"]
 

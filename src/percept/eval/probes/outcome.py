@@ -99,7 +99,7 @@ def right(hits: np.ndarray) -> Sums:
 
 
 def score_of(outcome: Outcome, name: str, *, value: float | None = None, seed: int = 0) -> Score:
-    """Return the measure of an outcome with its interval: Wilson's for proportions, else a percentile bootstrap over samples.
+    """Return the measure of an outcome with its interval: Wilson's for proportions, else a bootstrap over samples.
 
     Args:
         outcome: at least one sample.
@@ -119,10 +119,10 @@ def score_of(outcome: Outcome, name: str, *, value: float | None = None, seed: i
     if isinstance(outcome, Sums) and outcome.is_proportion:
         low, high = wilson(int(outcome.sums[:, 0].sum()), n)
     else:
-        low, high = interval(outcome.values(resample(n, outcome.resamples, seed)))
+        low, high = interval(outcome.values(resample(n, outcome.resamples, seed)), measured)
     value = measured if value is None else value
     return Score(
-        name=name, value=value, unit=outcome.unit, better=outcome.better, n=n, low=min(low, value), high=max(high, value)
+        name=name, value=value, unit=outcome.unit, better=outcome.better, n=n, low=low, high=high
     )  # fmt: skip
 
 
@@ -146,9 +146,9 @@ def difference(first: Outcome, second: Outcome, *, seed: int = 0) -> Difference:
     """Return the measure of `first` minus that of `second`; both are resampled together."""
     n, every = len(first), np.ones((1, len(first)))
     weights = resample(n, min(first.resamples, second.resamples), seed)
-    low, high = interval(first.values(weights) - second.values(weights))
     value = float(first.values(every)[0] - second.values(every)[0])
-    return Difference(value=value, low=min(low, value), high=max(high, value))
+    low, high = interval(first.values(weights) - second.values(weights), value)
+    return Difference(value=value, low=low, high=high)
 
 
 def resample(n: int, count: int, seed: int) -> Float[np.ndarray, "r n"]:
@@ -156,9 +156,13 @@ def resample(n: int, count: int, seed: int) -> Float[np.ndarray, "r n"]:
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=count).astype(np.float64)
 
 
-def interval(values: Float[np.ndarray, " r"]) -> tuple[float, float]:
-    """Return the central 95 % of values; resamples in which the measure is not defined are left out."""
-    low, high = np.nanquantile(values, (0.025, 0.975))
+def interval(values: Float[np.ndarray, " r"], value: float) -> tuple[float, float]:
+    """Return the central 95 % of bootstrap values, moved so that their mean is `value`.
+
+    A mean over classes is larger in resamples, from which rare classes, which are learned worst, may be absent; the move removes
+    this bias. Resamples in which the measure is not defined are left out.
+    """
+    low, high = np.nanquantile(values, (0.025, 0.975)) - np.nanmean(values) + value
     return float(low), float(high)
 
 

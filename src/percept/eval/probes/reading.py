@@ -3,6 +3,7 @@
 Graves et al. 2006, "Connectionist temporal classification".
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +16,14 @@ from torch import Tensor
 
 from percept.eval.probes.linear import Linear, Standardise
 from percept.eval.probes.outcome import Outcome, Sums, ratio
-from percept.eval.probes.probe import Setup
+from percept.eval.probes.probe import Setup, held_out
 from percept.eval.probes.stream import patches
 
 COLUMNS, LINES = 24, 2
 """Places at which features are read along a word, and across it."""
-STEPS, RATE, DECAY = 300, 0.02, 1e-3
+STEPS, RATE, DECAY = 300, 0.02, 0.1
+CHECK_EVERY = 10
+"""Steps between measurements on held-out words."""
 
 
 def along_boxes(maps: Float[Tensor, "w y x"], boxes: Float[Tensor, "m 4"]) -> Float[Tensor, "m t d"]:
@@ -113,7 +116,7 @@ class Words:
         inputs = torch.cat(list(features)).to(self.setup.device)
         with torch.random.fork_rng(), torch.enable_grad():
             torch.manual_seed(seed)
-            model = _train(inputs, words, letters)
+            model = _train(inputs, words, letters, seed)
         return FittedWords(model=model.cpu().requires_grad_(False), letters=letters)
 
 
@@ -121,20 +124,32 @@ def _lowered(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(text.lower() for text in texts)
 
 
-def _train(inputs: Float[Tensor, "m t d"], words: list[str], letters: str) -> Linear:
-    """Minimise the CTC loss of all words together."""
+def _train(inputs: Float[Tensor, "m t d"], words: list[str], letters: str, seed: int) -> Linear:
+    """Minimise the CTC loss of three quarters of the words; the step with the least loss on the others is kept."""
     model = Linear(inputs.shape[-1], len(letters) + 1).to(inputs.device)
     model.standardise = Standardise.of(inputs.flatten(0, 1))
-    scaled = model.standardise(inputs)
-    ids = torch.tensor([letters.index(letter) + 1 for word in words for letter in word], device=inputs.device)
-    lengths, places = torch.tensor([len(word) for word in words]), torch.full((len(words),), COLUMNS)
+    scaled, (train, rest) = model.standardise(inputs), held_out(len(words), seed)
     optimiser = torch.optim.AdamW(model.linear.parameters(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
-    for _ in range(STEPS):
-        outputs = model.linear(scaled).log_softmax(dim=-1).transpose(0, 1)
-        loss = F.ctc_loss(outputs, ids, places, lengths, zero_infinity=True)
+    best, least = model, float("inf")
+    for step in range(STEPS):
+        loss = _ctc(model, scaled, words, letters, train)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-    return model
+        if step % CHECK_EVERY == 0 or step == STEPS - 1:
+            with torch.no_grad():
+                held = float(_ctc(model, scaled, words, letters, rest if len(rest) else train))
+            if held < least:
+                best, least = copy.deepcopy(model), held
+    return best
+
+
+def _ctc(model: Linear, scaled: Tensor, words: list[str], letters: str, rows: np.ndarray) -> Float[Tensor, ""]:
+    """Return the mean CTC loss of some words, per character."""
+    chosen = [words[row] for row in rows]
+    ids = torch.tensor([letters.index(letter) + 1 for word in chosen for letter in word], device=scaled.device)
+    lengths, places = torch.tensor([len(word) for word in chosen]), torch.full((len(chosen),), COLUMNS)
+    outputs = model.linear(scaled[torch.from_numpy(rows)]).log_softmax(dim=-1).transpose(0, 1)
+    return F.ctc_loss(outputs, ids, places, lengths, zero_infinity=True)
