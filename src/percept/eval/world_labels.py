@@ -171,7 +171,7 @@ def solid_points(first: Any, second: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _tracks(number_of: Any, count: int, size: int) -> tuple[Any, Any, dict[str, Any]]:
     from percept.world.clips import generate_clip
-    from percept.world.write.davis import renumbered
+    from percept.world.write.davis import object_numbers, renumbered
 
     @lru_cache(maxsize=64)
     def drawn(index: int) -> Any:
