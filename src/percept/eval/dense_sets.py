@@ -163,7 +163,8 @@ def _nyu(path: Path) -> Found:
         images, depths = [], []
         for file in sorted(path.rglob("*"), key=natural_order):
             if (name := re.match(pattern, file.name)) and (depth := file.with_name(form.format(name[1]))).is_file():
-                images.append(file), depths.append(depth)
+                images.append(file)
+                depths.append(depth)
         if images:
             return {"depth": _depths(path, images, depths)}
     return {}

@@ -158,8 +158,11 @@ def of_class(targets: Sequence[Truth], detected: Sequence[Detected], label: int)
         mine, own = target.labels == label, found.labels == label
         order = np.argsort(-found.scores[own], kind="mergesort")[:MOST]
         hit, skip = match(found.boxes[own][order], target.boxes[mine], target.crowd[mine])
-        hits.append(hit), ignored.append(skip), scores.append(found.scores[own][order])
-        images.append(np.full(len(order), number)), truths.append(int((mine & ~target.crowd).sum()))
+        hits.append(hit)
+        ignored.append(skip)
+        scores.append(found.scores[own][order])
+        images.append(np.full(len(order), number))
+        truths.append(int((mine & ~target.crowd).sum()))
     best = np.argsort(-np.concatenate(scores), kind="mergesort")
     return OfClass(
         images=np.concatenate(images)[best], hit=np.concatenate(hits, axis=1)[:, best],
@@ -175,7 +178,8 @@ def match(
     hit, ignored = np.zeros(shape, bool), np.zeros(shape, bool)
     order = np.argsort(crowd, kind="mergesort")  # crowds last
     truth, crowd = truth[order], crowd[order]
-    overlaps = iou(*(torch.from_numpy(np.ascontiguousarray(part, np.float64)) for part in (boxes, truth)), torch.from_numpy(crowd)).numpy()  # fmt: skip
+    one, other = (torch.from_numpy(np.ascontiguousarray(part, np.float64)) for part in (boxes, truth))
+    overlaps = iou(one, other, torch.from_numpy(crowd)).numpy()
     for row, threshold in enumerate(THRESHOLDS):
         free = np.ones(len(truth), bool)
         for place in range(len(boxes)):

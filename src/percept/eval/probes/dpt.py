@@ -110,7 +110,7 @@ def _train(model: LightDPT, maps: Tensor, depth: Tensor, train: Tensor, rest: Te
     for _ in range(EPOCHS):
         for part in train[torch.randperm(len(train))].split(BATCH):
             if (depth[part] > 0).any():
-                loss = depth_loss(upsampled(model(maps[part]), tuple(depth.shape[-2:]))[:, 0], depth[part])
+                loss = depth_loss(upsampled(model(maps[part]), (depth.shape[-2], depth.shape[-1]))[:, 0], depth[part])
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -125,6 +125,6 @@ def _rmse(model: LightDPT, maps: Tensor, depth: Tensor, rows: Tensor) -> float:
     total = count = 0.0
     for part in rows.split(BATCH):
         valid = depth[part] > 0
-        error = (upsampled(model(maps[part]), tuple(depth.shape[-2:]))[:, 0] - depth[part])[valid]
+        error = (upsampled(model(maps[part]), (depth.shape[-2], depth.shape[-1]))[:, 0] - depth[part])[valid]
         total, count = total + float(error.square().sum()), count + error.numel()
     return (total / max(count, 1)) ** 0.5

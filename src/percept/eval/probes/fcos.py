@@ -29,7 +29,7 @@ REACH = 8.0
 """A level takes boxes whose farthest side is at most this many of its cells away; the last one takes all larger ones."""
 CENTRE = 1.5
 """Half the side, in cells, of the square in the middle of a box whose places predict it."""
-STEPS, BATCH, RATE = 400, 16, 2e-3
+STEPS, BATCH, RATE = 150, 16, 3e-3
 LEAST_SCORE, OVERLAP, MOST = 0.02, 0.6, 100
 """Least score of a detection, IoU above which the weaker of two is dropped, and detections of an image."""
 
@@ -75,6 +75,7 @@ class FCOS(nn.Module):
         self.shared = nn.Sequential(nn.GroupNorm(8, channels), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1), nn.GroupNorm(8, channels), nn.ReLU())  # fmt: skip
         self.classify, self.locate = nn.Conv2d(channels, classes, 1), nn.Conv2d(channels, 5, 1)
         self.scales = nn.Parameter(torch.ones(len(SCALES)))
+        assert self.classify.bias is not None
         nn.init.constant_(self.classify.bias, -4.6)  # every class starts at a probability of 0.01
         nn.init.normal_(self.classify.weight, std=0.01)
 

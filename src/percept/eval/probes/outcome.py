@@ -23,8 +23,15 @@ Measure: TypeAlias = Callable[[np.ndarray], np.ndarray]
 class Outcome(Protocol):
     """What is known about each sample after a probe was applied."""
 
-    unit: Unit
-    better: Better
+    @property
+    def unit(self) -> Unit:
+        """Unit of the measure."""
+        ...
+
+    @property
+    def better(self) -> Better:
+        """Whether more or less is better."""
+        ...
 
     def __len__(self) -> int:
         """Return the number of samples."""
