@@ -49,14 +49,14 @@ def match_points(
 
 
 def pck(
-    found: Float[Tensor, "m 2"], truth: Float[Tensor, "m 2"], shape: tuple[float, float], tolerance: float = TOLERANCE
+    found: Float[Tensor, "m 2"], truth: Float[Tensor, "m 2"], shape: tuple[int, int], tolerance: float = TOLERANCE
 ) -> Bool[Tensor, " m"]:
     """Return whether each point is within `tolerance` times the longer side of the truth.
 
     Args:
         found: (x, y) in [0, 1].
         truth: (x, y) in [0, 1].
-        shape: height and width of the image, in any unit.
+        shape: height and width of the image in pixels.
         tolerance: share of the longer side.
     """
     scale = torch.tensor([shape[1], shape[0]], dtype=found.dtype)

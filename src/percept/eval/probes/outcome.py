@@ -6,7 +6,7 @@ Every measure here is a function of sums over samples, so a bootstrap resample i
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -20,6 +20,7 @@ Measure: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """Values [r] from sums [r, k]."""
 
 
+@runtime_checkable
 class Outcome(Protocol):
     """What is known about each sample after a probe was applied."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from percept.core.errors import unknown_name
 
@@ -44,6 +44,7 @@ class Setup:
     """Patches of a training image that are kept; 0 for all."""
 
 
+@runtime_checkable
 class Fitted(Protocol):
     """A probe after training on one layer."""
 
@@ -56,6 +57,7 @@ class Fitted(Protocol):
         ...
 
 
+@runtime_checkable
 class Probe(Protocol):
     """One way to measure a layer. Created with a `Setup`."""
 
