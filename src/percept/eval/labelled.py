@@ -18,9 +18,9 @@ class Parts:
     """Numbers of the samples of each part."""
 
     train: Int[np.ndarray, " n"]
-    validation: Int[np.ndarray, " n"]
+    validation: Int[np.ndarray, " m"]
     """On these the best layer is chosen."""
-    test: Int[np.ndarray, " n"]
+    test: Int[np.ndarray, " k"]
     """On these every layer is reported."""
 
 

@@ -160,7 +160,7 @@ def test_greedy_decoding_merges_repeats_and_drops_blanks():
 
 
 def test_points_are_found_where_the_same_vector_is():
-    first = torch.randn(6, 4, 4)
+    first = torch.randn(64, 4, 4)
     second = first.roll(1, dims=2)
     centre = torch.tensor([[1.5 / 4, 2.5 / 4]])
     found = match_points(first, second, centre, (32, 32))
