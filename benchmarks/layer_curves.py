@@ -27,7 +27,16 @@ from percept.eval.layers import layers
 from percept.eval.world_labels import world_labels
 
 RESULTS = Path(__file__).with_suffix(".json")
-SAMPLES = {"classes": 1000, "captions": 800, "masks": 300, "depth": 300, "boxes": 240, "tracks": 60, "points": 150, "words": 600}
+SAMPLES = {
+    "classes": 1000,
+    "captions": 800,
+    "masks": 300,
+    "depth": 300,
+    "boxes": 240,
+    "tracks": 60,
+    "points": 150,
+    "words": 600,
+}
 """Samples of each task; 60 % train, 20 % choose the layer, 20 % are reported."""
 DEEP_LAYERS, DEEP_WIDTH, DEEP_STEPS = 16, 128, 1500
 

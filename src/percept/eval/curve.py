@@ -123,7 +123,7 @@ def tower_flops(config: TowerConfig, patches: int, *, blocks: int, pooled: bool)
     total = 2 * patches * 3 * config.patch_size**2 * width + blocks * block
     if not pooled or config.pool != "attention":
         return total
-    pool = 2 * tokens * 2 * width * width + 4 * tokens * width + 2 * (2 * width * width + 8 * width * width)
+    pool = 2 * (tokens + 1) * 3 * width * width + 4 * tokens * width + 2 * 9 * width * width
     return total + pool + 2 * width * (config.output_dim or 0)
 
 

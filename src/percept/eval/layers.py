@@ -6,7 +6,7 @@ tower once.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -79,7 +79,7 @@ def layers(
         frame=frame_of(run.encoder), classes=labelled.classes, unit=labelled.unit, device=str(encoder.setting.device)
     )  # fmt: skip
     setup, memory = planned(setup, len(parts.train), numbers, name, task)
-    measured = run.measure(kind(setup), parts.train, parts.validation, parts.test)
+    measured = run.measure(kind(setup), parts.train.tolist(), parts.validation.tolist(), parts.test.tolist())
     curve = _curve(run, task, name, measured, memory=memory, seconds=time.perf_counter() - start)
     counts = {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)}
     facts = {
@@ -143,15 +143,15 @@ class _Run:
     layers: list[int]
     seed: int
 
-    def measure(self, probe: Probe, train: Iterable[int], validation: Iterable[int], test: Iterable[int]) -> _Measured:
+    def measure(self, probe: Probe, train: list[int], validation: list[int], test: list[int]) -> _Measured:
         """Train the probe on every layer, then judge the held-out parts."""
-        bank, targets = self._bank(probe, list(train))
+        bank, targets = self._bank(probe, train)
         fitted: dict[int, Fitted] = {}
         for layer in self.layers:
             fitted[layer] = probe.fit(bank.pop(layer), targets, seed=self.seed)  # memory is freed layer by layer
         judge = self._judged_together if probe.whole else self._judged
         return _Measured(
-            validation=judge(probe, fitted, list(validation)), test=judge(probe, fitted, list(test)), fitted=fitted
+            validation=judge(probe, fitted, validation), test=judge(probe, fitted, test), fitted=fitted
         )  # fmt: skip
 
     def _bank(self, probe: Probe, numbers: list[int]) -> tuple[Bank, list[Any]]:

@@ -76,7 +76,10 @@ def test_ridge_regression_is_that_of_scikit_learn():
 def test_mean_iou_is_that_of_scikit_learn_with_an_empty_class_and_ignored_pixels():
     rng = np.random.default_rng(0)
     truth, guess = rng.integers(-1, 4, (6, 20, 20)), rng.integers(0, 4, (6, 20, 20))
-    rows = [confusion_sums(torch.from_numpy(one), torch.from_numpy(other), 9) for one, other in zip(guess, truth, strict=True)]
+    rows = [
+        confusion_sums(torch.from_numpy(one), torch.from_numpy(other), 9)
+        for one, other in zip(guess, truth, strict=True)
+    ]
     score = score_of(Sums(sums=np.stack(rows), measure=mean_iou), "mIoU")
     valid = truth >= 0
     assert score.value == pytest.approx(jaccard_score(truth[valid], guess[valid], average="macro"))
@@ -135,7 +138,9 @@ def test_labels_are_never_mixed_when_they_are_resized():
 
 def test_intervals_of_proportions_are_wilsons_and_differences_are_paired():
     hits = np.array([True] * 60 + [False] * 40)
-    assert (score_of(right(hits), "top-1").low, score_of(right(hits), "top-1").high) == pytest.approx((0.502, 0.690), abs=1e-3)
+    assert (score_of(right(hits), "top-1").low, score_of(right(hits), "top-1").high) == pytest.approx(
+        (0.502, 0.690), abs=1e-3
+    )
     assert difference(right(hits), right(hits)) == difference(right(hits), right(hits))
     assert difference(right(hits), right(hits)).low == 0 == difference(right(hits), right(hits)).high
     better = hits | (np.arange(100) < 80)
