@@ -68,7 +68,15 @@ def layers(
         say(curve.statement())
     if out is not None:
         command = ["percept", "layers", *([] if data is None else [str(data)]), *(["--world"] if world else [])]
-        command += ["--task", ",".join(curve.task for curve in curves), "--samples", str(samples), "--seed", str(seed), *typed(model)]
+        command += [
+            "--task",
+            ",".join(curve.task for curve in curves),
+            "--samples",
+            str(samples),
+            "--seed",
+            str(seed),
+            *typed(model),
+        ]
         _write(out, curves, printable(shlex.join(command)))
     if save is not None:
         _save(save, encoder, curves)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ class Planted(nn.Module):
 def encoder():
     """Return an encoder whose layer 1 holds the pixels of each patch, and whose layers 0 and 2 hold noise."""
     made = tiny.encoder()
-    tower = made.model.get_submodule("vision")
+    tower: Any = made.model.get_submodule("vision")
 
     class Informed(nn.Module):
         def forward(self, x: Tensor, context: object) -> Tensor:
@@ -150,7 +151,8 @@ def test_a_light_dpt_learns_on_the_informed_layer():
 
 def test_every_image_goes_through_the_tower_once():
     made = encoder()
-    tower, seen = made.model.get_submodule("vision"), []
+    tower: Any = made.model.get_submodule("vision")
+    seen: list[int] = []
     embed = tower.embed_patches
     tower.embed_patches = lambda image: (seen.append(len(image)), embed(image))[1]
     layers(made, data("masks", 30), "masks")

@@ -1,6 +1,7 @@
 """Every measure against an independent implementation: scikit-learn, faster-coco-eval, or a loop written from the definition."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,8 @@ def test_nearest_neighbours_vote_as_in_scikit_learn():
     torch.manual_seed(0)
     bank, queries, labels = torch.randn(60, 8), torch.randn(30, 8), torch.randint(0, 4, (60,))
     votes = knn_votes(queries, bank, labels, 4, k=7, temperature=0.1)
-    theirs = KNeighborsClassifier(7, metric="cosine", weights=lambda distance: np.exp((1 - distance) / 0.1))
+    weights: Any = lambda distance: np.exp((1 - distance) / 0.1)  # noqa: E731
+    theirs = KNeighborsClassifier(7, metric="cosine", weights=weights)
     expected = theirs.fit(bank.numpy(), labels.numpy()).predict_proba(queries.numpy())
     np.testing.assert_allclose((votes / votes.sum(1, keepdim=True)).numpy(), expected, rtol=1e-3)
 
