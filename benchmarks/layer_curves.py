@@ -51,6 +51,7 @@ def train(folder: Path, steps: int, minutes: float | None) -> None:
         usual,
         vision=replace(usual.vision, layers=DEEP_LAYERS, width=DEEP_WIDTH, heads=2),
         text_width=128,
+        data=replace(usual.data, pairs=6_000),
         settings=replace(usual.settings, steps=steps, hold=steps // 2),
     )
     command = f"python benchmarks/layer_curves.py --train-into {folder} --steps {steps}"

@@ -102,7 +102,7 @@ class LayerCurve:
         counts = ", ".join(f"{number:,} {part}" for part, number in self.samples.items())
         columns = ("layer", names[0], "95 % interval", *names[1:], f"{names[0]}, validation")
         table(
-            f"{self.task} by {self.probe}: {self.model['name']}, {counts}, seed {self.seed}, {self.seconds:.0f} s",
+            f"{self.task} by {self.probe}: {self.model['name']}, {counts}, seed {self.seed}, {self.seconds:.0f} s, features of {self.memory / 2**20:.0f} MiB",
             columns,
             rows,
         )

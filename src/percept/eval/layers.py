@@ -6,8 +6,9 @@ tower once.
 """
 
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,7 +18,9 @@ import torch
 from percept.core.config import to_dict
 from percept.core.errors import PerceptError
 from percept.core.machine import total_memory
+from percept.core.report import notice
 from percept.core.seed import derive
+from percept.data.files import in_order
 from percept.eval.curve import LayerCurve, saved_share
 from percept.eval.dense_sets import open_labels
 from percept.eval.labelled import Labelled, need_task
@@ -26,6 +29,7 @@ from percept.eval.probes.probe import Fitted, Probe, Setup, find_probe
 from percept.eval.probes.stream import each_layer, frame_of, squashing
 from percept.infer.dense import Layers, check_layers
 from percept.infer.encoder import Encoder
+from percept.infer.images import to_tensor
 from percept.nn.stack import resolve_layer
 
 MOST_SAMPLES = 2000
@@ -81,9 +85,13 @@ def layers(
     setup, memory = planned(setup, len(parts.train), numbers, name, task)
     measured = run.measure(kind(setup), parts.train.tolist(), parts.validation.tolist(), parts.test.tolist())
     curve = _curve(run, task, name, measured, memory=memory, seconds=time.perf_counter() - start)
-    counts = {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)}
+    if run.bad:
+        notice(f"{len(run.bad)} samples cannot be read and are left out, such as {next(iter(run.bad.values()))}")
+    numbered = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    counts = {name: len(part) - len(run.bad.keys() & set(part.tolist())) for name, part in numbered.items()}
     facts = {
         "device": str(encoder.setting), "preprocess": to_dict(run.encoder.preprocess), "patches per training image": setup.tokens or "all",
+        "samples that cannot be read": len(run.bad),
     }  # fmt: skip
     return replace(curve, samples=counts, facts=facts)
 
@@ -142,6 +150,8 @@ class _Run:
     labelled: Labelled
     layers: list[int]
     seed: int
+    bad: dict[int, str] = field(default_factory=dict)
+    """Samples that cannot be read, with the reason; they are left out."""
 
     def measure(self, probe: Probe, train: list[int], validation: list[int], test: list[int]) -> _Measured:
         """Train the probe on every layer, then judge the held-out parts."""
@@ -157,35 +167,53 @@ class _Run:
     def _bank(self, probe: Probe, numbers: list[int]) -> tuple[Bank, list[Any]]:
         bank: Bank = {layer: [] for layer in self.layers}
         targets = []
-        for number, features in zip(numbers, self._features(probe, numbers), strict=True):
-            rng = np.random.default_rng(derive(self.seed, "thin", int(number)))
+        for number, features in self._features(probe, numbers):
+            rng = np.random.default_rng(derive(self.seed, "thin", number))
             kept, target = probe.thin(features, self.labelled.target(number), rng)
             targets.append(target)
             for layer in self.layers:
                 bank[layer].append(kept[layer])
         return bank, targets
 
-    def _features(self, probe: Probe, numbers: list[int]) -> Iterator[dict[int, torch.Tensor]]:
-        """Yield the features of each sample: of its image, or of its frames or views stacked."""
-        lengths: list[int] = []
+    def _features(self, probe: Probe, numbers: list[int]) -> Iterator[tuple[int, dict[int, torch.Tensor]]]:
+        """Yield the number and the features of each sample: of its image, or of its frames or views stacked.
 
-        def images() -> Iterator[Any]:
-            for number in numbers:
-                shown = list(self.labelled.images(number))
-                lengths.append(len(shown))
-                yield from shown
+        Raises:
+            PerceptError: none of the samples can be read.
+        """
+        usable: deque[tuple[int, int]] = deque()
+
+        def images() -> Iterator[torch.Tensor]:
+            decoded = in_order(self._decoded, (self.labelled.images(number) for number in numbers))
+            for number, found in zip(numbers, decoded, strict=True):
+                if isinstance(found, PerceptError):
+                    self.bad[number] = str(found)
+                else:
+                    usable.append((number, len(found)))
+                    yield from found
 
         rows = each_layer(self.encoder, images(), self.layers, probe.reduce)
         several = self.labelled.task in ("tracks", "points")
-        for place in range(len(numbers)):
-            first = next(rows)
-            group = [first, *(next(rows) for _ in range(lengths[place] - 1))]
-            yield {layer: torch.stack([row[layer] for row in group]) for layer in self.layers} if several else first
+        for first in rows:
+            number, length = usable.popleft()
+            group = [first, *(next(rows) for _ in range(length - 1))]
+            yield (
+                number,
+                {layer: torch.stack([row[layer] for row in group]) for layer in self.layers} if several else first,
+            )
+        if numbers and len(self.bad.keys() & set(numbers)) == len(numbers):
+            raise PerceptError(f"none of {len(numbers)} samples can be read. The first reason: {self.bad[numbers[0]]}.")
+
+    def _decoded(self, images: Sequence[Any]) -> list[torch.Tensor] | PerceptError:
+        try:
+            return [to_tensor(image, self.encoder.preprocess) for image in images]
+        except PerceptError as error:
+            return error
 
     def _judged(self, probe: Probe, fitted: Mapping[int, Fitted], numbers: list[int]) -> Results:
         """Judge sample by sample, so that no features are kept."""
         found: dict[int, dict[str, list[Sums]]] = {layer: {} for layer in self.layers}
-        for number, features in zip(numbers, self._features(probe, numbers), strict=True):
+        for number, features in self._features(probe, numbers):
             target = self.labelled.target(number)
             for layer in self.layers:
                 for name, outcome in fitted[layer].judge([features[layer]], [target]).items():
@@ -196,8 +224,8 @@ class _Run:
     def _judged_together(self, probe: Probe, fitted: Mapping[int, Fitted], numbers: list[int]) -> Results:
         """Judge all samples of the part together."""
         rows = list(self._features(probe, numbers))
-        targets = [self.labelled.target(number) for number in numbers]
-        return {layer: dict(fitted[layer].judge([row[layer] for row in rows], targets)) for layer in self.layers}
+        targets = [self.labelled.target(number) for number, _ in rows]
+        return {layer: dict(fitted[layer].judge([row[layer] for _, row in rows], targets)) for layer in self.layers}
 
 
 def _curve(run: _Run, task: str, probe: str, measured: _Measured, *, memory: int, seconds: float) -> LayerCurve:

@@ -276,6 +276,18 @@ def test_the_command_shows_saves_and_writes(coloured: Path, tmp_path: Path, caps
     assert (best / "head" / "head.json").is_file()
 
 
+def test_an_image_that_cannot_be_read_is_left_out(coloured: Path, capsys: pytest.CaptureFixture[str]):
+    files = sorted(coloured.rglob("*.png"))
+    files[0].write_bytes(b"damaged")
+    curve = layers(tiny.encoder(), coloured, "classes")
+    assert sum(curve.samples.values()) == 29
+    assert "1 samples cannot be read" in capsys.readouterr().err
+    for file in files:
+        file.write_bytes(b"damaged")
+    with pytest.raises(PerceptError, match="none of 18 samples can be read"):
+        layers(tiny.encoder(), coloured, "classes")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
