@@ -51,14 +51,7 @@ def layers(
     """
     tasks = None if task is None else _tasks(task)
     chosen = None if layers is None else split_layers(layers)
-    if samples < 1:
-        raise PerceptError(f"--samples must be at least 1, got {samples}.")
-    if probe is not None and (tasks is None or len(tasks) > 1):
-        raise PerceptError("--probe belongs to one task. Name it with --task.")
-    if out is not None:
-        check_output(out, ".json")
-        check_output(out.with_suffix(".svg"))
-    _check_save(save)
+    _check(tasks, probe=probe, samples=samples, out=out, save=save)
     found = _labels(data, tasks, world=world, seed=seed)
     encoder = model.open()
     curves = _measure(encoder, found, probe=probe, layers=chosen, samples=samples, seed=seed, asked=tasks is not None)
@@ -67,17 +60,10 @@ def layers(
     for curve in curves:
         say(curve.statement())
     if out is not None:
-        command = ["percept", "layers", *([] if data is None else [str(data)]), *(["--world"] if world else [])]
-        command += [
-            "--task",
-            ",".join(curve.task for curve in curves),
-            "--samples",
-            str(samples),
-            "--seed",
-            str(seed),
-            *typed(model),
-        ]
-        _write(out, curves, printable(shlex.join(command)))
+        asked = [*([] if data is None else [str(data)]), *(["--world"] if world else [])]
+        asked += ["--task", ",".join(curve.task for curve in curves), *([] if probe is None else ["--probe", probe])]
+        asked += [*([] if layers is None else ["--layers", layers]), "--samples", str(samples), "--seed", str(seed)]
+        _write(out, curves, printable(shlex.join(["percept", "layers", *asked, *typed(model)])))
     if save is not None:
         _save(save, encoder, curves)
     return 0
@@ -93,11 +79,19 @@ def _tasks(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _check_save(folder: Path | None) -> None:
-    if folder is None:
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise PerceptError(f"{folder} exists and is not an empty folder. Give --save a new folder.")
+def _check(
+    tasks: Sequence[str] | None, *, probe: str | None, samples: int, out: Path | None, save: Path | None
+) -> None:
+    """Check the options before anything is read."""
+    if samples < 1:
+        raise PerceptError(f"--samples must be at least 1, got {samples}.")
+    if probe is not None and (tasks is None or len(tasks) > 1):
+        raise PerceptError("--probe belongs to one task. Name it with --task.")
+    if out is not None:
+        check_output(out, ".json")
+        check_output(out.with_suffix(".svg"))
+    if save is not None and save.exists() and (not save.is_dir() or any(save.iterdir())):
+        raise PerceptError(f"{save} exists and is not an empty folder. Give --save a new folder.")
 
 
 def _labels(data: Path | None, tasks: Sequence[str] | None, *, world: bool, seed: int) -> "dict[str, Labelled]":

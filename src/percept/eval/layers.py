@@ -36,7 +36,7 @@ MOST_SAMPLES = 2000
 """Samples that are used unless asked otherwise."""
 MOST_BYTES = 2 << 30
 """Features of training samples that are kept at once; less on a machine with less than four times as much memory."""
-FEWEST_PATCHES, MOST_PATCHES = 4, 64
+FEWEST_PATCHES, MOST_PATCHES = 4, 32
 """Patches of a training image that are kept for linear dense probes."""
 Bank: TypeAlias = dict[int, list[torch.Tensor]]
 """Features of the training samples, by layer."""
@@ -243,7 +243,7 @@ def _curve(run: _Run, task: str, probe: str, measured: _Measured, *, memory: int
         scores=scores[names[0]], others={name: scores[name] for name in names[1:]}, validation=validation, best=best,
         against_last=_against_last(measured.test, names[0], best, run), saved=saved_share(config, frame_of(run.encoder).patches, best),
         samples={}, seed=run.seed, seconds=round(seconds, 1), memory=memory,
-        head=None if head is None else replace(head, encoder=identity.image),
+        head=None if head is None else replace(head, encoder=identity.image, module=head.module.cpu()),
     )  # fmt: skip
 
 

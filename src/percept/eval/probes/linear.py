@@ -18,7 +18,7 @@ from percept.eval.zeroshot import hits
 
 DECAYS = (1.0, 0.1, 0.01, 0.001)
 """Weight decays that are tried, strongest first: each starts from the weights of the one before."""
-STEPS = 60
+STEPS = 40
 """Most iterations of L-BFGS for one weight decay."""
 
 
