@@ -14,9 +14,9 @@ from percept.models.config import TowerConfig
 WIDE, HIGH, LEFT, BELOW = 560, 260, 64, 44
 """Size of the plot, and its margins for labels, in its own units."""
 STYLE = (
-    "text{font:12px system-ui,sans-serif;fill:#6d6a63}.title{font-size:14px;fill:#1f1f1d}.band{fill:#1f6f78;opacity:.16}"
+    ".paper{fill:#faf9f6}text{font:12px system-ui,sans-serif;fill:#6d6a63}.title{font-size:14px;fill:#1f1f1d}.band{fill:#1f6f78;opacity:.16}"
     ".line{fill:none;stroke:#1f6f78;stroke-width:2}.dot{fill:#1f6f78}.best{fill:#b5722a}.axis{stroke:#d9d5cb}"
-    "@media(prefers-color-scheme:dark){text{fill:#9c9a94}.title{fill:#e9e7e2}.band{fill:#6cc1c9}.line{stroke:#6cc1c9}.dot{fill:#6cc1c9}"
+    "@media(prefers-color-scheme:dark){.paper{fill:#151618}text{fill:#9c9a94}.title{fill:#e9e7e2}.band{fill:#6cc1c9}.line{stroke:#6cc1c9}.dot{fill:#6cc1c9}"
     ".best{fill:#d9a861}.axis{stroke:#3a3c40}}"
 )
 
@@ -142,7 +142,7 @@ def svg(curves: Sequence[LayerCurve]) -> str:
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDE + LEFT + 24} {high * len(curves)}" role="img" '
-        f'aria-label="Scores by layer"><style>{STYLE}</style>{plots}</svg>\n'
+        f'aria-label="Scores by layer"><style>{STYLE}</style><rect class="paper" width="100%" height="100%"/>{plots}</svg>\n'
     )
 
 

@@ -17,7 +17,7 @@ from percept.eval.probes.linear import Standardise, minimise
 from percept.eval.probes.outcome import Outcome, right
 from percept.eval.probes.probe import Setup, held_out
 from percept.eval.probes.stream import pooled
-from percept.eval.retrieval import ranks
+from percept.eval.retrieval import ranks, same
 from percept.losses.contrastive import info_nce
 
 DECAYS = (1e-1, 1e-2, 1e-3)
@@ -69,10 +69,9 @@ class FittedProjection:
         device = self.weight.device
         vectors = F.normalize(self.standardise(torch.stack(list(features)).to(device)) @ self.weight.T, dim=1)
         texts = torch.stack([vector for vector, _ in targets]).to(device)
-        captions = [caption.strip().lower() for _, caption in targets]
-        same = torch.tensor([[one == other for other in captions] for one in captions], device=device)
+        equal = same([caption for _, caption in targets]).to(device)
         similarity = texts @ vectors.T
-        places = {"caption→image": ranks(similarity, same).cpu(), "image→caption": ranks(similarity.T, same.T).cpu()}
+        places = {"caption→image": ranks(similarity, equal).cpu(), "image→caption": ranks(similarity.T, equal.T).cpu()}
         return {f"{way} R@{k}": right((place < k).numpy()) for k in (1, 5) for way, place in places.items()}
 
     def head(self, layer: int) -> None:
