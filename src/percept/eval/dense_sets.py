@@ -1,0 +1,246 @@
+"""Readers of dense labels: ADE20k folders, image and mask pairs, NYU pairs, COCO json, DAVIS folders, and what the world writes.
+
+`open_labels` recognises the layout and returns the labels by task. Nothing is decoded but headers until a sample is read.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from percept.core.errors import PerceptError
+from percept.data.files import find_images, image_suffixes, natural_order
+from percept.eval.coco_sets import read_coco
+from percept.eval.label_files import check_size, paired, read_numbers
+from percept.eval.labelled import NEEDED, Labelled
+from percept.eval.world_labels import folder_labels
+
+ADE_CLASSES, VOID = 150, 255
+"""Classes of ADE20k's scene parsing, and the value of pixels without a label."""
+MILLIMETRES = 1000.0
+Found = dict[str, Labelled]
+
+
+def open_labels(path: Path | str) -> Found:
+    """Return the labels of a folder or file by task.
+
+    Raises:
+        PerceptError: there is no such path, no label is recognised, or labels do not match the images.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise PerceptError(f"there is no file or folder {path}")
+    found: Found = {}
+    for reader in READERS:
+        for task, labelled in reader(path).items():
+            found.setdefault(task, labelled)
+        if found and reader is not _rows:
+            break
+    if not found:
+        layouts = " ".join(NEEDED[task] for task in ("classes", "masks", "depth", "boxes", "tracks"))
+        raise PerceptError(f"{path} has no labels that are recognised. {layouts}")
+    return found
+
+
+def mask_classes(folder: Path) -> tuple[str, ...]:
+    """Return the names in classes.txt, one per line from class 0; or in ADE20k's objectInfo150.txt; or none."""
+    if (file := folder / "classes.txt").is_file():
+        return tuple(line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+    if (file := folder / "objectInfo150.txt").is_file():
+        lines = file.read_text(encoding="utf-8-sig").splitlines()[1:]
+        return tuple(line.split("\t")[-1].strip().split(",")[0] for line in lines if line.strip())
+    return ()
+
+
+def _masks(
+    folder: Path, images: Sequence[Path], masks: Sequence[Path], *, given: Any = None, ade: bool = False
+) -> Labelled:
+    """Return masks whose values are classes; in ADE20k 0 is no label and classes count from 1."""
+    names = mask_classes(folder)
+    if ade:
+        names = names or tuple(f"class {number}" for number in range(1, ADE_CLASSES + 1))
+    names = names or tuple(map(str, range(_largest(masks) + 1)))
+
+    def target(index: int) -> np.ndarray:
+        stored = check_size(read_numbers(masks[index]), masks[index], images[index]).astype(np.int64)
+        labels = stored - 1 if ade else np.where(stored == VOID, -1, stored)
+        if labels.max() >= len(names):
+            raise PerceptError(
+                f"{masks[index]} has the class {int(labels.max()) + ade}, but there are names for {len(names)} classes. "
+                f"Add the missing names to {folder / 'classes.txt'}, one per line."
+            )
+        return labels
+
+    return Labelled(
+        name=str(folder), task="masks", count=len(images), images=lambda index: [images[index]], target=target,
+        classes=names, given=given,
+    )  # fmt: skip
+
+
+def _largest(masks: Sequence[Path]) -> int:
+    """Return the largest class of all masks."""
+    largest = 0
+    for file in masks:
+        values = read_numbers(file)
+        largest = max(largest, int(values[values != VOID].max(initial=0)))
+    return largest
+
+
+def _depths(
+    folder: Path, images: Sequence[Path], depths: Sequence[Path], *, given: Any = None, units: float = MILLIMETRES
+) -> Labelled:
+    """Return depth: 16-bit PNG in `units` per metre, 8-bit PNG from 0 to 1 without a unit, .npy in metres."""
+    metric = _is_metric(depths[0])
+
+    def target(index: int) -> np.ndarray:
+        values = check_size(read_numbers(depths[index]), depths[index], images[index])
+        if _is_metric(depths[index]) != metric:
+            raise PerceptError(
+                f"{depths[index]} and {depths[0]} have different depths per pixel. Give all depth as 16-bit PNG in millimetres."
+            )
+        if depths[index].suffix == ".npy":
+            return values.astype(np.float32)
+        # 0 means no depth in 16 bits; in 8 bits it is the nearest value.
+        return values / np.float32(units) if metric else np.maximum(values / np.float32(255), np.float32(1 / 510))
+
+    return Labelled(
+        name=str(folder), task="depth", count=len(images), images=lambda index: [images[index]], target=target,
+        unit="m" if metric else "", given=given,
+    )  # fmt: skip
+
+
+def _is_metric(file: Path) -> bool:
+    return file.suffix == ".npy" or read_numbers(file).dtype != np.uint8
+
+
+def _images(folder: Path) -> list[Path]:
+    return find_images(folder) if folder.is_dir() else []
+
+
+def _parted(folder: Path, names: Sequence[str]) -> tuple[list[Path], tuple[range, range] | None]:
+    """Return the images of subfolders for training and validation, or of the folder itself."""
+    train, held = (_images(folder / name) for name in names)
+    if not train or not held:
+        return _images(folder), None
+    return train + held, (range(len(train)), range(len(train), len(train) + len(held)))
+
+
+def _ade(path: Path) -> Found:
+    images, masks = path / "images", path / "annotations"
+    if not (images.is_dir() and (masks / "training").is_dir()):
+        return {}
+    files, given = _parted(images, ("training", "validation"))
+    return {"masks": _masks(path, files, paired(files, masks, (".png",), "mask", within=images), given=given, ade=True)}
+
+
+def _pairs(path: Path) -> Found:
+    """Read images/ with masks/ or depth/ beside it."""
+    folder, found = path / "images", Found()
+    labelled = {task: path / task for task in ("masks", "depth") if (path / task).is_dir()}
+    if not folder.is_dir() or not labelled or (path / "metadata.jsonl").is_file():
+        return {}
+    files, given = _parted(folder, ("train", "val"))
+    if "masks" in labelled:
+        found["masks"] = _masks(
+            path, files, paired(files, labelled["masks"], (".png",), "mask", within=folder), given=given
+        )
+    if "depth" in labelled:
+        depths = paired(files, labelled["depth"], (".png", ".npy"), "depth", within=folder)
+        found["depth"] = _depths(path, files, depths, given=given)
+    return found
+
+
+NYU = ((r"^rgb_(.+)\.(?:jpg|png)$", "sync_depth_{}.png"), (r"^(.+)_colors\.png$", "{}_depth.png"))
+"""Names of images and of their depth in the two usual forms of NYUv2."""
+
+
+def _nyu(path: Path) -> Found:
+    if not path.is_dir():
+        return {}
+    for pattern, form in NYU:
+        images, depths = [], []
+        for file in sorted(path.rglob("*"), key=natural_order):
+            if (name := re.match(pattern, file.name)) and (depth := file.with_name(form.format(name[1]))).is_file():
+                images.append(file)
+                depths.append(depth)
+        if images:
+            return {"depth": _depths(path, images, depths)}
+    return {}
+
+
+def _davis(path: Path) -> Found:
+    frames, masks = path / "JPEGImages", path / "Annotations"
+    if not frames.is_dir() or not masks.is_dir():
+        return {}
+    size = next((name for name in ("480p", "Full-Resolution") if (frames / name).is_dir()), ".")
+    names = _sequences(path, frames / size)
+
+    def files(index: int) -> list[Path]:
+        return sorted((frames / size / names[index]).glob("*.jpg"))
+
+    def target(index: int) -> np.ndarray:
+        pairs = [(masks / size / names[index] / f"{frame.stem}.png", frame) for frame in files(index)]
+        if missing := [mask for mask, _ in pairs if not mask.is_file()]:
+            raise PerceptError(
+                f"{len(missing)} of {len(pairs)} frames of {names[index]} have no mask, such as {missing[0]}. Give one per frame."
+            )
+        labels = [check_size(read_numbers(mask), mask, frame) for mask, frame in pairs]
+        return np.stack([np.where(label == VOID, 0, label) for label in labels])
+
+    return {"tracks": Labelled(name=str(path), task="tracks", count=len(names), images=files, target=target)}
+
+
+def _sequences(path: Path, frames: Path) -> list[str]:
+    """Return the names of ImageSets/2017/val.txt, or of its other lists; of all folders with frames if there are none."""
+    lists = sorted((path / "ImageSets").glob("*/*.txt"), key=lambda file: (file.stem != "val", file.stem))
+    names = (
+        lists[0].read_text(encoding="utf-8").split()
+        if lists
+        else sorted(each.name for each in frames.iterdir() if each.is_dir())
+    )
+    if missing := [name for name in names if not (frames / name).is_dir()]:
+        raise PerceptError(
+            f"{len(missing)} of {len(names)} sequences in {lists[0]} have no frames, such as {frames / missing[0]}. Add them, or take them off the list."
+        )
+    return names
+
+
+def _rows(path: Path) -> Found:
+    """Read classes and captions from class folders, tables, json lines or tar shards."""
+    from percept.data.sources.open import open_rows
+
+    rows = open_rows(path)
+    usable = [index for index in range(len(rows)) if not _is_video(rows, index)]
+    samples = [rows.read(index) for index in usable]
+    names = tuple(sorted({sample.label for sample in samples if sample.label is not None}))
+    labelled = [sample for sample in samples if sample.label is not None]
+    captioned = [(sample, text) for sample in samples if (text := _caption(sample.captions))]
+    found: Found = {}
+    if len(names) > 1:
+        numbers = {name: number for number, name in enumerate(names)}
+        found["classes"] = Labelled(
+            name=str(path), task="classes", count=len(labelled), images=lambda index: labelled[index].images[:1],
+            target=lambda index: numbers[labelled[index].label or ""], classes=names,
+        )  # fmt: skip
+    if captioned:
+        found["captions"] = Labelled(
+            name=str(path), task="captions", count=len(captioned), images=lambda index: captioned[index][0].images[:1],
+            target=lambda index: captioned[index][1],
+        )  # fmt: skip
+    return found
+
+
+def _is_video(rows: Any, index: int) -> bool:
+    return Path(rows.key(index)).suffix.lower() not in image_suffixes() and rows.read(index).video is not None
+
+
+def _caption(captions: Mapping[str, Sequence[str]]) -> str:
+    """Return the first caption of a row; the name of its class is not one."""
+    texts = [text for name, values in captions.items() if name != "label" for text in values if text.strip()]
+    return texts[0] if texts else ""
+
+
+READERS: tuple[Callable[[Path], Found], ...] = (_davis, folder_labels, _ade, read_coco, _pairs, _nyu, _rows)
+"""In the order in which they are tried; the first that recognises anything is taken."""

@@ -1,0 +1,66 @@
+"""Files of labels: numbers per pixel, their size, and which file belongs to which image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from percept.core.errors import PerceptError
+from percept.core.io import reasons
+from percept.data.images import upright_size
+
+
+def read_numbers(file: Path) -> np.ndarray:
+    """Return the numbers that a PNG stores per pixel: palette indices, grey values of 8 or 16 bits; or a .npy array.
+
+    Raises:
+        PerceptError: the file cannot be read, or has several channels.
+    """
+    if file.suffix == ".npy":
+        with reasons(file):
+            values = np.load(file, allow_pickle=False)
+    else:
+        from PIL import Image
+
+        with reasons(file), Image.open(file) as image:
+            values = np.asarray(image)
+    if values.ndim != 2:
+        raise PerceptError(
+            f"{file} has {values.shape[-1]} channels. Labels are images with one number per pixel, such as PNG with a palette."
+        )
+    return values
+
+
+def check_size(labels: np.ndarray, file: Path, image: Path) -> np.ndarray:
+    """Return labels unchanged if they have the size of their image.
+
+    Raises:
+        PerceptError: they have not.
+    """
+    width, height = upright_size(image)
+    if labels.shape != (height, width):
+        raise PerceptError(
+            f"{file} is {labels.shape[1]} × {labels.shape[0]} pixels, but its image {image} is {width} × {height}. "
+            "Labels must have the size of their image."
+        )
+    return labels
+
+
+def paired(images: Sequence[Path], folder: Path, endings: Sequence[str], what: str, *, within: Path) -> list[Path]:
+    """Return the label file of each image: the same path within `folder`, with one of the endings.
+
+    Raises:
+        PerceptError: images without one; their number and the first of them are named.
+    """
+    found, missing = [], []
+    for image in images:
+        stem = folder / image.relative_to(within).with_suffix("")
+        files = [file for ending in endings if (file := stem.with_name(stem.name + ending)).is_file()]
+        found += files[:1]
+        missing += [] if files else [image]
+    if missing:
+        name = missing[0].relative_to(within).with_suffix(endings[0])
+        raise PerceptError(
+            f"{len(missing)} of {len(images)} images in {within} have no {what}, such as {missing[0].name}. Expected {folder / name}."
+        )
+    return found
