@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "index": ("percept.cli.index", "make a folder of images searchable"),
     "search": ("percept.cli.search", "find images by text, by image, or by both"),
     "eval": ("percept.cli.evaluate", "measure a model by one evaluation, several, or all"),
+    "compare": ("percept.cli.compare", "compare two runs of eval, sample by sample"),
     "train": ("percept.cli.train", "train a model by a recipe"),
     "curate": ("percept.cli.curate", "filter, deduplicate and balance images with captions"),
     "data": ("percept.cli.data", "check training data: bad rows, sizes, caption lengths, duplicates, classes"),
