@@ -107,9 +107,13 @@ def _check_outputs(out: Path | None) -> None:
 def _save(card: "Card", measured: "Measured", out: Path) -> list[Path]:
     from percept.eval import record
 
-    samples = record.samples_file(out)
-    record.write(samples, {name: result.records for name, result in measured.results.items()})
-    return [*card.save(out), samples]
+    written, samples = card.save(out), record.samples_file(out)
+    records = {name: result.records for name, result in measured.results.items() if result.records}
+    if not records:
+        samples.unlink(missing_ok=True)  # those of an earlier run
+        return written
+    record.write(samples, records)
+    return [*written, samples]
 
 
 def _request(

@@ -102,7 +102,7 @@ def judged(
     for row, each in enumerate(labels):
         positive[row, list(each)] = True
     scores = np.nan_to_num(scores, nan=-np.inf)
-    shown = np.flatnonzero(positive.any(axis=1))
+    shown = np.flatnonzero(positive.any(axis=1)).tolist()
     value = precision_of_images(scores[shown], positive[shown])
     best = [np.argsort(-scores[row])[: len(labels[row])] for row in shown]
     records = Records(

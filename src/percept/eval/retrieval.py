@@ -130,10 +130,10 @@ def both_ways(
         to_text = ranked(images, texts, right_captions, dual=step)
         scores = [*_scores(forth, to_image, owners), *_scores(back, to_text, pairs.keys)]
         records = [
-            _records(f"{forth} R@1", data, caption_keys, owners, owners, [pairs.keys[each] for each in to_image.best], to_image),
+            _records(f"{forth} R@1", data, caption_keys, owners, owners, [pairs.keys[each] for each in to_image.best.tolist()], to_image),
             _records(
                 f"{back} R@1", data, pairs.keys, pairs.keys, [each[0] for each in _of_images(pairs)],
-                [pairs.captions[each] for each in to_text.best], to_text,
+                [pairs.captions[each] for each in to_text.best.tolist()], to_text,
             ),
         ]  # fmt: skip
         result = Result(scores=[*result.scores, *scores], records=[*result.records, *records])

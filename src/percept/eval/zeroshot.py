@@ -215,8 +215,9 @@ def worst(
     labels: Int[Tensor, " n"], guesses: Int[Tensor, " n"], names: Sequence[str], top: int = 10
 ) -> list[Confusion]:
     """Return the pairs of classes most often confused, by share of the true class."""
-    totals = Counter(labels.tolist())
-    counts = Counter(pair for pair in zip(labels.tolist(), guesses.tolist(), strict=True) if pair[0] != pair[1])
+    pairs: list[tuple[int, int]] = list(zip(labels.tolist(), guesses.tolist(), strict=True))
+    totals = Counter(truth for truth, _ in pairs)
+    counts = Counter(pair for pair in pairs if pair[0] != pair[1])
     order = sorted(counts, key=lambda pair: (-counts[pair] / totals[pair[0]], pair))[:top]
     return [
         Confusion(truth=names[row], guess=names[column], count=counts[row, column], of=totals[row])

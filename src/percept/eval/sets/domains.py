@@ -1,7 +1,7 @@
 """Several sets of the same classes: ImageNet and its five shifts, or one set per domain, such as per artist."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,9 +25,9 @@ SUITE: Mapping[str, tuple[str, ...]] = {
 without case, punctuation and a leading wds."""
 
 
-def is_suite(sets: Mapping[str, EvaluationSet]) -> bool:
-    """True if the sets are ImageNet and its shifts, or some of them."""
-    return set(sets) <= set(SUITE)
+def is_suite(names: Collection[str]) -> bool:
+    """True if these are the names of ImageNet and its shifts, or of some of them."""
+    return set(names) <= set(SUITE)
 
 
 def open_domains(request: Request) -> dict[str, EvaluationSet]:
@@ -64,11 +64,11 @@ def _of_equal_classes(opened: Mapping[str, EvaluationSet]) -> dict[str, Evaluati
 
 
 def _suite_folders(root: Path) -> dict[str, Path]:
-    """Return the folders of the six sets that are there, in their order."""
+    """Return the folders of the six sets that are there, in their order; none if there is only one."""
     by_name = {_plain(folder): root / folder for folder in folders.subfolders(root)}
     present = {name: next((by_name[each] for each in known if each in by_name), None) for name, known in SUITE.items()}
     found = {name: path for name, path in present.items() if path is not None}
-    return {} if set(found) == {"ImageNet"} else found
+    return found if len(found) > 1 else {}
 
 
 def _plain(name: str) -> str:

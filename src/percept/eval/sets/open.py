@@ -35,11 +35,16 @@ def open_set(request: Request) -> EvaluationSet:
 def _file(path: Path, request: Request) -> EvaluationSet:
     if path.suffix.lower() not in KINDS:
         raise PerceptError(f"{path} is not an evaluation set. {UNDERSTOOD}.")
+    return _special(path, request) or table(str(path), request)
+
+
+def _special(path: Path, request: Request) -> EvaluationSet | None:
+    """Open a file of Karpathy or Kinetics; None for other files."""
     if path.suffix.lower() == ".json" and (content := lists.karpathy_content(path)) is not None:
         return lists.karpathy(path, content, request)
     if path.suffix.lower() == ".csv" and lists.is_kinetics(path):
         return lists.kinetics(path, request)
-    return table(request.path, request)
+    return None
 
 
 def _folder(path: Path, request: Request) -> EvaluationSet:
@@ -49,22 +54,18 @@ def _folder(path: Path, request: Request) -> EvaluationSet:
         return shards.shards(path, request)
     inside = folders.subfolders(path)
     if inside and set(inside) <= set(SPLITS):
-        split = chosen_split(path, inside, request.subset)
-        return _folder(path / split, request)
-    if not _media(path, 2) and (listed := _listing(path)) is not None:
-        return _file(listed, request)
+        return _folder(path / chosen_split(path, inside, request.subset), request)
+    lists_there = [file for file in path.iterdir() if file.suffix.lower() in (".json", ".csv") and file.is_file()]
+    if len(lists_there) == 1 and (special := _special(lists_there[0], request)) is not None:
+        return special
+    if len(lists_there) == 1 and not _media(path, 2):
+        return table(str(lists_there[0]), request)
     if any(_media(path / folder, 3) for folder in inside):
         return folders.class_folders(path, request)
     if _media(path, 1) or any(file.suffix.lower() in KINDS for file in path.rglob("*")):
-        return table(request.path, request)
+        return table(str(path), request)
     found = endings(file for file in path.rglob("*") if file.is_file()) or "no files"
     raise PerceptError(f"{path} holds {found}, which is not an evaluation set. {UNDERSTOOD}.")
-
-
-def _listing(path: Path) -> Path | None:
-    """Return the only json or csv file of a folder; None if there are none or several."""
-    files = [file for file in path.iterdir() if file.suffix.lower() in (".json", ".csv") and file.is_file()]
-    return files[0] if len(files) == 1 else None
 
 
 def _media(path: Path, depth: int) -> bool:
