@@ -150,21 +150,19 @@ def test_files_that_are_not_runs(tmp_path):
         Run.read(a)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def runs(tmp_path):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
     """Cards of two models on one set of folders, and on the labelled world."""
-    class_folders(tmp_path / "set", NAMES, each=4)
+    folder = tmp_path_factory.mktemp("runs")
+    class_folders(folder / "set", NAMES, each=4)
     for name in "ab":
-        folder = str(tiny.folder(tmp_path / f"model {name}", seed=ord(name)))
-        options = ["--model", folder, "--device", "cpu"]
+        options = ["--model", str(tiny.folder(folder / f"model {name}", seed=ord(name))), "--device", "cpu"]
         assert (
-            main(
-                ["eval", "zeroshot", "--data", str(tmp_path / "set"), *options, "--out", str(tmp_path / f"{name}.json")]
-            )
+            main(["eval", "zeroshot", "--data", str(folder / "set"), *options, "--out", str(folder / f"{name}.json")])
             == 0
         )
-        assert main(["eval", "zeroshot", "--count", "30", *options, "--out", str(tmp_path / f"w{name}.json")]) == 0
-    return tmp_path
+        assert main(["eval", "zeroshot", "--count", "12", *options, "--out", str(folder / f"w{name}.json")]) == 0
+    return folder
 
 
 def test_two_models_are_compared_from_the_command_line(runs, capsys):
@@ -182,6 +180,7 @@ def test_two_models_are_compared_from_the_command_line(runs, capsys):
     assert "http" not in text.replace("http-equiv", "")
     (runs / "set").rename(runs / "moved")
     assert "data:image" not in page(compare(runs / "a.json", runs / "b.json"))
+    (runs / "moved").rename(runs / "set")
 
 
 def test_scenes_of_the_world_are_drawn_again(runs):

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,9 +22,10 @@ from percept.core.seed import derive
 from percept.eval import world
 from percept.eval.retrieval import Pairs, both_ways, retrieval_of_set
 from percept.eval.sets import EvaluationSet, Request, open_set
-from percept.eval.sets.stream import clip_vectors
+from percept.eval.sets.stream import frame_vectors
 from percept.eval.table import Evaluation, OnSets, Plan, Result, Unsuited
 from percept.eval.zeroshot import judge, needs_text, zeroshot_of_set
+from percept.infer.clips import averaged as mean_of_frames
 from percept.infer.labels import averaged
 from percept.world.clips import ACTIONS, generate_clip
 from percept.world.clips.elements import Plan as ClipPlan
@@ -36,6 +36,9 @@ FRAMES = 8
 """Frames of a clip, all of which are averaged."""
 SIZE = 96
 """Side of a clip in pixels."""
+FEW = 100
+"""Up to this many clips are rendered by one process, because starting others takes longer."""
+ACTS = tuple(ACTIONS)
 SENTENCES = ("a thing {}", "something {}", "a clip in which something {}")
 
 
@@ -79,36 +82,37 @@ def _caption(plan: ClipPlan) -> str:
     return long_caption(plan, Random(derive(plan.seed, "caption")))
 
 
-def _vectors(model: Any, seeds: list[int], split: str, average: str) -> Float[Tensor, "n d"]:
-    """Return the vectors of clips, rendered as they are needed."""
-    processes = 1 if len(seeds) <= world.FEW else None
+def _vectors(model: Any, seeds: list[int], split: str) -> list[Float[Tensor, "t d"]]:
+    """Return the raw vectors of the frames of each clip; clips are rendered as they are needed."""
+    processes = 1 if len(seeds) <= FEW else None
     frames = map_processes(partial(_frames, split=split), seeds, processes=processes, chunk=world.CHUNK)
     shown = iter(track(frames, "drawing clips", len(seeds)))
-    parts = [
-        clip_vectors(model, (list(clip) for clip in islice(shown, len(part))), average)
+    parts = (
+        frame_vectors(model, (list(clip) for clip in islice(shown, len(part))))
         for part in (seeds[start : start + world.CHUNK] for start in range(0, len(seeds), world.CHUNK))
-    ]
-    return torch.cat(parts)
+    )
+    return [rows for part in parts for rows in part]
 
 
 def run(model: Any, plan: Plan) -> Result:
     """Retrieve clips by their long captions; then classify those with one kind of event by it."""
     chosen = clips(plan)
-    seeds, plans = [seed for seed, _ in chosen], [drawn for _, drawn in chosen]
-    captions = [_caption(drawn) for drawn in plans]
-    keys = [f"clip/{seed}" for seed in seeds]
+    rows = _vectors(model, [seed for seed, _ in chosen], plan.split)
+    captions = [_caption(drawn) for _, drawn in chosen]
+    keys = [f"clip/{seed}" for seed, _ in chosen]
     pairs = Pairs(keys=keys, captions=captions, owner=range(len(keys)), thing="clip")
-    found = both_ways(_vectors(model, seeds, plan.split, "retrieval"), model.text(captions), pairs)
-    acting = [number for number, drawn in enumerate(plans) if action_of(drawn) is not None]
+    vectors = torch.stack([mean_of_frames(each, "retrieval") for each in rows])
+    found = both_ways(vectors, model.text(captions), pairs)
+    actions = [action_of(drawn) for _, drawn in chosen]
+    acting = [number for number, action in enumerate(actions) if action is not None]
     if not acting:
         return found
-    names = list(ACTIONS)
-    labels = torch.tensor([names.index(str(action_of(plans[number]))) for number in acting])
-    weights = averaged(model, [[form.replace("{}", name) for form in SENTENCES] for name in names])
-    vectors = F.normalize(_vectors(model, [seeds[number] for number in acting], plan.split, "zero-shot"), dim=-1)
-    actions = judge(vectors @ weights.T, labels, names, name="action")
-    records = actions.records([keys[number] for number in acting], data=world.NAME, task="action top-1")
-    return Result(scores=[*found.scores, *actions.scores], records=[*found.records, records])
+    labels = torch.tensor([ACTS.index(str(actions[number])) for number in acting])
+    weights = averaged(model, [[form.replace("{}", name) for form in SENTENCES] for name in ACTS])
+    vectors = torch.stack([mean_of_frames(rows[number], "zero-shot") for number in acting])
+    judged = judge(vectors @ weights.T, labels, ACTS, name="action")
+    records = judged.records([keys[number] for number in acting], data=world.NAME, task="action top-1")
+    return Result(scores=[*found.scores, *judged.scores], records=[*found.records, records])
 
 
 def open_videos(request: Request) -> dict[str, EvaluationSet]:

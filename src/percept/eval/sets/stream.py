@@ -142,11 +142,8 @@ def _preprocess(model: Any) -> Preprocess | None:
     return found if isinstance(found, Preprocess) else None
 
 
-def clip_vectors(model: Any, clips: Any, average: str) -> Float[Tensor, "n d"]:
-    """Return one vector per clip, a list of frames; `average` as in `Encoder.video`.
-
-    The frames of all clips go through the model as one stream.
-    """
+def frame_vectors(model: Any, clips: Any) -> list[Float[Tensor, "t d"]]:
+    """Return the raw vectors of the frames of each clip, a list of frames; all of them go through the model as one stream."""
     counts: list[int] = []
 
     def frames() -> Iterator[Any]:
@@ -155,7 +152,12 @@ def clip_vectors(model: Any, clips: Any, average: str) -> Float[Tensor, "n d"]:
             yield from clip
 
     rows = model.pooled(frames()).float()
-    return torch.stack([averaged(part, average) for part in rows.split(counts)])
+    return list(rows.split(counts))
+
+
+def clip_vectors(model: Any, clips: Any, average: str) -> Float[Tensor, "n d"]:
+    """Return one vector per clip, a list of frames; `average` as in `Encoder.video`."""
+    return torch.stack([averaged(part, average) for part in frame_vectors(model, clips)])
 
 
 def unit_vectors(model: Any, data: EvaluationSet, average: str) -> Callable[[Any], Float[Tensor, "n d"]]:
