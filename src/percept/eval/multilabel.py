@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
+from percept.core.errors import PerceptError
 from percept.eval import world
 from percept.eval.record import Records
 from percept.eval.resampling import resampled_counts
@@ -97,12 +98,20 @@ def judged(
     name: str,
     data: str,
 ) -> Result:
-    """Score the similarity of images and classes against the true classes; an image without one counts for mAP only."""
+    """Score the similarity of images and classes against the true classes; an image without one counts for mAP only.
+
+    Raises:
+        PerceptError: no image has a class.
+    """
     positive = np.zeros(scores.shape, dtype=bool)
     for row, each in enumerate(labels):
         positive[row, list(each)] = True
     scores = np.nan_to_num(scores, nan=-np.inf)
     shown = np.flatnonzero(positive.any(axis=1)).tolist()
+    if not shown:
+        raise PerceptError(
+            f"{name}: no image has a class, so there is nothing to find. Give at least one image with one."
+        )
     value = precision_of_images(scores[shown], positive[shown])
     best = [np.argsort(-scores[row])[: len(labels[row])] for row in shown]
     records = Records(

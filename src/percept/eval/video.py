@@ -3,7 +3,7 @@
 The order of frames does not reach an averaged vector, so actions that differ in direction or time alone look the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import count as numbers
 from itertools import islice
@@ -29,7 +29,7 @@ from percept.infer.clips import averaged as mean_of_frames
 from percept.infer.labels import averaged
 from percept.world.clips import ACTIONS, generate_clip
 from percept.world.clips.elements import Plan as ClipPlan
-from percept.world.clips.language import long_caption
+from percept.world.clips.language import long_caption, short_caption
 from percept.world.clips.planning import plan_clip
 
 FRAMES = 8
@@ -82,6 +82,10 @@ def _caption(plan: ClipPlan) -> str:
     return long_caption(plan, Random(derive(plan.seed, "caption")))
 
 
+def _short(plan: ClipPlan) -> str:
+    return short_caption(plan, Random(derive(plan.seed, "short caption")))
+
+
 def _vectors(model: Any, seeds: list[int], split: str) -> list[Float[Tensor, "t d"]]:
     """Return the raw vectors of the frames of each clip; clips are rendered as they are needed."""
     processes = 1 if len(seeds) <= FEW else None
@@ -95,14 +99,22 @@ def _vectors(model: Any, seeds: list[int], split: str) -> list[Float[Tensor, "t 
 
 
 def run(model: Any, plan: Plan) -> Result:
-    """Retrieve clips by their long captions; then classify those with one kind of event by it."""
+    """Retrieve clips by their long captions, then by the short ones; classify those with one kind of event by it."""
     chosen = clips(plan)
     rows = _vectors(model, [seed for seed, _ in chosen], plan.split)
-    captions = [_caption(drawn) for _, drawn in chosen]
+    texts = {"": [_caption(drawn) for _, drawn in chosen], "short": [_short(drawn) for _, drawn in chosen]}
     keys = [f"clip/{seed}" for seed, _ in chosen]
-    pairs = Pairs(keys=keys, captions=captions, owner=range(len(keys)), thing="clip")
     vectors = torch.stack([mean_of_frames(each, "retrieval") for each in rows])
-    found = both_ways(vectors, model.text(captions), pairs)
+    parts = [
+        both_ways(
+            vectors,
+            model.text(captions),
+            Pairs(keys=keys, captions=captions, owner=range(len(keys)), thing="clip"),
+            name=name,
+        )
+        for name, captions in texts.items()
+    ]
+    found = _joined(parts)
     actions = [action_of(drawn) for _, drawn in chosen]
     acting = [number for number, action in enumerate(actions) if action is not None]
     if not acting:
@@ -132,6 +144,11 @@ def run_on_sets(model: Any, sets: Mapping[str, EvaluationSet], request: Request)
     (data,) = sets.values()
     parts = [zeroshot_of_set(model, data, sampling=request.sampling)[0]] if "class" in data.holds else []
     parts += [retrieval_of_set(model, data, sampling=request.sampling)] if "captions" in data.holds else []
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[Result]) -> Result:
+    """Return the results of one set, or of the world, as one."""
     return Result(
         scores=[score for part in parts for score in part.scores],
         confusions=[confusion for part in parts for confusion in part.confusions],
