@@ -72,11 +72,15 @@ def test_shards_and_captions(model, tmp_path):
         (["binding", "--data", "SET"], "binding measures on its own data only. With --data use zeroshot, multilabel"),
         (["retrieval", "--data", "SET"], "holds class of 4 samples. Use percept eval zeroshot, or give captions"),
         (["zeroshot", "--data", "SET", "--classes", "NONE"], "there is no file NONE"),
+        (["zeroshot", "--data", "SET", "--frames", "4"], "--frames has no effect on images"),
+        (["zeroshot", "--data", "SET", "--subset", "val"], "SET has no splits, so --subset val has no effect"),
+        (["retrieval", "--data", "coco", "--templates", "t.txt"], "--templates has no effect on a set without classes"),
         (["robustness", "--data", "SET/tench"], "holds 0 sets, but robustness compares several"),
     ],
 )
 def test_options_that_do_not_go_together(arguments, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     class_folders(tmp_path / "SET", NAMES, each=1)
+    karpathy(tmp_path / "coco")
     assert main(["eval", *arguments]) == 2
     assert message in " ".join(capsys.readouterr().err.split())

@@ -77,6 +77,7 @@ def evaluate(
     _check_outputs(out)
     request = _request(names, evaluations, plan, data, video)
     sets = {} if request is None else {each.name: _opened(each, request) for each in evaluations}
+    _check_used([each for opened in sets.values() for each in opened.values()], data, video)
     encoder = model.open_any()
     omitted = _check(encoder, evaluations, every=ALL in names)
     evaluations = [evaluation for evaluation in evaluations if evaluation.name not in omitted]
@@ -143,6 +144,21 @@ def _request(
 
     named = {field.name: getattr(data, field.name) for field in fields(data) if field.name != "data"}
     return Request(path=data.data, seed=plan.seed, sampling=video.sampling(), **named)
+
+
+def _check_used(sets: "Sequence[EvaluationSet]", data: DataOptions, video: VideoOptions) -> None:
+    """Check that no option is given that has no effect on the sets.
+
+    Raises:
+        PerceptError: one is.
+    """
+    if sets and not any(each.video for each in sets) and (given := typed(video)):
+        raise PerceptError(f"{given[0]} has no effect on images. Leave it out, or give a set of videos.")
+    if sets and not any(each.classes for each in sets) and (data.classes or data.templates):
+        option = "--classes" if data.classes else "--templates"
+        raise PerceptError(
+            f"{option} has no effect on a set without classes. Leave it out, or give a set with classes."
+        )
 
 
 def _opened(evaluation: Evaluation, request: "Request") -> "Mapping[str, EvaluationSet]":

@@ -28,7 +28,7 @@ SHOWN = 48
 THUMBNAIL = 160
 """Longer side of an image on the page, in pixels."""
 MORE = """
-.sheet { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); }
+.sheet { display: grid; margin-top: 12px; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); }
 .sheet div { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 10px; font-size: 13px; overflow-wrap: anywhere; }
 .sheet img { display: block; width: 100%; height: 140px; object-fit: contain; border-radius: 6px; margin-bottom: 8px; background: var(--paper); }
 .right { color: var(--accent); } .wrong { color: var(--second); } .key { color: var(--soft); font-size: 12px; }
@@ -44,7 +44,7 @@ def write_page(file: Path, comparison: Comparison) -> None:
 def page(comparison: Comparison) -> str:
     """Return the page, which needs no other file."""
     images = Images(comparison.a)
-    title = f"{_text(comparison.a.name)} and {_text(comparison.b.name)}"
+    title = f"A: {_text(comparison.a.name)}, B: {_text(comparison.b.name)}"
     body = [f"<h1>{title}</h1>", _head(comparison), _differences(comparison)]
     for task in comparison.differences:
         found = [

@@ -113,7 +113,7 @@ def judged(
             f"{name}: no image has a class, so there is nothing to find. Give at least one image with one."
         )
     value = precision_of_images(scores[shown], positive[shown])
-    best = [np.argsort(-scores[row])[: len(labels[row])] for row in shown]
+    best = [[int(each) for each in np.argsort(-scores[row])[: len(labels[row])]] for row in shown]
     records = Records(
         task="average precision", data=data, keys=[keys[row] for row in shown], value=value,
         truth=[sorted(names[each] for each in labels[row]) for row in shown],

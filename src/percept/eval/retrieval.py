@@ -129,13 +129,13 @@ def both_ways(
         to_image = ranked(texts, images, right_images, dual=step)
         to_text = ranked(images, texts, right_captions, dual=step)
         scores = [*_scores(forth, to_image, owners), *_scores(back, to_text, pairs.keys)]
+        best_images = [pairs.keys[int(each)] for each in to_image.best]
+        best_captions = [pairs.captions[int(each)] for each in to_text.best]
+        first = [captions[0] for captions in _of_images(pairs)]
         records = [
-            _records(f"{forth} R@1", data, caption_keys, owners, owners, [pairs.keys[each] for each in to_image.best.tolist()], to_image),
-            _records(
-                f"{back} R@1", data, pairs.keys, pairs.keys, [each[0] for each in _of_images(pairs)],
-                [pairs.captions[each] for each in to_text.best.tolist()], to_text,
-            ),
-        ]  # fmt: skip
+            _records(f"{forth} R@1", data, caption_keys, owners, owners, best_images, to_image),
+            _records(f"{back} R@1", data, pairs.keys, pairs.keys, first, best_captions, to_text),
+        ]
         result = Result(scores=[*result.scores, *scores], records=[*result.records, *records])
     return result
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from percept.core.errors import PerceptError
 from percept.core.io import read_json
+from percept.data.inputs import read_bytes
 from percept.infer.labels import check_templates
 
 WORDNET = re.compile(r"n\d{8}")
@@ -74,16 +75,11 @@ def read_classes(path: Path) -> ClassFile:
 
 
 def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise PerceptError(f"there is no file {path}. Give a text file with one entry per line.")
-    if path.stat().st_size > LARGEST:
-        raise PerceptError(f"{path} is larger than {LARGEST >> 20} MiB. Give a list with one entry per line.")
+    data = read_bytes(path, kind="list", max_bytes=LARGEST)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise PerceptError(f"{path} is not UTF-8 text. Save it as UTF-8.") from None
-    except OSError as error:
-        raise PerceptError(f"{path} cannot be read: {error.strerror or error}. Check the path.") from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

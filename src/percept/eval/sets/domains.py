@@ -11,7 +11,7 @@ from percept.eval.sets import folders
 from percept.eval.sets.classes import WORDNET, ClassFile, class_file
 from percept.eval.sets.item import EvaluationSet, Item, Request
 from percept.eval.sets.open import open_set
-from percept.eval.sets.places import SPLITS
+from percept.eval.sets.places import SPLITS, check_no_split
 
 SUITE: Mapping[str, tuple[str, ...]] = {
     "ImageNet": ("imagenet", "imagenet1k", "imagenetval", "val"),
@@ -81,6 +81,7 @@ def _plain(name: str) -> str:
 
 
 def _suite(root: Path, found: Mapping[str, Path], request: Request) -> dict[str, EvaluationSet]:
+    check_no_split(root, request.subset)
     known = _with_ids(class_file(request.classes, root), found.get("ImageNet"))
     opened = {}
     for name, path in found.items():

@@ -9,6 +9,7 @@ from percept.data.sources.folder import FolderRows
 from percept.data.sources.sample import BadSample
 from percept.eval.sets.classes import FORMS, WORDNET, ClassFile, class_file, read_mapping, templates_of
 from percept.eval.sets.item import EvaluationSet, Item, Request
+from percept.eval.sets.places import check_no_split
 
 BORDER = 2
 """Pixels of the red frame around the images of ObjectNet."""
@@ -30,6 +31,7 @@ def class_folders(
     Raises:
         PerceptError: the classes cannot be named.
     """
+    check_no_split(path, request.subset)
     rows = FolderRows.open([path], str(path))
     present = subfolders(path)
     classes = known or class_file(request.classes, path, path.parent)
@@ -137,6 +139,7 @@ def objectnet(path: Path, request: Request) -> EvaluationSet:
     Raises:
         PerceptError: there are no images, or a folder is not in the mapping file.
     """
+    check_no_split(path, request.subset)
     labels = read_mapping(path / FOLDERS)
     images = path / "images" if (path / "images").is_dir() else path
     shared = read_mapping(path / SUBSET) if (path / SUBSET).is_file() else None

@@ -1,5 +1,6 @@
 """Opening an evaluation set: its layout is recognised from the files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from percept.core.errors import PerceptError
@@ -54,7 +55,8 @@ def _folder(path: Path, request: Request) -> EvaluationSet:
         return shards.shards(path, request)
     inside = folders.subfolders(path)
     if inside and set(inside) <= set(SPLITS):
-        return _folder(path / chosen_split(path, inside, request.subset), request)
+        split = chosen_split(path, inside, request.subset)
+        return _folder(path / split, replace(request, subset=None))
     lists_there = [file for file in path.iterdir() if file.suffix.lower() in (".json", ".csv") and file.is_file()]
     if len(lists_there) == 1 and (special := _special(lists_there[0], request)) is not None:
         return special

@@ -46,6 +46,16 @@ def absent(path: Path | str, folder: Path, missing: int, of: int, example: str, 
     )
 
 
+def check_no_split(path: Path | str, wanted: str | None) -> None:
+    """Check that no split is wanted of a set that has none.
+
+    Raises:
+        PerceptError: one is.
+    """
+    if wanted is not None:
+        raise PerceptError(f"{path} has no splits, so --subset {wanted} has no effect. Leave it out.")
+
+
 def chosen_split(path: Path | str, found: Iterable[str], wanted: str | None) -> str:
     """Return the split to measure: the one that is wanted, else test, else val, else the only one.
 

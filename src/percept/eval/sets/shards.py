@@ -9,7 +9,7 @@ from percept.data.sources.sample import BadSample, Rows, Sample
 from percept.data.sources.tars import TarRows
 from percept.eval.sets.classes import ClassFile, class_file, templates_of
 from percept.eval.sets.item import EvaluationSet, Item, Request
-from percept.eval.sets.places import chosen_split
+from percept.eval.sets.places import check_no_split, chosen_split
 
 LOOK = 8
 """Samples that are read to find out what a set holds."""
@@ -33,6 +33,8 @@ def shards(path: Path, request: Request) -> EvaluationSet:
         PerceptError: a shard is missing, or the samples hold neither, or classes without names.
     """
     found = splits_of(path)
+    if found == ["."]:
+        check_no_split(path, request.subset)
     split = "." if found == ["."] else chosen_split(path, found, request.subset)
     folder = path / split
     root = folder.resolve().parent if split == "." else path

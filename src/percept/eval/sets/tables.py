@@ -10,7 +10,7 @@ from percept.data.sources.open import open_rows
 from percept.data.sources.sample import BadSample, Media, Rows, Sample
 from percept.eval.sets.classes import ClassFile, class_file, templates_of
 from percept.eval.sets.item import EvaluationSet, Item, Request
-from percept.eval.sets.places import Locator, absent, chosen_split
+from percept.eval.sets.places import Locator, absent, check_no_split, chosen_split
 
 LOOK = 8
 """Rows that are read to find out what a source holds."""
@@ -119,6 +119,8 @@ def _media(sample: Sample) -> Media:
 def _listed(path: str, reader: _Reader, request: Request) -> _Listed:
     """Read all rows once: join those of one image or video, within one split, and collect the classes."""
     splits = {number: str(sample.record["split"]) for number, sample in reader.each() if sample.record.get("split")}
+    if not splits:
+        check_no_split(path, request.subset)
     split = chosen_split(path, splits.values(), request.subset) if splits else None
     listed, place = _Listed(rows=[]), dict[str, int]()
     for number, sample in reader.each():
