@@ -1,6 +1,7 @@
 """Two runs: paired differences against hand-computed cases and scipy, refusals, and the page."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ def test_disagreements_begin_with_the_largest():
     assert (found[0].a, found[0].b) == ("a", "w")
 
 
-def run(folder, name: str, values, data=(), **changes) -> object:
+def run(folder, name: str, values, data=(), **changes) -> Path:
     card = {
         "model": {"name": name, "image": "x"},
         "scores": [],
@@ -124,8 +125,6 @@ def test_runs_on_different_data_are_refused(tmp_path):
     b = run(tmp_path, "b", [1, 0, 1], truth=["t", "t", "u"])
     with pytest.raises(PerceptError, match=r"the truth of some differs"):
         compare(a, b)
-    b = run(tmp_path, "b", [1, 0, 1], data="other")
-    del b
     one = {"evaluation": "zeroshot", "name": "set", "samples": 3, "path": "p", "hash": "1"}
     a, b = run(tmp_path, "a", [1, 0, 1], data=[one]), run(tmp_path, "b", [1, 0, 1], data=[one | {"hash": "2"}])
     with pytest.raises(PerceptError, match=r"measured different data: set had 3 samples of p"):
@@ -144,10 +143,10 @@ def test_files_that_are_not_runs(tmp_path):
     a = run(tmp_path, "a", [1])
     record.samples_file(tmp_path / "a.json").unlink()
     with pytest.raises(PerceptError, match=r"samples .* cannot be read.*run it again"):
-        Run.read(a)  # type: ignore[arg-type]
+        Run.read(a)
     record.samples_file(tmp_path / "a.json").write_text('{"key": 1}\n')
     with pytest.raises(PerceptError, match=r"line 1, is not a sample"):
-        Run.read(a)  # type: ignore[arg-type]
+        Run.read(a)
 
 
 @pytest.fixture(scope="module")

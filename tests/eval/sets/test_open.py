@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -29,6 +30,12 @@ def opened(path, **options):
 
 def labels(data) -> list[int]:
     return [data.read(number).labels[0] for number in range(len(data))]
+
+
+def path_of(data, number: int) -> Path:
+    media = data.read(number).media
+    assert isinstance(media, Path)
+    return media
 
 
 def test_folders_of_classes_with_an_empty_one(tmp_path):
@@ -151,7 +158,7 @@ def test_karpathy_takes_five_captions_of_one_split(tmp_path):
     moved = shutil.move(file, tmp_path / "elsewhere" / "dataset_coco.json")
     with pytest.raises(PerceptError, match=r"3 images of the split test, but none in .*--media"):
         opened(moved)
-    assert opened(moved, media=tmp_path / "val2014").read(1).media.is_file()
+    assert path_of(opened(moved, media=tmp_path / "val2014"), 1).is_file()
     broken = write(tmp_path / "broken.json", json.dumps({"images": [{"filename": "a", "sentences": []}]}))
     with pytest.raises(PerceptError, match=r"an image without 'split'"):
         opened(broken)
@@ -189,7 +196,7 @@ def test_tables_join_the_captions_of_one_video(tmp_path):
     assert (len(data), data.video) == (2, True)
     assert data.read(0).captions == ("a man sings", "someone sings")
     assert data.read(0).media == tmp_path / "videos" / "video7.mp4"
-    assert opened(tmp_path / "MSRVTT_JSFUSION_test.csv").read(1).media.name == "video8.mp4"  # found in a subfolder
+    assert path_of(opened(tmp_path / "MSRVTT_JSFUSION_test.csv"), 1).name == "video8.mp4"  # found in a subfolder
     shutil.rmtree(tmp_path / "videos")
     with pytest.raises(PerceptError, match=r"videos in its first rows, but none in"):
         opened(tmp_path / "MSRVTT_JSFUSION_test.csv")

@@ -9,7 +9,7 @@ import torch
 from percept.core.errors import PerceptError
 from percept.data.video import open_video
 from percept.eval import multilabel, retrieval, robustness, video, zeroshot
-from percept.eval.sets import EvaluationSet, Request, open_set
+from percept.eval.sets import EvaluationSet, Item, Request, open_set
 from percept.eval.sets.domains import open_domains
 from percept.eval.sets.stream import clip_vectors
 from percept.infer.clips import Sampling
@@ -84,7 +84,14 @@ def test_more_images_than_a_chunk(tmp_path, monkeypatch):
 
 def test_templates_of_a_set_are_literal_and_the_defaults_are_not():
     data = EvaluationSet(
-        name="s", path="s", layout="l", holds=("class",), count=1, key=str, read=lambda _: None, classes=("owl",)
+        name="s",
+        path="s",
+        layout="l",
+        holds=("class",),
+        count=1,
+        key=str,
+        read=lambda number: Item(key=str(number), media=b""),
+        classes=("owl",),
     )
     assert "a photo of an owl" in zeroshot.prompts_of_set(data)[0]
     assert zeroshot.prompts_of_set(replace(data, templates=("a {}.",))) == [["a owl."]]
