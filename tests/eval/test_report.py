@@ -10,15 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from percept.cli import main
-from percept.eval import clips, confidence, correspondence, dense, memory, page, speed
+from percept.eval import confidence, correspondence, dense, memory, page, speed, video
 from percept.eval.calibration import ece
 from percept.eval.report import SUITE
 from percept.eval.table import EVALUATIONS, Plan
 from percept.models.clip import CLIP
 from percept.train.meters import operations
-from percept.world.clips import Event
 from percept.world.render import Rendering, render
-from tests.eval.fakes import chance
 from tests.infer import tiny
 
 
@@ -103,21 +101,6 @@ def test_reliability_bins_give_the_calibration_error():
     error = sum(each["n"] * abs(each["accuracy"] - each["confidence"]) for each in bins) / 500
     assert error == pytest.approx(ece(shares, right))
     assert sum(each["n"] for each in bins) == 500
-
-
-def test_captions_of_clips_differ_and_movements_have_an_opposite():
-    data = clips.clips(12, seed=0, split="evaluation")
-    assert len({clips.caption_of(clip) for clip in data}) == len(data) == 12
-    moving = [event for clip in data if (event := clips.movement(clip)) is not None]
-    assert all(isinstance(event, Event) and event.direction in clips.OPPOSITE for event in moving)
-    assert moving
-
-
-def test_a_clip_is_the_mean_of_its_frames():
-    model = chance()
-    frames = [np.full((4, 4, 3), value, np.uint8) for value in range(5)]
-    vectors = clips.vectors_of(model, [np.stack(frames[:2]), np.stack(frames[2:])])
-    assert torch.allclose(vectors[1], model.image(frames[2:]).mean(dim=0))
 
 
 @pytest.mark.parametrize("tower", ["vision", "text"])
@@ -266,5 +249,5 @@ def test_bad_input(arguments, message, tmp_path, monkeypatch, capsys):
 
 def test_a_plan_smaller_than_the_suite_still_runs():
     model = tiny.encoder()
-    for run in (dense.run, correspondence.run, clips.run, confidence.run):
+    for run in (dense.run, correspondence.run, video.run, confidence.run):
         assert run(model, replace(Plan(), count=1)).scores

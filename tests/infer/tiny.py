@@ -44,8 +44,12 @@ def encoder(*, text: bool = True, dtype: torch.dtype = torch.float32, batch: int
     )
 
 
-def folder(path: Path, *, text: bool = True) -> Path:
+def folder(path: Path, *, text: bool = True, seed: int = 0) -> Path:
     save_folder(
-        path, model(text=text), name="tiny", preprocess=Preprocess(size=SIZE), tokenizer=tokenizer() if text else None
+        path,
+        model(text=text, seed=seed),
+        name="tiny",
+        preprocess=Preprocess(size=SIZE),
+        tokenizer=tokenizer() if text else None,
     )
     return path

@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "report": ("percept.cli.report", "measure models by the whole suite, as one page with plots, side by side"),
     "conformal": ("percept.cli.conformal", "answer in sets with guaranteed coverage, or abstain, from any logits"),
     "layers": ("percept.cli.layers", "find the layer of an encoder that is best for a task"),
+    "compare": ("percept.cli.compare", "compare two runs of eval, sample by sample"),
     "train": ("percept.cli.train", "train a model by a recipe"),
     "ablate": ("percept.cli.ablate", "compare variants of a training run over several seeds"),
     "curate": ("percept.cli.curate", "filter, deduplicate and balance images with captions"),

@@ -3,14 +3,14 @@
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import tyro
 
 from percept.cli import evaluate_plm
-from percept.cli.options import MODEL, Model, typed
+from percept.cli.options import MODEL, VIDEO, Model, Video, VideoOptions, typed
 from percept.cli.show import check_output, say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import notice, printable
@@ -18,6 +18,7 @@ from percept.eval.table import EVALUATIONS, Evaluation, Plan, Result, Unsuited, 
 
 if TYPE_CHECKING:
     from percept.eval.card import Card
+    from percept.eval.sets.item import EvaluationSet, Request
 
 ALL = "all"
 HELP = " ".join(
@@ -32,42 +33,140 @@ Names: TypeAlias = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.ar
 PLAN = Plan()
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """A set of your own, in place of the labelled world."""
+
+    data: str | None = None
+    """Folder, file or pattern: folders of classes, ImageNet and its variants, ObjectNet, CLIP-benchmark shards, Karpathy json,
+    tables; docs/evaluating.md lists the layouts."""
+    media: Path | None = None
+    """Folder of the images or videos of a file. Default: the folder of the file."""
+    classes: Path | None = None
+    """File with class names, with ids where folders are ids. Default: one of the usual names in the folder of the set."""
+    templates: Path | None = None
+    """File with prompts, one per line, with {} in place of the class name; they are used literally."""
+    subset: str | None = None
+    """Split of the set. Default: test, or val where there is no test."""
+    limit: int | None = None
+    """Samples of the set, drawn at random with --seed. Default: all."""
+
+
+DATA = DataOptions()
+
+
 def evaluate(
     names: Names,
     model: Model = MODEL,
     plan: Annotated[Plan, tyro.conf.arg(name="")] = PLAN,
+    data: Annotated[DataOptions, tyro.conf.arg(name="")] = DATA,
+    video: Video = VIDEO,
     out: Path | None = None,
 ) -> int:
     """Run evaluations, show their scores and write the report card; if one fails, the others still run.
 
     Args:
         names: Evaluations to run.
-        out: File for the report card, ending in .json; a markdown page of the same name is written too.
+        out: File for the report card, ending in .json; a markdown page of the same name is written too, and the outcome of every
+            sample to .samples.jsonl, for percept compare.
 
     Raises:
         PerceptError: something that an evaluation needs is missing, or all of them failed.
     """
     evaluations = _chosen(names)
-    if out is not None:
-        check_output(out, ".json")
-        check_output(out.with_suffix(".md"))
+    _check_outputs(out)
+    request = _request(names, evaluations, plan, data, video)
+    sets = {} if request is None else {each.name: _opened(each, request) for each in evaluations}
+    _check_used([each for opened in sets.values() for each in opened.values()], data, video)
     encoder = model.open_any()
     omitted = _check(encoder, evaluations, every=ALL in names)
     evaluations = [evaluation for evaluation in evaluations if evaluation.name not in omitted]
-    measured = _measure(encoder, evaluations, plan)
+    measured = _measure(encoder, evaluations, plan, sets, request)
     errors = list(measured.errors.values())
     if not measured.results:
         raise errors[0]
-    command = ["percept", "eval", *names, *typed(model, plan), *(["--out", str(out)] if out is not None else [])]
-    card = _card(encoder, evaluations, plan, measured, omitted, command=printable(shlex.join(command)))
+    options = typed(model, plan, data, video)
+    command = ["percept", "eval", *names, *options, *(["--out", str(out)] if out is not None else [])]
+    card = _card(encoder, evaluations, plan, measured, omitted, request, command=printable(shlex.join(command)))
     card.show()
     if out is not None:
         with writing(out):
-            say(f"wrote {' and '.join(map(str, card.save(out)))}")
+            say(f"wrote {', '.join(map(str, _save(card, measured, out)))}")
     for error in errors:
         if not isinstance(error, PerceptError | OSError):
             raise error  # a bug is not hidden
     return 2 if errors else 0
+
+
+def _check_outputs(out: Path | None) -> None:
+    if out is not None:
+        check_output(out, ".json")
+        for suffix in (".md", ".samples.jsonl"):
+            check_output(out.with_suffix(suffix))
+
+
+def _save(card: "Card", measured: "Measured", out: Path) -> list[Path]:
+    from percept.eval import record
+
+    written, samples = card.save(out), record.samples_file(out)
+    records = {name: result.records for name, result in measured.results.items() if result.records}
+    if not records:
+        samples.unlink(missing_ok=True)  # those of an earlier run
+        return written
+    record.write(samples, records)
+    return [*written, samples]
+
+
+def _request(
+    names: Sequence[str], evaluations: Sequence[Evaluation], plan: Plan, data: DataOptions, video: VideoOptions
+) -> "Request | None":
+    """Return which set is measured; None for the labelled world.
+
+    Raises:
+        PerceptError: options that do not go together, or an evaluation that measures on its own data only.
+    """
+    if data.data is None:
+        if given := typed(data, video):
+            raise PerceptError(
+                f"{given[0]} has no effect on the labelled world. Give a set with --data, or leave it out."
+            )
+        return None
+    if plan.count != PLAN.count or plan.split != PLAN.split:
+        raise PerceptError(
+            "--count and --split choose images of the labelled world. With --data use --limit and --subset."
+        )
+    if ALL in names:
+        raise PerceptError("all runs on the labelled world. With --data name the evaluations, such as zeroshot.")
+    if unsuited := [each.name for each in evaluations if each.on_sets is None]:
+        able = [name for name in EVALUATIONS if find(name).on_sets is not None]
+        raise PerceptError(f"{unsuited[0]} measures on its own data only. With --data use {', '.join(able)}.")
+    from percept.eval.sets.item import Request
+
+    named = {field.name: getattr(data, field.name) for field in fields(data) if field.name != "data"}
+    return Request(path=data.data, seed=plan.seed, sampling=video.sampling(), **named)
+
+
+def _check_used(sets: "Sequence[EvaluationSet]", data: DataOptions, video: VideoOptions) -> None:
+    """Check that no option is given that has no effect on the sets.
+
+    Raises:
+        PerceptError: one is.
+    """
+    if sets and not any(each.video for each in sets) and (given := typed(video)):
+        raise PerceptError(f"{given[0]} has no effect on images. Leave it out, or give a set of videos.")
+    if sets and not any(each.classes for each in sets) and (data.classes or data.templates):
+        option = "--classes" if data.classes else "--templates"
+        raise PerceptError(
+            f"{option} has no effect on a set without classes. Leave it out, or give a set with classes."
+        )
+
+
+def _opened(evaluation: Evaluation, request: "Request") -> "Mapping[str, EvaluationSet]":
+    assert evaluation.on_sets is not None
+    sets = evaluation.on_sets.open(request)
+    for name, each in sets.items():
+        say(f"{name}: {len(each):,} samples, {each.layout}{f'; {each.remark}' if each.remark else ''}")
+    return sets
 
 
 def _chosen(names: Sequence[str]) -> list[Evaluation]:
@@ -111,14 +210,20 @@ class Measured:
     """Of those that failed."""
 
 
-def _measure(encoder: Any, evaluations: Sequence[Evaluation], plan: Plan) -> Measured:
+def _measure(
+    encoder: Any,
+    evaluations: Sequence[Evaluation],
+    plan: Plan,
+    sets: "Mapping[str, Mapping[str, EvaluationSet]]",
+    request: "Request | None",
+) -> Measured:
     measured = Measured()
     for evaluation in evaluations:
         name = evaluation.name
         say(f"{name}: {evaluation.summary}")
         start = time.perf_counter()
         try:
-            measured.results[name] = evaluation.run(encoder, plan)
+            measured.results[name] = _result(encoder, evaluation, plan, sets, request)
         except Exception as error:  # reported at once if others follow; raised or counted when they are saved
             measured.errors[name] = error
             if len(evaluations) > 1:
@@ -126,6 +231,18 @@ def _measure(encoder: Any, evaluations: Sequence[Evaluation], plan: Plan) -> Mea
         else:
             measured.seconds[name] = round(time.perf_counter() - start, 1)
     return measured
+
+
+def _result(
+    encoder: Any,
+    evaluation: Evaluation,
+    plan: Plan,
+    sets: "Mapping[str, Mapping[str, EvaluationSet]]",
+    request: "Request | None",
+) -> Result:
+    if request is None or evaluation.on_sets is None:
+        return evaluation.run(encoder, plan)
+    return evaluation.on_sets.run(encoder, sets[evaluation.name], request)
 
 
 def _reason(error: Exception) -> str:
@@ -138,6 +255,7 @@ def _card(
     plan: Plan,
     measured: Measured,
     omitted: Mapping[str, Exception],
+    request: "Request | None",
     *,
     command: str,
 ) -> "Card":
@@ -147,8 +265,13 @@ def _card(
     from percept.core.config import to_dict
     from percept.eval.card import Card
 
+    described = {} if request is None else {"request": request.to_dict()}
     return Card(
-        model={**to_dict(encoder.identity), "name": printable(encoder.identity.name)},
+        model={
+            **to_dict(encoder.identity),
+            "name": printable(encoder.identity.name),
+            "preprocessing": _preprocessing(encoder),
+        },
         command=command,
         seed=plan.seed,
         split=plan.split,
@@ -156,13 +279,32 @@ def _card(
         scores={name: result.scores for name, result in measured.results.items()},
         targets={score: value for evaluation in evaluations for score, value in evaluation.targets.items()},
         confusions=[confusion for result in measured.results.values() for confusion in result.confusions],
+        curves={name: curve for result in measured.results.values() for name, curve in result.curves.items()},
+        data=[
+            {"evaluation": name, **facts, **described}
+            for name, result in measured.results.items()
+            for facts in result.data
+        ],
         facts={
+            "preprocessing": _preprocessing(encoder),
             "device": f"{encoder.setting.device}, {str(encoder.setting.dtype).removeprefix('torch.')}",
             "versions": f"percept {VERSION}, torch {torch.__version__}",
             **{f"{name} left out": printable(_reason(error)) for name, error in omitted.items()},
             **{f"{name} failed": printable(_reason(error)) for name, error in measured.errors.items()},
         },
     )
+
+
+def _preprocessing(encoder: Any) -> str:
+    """Return how images are brought to size, with a hash of all its numbers."""
+    import json
+
+    from percept.core.config import to_dict
+    from percept.core.io import content_hash
+
+    preprocess = getattr(encoder, "preprocess", None) or encoder.encoder.preprocess
+    digest = content_hash(json.dumps(to_dict(preprocess), sort_keys=True).encode())
+    return f"{preprocess.resize} to {' × '.join(map(str, preprocess.shape))}, hash {digest[:12]}"
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -33,6 +33,8 @@ class Card:
     confusions: Sequence[Confusion] = ()
     curves: Mapping[str, Any] = field(default_factory=dict)
     """Plain data of plots, by name."""
+    data: Sequence[Mapping[str, Any]] = ()
+    """Sets of a person's own that were measured, in place of the world: name, path, layout, samples, hash."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Versions, device and number type."""
 
@@ -45,6 +47,7 @@ class Card:
             "command": self.command,
             "seed": self.seed,
             "split": self.split,
+            "data": [dict(each) for each in self.data],
             "seconds": dict(self.seconds),
             "scores": rows,
             "confusions": confusions,
@@ -86,13 +89,22 @@ class Card:
         return [
             ("model", f"{self.model['name']}, {self.model['image']}"),
             ("command", self.command),
-            ("images", f"{self.split} split, seed {self.seed}"),
+            *(self._sets() or [("images", f"{self.split} split, seed {self.seed}")]),
             ("seconds", f"{sum(self.seconds.values()):.0f}"),
             *((name, str(value)) for name, value in self.facts.items()),
         ]
 
+    def _sets(self) -> list[tuple[str, str]]:
+        """Return the sets that were measured, each as a line."""
+        lines = []
+        for each in self.data:
+            parts = [f"{each['samples']:,} samples", each["layout"], each["path"], f"hash {each['hash'][:12]}"]
+            bad = [f"{each['unreadable']:,} could not be read"] if each["unreadable"] else []
+            lines.append((f"data {each['name']}", "; ".join([*parts, *bad, *filter(None, [each.get("remark")])])))
+        return [*lines, ("seed", str(self.seed))] if lines else []
+
     def _target(self, score: Score) -> float | None:
-        return self.targets.get(score.name) if self.split == "evaluation" else None
+        return self.targets.get(score.name) if self.split == "evaluation" and not self.data else None
 
     def _row(self, score: Score) -> dict[str, Any]:
         target = self._target(score)

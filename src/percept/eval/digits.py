@@ -51,7 +51,9 @@ def needs(model: Any) -> None:
 def run(model: Embeds | Classifies, _: Plan) -> Result:
     """Classify all digits."""
     classified = digits(model)
-    return Result(scores=classified.scores, confusions=classified.confusions[:5])
+    keys = [f"digit/{number}" for number in range(len(classified.right))]
+    records = [classified.records(keys, data="digits")]
+    return Result(scores=classified.scores, confusions=classified.confusions[:5], records=records)
 
 
 EVALUATION = Evaluation(name="digits", summary=__doc__, run=run, needs=needs)

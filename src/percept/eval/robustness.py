@@ -1,4 +1,4 @@
-"""Category of single things in six styles, and the loss against plain images."""
+"""Category of single things in six styles, and the loss against plain images; with --data, ImageNet's shifts or other domains."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,10 +8,23 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
+from percept.core.report import notice
 from percept.eval import world
+from percept.eval.record import Records
+from percept.eval.sets import EvaluationSet, Request
+from percept.eval.sets.domains import SUITE, is_suite, open_domains
 from percept.eval.statistics import Score, drop, mean_of_groups, proportion
-from percept.eval.table import Evaluation, Plan, Result
-from percept.eval.zeroshot import classifier, judge, needs_classes, prompts
+from percept.eval.table import Evaluation, OnSets, Plan, Result
+from percept.eval.zeroshot import (
+    ZeroShot,
+    classifier,
+    classifier_of_set,
+    judge,
+    needs_classes,
+    prompts,
+    prompts_of_set,
+    zeroshot_of_set,
+)
 from percept.infer.contracts import Classifies, Embeds
 from percept.world.language import CLASS_TEMPLATES
 from percept.world.objects import CATEGORIES
@@ -44,11 +57,20 @@ def robustness(
         names: class names.
         texts: texts of every class.
     """
+    return _scores({style: found.right for style, found in _judged(model, styles, names, texts).items()}, styles, plain)
+
+
+def _judged(
+    model: Embeds | Classifies, styles: Mapping[str, Styled], names: Sequence[str], texts: Sequence[Sequence[str]]
+) -> dict[str, ZeroShot]:
     classify = classifier(model, texts)
-    right = {
-        style: judge(classify(data.images), torch.as_tensor(data.labels), names, name=style).right
+    return {
+        style: judge(classify(data.images), torch.as_tensor(data.labels), names, name=style)
         for style, data in styles.items()
     }
+
+
+def _scores(right: Mapping[str, np.ndarray], styles: Mapping[str, Styled], plain: str = "plain") -> list[Score]:
     others = {style: values for style, values in right.items() if style != plain}
     return [
         *(proportion(f"style {style}", values) for style, values in right.items()),
@@ -81,7 +103,66 @@ def run(model: Embeds | Classifies, plan: Plan) -> Result:
         for style, data in world.singles_by_style(counts, seed=plan.seed, split=plan.split).items()
     }
     names = list(CATEGORIES)
-    return Result(scores=robustness(model, styles, names, prompts(names, CLASS_TEMPLATES)))
+    judged = _judged(model, styles, names, prompts(names, CLASS_TEMPLATES))
+    records = [_records(style, found) for style, found in judged.items()]
+    return Result(scores=_scores({style: found.right for style, found in judged.items()}, styles), records=records)
+
+
+def _records(style: str, found: ZeroShot) -> Records:
+    keys = [f"single/{style}/{number}" for number in range(len(found.right))]
+    return found.records(keys, data=world.NAME, task=f"style {style} top-1")
+
+
+def robustness_of_sets(model: Embeds | Classifies, sets: Mapping[str, EvaluationSet]) -> Result:
+    """Classify the images of several sets; return top-1 and mean per class of each, and means over the sets.
+
+    Of ImageNet and its shifts, the mean of all six is the robustness of the paper (arXiv:2504.13181, "Avg. class"). Intervals of
+    means resample every set within itself.
+
+    Raises:
+        PerceptError: no sample of a set can be read.
+    """
+    shared: dict[str, Any] = {}
+    parts, right = [], dict[str, np.ndarray]()
+    for name, data in sets.items():
+        texts = str(prompts_of_set(data))
+        shared[texts] = shared.get(texts) or classifier_of_set(model, data)
+        result, found = zeroshot_of_set(model, data, logits=shared[texts])
+        parts.append(result)
+        right[name] = found.right
+    return Result(
+        scores=[*(score for part in parts for score in part.scores), *_means(right)],
+        confusions=[confusion for part in parts for confusion in part.confusions[:2]],
+        records=[records for part in parts for records in part.records],
+        data=[facts for part in parts for facts in part.data],
+    )
+
+
+def _means(right: Mapping[str, np.ndarray]) -> list[Score]:
+    """Return the means over sets; of the suite also the mean of the shifts, and how far it is below ImageNet."""
+    if not is_suite(right):
+        worst = min(right, key=lambda name: float(np.mean(right[name])))
+        return [
+            mean_of_groups(f"mean of the {len(right)} domains", list(right.values())),
+            proportion(f"lowest domain, {worst}", right[worst]),
+        ]
+    missing = [name for name in SUITE if name not in right]
+    name = "robustness, mean of the six sets" if not missing else f"mean of {len(right)} of the six sets"
+    if missing:
+        notice(f"{', '.join(missing)} not found, so the mean is not the robustness of the paper")
+    scores = [mean_of_groups(name, list(right.values()))]
+    shifts = [values for each, values in right.items() if each != "ImageNet"]
+    if "ImageNet" in right and shifts:
+        scores += [
+            mean_of_groups(f"mean of the {len(shifts)} shifts", shifts),
+            drop("drop of the shifts against ImageNet", right["ImageNet"], shifts),
+        ]
+    return scores
+
+
+def run_on_sets(model: Embeds | Classifies, sets: Mapping[str, EvaluationSet], _: Request) -> Result:
+    """Classify the samples of the sets."""
+    return robustness_of_sets(model, sets)
 
 
 EVALUATION = Evaluation(
@@ -89,5 +170,6 @@ EVALUATION = Evaluation(
     summary=__doc__,
     run=run,
     needs=needs_classes,
+    on_sets=OnSets(open=open_domains, run=run_on_sets),
     targets={"drop of the mean against plain": 0.15},
 )

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from percept.core.errors import PerceptError, unknown_name
 
 if TYPE_CHECKING:
+    from percept.eval.record import Records
+    from percept.eval.sets.item import EvaluationSet, Request
     from percept.eval.statistics import Score
 
 EVALUATIONS: dict[str, str] = {
     "zeroshot": "percept.eval.zeroshot:EVALUATION",
+    "multilabel": "percept.eval.multilabel:EVALUATION",
     "retrieval": "percept.eval.retrieval:EVALUATION",
+    "video": "percept.eval.video:EVALUATION",
     "robustness": "percept.eval.robustness:EVALUATION",
     "binding": "percept.eval.binding:EVALUATION",
     "digits": "percept.eval.digits:EVALUATION",
-    "video": "percept.eval.clips:EVALUATION",
     "dense": "percept.eval.dense:EVALUATION",
     "correspondence": "percept.eval.correspondence:EVALUATION",
     "calibration": "percept.eval.confidence:EVALUATION",
@@ -69,6 +72,19 @@ class Result:
     confusions: Sequence[Confusion] = ()
     curves: Mapping[str, Any] = field(default_factory=dict)
     """Plain data of plots, by name."""
+    records: "Sequence[Records]" = ()
+    """Outcome of every sample, for `percept compare`."""
+    data: Sequence[Mapping[str, Any]] = ()
+    """What identifies each set of a person's own that was measured, as plain data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnSets:
+    """How an evaluation measures a model on sets that a person has, in place of the labelled world."""
+
+    open: "Callable[[Request], Mapping[str, EvaluationSet]]"
+    """Opens the sets by name, and raises a PerceptError if they do not hold what is measured."""
+    run: "Callable[[Any, Mapping[str, EvaluationSet], Request], Result]"
 
 
 class Unsuited(PerceptError):
@@ -91,6 +107,8 @@ class Evaluation:
     needs: Callable[[Any], object] = _nothing
     """Raises `Unsuited` if the model lacks what `run` uses, and another PerceptError if a library does. Called before
     anything is measured."""
+    on_sets: OnSets | None = None
+    """None for an evaluation that measures on its own data only."""
     targets: Mapping[str, float] = field(default_factory=dict)
     """Score: the value that `nano` should reach on the evaluation split, at least or at most as the score says."""
 

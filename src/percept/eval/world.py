@@ -27,6 +27,8 @@ FEW = 200
 """Up to this many images are drawn by one process, because starting others takes longer."""
 CHUNK = 32
 """Scenes handed to a process at once."""
+NAME = "world"
+"""What samples of the labelled world are listed under."""
 DEFAULT = Plan()
 Swap: TypeAlias = Callable[[Scene, random.Random], tuple[str, str] | None]
 SWAPS: dict[str, Swap] = {"attributes": swapped_attributes, "sides": swapped_sides}
@@ -124,7 +126,12 @@ def scenes(
 ) -> Iterator[Scene]:
     """Yield the scenes of a named set, endlessly."""
     for number in numbers():
-        yield sample_scene(derive(seed, "eval", name, style, number), split=split, things=things, style=style)
+        yield sample_scene(seed_of(seed, name, style, number), split=split, things=things, style=style)
+
+
+def seed_of(seed: int, name: str, style: str, number: int) -> int:
+    """Return the seed of scene `number` of a named set."""
+    return derive(seed, "eval", name, style, number)
 
 
 def words_of(scene: Scene, purpose: str) -> random.Random:

@@ -1,0 +1,99 @@
+"""`percept compare`: the paired difference of two runs of `percept eval`, and the samples on which they disagree."""
+
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from percept.cli.show import check_output, count, say, writing
+from percept.core.errors import PerceptError
+from percept.core.report import notice, printable, table
+
+if TYPE_CHECKING:
+    from percept.eval.compare import Comparison, Disagreement
+
+COLUMNS = ("task", "n", "A %", "B %", "B − A, points [95 %]", "A alone", "B alone", "p")
+
+
+def compare(
+    a: tyro.conf.Positional[Path],
+    b: tyro.conf.Positional[Path],
+    show: int = 20,
+    json: Path | None = None,
+    page: Path | None = None,
+    seed: int = 0,
+) -> int:
+    """Compare two runs of percept eval on the same samples: B minus A with a 95 % interval, and where they disagree.
+
+    Args:
+        a: Report card of the first run, written by percept eval with --out; its samples are next to it.
+        b: Report card of the second run.
+        show: Disagreements that are printed; 0 for none.
+        json: File for all numbers and all disagreements, ending in .json.
+        page: File for a page with the images on which the runs disagree, ending in .html.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        PerceptError: a file is missing, or the runs did not measure the same samples.
+    """
+    if show < 0:
+        raise PerceptError(f"--show {show} is negative. Give 0 or more.")
+    check_output(json, ".json")
+    check_output(page, ".html", ".htm")
+    from percept.eval.compare import compare as compared
+
+    found = compared(a, b, seed=seed)
+    _show(found, show)
+    if json is not None:
+        from percept.core.io import write_json
+
+        with writing(json):
+            write_json(json, found.to_dict())
+            say(f"wrote {json}")
+    if page is not None:
+        from percept.eval.compare_page import write_page
+
+        with writing(page):
+            write_page(page, found)
+            say(f"wrote {page}")
+    return 0
+
+
+def _show(found: "Comparison", show: int) -> None:
+    rows = [
+        (
+            f"{each.evaluation}: {each.data}, {each.task}", each.n, f"{100 * each.a:.1f}", f"{100 * each.b:.1f}", each.shown,
+            each.only_a, each.only_b, "" if each.p is None else f"{each.p:.3g}",
+        )
+        for each in found.differences
+    ]  # fmt: skip
+    table(f"A: {found.a.name} ({found.a.path}), B: {found.b.name} ({found.b.path})", COLUMNS, rows)
+    if show and found.disagreements:
+        title = f"{count(len(found.disagreements), 'disagreement')}, {min(show, len(found.disagreements))} shown"
+        table(title, ("task", "sample", "truth", "A", "B"), map(_cells, _chosen(found.disagreements, show)))
+    if found.left_out:
+        notice(f"in one run only, so not compared: {', '.join(found.left_out)}")
+
+
+def _chosen(found: "Sequence[Disagreement]", show: int) -> "list[Disagreement]":
+    """Return disagreements of all tasks in turn."""
+    by_task: dict[tuple[str, str, str], list[Disagreement]] = {}
+    for each in found:
+        by_task.setdefault((each.evaluation, each.data, each.task), []).append(each)
+    turns = chain.from_iterable(zip_longest(*by_task.values()))
+    return [each for each in turns if each is not None][:show]
+
+
+def _cells(each: "Disagreement") -> tuple[str, ...]:
+    def answer(value: object, rank: int | None) -> str:
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return printable(shown)[:80] + ("" if rank is None else f" (rank {rank:,})")
+
+    truth = ", ".join(map(str, each.truth)) if isinstance(each.truth, list) else str(each.truth)
+    task = f"{each.evaluation}: {each.data}, {each.task}"
+    return task, each.key, truth[:80], answer(each.a, each.rank_a), answer(each.b, each.rank_b)
+
+
+COMMAND = compare

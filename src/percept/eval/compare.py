@@ -1,0 +1,223 @@
+"""Two runs on the same samples: the paired difference with its interval, and the samples on which they disagree."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import exp, lgamma, log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from percept.core.errors import PerceptError
+from percept.core.io import read_json
+from percept.eval import record
+from percept.eval.record import Records, Task
+from percept.eval.resampling import group_numbers, resampled_means
+from percept.eval.statistics import without_unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A report card and its samples."""
+
+    path: Path
+    card: Mapping[str, Any]
+    records: Mapping[Task, Records]
+
+    @classmethod
+    def read(cls, path: Path) -> "Run":
+        """Read a card that `percept eval --out` wrote, and the samples next to it.
+
+        Raises:
+            PerceptError: it is not a report card, or a file is missing.
+        """
+        card = read_json(path)
+        if not isinstance(card, dict) or not isinstance(card.get("model"), dict) or "scores" not in card:
+            raise PerceptError(f"{path} is not a report card of an encoder. Give a file that percept eval --out wrote.")
+        return cls(path=path, card=card, records=record.read(record.samples_file(path)))
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return str(self.card["model"].get("name", self.path.stem))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """The difference of two runs in one task, B minus A."""
+
+    evaluation: str
+    data: str
+    task: str
+    n: int
+    a: float
+    """Mean of run A."""
+    b: float
+    difference: float
+    low: float
+    """Lower end of the 95 % interval: a paired bootstrap over samples, or over images where these have several."""
+    high: float
+    only_a: int = 0
+    """Samples that A alone has right."""
+    only_b: int = 0
+    p: float | None = None
+    """McNemar's exact test, two-sided; None for measures that are not right or wrong, and where samples belong together."""
+
+    @property
+    def shown(self) -> str:
+        """The difference in percentage points, with its interval."""
+        ends = " – ".join(f"{without_unit(end, 'share')}" for end in (self.low, self.high))
+        return f"{100 * self.difference:+.1f} [{ends}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disagreement:
+    """A sample on which two runs disagree: one is right and the other wrong, or its measure differs."""
+
+    evaluation: str
+    data: str
+    task: str
+    key: str
+    truth: Any
+    a: Any
+    """Answer of run A."""
+    b: Any
+    value_a: float
+    value_b: float
+    rank_a: int | None = None
+    rank_b: int | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two runs side by side."""
+
+    a: Run
+    b: Run
+    differences: Sequence[Difference]
+    disagreements: Sequence[Disagreement]
+    """Those of each task together; the largest differences of rank or measure first."""
+    left_out: Sequence[str] = field(default=())
+    """Tasks that one run has and the other has not."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for json."""
+        runs = {
+            side: {"file": str(run.path), "model": dict(run.card["model"]), "command": run.card.get("command", "")}
+            for side, run in (("a", self.a), ("b", self.b))
+        }
+        return {
+            **runs,
+            "differences": [asdict(each) for each in self.differences],
+            "disagreements": [asdict(each) for each in self.disagreements],
+            "left out": list(self.left_out),
+        }
+
+
+def compare(a: Path, b: Path, *, seed: int = 0) -> Comparison:
+    """Compare two runs, task by task.
+
+    Args:
+        a: report card of the first run.
+        b: report card of the second; differences are B minus A.
+        seed: of the bootstrap.
+
+    Raises:
+        PerceptError: a file is missing, the runs share no task, or they measured different samples.
+    """
+    first, second = Run.read(a), Run.read(b)
+    shared = [task for task in first.records if task in second.records]
+    if not shared:
+        raise PerceptError(
+            f"{a} has {_tasks(first)}, {b} has {_tasks(second)}. Run the same evaluation on the same data with both models."
+        )
+    _check_same_data(first, second)
+    for task in shared:
+        _check_same_samples(task, first.records[task], second.records[task])
+    differences = [difference(task, first.records[task], second.records[task], seed=seed) for task in shared]
+    disagreements = [each for task in shared for each in disagreeing(task, first.records[task], second.records[task])]
+    others = (first.records.keys() | second.records.keys()) - set(shared)
+    return Comparison(
+        a=first, b=second, differences=differences, disagreements=disagreements,
+        left_out=sorted(" / ".join(task) for task in others),
+    )  # fmt: skip
+
+
+def _tasks(run: Run) -> str:
+    names = [" / ".join(task) for task in run.records]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "no samples"
+
+
+def _check_same_data(a: Run, b: Run) -> None:
+    """Check that sets of equal names have equal content.
+
+    Raises:
+        PerceptError: they have not.
+    """
+    left, right = ({(each["evaluation"], each["name"]): each for each in run.card.get("data", ())} for run in (a, b))
+    for key in left.keys() & right.keys():
+        if left[key]["hash"] != right[key]["hash"]:
+            raise PerceptError(
+                f"{a.path} and {b.path} measured different data: {key[1]} had {left[key]['samples']:,} samples of {left[key]['path']} in A, "
+                f"{right[key]['samples']:,} of {right[key]['path']} in B, and their names, sizes, classes or truths differ. Run both on the same data."
+            )
+
+
+def _check_same_samples(task: Task, a: Records, b: Records) -> None:
+    if list(a.keys) == list(b.keys) and list(a.truth) == list(b.truth):
+        return
+    common = len(set(a.keys) & set(b.keys))
+    what = f"{common:,} are in both" if list(a.keys) != list(b.keys) else "the truth of some differs"
+    raise PerceptError(
+        f"the runs measured different samples in {' / '.join(task)}: {len(a):,} in A, {len(b):,} in B, {what}. Run both with the same "
+        "data, options and seed."
+    )
+
+
+def difference(task: Task, a: Records, b: Records, *, seed: int = 0) -> Difference:
+    """Return the mean difference of two runs on the same samples, with a paired bootstrap interval."""
+    delta: Float[np.ndarray, " n"] = b.value - a.value
+    grouped = group_numbers(a.group) if a.group and len(set(a.group)) < len(a) else None
+    low, high = np.quantile(resampled_means(delta, grouped, seed=seed), (0.025, 0.975))
+    binary = a.is_binary and b.is_binary
+    only_a, only_b = int((delta < 0).sum()), int((delta > 0).sum())
+    return Difference(
+        evaluation=task[0], data=task[1], task=task[2], n=len(a), a=float(a.value.mean()), b=float(b.value.mean()),
+        difference=float(delta.mean()), low=float(low), high=float(high), only_a=only_a, only_b=only_b,
+        p=mcnemar(only_a, only_b) if binary and grouped is None else None,
+    )  # fmt: skip
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Return the two-sided p-value of McNemar's exact test from the numbers of samples that one run alone has right.
+
+    McNemar 1947; the exact form is a binomial test with probability 1/2.
+
+    >>> mcnemar(1, 9), mcnemar(0, 0)
+    (0.021484375, 1.0)
+    """
+    n, least = only_a + only_b, min(only_a, only_b)
+    if 2 * least >= n - 1:
+        return 1.0
+    tail = sum(exp(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2)) for k in range(least + 1))
+    return min(1.0, round(2 * tail, 12))
+
+
+def disagreeing(task: Task, a: Records, b: Records) -> list[Disagreement]:
+    """Return the samples whose outcomes differ, the largest differences first."""
+    delta = np.abs(b.value - a.value)
+    ranks = (
+        [abs(left - right) for left, right in zip(a.rank, b.rank, strict=True)] if a.rank and b.rank else [0] * len(a)
+    )
+    rows = sorted(np.flatnonzero(delta > 0).tolist(), key=lambda row: (-delta[row], -ranks[row], row))
+    return [
+        Disagreement(
+            evaluation=task[0], data=task[1], task=task[2], key=a.keys[row], truth=a.truth[row], a=a.prediction[row],
+            b=b.prediction[row], value_a=float(a.value[row]), value_b=float(b.value[row]),
+            rank_a=a.rank[row] if a.rank else None, rank_b=b.rank[row] if b.rank else None,
+            group=a.group[row] if a.group else None,
+        )
+        for row in rows
+    ]  # fmt: skip

@@ -1,0 +1,57 @@
+"""Bootstrap over groups of samples: the captions of one image are not independent, so they are drawn together."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from percept.eval.statistics import RESAMPLES, Score, Unit, proportion
+
+
+def group_numbers(groups: Sequence[str]) -> Int[np.ndarray, " n"]:
+    """Return the number of each sample's group, counted from 0 in the order of first occurrence.
+
+    >>> group_numbers(["a", "b", "a"]).tolist()
+    [0, 1, 0]
+    """
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.int64)
+
+
+def resampled_counts(groups: int, *, seed: int = 0) -> Iterator[Int[np.ndarray, " g"]]:
+    """Yield how often each group was drawn in each of `RESAMPLES` bootstrap resamples."""
+    rng = np.random.default_rng(seed)
+    for _ in range(RESAMPLES):
+        yield np.bincount(rng.integers(0, groups, groups), minlength=groups)
+
+
+def resampled_means(
+    values: Float[np.ndarray, " n"], groups: Int[np.ndarray, " n"] | None = None, *, seed: int = 0
+) -> Float[np.ndarray, " r"]:
+    """Return the means of resamples of whole groups; of single samples without `groups`."""
+    numbers = np.arange(len(values)) if groups is None else groups
+    sums, sizes = np.bincount(numbers, weights=values), np.bincount(numbers)
+    return np.array([counts @ sums / (counts @ sizes) for counts in resampled_counts(len(sums), seed=seed)])
+
+
+def share(name: str, right: np.ndarray, groups: Int[np.ndarray, " n"], *, seed: int = 0) -> Score:
+    """Return the share of right answers: with the Wilson interval, or a bootstrap over groups where some have several samples."""
+    if len(np.unique(groups)) == len(groups):
+        return proportion(name, right)
+    low, high = np.quantile(resampled_means(right.astype(float), groups, seed=seed), (0.025, 0.975))
+    return Score(name=name, value=float(np.mean(right)), n=len(right), low=float(low), high=float(high))
+
+
+def median(name: str, values: np.ndarray, groups: Int[np.ndarray, " n"], *, unit: Unit = "", seed: int = 0) -> Score:
+    """Return the median, of which less is better, with a bootstrap interval over groups."""
+    order = np.argsort(values, kind="stable")
+    ordered, owners = values[order], groups[order]
+    draws = [
+        ordered[np.searchsorted(np.cumsum(counts[owners]), counts[owners].sum() / 2)]
+        for counts in resampled_counts(int(groups.max()) + 1, seed=seed)
+    ]
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Score(
+        name=name, value=float(np.median(values)), unit=unit, better="less", n=len(values), low=float(low),
+        high=float(high),
+    )  # fmt: skip

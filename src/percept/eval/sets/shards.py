@@ -1,0 +1,127 @@
+"""WebDataset shards in the layout of CLIP-benchmark: {split}/0.tar, 1.tar, …, nshards.txt; class names and templates beside them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from percept.core.errors import PerceptError
+from percept.data.sources.joined import JoinedRows
+from percept.data.sources.sample import BadSample, Rows, Sample
+from percept.data.sources.tars import TarRows
+from percept.eval.sets.classes import ClassFile, class_file, templates_of
+from percept.eval.sets.item import EvaluationSet, Item, Request
+from percept.eval.sets.places import check_no_split, chosen_split
+
+LOOK = 8
+"""Samples that are read to find out what a set holds."""
+
+
+def splits_of(path: Path) -> list[str]:
+    """Return the names of the folders with shards in a folder; "." if the shards are in the folder itself."""
+    if _is_split(path):
+        return ["."]
+    return sorted(each.name for each in path.iterdir() if each.is_dir() and _is_split(each))
+
+
+def _is_split(path: Path) -> bool:
+    return (path / "nshards.txt").is_file() or (path / "0.tar").is_file()
+
+
+def shards(path: Path, request: Request) -> EvaluationSet:
+    """Open a set in the layout of CLIP-benchmark; its samples have a class (.cls) or captions (.txt, one per line).
+
+    Raises:
+        PerceptError: a shard is missing, or the samples hold neither, or classes without names.
+    """
+    found = splits_of(path)
+    if found == ["."]:
+        check_no_split(path, request.subset)
+    split = "." if found == ["."] else chosen_split(path, found, request.subset)
+    folder = path / split
+    root = folder.resolve().parent if split == "." else path
+    files = _files(folder)
+    rows = JoinedRows.of([TarRows.open(file, file.stem) for file in files], str(folder))
+    classes = class_file(request.classes, root, folder)
+    holds = _holds(folder, rows, classes)
+
+    def read(number: int) -> Item:
+        sample = rows.read(number)
+        return Item(
+            key=sample.key, media=_image(sample), captions=_captions(sample) if "captions" in holds else (),
+            labels=(_label(sample, classes),) if classes is not None and "class" in holds else (),
+        )  # fmt: skip
+
+    return EvaluationSet(
+        name=path.name if split in (".", "test") else f"{path.name} {split}", path=str(path),
+        layout="CLIP-benchmark shards", holds=holds, count=len(rows), key=rows.key, read=read,
+        classes=classes.names if classes is not None else (), templates=templates_of(request.templates, root, folder),
+    )  # fmt: skip
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the shards of a split, as many as nshards.txt says.
+
+    Raises:
+        PerceptError: one is missing, or nshards.txt does not hold a number.
+    """
+    count_file = folder / "nshards.txt"
+    if not count_file.is_file():
+        files = [file for file in folder.glob("*.tar") if file.stem.isdecimal()]
+        return sorted(files, key=lambda file: int(file.stem))
+    text = count_file.read_text(encoding="utf-8", errors="replace").strip()
+    if not text.isdecimal() or not int(text):
+        raise PerceptError(
+            f"{count_file} holds {text[:20]!r}, not the number of shards. Write the number of .tar files."
+        )
+    files = [folder / f"{number}.tar" for number in range(int(text))]
+    if missing := [file for file in files if not file.is_file()]:
+        raise PerceptError(
+            f"{folder} has {len(files) - len(missing)} of the {len(files)} shards that nshards.txt announces; {missing[0].name} is missing. "
+            "Fetch the missing ones."
+        )
+    return files
+
+
+def _holds(folder: Path, rows: Rows, classes: ClassFile | None) -> Sequence[str]:
+    """Return what the first samples hold.
+
+    Raises:
+        PerceptError: neither classes nor captions, or classes without names.
+    """
+    first = [sample for number in range(min(LOOK, len(rows))) if (sample := _peek(rows, number)) is not None]
+    if any(sample.label is not None for sample in first):
+        if classes is None:
+            raise PerceptError(
+                f"the samples of {folder} have class numbers, but there is no classnames.txt in {folder.parent}. Add it, or give --classes FILE."
+            )
+        return ("class",)
+    if any(_captions(sample) for sample in first):
+        return ("captions",)
+    raise PerceptError(
+        f"the first samples of {folder} have neither .cls nor .txt. Each needs a class number or captions."
+    )
+
+
+def _peek(rows: Rows, number: int) -> Sample | None:
+    try:
+        return rows.read(number)
+    except BadSample:
+        return None
+
+
+def _image(sample: Sample) -> bytes:
+    image = sample.images[0] if sample.images else b""
+    if not isinstance(image, bytes) or not image:
+        raise BadSample("no image", sample.key, "the sample has no .jpg, .png or .webp")
+    return image
+
+
+def _captions(sample: Sample) -> tuple[str, ...]:
+    """Return the lines of the .txt."""
+    return tuple(line.strip() for text in sample.captions.get("txt", ()) for line in text.splitlines() if line.strip())
+
+
+def _label(sample: Sample, classes: ClassFile) -> int:
+    text = sample.label or ""
+    if not text.isdecimal() or int(text) >= len(classes.names):
+        raise BadSample("unknown class", sample.key, f"class {text!r} of {len(classes.names)} classes, numbered from 0")
+    return int(text)

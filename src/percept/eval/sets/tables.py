@@ -1,0 +1,232 @@
+"""Any other source of rows: tables, json lines, parquet, shards, COCO and MSR-VTT lists, and images with captions in .txt files."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from percept.core.errors import PerceptError
+from percept.data.sources.captions import USUAL
+from percept.data.sources.open import open_rows
+from percept.data.sources.sample import BadSample, Media, Rows, Sample
+from percept.eval.sets.classes import ClassFile, class_file, templates_of
+from percept.eval.sets.item import EvaluationSet, Item, Request
+from percept.eval.sets.places import Locator, absent, check_no_split, chosen_split
+
+LOOK = 8
+"""Rows that are read to find out what a source holds."""
+SEPARATOR = "|"
+"""Between the classes of an image in a column `labels`, and between captions in a column `captions` or `sentences`."""
+SEVERAL = ("labels", "classes", "categories")
+"""Fields that hold several classes."""
+
+
+def table(path: str, request: Request) -> EvaluationSet:
+    """Open rows of any kind that `percept.data` reads, as an evaluation set.
+
+    Rows that name one image or video are joined: their captions belong to it.
+
+    Raises:
+        PerceptError: nothing there, no image and no video, or classes that cannot be told.
+    """
+    rows = open_rows(path, root=request.media)
+    first = _first(path, rows)
+    named = isinstance(_media(first[0]), Path)
+    places = Path(path).parent if not Path(path).is_dir() else Path(path)
+    reader = _Reader(rows=rows, locate=Locator(request.media or places))
+    listed = _listed(path, reader, request) if named else _Listed(rows=[(number,) for number in range(len(rows))])
+    holds = _holds(first)
+    classes = _classes(path, holds, first, listed, rows, class_file(request.classes, places))
+    numbers = _numbers(classes)
+    if named:
+        _check_there(path, reader, listed)
+
+    def key(number: int) -> str:
+        return listed.keys[number] if listed.keys else rows.key(number)
+
+    def read(number: int) -> Item:
+        samples = [rows.read(row) for row in listed.rows[number]]
+        return Item(
+            key=key(number), media=reader.media(samples[0]), labels=_labels(samples[0], numbers, holds),
+            captions=tuple(text for sample in samples for text in captions_of(sample)) if "captions" in holds else (),
+        )  # fmt: skip
+
+    return EvaluationSet(
+        name=_name(path), path=path, layout="table of rows", holds=holds, count=len(listed.rows), key=key, read=read,
+        classes=classes.names if classes is not None else (), templates=templates_of(request.templates, places),
+        video=first[0].video is not None,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads rows and finds their files."""
+
+    rows: Rows
+    locate: Locator
+
+    def media(self, sample: Sample) -> Media:
+        """Return the bytes or the file of the image or video of a row; a file elsewhere in the folder is found by its name."""
+        media = _media(sample)
+        if isinstance(media, Path) and not media.is_file():
+            return self.locate(str(media), media.name) or media
+        return media
+
+    def each(self) -> Iterator[tuple[int, Sample]]:
+        """Yield the rows that can be read."""
+        for number in range(len(self.rows)):
+            try:
+                yield number, self.rows.read(number)
+            except BadSample:
+                continue
+
+
+@dataclass(kw_only=True)
+class _Listed:
+    """Which rows make a sample, and the classes that they name."""
+
+    rows: list[tuple[int, ...]]
+    keys: list[str] = field(default_factory=list)
+    labels: set[str] = field(default_factory=set)
+
+
+def _first(path: str, rows: Rows) -> list[Sample]:
+    """Return the first rows that can be used.
+
+    Raises:
+        PerceptError: there is none.
+    """
+    found, reason = [], "it has no rows"
+    for number in range(min(LOOK, len(rows))):
+        try:
+            sample = rows.read(number)
+            _media(sample)
+            found.append(sample)
+        except BadSample as error:
+            reason = str(error)
+    if not found:
+        raise PerceptError(f"{path} cannot be measured: {reason}. Rows need an image or a video.")
+    return found
+
+
+def _media(sample: Sample) -> Media:
+    if sample.video is not None:
+        return sample.video
+    if not sample.images:
+        raise BadSample("no image", sample.key, f"its fields are {', '.join(sample.record) or 'none'}")
+    return sample.images[0]
+
+
+def _listed(path: str, reader: _Reader, request: Request) -> _Listed:
+    """Read all rows once: join those of one image or video, within one split, and collect the classes."""
+    splits = {number: str(sample.record["split"]) for number, sample in reader.each() if sample.record.get("split")}
+    if not splits:
+        check_no_split(path, request.subset)
+    split = chosen_split(path, splits.values(), request.subset) if splits else None
+    listed, place = _Listed(rows=[]), dict[str, int]()
+    for number, sample in reader.each():
+        if split is not None and splits.get(number) != split:
+            continue
+        listed.labels.update(names_of(sample))
+        file = str(_media(sample)) if sample.images or sample.video is not None else f"row {number}"
+        if file in place:
+            listed.rows[place[file]] += (number,)
+        else:
+            place[file] = len(listed.rows)
+            listed.rows.append((number,))
+            listed.keys.append(_short(file, reader))
+    return listed
+
+
+def _short(file: str, reader: _Reader) -> str:
+    """Return the path within the folder of the files, which is the same wherever the folder is."""
+    path, folder = Path(file), reader.locate.folder.absolute()
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+
+
+def _check_there(path: str, reader: _Reader, listed: _Listed) -> None:
+    """Check that a few of the files exist.
+
+    Raises:
+        PerceptError: none does.
+    """
+    looked = [reader.rows.read(rows[0]) for rows in listed.rows[:LOOK]]
+    media = [reader.media(sample) for sample in looked if sample.images or sample.video is not None]
+    missing = [each for each in media if isinstance(each, Path) and not each.is_file()]
+    if missing and len(missing) == len(media):
+        things = "videos" if looked[0].video is not None else "images"
+        raise absent(
+            path, reader.locate.folder, len(missing), len(missing), missing[0].name, f"{things} in its first rows"
+        )
+
+
+def _holds(first: Sequence[Sample]) -> tuple[str, ...]:
+    """Return what the first rows hold."""
+    several = any(any(name in sample.record for name in SEVERAL) or "objects" in sample.record for sample in first)
+    one = any(sample.label for sample in first) and not several
+    captioned = any(captions_of(sample) for sample in first)
+    return tuple(name for name, held in (("class", one), ("classes", several), ("captions", captioned)) if held)
+
+
+def captions_of(sample: Sample) -> tuple[str, ...]:
+    """Return the captions of a row: the texts of the first usual field that it has."""
+    lower = {name.lower(): name for name in reversed(list(sample.captions))}
+    name = next((lower[each] for each in USUAL if each in lower and each != "label"), None)
+    texts = () if name is None else sample.captions[name]
+    if name is not None and name.lower() in ("captions", "sentences") and len(texts) == 1:
+        texts = tuple(texts[0].split(SEPARATOR))
+    return tuple(text.strip() for text in texts if text.strip())
+
+
+def names_of(sample: Sample) -> tuple[str, ...]:
+    """Return the class, or the classes, that a row names."""
+    if (objects := sample.record.get("objects")) is not None:
+        return tuple(dict.fromkeys(str(each["category"]) for each in objects))
+    value = next((sample.record[name] for name in SEVERAL if name in sample.record), None)
+    if isinstance(value, str):
+        return tuple(dict.fromkeys(part.strip() for part in value.split(SEPARATOR) if part.strip()))
+    if isinstance(value, list | tuple):
+        return tuple(dict.fromkeys(str(part) for part in value))
+    return () if sample.label in (None, "") else (str(sample.label),)
+
+
+def _classes(
+    path: str, holds: Sequence[str], first: Sequence[Sample], listed: _Listed, rows: Rows, given: ClassFile | None
+) -> ClassFile | None:
+    """Return the candidate classes: those of the file, of the source, or all that its rows name.
+
+    Raises:
+        PerceptError: the rows name classes by numbers, or cannot be listed without reading all images.
+    """
+    if given is not None or not {"class", "classes"} & set(holds):
+        return given
+    own: Callable[..., Sequence[str]] | Sequence[str] = getattr(rows, "classes", ())
+    names = tuple(own) if isinstance(own, Sequence) and own else tuple(sorted(listed.labels))
+    numbered = all(name.isdecimal() for sample in first for name in names_of(sample))
+    if numbered or not names:
+        what = "numbers" if numbered else "names that are known only after all images are read"
+        raise PerceptError(f"the classes in {path} are {what}. Give the names of all classes with --classes FILE.")
+    return ClassFile(path=Path(path), names=names)
+
+
+def _numbers(classes: ClassFile | None) -> Mapping[str, int]:
+    """Return the number of a class by its name, by its id, and by its number as text."""
+    if classes is None:
+        return {}
+    by_number = {str(number): number for number in range(len(classes.names))}
+    by_id = {each: number for number, each in enumerate(classes.ids)}
+    return by_number | by_id | {name: number for number, name in enumerate(classes.names)}
+
+
+def _labels(sample: Sample, numbers: Mapping[str, int], holds: Sequence[str]) -> tuple[int, ...]:
+    if not {"class", "classes"} & set(holds):
+        return ()
+    names = names_of(sample)
+    if unknown := [name for name in names if name not in numbers]:
+        raise BadSample("unknown class", sample.key, f"{unknown[0]!r} is not among the classes")
+    if not names and "class" in holds:
+        raise BadSample("no class", sample.key)
+    return tuple(numbers[name] for name in names)
+
+
+def _name(path: str) -> str:
+    return Path(path).stem if Path(path).suffix else Path(path).name
