@@ -1,7 +1,7 @@
 """Score every layer of nano, and of a deeper sibling, on the world: the layer curves of the Perception Encoder in miniature.
 
-    python benchmarks/layer_curves.py                                    # nano: layer_curves.json and layer_curves.svg next to this file
-    python benchmarks/layer_curves.py --train-into runs/deep                # trains the sibling; the same command resumes
+    python benchmarks/layer_curves.py                                    # nano: layer_curves.json, and a plot per task, next to this file
+    python benchmarks/layer_curves.py --train-into runs/deep             # trains the sibling; the same command resumes
     python benchmarks/layer_curves.py --deep runs/deep                   # adds the sibling to the results
 
 The sibling has 16 blocks of 128 channels and is trained as nano is, by the recipe pe/nano. A task that is finished is stored at once, and
