@@ -1,4 +1,4 @@
-"""The adapter for mteb, with a stand-in for the parts of mteb that it uses; benchmarks/mteb runs the real one."""
+"""The adapter for mteb, with a stand-in for the parts of mteb that it uses; benchmarks/mteb_local runs the real one."""
 
 import subprocess
 import sys

@@ -1,7 +1,7 @@
 """Our encoders as models of mteb, the massive text embedding benchmark, which also has tasks for images.
 
 `register` makes a model known by name, so that `mteb.get_model` and mteb's command find it; `MtebEncoder` wraps an encoder that is open
-already. mteb is not a dependency of this package; benchmarks/mteb has a script that makes an environment for it.
+already. mteb is not a dependency of this package; benchmarks/mteb_local has a script that makes an environment for it.
 
 Checked with mteb 2.26.24.
 """
@@ -157,6 +157,6 @@ def _mteb_models() -> Any:
         import mteb.models.model_implementations  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise PerceptError(
-            "mteb is not installed. Make an environment for it, for example with benchmarks/mteb/environment.sh."
+            "mteb is not installed. Make an environment for it, for example with benchmarks/mteb_local/environment.sh."
         ) from None
     return mteb.models

@@ -180,7 +180,7 @@ def recipe(
     def task(place: Placement) -> pe.Pretraining:
         clip = CLIP(config.model(tokenizer().vocab_size))
         if config.text_from:
-            clip.text.load_state_dict(begun(config.text_from)[0].text.state_dict())
+            copy_text_tower(begun(config.text_from)[0], clip)
         each = -(-settings.batch // place.world_size)
         notice(f"{name} needs about {estimate(clip, settings, images=each, texts=each, side=stages[-1].size)}")
         return pe.Pretraining(config.training(place), clip)
@@ -196,6 +196,13 @@ def recipe(
     return Experiment(
         name=name, config=config, settings=settings, task=task, source=source, save=save, stages=described(stages)
     )
+
+
+def copy_text_tower(source: CLIP, target: CLIP) -> None:
+    """Copy the weights of a text tower into one of the same shape."""
+    assert source.text is not None
+    assert target.text is not None
+    target.text.load_state_dict(source.text.state_dict())
 
 
 @cache

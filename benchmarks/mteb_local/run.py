@@ -1,7 +1,7 @@
 """Run mteb with our adapter on tasks written here, and compare with the same numbers computed without mteb.
 
-    sh benchmarks/mteb/environment.sh
-    .venv-mteb/bin/python benchmarks/mteb/run.py --model nano
+    sh benchmarks/mteb_local/environment.sh
+    .venv-mteb/bin/python benchmarks/mteb_local/run.py --model nano
 
 Three tasks of the generated world: find the image of a caption, find the caption of an image, and zero-shot classification of single
 things. Nothing is downloaded. mteb's hit rates and accuracy must be those of `percept.eval`.
@@ -15,11 +15,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import mteb
+import mteb  # pyright: ignore[reportMissingImports]
 from datasets import ClassLabel, Dataset, Features, Value
 from datasets import Image as ImageColumn
-from mteb.abstasks import AbsTaskRetrieval, AbsTaskZeroShotClassification
-from mteb.abstasks.task_metadata import TaskMetadata
+from mteb.abstasks import AbsTaskRetrieval, AbsTaskZeroShotClassification  # pyright: ignore[reportMissingImports]
+from mteb.abstasks.task_metadata import TaskMetadata  # pyright: ignore[reportMissingImports]
 from PIL import Image
 
 import percept
@@ -138,7 +138,7 @@ def main() -> None:
     found = {each.task_name: each.get_score() for each in results}
     expected = directly(chosen.model)
     result = {
-        "command": " ".join(["benchmarks/mteb/run.py", *sys.argv[1:]]),
+        "command": " ".join(["benchmarks/mteb_local/run.py", *sys.argv[1:]]),
         "versions": {name: version(name) for name in ("percept-models", "mteb", "torch")},
         "model": {"name": model.mteb_model_meta.name, "revision": model.mteb_model_meta.revision},
         "seconds": round(time.perf_counter() - start),

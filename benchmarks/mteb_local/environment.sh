@@ -1,7 +1,7 @@
 #!/bin/sh
 # Create an environment with mteb and this package.
 #
-#     sh benchmarks/mteb/environment.sh [FOLDER]          # default: .venv-mteb in the repository
+#     sh benchmarks/mteb_local/environment.sh [FOLDER]          # default: .venv-mteb in the repository
 #
 # mteb brings its own versions of many libraries. Its extra `image` asks for torchvision, which nothing here needs: plain pillow does.
 set -eu
