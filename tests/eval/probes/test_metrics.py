@@ -18,7 +18,7 @@ from percept.eval.probes.boxes import Detected, Truth, average_precision, iou, s
 from percept.eval.probes.dense import class_shares, confusion_sums, depth_errors, fitted_labels, patch_depth, ridge
 from percept.eval.probes.knn import knn_votes
 from percept.eval.probes.linear import fit_linear, logistic
-from percept.eval.probes.matching import match_points, pck, propagate, region_similarity, tracked
+from percept.eval.probes.matching import match_points
 from percept.eval.probes.outcome import Sums, difference, mean_iou, ratio, right, score_of
 from percept.eval.probes.reading import edit_distance, greedy
 from percept.eval.probes.stream import Frame
@@ -172,42 +172,6 @@ def test_points_are_found_where_the_same_vector_is():
     centre = torch.tensor([[1.5 / 4, 2.5 / 4]])
     found = match_points(first, second, centre, (32, 32))
     assert (found - torch.tensor([[2.5 / 4, 2.5 / 4]])).abs().max() < 0.1
-    assert pck(found, torch.tensor([[2.5 / 4, 2.5 / 4]]), (32, 32)).all()
-    assert not pck(found, torch.tensor([[0.05, 0.05]]), (32, 32)).any()
-
-
-def test_pck_measures_distances_in_the_shape_of_the_image():
-    found, truth = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.5, 0.65]])
-    assert pck(found, truth, (10, 20)).item()
-    assert not pck(found, truth, (20, 20)).item()
-
-
-def test_labels_follow_an_object_that_moves():
-    background, thing = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-    maps = background[None, :, None, None].repeat(4, 1, 5, 5)
-    for frame in range(4):
-        maps[frame, :, 2, frame] = thing
-    first = torch.zeros(2, 5, 5)
-    first[0] = 1
-    first[:, 2, 0] = torch.tensor([0.0, 1.0])
-    soft = propagate(maps, first)
-    for frame in range(4):
-        expected = torch.zeros(5, 5, dtype=torch.int64)
-        expected[2, frame] = 1
-        assert torch.equal(soft[frame].argmax(dim=0), expected)
-    assert tracked(soft[3], (10, 10))[4:6, 6:8].eq(1).all()
-
-
-def test_region_similarity_is_that_of_a_loop():
-    rng = np.random.default_rng(0)
-    found, truth = rng.integers(0, 3, (2, 4, 6, 6))
-    truth[3] = 0
-    found[3] = 0
-    values = []
-    for one, other in zip(found, truth, strict=True):
-        either = ((one == 2) | (other == 2)).sum()
-        values.append(((one == 2) & (other == 2)).sum() / either if either else 1.0)
-    assert region_similarity(found, truth, 2) == pytest.approx(np.mean(values))
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
