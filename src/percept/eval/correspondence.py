@@ -92,8 +92,8 @@ def covered(rendering: Rendering, grid: tuple[int, int]) -> Bool[Tensor, " n"]:
 def carried(points: Float[Tensor, "n 2"], start: np.ndarray, end: np.ndarray) -> Float[Tensor, "n 2"]:
     """Return the places in box `end` of points in box `start`, both xyxy.
 
-    >>> carried(torch.tensor([[0.5, 0.5]]), np.array([0.0, 0, 1, 1]), np.array([0.0, 0.5, 0.2, 1])).tolist()
-    [[0.1..., 0.75]]
+    >>> carried(torch.tensor([[0.5, 0.5]]), np.array([0.0, 0, 1, 1]), np.array([0.0, 0.5, 0.5, 1])).tolist()
+    [[0.25, 0.75]]
     """
     one, two = torch.from_numpy(start).float(), torch.from_numpy(end).float()
     return two[:2] + (points - one[:2]) / (one[2:] - one[:2]) * (two[2:] - two[:2])
