@@ -3,8 +3,8 @@
     percept train plm/nano                 # four parts in a row, resumable
     percept train plm/nano --tiny          # a few seconds
 
-The parts follow the three stages of PLM (Cho et al. 2025, arXiv:2504.13180, section 3): the projector alone on captions; everything on
-the whole mix; everything again at a lower rate. A part comes before them, because there is no trained language model of this size: the
+The parts follow the three stages of PLM (Cho et al. 2025, arXiv:2504.13180, section 3): the projector alone on captions; decoder and projector
+on the whole mix, where PLM trains the tower too; everything at a lower rate. A part comes before them, because there is no trained language model of this size: the
 decoder learns the language of the world from questions and answers without images. The tower is that of nano.
 """
 
@@ -65,7 +65,7 @@ class Part:
     train: str = "all"
     """all, or projector."""
     tower: float = 0.1
-    """Multiplies the learning rate of the tower, which is trained already. At the full rate it forgets what things look like."""
+    """Multiplies the learning rate of the tower, which is trained already; 0 freezes it. At the full rate it forgets what things look like."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +105,13 @@ class Config:
         )
     )
     stage2: Part = field(
-        default_factory=lambda: Part(settings=replace(BASE, steps=2_000, hold=1_200), data=QuestionData(clips=0.15))
+        default_factory=lambda: Part(
+            settings=replace(BASE, steps=2_000, hold=1_200), data=QuestionData(clips=0.15), tower=0.0
+        )
     )
     stage3: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=1_500, learning_rate=1e-3), data=QuestionData(clips=0.4)
+            settings=replace(BASE, steps=1_000, learning_rate=1e-3), data=QuestionData(clips=0.4)
         )
     )
 
@@ -159,14 +161,16 @@ def rules_of(part: Part, *, blind: bool) -> Rules:
         return (("^vlm.vision", Frozen()), ("^vlm.decoder", Frozen()))
     if blind:
         return (("^vlm.vision", Frozen()), ("^vlm.projector", Frozen()))
-    return (("^vlm.vision", Scale(part.tower)),)
+    return (("^vlm.vision", Scale(part.tower) if part.tower else Frozen()),)
 
 
 def frozen_parts(model: VLM, part: Part) -> list[Any]:
     """Return the parts of a model that a run does not train."""
     if part.train == "projector":
         return [model.vision, model.decoder]
-    return [model.vision, model.projector] if part.data.blind else []
+    if part.data.blind:
+        return [model.vision, model.projector]
+    return [] if part.tower else [model.vision]
 
 
 @cache
