@@ -4,9 +4,9 @@
 
 Both students see the same images of single things with their captions, in the same order, for as many steps, at the same learning rate, from
 the same weights: nano with every second block of its image tower, on images of half the size. The one alone learns from the contrastive loss, the other from both similarity distributions of nano (Bolya et al. 2025,
-arXiv:2504.13181, appendix), whose vectors are computed once, because distillation does not augment images. A share of the images
-have the caption of another one, as on the web. Measured is the zero-shot accuracy among 100 categories on compositions that training never
-shows. An interrupted run continues where it stopped.
+arXiv:2504.13181, appendix), whose vectors are computed once, because distillation does not augment images. In a second experiment half
+of the captions are exchanged between images, because captions from the web are often wrong. The score is zero-shot accuracy among 100
+categories, on compositions that do not occur in training. An interrupted run continues where it stopped.
 """
 
 import itertools

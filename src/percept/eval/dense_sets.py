@@ -57,7 +57,7 @@ def mask_classes(folder: Path) -> tuple[str, ...]:
 def _masks(
     folder: Path, images: Sequence[Path], masks: Sequence[Path], *, given: Any = None, ade: bool = False
 ) -> Labelled:
-    """Return masks whose values are classes; in ADE20k 0 is no label and classes count from 1."""
+    """Return masks whose pixel values are class numbers. In ADE20k, classes are numbered from 1, and 0 marks unlabelled pixels."""
     names = mask_classes(folder)
     if ade:
         names = names or tuple(f"class {number}" for number in range(1, ADE_CLASSES + 1))

@@ -5,7 +5,7 @@
     percept train pe/finetune --init nano --data photos --average 0.5          # half way between both models (WiSE-FT)
     percept train pe/finetune --init PE-Core-B16-224 --data rows.jsonl --test others.jsonl
 
-The loss is that of pretraining (Goyal et al. 2023, arXiv:2212.00638, FLYP), in which texts of one class are no negatives of each other. The
+The loss is that of pretraining (Goyal et al. 2023, arXiv:2212.00638, FLYP), except that texts of the same class do not count as negatives. The
 learning rate falls with depth (Dong et al. 2022, arXiv:2212.06138). Weights can be averaged with those of the start (Wortsman et al.
 2022, arXiv:2109.01903, WiSE-FT): W = (1 - a) start + a tuned.
 """

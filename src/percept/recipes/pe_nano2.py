@@ -20,7 +20,6 @@ from torch import nn
 
 import percept
 from percept.core import dist
-from percept.core.config import to_dict
 from percept.core.errors import PerceptError
 from percept.core.machine import pick_device
 from percept.data.drawings import DrawingSource, Pasting, Words
@@ -32,6 +31,7 @@ from percept.data.transforms import Preprocess
 from percept.losses.words import word_weights
 from percept.methods.pretraining import nano
 from percept.methods.pretraining.joined import Joined, JoinedBatch
+from percept.recipes.pe import provenance
 from percept.recipes.pe_nano import CPU_TOKENS, GPU_TOKENS
 from percept.train.experiment import Experiment, Placement, Settings
 from percept.weights.folder import save_folder
@@ -111,10 +111,7 @@ def recipe(config: Config, *, command: str = "percept train pe/nano2") -> Experi
 
     @cache
     def begun() -> tuple[Tokenizer, Preprocess]:
-        encoder = percept.load(config.init, device="cpu")
-        if encoder.tokenizer is None:
-            raise PerceptError(f"{config.init} has no tokenizer. Give an encoder with a text tower.")
-        return encoder.tokenizer, replace(encoder.preprocess, size=config.stages[0][1])
+        return opened(config)
 
     @cache
     def drawn() -> Path:
@@ -151,13 +148,7 @@ def recipe(config: Config, *, command: str = "percept train pe/nano2") -> Experi
         assert isinstance(trained, Joined)
         tokenizer, preprocess = begun()
         tokenizer.words |= {word for text in drawings().texts() for word in words_of(text)}
-        facts = {
-            "recipe": "pe/nano2",
-            "command": command,
-            "config": to_dict(config),
-            **totals,
-            "torch": torch.__version__,
-        }
+        facts = provenance("pe/nano2", command, config, totals)
         save_folder(
             out, trained.clip, name=out.resolve().name,
             preprocess=replace(preprocess, size=trained.clip.config.vision.image_size), tokenizer=tokenizer,
@@ -168,6 +159,18 @@ def recipe(config: Config, *, command: str = "percept train pe/nano2") -> Experi
         name="pe/nano2", config=config, settings=config.settings, task=task, source=source, save=save,
         stages=described(stages),
     )  # fmt: skip
+
+
+def opened(config: Config) -> tuple[Tokenizer, Preprocess]:
+    """Return the tokenizer of the encoder that the run begins with, and its preprocessing at the size of the first stage.
+
+    Raises:
+        PerceptError: it has no tokenizer.
+    """
+    encoder = percept.load(config.init, device="cpu")
+    if encoder.tokenizer is None:
+        raise PerceptError(f"{config.init} has no tokenizer. Give an encoder with a text tower.")
+    return encoder.tokenizer, replace(encoder.preprocess, size=config.stages[0][1])
 
 
 def background(rng: random.Random, side: int) -> Image.Image:

@@ -22,7 +22,7 @@ KINDS = (
 )  # fmt: skip
 """What is checked, in the order of a report."""
 DUPLICATES = 0.2
-"""Share of captions of a batch that may repeat another one."""
+"""Largest share of the captions in a batch that may be duplicates."""
 FARTHEST = 2.7
 """Largest normalised pixel: white is 2.64 with the mean and deviation of ImageNet."""
 OUTSIDE = 0.02
@@ -56,8 +56,8 @@ def duplicate_captions(tokens: Int[Tensor, "b n"]) -> str | None:
     if len(tokens) < 2 or repeats <= DUPLICATES * len(tokens):
         return None
     return (
-        f"{repeats} of the {len(tokens)} captions of a batch repeat another one, and a contrastive loss pushes their images "
-        "apart. Remove duplicates (percept curate), or use more detailed captions."
+        f"{repeats} of the {len(tokens)} captions in a batch are duplicates. A contrastive loss pushes apart images that have the "
+        "same caption. Remove duplicates (percept curate), or use more detailed captions."
     )
 
 
