@@ -19,7 +19,7 @@ from percept.eval.probes.head import Head, upsampled
 from percept.eval.probes.linear import Linear, Standardise, fit_linear
 from percept.eval.probes.outcome import Outcome, Sums, mean_iou, ratio
 from percept.eval.probes.probe import Setup, held_out
-from percept.eval.probes.stream import Frame, patches
+from percept.eval.probes.stream import Frame, OnPatches
 
 IGNORED = -1
 """Class of pixels without a label."""
@@ -85,17 +85,8 @@ class FittedMasks:
         )  # fmt: skip
 
 
-class Masks:
+class Masks(OnPatches):
     """Mean IoU of a linear layer on patches. Targets are classes [y, x], `IGNORED` where there is no label."""
-
-    trains, whole = True, False
-
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-
-    def reduce(self, tokens: Float[Tensor, "b n w"], prefix: int, grid: tuple[int, int]) -> Float[Tensor, "b w y x"]:
-        """Return maps of patches."""
-        return patches(tokens, prefix, grid)
 
     def thin(
         self, features: dict[int, Tensor], target: np.ndarray, rng: np.random.Generator
@@ -194,17 +185,8 @@ class FittedDepth:
         return Head(task="depth", kind=self.kind, layer=layer, width=width, unit=unit, module=self.model)
 
 
-class Depth:
+class Depth(OnPatches):
     """RMSE and δ1 of a linear layer on patches. Targets are depths [y, x]; 0 or NaN where there is none."""
-
-    trains, whole = True, False
-
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-
-    def reduce(self, tokens: Float[Tensor, "b n w"], prefix: int, grid: tuple[int, int]) -> Float[Tensor, "b w y x"]:
-        """Return maps of patches."""
-        return patches(tokens, prefix, grid)
 
     def thin(
         self, features: dict[int, Tensor], target: np.ndarray, rng: np.random.Generator

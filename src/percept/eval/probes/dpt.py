@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from percept.eval.probes.dense import NEAREST, FittedDepth, fitted_labels
 from percept.eval.probes.head import stacked, upsampled
 from percept.eval.probes.linear import Standardise
-from percept.eval.probes.probe import Setup, held_out
-from percept.eval.probes.stream import patches
+from percept.eval.probes.probe import held_out
+from percept.eval.probes.stream import OnPatches
 
 CHANNELS = 64
 EPOCHS, BATCH, RATE = 20, 16, 1e-3
@@ -70,17 +70,8 @@ def depth_loss(predicted: Float[Tensor, "b y x"], depth: Float[Tensor, "b y x"])
     return (guess - truth).square().mean() + ratio.square().mean() - ratio.mean().square() / 2
 
 
-class Depth:
+class Depth(OnPatches):
     """RMSE and δ1 of a light DPT. Targets are depths [y, x]; 0 or NaN where there is none."""
-
-    trains, whole = True, False
-
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-
-    def reduce(self, tokens: Float[Tensor, "b n w"], prefix: int, grid: tuple[int, int]) -> Float[Tensor, "b w y x"]:
-        """Return maps of patches."""
-        return patches(tokens, prefix, grid)
 
     def thin(
         self, features: dict[int, Tensor], target: np.ndarray, rng: np.random.Generator

@@ -20,7 +20,7 @@ from percept.eval.probes.head import Head, stacked
 from percept.eval.probes.linear import Standardise
 from percept.eval.probes.outcome import Outcome
 from percept.eval.probes.probe import Setup
-from percept.eval.probes.stream import patches
+from percept.eval.probes.stream import OnPatches
 
 CHANNELS = 64
 SCALES = (2.0, 1.0, 0.5)
@@ -222,17 +222,10 @@ class FittedBoxes:
         return Head(task="boxes", kind="fcos", layer=layer, width=width, classes=self.setup.classes, module=self.model)
 
 
-class Boxes:
+class Boxes(OnPatches):
     """COCO's average precision of a light FCOS head. Targets are `boxes.Truth`."""
 
-    trains, whole = True, True
-
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-
-    def reduce(self, tokens: Float[Tensor, "b n w"], prefix: int, grid: tuple[int, int]) -> Float[Tensor, "b w y x"]:
-        """Return maps of patches."""
-        return patches(tokens, prefix, grid)
+    whole = True
 
     def thin(self, features: dict[int, Tensor], target: Any, rng: np.random.Generator) -> tuple[dict[int, Tensor], Any]:
         """Return the sample as it is."""

@@ -18,8 +18,7 @@ from percept.eval.matching import correct_points
 from percept.eval.probes.dense import fitted_labels
 from percept.eval.probes.head import upsampled
 from percept.eval.probes.outcome import Outcome, Sums, ratio
-from percept.eval.probes.probe import Setup
-from percept.eval.probes.stream import Frame, patches
+from percept.eval.probes.stream import Frame, OnPatches
 from percept.eval.tracking import region_similarity
 from percept.infer.tracking import hardened, propagate
 
@@ -49,17 +48,10 @@ def match_points(
     return torch.stack([(best % size[1] + 0.5) / size[1], (best // size[1] + 0.5) / size[0]], dim=1)
 
 
-class _Untrained:
+class _Untrained(OnPatches):
     """A probe that needs no training."""
 
-    trains, whole = False, False
-
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-
-    def reduce(self, tokens: Float[Tensor, "b n w"], prefix: int, grid: tuple[int, int]) -> Float[Tensor, "b w y x"]:
-        """Return maps of patches."""
-        return patches(tokens, prefix, grid)
+    trains = False
 
     def thin(self, features: dict[int, Tensor], target: Any, rng: np.random.Generator) -> tuple[dict[int, Tensor], Any]:
         """Return the sample as it is."""

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from percept.eval.probes.linear import Linear, Standardise
 from percept.eval.probes.outcome import Outcome, Sums, ratio
-from percept.eval.probes.probe import Setup, held_out
-from percept.eval.probes.stream import patches
+from percept.eval.probes.probe import held_out
+from percept.eval.probes.stream import OnPatches
 
 COLUMNS, LINES = 24, 2
 """Places at which features are read along a word, and across it."""
@@ -90,17 +90,8 @@ class FittedWords:
         """Return None: the reader needs boxes, which no head finds."""
 
 
-class Words:
+class Words(OnPatches):
     """Character error rate of a linear reader. Targets are boxes xyxy in [0, 1] and their words; case does not matter."""
-
-    trains, whole = True, False
-
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-
-    def reduce(self, tokens: Float[Tensor, "b n w"], prefix: int, grid: tuple[int, int]) -> Float[Tensor, "b w y x"]:
-        """Return maps of patches."""
-        return patches(tokens, prefix, grid)
 
     def thin(self, features: dict[int, Tensor], target: Any, rng: np.random.Generator) -> tuple[dict[int, Tensor], Any]:
         """Return features along the boxes, and the words."""

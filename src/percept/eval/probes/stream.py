@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from percept.core.errors import PerceptError
+from percept.eval.probes.probe import Setup
 from percept.infer.dense import run
 from percept.infer.encoder import Encoder
 from percept.infer.images import prepared
@@ -44,6 +45,19 @@ class Frame:
     def patches(self) -> int:
         """Patches of an image."""
         return self.grid[0] * self.grid[1]
+
+
+class OnPatches:
+    """What probes on maps of patches share. They train a head, and judge samples as they come, unless they say otherwise."""
+
+    trains, whole = True, False
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+
+    def reduce(self, tokens: Float[Tensor, "b n w"], prefix: int, grid: tuple[int, int]) -> Float[Tensor, "b w y x"]:
+        """Return maps of patches."""
+        return patches(tokens, prefix, grid)
 
 
 def squashing(encoder: Encoder) -> Encoder:
