@@ -90,7 +90,7 @@ class Config:
     """Side of the square of visual tokens that are averaged to one."""
     limit: int = 768
     """Most tokens of a conversation in training."""
-    method: plm.Config = field(default_factory=plm.Config)
+    method: plm.Config = field(default_factory=lambda: plm.Config(by_answer=True))
     language: Part = field(
         default_factory=lambda: Part(
             settings=replace(BASE, steps=250, hold=100), data=QuestionData(clips=0.3, blind=True)
@@ -104,12 +104,12 @@ class Config:
     )
     stage2: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=1_000, hold=600), data=QuestionData(clips=0.15), tower=0.0
+            settings=replace(BASE, steps=800, hold=350), data=QuestionData(clips=0.15), tower=0.0
         )
     )
     stage3: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=500, learning_rate=1e-3), data=QuestionData(clips=0.4)
+            settings=replace(BASE, steps=1_000, learning_rate=1e-3, hold=400), data=QuestionData(clips=0.4)
         )
     )
 

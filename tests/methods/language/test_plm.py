@@ -102,3 +102,14 @@ def test_rows_of_a_batch_keep_their_tiles() -> None:
 def test_micro_tokens_must_be_positive() -> None:
     with pytest.raises(PerceptError, match="micro_tokens"):
         Config(micro_tokens=0)
+
+
+def test_every_answer_weighs_the_same_if_asked() -> None:
+    task, batch = PLM.tiny()
+    whole = task(batch)
+    single = PLM(Config(by_answer=True), task.vlm)
+    rows = [task(batch.rows(slice(row, row + 1)))["loss"] for row in range(len(batch))]  # an answer each
+    torch.testing.assert_close(single(batch)["loss"], torch.stack(rows).mean())
+    assert not torch.isclose(single(batch)["loss"], whole["loss"])
+    parts = PLM(Config(by_answer=True, micro_tokens=12), task.vlm)
+    torch.testing.assert_close(parts(batch)["loss"], single(batch)["loss"])

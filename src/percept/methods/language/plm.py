@@ -3,7 +3,9 @@
 Cho et al. 2025, arXiv:2504.13180; reference: facebookresearch/perception_models, apps/plm. The loss is the mean negative log-likelihood
 of the tokens of the answers, their headers and end tokens included (`percept.data.chat.template`).
 Differs from it: the conversations of a batch are packed into one row, in which they do not see each other, instead of padded; the mean
-is over the answers of all processes, instead of a mean of their means; both are switches.
+is over the answers of all processes, instead of a mean of their means; both are switches. A third one, off by default, gives every answer the
+same weight, however long it is: with a mean over tokens, long captions outweigh answers of one word (InternVL 2.5, arXiv:2412.05271, takes the
+square root between the two).
 """
 
 from collections.abc import Iterator
@@ -32,6 +34,8 @@ class Config:
     """Put the conversations of a batch into one row without padding; False to pad them as in the reference. The results are the same."""
     mean_of_means: bool = False
     """True for the mean over the answers of a process, averaged over processes, as in the reference."""
+    by_answer: bool = False
+    """True for the mean over answers of the means over their tokens; False for the mean over all tokens."""
     micro_tokens: int | None = None
     """Tokens that the decoder processes at once; all of a batch if None."""
     checkpointing: bool = False
@@ -63,8 +67,9 @@ class PLM(nn.Module):
         """
         batch = by_length(batch)
         parts = [self._part(part) for part in self._parts(batch)]
-        losses, hits, counts = (torch.stack(values).sum() for values in zip(*parts, strict=True))
-        total = counts if self.config.mean_of_means else dist.mean(counts)
+        losses, hits, counts, answers = (torch.stack(values).sum() for values in zip(*parts, strict=True))
+        total = answers if self.config.by_answer else counts
+        total = total if self.config.mean_of_means else dist.mean(total)
         every = dist.mean(torch.stack([hits, counts]))
         return {
             "loss": losses / total.clamp(min=1),
@@ -87,15 +92,18 @@ class PLM(nn.Module):
                 first = place
         yield batch.rows(slice(first, len(batch)))
 
-    def _part(self, batch: ChatBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the summed loss, the tokens predicted, and the tokens to predict."""
+    def _part(self, batch: ChatBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the summed loss, the tokens predicted, the tokens to predict, and the answers."""
         ids, learned, segments = packed(batch) if self.config.packed else padded(batch, self.vlm.config.stop_ids[0])
         visual, unused = self._see(batch)
         logits = self.vlm(ids, visual=visual, segments=segments, at=before(learned))
         targets = ids[learned]
-        loss = F.cross_entropy(logits.float(), targets, reduction="sum") + unused
-        hits = (logits.detach().argmax(-1) == targets).sum().float()
-        return loss, hits, torch.tensor(float(len(targets)), device=ids.device)
+        lengths = answer_lengths(learned)
+        losses = F.cross_entropy(logits.float(), targets, reduction="none")
+        if self.config.by_answer:
+            losses = losses / lengths.repeat_interleave(lengths)
+        hits = (logits.detach().argmax(-1) == targets).sum()
+        return losses.sum() + unused, hits.float(), losses.new_tensor(len(targets)), losses.new_tensor(len(lengths))
 
     def _see(self, batch: ChatBatch) -> tuple[Tensor | None, Tensor]:
         """Return the visual tokens of a batch. Without images, a blank one keeps the processes of a run in step and adds 0."""
@@ -167,6 +175,16 @@ def padded(batch: ChatBatch, padding: int) -> tuple[Int[Tensor, "b n"], Bool[Ten
 def learnable(batch: ChatBatch) -> Bool[Tensor, "b n"]:
     """Return the tokens to learn, without the first of a row, which nothing predicts."""
     return batch.learned & (torch.arange(batch.ids.shape[1], device=batch.ids.device) > 0)
+
+
+def answer_lengths(learned: Bool[Tensor, "b n"]) -> Int[Tensor, " a"]:
+    """Return the number of tokens of each answer, an unbroken run of tokens to learn.
+
+    >>> answer_lengths(torch.tensor([[False, True, True, False, True], [False, True, False, False, False]])).tolist()
+    [2, 1, 1]
+    """
+    starts = learned & ~F.pad(learned[:, :-1], (1, 0))
+    return torch.bincount(starts.flatten().cumsum(0)[learned.flatten()])[1:]
 
 
 def before(learned: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
