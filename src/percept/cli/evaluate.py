@@ -11,7 +11,7 @@ import tyro
 
 from percept.cli import evaluate_plm
 from percept.cli.options import MODEL, VIDEO, Model, Video, VideoOptions, typed
-from percept.cli.show import check_output, say, writing
+from percept.cli.show import check_output, count, say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import notice, printable
 from percept.eval.table import EVALUATIONS, Evaluation, Plan, Result, Unsuited, find, summary
@@ -165,7 +165,7 @@ def _opened(evaluation: Evaluation, request: "Request") -> "Mapping[str, Evaluat
     assert evaluation.on_sets is not None
     sets = evaluation.on_sets.open(request)
     for name, each in sets.items():
-        say(f"{name}: {len(each):,} samples, {each.layout}{f'; {each.remark}' if each.remark else ''}")
+        say(f"{name}: {count(len(each), 'sample')}, {each.layout}{f'; {each.remarks}' if each.remarks else ''}")
     return sets
 
 
