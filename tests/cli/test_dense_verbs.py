@@ -96,7 +96,9 @@ def test_heat_maps(model, image, tmp_path, capsys):
     with Image.open(out) as drawn:
         assert drawn.width == 3 * 480 + 2 * 14 + 2 * 24
     assert "a red cup" in capsys.readouterr().out
-    assert main(["heatmap", str(image), "a", "b", "c", "--out", str(out), "--model", model]) == 0  # a second row of one map
+    assert (
+        main(["heatmap", str(image), "a", "b", "c", "--out", str(out), "--model", model]) == 0
+    )  # a second row of one map
     with Image.open(out) as drawn:
         assert (drawn.width, drawn.height) == (3 * 480 + 2 * 14 + 2 * 24, 2 * (360 + 42) + 14 + 2 * 24)
     assert main(["heatmap", str(image), " ", "--out", str(out), "--model", model]) == 2
@@ -105,7 +107,9 @@ def test_heat_maps(model, image, tmp_path, capsys):
 
 def test_a_narrow_strip_does_not_need_thousands_of_windows(model, monkeypatch):
     read = []
-    monkeypatch.setattr(zeroshot_dense, "patch_vectors", lambda _, pixels: read.append(len(pixels)) or torch.zeros(len(pixels), 3, 3, 2))
+    monkeypatch.setattr(
+        zeroshot_dense, "patch_vectors", lambda _, pixels: read.append(len(pixels)) or torch.zeros(len(pixels), 3, 3, 2)
+    )
     encoder = percept.load(model)
     zeroshot_dense.text_maps(encoder, Image.new("RGB", (4000, 1)), torch.zeros(1, 2))
     assert read == [31, 3 * 31]  # LONGEST sides of the model in windows that overlap by half

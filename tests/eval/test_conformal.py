@@ -133,5 +133,5 @@ def test_files_that_hold_no_logits_are_refused(tmp_path):
     np.savez(tmp_path / "half.npz", logits=np.zeros((3, 2)))
     with pytest.raises(PerceptError, match="labels is not a file in the archive"):
         read_logits(tmp_path / "half.npz")
-    with pytest.raises(PerceptError, match="an array of float64. Store them as integers"):
+    with pytest.raises(PerceptError, match=r"an array of float64\. Store them as integers"):
         check_labels(np.zeros(3), np.zeros((3, 2)))

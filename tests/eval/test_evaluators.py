@@ -177,9 +177,13 @@ def test_a_model_that_computes_no_numbers_gets_nothing():
 
 
 def test_binding_records_every_pair(monkeypatch):
-    pairs = world.Pairs(images=[np.zeros((8, 8, 3), np.uint8)] * 2, captions=[("right a", "wrong a"), ("right b", "wrong b")])
+    pairs = world.Pairs(
+        images=[np.zeros((8, 8, 3), np.uint8)] * 2, captions=[("right a", "wrong a"), ("right b", "wrong b")]
+    )
     monkeypatch.setattr(world, "pairs", lambda count, **_: {"attributes": pairs, "sides": pairs})
-    half = Fake(lambda _: torch.tensor([1.0, 0.0]), lambda text: torch.tensor([1.0, float(text in ("wrong a", "right b"))]))
+    half = Fake(
+        lambda _: torch.tensor([1.0, 0.0]), lambda text: torch.tensor([1.0, float(text in ("wrong a", "right b"))])
+    )
     result = find("binding").run(half, Plan(count=2))
     assert [score.value for score in result.scores] == [0.5, 0.5]
     first = result.records[0]

@@ -11,7 +11,16 @@ from percept.core.errors import PerceptError
 if TYPE_CHECKING:
     from percept.eval.statistics import Score
 
-COLUMNS = ("coverage of all items", "coverage of answered items", "abstained", "set size", "selective accuracy", "AUROC", "AUARC", "ECE")
+COLUMNS = (
+    "coverage of all items",
+    "coverage of answered items",
+    "abstained",
+    "set size",
+    "selective accuracy",
+    "AUROC",
+    "AUARC",
+    "ECE",
+)
 
 
 def conformal(

@@ -1,8 +1,8 @@
 """Visualise features: feature maps as colours and attention as heat maps, next to the image."""
 
 from collections.abc import Sequence
-from itertools import zip_longest
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import torch

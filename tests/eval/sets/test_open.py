@@ -344,7 +344,9 @@ def test_shards_with_several_classes_per_image(tmp_path):
     split = tmp_path / "voc" / "test"
     shown = [[1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 1, 0]]
     samples = [{"png": encoded(k), "npy": array(row)} for k, row in enumerate(shown)]
-    shard(split / "0.tar", [*samples, {"png": encoded(3), "npy": array([1, 0])}, {"png": encoded(3), "npy": b"damaged"}])
+    shard(
+        split / "0.tar", [*samples, {"png": encoded(3), "npy": array([1, 0])}, {"png": encoded(3), "npy": b"damaged"}]
+    )
     with pytest.raises(PerceptError, match=r"class numbers, but there is no classnames.txt"):
         opened(tmp_path / "voc")
     write(tmp_path / "voc" / "classnames.txt", "\n".join(NAMES))

@@ -43,7 +43,9 @@ def open_domains(request: Request) -> dict[str, EvaluationSet]:
     if root.is_dir() and (suite := _suite_folders(root)):
         return _suite(root, suite, request)
     parts = _parts(root, request)
-    if root.is_dir() and all(path.is_dir() and not folders.subfolders(path) and _holds_images(path) for path in parts.values()):
+    if root.is_dir() and all(
+        path.is_dir() and not folders.subfolders(path) and _holds_images(path) for path in parts.values()
+    ):
         raise PerceptError(
             f"{root} holds one folder per class, such as {next(iter(parts))}, but robustness compares several sets. Give a folder that has "
             "one such folder per domain, or use percept eval zeroshot."

@@ -71,7 +71,10 @@ class EvaluationSet:
     def remarks(self) -> str:
         """The remark, and which classes cannot be told apart by their names."""
         equal = [name for name, number in Counter(self.classes).items() if number > 1]
-        shown = [f"Classes of equal name, such as {name}, cannot be told apart: their images count as wrong." for name in equal[:1]]
+        shown = [
+            f"Classes of equal name, such as {name}, cannot be told apart: their images count as wrong."
+            for name in equal[:1]
+        ]
         return " ".join(filter(None, [self.remark, *shown]))
 
     def check(self, *wanted: str) -> "EvaluationSet":

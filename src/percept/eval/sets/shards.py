@@ -148,7 +148,9 @@ def _classes_of(data: bytes | None, key: str, classes: ClassFile) -> tuple[int, 
     except (ValueError, EOFError):
         raise BadSample("no classes", key, "the sample has no .npy that can be read") from None
     if shown.shape != (len(classes.names),):
-        raise BadSample("other classes", key, f"its .npy has shape {shown.shape}, but there are {len(classes.names)} classes")
+        raise BadSample(
+            "other classes", key, f"its .npy has shape {shown.shape}, but there are {len(classes.names)} classes"
+        )
     return tuple(np.flatnonzero(shown > 0).tolist())
 
 

@@ -55,7 +55,9 @@ class Pass:
             raise PerceptError(f"no sample of {self.data.path} could be read, such as: {reason}. Check the files.")
         if self.bad:
             first = f"{self.bad[0].path}: {self.bad[0].reason}"
-            notice(f"{len(self.bad):,} of {len(self.data):,} samples of {self.data.name} cannot be read and are left out, such as {first}")
+            notice(
+                f"{len(self.bad):,} of {len(self.data):,} samples of {self.data.name} cannot be read and are left out, such as {first}"
+            )
         return self
 
     def facts(self) -> dict[str, Any]:
