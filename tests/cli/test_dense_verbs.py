@@ -4,11 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import percept
 from percept.cli import main
 from percept.cli.match import split_points
 from percept.core.errors import PerceptError
+from percept.infer import zeroshot_dense
 from percept.infer.footage import filming, open_footage, read_mask
 from percept.world.write.encode import mp4, palette_png
 
@@ -93,8 +96,23 @@ def test_heat_maps(model, image, tmp_path, capsys):
     with Image.open(out) as drawn:
         assert drawn.width == 3 * 480 + 2 * 14 + 2 * 24
     assert "a red cup" in capsys.readouterr().out
+    assert (
+        main(["heatmap", str(image), "a", "b", "c", "--out", str(out), "--model", model]) == 0
+    )  # a second row of one map
+    with Image.open(out) as drawn:
+        assert (drawn.width, drawn.height) == (3 * 480 + 2 * 14 + 2 * 24, 2 * (360 + 42) + 14 + 2 * 24)
     assert main(["heatmap", str(image), " ", "--out", str(out), "--model", model]) == 2
     assert "the text is empty" in capsys.readouterr().err
+
+
+def test_a_narrow_strip_does_not_need_thousands_of_windows(model, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        zeroshot_dense, "patch_vectors", lambda _, pixels: read.append(len(pixels)) or torch.zeros(len(pixels), 3, 3, 2)
+    )
+    encoder = percept.load(model)
+    zeroshot_dense.text_maps(encoder, Image.new("RGB", (4000, 1)), torch.zeros(1, 2))
+    assert read == [31, 3 * 31]  # LONGEST sides of the model in windows that overlap by half
 
 
 @pytest.mark.parametrize("source", ["clip.mp4", "frames"])

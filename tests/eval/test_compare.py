@@ -194,3 +194,10 @@ def test_the_same_run_twice_and_a_wrong_option(runs, capsys):
     assert "+0.0 [0.0 – 0.0]" in capsys.readouterr().out
     assert main(["compare", str(runs / "a.json"), str(runs / "a.json"), "--show", "-1"]) == 2
     assert "Give 0 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_an_interval_over_groups_has_a_width_where_all_answers_agree(answer):
+    found = share("R@1", np.full(32, answer), np.repeat(np.arange(8), 4))
+    assert (found.value, found.n) == (float(answer), 32)
+    assert (found.low, found.high) == pytest.approx((0.6756, 1.0) if answer else (0.0, 0.3244), abs=1e-4)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from percept.cli.conformal import read_logits
 from percept.core.errors import PerceptError
 from percept.eval.abstention import Cost, Levels, Policy, Split, best_of_grid, compared, cost, decide, learned
 from percept.eval.conformal import Answers, aps, check_labels, cumulative, judged, lac, quantile, softmax
@@ -113,3 +114,24 @@ def test_bad_logits_are_refused(logits):
 def test_bad_labels_are_refused(labels):
     with pytest.raises(PerceptError):
         check_labels(np.array(labels), np.zeros((3, 2)))
+
+
+def test_a_single_answer_to_classes_of_equal_probability_is_one_class():
+    probabilities, labels = np.full((200, 4), 0.25), np.random.default_rng(0).integers(0, 4, 200)
+    answers = compared(probabilities, labels, Split.random(200, 0))
+    assert (answers["top-1"].sets.sum(axis=1) == 1).all()
+    assert (answers["threshold"].sets.sum(axis=1) <= 1).all()
+    drawn = decide(probabilities, np.zeros(20), Levels(alpha=0.1, beta=0.1), np.random.default_rng(0))
+    assert set(np.unique(drawn.sets.sum(axis=1))) <= {0, 1, 4}
+    assert 1 in drawn.sets.sum(axis=1)
+
+
+def test_files_that_hold_no_logits_are_refused(tmp_path):
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(PerceptError, match=r"text.npz cannot be used: it is not a .npz file. It needs logits"):
+        read_logits(tmp_path / "text.npz")
+    np.savez(tmp_path / "half.npz", logits=np.zeros((3, 2)))
+    with pytest.raises(PerceptError, match="labels is not a file in the archive"):
+        read_logits(tmp_path / "half.npz")
+    with pytest.raises(PerceptError, match=r"an array of float64\. Store them as integers"):
+        check_labels(np.zeros(3), np.zeros((3, 2)))

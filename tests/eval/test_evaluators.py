@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from percept.core.errors import PerceptError
+from percept.eval import world
 from percept.eval.binding import binding
 from percept.eval.digits import NAMES, digits, read_digits
 from percept.eval.retrieval import ranks, retrieval, same
 from percept.eval.robustness import Styled, robustness
+from percept.eval.table import Plan, find
 from percept.eval.zeroshot import hits, prompts, worst, zeroshot
 from percept.infer.labels import averaged
 from tests.eval.fakes import Fake, chance
@@ -172,3 +174,18 @@ def test_a_model_that_computes_no_numbers_gets_nothing():
     assert scores(found.scores)["c top-1"] == 0
     assert lowest(retrieval(broken, list(range(12)), [str(i) for i in range(12)]))
     assert binding(broken, [0], [("a", "b")], name="b").value == 0
+
+
+def test_binding_records_every_pair(monkeypatch):
+    pairs = world.Pairs(
+        images=[np.zeros((8, 8, 3), np.uint8)] * 2, captions=[("right a", "wrong a"), ("right b", "wrong b")]
+    )
+    monkeypatch.setattr(world, "pairs", lambda count, **_: {"attributes": pairs, "sides": pairs})
+    half = Fake(
+        lambda _: torch.tensor([1.0, 0.0]), lambda text: torch.tensor([1.0, float(text in ("wrong a", "right b"))])
+    )
+    result = find("binding").run(half, Plan(count=2))
+    assert [score.value for score in result.scores] == [0.5, 0.5]
+    first = result.records[0]
+    assert (list(first.value), first.prediction) == ([1.0, 0.0], ["right a", "wrong b"])
+    assert (first.keys[1], first.truth[1]) == ("attributes/plain/1", "right b")

@@ -206,6 +206,21 @@ def test_cards_that_cannot_be_compared_say_so():
     html = page.render([card(), card(seed=1, facts={"machine": "other"})])
     assert "measured on different images" in html
     assert "speeds cannot be compared" in html
+    more = {**card()["scores"][0], "n": 9}
+    assert "measured on different images" in page.render([card(), card(scores=[more])])
+    assert "measured on different images" not in page.render([card(), card()])
+
+
+def test_a_card_of_a_set_of_ones_own_names_the_set():
+    own = {"evaluation": "zeroshot", "name": "pets", "samples": 24, "hash": "40d5e60e0d7c99"}
+    html = page.render([card(), card(data=[own], scores=[{**card()["scores"][0], "name": "pets top-1"}])])
+    assert (
+        "Images: evaluation split, seed 0. Images: pets, 24 samples, hash 40d5e60e0d7c. The models were measured on"
+        in html
+    )
+    assert "Classification: pets top-1" in html  # in the first table, beside the score of the other card
+    assert "Classification: category top-1" in html
+    assert "--data" not in html
 
 
 def test_the_best_value_is_bold_and_less_is_better_where_it_is():

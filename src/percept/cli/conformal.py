@@ -11,7 +11,16 @@ from percept.core.errors import PerceptError
 if TYPE_CHECKING:
     from percept.eval.statistics import Score
 
-COLUMNS = ("coverage of all items", "coverage of answered items", "abstained", "set size", "selective accuracy", "ECE")
+COLUMNS = (
+    "coverage of all items",
+    "coverage of answered items",
+    "abstained",
+    "set size",
+    "selective accuracy",
+    "AUROC",
+    "AUARC",
+    "ECE",
+)
 
 
 def conformal(
@@ -60,12 +69,16 @@ def read_logits(file: Path) -> tuple[Any, Any]:
     Raises:
         PerceptError: no such file, another kind of file, or an array is missing.
     """
+    from zipfile import is_zipfile
+
     import numpy as np
 
     if not file.is_file():
         raise PerceptError(f"there is no file {file}. Give a .npz or .parquet file with logits and labels.")
     try:
         if file.suffix == ".npz":
+            if not is_zipfile(file):
+                raise ValueError("it is not a .npz file")
             with np.load(file, allow_pickle=False) as arrays:
                 return arrays["logits"], arrays["labels"]
         if file.suffix == ".parquet":
@@ -75,7 +88,7 @@ def read_logits(file: Path) -> tuple[Any, Any]:
             return np.array(read["logits"].to_pylist(), dtype=np.float64), read["label"].to_numpy()
     except (KeyError, ValueError, OSError) as error:
         raise PerceptError(
-            f"{file} cannot be used: {str(error).splitlines()[0]}. It needs logits [items, classes] and labels [items] "
+            f"{file} cannot be used: {str(error).strip(chr(39)).splitlines()[0]}. It needs logits [items, classes] and labels [items] "
             "(.npz), or columns logits and label (.parquet)."
         ) from None
     raise PerceptError(f"{file.name} has another ending than .npz and .parquet. Save the logits as one of them.")

@@ -11,7 +11,7 @@ import tyro
 
 from percept.cli import evaluate_plm
 from percept.cli.options import MODEL, VIDEO, Model, Video, VideoOptions, typed
-from percept.cli.show import check_output, say, writing
+from percept.cli.show import check_output, count, say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import notice, printable
 from percept.eval.table import EVALUATIONS, Evaluation, Plan, Result, Unsuited, find, summary
@@ -165,7 +165,7 @@ def _opened(evaluation: Evaluation, request: "Request") -> "Mapping[str, Evaluat
     assert evaluation.on_sets is not None
     sets = evaluation.on_sets.open(request)
     for name, each in sets.items():
-        say(f"{name}: {len(each):,} samples, {each.layout}{f'; {each.remark}' if each.remark else ''}")
+        say(f"{name}: {count(len(each), 'sample')}, {each.layout}{f'; {each.remarks}' if each.remarks else ''}")
     return sets
 
 
@@ -259,18 +259,16 @@ def _card(
     *,
     command: str,
 ) -> "Card":
-    import torch
-
-    from percept.core import VERSION
     from percept.core.config import to_dict
     from percept.eval.card import Card
+    from percept.eval.report import facts, preprocessing
 
     described = {} if request is None else {"request": request.to_dict()}
     return Card(
         model={
             **to_dict(encoder.identity),
             "name": printable(encoder.identity.name),
-            "preprocessing": _preprocessing(encoder),
+            "preprocessing": preprocessing(encoder),
         },
         command=command,
         seed=plan.seed,
@@ -281,30 +279,16 @@ def _card(
         confusions=[confusion for result in measured.results.values() for confusion in result.confusions],
         curves={name: curve for result in measured.results.values() for name, curve in result.curves.items()},
         data=[
-            {"evaluation": name, **facts, **described}
+            {"evaluation": name, **each, **described}
             for name, result in measured.results.items()
-            for facts in result.data
+            for each in result.data
         ],
         facts={
-            "preprocessing": _preprocessing(encoder),
-            "device": f"{encoder.setting.device}, {str(encoder.setting.dtype).removeprefix('torch.')}",
-            "versions": f"percept {VERSION}, torch {torch.__version__}",
+            **facts(encoder),
             **{f"{name} left out": printable(_reason(error)) for name, error in omitted.items()},
             **{f"{name} failed": printable(_reason(error)) for name, error in measured.errors.items()},
         },
     )
-
-
-def _preprocessing(encoder: Any) -> str:
-    """Return how images are brought to size, with a hash of all its numbers."""
-    import json
-
-    from percept.core.config import to_dict
-    from percept.core.io import content_hash
-
-    preprocess = getattr(encoder, "preprocess", None) or encoder.encoder.preprocess
-    digest = content_hash(json.dumps(to_dict(preprocess), sort_keys=True).encode())
-    return f"{preprocess.resize} to {' × '.join(map(str, preprocess.shape))}, hash {digest[:12]}"
 
 
 def run(arguments: Sequence[str]) -> int:

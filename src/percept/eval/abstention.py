@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import nn
 
 from percept.core.errors import PerceptError
@@ -90,7 +90,7 @@ def decide(
     rest = np.clip(1 - chances.sum(axis=0), 0, None)
     chances /= chances.sum(axis=0) + rest
     drawn = rng.random(len(score))
-    top = probabilities == probabilities.max(axis=1, keepdims=True)
+    top = most_likely(probabilities)
     sets = (probabilities >= 1 - abstain) | top
     sets[drawn < chances[0]] = top[drawn < chances[0]]
     sets[(drawn >= chances[0]) & (drawn < chances.sum(axis=0))] = False
@@ -185,7 +185,7 @@ def compared(
         return decide(test, scores[split.fresh], levels, np.random.default_rng(derive(seed, "test")))
 
     policy = acted(learned(charge, seed=seed))
-    top = test == test.max(axis=1, keepdims=True)
+    top = most_likely(test)
     return {
         "top-1": Answers(sets=top, probabilities=test),
         "threshold": Answers(sets=top & _surest(test, policy.answered.mean())[:, None], probabilities=test),
@@ -196,6 +196,11 @@ def compared(
         "policy, learned": policy,
         "policy, fixed": acted(Levels(alpha=ALPHA[1], beta=BETA[1])),
     }
+
+
+def most_likely(probabilities: Float[np.ndarray, "n C"]) -> Bool[np.ndarray, "n C"]:
+    """Return sets of the most likely class alone; of equal ones the first, as `judged` has it."""
+    return np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]
 
 
 def _surest(probabilities: Float[np.ndarray, "n C"], share: float) -> np.ndarray:

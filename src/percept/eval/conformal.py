@@ -145,9 +145,13 @@ def check_labels(labels: Any, logits: Float[np.ndarray, "n C"]) -> Int[np.ndarra
     labels = np.asarray(labels)
     if labels.shape != (len(logits),):
         raise PerceptError(f"{labels.shape} labels for {len(logits)} rows of logits. Give one label per row.")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= logits.shape[1]:
+    if not np.issubdtype(labels.dtype, np.integer):
         raise PerceptError(
-            f"labels must be class numbers from 0 to {logits.shape[1] - 1}. Check the order of the columns."
+            f"labels must be whole numbers of classes, got an array of {labels.dtype}. Store them as integers."
+        )
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        raise PerceptError(
+            f"labels must be from 0 to {logits.shape[1] - 1}, got {labels.min()} to {labels.max()}. Check the order of the columns."
         )
     return labels.astype(np.int64)
 

@@ -41,6 +41,8 @@ class LayerCurve:
     """Layer with the best validation value; the earliest of equal ones."""
     against_last: Difference
     """Test score of the best layer minus that of the last one, paired."""
+    blocks: int
+    """Blocks of the encoder, of which some may not be among `layers`."""
     saved: float
     """Share of the image tower's FLOPs that is saved by cutting after the best layer."""
     samples: Mapping[str, int]
@@ -68,13 +70,14 @@ class LayerCurve:
     def statement(self) -> str:
         """Return one sentence: the best layer, and whether it is better than the last one."""
         score, last = self.scores[self.layers.index(self.best)], self.scores[-1]
+        name = "last layer" if self.layers[-1] == self.blocks - 1 else "last scored layer"
         if self.best == self.layers[-1]:
-            return f"{self.task}: the last layer, {self.best}, is best ({self.measure} {score.shown})."
+            return f"{self.task}: the {name}, {self.best}, is best ({self.measure} {score.shown})."
         change, unit = self.against_last, score.unit
         lead = f"difference {without_unit(change.value, unit)} [{without_unit(change.low, unit)} – {without_unit(change.high, unit)}]"
         certain = "clearly better than" if self.peaks_early else "not clearly better than"
         return (
-            f"{self.task}: layer {self.best} ({self.measure} {score.shown}) is {certain} the last layer {self.layers[-1]} "
+            f"{self.task}: layer {self.best} ({self.measure} {score.shown}) is {certain} the {name}, {self.layers[-1]} "
             f"({last.shown}; {lead}); cutting after it saves {self.saved:.0%} of the FLOPs."
         )
 

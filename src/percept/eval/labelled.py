@@ -64,6 +64,8 @@ class Labelled:
             raise PerceptError(
                 f"{self.name} has {self.count} samples with labels for {self.task}. At least {FEWEST} are needed to hold some out."
             )
+        if most is not None and most < FEWEST:
+            raise PerceptError(f"samples must be at least {FEWEST} to hold some out, got {most}.")
         rng = np.random.default_rng(seed)
         if self.given is not None and trains and min(map(len, self.given)) > 1:
             return _given(self.given, rng, most)

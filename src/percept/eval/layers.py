@@ -240,7 +240,7 @@ def _curve(run: _Run, task: str, probe: str, measured: _Measured, *, memory: int
     identity = run.encoder.identity
     return LayerCurve(
         task=task, probe=probe, data=run.labelled.name, model=to_dict(identity), layers=tuple(run.layers),
-        scores=scores[names[0]], others={name: scores[name] for name in names[1:]}, validation=validation, best=best,
+        scores=scores[names[0]], others={name: scores[name] for name in names[1:]}, validation=validation, best=best, blocks=config.layers,
         against_last=_against_last(measured.test, names[0], best, run), saved=saved_share(config, frame_of(run.encoder).patches, best),
         samples={}, seed=run.seed, seconds=round(seconds, 1), memory=memory,
         head=None if head is None else replace(head, encoder=identity.image, module=head.module.cpu()),

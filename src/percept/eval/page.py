@@ -137,16 +137,30 @@ def _models(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
 
 def _warnings(cards: Sequence[Mapping[str, Any]]) -> str:
     """Return remarks on cards that cannot be compared in everything."""
-    plans = {(card["split"], card["seed"]) for card in cards}
+    shown = dict.fromkeys(map(_images, cards))
     machines = {(card["facts"].get("machine"), card["facts"].get("device")) for card in cards}
-    lines = [f"Images: {escape(split)} split, seed {seed}." for split, seed in sorted(plans)]
-    if len(plans) > 1:
+    lines = [f"Images: {escape(images)}." for images in shown]
+    if len(shown) > 1 or _counts_differ(cards):
         lines.append("The models were measured on different images.")
     if len(machines) > 1:
         lines.append(
             "The models were measured on different machines or in different number types, so speeds cannot be compared."
         )
     return f'<p style="margin-top: 14px">{" ".join(lines)} Ranges are 95 % intervals.</p>'
+
+
+def _images(card: Mapping[str, Any]) -> str:
+    """Return which images a card is about: those of the world, or a set of a person's own."""
+    sets = [f"{each['name']}, {each['samples']:,} samples, hash {each['hash'][:12]}" for each in card.get("data", ())]
+    return "; ".join(sets) or f"{card['split']} split, seed {card['seed']}"
+
+
+def _counts_differ(cards: Sequence[Mapping[str, Any]]) -> bool:
+    """True if a score is of more images in one card than in another; speed and memory have no images."""
+    counts: dict[tuple[str, str], set[int]] = {}
+    for row in (row for card in cards for row in card["scores"] if row["evaluation"] not in ("speed", "memory")):
+        counts.setdefault((row["evaluation"], row["name"]), set()).add(row["n"])
+    return any(len(numbers) > 1 for numbers in counts.values())
 
 
 def _glance(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
@@ -164,12 +178,14 @@ def _glance(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
 
 
 def headlines(cards: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Return the rows of the first table; an evaluation with none of the scores of `HEADLINES` is shown by its first one."""
-    present = dict.fromkeys((row["evaluation"], row["name"]) for card in cards for row in card["scores"])
-    chosen = [pair for pair in HEADLINES if pair in present]
-    first = {evaluation: (evaluation, name) for evaluation, name in reversed(present)}
-    named = {evaluation for evaluation, _ in chosen}
-    chosen += [first[name] for name in _evaluations(cards) if name not in named]
+    """Return the rows of the first table; an evaluation of a card with none of the scores of `HEADLINES` is shown by its first one."""
+    chosen: dict[tuple[str, str], None] = {}
+    for card in cards:
+        present = dict.fromkeys((row["evaluation"], row["name"]) for row in card["scores"])
+        usual = [pair for pair in HEADLINES if pair in present]
+        first = {evaluation: (evaluation, name) for evaluation, name in reversed(present)}
+        named = {evaluation for evaluation, _ in usual}
+        chosen |= dict.fromkeys([*usual, *(pair for name, pair in first.items() if name not in named)])
     order = {name: place for place, name in enumerate(_evaluations(cards))}
     return sorted(chosen, key=lambda pair: order[pair[0]])
 
@@ -207,7 +223,7 @@ def _section(evaluation: str, cards: Sequence[Mapping[str, Any]], names: Sequenc
     shares = [name for name in order if any(name in each and each[name]["unit"] == "share" for each in rows)]
     plot = dots(shares, [{name: score_of(each[name]) for name in each} for each in rows], names) if shares else ""
     extra = _reliability(cards, names) if evaluation == "calibration" else ""
-    about = SUMMARIES.get(evaluation) or (summary(evaluation) if evaluation in EVALUATIONS else "")
+    about = SUMMARIES.get(evaluation) or (_about(evaluation) if evaluation in EVALUATIONS else "")
     missing = [
         f"{escape(name)} {escape(card['facts'][evaluation])}"
         for card, name in zip(cards, names, strict=True)
@@ -219,6 +235,11 @@ def _section(evaluation: str, cards: Sequence[Mapping[str, Any]], names: Sequenc
     remarks = f"<p>{'<br>'.join(missing)}</p>" if missing else ""
     title = TITLES.get(evaluation, evaluation)
     return f"<h2>{escape(title)}</h2><p>{escape(about)}</p>{remarks}{_figure(plot)}{extra}{whole}"
+
+
+def _about(evaluation: str) -> str:
+    """Return the summary of an evaluation without what it does with `--data`."""
+    return summary(evaluation).partition("; with --data")[0].removesuffix(".") + "."
 
 
 def _figure(plot: str, kind: str = "") -> str:
@@ -275,7 +296,7 @@ def _how(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
         facts = {
             "command": card["command"],
             "identity of image vectors": card["model"]["image"],
-            "images": f"{card['split']} split, seed {card['seed']}",
+            "images": _images(card),
             "seconds": seconds,
             **card["facts"],
         }

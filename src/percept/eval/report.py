@@ -1,5 +1,6 @@
 """The report of a model: all evaluations of the bundled suite that it is suited for, with speed and memory, as one card."""
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import torch
 from percept.core import VERSION
 from percept.core.config import to_dict
 from percept.core.errors import PerceptError
+from percept.core.io import content_hash
 from percept.core.machine import device_name, usable_cores
 from percept.core.report import notice, printable
 from percept.eval import memory
@@ -80,7 +82,11 @@ def card(model: Any, measured: Measured, plan: Plan, *, command: str) -> Card:
         raise PerceptError(f"{model.identity.name}: no evaluation could be run. {reasons}")
     targets = {score: value for name in results if name != memory.NAME for score, value in find(name).targets.items()}
     return Card(
-        model={**to_dict(model.identity), "name": printable(model.identity.name)},
+        model={
+            **to_dict(model.identity),
+            "name": printable(model.identity.name),
+            "preprocessing": preprocessing(model),
+        },
         command=command,
         seed=plan.seed,
         split=plan.split,
@@ -93,10 +99,18 @@ def card(model: Any, measured: Measured, plan: Plan, *, command: str) -> Card:
     )
 
 
+def preprocessing(model: Any) -> str:
+    """Return how images are brought to size, with a hash of all its numbers."""
+    preprocess = getattr(model, "preprocess", None) or model.encoder.preprocess
+    digest = content_hash(json.dumps(to_dict(preprocess), sort_keys=True).encode())
+    return f"{preprocess.resize} to {' × '.join(map(str, preprocess.shape))}, hash {digest[:12]}"
+
+
 def facts(model: Any) -> dict[str, Any]:
-    """Return device, machine and versions."""
+    """Return preprocessing, device, machine and versions."""
     device = model.setting.device
     return {
+        "preprocessing": preprocessing(model),
         "device": f"{device}, {str(model.setting.dtype).removeprefix('torch.')}",
         "machine": f"{device_name(device)}, {usable_cores():g} cores, threads: {torch.get_num_threads()}",
         "versions": f"percept {VERSION}, torch {torch.__version__}",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from percept.eval.statistics import RESAMPLES, Score, Unit, proportion
+from percept.eval.statistics import RESAMPLES, Score, Unit, proportion, wilson
 
 
 def group_numbers(groups: Sequence[str]) -> Int[np.ndarray, " n"]:
@@ -35,9 +35,16 @@ def resampled_means(
 
 
 def share(name: str, right: np.ndarray, groups: Int[np.ndarray, " n"], *, seed: int = 0) -> Score:
-    """Return the share of right answers: with the Wilson interval, or a bootstrap over groups where some have several samples."""
-    if len(np.unique(groups)) == len(groups):
+    """Return the share of right answers: with the Wilson interval, or a bootstrap over groups where some have several samples.
+
+    If all answers are right, or all wrong, a bootstrap would have no width; the interval is then Wilson's for the number of groups.
+    """
+    count = len(np.unique(groups))
+    if count == len(groups):
         return proportion(name, right)
+    if right.all() or not right.any():
+        low, high = wilson(count if right.all() else 0, count)
+        return Score(name=name, value=float(right[0]), n=len(right), low=low, high=high)
     low, high = np.quantile(resampled_means(right.astype(float), groups, seed=seed), (0.025, 0.975))
     return Score(name=name, value=float(np.mean(right)), n=len(right), low=float(low), high=float(high))
 

@@ -39,6 +39,8 @@ SURE = 0.8
 split of the labelled world."""
 LEVELS = (1.0, 2.0)
 """Sizes at which an image is read, its shorter side as a multiple of the model's; chosen on the validation split."""
+LONGEST = 16
+"""Most sides of the model along an image, so that a narrow strip does not need thousands of windows; beyond it, it is squashed."""
 PLAIN = ("a picture", "a photo", "a picture of something")
 """Texts that fit every image; a heat map shows how much better its text fits."""
 
@@ -144,8 +146,8 @@ def _level(encoder: "Encoder", image: Image.Image, level: float) -> Float[Tensor
     """Return the unit vectors of the patches of an image at one size."""
     patch, (high, wide) = encoder.patch, (side // encoder.patch for side in encoder.preprocess.shape)
     scale = level * max(high * patch / image.height, wide * patch / image.width)
-    rows = max(high, round(scale * image.height / patch))
-    columns = max(wide, round(scale * image.width / patch))
+    rows = min(LONGEST * high, max(high, round(scale * image.height / patch)))
+    columns = min(LONGEST * wide, max(wide, round(scale * image.width / patch)))
     pixels = encoder.preprocess.normalise(resized(pixels_of(image), (rows * patch, columns * patch)))
     places = [(y, x) for y in windows(rows, high) for x in windows(columns, wide)]
     crops = [pixels[:, y * patch : (y + high) * patch, x * patch : (x + wide) * patch] for y, x in places]

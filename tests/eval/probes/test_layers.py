@@ -239,6 +239,11 @@ def test_heads_refuse_what_they_were_not_trained_for(tmp_path: Path):
 def test_too_few_samples_and_labels_of_another_task_are_refused():
     with pytest.raises(PerceptError, match="At least 5"):
         layers(tiny.encoder(), data("classes", 3), "classes")
+    without = replace(data("depth", 10), target=lambda _: np.zeros((16, 16), np.float32))
+    with pytest.raises(PerceptError, match="none of the 6 training images has a depth"):
+        layers(tiny.encoder(), without, "depth")
+    part = layers(tiny.encoder(), data("classes"), "classes", layers=(0, 1))
+    assert ("last scored layer, 1" in part.statement()) == (part.blocks > 2)
     with pytest.raises(PerceptError, match="labels for classes, but not for masks"):
         layers(tiny.encoder(), data("classes"), "masks")
     with pytest.raises(PerceptError, match="did you mean 'masks'"):
@@ -298,6 +303,7 @@ def test_an_image_that_cannot_be_read_is_left_out(coloured: Path, capsys: pytest
         (["DATA", "--probe", "knn"], "Name it with --task"),
         (["DATA", "--task", "classes", "--probe", "dpt"], "unknown probe of classes 'dpt'"),
         (["DATA", "--samples", "0"], "at least 1"),
+        (["DATA", "--samples", "4"], "samples must be at least 5"),
         (["DATA", "--task", "classes", "--layers", "9"], "no layer 9"),
         (["DATA", "--save", "DATA"], "not an empty folder"),
         (["DATA", "--out", "curve.txt"], ".json"),

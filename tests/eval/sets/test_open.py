@@ -1,9 +1,11 @@
 """Sets are recognised by their layout; what is missing is named."""
 
+import io
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -11,6 +13,7 @@ from percept.core.errors import PerceptError
 from percept.data.sources.sample import BadSample
 from percept.eval.sets import Request, open_set
 from percept.eval.sets.classes import read_classes, templates_of
+from percept.eval.sets.domains import open_domains
 from tests.eval.sets.layouts import (
     NAMES,
     SYNSETS,
@@ -94,7 +97,7 @@ def test_numbered_folders_are_positions_not_sorted_as_text(tmp_path):
     with pytest.raises(PerceptError, match=r"numbers up to 10, but there is no class file.*at least 11"):
         opened(tmp_path / "v2")
     few = write(tmp_path / "few.txt", "a\nb")
-    with pytest.raises(PerceptError, match=r"numbers up to 10, but there is 2 names"):
+    with pytest.raises(PerceptError, match=r"numbers up to 10, but there are 2 names"):
         opened(tmp_path / "v2", classes=few)
 
 
@@ -131,7 +134,7 @@ def test_what_is_missing_in_shards_is_named(tmp_path):
     with pytest.raises(PerceptError, match=r"holds 'two', not the number of shards"):
         opened(root, classes=tmp_path / "names.txt")
     shard(tmp_path / "bare" / "test" / "0.tar", [{"png": encoded(0)}])
-    with pytest.raises(PerceptError, match=r"neither .cls nor .txt"):
+    with pytest.raises(PerceptError, match=r"neither .cls nor .npy nor .txt"):
         opened(tmp_path / "bare")
 
 
@@ -335,3 +338,74 @@ def test_a_cut_image_is_without_its_border(tmp_path):
 
     assert _cut(Image.new("RGB", (10, 8)), 2).size == (6, 4)
     assert _cut(Image.new("RGB", (4, 4)), 2).size == (4, 4)
+
+
+def test_shards_with_several_classes_per_image(tmp_path):
+    split = tmp_path / "voc" / "test"
+    shown = [[1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 1, 0]]
+    samples = [{"png": encoded(k), "npy": array(row)} for k, row in enumerate(shown)]
+    shard(
+        split / "0.tar", [*samples, {"png": encoded(3), "npy": array([1, 0])}, {"png": encoded(3), "npy": b"damaged"}]
+    )
+    with pytest.raises(PerceptError, match=r"class numbers, but there is no classnames.txt"):
+        opened(tmp_path / "voc")
+    write(tmp_path / "voc" / "classnames.txt", "\n".join(NAMES))
+    data = opened(tmp_path / "voc").check("classes")
+    assert [data.read(number).labels for number in range(3)] == [(0, 3), (), (1, 2)]
+    with pytest.raises(BadSample, match=r"its .npy has shape \(2,\), but there are 4 classes"):
+        data.read(3)
+    with pytest.raises(BadSample, match=r"no .npy that can be read"):
+        data.read(4)
+    shard(split / "1.tar", [{"png": encoded(0), "npy": array([0, 0, 1, 0])}], 5)
+    assert opened(tmp_path / "voc").read(5).labels == (2,)  # in a second shard
+
+
+def array(values: list[int]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array(values))
+    return file.getvalue()
+
+
+def test_a_missing_file_is_not_replaced_by_one_of_the_same_name_elsewhere(tmp_path):
+    for number in range(3):
+        write(tmp_path / "val" / f"{number}.png", number)
+        write(tmp_path / "train" / f"{number}.png", 3)
+    (tmp_path / "val" / "2.png").unlink()
+    write(tmp_path / "t.csv", "path,label\nval/0.png,cup\nval/1.png,dog\nval/2.png,cup\n")
+    data = opened(tmp_path / "t.csv")
+    assert path_of(data, 1) == tmp_path / "val" / "1.png"
+    assert path_of(data, 2) == tmp_path / "val" / "2.png"  # missing, and reported when it is read
+    write(tmp_path / "bare.csv", "path,label\n0.png,cup\n2.png,dog\n")
+    with pytest.raises(PerceptError, match=r"0.png could be .*train/0.png or .*val/0.png. Give the folder"):
+        opened(tmp_path / "bare.csv")
+    assert path_of(opened(tmp_path / "bare.csv", media=tmp_path / "train"), 0) == tmp_path / "train" / "0.png"
+
+
+def test_rows_of_one_image_with_different_classes(tmp_path):
+    write(tmp_path / "0.png", 0)
+    write(tmp_path / "1.png", 1)
+    write(tmp_path / "t.csv", "path,label\n0.png,cup\n0.png,dog\n1.png,dog\n1.png,dog\n")
+    data = opened(tmp_path / "t.csv")
+    assert data.read(1).labels == (1,)
+    with pytest.raises(BadSample, match=r"its rows name cup and dog; write several in one column labels"):
+        data.read(0)
+
+
+def test_classes_of_equal_name_are_reported(tmp_path):
+    class_folders(tmp_path / "set", ["alarm clock", "alarm_clock", "cup"])
+    data = opened(tmp_path / "set", limit=2)
+    assert "Classes of equal name, such as alarm clock, cannot be told apart" in data.remarks
+    assert data.remarks.startswith("2 of 6 samples")
+    class_folders(tmp_path / "other", ["cup", "dog"])
+    assert opened(tmp_path / "other").remarks == ""
+
+
+def test_an_empty_template_file_is_named(tmp_path):
+    with pytest.raises(PerceptError, match=r"none.txt holds no templates"):
+        templates_of(write(tmp_path / "none.txt", "\n"))
+
+
+def test_classes_are_not_domains(tmp_path):
+    class_folders(tmp_path / "pets", ["cat", "dog"])
+    with pytest.raises(PerceptError, match=r"holds one folder per class, such as cat, but robustness.*zeroshot"):
+        open_domains(Request(path=str(tmp_path / "pets")))

@@ -43,6 +43,11 @@ class JoinedRows:
         part, row = self._place(index)
         return part.read(row)
 
-    def _place(self, index: int) -> tuple[Rows, int]:
+    def member(self, index: int, ending: str) -> bytes | None:
+        """Return the member of a row of shards with an ending, see `TarRows.member`."""
+        part, row = self._place(index)
+        return part.member(row, ending)
+
+    def _place(self, index: int) -> tuple[Any, int]:
         number = bisect_right(self.ends, index)
         return self.parts[number], index - (self.ends[number - 1] if number else 0)

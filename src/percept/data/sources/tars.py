@@ -91,6 +91,22 @@ class TarRows:
                     texts[_field(ending)] = _utf8(opened.read(length), key)
         return _sample(key, tuple(images), video, record, texts)
 
+    def member(self, index: int, wanted: str) -> bytes | None:
+        """Return the content of the first member of a sample with an ending, such as `npy`; None if there is none.
+
+        Raises:
+            BadSample: the shard ends before the member does.
+        """
+        arrays, size = self.index.arrays(self.key(index)), self.index.stamp.size
+        for ending, offset, length in _members(arrays, index):
+            if ending.rpartition(".")[2].lower() == wanted:
+                if offset + length > size:
+                    raise BadSample("tar cut", self.key(index), f"{ending} ends at byte {offset + length} of {size}")
+                with self.index.file.open("rb") as opened:
+                    opened.seek(offset)
+                    return opened.read(length)
+        return None
+
 
 def _sample(
     key: str, images: tuple[bytes, ...], video: bytes | None, record: dict[str, Any], texts: dict[str, str]

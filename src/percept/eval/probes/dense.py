@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from percept.core.errors import PerceptError
 from percept.eval.probes.head import Head, upsampled
 from percept.eval.probes.linear import Linear, Standardise, fit_linear
 from percept.eval.probes.outcome import Outcome, Sums, mean_iou, ratio
@@ -199,6 +200,10 @@ class Depth(OnPatches):
     def fit(self, features: Sequence[Tensor], targets: Sequence[Tensor], *, seed: int) -> FittedDepth:
         """Train on the chosen patches of all images."""
         groups = torch.repeat_interleave(torch.arange(len(targets)), torch.tensor([len(part) for part in targets]))
+        if not len(groups):
+            raise PerceptError(
+                f"none of the {len(targets)} training images has a depth: all values are 0 or not a number. Check the depth files."
+            )
         tokens, values = (torch.cat(list(parts)).to(self.setup.device) for parts in (features, targets))
         model = DepthLinear(tokens.shape[1]).to(self.setup.device)
         model.inner.standardise = Standardise.of(tokens)

@@ -136,6 +136,8 @@ def templates_of(named: Path | None, *folders: Path) -> tuple[str, ...]:
         lines: Sequence[str] = value
     else:
         lines = _lines(path)
+    if not lines:
+        raise PerceptError(f"{path} holds no templates. Give one per line, such as 'a photo of a {{}}.'")
     return check_templates([re.sub(r"\{(c|classname)\}", "{}", line) for line in lines])
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from percept.core.errors import PerceptError
+from percept.data.files import image_suffixes
 from percept.data.sources.places import KINDS, matching
 from percept.eval.sets import folders
 from percept.eval.sets.classes import WORDNET, ClassFile, class_file
@@ -42,10 +43,21 @@ def open_domains(request: Request) -> dict[str, EvaluationSet]:
     if root.is_dir() and (suite := _suite_folders(root)):
         return _suite(root, suite, request)
     parts = _parts(root, request)
+    if root.is_dir() and all(
+        path.is_dir() and not folders.subfolders(path) and _holds_images(path) for path in parts.values()
+    ):
+        raise PerceptError(
+            f"{root} holds one folder per class, such as {next(iter(parts))}, but robustness compares several sets. Give a folder that has "
+            "one such folder per domain, or use percept eval zeroshot."
+        )
     opened = {name: _named(open_set(replace(request, path=str(path))), name) for name, path in parts.items()}
     for each in opened.values():
         each.check("class")
     return _of_equal_classes(opened)
+
+
+def _holds_images(path: Path) -> bool:
+    return any(file.suffix.lower() in image_suffixes() for file in path.iterdir())
 
 
 def _of_equal_classes(opened: Mapping[str, EvaluationSet]) -> dict[str, EvaluationSet]:

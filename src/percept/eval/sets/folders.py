@@ -94,9 +94,9 @@ def named_folders(path: Path, folders: Sequence[str], classes: ClassFile | None)
 def _numbered(path: Path, folders: Sequence[str], classes: ClassFile | None) -> dict[str, str]:
     last = max(map(int, folders))
     if classes is None or len(classes.names) <= last:
-        found = "no class file" if classes is None else f"{len(classes.names)} names in {classes.path}"
+        found = "is no class file" if classes is None else f"are {len(classes.names)} names in {classes.path}"
         raise PerceptError(
-            f"the folders of {path} are numbers up to {last}, but there is {found}. Give the names of at least {last + 1} classes, in order, with "
+            f"the folders of {path} are numbers up to {last}, but there {found}. Give the names of at least {last + 1} classes, in order, with "
             "--classes FILE."
         )
     wide = {int(folder): folder for folder in folders}

@@ -1,5 +1,6 @@
 """An evaluation set: what it holds, and how one sample of it is read."""
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -65,6 +66,16 @@ class EvaluationSet:
 
     def __len__(self) -> int:
         return self.count
+
+    @property
+    def remarks(self) -> str:
+        """The remark, and which classes cannot be told apart by their names."""
+        equal = [name for name, number in Counter(self.classes).items() if number > 1]
+        shown = [
+            f"Classes of equal name, such as {name}, cannot be told apart: their images count as wrong."
+            for name in equal[:1]
+        ]
+        return " ".join(filter(None, [self.remark, *shown]))
 
     def check(self, *wanted: str) -> "EvaluationSet":
         """Return the set if it holds one of the things an evaluation needs.

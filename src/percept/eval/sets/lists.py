@@ -38,7 +38,7 @@ def karpathy(file: Path, value: Mapping[str, Any], request: Request) -> Evaluati
         ) from None
     folder = request.media or file.parent
     locate = Locator(folder)
-    paths = [locate(name, Path(name).name) for name in names]
+    paths = [locate(name) for name in names]
     if missing := [name for name, path in zip(names, paths, strict=True) if path is None]:
         raise absent(file, folder, len(missing), len(names), missing[0], f"images of the split {split}")
     found = [path for path in paths if path is not None]

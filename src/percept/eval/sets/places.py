@@ -12,29 +12,49 @@ SPLITS = ("test", "val", "validation", "dev", "train")
 
 
 class Locator:
-    """Finds files by the names that a table gives: below its folder, else by file name anywhere in it."""
+    """Finds files by the names that a table gives: below its folder, else by file name anywhere in it.
+
+    A name whose folder is there, such as `val/1.jpg` beside other files of `val`, is not looked for elsewhere.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._known: dict[str, Path] | None = None
+        self._known: dict[str, list[Path]] | None = None
 
     def __call__(self, *names: str) -> Path | None:
-        """Return the first of the names that exists; an ending may be missing. None if there is no such file."""
+        """Return the first of the names that exists; an ending may be missing. None if there is no such file.
+
+        Raises:
+            PerceptError: several files of the folder have the name.
+        """
         for name in names:
             if os.path.isfile(path := self.folder / name):
                 return path
-        return next((self._index[each] for name in names if (each := Path(name).name) in self._index), None)
+        return next((self._only(each) for name in names if (each := self._elsewhere(name)) in self._index), None)
+
+    def _elsewhere(self, name: str) -> str:
+        """Return the file name that is looked for in all folders; none if the folder of the name is there."""
+        parent = (self.folder / name).parent
+        return "" if parent.absolute() != self.folder.absolute() and parent.is_dir() else Path(name).name
+
+    def _only(self, name: str) -> Path:
+        files = self._index[name]
+        if len(files) > 1:
+            raise PerceptError(
+                f"{name} could be {files[0]} or {files[1]}. Give the folder of the right one with --media, or its path in the table."
+            )
+        return files[0]
 
     @property
-    def _index(self) -> dict[str, Path]:
+    def _index(self) -> dict[str, list[Path]]:
         """Images and videos of the folder by name and by name without ending; listed once, when first needed."""
         if self._known is None:
             self._known, media = {}, image_suffixes() | VIDEO_SUFFIXES
             for folder, inside, names in os.walk(self.folder):
                 inside.sort()
                 for path in (Path(folder, name) for name in sorted(names) if Path(name).suffix.lower() in media):
-                    self._known.setdefault(path.name, path)
-                    self._known.setdefault(path.stem, path)
+                    for name in {path.name, path.stem}:
+                        self._known.setdefault(name, []).append(path)
         return self._known
 
 

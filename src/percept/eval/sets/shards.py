@@ -1,7 +1,11 @@
 """WebDataset shards in the layout of CLIP-benchmark: {split}/0.tar, 1.tar, …, nshards.txt; class names and templates beside them."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from percept.core.errors import PerceptError
 from percept.data.sources.joined import JoinedRows
@@ -27,10 +31,11 @@ def _is_split(path: Path) -> bool:
 
 
 def shards(path: Path, request: Request) -> EvaluationSet:
-    """Open a set in the layout of CLIP-benchmark; its samples have a class (.cls) or captions (.txt, one per line).
+    """Open a set in the layout of CLIP-benchmark; its samples have a class (.cls), several (.npy, one number per class),
+    or captions (.txt, one per line).
 
     Raises:
-        PerceptError: a shard is missing, or the samples hold neither, or classes without names.
+        PerceptError: a shard is missing, or the samples hold none of these, or classes without names.
     """
     found = splits_of(path)
     if found == ["."]:
@@ -39,7 +44,7 @@ def shards(path: Path, request: Request) -> EvaluationSet:
     folder = path / split
     root = folder.resolve().parent if split == "." else path
     files = _files(folder)
-    rows = JoinedRows.of([TarRows.open(file, file.stem) for file in files], str(folder))
+    rows: Any = JoinedRows.of([TarRows.open(file, file.stem) for file in files], str(folder))
     classes = class_file(request.classes, root, folder)
     holds = _holds(folder, rows, classes)
 
@@ -47,7 +52,7 @@ def shards(path: Path, request: Request) -> EvaluationSet:
         sample = rows.read(number)
         return Item(
             key=sample.key, media=_image(sample), captions=_captions(sample) if "captions" in holds else (),
-            labels=(_label(sample, classes),) if classes is not None and "class" in holds else (),
+            labels=() if classes is None else _labels(rows, number, sample, classes, holds),
         )  # fmt: skip
 
     return EvaluationSet(
@@ -81,29 +86,39 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _holds(folder: Path, rows: Rows, classes: ClassFile | None) -> Sequence[str]:
+def _holds(folder: Path, rows: Any, classes: ClassFile | None) -> Sequence[str]:
     """Return what the first samples hold.
 
     Raises:
         PerceptError: neither classes nor captions, or classes without names.
     """
-    first = [sample for number in range(min(LOOK, len(rows))) if (sample := _peek(rows, number)) is not None]
-    if any(sample.label is not None for sample in first):
+    numbers = range(min(LOOK, len(rows)))
+    first = [sample for number in numbers if (sample := _peek(rows, number)) is not None]
+    one = any(sample.label is not None for sample in first)
+    if one or any(_array(rows, number) is not None for number in numbers):
         if classes is None:
             raise PerceptError(
                 f"the samples of {folder} have class numbers, but there is no classnames.txt in {folder.parent}. Add it, or give --classes FILE."
             )
-        return ("class",)
+        return ("class",) if one else ("classes",)
     if any(_captions(sample) for sample in first):
         return ("captions",)
     raise PerceptError(
-        f"the first samples of {folder} have neither .cls nor .txt. Each needs a class number or captions."
+        f"the first samples of {folder} have neither .cls nor .npy nor .txt. Each needs a class number, a number per class, or captions."
     )
 
 
 def _peek(rows: Rows, number: int) -> Sample | None:
     try:
         return rows.read(number)
+    except BadSample:
+        return None
+
+
+def _array(rows: Any, number: int) -> bytes | None:
+    """Return the .npy of a sample."""
+    try:
+        return rows.member(number, "npy")
     except BadSample:
         return None
 
@@ -118,6 +133,25 @@ def _image(sample: Sample) -> bytes:
 def _captions(sample: Sample) -> tuple[str, ...]:
     """Return the lines of the .txt."""
     return tuple(line.strip() for text in sample.captions.get("txt", ()) for line in text.splitlines() if line.strip())
+
+
+def _labels(rows: Any, number: int, sample: Sample, classes: ClassFile, holds: Sequence[str]) -> tuple[int, ...]:
+    if "class" in holds:
+        return (_label(sample, classes),)
+    return _classes_of(_array(rows, number), sample.key, classes) if "classes" in holds else ()
+
+
+def _classes_of(data: bytes | None, key: str, classes: ClassFile) -> tuple[int, ...]:
+    """Return the classes of an image from a .npy with a number per class: 1 where the image shows it."""
+    try:
+        shown = np.load(io.BytesIO(data or b""), allow_pickle=False)
+    except (ValueError, EOFError):
+        raise BadSample("no classes", key, "the sample has no .npy that can be read") from None
+    if shown.shape != (len(classes.names),):
+        raise BadSample(
+            "other classes", key, f"its .npy has shape {shown.shape}, but there are {len(classes.names)} classes"
+        )
+    return tuple(np.flatnonzero(shown > 0).tolist())
 
 
 def _label(sample: Sample, classes: ClassFile) -> int:

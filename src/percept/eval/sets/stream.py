@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from percept.core.errors import PerceptError
-from percept.core.report import track
+from percept.core.report import notice, track
 from percept.data.files import BadFile, read_each
 from percept.data.images import decoded
 from percept.data.sources.sample import BadSample, Media
@@ -53,6 +53,11 @@ class Pass:
         if not self.items:
             reason = self.bad[0].reason if self.bad else "there are none"
             raise PerceptError(f"no sample of {self.data.path} could be read, such as: {reason}. Check the files.")
+        if self.bad:
+            first = f"{self.bad[0].path}: {self.bad[0].reason}"
+            notice(
+                f"{len(self.bad):,} of {len(self.data):,} samples of {self.data.name} cannot be read and are left out, such as {first}"
+            )
         return self
 
     def facts(self) -> dict[str, Any]:
@@ -62,7 +67,7 @@ class Pass:
             "name": self.data.name, "path": self.data.path, "layout": self.data.layout, "samples": len(self.items),
             "unreadable": len(self.bad), "classes": len(self.data.classes), "hash": self._digest.hexdigest(),
         }  # fmt: skip
-        return facts | ({"remark": self.data.remark} if self.data.remark else {})
+        return facts | ({"remark": self.data.remarks} if self.data.remarks else {})
 
 
 def chunks(

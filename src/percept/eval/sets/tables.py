@@ -46,7 +46,7 @@ def table(path: str, request: Request) -> EvaluationSet:
     def read(number: int) -> Item:
         samples = [rows.read(row) for row in listed.rows[number]]
         return Item(
-            key=key(number), media=reader.media(samples[0]), labels=_labels(samples[0], numbers, holds),
+            key=key(number), media=reader.media(samples[0]), labels=_labels(samples, numbers, holds),
             captions=tuple(text for sample in samples for text in captions_of(sample)) if "captions" in holds else (),
         )  # fmt: skip
 
@@ -68,7 +68,7 @@ class _Reader:
         """Return the bytes or the file of the image or video of a row; a file elsewhere in the folder is found by its name."""
         media = _media(sample)
         if isinstance(media, Path) and not media.is_file():
-            return self.locate(str(media), media.name) or media
+            return self.locate(str(media)) or media
         return media
 
     def each(self) -> Iterator[tuple[int, Sample]]:
@@ -217,14 +217,16 @@ def _numbers(classes: ClassFile | None) -> Mapping[str, int]:
     return by_number | by_id | {name: number for number, name in enumerate(classes.names)}
 
 
-def _labels(sample: Sample, numbers: Mapping[str, int], holds: Sequence[str]) -> tuple[int, ...]:
+def _labels(samples: Sequence[Sample], numbers: Mapping[str, int], holds: Sequence[str]) -> tuple[int, ...]:
+    """Return the classes of an image from all rows that name it."""
     if not {"class", "classes"} & set(holds):
         return ()
-    names = names_of(sample)
+    names, key = tuple(dict.fromkeys(name for sample in samples for name in names_of(sample))), samples[0].key
     if unknown := [name for name in names if name not in numbers]:
-        raise BadSample("unknown class", sample.key, f"{unknown[0]!r} is not among the classes")
-    if not names and "class" in holds:
-        raise BadSample("no class", sample.key)
+        raise BadSample("unknown class", key, f"{unknown[0]!r} is not among the classes")
+    if "class" in holds and len(names) != 1:
+        rows = f"its rows name {' and '.join(names)}; write several in one column labels, separated by {SEPARATOR}"
+        raise BadSample("several classes" if names else "no class", key, rows if names else "")
     return tuple(numbers[name] for name in names)
 
 
