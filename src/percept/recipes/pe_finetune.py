@@ -166,7 +166,7 @@ def rows_of(config: Config, own: Own, start: Start) -> RowSource:
     preprocess = Preprocess(size=start.side, mean=normal.mean, std=normal.std)
     inner = ImageCaption(preprocess=preprocess, tokenizer=start.tokenizer, augment=config.views.augment())
     settings = config.settings
-    return RowSource(
+    source = RowSource(
         own.train,
         OwnItem(inner=inner, classes=own.classes, templates=config.templates),
         OwnCollate(inner=CaptionCollate(preprocess=preprocess, tokenizer=start.tokenizer)),
@@ -175,6 +175,8 @@ def rows_of(config: Config, own: Own, start: Start) -> RowSource:
         workers=config.workers,
         max_bad=config.max_bad,
     )
+    source.identity = own.identity()
+    return source
 
 
 def prepared(config: Config, clip: CLIP) -> CLIP:
