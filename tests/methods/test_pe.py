@@ -97,7 +97,9 @@ def test_later_stages_can_compute_parts_again_too(method: type) -> None:
     results = []
     for config in (task.config, replace(task.config, micro_tokens=4, recompute=True)):
         task.config, saved = config, []
-        with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor.numel()) or tensor, lambda x: x):
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: saved.append(tensor.numel()) or tensor, lambda x: x
+        ):
             loss = task(batch)["loss"]
         loss.backward()
         results.append((sum(saved), gradients(task)))
@@ -168,7 +170,9 @@ def test_texts_of_one_class_are_right_answers_for_each_other() -> None:
     torch.testing.assert_close(task(apart)["loss"], info_nce(image, text, task.clip.scale()))
 
 
-def test_collapsed_vectors_and_the_bound_are_seen_in_fine_tuning_and_equal_texts_of_a_class_are_not_duplicates() -> None:
+def test_collapsed_vectors_and_the_bound_are_seen_in_fine_tuning_and_equal_texts_of_a_class_are_not_duplicates() -> (
+    None
+):
     task = pe_finetune.Finetuning(pe_finetune.Config(), clip()).requires_grad_(False)
     batch = pe_finetune.LabelledText(image=images(4), tokens=texts(1).expand(4, -1), label=torch.tensor([0, 0, 0, 1]))
     doctor = Doctor()

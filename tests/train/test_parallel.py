@@ -118,7 +118,9 @@ def test_a_part_of_a_sharded_task_is_evaluated_before_and_while_it_trains(runs: 
     vectors = [load_tensors(folder / f"vectors-{step}.safetensors")["image"] for step in (0, 4, 8)]
     with torch.no_grad():
         torch.testing.assert_close(vectors[2], model.clip.embed_image(workers.IMAGES), atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(vectors[0], workers.made().model.clip.embed_image(workers.IMAGES), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            vectors[0], workers.made().model.clip.embed_image(workers.IMAGES), atol=1e-5, rtol=1e-5
+        )
     assert not torch.allclose(vectors[1], vectors[2], atol=1e-3)
 
 

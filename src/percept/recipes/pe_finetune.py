@@ -132,9 +132,9 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/fin
 
     def task(place: Placement) -> Finetuning:
         clip = prepared(config, start().clip())
-        each = -(-config.settings.batch // place.world_size)
-        notice(f"{name} needs about {estimate(clip, config.settings, images=each, texts=each, side=start().side)}")
-        return Finetuning(in_parts(config.method, place), clip)
+        method = in_parts(config.method, place)
+        notice(f"{name} needs about {estimate(clip, config.settings, place, method, side=start().side)}")
+        return Finetuning(method, clip)
 
     def save(out: Path, trained: nn.Module, totals: Mapping[str, Any]) -> None:
         assert isinstance(trained, Finetuning)

@@ -85,7 +85,10 @@ class Finetuning(nn.Module):
         """Return the loss, the scale, and the share of images whose nearest text has their class."""
         clamp_scale(self.clip)
         parts = self.config.micro_tokens, self.config.recompute
-        image, text = unit(encode_images(self.clip, batch.image, *parts)), unit(encode_texts(self.clip, batch.tokens, *parts))
+        image, text = (
+            unit(encode_images(self.clip, batch.image, *parts)),
+            unit(encode_texts(self.clip, batch.tokens, *parts)),
+        )
         images, texts, labels = (dist.gather(each) for each in (image, text, batch.label))
         scale = self.clip.scale()
         loss = class_contrast(image, text, scale, batch.label, images=images, texts=texts, labels=labels)
