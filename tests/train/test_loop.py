@@ -180,7 +180,7 @@ def test_a_run_does_not_resume_with_other_data(tmp_path: Path) -> None:
     first = run("30 rows")
     interrupt_at(first.model, 3)
     fit(first, tmp_path)
-    with pytest.raises(PerceptError, match="different values of training data. Use another folder"):
+    with pytest.raises(PerceptError, match=r"different values of training data\. Use another folder"):
         fit(run("31 rows"), tmp_path)
     progress = fit(run("31 rows"), tmp_path, replan=True)
     assert (progress.step, progress.changes) == (8, [{"step": 3, "before": {"training data": "30 rows"}}])
