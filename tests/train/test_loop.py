@@ -21,10 +21,10 @@ import torch
 from safetensors import SafetensorError
 
 from percept.core.errors import PerceptError
-from percept.core.io import load_tensors, same_tensors, save_tensors
+from percept.core.io import load_metadata, load_tensors, same_tensors, save_tensors
 from percept.data.batch import ImageText
 from percept.optim.rules import Frozen, Scale
-from percept.train import Every, fit, journal, parallel
+from percept.train import Every, fit, journal, parallel, state
 from percept.train.loop import PATIENCE
 from percept.train.state import CHECKPOINT, MODEL
 from tests.models.small import VISION
@@ -610,7 +610,7 @@ def test_checkpoints_are_kept_as_asked(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-4.safetensors").rename(latest)
     assert fit(toy.recipe(toy.Config(settings=settings)), tmp_path).step == 10
     assert same_tensors(load_tensors(latest), wanted)
-    assert steps_of(tmp_path) == [8, 9, 10]
+    assert steps_of(tmp_path) == [4, 8, 9, 10]  # it got its name back
 
 
 def test_a_checkpoint_to_keep_is_written_when_none_is_due(tmp_path: Path) -> None:
@@ -619,6 +619,20 @@ def test_a_checkpoint_to_keep_is_written_when_none_is_due(tmp_path: Path) -> Non
     (tmp_path / "plain").mkdir()
     fit(toy.recipe(toy.Config(settings=replace(toy.SETTINGS, steps=3, checkpoint_every=0.0))), tmp_path / "plain")
     assert steps_of(tmp_path / "plain") == []
+
+
+def test_a_checkpoint_to_keep_gets_its_name_although_the_process_died_before(tmp_path: Path) -> None:
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state.os, "link", die)
+        with pytest.raises(KeyboardInterrupt):
+            fit(experiment(keep_every=4), tmp_path)
+    assert not (tmp_path / "checkpoint-4.safetensors").exists()
+    assert fit(experiment(keep_every=4), tmp_path).step == 8
+    for step in (4, 8):
+        assert json.loads(load_metadata(tmp_path / f"checkpoint-{step}.safetensors")["progress"])["step"] == step
 
 
 def test_a_file_system_without_links_gets_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

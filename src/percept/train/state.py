@@ -105,14 +105,15 @@ class Checkpoint:
         return {now, *latest, *(step for step in steps if self.keep_every and step % self.keep_every == 0)}
 
     def _keep_copy(self, step: int) -> None:
-        """Give the checkpoint a second name with its step if it is kept when the next one is written, and remove old ones.
-
-        The second name is a hard link, which takes no space; a copy on file systems without links.
-        """
-        path = self.folder / CHECKPOINT
-        named = shards.by_step(self.folder, path.suffix)
+        """Give the checkpoint a second name with its step if it is kept when the next one is written, and remove old ones."""
+        named = shards.by_step(self.folder, Path(CHECKPOINT).suffix)
         for old in named.keys() - self.kept([*named, step], step):
             named[old].unlink(missing_ok=True)
+        self._link(step)
+
+    def _link(self, step: int) -> None:
+        """Give the checkpoint its second name: a hard link, which takes no space; a copy on file systems without links."""
+        path = self.folder / CHECKPOINT
         if self.keep == 1 and not (self.keep_every and step % self.keep_every == 0):
             return
         with replacing(path.with_name(f"{path.stem}-{step}{path.suffix}")) as temporary:
@@ -157,6 +158,8 @@ class Checkpoint:
             for name, value in whole_state(self.task):
                 if name not in self.optimiser.pairs:
                     value.copy_(values[name])
+        if not self.shard:
+            dist.on_first(lambda: self._link(progress.step))  # a process that was killed may have left it without
         return progress
 
     def _read(self, source: Path, texts: dict[str, str]) -> dict[str, Tensor]:
