@@ -32,6 +32,23 @@ def test_the_loss_and_its_gradients_are_those_of_the_dense_form(tile: int, scale
         assert float((ours - theirs).abs().max()) <= 1e-5 * max(1.0, float(theirs.abs().max()))
 
 
+def test_autocast_of_the_caller_changes_no_loss_and_no_gradient() -> None:
+    def losses() -> list[Tensor]:
+        image, text, factor = vectors(11), vectors(11, seed=1), torch.tensor(100.0, requires_grad=True)
+        value = info_nce(image, text, factor) + info_nce_tiled(image, text, factor, tile=3)
+        value = value + info_nce_rows_tiled(image[:5], text[:5], factor, images=image, texts=text, tile=3).loss
+        value = value + sigmoid_loss(image, text, factor, torch.tensor(BIAS))
+        value = value + distillation_loss(image, text, factor, text.detach(), image.detach())
+        gradients = torch.autograd.grad(info_nce_tiled(image, text, factor, tile=3), (image, text, factor))
+        return [value.detach(), *gradients]
+
+    plain = losses()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = losses()
+    for ours, theirs in zip(mixed, plain, strict=True):
+        assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize("tile", [2, 5, 64])
 def test_shares_of_a_global_batch_sum_to_it(tile: int) -> None:
     image, text, scale = vectors(12), vectors(12, seed=1), torch.tensor(15.0, requires_grad=True)

@@ -17,7 +17,8 @@ from percept.data.batch import ImageText
 from percept.data.sources.batches import VideoText, ViewsText
 from percept.losses.contrastive import info_nce
 from percept.methods.pretraining import distill, pe, pe_finetune, pe_video
-from percept.models.clip import CLIP, unit
+from percept.models.clip import CLIP, MAX_LOG_SCALE, unit
+from percept.train.doctor import Doctor
 from tests.models.small import clip, images, texts
 
 
@@ -90,6 +91,28 @@ def test_parts_that_are_computed_again_have_the_gradients_of_the_whole(form: str
         torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("method", [pe_finetune.Finetuning, pe_video.VideoContrast, distill.Distillation])
+def test_later_stages_can_compute_parts_again_too(method: type) -> None:
+    task, batch = method.tiny()
+    sizes, found = [], []
+
+    def keep(tensor: Tensor) -> Tensor:
+        sizes[-1] += tensor.numel()
+        return tensor
+
+    for config in (task.config, replace(task.config, micro_tokens=4, recompute=True)):
+        task.config = config
+        sizes.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = task(batch)["loss"]
+        loss.backward()
+        found.append(gradients(task))
+    assert sizes[1] < sizes[0] / 2
+    expected, parts = found
+    for name, gradient in parts.items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-3)
+
+
 def test_hidden_patches_do_not_change_the_contrastive_loss() -> None:
     task, batch = pretraining(mask_weight=0.0)
     plain = pe.Pretraining(pe.Config(mask_share=0.0), task.clip)
@@ -149,6 +172,24 @@ def test_texts_of_one_class_are_right_answers_for_each_other() -> None:
     assert float(task(batch)["loss"]) == pytest.approx(total, rel=1e-5)
     apart = replace(batch, label=torch.arange(5))
     torch.testing.assert_close(task(apart)["loss"], info_nce(image, text, task.clip.scale()))
+
+
+def test_collapsed_vectors_and_the_bound_are_seen_in_fine_tuning_and_equal_texts_of_a_class_are_not_duplicates() -> (
+    None
+):
+    task = pe_finetune.Finetuning(pe_finetune.Config(), clip()).requires_grad_(False)
+    batch = pe_finetune.LabelledText(image=images(4), tokens=texts(1).expand(4, -1), label=torch.tensor([0, 0, 0, 1]))
+    doctor = Doctor()
+    assert doctor.batch(batch, {key: float(value) for key, value in task(batch).items()}) == []
+    same = replace(batch, image=images(1).expand(4, -1, -1, -1))
+    assert task.clip.log_scale is not None
+    task.clip.log_scale.fill_(MAX_LOG_SCALE)
+    found = {
+        remark.kind
+        for _ in range(5)
+        for remark in doctor.step({"gradient_norm": 1.0, **{key: float(value) for key, value in task(same).items()}})
+    }
+    assert found == {"collapsed embeddings", "logit scale"}
 
 
 def divergence(teacher: Tensor, student: Tensor) -> float:

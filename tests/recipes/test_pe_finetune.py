@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -201,6 +202,29 @@ def test_a_resumed_run_is_the_uninterrupted_one(start: Path, tmp_path: Path) -> 
     fit(pe_finetune.recipe(run), tmp_path / "parts")
     whole, parts = (load_tensors(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_images_that_are_added_to_a_finished_run_are_not_measured_on(start: Path, photos: Path, tmp_path: Path) -> None:
+    run = config(start, photos)
+    fit(pe_finetune.recipe(run), tmp_path / "run")
+    fit(pe_finetune.recipe(run), tmp_path / "run")  # repeats the report
+    for number in range(50, 54):
+        picture(number).save(photos / "cat" / f"{number}.png")
+    with pytest.raises(PerceptError, match="different values of training data"):
+        fit(pe_finetune.recipe(run), tmp_path / "run")
+
+
+def test_a_difference_of_shares_has_an_interval_that_small_numbers_widen() -> None:
+    some, none = np.array([True, False, True, False]), np.array([False, False, True, False])
+    score = pe_report.paired("change", none, some)
+    assert (score.value, score.n) == (0.25, 4)
+    # by hand, with half an answer added to each outcome: gained 1.5, lost 0.5, of 6
+    half = 1.959964 * ((2 / 6 - (1 / 6) ** 2) / 6) ** 0.5
+    assert (score.low, score.high) == (pytest.approx(1 / 6 - half), pytest.approx(1 / 6 + half))
+    widths = [pe_report.paired("", np.ones(n, bool), np.ones(n, bool)).high for n in (2, 20, 2000)]
+    assert widths == sorted(widths, reverse=True)
+    assert 0 < widths[-1] < 0.001
+    assert pe_report.paired("", np.zeros(2, bool), np.ones(2, bool)).high == 1
 
 
 def test_the_report_compares_the_same_images(start: Path, photos: Path, tmp_path: Path) -> None:

@@ -21,12 +21,12 @@ import torch
 from safetensors import SafetensorError
 
 from percept.core.errors import PerceptError
-from percept.core.io import load_tensors, same_tensors, save_tensors
+from percept.core.io import load_metadata, load_tensors, same_tensors, save_tensors
 from percept.data.batch import ImageText
 from percept.optim.rules import Frozen, Scale
-from percept.train import Every, fit, journal, parallel
+from percept.train import Every, fit, journal, parallel, state
 from percept.train.loop import PATIENCE
-from percept.train.state import CHECKPOINT
+from percept.train.state import CHECKPOINT, MODEL
 from tests.models.small import VISION
 from tests.train import toy
 from tests.train.runs import SETTINGS, Config, Hooked, RandomPairs, Trial, experiment, metrics, trial
@@ -151,9 +151,49 @@ def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
     fit(experiment(), tmp_path)
     before = (tmp_path / CHECKPOINT).read_bytes()
     for other in (Config(drop_path=0.1), Config(settings=replace(SETTINGS, learning_rate=2e-3))):
-        with pytest.raises(PerceptError, match=r"different values of (drop_path|settings)\. Use another folder"):
+        with pytest.raises(PerceptError, match=r"values of (drop_path|settings\.learning_rate)\. Use another folder"):
             fit(experiment(other), tmp_path)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_a_finished_model_without_its_checkpoint_is_not_replaced_by_another_run(tmp_path: Path) -> None:
+    def save(folder: Path, task: Any, totals: Any) -> None:
+        (folder / MODEL).write_text("{}")
+
+    fit(experiment(save=save), tmp_path)
+    (tmp_path / CHECKPOINT).unlink()
+    described = (tmp_path / "run.json").read_bytes()
+    for replan in (False, True):
+        with pytest.raises(PerceptError, match=r"finished model .* values of settings\.learning_rate\. Use another"):
+            fit(experiment(save=save, learning_rate=2e-3), tmp_path, replan=replan)
+    assert (tmp_path / "run.json").read_bytes() == described
+    again = experiment(save=save)
+    assert fit(again, tmp_path).step == again.model.calls == 8  # the same run may be repeated
+
+
+def test_a_run_does_not_resume_with_other_data(tmp_path: Path) -> None:
+    def run(identity: str, steps: int = 8) -> Trial:
+        source = RandomPairs(4)
+        setattr(source, "identity", identity)  # noqa: B010
+        return experiment(source=source, steps=steps)
+
+    first = run("30 rows")
+    interrupt_at(first.model, 3)
+    fit(first, tmp_path)
+    with pytest.raises(PerceptError, match=r"different values of training data\. Use another folder"):
+        fit(run("31 rows"), tmp_path)
+    progress = fit(run("31 rows"), tmp_path, replan=True)
+    assert (progress.step, progress.changes) == (8, [{"step": 3, "before": {"training data": "30 rows"}}])
+    assert fit(experiment(), tmp_path).step == 8  # a source without an identity
+
+
+def test_a_warmup_longer_than_the_run_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(experiment(warmup=8), tmp_path / "whole")
+    assert "warmup" not in capsys.readouterr().err
+    fit(experiment(warmup=32), tmp_path / "part")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "warmup=32 is more than the 8 steps of the run, so the learning rate reaches only 25 % of 0.001" in told
+    assert max(row["learning_rate"] for row in metrics(tmp_path / "part")) == pytest.approx(2.5e-4)
 
 
 @pytest.mark.parametrize("length", [0, 100, -1])
@@ -570,7 +610,7 @@ def test_checkpoints_are_kept_as_asked(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-4.safetensors").rename(latest)
     assert fit(toy.recipe(toy.Config(settings=settings)), tmp_path).step == 10
     assert same_tensors(load_tensors(latest), wanted)
-    assert steps_of(tmp_path) == [8, 9, 10]
+    assert steps_of(tmp_path) == [4, 8, 9, 10]  # it got its name back
 
 
 def test_a_checkpoint_to_keep_is_written_when_none_is_due(tmp_path: Path) -> None:
@@ -579,6 +619,20 @@ def test_a_checkpoint_to_keep_is_written_when_none_is_due(tmp_path: Path) -> Non
     (tmp_path / "plain").mkdir()
     fit(toy.recipe(toy.Config(settings=replace(toy.SETTINGS, steps=3, checkpoint_every=0.0))), tmp_path / "plain")
     assert steps_of(tmp_path / "plain") == []
+
+
+def test_a_checkpoint_to_keep_gets_its_name_although_the_process_died_before(tmp_path: Path) -> None:
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state.os, "link", die)
+        with pytest.raises(KeyboardInterrupt):
+            fit(experiment(keep_every=4), tmp_path)
+    assert not (tmp_path / "checkpoint-4.safetensors").exists()
+    assert fit(experiment(keep_every=4), tmp_path).step == 8
+    for step in (4, 8):
+        assert json.loads(load_metadata(tmp_path / f"checkpoint-{step}.safetensors")["progress"])["step"] == step
 
 
 def test_a_file_system_without_links_gets_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,15 +110,18 @@ def test_two_processes_with_shards_train_the_model_of_one_and_resume(
     same(runs / "two" / "sharded" / name, runs / "one" / name, losses=losses, weights=weights)
 
 
-def test_a_part_of_a_sharded_task_is_evaluated_while_it_trains(runs: Path) -> None:
+def test_a_part_of_a_sharded_task_is_evaluated_before_and_while_it_trains(runs: Path) -> None:
     folder = runs / "two" / "sharded" / "watched"
     same(folder, runs / "one" / "adamw", losses=1e-3, weights=2e-5)
     model = workers.made().model
     model.load_state_dict(load_tensors(folder / "model.safetensors"))
-    vectors = [load_tensors(folder / f"vectors-{step}.safetensors")["image"] for step in (4, 8)]
+    vectors = [load_tensors(folder / f"vectors-{step}.safetensors")["image"] for step in (0, 4, 8)]
     with torch.no_grad():
-        torch.testing.assert_close(vectors[1], model.clip.embed_image(workers.IMAGES), atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(vectors[0], vectors[1], atol=1e-3)
+        torch.testing.assert_close(vectors[2], model.clip.embed_image(workers.IMAGES), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            vectors[0], workers.made().model.clip.embed_image(workers.IMAGES), atol=1e-5, rtol=1e-5
+        )
+    assert not torch.allclose(vectors[1], vectors[2], atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["run", "run_sharded"])

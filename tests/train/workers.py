@@ -105,7 +105,7 @@ def sharded(folder: Path) -> None:
     fit(talking(shard=True), folder / "sharded" / "plm")
     fit(kept(made(shard=True, keep=2, keep_every=3, checkpoint_every=0.0)), folder / "sharded" / "several")
     watched = folder / "sharded" / "watched"
-    fit(kept(replace(made(shard=True), every=[Every(steps=4, call=partial(embed, watched))])), watched)
+    fit(kept(replace(made(shard=True), every=[Every(steps=4, call=partial(embed, watched), preserve=True)])), watched)
 
 
 @torch.no_grad()

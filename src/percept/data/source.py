@@ -14,7 +14,10 @@ AHEAD = 2
 
 @runtime_checkable
 class Source(Protocol):
-    """Training data with random access by step, so that a resumed run needs no state besides the step."""
+    """Training data with random access by step, so that a resumed run needs no state besides the step.
+
+    Optional attribute: `identity`, a string that changes with the data. A run does not resume if it is not the stored one.
+    """
 
     def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> Batch:
         """Return this process's share of the batch of a step.

@@ -40,9 +40,9 @@ def distillation_loss(
     for ours, others, queries, keys in ((image, text, *theirs), (text, image, *reversed(theirs))):
         for start in range(0, len(ours), rows):
             part = slice(start, start + rows)
-            loss = loss + checkpoint(
-                _divergence, ours[part], others, scale, queries[part], keys, float(teacher_scale), use_reentrant=False
-            )
+            values = ours[part], others, scale, queries[part], keys, float(teacher_scale)
+            with torch.autocast(image.device.type, enabled=False):
+                loss = loss + checkpoint(_divergence, *values, use_reentrant=False)
     return loss / (2 * len(image))
 
 

@@ -51,7 +51,8 @@ def sigmoid_rows(
     total, nearest = image.new_zeros((), dtype=torch.float32), []
     for start in range(0, len(image), rows):
         part = image[start : start + rows]
-        loss, places = checkpoint(_rows, part, text, scale, bias, first + start, use_reentrant=False)
+        with torch.autocast(image.device.type, enabled=False):
+            loss, places = checkpoint(_rows, part, text, scale, bias, first + start, use_reentrant=False)
         total = total + loss
         nearest.append(places)
     return RowsLoss(total / len(image), torch.cat(nearest))

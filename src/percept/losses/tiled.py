@@ -5,7 +5,8 @@ as in online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867); with r and
 a logit S is 1/2 [exp(S - r) + exp(S - c)] / b, less 1/b on the diagonal.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
 import torch
@@ -45,17 +46,29 @@ def info_nce_rows_tiled(
 ) -> RowsLoss:
     """Return the mean InfoNCE loss of b rows among the k of a global batch; see `percept.losses.contrastive.info_nce_rows`."""
     tile = tile or TILE
-    if images is image and texts is text:
-        loss, nearest = _Both.apply(image.float(), text.float(), scale.float(), tile)  # type: ignore[misc]
-        return RowsLoss(loss, nearest)
-    to_text, nearest = _Rows.apply(image.float(), texts.float(), scale.float(), first, tile)  # type: ignore[misc]
-    to_image, _ = _Rows.apply(text.float(), images.float(), scale.float(), first, tile)  # type: ignore[misc]
-    return RowsLoss((to_text + to_image) / 2, nearest)
+    with torch.autocast(image.device.type, enabled=False):
+        if images is image and texts is text:
+            loss, nearest = _Both.apply(image.float(), text.float(), scale.float(), tile)  # type: ignore[misc]
+            return RowsLoss(loss, nearest)
+        to_text, nearest = _Rows.apply(image.float(), texts.float(), scale.float(), first, tile)  # type: ignore[misc]
+        to_image, _ = _Rows.apply(text.float(), images.float(), scale.float(), first, tile)  # type: ignore[misc]
+        return RowsLoss((to_text + to_image) / 2, nearest)
 
 
 def _spans(count: int, tile: int) -> Iterator[slice]:
     for start in range(0, count, tile):
         yield slice(start, min(start + tile, count))
+
+
+def _without_autocast(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a backward pass that is called under autocast compute in float32."""
+
+    @wraps(backward)
+    def exact(ctx: Any, *outer: Tensor) -> Any:
+        with torch.autocast(ctx.saved_tensors[0].device.type, enabled=False):
+            return backward(ctx, *outer)
+
+    return exact
 
 
 class _Rows(torch.autograd.Function):
@@ -88,6 +101,7 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @_without_autocast
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         queries, keys, scale, lse = ctx.saved_tensors
         of_queries, of_keys, of_scale = torch.zeros_like(queries), torch.zeros_like(keys), torch.zeros_like(scale)
@@ -130,6 +144,7 @@ class _Both(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @_without_autocast
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         image, text, scale, row_lse, column_lse = ctx.saved_tensors
         of_image, of_text, of_scale = torch.zeros_like(image), torch.zeros_like(text), torch.zeros_like(scale)

@@ -181,9 +181,9 @@ def recipe(
         clip = CLIP(config.model(tokenizer().vocab_size))
         if config.text_from:
             copy_text_tower(begun(config.text_from)[0], clip)
-        each = -(-settings.batch // place.world_size)
-        notice(f"{name} needs about {estimate(clip, settings, images=each, texts=each, side=stages[-1].size)}")
-        return pe.Pretraining(config.training(place), clip)
+        method = config.training(place)
+        notice(f"{name} needs about {estimate(clip, settings, place, method, side=stages[-1].size)}")
+        return pe.Pretraining(method, clip)
 
     def save(out: Path, trained: nn.Module, totals: Mapping[str, Any]) -> None:
         assert isinstance(trained, pe.Pretraining)

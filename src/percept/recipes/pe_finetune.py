@@ -132,9 +132,9 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/fin
 
     def task(place: Placement) -> Finetuning:
         clip = prepared(config, start().clip())
-        each = -(-config.settings.batch // place.world_size)
-        notice(f"{name} needs about {estimate(clip, config.settings, images=each, texts=each, side=start().side)}")
-        return Finetuning(in_parts(config.method, place), clip)
+        method = in_parts(config.method, place)
+        notice(f"{name} needs about {estimate(clip, config.settings, place, method, side=start().side)}")
+        return Finetuning(method, clip)
 
     def save(out: Path, trained: nn.Module, totals: Mapping[str, Any]) -> None:
         assert isinstance(trained, Finetuning)
@@ -166,7 +166,7 @@ def rows_of(config: Config, own: Own, start: Start) -> RowSource:
     preprocess = Preprocess(size=start.side, mean=normal.mean, std=normal.std)
     inner = ImageCaption(preprocess=preprocess, tokenizer=start.tokenizer, augment=config.views.augment())
     settings = config.settings
-    return RowSource(
+    source = RowSource(
         own.train,
         OwnItem(inner=inner, classes=own.classes, templates=config.templates),
         OwnCollate(inner=CaptionCollate(preprocess=preprocess, tokenizer=start.tokenizer)),
@@ -175,6 +175,8 @@ def rows_of(config: Config, own: Own, start: Start) -> RowSource:
         workers=config.workers,
         max_bad=config.max_bad,
     )
+    source.identity = own.identity()
+    return source
 
 
 def prepared(config: Config, clip: CLIP) -> CLIP:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Int
 
 from percept.core.errors import PerceptError
+from percept.core.io import content_hash
 from percept.core.report import notice, track
 from percept.core.seed import derive
 from percept.data.check.similar import look_of, near_looks, number_of
@@ -76,6 +77,11 @@ class Own:
     test: tuple[Known, ...]
     classes: tuple[str, ...]
     """Names of the classes; none where images have captions."""
+
+    def identity(self) -> str:
+        """Return a hash of which images are trained on: with a different split a resumed run would measure on some of them."""
+        keys = map(self.train.key, range(len(self.train)))
+        return content_hash("\n".join([*self.classes, *keys]).encode("utf-8", "surrogatepass"))
 
 
 @dataclass(frozen=True, kw_only=True)

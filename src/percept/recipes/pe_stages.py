@@ -158,9 +158,9 @@ def cooldown(
         return whole_images(config, start(), place, config.settings, augment=True)
 
     def task(place: Placement) -> pe.Pretraining:
-        clip, each = start().clip(), -(-config.settings.batch // place.world_size)
-        notice(f"{name} needs about {estimate(clip, config.settings, images=each, texts=each, side=start().side)}")
-        return pe.Pretraining(in_parts(config.method, place), clip)
+        clip, method = start().clip(), in_parts(config.method, place)
+        notice(f"{name} needs about {estimate(clip, config.settings, place, method, side=start().side)}")
+        return pe.Pretraining(method, clip)
 
     return planned(name, command, config, config.settings, source, task, start)
 
@@ -179,10 +179,10 @@ def video(
         )  # fmt: skip
 
     def task(place: Placement) -> pe_video.VideoContrast:
-        clip, each = start().clip(), -(-settings.batch // place.world_size)
-        need = estimate(clip, settings, images=config.frames * each, texts=each, side=start().side)
+        clip, method = start().clip(), in_parts(config.method, place)
+        need = estimate(clip, settings, place, method, side=start().side, frames=config.frames)
         notice(f"{name} needs about {need}")
-        return pe_video.VideoContrast(in_parts(config.method, place), clip)
+        return pe_video.VideoContrast(method, clip)
 
     return planned(name, command, config, settings, source, task, start)
 
@@ -214,10 +214,10 @@ def distill(
 
     def task(place: Placement) -> distillation.Distillation:
         clip, model = start().clip(), rounded(teacher().clip(), settings, place)
-        frozen, each = sum(each.numel() for each in model.parameters()), -(-settings.batch // place.world_size)
-        need = estimate(clip, settings, images=each, texts=each, side=start().side, frozen=frozen)
+        method, frozen = in_parts(config.method, place), sum(each.numel() for each in model.parameters())
+        need = estimate(clip, settings, place, method, side=start().side, frozen=frozen)
         notice(f"{name} needs about {need}")
-        return distillation.Distillation(in_parts(config.method, place), clip, model)
+        return distillation.Distillation(method, clip, model)
 
     return planned(name, command, config, settings, source, task, start)
 

@@ -14,7 +14,7 @@ from percept.core.io import read_object, write_json
 from percept.core.report import notice
 from percept.train.experiment import Experiment
 from percept.train.loop import fit
-from percept.train.state import Progress
+from percept.train.state import CONFIGURATION, Progress, different
 
 IDENTITY, SCORES = "ablation.json", "scores.json"
 """Files of the ablation's folder and of a finished run's folder."""
@@ -187,8 +187,7 @@ def _measure(ablation: Ablation, place: Path, progress: Progress) -> dict[str, A
 
 def _check_same(place: Path, experiment: Experiment) -> None:
     """Raise a PerceptError if the finished run in `place` had a different configuration."""
-    stored, config = read_object(place / "run.json"), to_dict(experiment.config)
-    if changed := sorted(key for key in config.keys() | stored.keys() if stored.get(key) != config.get(key)):
+    if changed := different(read_object(place / CONFIGURATION), to_dict(experiment.config)):
         raise PerceptError(
             f"{place} holds a finished run with different values of {', '.join(changed)}. Use another folder, or delete it."
         )

@@ -11,10 +11,7 @@ from percept.core.errors import PerceptError
 from percept.core.report import notice
 from percept.train.experiment import Experiment
 from percept.train.loop import fit
-from percept.train.state import Progress
-
-MODEL = "config.json"
-"""File that a finished run has written."""
+from percept.train.state import MODEL, Progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -177,7 +177,7 @@ class Doctor:
         """Look at a batch and what the task returned for it; return new remarks."""
         tensors, found = batch.tensors(), []
         tokens, image = tensors.get("tokens"), tensors.get("image")
-        if tokens is not None and tokens.dim() == 2 and "scale" in scalars:
+        if tokens is not None and tokens.dim() == 2 and "scale" in scalars and "label" not in tensors:
             found.append(("duplicate captions", duplicate_captions(tokens)))
         if image is not None and image.is_floating_point():
             found.append(("image normalisation", normalisation(image)))

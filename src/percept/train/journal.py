@@ -35,6 +35,17 @@ def announce(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads"
         + (f"; resuming at step {progress.step}" if progress.step else "")
     )
+    warn_of_warmup(settings)
+
+
+def warn_of_warmup(settings: Settings) -> None:
+    """Report a warmup that is longer than the run."""
+    if settings.warmup > settings.steps and dist.rank() == 0:
+        share = 100 * settings.steps / settings.warmup
+        notice(
+            f"warmup={settings.warmup} is more than the {settings.steps} steps of the run, so the learning rate reaches only {share:.0f} % of "
+            f"{settings.learning_rate:g}. Give a shorter warmup."
+        )
 
 
 def say(line: str) -> None:

@@ -41,12 +41,12 @@ from percept.train.parallel import (
 )
 from percept.train.shards import INDEX
 from percept.train.signals import SIGNALS, stopping
-from percept.train.state import CHECKPOINT, Checkpoint, Progress
+from percept.train.state import CHECKPOINT, CONFIGURATION, Checkpoint, Progress
 from percept.train.step import Stepper, check_batch, check_parts
 
 PATIENCE = 10
 """Consecutive steps that may be left out before a run gives up."""
-RUN = ("run.json", CHECKPOINT, INDEX)
+RUN = (CONFIGURATION, CHECKPOINT, INDEX)
 """Files of which a run folder holds at least one."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -128,7 +128,7 @@ def prepared(experiment: Experiment, folder: Path, device: torch.device) -> "Run
     optimiser = MasterWeights(groups, experiment.optimiser or named)
     checkpoint = Checkpoint(
         folder=folder, task=task, optimiser=optimiser, config=to_dict(experiment.config), shard=settings.shard,
-        keep=settings.keep, keep_every=settings.keep_every,
+        keep=settings.keep, keep_every=settings.keep_every, data=getattr(source, "identity", ""),
     )  # fmt: skip
     return Run(experiment, folder, source, task, optimiser, checkpoint, Progress(), device, dtype, reason, whole)
 
@@ -175,7 +175,7 @@ class Run:
     def open_log(self) -> None:
         """Remove log lines after the checkpoint, and write the configuration."""
         journal.forget_after(self.folder, self.progress.step)
-        write_json(self.folder / "run.json", self.checkpoint.config)
+        write_json(self.folder / CONFIGURATION, self.checkpoint.config)
         self.board = open_board(self.folder, self.progress.step, wanted=self.experiment.settings.tensorboard)
 
     def train(self, *, deadline: float = math.inf, until: int | None = None) -> bool:

@@ -13,6 +13,7 @@ from percept.core.errors import PerceptError
 from percept.core.machine import compiler, fast_dtype, pick_device
 from percept.fast import adopt
 from percept.fast.compile import compiled_call
+from percept.fast.sharded import begin_sharded
 from percept.nn.stack import call_block
 from percept.optim.rules import is_frozen, train_mode
 
@@ -123,6 +124,7 @@ def unsharded(task: nn.Module) -> Iterator[None]:
     """Let parts of a sharded task be called on their own inside the block; every process must call the same ones."""
     sharded = cast(Any, task) if hasattr(task, "unshard") else None
     if sharded is not None:
+        begin_sharded(task)
         sharded.unshard()
     try:
         yield

@@ -16,11 +16,15 @@ from torch import Tensor, nn
 
 from percept.core import dist
 from percept.core.errors import PerceptError
-from percept.core.io import load_metadata, load_tensors, replacing, save_tensors, tensors_hash
+from percept.core.io import load_metadata, load_tensors, read_object, replacing, save_tensors, tensors_hash
 from percept.optim.master import MasterWeights
 from percept.train import shards
 
 CHECKPOINT = "checkpoint.safetensors"
+CONFIGURATION = "run.json"
+"""File with the configuration of a run."""
+MODEL = "config.json"
+"""File that a finished run has written."""
 FORMAT = "2"
 
 
@@ -61,6 +65,8 @@ class Checkpoint:
     """Latest checkpoints to keep."""
     keep_every: int = 0
     """Checkpoints of steps that this number divides are kept for good; 0 for none."""
+    data: str = ""
+    """Identity of the training data; empty if it has none."""
 
     @property
     def present(self) -> bool:
@@ -78,6 +84,7 @@ class Checkpoint:
             "progress": json.dumps(asdict(replace(progress, signal=0))),
             "config": json.dumps(self.config),
             "optimiser": json.dumps(self.optimiser.description()),
+            "data": self.data,
         }
         tensors = self.optimiser.tensors() | {
             f"model.{name}": value for name, value in whole_state(self.task) if name not in self.optimiser.pairs
@@ -98,14 +105,15 @@ class Checkpoint:
         return {now, *latest, *(step for step in steps if self.keep_every and step % self.keep_every == 0)}
 
     def _keep_copy(self, step: int) -> None:
-        """Give the checkpoint a second name with its step if it is kept when the next one is written, and remove old ones.
-
-        The second name is a hard link, which takes no space; a copy on file systems without links.
-        """
-        path = self.folder / CHECKPOINT
-        named = shards.by_step(self.folder, path.suffix)
+        """Give the checkpoint a second name with its step if it is kept when the next one is written, and remove old ones."""
+        named = shards.by_step(self.folder, Path(CHECKPOINT).suffix)
         for old in named.keys() - self.kept([*named, step], step):
             named[old].unlink(missing_ok=True)
+        self._link(step)
+
+    def _link(self, step: int) -> None:
+        """Give the checkpoint its second name: a hard link, which takes no space; a copy on file systems without links."""
+        path = self.folder / CHECKPOINT
         if self.keep == 1 and not (self.keep_every and step % self.keep_every == 0):
             return
         with replacing(path.with_name(f"{path.stem}-{step}{path.suffix}")) as temporary:
@@ -124,7 +132,7 @@ class Checkpoint:
                 optimiser state of a parameter whose optimiser has changed starts anew.
 
         Raises:
-            PerceptError: the folder holds a run of another configuration, or the checkpoint is damaged.
+            PerceptError: the folder holds a run of another configuration, or its model, or the checkpoint is damaged.
         """
         source = self.folder / (shards.INDEX if self.shard else CHECKPOINT)
         if not source.is_file():
@@ -132,13 +140,14 @@ class Checkpoint:
                 raise PerceptError(
                     f"{self.folder} holds a run with a different value of shard. Use that value, or another folder."
                 )
+            self._check_model()
             return None
         texts = shards.texts(self.folder) if self.shard else load_metadata(source)
         facts = _parsed(texts, source)
         tensors = self._read(source, texts)
         progress = Progress(**facts["progress"])
         described = self.optimiser.description()
-        self._compare(facts, described, progress, replan=replan)
+        self._compare(facts, described, progress, data=texts.get("data", ""), replan=replan)
         values = {key.split(".", 1)[1]: each for key, each in tensors.items() if key.startswith(("master.", "model."))}
         _check_fit(dict(whole_state(self.task)), values, source)
         changed = frozenset(
@@ -149,6 +158,8 @@ class Checkpoint:
             for name, value in whole_state(self.task):
                 if name not in self.optimiser.pairs:
                     value.copy_(values[name])
+        if not self.shard:
+            dist.on_first(lambda: self._link(progress.step))  # a process that was killed may have left it without
         return progress
 
     def _read(self, source: Path, texts: dict[str, str]) -> dict[str, Tensor]:
@@ -163,12 +174,24 @@ class Checkpoint:
             )
         return tensors
 
+    def _check_model(self) -> None:
+        """Raise a PerceptError if the folder holds a finished model of another configuration, without its checkpoint."""
+        stored = read_object(self.folder / CONFIGURATION) if (self.folder / MODEL).is_file() else {}
+        if stored and (changed := different(stored, self.config)):
+            raise PerceptError(
+                f"{self.folder} holds a finished model that was trained with different values of {', '.join(changed)}. "
+                "Use another folder, or delete it."
+            )
+
     def _compare(
-        self, facts: Mapping[str, Any], described: Mapping[str, Any], progress: Progress, *, replan: bool
+        self, facts: Mapping[str, Any], described: Mapping[str, Any], progress: Progress, *, data: str, replan: bool
     ) -> None:
         stored, config = facts["config"], self.config
-        changed = sorted(key for key in config.keys() | stored.keys() if stored.get(key) != config.get(key))
-        before = {key: stored.get(key) for key in changed}
+        changed = different(stored, config)
+        before = {key: stored.get(key) for key in dict.fromkeys(name.split(".")[0] for name in changed)}
+        if data and self.data and data != self.data:
+            changed.append("training data")
+            before["training data"] = data
         if not changed and facts["optimiser"].keys() != described.keys():
             changed = ["set of frozen parameters"]
             before = {"frozen": sorted(described.keys() - facts["optimiser"].keys())}
@@ -183,6 +206,22 @@ class Checkpoint:
                 f"it, or resume at its step {progress.step} with the new values: --replan"
             )
         progress.changes.append({"step": progress.step, "before": before})
+
+
+def different(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Return the names of the entries that differ, those of nested settings with dots. An absent entry is equal to None.
+
+    >>> different({"a": 1, "settings": {"steps": 2, "batch": 8}}, {"a": 1, "settings": {"steps": 3, "batch": 8}, "b": 4})
+    ['b', 'settings.steps']
+    """
+    names = []
+    for key in sorted(stored.keys() | config.keys()):
+        before, now = stored.get(key), config.get(key)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            names += [f"{key}.{name}" for name in different(before, now)]
+        elif before != now:
+            names.append(key)
+    return names
 
 
 def whole_state(task: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -105,5 +105,5 @@ def check_parts(task: nn.Module, settings: Settings) -> None:
     if settings.accumulate > 1 and not getattr(task, "accumulates", False):
         raise PerceptError(
             f"accumulate={settings.accumulate} would change the loss of {type(task).__name__}, which is not a mean over samples. "
-            "Set accumulate to 1; contrastive tasks compute a batch in parts by their own option micro_tokens."
+            "Set accumulate to 1; contrastive tasks compute a batch in parts by their own options micro_tokens and recompute."
         )

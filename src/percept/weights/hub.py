@@ -234,7 +234,7 @@ def _unreachable(name: str, repository: str, revision: str | None, reason: str) 
     return PerceptError(
         f"the weights of {name}{at} are not on this machine and could not be fetched: {reason}. Fetch {name}.pt from the "
         f"hub repository {repository}{at} on a machine with a network and pass it with weights='{name}.pt' (--weights "
-        f"{name}.pt); or use 'nano', which needs no download"
+        f"{name}.pt; in training as --init {name}.pt); or use 'nano', which needs no download"
     )
 
 

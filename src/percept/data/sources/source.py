@@ -73,6 +73,8 @@ class RowSource:
         self.reader = Reader(parts=parts, draws=draws, batch=batch)
         self.bad = BadRows(max_bad, len(self), log)
         """Bad rows that this process has met."""
+        self.identity = f"{' + '.join(map(str, draws.counts))} rows"
+        """Changes with the rows; a resumed run compares it."""
         self._pool: Pool | None = None
         self._waiting: dict[tuple[int, int, int], list[Future[bytes]]] = {}
         self._lock = threading.Lock()

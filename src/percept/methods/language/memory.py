@@ -7,7 +7,7 @@ from percept.train.experiment import Settings
 
 ANSWERS = 0.3
 """Usual share of a conversation's tokens that are predicted."""
-STATES = {"adamw": 2, "muon": 1}
+STATES = {"adamw": 2, "lamb": 2, "muon": 1, "lion": 1, "adafactor": 0}
 """Numbers that an optimiser keeps for each parameter."""
 
 
@@ -62,15 +62,15 @@ def _activations(model: VLM, tokens: int, size: int, checkpointing: bool) -> int
     heads = decoder.heads * decoder.head_width
     keys = 2 * decoder.kv_heads * decoder.head_width
     block = 6 * decoder.width + 4 * heads + 2 * keys + 4 * decoder.hidden
-    total = _stack(decoder.layers, block, decoder.width, checkpointing) * tokens
+    total = stored(decoder.layers, block, decoder.width, checkpointing) * tokens
     if any(parameter.requires_grad for parameter in model.vision.parameters()):
         patches = tokens // max(1, model.config.tile_tokens) * vision.grid**2
         hidden = getattr(vision, "hidden", None) or 4 * vision.width
-        total += _stack(vision.layers, 14 * vision.width + 2 * hidden, vision.width, checkpointing) * patches
+        total += stored(vision.layers, 14 * vision.width + 2 * hidden, vision.width, checkpointing) * patches
     logits = int(ANSWERS * tokens) * decoder.vocabulary * (size + 8)
     return size * total + logits
 
 
-def _stack(layers: int, block: int, width: int, checkpointing: bool) -> int:
+def stored(layers: int, block: int, width: int, checkpointing: bool) -> int:
     """Return the numbers kept for one token by a stack: all of a block, or its input alone and one block being recomputed."""
     return layers * width + block if checkpointing else layers * block

@@ -42,6 +42,8 @@ class Config:
     """The teacher's fixed scale is this times its own; 2 makes 200 of 100."""
     micro_tokens: int | None = None
     """Tokens that a tower processes at once. The loss compares the whole batch. None: as the recipe chooses for the device."""
+    recompute: bool = False
+    """Encode each part of `micro_tokens` again in the backward pass, so that activations of one part are stored at a time."""
 
     def __post_init__(self) -> None:
         check_micro_tokens(self.micro_tokens)
@@ -86,8 +88,9 @@ class Distillation(nn.Module):
         self, clip: CLIP, image: Float[Tensor, "b 3 y x"], tokens: Int[Tensor, "b n"]
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Return unit vectors of images and texts."""
-        pixels, micro = at_size(image, clip.config.vision.image_size), self.config.micro_tokens
-        return unit(encode_images(clip, pixels, micro)), unit(encode_texts(clip, tokens, micro))
+        parts = self.config.micro_tokens, self.config.recompute
+        pixels = at_size(image, clip.config.vision.image_size)
+        return unit(encode_images(clip, pixels, *parts)), unit(encode_texts(clip, tokens, *parts))
 
     @classmethod
     def tiny(cls) -> tuple["Distillation", TaughtText]:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from percept.core import dist
 from percept.data.batch import Batch
-from percept.methods.contrast import check_micro_tokens, clamp_scale, encode_images, encode_texts
+from percept.methods.contrast import check_micro_tokens, clamp_scale, encode_images, encode_texts, mean_cosine
 from percept.models.clip import CLIP, unit
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
 
@@ -38,6 +38,8 @@ class Config:
 
     micro_tokens: int | None = None
     """Tokens that a tower processes at once. The loss compares the whole batch. None: as the recipe chooses for the device."""
+    recompute: bool = False
+    """Encode each part of `micro_tokens` again in the backward pass, so that activations of one part are stored at a time."""
 
     def __post_init__(self) -> None:
         check_micro_tokens(self.micro_tokens)
@@ -63,16 +65,17 @@ def class_contrast(
     """
     same = (label[:, None] == labels[None]).float()
     right = same / same.sum(dim=1, keepdim=True)
-    rows = F.cross_entropy(scale * image.float() @ texts.float().T, right)
-    columns = F.cross_entropy(scale * text.float() @ images.float().T, right)
-    return (rows + columns) / 2
+    with torch.autocast(image.device.type, enabled=False):
+        rows = F.cross_entropy(scale * image.float() @ texts.float().T, right)
+        columns = F.cross_entropy(scale * text.float() @ images.float().T, right)
+        return (rows + columns) / 2
 
 
 class Finetuning(nn.Module):
     """Both towers and the scale."""
 
     Config = Config
-    shown = ("batch_accuracy", "logit_scale")
+    shown = ("batch_accuracy", "scale")
 
     def __init__(self, config: Config, clip: CLIP) -> None:
         super().__init__()
@@ -81,14 +84,18 @@ class Finetuning(nn.Module):
     def forward(self, batch: LabelledText) -> dict[str, Tensor]:
         """Return the loss, the scale, and the share of images whose nearest text has their class."""
         clamp_scale(self.clip)
-        image = unit(encode_images(self.clip, batch.image, self.config.micro_tokens))
-        text = unit(encode_texts(self.clip, batch.tokens, self.config.micro_tokens))
+        parts = self.config.micro_tokens, self.config.recompute
+        image, text = (
+            unit(encode_images(self.clip, batch.image, *parts)),
+            unit(encode_texts(self.clip, batch.tokens, *parts)),
+        )
         images, texts, labels = (dist.gather(each) for each in (image, text, batch.label))
         scale = self.clip.scale()
         loss = class_contrast(image, text, scale, batch.label, images=images, texts=texts, labels=labels)
         nearest = (image.detach() @ texts.detach().T).argmax(dim=1)
         right = (labels[nearest] == batch.label).float().mean()
-        return {"loss": loss, "logit_scale": scale.detach(), "batch_accuracy": right}
+        cosine = mean_cosine(image)
+        return {"loss": loss, "scale": scale.detach(), "batch_accuracy": right, "image_cosine": cosine}
 
     @classmethod
     def tiny(cls) -> tuple["Finetuning", LabelledText]:

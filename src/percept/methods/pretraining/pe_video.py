@@ -24,6 +24,8 @@ class Config:
     """Scale the vector of every frame to length 1 before the mean."""
     micro_tokens: int | None = None
     """Tokens that a tower processes at once. The loss compares the whole batch. None: as the recipe chooses for the device."""
+    recompute: bool = False
+    """Encode each part of `micro_tokens` again in the backward pass, so that activations of one part are stored at a time."""
 
     def __post_init__(self) -> None:
         check_micro_tokens(self.micro_tokens)
@@ -45,9 +47,10 @@ class VideoContrast(nn.Module):
         Args:
             batch: has `frames` [b, t, 3, y, x] and `tokens` [b, n], such as `VideoText`.
         """
-        frames = encode_images(self.clip, batch.frames.flatten(0, 1), self.config.micro_tokens)
+        parts = self.config.micro_tokens, self.config.recompute
+        frames = encode_images(self.clip, batch.frames.flatten(0, 1), *parts)
         clips = average_frames(frames.unflatten(0, batch.frames.shape[:2]), normalize=self.config.normalize_frames)
-        text = encode_texts(self.clip, batch.tokens, self.config.micro_tokens)
+        text = encode_texts(self.clip, batch.tokens, *parts)
         return contrast(self.clip, clips, text, batch.tokens)
 
     @classmethod
