@@ -1,7 +1,9 @@
 import json
 import shlex
 import signal
+from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +134,10 @@ def test_a_batch_of_0_is_refused_before_a_recipe_is_run(toy_recipes, tmp_path, c
     assert main(["train", "recipe", "--settings.batch", "0", "--out", str(tmp_path / "run")]) == 2
     assert "batch=0; it must be at least 1" in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be_started_from_the_command_line(name):
+    module, function = RECIPES[name].split(":")
+    options = parse(name, getattr(import_module(module), function), ["--out", "here"], tiny=None)
+    assert options.out == Path("here")

@@ -46,7 +46,7 @@ from percept.world.source import WorldSource, described, stages_of
 class Config:
     """Complete configuration of a run."""
 
-    data: tuple[str, ...]
+    data: tuple[str, ...] = ()
     """Tables of captioned drawings on white, with the fields path and caption, and perhaps keywords, label and part."""
     init: str = "nano"
     """Encoder that the run begins with."""
@@ -68,8 +68,6 @@ class Config:
     """(content, image size in pixels, share of patches seen, share of the steps) of each stage, in order."""
 
     def __post_init__(self) -> None:
-        if not self.data:
-            raise PerceptError("no drawings were given. Give tables such as corpora/emoji/train.csv.")
         if not (self.drawings > 0 and self.signs >= 0 and self.drawings + self.signs < 1):
             raise PerceptError(
                 f"drawings={self.drawings} and signs={self.signs}; they must be shares that leave room for the world."
@@ -104,7 +102,13 @@ class Mixture:
 
 
 def recipe(config: Config, *, command: str = "percept train pe/nano2") -> Experiment:
-    """Go on training nano on generated images, signs and real drawings."""
+    """Go on training nano on generated images, signs and real drawings.
+
+    Raises:
+        PerceptError: no tables were given, or the device does not exist.
+    """
+    if not config.data:
+        raise PerceptError("no drawings were given. Give --data with tables such as corpora/emoji/train.csv.")
     pick_device(config.settings.device)
     stages = stages_of(config.stages, config.settings.steps)
     counts = tuple(round(share * config.settings.batch) for share in (config.drawings, config.signs))
