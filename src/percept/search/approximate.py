@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
 
 import numpy as np
@@ -42,6 +42,7 @@ CANDIDATES = 100
 """Rows whose exact scores are computed, at least."""
 
 
+@runtime_checkable
 class Searchable(Protocol):
     """What is asked of an index: its folder and the segments of its current space."""
 

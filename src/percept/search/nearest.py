@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,7 +21,7 @@ from percept.search.approximate import (
     is_available,
     open_approximate,
 )
-from percept.search.scan import Allowed, Found, Rows, allowing, joined, scan, vectors_of
+from percept.search.scan import LONGEST, Allowed, Found, Rows, allowing, joined, products, scan, vectors_of
 
 PER_HIT = 4
 """Candidates per row wanted, where that is more than CANDIDATES."""
@@ -31,6 +31,7 @@ MOST_WANTED = 0.01
 """Share of the rows above which the wanted ones are found exactly."""
 
 
+@runtime_checkable
 class Vectors(Protocol):
     """What is asked of an index."""
 
@@ -75,10 +76,7 @@ def nearest(
     segments, dead = store.segments(), store.dead()
     rows = sum(segment.rows for segment in segments)
     allowed = allowing(dead, only)
-    if only is None:
-        searched = rows - len(dead)
-    else:
-        searched = len(only) - int(np.isin(only, dead, assume_unique=True).sum())
+    searched = rows - len(dead) if only is None else len(np.setdiff1d(only, dead, assume_unique=True))
     share = searched / max(1, rows)
     found = None
     if rows >= LEAST_ROWS and share > FEW and top <= MOST_WANTED * rows:
@@ -105,8 +103,8 @@ def _approximate(
         proposed = proposed.take(np.flatnonzero(allowed.of(proposed.ids)))
     if len(proposed) < top:
         return None
-    scores = np.vecdot(vectors_of(segments, proposed), query)
-    kept = np.flatnonzero(np.isfinite(scores))
+    scores = products(vectors_of(segments, proposed), query)
+    kept = np.flatnonzero(np.abs(scores) <= LONGEST)
     proposed = Found(
         ids=proposed.ids[kept], scores=scores[kept], segments=proposed.segments[kept], rows=proposed.rows[kept]
     )

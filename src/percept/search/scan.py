@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -29,6 +29,7 @@ LONGEST = 1.01
 """Largest product of two unit vectors that rounding explains; rows beyond it, or not a number, are damaged and left out."""
 
 
+@runtime_checkable
 class Rows(Protocol):
     """A segment: vectors and the ids of their pieces, both mapped into memory."""
 
@@ -111,24 +112,20 @@ class Allowed:
         return np.where(known, self.table[np.where(known, ids, 0)], self.beyond)
 
 
-def allowing(
-    dead: Int64[np.ndarray, " m"], only: Int64[np.ndarray, " n"] | None = None, without: Sequence[int] = ()
-) -> Allowed | None:
+def allowing(dead: Int64[np.ndarray, " m"], only: Int64[np.ndarray, " n"] | None = None) -> Allowed | None:
     """Return which pieces may be found; None if all.
 
     Args:
         dead: ids of pieces that were removed.
         only: ids that pass a filter; None without a filter.
-        without: further ids to leave out.
     """
-    out = np.concatenate([dead, np.asarray(without, np.int64)])
-    if only is None and not len(out):
+    if only is None and not len(dead):
         return None
-    size = 1 + max(0, *(int(ids.max()) for ids in (out, only) if ids is not None and len(ids)))
-    table = np.full(size, only is None)
+    largest = max((int(ids.max()) for ids in (dead, only) if ids is not None and len(ids)), default=0)
+    table = np.full(1 + largest, only is None)
     if only is not None:
         table[only] = True
-    table[out] = False
+    table[dead] = False
     return Allowed(table=table, beyond=only is None)
 
 
@@ -170,15 +167,21 @@ def _part(
     segment = segments[place]
     rows = None if allowed is None else start + np.flatnonzero(allowed.of(segment.ids[start:stop]))
     if rows is not None and len(rows) * GATHERED < stop - start:
-        scores = np.vecdot(read_rows(segment.vectors, rows), query)
+        scores = products(read_rows(segment.vectors, rows), query)
     else:
-        scores = np.vecdot(segment.vectors[start:stop], query)
+        scores = products(segment.vectors[start:stop], query)
         release(segment.vectors, start, stop)
         if rows is not None:
             scores = scores[rows - start]
     chosen = _highest(scores, top)
     rows = start + chosen if rows is None else rows[chosen]
     return Found(ids=segment.ids[rows], scores=scores[chosen], segments=np.full(len(rows), place), rows=rows)
+
+
+def products(vectors: Float[np.ndarray, "n d"], query: Float[np.ndarray, " d"]) -> Float[np.ndarray, " n"]:
+    """Return the cosines of unit vectors with a query; of damaged vectors, anything."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.vecdot(vectors, query)
 
 
 def _highest(scores: Float[np.ndarray, " n"], top: int) -> Int64[np.ndarray, " k"]:
