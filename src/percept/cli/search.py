@@ -13,7 +13,7 @@ from percept.core.errors import PerceptError
 from percept.core.report import table
 
 if TYPE_CHECKING:
-    from percept.search.index import Index
+    from percept.search.store import Store
     from percept.search.query import Answer, Hit
 
 
@@ -39,7 +39,7 @@ def search(
         index: Folder of the index; `percept index` makes it.
     """
     from percept.data.images import read_bytes
-    from percept.search.index import Index
+    from percept.search.store import Store
     from percept.search.query import ask, check_question
 
     check_question(text=text or None, image=image, top=top, weight=weight)
@@ -47,7 +47,7 @@ def search(
     check_output(page, ".html", ".htm")
     if image is not None:
         read_bytes(image)  # a mistyped name is reported at once
-    with Index.open(index) as store:
+    with Store(index) as store:
         _check_sheet(sheet, image, store)
         encoder, _ = load_for(store.stamp, model)
         answer = ask(store, encoder, text=text or None, image=image, top=top, weight=weight)
@@ -56,11 +56,11 @@ def search(
     return 0
 
 
-def _check_sheet(sheet: Path | None, image: Path | None, store: "Index") -> None:
+def _check_sheet(sheet: Path | None, image: Path | None, store: "Store") -> None:
     """Refuse to overwrite the image of the query, or an image of the index."""
     if sheet is None or not sheet.exists():
         return
-    if (image is not None and sheet.samefile(image)) or Path(os.path.abspath(sheet)) in store.files():
+    if (image is not None and sheet.samefile(image)) or store.known([sheet]):
         raise PerceptError(f"{sheet} is one of your images and would be lost. Give the sheet a different name.")
 
 

@@ -16,8 +16,7 @@ from percept.core.report import printable
 from percept.data.images import ImageSource
 from percept.infer.labels import name_unknown_words
 from percept.search.contracts import ImageEncoder
-from percept.search.index import Index
-from percept.search.rows import Entry
+from percept.search.store import Piece, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,7 @@ class Answer:
 
 
 def ask(
-    index: Index,
+    index: Store,
     encoder: ImageEncoder,
     *,
     text: str | None = None,
@@ -80,14 +79,14 @@ def ask(
         text=text,
         image=file,
         hits=tuple(hits),
-        searched=len(index.matrix()),
+        searched=index.status().images,
         files=len(index),
         seconds=time.perf_counter() - start,
     )
 
 
 def search(
-    index: Index,
+    index: Store,
     encoder: ImageEncoder,
     *,
     text: str | None = None,
@@ -111,16 +110,25 @@ def search(
     index.check(encoder)
     check_question(text=text, image=image, top=top, weight=weight)
     query = query_vector(encoder, text=text, image=image, weight=weight)
-    matrix = index.matrix()
-    if not len(matrix):
+    best = _best(index, query, top)
+    if not best:
         raise PerceptError(
             f"the index {index.folder} holds no images; add some with: "
             f"percept index IMAGES --index {shlex.quote(str(index.folder))}"
         )
-    scores = matrix.vectors @ query
-    best = torch.topk(scores, min(top, len(scores))).indices.tolist()
-    best.sort(key=lambda row: (-float(scores[row]), row))  # equal scores: the order in which they were added
-    return [_hit(rank, matrix.entry(row), float(scores[row])) for rank, row in enumerate(best, start=1)]
+    scores = {piece: score for score, piece in best}
+    pieces = [piece for piece in index.pieces([piece for _, piece in best]) if piece.paths]
+    return [_hit(rank, piece, scores[piece.id]) for rank, piece in enumerate(pieces, start=1)]
+
+
+def _best(index: Store, query: Float[Tensor, " d"], top: int) -> list[tuple[float, int]]:
+    """Return score and id of the nearest pieces; equal scores in the order in which they were added."""
+    found: list[tuple[float, int]] = []
+    for ids, vectors in index.vectors():
+        scores = vectors @ query.numpy()
+        found += zip(scores.tolist(), ids.tolist(), strict=True)
+        found = sorted(found, key=lambda pair: (-pair[0], pair[1]))[:top]
+    return found
 
 
 def check_question(
@@ -156,7 +164,7 @@ def query_vector(
     return F.normalize(total, dim=0)
 
 
-def _hit(rank: int, entry: Entry, score: float) -> Hit:
+def _hit(rank: int, entry: Piece, score: float) -> Hit:
     """Return the hit for the first path that still exists; further paths are its copies."""
     first = next((path for path in entry.paths if os.path.isfile(path)), None)
     shown = first or entry.paths[0]

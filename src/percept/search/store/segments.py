@@ -91,7 +91,9 @@ class Segment:
 
     def _is_intact(self, block: int) -> bool:
         part = slice(block * BLOCK, (block + 1) * BLOCK)
-        return (zlib.crc32(self.vectors[part].tobytes()), zlib.crc32(self.ids[part].tobytes())) == tuple(self._checksums[block].tolist())
+        return (zlib.crc32(self.vectors[part].tobytes()), zlib.crc32(self.ids[part].tobytes())) == tuple(
+            self._checksums[block].tolist()
+        )
 
 
 def segment_files(folder: Path, id: int) -> tuple[Path, Path]:
