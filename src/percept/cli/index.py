@@ -1,62 +1,90 @@
-"""`percept index`: make folders of images searchable."""
+"""`percept index`: make folders of images and videos searchable, and look after the index."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from percept.cli.options import DEFAULT_MODEL, MODEL, Model, ModelOptions
-from percept.cli.show import bad_files, count, say
+from percept.cli.show import SHOWN_BAD, bad_files, check_output, count, say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import table
+from percept.search.cutting import Cutting
 
 if TYPE_CHECKING:
     from percept.infer.encoder import Encoder
     from percept.search.build import Report
     from percept.search.contracts import Stamp
-    from percept.search.index import Index
+    from percept.search.store import Root, Store
 
 DEFAULT = Path("percept-index")
 """Folder of the index if none is given."""
+Patterns = tyro.conf.UseAppendAction[tuple[str, ...]]
+CUTTING = Cutting()
 
 
 def index(
     paths: tyro.conf.Positional[tuple[Path, ...]],
     index: Path = DEFAULT,
+    include: Patterns = (),
+    exclude: Patterns = (),
+    hidden: bool = False,
     prune: bool = False,
+    watch: bool = False,
     model: Model = MODEL,
+    cutting: Annotated[Cutting, tyro.conf.arg(name="")] = CUTTING,
 ) -> int:
-    """Make the images in folders searchable; run again, it reads only new and changed files.
+    """Make images and videos searchable; run again, it reads only new and changed files.
 
-    Files that no longer exist in these folders are dropped. Files missing elsewhere are kept: their disk may be unplugged.
+    Without folders, those of earlier runs are brought up to date. Files that no longer exist in these folders are
+    dropped. Files missing elsewhere are kept: their disk may be unplugged.
+
+    percept index status, remove, compact, export and repair look after an index; each has --help. A folder of such a name
+    is given as ./status.
 
     Args:
-        paths: Folders (searched with their subfolders) and image files; @FILE or - stands for a list of paths.
+        paths: Folders (searched with their subfolders), image and video files; @FILE or - stands for a list of paths.
         index: Folder of the index; created if it does not exist. It remembers the model, its files and how images are
             resized.
+        include: Take only files of the folders whose path matches this pattern, such as '*.jpg'; may be repeated.
+        exclude: Leave out files and folders that match this pattern, such as 'private/*'; may be repeated.
+        hidden: Take hidden files and folders too.
         prune: Drop files that no longer exist wherever they were, also outside the given paths.
+        watch: Keep running and follow the folders; Ctrl-C ends.
     """
     from percept.search.build import build
-    from percept.search.index import Index
+    from percept.search.index import selected
+    from percept.search.store import Store
 
     named = _named(paths)
-    files = [] if prune and not paths else _images(named, index)
+    if not named:
+        _check_exists(index)
+    _check_media(named, index, include=include, exclude=exclude, hidden=hidden)
     encoder, stamp = load_for(_stored(index, model.model), model)
-    say(f"{encoder} checks {count(len(files), 'file')}")
-    with Index.open_or_create(index, encoder, stamp=stamp) as store:
+    with Store.open_or_create(index, encoder, stamp=stamp) as store:
+        roots = selected(store, named, include=include, exclude=exclude, hidden=hidden)
+        say(f"{encoder} looks at {count(len(roots), 'place')}")
         try:
-            report = build(store, encoder, files, within=named, prune=prune)
+            report = build(store, encoder, roots, prune=prune, cutting=cutting)
+            _show(report, store)
+            if watch:
+                _watch(store, encoder, roots, cutting)
         except KeyboardInterrupt:
             say(f"stopped; {count(len(store), 'file')} are in {index}, the same command continues from there")
             raise
-        _show(report, store)
         if report.bad and not len(store):
             raise PerceptError(f"none of the files could be read, so there is nothing to search in {index}")
     return 0
+
+
+def _check_exists(index: Path) -> None:
+    from percept.search.store import has_store
+
+    if not has_store(index):
+        raise PerceptError("no path was given. Name at least one folder or file.")
 
 
 def _named(paths: tuple[Path, ...]) -> list[Path]:
@@ -74,32 +102,37 @@ def _named(paths: tuple[Path, ...]) -> list[Path]:
     return named
 
 
-def _images(paths: list[Path], index: Path) -> list[Path]:
-    """List the image files; none if the folders were emptied and the index still knows files in them."""
-    from percept.data.files import find_images
-    from percept.search.build import below
-    from percept.search.index import Index
-    from percept.search.store import has_store
+def _check_media(
+    paths: list[Path], index: Path, *, include: tuple[str, ...], exclude: tuple[str, ...], hidden: bool
+) -> None:
+    """Check, before a model is loaded, that there is something to index, or files of an index to drop.
 
-    try:
-        return find_images(paths)
-    except PerceptError:
-        if not paths or not all(map(os.path.isdir, paths)) or not has_store(index):
-            raise
-        with Index.open(index) as store:
-            if not below(store.files(), paths):
-                raise
-    return []
+    Raises:
+        PerceptError: the folders hold neither images nor videos that are selected.
+    """
+    from percept.search.build import below
+    from percept.search.store import Root, Store, has_store
+    from percept.search.walk import walk
+
+    roots = [Root(path=path, include=include, exclude=exclude, hidden=hidden) for path in paths]
+    if not paths or next(walk(roots), None) is not None:
+        return
+    if has_store(index):
+        with Store(index) as store:
+            if below(store.paths(), roots):
+                return
+    looked = ", ".join(str(path) for path in paths[:5]) + (", ..." if len(paths) > 5 else "")
+    which = " that --include and --exclude select" if include or exclude else ""
+    raise PerceptError(f"no images or videos{which} in {looked}. Give folders that hold some.")
 
 
 def _stored(folder: Path, model: str | None) -> "Stamp | None":
     """Return the stamp of an index; None if there is no index, or an empty one and a model was chosen."""
-    from percept.search.index import Index
-    from percept.search.store import has_store
+    from percept.search.store import Store, has_store
 
     if not has_store(folder):
         return None
-    with Index.open(folder) as store:
+    with Store(folder) as store:
         usable = store.stamp.dim and (len(store) or model is None)
         return store.stamp if usable else None
 
@@ -114,6 +147,7 @@ def load_for(stored: "Stamp | None", options: ModelOptions) -> "tuple[Encoder, S
             index alone, or it cannot be loaded.
     """
     from percept.search.contracts import stamp_of
+    from percept.search.reload import nothing_fetched, sized
     from percept.weights.locate import lasting
 
     chosen = options.model
@@ -121,10 +155,10 @@ def load_for(stored: "Stamp | None", options: ModelOptions) -> "tuple[Encoder, S
         options = _remembered(stored, options)
     if stored is not None and options.resize is None and options.tokens is not None:
         options = replace(options, resize=stored.preprocess.resize)
-    with _nothing_fetched(stored if chosen is None else None):
+    with nothing_fetched(stored if chosen is None else None):
         encoder = options.open()
     if stored is not None and options.resize is None and options.tokens is None:
-        encoder = _sized(encoder, stored)
+        encoder = sized(encoder, stored)
     stamp = stamp_of(
         encoder,
         options.model or DEFAULT_MODEL,
@@ -157,51 +191,12 @@ def _file(stored: "Stamp", file: str | None, option: str) -> Path | None:
     return None if file is None else Path(file)
 
 
-@contextmanager
-def _nothing_fetched(stored: "Stamp | None") -> Iterator[None]:
-    """Keep percept off the network while the model that an index names is loaded: the index may come from anybody.
-
-    Raises:
-        PerceptError: the model is not on this machine.
-    """
-    from percept.search.contracts import is_remote
-
-    if stored is None or not is_remote(stored.source):
-        yield
-        return
-    import huggingface_hub  # noqa: F401 - it reads the switch when it is imported, and must not keep it
-
-    before = os.environ.get("HF_HUB_OFFLINE")
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        yield
-    except PerceptError as error:
-        if before is not None or "HF_HUB_OFFLINE" not in str(error):
-            raise
-        raise PerceptError(
-            f"the index was made with {stored.source}, which is not on this machine, and an index alone never makes "
-            f"percept fetch a model. If you trust that address, add {stored.options}"
-        ) from None
-    finally:
-        if before is None:
-            del os.environ["HF_HUB_OFFLINE"]
-        else:
-            os.environ["HF_HUB_OFFLINE"] = before
-
-
-def _sized(encoder: "Encoder", stored: "Stamp") -> "Encoder":
-    now, then = encoder.preprocess, stored.preprocess
-    if (now.resize, now.tokens) == (then.resize, then.tokens):
-        return encoder
-    return encoder.resizing(then.resize, tokens=then.tokens)
-
-
-def _show(report: "Report", store: "Index") -> None:
+def _show(report: "Report", store: "Store") -> None:
     rows = [
         ("encoded", report.added),
         ("known by a different name", report.reused),
         ("unchanged", report.unchanged),
-        *([("read again, their rows were damaged", report.repaired)] if report.repaired else []),
+        *([("read again, their vectors were damaged", report.repaired)] if report.repaired else []),
         ("missing and dropped", len(report.removed)),
         *([("missing elsewhere and kept (--prune drops them)", report.away)] if report.away else []),
         ("could not be read", len(report.bad)),
@@ -212,4 +207,188 @@ def _show(report: "Report", store: "Index") -> None:
     bad_files(report.bad)
 
 
-COMMAND = index
+def _watch(store: "Store", encoder: "Encoder", roots: "list[Root]", cutting: Cutting) -> None:
+    """Follow the folders until Ctrl-C, which is the usual end and not an interruption."""
+    from percept.search.watch import watch
+
+    def report(done: "Report") -> None:
+        parts = ((done.added, "encoded"), (done.reused, "known"), (len(done.removed), "dropped"))
+        say(f"{', '.join(f'{number} {what}' for number, what in parts if number) or 'nothing new'}; "
+            f"{count(len(store), 'file')} in the index")  # fmt: skip
+        bad_files(done.bad)
+
+    say("following the folders; Ctrl-C ends")
+    try:
+        watch(store, encoder, roots, report, cutting=cutting)
+    except KeyboardInterrupt:
+        say(f"stopped following; {count(len(store), 'file')} in the index")
+
+
+def status(index: Path = DEFAULT) -> int:
+    """Show what an index holds, and check its vectors against their checksums.
+
+    Args:
+        index: Folder of the index.
+    """
+    from percept.search.store import Store
+
+    with Store(index) as store:
+        now, stamp = store.status(), store.stamp
+    rows: list[tuple[object, object]] = [
+        ("files", f"{now.files:,}"),
+        ("distinct images", f"{now.images:,}"),
+        ("distinct videos", f"{now.videos:,}"),
+        ("vectors that can be found", f"{now.pieces:,}"),
+        ("vectors of removed files (percept index compact drops them)", f"{now.dead:,}"),
+        ("files that could not be read", f"{now.bad:,}"),
+        ("files to read again", f"{now.pending:,}"),
+        ("damaged vectors (percept index repair)", f"{now.damaged:,}"),
+        ("vectors on disk", f"{now.vector_bytes / 1e6:.1f} MB in {count(now.segments, 'segment')}"),
+        ("metadata and thumbnails", f"{now.database_bytes / 1e6:.1f} MB"),
+        ("model", str(stamp)),
+        *(("indexed", _described(root)) for root in now.roots[:SHOWN_BAD]),
+        *([("indexed", f"and {len(now.roots) - SHOWN_BAD} more")] if len(now.roots) > SHOWN_BAD else []),
+    ]
+    table(str(index), ("what", "value"), rows)
+    return 0
+
+
+def _described(root: "Root") -> str:
+    parts = [str(root.path), *(f"--include {pattern}" for pattern in root.include)]
+    parts += [f"--exclude {pattern}" for pattern in root.exclude]
+    return " ".join([*parts, *(["--hidden"] if root.hidden else [])])
+
+
+def remove(paths: tyro.conf.Positional[tuple[Path, ...]], index: Path = DEFAULT) -> int:
+    """Forget files and folders; the files themselves are left alone.
+
+    A folder that is forgotten is not brought up to date any more. `percept index compact` frees the room.
+
+    Args:
+        paths: Files and folders, which need not exist any more.
+        index: Folder of the index.
+    """
+    from percept.search.store import Store
+
+    if not paths:
+        raise PerceptError("no path was given. Name the files or folders to forget.")
+    with Store(index) as store:
+        removed = store.remove(list(paths))
+        left = len(store)
+    if not removed:
+        raise PerceptError(
+            f"none of the {count(len(paths), 'path')} is in {index}. percept index status lists its folders."
+        )
+    table(str(index), ("files", "count"), [("forgotten", len(removed)), ("in the index now", left)])
+    return 0
+
+
+def compact(index: Path = DEFAULT) -> int:
+    """Free the room that vectors of removed and changed files still take.
+
+    Args:
+        index: Folder of the index.
+    """
+    from percept.search.store import Store
+
+    with Store(index) as store:
+        before = store.status().vector_bytes
+        dropped = store.compact()
+        after = store.status().vector_bytes
+    rows = [
+        ("vectors dropped", f"{dropped:,}"),
+        ("size before", f"{before / 1e6:.1f} MB"),
+        ("size now", f"{after / 1e6:.1f} MB"),
+    ]
+    table(str(index), ("what", "value"), rows)
+    return 0
+
+
+def repair(index: Path = DEFAULT, model: Model = MODEL) -> int:
+    """Check all vectors, drop the damaged ones, and encode their files again.
+
+    Args:
+        index: Folder of the index.
+    """
+    from percept.search.build import build
+    from percept.search.store import Store
+
+    with Store(index) as store:
+        found = store.repair()
+        rows = [
+            ("damaged vectors dropped", found.rows),
+            ("files whose vectors were lost", len(found.files)),
+            ("leftovers of interrupted writes deleted", found.leftovers),
+        ]
+        pending = store.pending()
+        if pending:
+            encoder, _ = load_for(store.stamp, model)
+            report = build(store, encoder, [])
+            rows += [("files encoded again", report.repaired), ("could not be read", len(report.bad))]
+            bad_files(report.bad)
+        rows.append(("files in the index now", len(store)))
+    table(str(index), ("what", "count"), rows)
+    return 0
+
+
+def export(out: Path, index: Path = DEFAULT) -> int:
+    """Write the vectors with their paths, for other programs.
+
+    A span of a video has the path FILE#t=START,STOP, in seconds.
+
+    Args:
+        out: File or folder to write; the ending chooses the format: .parquet, .npz, .jsonl or .safetensors as percept encode
+            writes them, or .lance for a folder with a LanceDB database.
+        index: Folder of the index.
+    """
+    from percept.search.exporting import to_lance
+    from percept.search.store import Store
+
+    with Store(index) as store:
+        if out.suffix.lower() == ".lance":
+            with writing(out):
+                rows = to_lance(store, out)
+        else:
+            rows = _export_file(store, out)
+    table("Written", ("what", "value"), [("place", str(out)), ("rows", f"{rows:,}")])
+    return 0
+
+
+def _export_file(store: "Store", out: Path) -> int:
+    import numpy as np
+    import torch
+
+    from percept.cli.encode import writer
+    from percept.core.config import to_dict
+    from percept.search.exporting import exported
+
+    write = writer(out)
+    check_output(out)
+    parts = list(exported(store))
+    if not parts:
+        raise PerceptError(f"the index {store.folder} holds no vectors, so nothing was written")
+    vectors = torch.from_numpy(np.concatenate([part.vectors for part in parts]))
+    with writing(out):
+        write(out, [place for part in parts for place in part.places], vectors, {"stamp": to_dict(store.stamp)})
+    return len(vectors)
+
+
+COMMANDS_INSIDE: dict[str, Callable[..., int]] = {
+    "status": status,
+    "remove": remove,
+    "compact": compact,
+    "export": export,
+    "repair": repair,
+}
+
+
+def run(arguments: list[str]) -> int:
+    """Run one of the commands inside, if the first word is its name and not that of a file or folder; else `index`."""
+    first = arguments[0] if arguments else ""
+    chosen = COMMANDS_INSIDE.get(first)
+    if chosen is not None and not os.path.lexists(first):
+        return tyro.cli(chosen, prog=f"percept index {first}", args=arguments[1:])
+    return tyro.cli(index, prog="percept index", args=arguments)
+
+
+ARGUMENTS = run

@@ -12,11 +12,13 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from jaxtyping import Int64
 
+import percept.search.store.lookup as lookup
+import percept.search.store.upkeep as upkeep
+import percept.search.store.writes as writes
 from percept.core import VERSION as PERCEPT
 from percept.core.config import from_dict, to_dict
 from percept.core.errors import PerceptError
 from percept.search.contracts import ImageEncoder, Stamp, stamp_of
-from percept.search.store import lookup, upkeep, writes
 from percept.search.store.database import Database, damaged, has_store, stored_path
 from percept.search.store.migrate import migrate_old
 from percept.search.store.records import BadState, FileState, Filter, NewContent, Piece, Repair, Root, Space, Status
@@ -193,21 +195,22 @@ class Store:
         with self._database.reading() as connection:
             return writes.content_id(connection, hash_) is not None
 
-    def files(self) -> Iterator[FileState]:
-        """Yield every file in the order of paths; one that has to be read again has an empty hash."""
-        query = (
-            "SELECT path, bytes, modified, coalesce(hash, '') FROM file LEFT JOIN content ON content.id = file.content "
-            "WHERE path > ? ORDER BY path LIMIT 10000"
-        )
-        last = b""
+    def paths(self) -> Iterator[Path]:
+        """Yield the path of every file, in order."""
+        query, last = "SELECT path FROM file WHERE path > ? ORDER BY path LIMIT 10000", b""
         while True:
             with self._database.reading() as connection:
                 rows = connection.execute(query, (last,)).fetchall()
             if not rows:
                 return
             last = rows[-1][0]
-            for path, size, modified, hash_ in rows:
-                yield FileState(path=Path(os.fsdecode(path)), bytes=size, modified=modified, hash=hash_)
+            yield from (Path(os.fsdecode(path)) for (path,) in rows)
+
+    def pending(self) -> list[Path]:
+        """Return the files that have to be read again, because their vectors were lost."""
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT path FROM file WHERE content IS NULL ORDER BY path").fetchall()
+        return [Path(os.fsdecode(path)) for (path,) in rows]
 
     def known(self, paths: Sequence[Path]) -> dict[Path, FileState | BadState]:
         """Return the stored state of those paths that have one and need not be read again while they are unchanged."""
@@ -275,8 +278,9 @@ class Store:
         return removed
 
     def remember_roots(self, roots: Sequence[Root]) -> None:
-        """Store folders that were indexed, so that the next run without folders knows them."""
-        fresh = [root for root in roots if root not in self.roots()]
+        """Store folders and files that were indexed, so that the next run without folders knows them."""
+        stored = set(self.roots())
+        fresh = [root for root in roots if root not in stored]
         if not fresh:
             return
         rows = [
