@@ -167,7 +167,7 @@ class Store:
     def pieces(self, ids: Sequence[int] | Int64[np.ndarray, " n"]) -> list[Piece]:
         """Return pieces in the order of `ids`, without those that no longer exist."""
         with self._database.reading() as connection:
-            return lookup.read_pieces(connection, list(ids))
+            return lookup.read_pieces(connection, [int(id_) for id_ in ids])
 
     def where(self, condition: Filter) -> Int64[np.ndarray, " n"]:
         """Return the ids, ascending, of the pieces that pass a filter.
