@@ -250,7 +250,8 @@ def _add_videos(
     cutting: Cutting,
 ) -> None:
     if files and find_spec("av") is None:
-        notice(f"{len(files)} videos are left out; to read them: pip install 'percept-models[video]'")
+        videos = "1 video is" if len(files) == 1 else f"{len(files)} videos are"
+        notice(f"{videos} left out; to read them: pip install 'percept-models[video]'")
         return
     for file in files:
         try:

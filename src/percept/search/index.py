@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from percept.core.errors import PerceptError
+from percept.core.report import notice
 from percept.data.files import named_paths
 from percept.search.build import Report, build
 from percept.search.contracts import ImageEncoder, Stamp
@@ -216,4 +217,7 @@ def selected(
         raise PerceptError("a selection of files needs folders. Name the folders to which it belongs.")
     if not (roots := store.roots()) and not len(store):
         raise PerceptError(f"the index {store.folder} remembers no folder. Name at least one folder or file.")
+    for root in roots:
+        if not os.path.exists(root.path):
+            notice(f"{root.path} is not there now; its files are kept in the index")
     return roots

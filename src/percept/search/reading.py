@@ -109,12 +109,15 @@ def date_taken(data: bytes) -> float | None:
         return None  # Pillow would decode all pixels to look for it
     try:
         with Image.open(io.BytesIO(data)) as image:
-            exif = image.getexif()
-    except Exception:  # formats that Pillow does not open, unreadable EXIF
+            return _first_date(image.getexif())
+    except Exception:  # a format that Pillow does not open, or unreadable EXIF
         return None
+
+
+def _first_date(exif: Image.Exif) -> float | None:
     for directory, date, offset in EXIF_DATES:
+        tags: Any = exif if directory is None else exif.get_ifd(directory)
         try:
-            tags: Any = exif if directory is None else exif.get_ifd(directory)
             return _seconds(tags[date], tags.get(offset) if offset else None)
         except Exception:  # absent, or not a date
             continue

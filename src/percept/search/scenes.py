@@ -36,8 +36,8 @@ def cut(
 ) -> Iterator[Cut]:
     """Yield the pieces of a video in order; they touch, and together they are the whole video.
 
-    Only the frames of one piece are held. A piece ends where the difference to the next frame is at least `scene_change`
-    and RATIO times the mean difference within the piece, or where it would become longer than `window`.
+    Only the frames of one piece are held. A piece ends where the difference to the next frame is more than
+    `scene_change` and RATIO times the mean difference within the piece, or where it would become longer than `window`.
 
     Args:
         video: an open video.
@@ -86,7 +86,7 @@ def _ends(piece: Cut, second: float, difference: float, duration: float, cutting
     if length >= cutting.window - 1e-6:
         return True
     usual = float(np.mean(piece.differences)) if piece.differences else 0.0
-    changes = difference >= cutting.scene_change and difference >= RATIO * usual
+    changes = difference > cutting.scene_change and difference >= RATIO * usual
     return changes and length >= cutting.shortest - 1e-6
 
 

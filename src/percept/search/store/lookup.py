@@ -39,12 +39,12 @@ def marks(values: Sequence[object]) -> str:
 def read_pieces(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Piece]:
     """Return pieces in the order of `ids`, without those that no longer exist."""
     found: dict[int, Piece] = {}
-    for part in chunks([int(id_) for id_ in ids]):
+    for part in chunks(ids):
         rows = connection.execute(PIECES.format(marks(part)), part).fetchall()
         paths = _paths(connection, sorted({row[1] for row in rows}))
         for row in rows:
             found[row[0]] = _piece(row, paths.get(row[1], ()))
-    return [found[int(id_)] for id_ in ids if int(id_) in found]
+    return [found[id_] for id_ in ids if id_ in found]
 
 
 def ids_of(connection: sqlite3.Connection, contents: Sequence[int]) -> list[int]:
