@@ -37,7 +37,7 @@ from percept.data.transforms import Preprocess
 from percept.infer.load import load
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
-from percept.search.approximate import refresh_approximate
+from percept.search.approximate import library, refresh_approximate
 from percept.search.contracts import stamp_of
 from percept.search.scan import scan
 from percept.search.store import FileState, NewContent, Store
@@ -122,8 +122,7 @@ def _size(place: Path) -> float:
 
 
 def baseline_ivf(folder: Path) -> dict[str, Any]:
-    import faiss
-
+    faiss = library()
     vectors = np.memmap(folder / "all.vec", "<f4", mode="r").reshape(-1, DIM)
     start, lists = time.perf_counter(), round(2 * math.sqrt(len(vectors)))
     index = faiss.index_factory(DIM, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ import numpy as np
 TOP = 10
 Search = Callable[[np.ndarray], np.ndarray]
 """Query → ids of the nearest rows, counted from 0."""
+
+
+def library() -> Any:
+    return import_module("faiss")
 
 
 def drop(folder: Path) -> None:
@@ -73,8 +78,7 @@ def mapped(folder: Path) -> np.ndarray:
 
 
 def faiss_flat(folder: Path) -> Search:
-    import faiss
-
+    faiss = library()
     vectors = mapped(folder)
     index = faiss.IndexFlatIP(vectors.shape[1])
     for first in range(0, len(vectors), 16384):
@@ -83,17 +87,14 @@ def faiss_flat(folder: Path) -> Search:
 
 
 def faiss_ivf(folder: Path) -> Search:
-    import faiss
-
+    faiss = library()
     index = faiss.read_index(str(folder / "ivf.faiss"), faiss.IO_FLAG_MMAP)
     index.nprobe = 32
     return lambda query: index.search(query[None], TOP)[1][0]
 
 
 def lance(folder: Path) -> Search:
-    import lancedb
-
-    rows = lancedb.connect(folder / "lance").open_table("rows")
+    rows = import_module("lancedb").connect(folder / "lance").open_table("rows")
 
     def search(query: np.ndarray) -> np.ndarray:
         found = rows.search(query).metric("dot").nprobes(20).refine_factor(10).limit(TOP).to_arrow()
@@ -119,9 +120,9 @@ def imported(kind: str) -> None:
         import percept.search.nearest
         import percept.search.store  # noqa: F401
     if kind.startswith("faiss") or kind == "percept approximate":
-        import faiss  # noqa: F401
+        library()
     if kind.startswith("lance"):
-        import lancedb  # noqa: F401
+        import_module("lancedb")
 
 
 def bandwidth(seconds: float, size: int) -> Callable[[], float]:

@@ -72,7 +72,7 @@ def test_sound_stays_with_its_frames(tmp_path: Path) -> None:
     cut(source, 1.5, 3.0, tmp_path / "clip.mp4")
     with av.open(str(tmp_path / "clip.mp4")) as clip:
         parts = [(frame.time, np.abs(frame.to_ndarray()[0])) for frame in clip.decode(audio=0)]
-    loud = [time + np.flatnonzero(part > 0.3)[[0, -1]] / 48_000 for time, part in parts if (part > 0.3).any()]
+    loud = [(time or 0) + np.flatnonzero(part > 0.3)[[0, -1]] / 48_000 for time, part in parts if (part > 0.3).any()]
     assert loud[0][0] == pytest.approx(0.5, abs=0.05)
     assert loud[-1][1] == pytest.approx(1.0, abs=0.05)
 

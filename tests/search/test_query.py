@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def find(store: Store, text: str | None = None, **options) -> tuple[Hit, ...]:
+def find(store: Store, text: str | list[str] | None = None, **options) -> tuple[Hit, ...]:
     asked = {
         name: options.pop(name) for name in ("image", "not_", "not_image", "weight", "not_weight") if name in options
     }

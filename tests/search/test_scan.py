@@ -1,7 +1,6 @@
 """Exact search: equal to comparing one by one, whatever is dead, filtered, damaged or in which segment."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +8,18 @@ import pytest
 
 from percept.search import scan as module
 from percept.search.scan import allowing, read_rows, rows_of, scan, vectors_of
+from percept.search.store import Segment
 from tests.search.stock import unit
 
 DIM = 32
 
 
-@dataclass
-class Rows:
-    id: int
-    vectors: np.ndarray
-    ids: np.ndarray
+class Rows(Segment):
+    """A segment made of arrays."""
 
-    @property
-    def rows(self) -> int:
-        return len(self.ids)
+    def __init__(self, *, id: int, vectors: np.ndarray, ids: np.ndarray) -> None:
+        self.id, self.rows = id, len(ids)
+        self.__dict__.update(vectors=vectors, ids=ids)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -22,7 +22,8 @@ from percept.core.config import from_dict, to_dict
 from percept.core.errors import PerceptError, missing_extra
 from percept.core.io import locked, read_json, write_json
 from percept.core.report import steps
-from percept.search.scan import Rows, read_rows, scan
+from percept.search.scan import read_rows, scan
+from percept.search.store import Segment, Store
 
 FOLDER, PLAN = "ann", "plan.json"
 FORMAT = 1
@@ -40,20 +41,6 @@ RECALL, QUERIES = 0.98, 64
 """Share of the exact top 10 that has to be found, on this many rows that were moved by noise as long as they are."""
 CANDIDATES = 100
 """Rows whose exact scores are computed, at least."""
-
-
-@runtime_checkable
-class Searchable(Protocol):
-    """What is asked of an index: its folder and the segments of its current space."""
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the index."""
-        ...
-
-    def segments(self) -> Sequence[Rows]:
-        """Return the segments of the current space."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +71,7 @@ class Plan:
         """Number of rows in the lists."""
         return sum(self.segments.values())
 
-    def covers(self, segments: Sequence[Rows]) -> bool:
+    def covers(self, segments: Sequence[Segment]) -> bool:
         """True if every segment of the plan still exists with its rows."""
         present = {str(segment.id): segment.rows for segment in segments}
         return all(present.get(id_, 0) >= rows for id_, rows in self.segments.items())
@@ -141,7 +128,7 @@ def is_available() -> bool:
     return find_spec("faiss") is not None
 
 
-def open_approximate(folder: Path, segments: Sequence[Rows]) -> Approximate | None:
+def open_approximate(folder: Path, segments: Sequence[Segment]) -> Approximate | None:
     """Open the approximate index of an index; None if there is none, it is damaged, or its segments are gone.
 
     Args:
@@ -172,7 +159,7 @@ def read_plan(folder: Path) -> Plan | None:
     return plan if plan.format == FORMAT and os.path.basename(plan.file) == plan.file else None
 
 
-def is_outdated(folder: Path, segments: Sequence[Rows]) -> bool:
+def is_outdated(folder: Path, segments: Sequence[Segment]) -> bool:
     """True if an approximate index is worth building: there are many rows, and too few of them are in the lists."""
     rows = sum(segment.rows for segment in segments)
     if rows < LEAST_ROWS:
@@ -181,7 +168,7 @@ def is_outdated(folder: Path, segments: Sequence[Rows]) -> bool:
     return plan is None or not plan.covers(segments) or rows - plan.rows > OUTDATED * rows
 
 
-def refresh_approximate(store: Searchable, *, always: bool = False) -> Plan | None:
+def refresh_approximate(store: Store, *, always: bool = False) -> Plan | None:
     """Build the approximate index of an index if it is worth it, and replace the former one.
 
     Args:
@@ -203,7 +190,7 @@ def refresh_approximate(store: Searchable, *, always: bool = False) -> Plan | No
         return None
 
 
-def _build(folder: Path, segments: Sequence[Rows]) -> Plan:
+def _build(folder: Path, segments: Sequence[Segment]) -> Plan:
     start, rng = time.perf_counter(), np.random.default_rng(0)
     rows = sum(segment.rows for segment in segments)
     lists = max(1, round(2 * math.sqrt(rows)))
@@ -229,7 +216,7 @@ def _build(folder: Path, segments: Sequence[Rows]) -> Plan:
     return plan
 
 
-def _trained(segments: Sequence[Rows], lists: int, rng: np.random.Generator) -> Any:
+def _trained(segments: Sequence[Segment], lists: int, rng: np.random.Generator) -> Any:
     faiss = library()
     sample = _sample(segments, TRAINING * lists, rng)
     index = faiss.index_factory(sample.shape[1], f"IVF{lists},SQ4", faiss.METRIC_INNER_PRODUCT)
@@ -239,7 +226,7 @@ def _trained(segments: Sequence[Rows], lists: int, rng: np.random.Generator) -> 
     return index
 
 
-def _sample(segments: Sequence[Rows], count: int, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
+def _sample(segments: Sequence[Segment], count: int, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
     """Return rows drawn from all segments, in proportion to their sizes."""
     rows = sum(segment.rows for segment in segments)
     share = min(1.0, count / rows)
@@ -250,7 +237,7 @@ def _sample(segments: Sequence[Rows], count: int, rng: np.random.Generator) -> F
     return np.concatenate(parts)
 
 
-def _keyed(segments: Sequence[Rows]) -> Iterator[tuple[Int64[np.ndarray, " n"], Float[np.ndarray, "n d"]]]:
+def _keyed(segments: Sequence[Segment]) -> Iterator[tuple[Int64[np.ndarray, " n"], Float[np.ndarray, "n d"]]]:
     """Yield vectors with keys that hold their segment and row."""
     for segment in segments:
         for first in range(0, segment.rows, AT_ONCE):
@@ -258,7 +245,7 @@ def _keyed(segments: Sequence[Rows]) -> Iterator[tuple[Int64[np.ndarray, " n"], 
             yield (segment.id << 32) + rows, read_rows(segment.vectors, rows)
 
 
-def _probes(index: Any, segments: Sequence[Rows], rng: np.random.Generator) -> tuple[int, float]:
+def _probes(index: Any, segments: Sequence[Segment], rng: np.random.Generator) -> tuple[int, float]:
     """Return the smallest number of lists that finds enough, with the share of the top 10 that it finds."""
     rows = _sample(segments, QUERIES, rng)[:QUERIES]
     noise = rng.standard_normal(rows.shape, np.float32)

@@ -3,9 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
-from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,7 +19,8 @@ from percept.search.approximate import (
     is_available,
     open_approximate,
 )
-from percept.search.scan import LONGEST, Allowed, Found, Rows, allowing, joined, products, scan, vectors_of
+from percept.search.scan import LONGEST, Allowed, Found, allowing, joined, products, scan, vectors_of
+from percept.search.store import Segment, Store
 
 PER_HIT = 4
 """Candidates per row wanted, where that is more than CANDIDATES."""
@@ -31,30 +30,12 @@ MOST_WANTED = 0.01
 """Share of the rows above which the wanted ones are found exactly."""
 
 
-@runtime_checkable
-class Vectors(Protocol):
-    """What is asked of an index."""
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the index."""
-        ...
-
-    def segments(self) -> Sequence[Rows]:
-        """Return the segments of the current space."""
-        ...
-
-    def dead(self) -> Int64[np.ndarray, " m"]:
-        """Return the pieces that must not be found."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Nearest:
     """Rows found, and how."""
 
     found: Found
-    segments: Sequence[Rows]
+    segments: Sequence[Segment]
     """The list that `found.segments` counts in."""
     searched: int
     """Pieces that could be found."""
@@ -62,7 +43,7 @@ class Nearest:
 
 
 def nearest(
-    store: Vectors, query: Float[np.ndarray, " d"], top: int, *, only: Int64[np.ndarray, " n"] | None = None
+    store: Store, query: Float[np.ndarray, " d"], top: int, *, only: Int64[np.ndarray, " n"] | None = None
 ) -> Nearest:
     """Return the pieces nearest to a unit vector.
 
@@ -90,7 +71,7 @@ def nearest(
 
 def _approximate(
     approximate: Approximate,
-    segments: Sequence[Rows],
+    segments: Sequence[Segment],
     query: Float[np.ndarray, " d"],
     top: int,
     allowed: Allowed | None,
@@ -111,7 +92,7 @@ def _approximate(
     return joined([proposed, scan(segments, query, top, allowed=allowed, begin=approximate.begin)]).best(top)
 
 
-def _rows(segments: Sequence[Rows], places: Int64[np.ndarray, "k 2"]) -> Found:
+def _rows(segments: Sequence[Segment], places: Int64[np.ndarray, "k 2"]) -> Found:
     """Return the rows at (segment id, row), with scores of 0."""
     position = {segment.id: place for place, segment in enumerate(segments)}
     at = np.array([position[id_] for id_ in places[:, 0].tolist()], np.int64)
@@ -123,12 +104,12 @@ def _rows(segments: Sequence[Rows], places: Int64[np.ndarray, "k 2"]) -> Found:
 
 
 _LOCK = Lock()
-_OPENED: "WeakKeyDictionary[Vectors, tuple[object, Approximate | None]]" = WeakKeyDictionary()
+_OPENED: "WeakKeyDictionary[Store, tuple[object, Approximate | None]]" = WeakKeyDictionary()
 """Approximate index of each open index, with what it was opened for."""
 _TOLD: set[str] = set()
 
 
-def _opened(store: Vectors, segments: Sequence[Rows]) -> Approximate | None:
+def _opened(store: Store, segments: Sequence[Segment]) -> Approximate | None:
     """Return the approximate index; it is opened again when it was replaced."""
     try:
         state = os.stat(store.folder / FOLDER / PLAN)

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from percept.core.machine import usable_cores
+from percept.search.store import Segment
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -27,31 +28,6 @@ GATHERED = 4
 """Rows are read one by one where less than one row in this many is allowed, else as a whole part."""
 LONGEST = 1.01
 """Largest product of two unit vectors that rounding explains; rows beyond it, or not a number, are damaged and left out."""
-
-
-@runtime_checkable
-class Rows(Protocol):
-    """A segment: vectors and the ids of their pieces, both mapped into memory."""
-
-    @property
-    def id(self) -> int:
-        """Number of the segment, never used twice."""
-        ...
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        ...
-
-    @property
-    def vectors(self) -> Float[np.ndarray, "n d"]:
-        """Unit vectors, float32."""
-        ...
-
-    @property
-    def ids(self) -> Int64[np.ndarray, " n"]:
-        """Piece ids."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +106,7 @@ def allowing(dead: Int64[np.ndarray, " m"], only: Int64[np.ndarray, " n"] | None
 
 
 def scan(
-    segments: Sequence[Rows],
+    segments: Sequence[Segment],
     query: Float[np.ndarray, " d"],
     top: int,
     *,
@@ -156,7 +132,7 @@ def scan(
 
 
 def _part(
-    segments: Sequence[Rows],
+    segments: Sequence[Segment],
     job: tuple[int, int, int],
     query: Float[np.ndarray, " d"],
     top: int,
@@ -204,7 +180,7 @@ def read_rows(vectors: Float[np.ndarray, "n d"], rows: Int64[np.ndarray, " k"]) 
     return copy
 
 
-def vectors_of(segments: Sequence[Rows], found: Found) -> Float[np.ndarray, "k d"]:
+def vectors_of(segments: Sequence[Segment], found: Found) -> Float[np.ndarray, "k d"]:
     """Return the vectors of rows that were found."""
     dim = segments[0].vectors.shape[1] if segments else 0
     vectors = np.zeros((len(found), dim), np.float32)
@@ -214,7 +190,7 @@ def vectors_of(segments: Sequence[Rows], found: Found) -> Float[np.ndarray, "k d
     return vectors
 
 
-def rows_of(segments: Sequence[Rows], ids: Int64[np.ndarray, " k"]) -> Found:
+def rows_of(segments: Sequence[Segment], ids: Int64[np.ndarray, " k"]) -> Found:
     """Return the rows of pieces, in order of their ids, with scores of 0; pieces without a vector are left out."""
     ids = np.unique(ids)
     parts = []
