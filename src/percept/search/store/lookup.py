@@ -47,6 +47,12 @@ def read_pieces(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Piec
     return [found[id_] for id_ in ids if id_ in found]
 
 
+def ids_of(connection: sqlite3.Connection, contents: Sequence[int]) -> list[int]:
+    """Return the ids of the pieces of contents, by content and in the order of their spans."""
+    query = f"SELECT id FROM piece WHERE content IN ({marks(contents)}) ORDER BY content, start"
+    return [id_ for (id_,) in connection.execute(query, list(contents))]
+
+
 def _piece(row: tuple, paths: tuple[Path, ...]) -> Piece:
     id_, content, hash_, kind, width, height, start, stop, seconds, taken = row
     return Piece(
