@@ -175,13 +175,20 @@ def photo(path: Path, date: str | None, *, offset: str | None = None, size: tupl
     return path
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
 def test_dates_are_read_from_exif(ending: str, tmp_path: Path) -> None:
     path = photo(tmp_path / f"a.{ending}", "2024:05:17 12:00:00", offset="+02:00")
     assert date_taken(path.read_bytes()) == 1715940000.0
     local = date_taken(photo(path, "2024:05:17 12:00:00").read_bytes())
     assert local is not None
     assert abs(local - 1715947200) <= 14 * 3600
+
+
+def test_the_date_of_the_file_counts_where_there_is_no_other(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0132] = "2024:05:17 12:00:00"
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.tif", exif=exif)
+    assert abs((date_taken((tmp_path / "a.tif").read_bytes()) or 0) - 1715947200) <= 14 * 3600
 
 
 @pytest.mark.parametrize("date", [None, "", "0000:00:00 00:00:00", "yesterday", "2024:13:45 99:00:00"])
