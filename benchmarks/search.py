@@ -44,10 +44,11 @@ from percept.search.store import FileState, NewContent, Store
 from percept.weights.folder import save_folder
 
 RESULTS = Path(__file__).with_suffix(".json")
-DIM, NOISE, QUERIES, BATCH = 512, 0.9, 200, 8192
+DIM, NOISE, QUERIES, BATCH = 512, 0.9, 100, 8192
 EXACT_QUERIES = 25
 """Queries of the kinds that read every vector."""
 EXHAUSTIVE = ("percept exact", "numpy memmap", "faiss flat in memory")
+IVF, LANCE = "faiss IVF,Flat mapped", "lancedb IVF_PQ"
 MOST_LANCE = 100_000
 """Largest size at which lancedb is measured; its index takes minutes per 100,000 vectors to build."""
 
@@ -135,7 +136,7 @@ def baseline_ivf(folder: Path) -> dict[str, Any]:
     return {"lists": lists, "probes": 32, "build s": round(time.perf_counter() - start, 1)}
 
 
-LANCE = """
+LANCE_PROGRAM = """
 import sys, time, numpy as np, lancedb, pyarrow as pa
 folder, dim = sys.argv[1], int(sys.argv[2])
 rows = np.fromfile(folder + "/all.vec", "<f4").reshape(-1, dim)
@@ -184,7 +185,9 @@ def commands(index: Path, small: Path, turns: int) -> dict[str, Any]:
     return rows
 
 
-def measure(size: int, folder: Path, lance_python: str | None, turns: int) -> dict[str, Any]:
+def measure(
+    size: int, folder: Path, lance_python: str | None, turns: int, libraries: tuple[str, ...]
+) -> dict[str, Any]:
     folder.mkdir(parents=True)
     (folder / "small").mkdir()
     place = model(folder / "model")
@@ -193,17 +196,16 @@ def measure(size: int, folder: Path, lance_python: str | None, turns: int) -> di
     built = fill(folder, size, place)
     result: dict[str, Any] = {"vectors": size, "MB": round(4e-6 * DIM * size), "index": built, "libraries": {}}
     result["command"] = commands(folder / "index", folder / "small" / "index", turns)
-    result["faiss IVF,Flat"] = baseline_ivf(folder)
-    pythons = dict.fromkeys(KINDS, sys.executable)
-    if lance_python is not None and size <= MOST_LANCE:
-        program = [lance_python, "-c", LANCE, str(folder), str(DIM)]
+    pythons = dict.fromkeys(libraries, sys.executable)
+    if IVF in pythons:
+        result[IVF] = baseline_ivf(folder)
+    if LANCE in pythons and (lance_python is None or size > MOST_LANCE):
+        del pythons[LANCE]
+    elif lance_python is not None and LANCE in pythons:
+        program = [lance_python, "-c", LANCE_PROGRAM, str(folder), str(DIM)]
         done = subprocess.run(program, capture_output=True, text=True, check=False)
-        result["lancedb IVF_PQ"] = (
-            {"build s": float(done.stdout)} if not done.returncode else {"failed": done.stderr[-300:]}
-        )
-        pythons["lancedb IVF_PQ"] = lance_python
-    else:
-        del pythons["lancedb IVF_PQ"]
+        result[LANCE] = {"build s": float(done.stdout)} if not done.returncode else {"failed": done.stderr[-300:]}
+        pythons[LANCE] = lance_python
     for kind, python in pythons.items():
         result["libraries"][kind] = worker(kind, folder, python)
         out.print(f"{size:,} {kind}: {result['libraries'][kind]}", soft_wrap=True)
@@ -215,6 +217,7 @@ def main(
     folder: Path | None = None,
     lance_python: str | None = None,
     turns: int = 7,
+    libraries: tuple[str, ...] = tuple(KINDS),
     json_file: Path | None = RESULTS,
 ) -> None:
     """Measure search.
@@ -224,6 +227,7 @@ def main(
         folder: Folder for the indexes, emptied afterwards; default: a temporary one.
         lance_python: Interpreter of an environment with lancedb and pyarrow; without it lancedb is left out.
         turns: Runs of the command, cold and warm.
+        libraries: Kinds of index to measure.
         json_file: Result file; sizes that are measured replace those it holds.
     """
     start = time.perf_counter()
@@ -231,7 +235,7 @@ def main(
     for size in sizes:
         place = Path(tempfile.mkdtemp(prefix="search-", dir=folder))
         try:
-            known[str(size)] = measure(size, place / "run", lance_python, turns)
+            known[str(size)] = measure(size, place / "run", lance_python, turns, libraries)
         finally:
             shutil.rmtree(place)
         known[str(size)]["run"] = {**facts(torch.device("cpu"), start), "cores": os.cpu_count()}
