@@ -8,9 +8,10 @@ import pytest
 
 from percept.search import approximate, nearest
 from percept.search.approximate import FOLDER, PLAN, is_outdated, open_approximate, read_plan, refresh_approximate
+from percept.search.index import Index
 from percept.search.scan import allowing, scan
 from percept.search.store import Store
-from tests.search.fakes import ColourEncoder
+from tests.search.fakes import COLOURS, ColourEncoder, picture
 from tests.search.stock import unit, vectors_in
 
 pytest.importorskip("faiss")
@@ -61,6 +62,21 @@ def test_it_finds_what_an_exact_search_finds(store: Store) -> None:
     assert plan.recall >= 0.95
     assert recall(store) >= 0.97
     assert refresh_approximate(store) is None  # up to date
+
+
+def test_indexing_builds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (approximate, nearest):
+        monkeypatch.setattr(module, "LEAST_ROWS", 4)
+    for name in COLOURS:
+        picture(tmp_path / "pictures" / f"{name}.png", name)
+    with Index.create(tmp_path / "index", ColourEncoder()) as index:
+        index.add(tmp_path / "pictures")
+        plan = read_plan(index.folder)
+        assert plan is not None
+        assert plan.rows == len(COLOURS)
+        assert index.search("red", top=2).hits[0].path.stem == "red"
+        index.add(tmp_path / "pictures")
+        assert read_plan(index.folder) == plan
 
 
 def test_removed_and_added_pieces(store: Store) -> None:

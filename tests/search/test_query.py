@@ -196,7 +196,7 @@ def test_moments_are_hits_of_their_own(store: Store, tmp_path: Path) -> None:
     assert found == [(first, (4, 8)), (first, (12, 14)), (second, (2, 4))]
     assert [hit.rank for hit in hits] == [1, 2, 3]
     assert [hit.score for hit in hits] == pytest.approx([0.9, 0.88, 0.6], abs=1e-4)
-    best = find(store, "red", top=1, moments=True, share=1.0)
+    best = find(store, "red", top=1, moments=True, level=1.0)
     assert [(hit.span.start, hit.span.stop) for hit in best if hit.span] == [(4, 6)]
     assert len(find(store, "red", moments=True, min_score=0.7)) == 2
     one = find(store, "red", moments=True, where=Filter(include=("second*",)))
@@ -243,7 +243,7 @@ def test_several_threads_search_one_index_while_it_changes(store: Store, tmp_pat
         ({"text": "red"}, {"group": "duplicate", "above": 2.0}, "above must be"),
         ({"text": "red"}, {"moments": True, "group": "folder"}, "cannot be grouped"),
         ({"text": "red"}, {"moments": True, "where": Filter(kind="image")}, "only videos have moments"),
-        ({"text": "red"}, {"share": 2.0}, "share must be"),
+        ({"text": "red"}, {"level": 2.0}, "level must be"),
         ({"text": "red"}, {"where": Filter(kind="song")}, "unknown kind"),
     ],
 )  # fmt: skip

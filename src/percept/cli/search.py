@@ -80,7 +80,7 @@ def search(
     group: str | None = None,
     above: float = 0.95,
     moments: bool = False,
-    share: float = 0.5,
+    level: float = 0.5,
     cut: Path | None = None,
     out: Path | None = None,
     sheet: Path | None = None,
@@ -103,7 +103,7 @@ def search(
         group: One hit per folder, or per group of near-duplicates: folder or duplicate.
         above: With --group duplicate, the cosine from which two images are near-duplicates.
         moments: Find moments of videos: neighbouring spans that match are joined.
-        share: Where a moment ends: this share of the way from a video's mean score to its best. 1 gives the best spans.
+        level: Where a moment ends, from 0 (at the video's mean score) to 1 (the best spans alone).
         cut: Folder for an MP4 clip of the best span of every hit that is a video.
         out: File for the hits, .csv, .json, .jsonl or .parquet; - for json lines on standard output.
         sheet: PNG file for a contact sheet of the hits.
@@ -116,7 +116,7 @@ def search(
     asked = question(list(text), image=list(image), not_=list(avoid), not_image=list(not_image),
                      weight=weight, not_weight=not_weight)  # fmt: skip
     wanted = Wanted(
-        top=top, where=where.chosen(), min_score=min_score, group=group, above=above, moments=moments, share=share
+        top=top, where=where.chosen(), min_score=min_score, group=group, above=above, moments=moments, level=level
     ).check()
     _check(asked, out=out, sheet=sheet, page=page, cut=cut)
     return _search(asked, wanted, Outputs(out=out, sheet=sheet, page=page, cut=cut), index, model)

@@ -11,6 +11,7 @@ from pathlib import Path
 from percept.core.errors import PerceptError
 from percept.core.report import notice, progress_bar
 from percept.data.files import BadFile, is_video, read_each, reason_without_path
+from percept.search.approximate import refresh_approximate
 from percept.search.contracts import ImageEncoder
 from percept.search.cutting import Cutting
 from percept.search.reading import Candidate, read_image_file, read_video_file
@@ -85,6 +86,7 @@ def build(
     start = time.perf_counter()
     report = apply(store, encoder, scan(store, roots, prune=prune), cutting=cutting)
     store.remember_roots(roots)
+    refresh_approximate(store)
     report.seconds = time.perf_counter() - start
     return report
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from percept.core.errors import PerceptError, unknown_name
 from percept.search.question import Question
-from percept.search.spans import JOIN_ABOVE, Span
+from percept.search.spans import LEVEL, Span
 from percept.search.store import Filter
 
 GROUPS = ("folder", "duplicate")
@@ -27,7 +27,7 @@ class Wanted:
     """Cosine from which two hits are near-duplicates."""
     moments: bool = False
     """Hits are moments of videos, several of one video if it has them."""
-    share: float = JOIN_ABOVE
+    level: float = LEVEL
     """Where a moment ends; see `percept.search.spans.moments`."""
 
     def check(self) -> "Wanted":
@@ -42,8 +42,8 @@ class Wanted:
             raise unknown_name("group", self.group, GROUPS)
         if not 0 < self.above <= 1:
             raise PerceptError(f"above must be a cosine from 0 to 1, got {self.above}")
-        if not 0 <= self.share <= 1:
-            raise PerceptError(f"share must be from 0 to 1, got {self.share}")
+        if not 0 <= self.level <= 1:
+            raise PerceptError(f"level must be from 0 to 1, got {self.level}")
         if self.moments and self.group is not None:
             raise PerceptError("moments are hits of their own and cannot be grouped. Leave out group or moments.")
         if self.moments and self.where is not None and self.where.kind == "image":

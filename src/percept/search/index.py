@@ -16,7 +16,7 @@ from percept.search.hits import Answer, Wanted
 from percept.search.query import ask
 from percept.search.question import Images, Texts, question
 from percept.search.reload import load_stamped
-from percept.search.spans import JOIN_ABOVE
+from percept.search.spans import LEVEL
 from percept.search.store import Filter, Repair, Root, Status, Store
 
 PathLike = str | os.PathLike[str]
@@ -145,7 +145,7 @@ class Index:
         group: str | None = None,
         above: float = 0.95,
         moments: bool = False,
-        share: float = JOIN_ABOVE,
+        level: float = LEVEL,
     ) -> Answer:
         """Find the images and videos nearest to texts, to images, or to both; several threads may search at once.
 
@@ -165,14 +165,14 @@ class Index:
             group: "folder" for one hit per folder, "duplicate" for one per group of near-duplicates.
             above: cosine from which two hits are near-duplicates.
             moments: hits are moments of videos.
-            share: where a moment ends; see `percept.search.spans.moments`.
+            level: where a moment ends; see `percept.search.spans.moments`.
 
         Raises:
             PerceptError: nothing is searched for, the index is empty, an image cannot be read, or an impossible value.
         """
         asked = question(text, image=image, not_=not_, not_image=not_image, weight=weight, not_weight=not_weight)
         wanted = Wanted(
-            top=top, where=where, min_score=min_score, group=group, above=above, moments=moments, share=share
+            top=top, where=where, min_score=min_score, group=group, above=above, moments=moments, level=level
         ).check()
         return ask(self.store, self.encoder, asked, wanted)
 

@@ -58,7 +58,7 @@ def ask(store: Store, encoder: ImageEncoder, question: Question, wanted: Wanted 
             f"percept index IMAGES --index {shlex.quote(str(store.folder))}"
         )
     entries, result = _entries(store, query, wanted)
-    spans = _spans(store, query, entries, wanted.share)
+    spans = _spans(store, query, entries, wanted.level)
     hits = [_hit(entry, spans.get(entry.piece.content, []), wanted) for entry in entries]
     if wanted.moments:
         hits = [_at(hit, span) for hit in hits for span in hit.spans]
@@ -131,7 +131,7 @@ def _folder(piece: Piece, where: Filter | None) -> str:
 
 
 def _spans(
-    store: Store, query: Float[np.ndarray, " d"], entries: Sequence[_Entry], share: float
+    store: Store, query: Float[np.ndarray, " d"], entries: Sequence[_Entry], level: float
 ) -> dict[int, list[Span]]:
     """Return the moments of every video among the entries, by content."""
     contents = [entry.piece.content for entry in entries if entry.piece.kind == "video"]
@@ -146,7 +146,7 @@ def _spans(
         if piece.id in score and piece.start is not None and piece.stop is not None:
             span = Span(start=piece.start, stop=piece.stop, score=score[piece.id])
             parts.setdefault(piece.content, []).append(span)
-    return {content: moments(spans, share=share) for content, spans in parts.items()}
+    return {content: moments(spans, level=level) for content, spans in parts.items()}
 
 
 def _hit(entry: _Entry, spans: Sequence[Span], wanted: Wanted) -> Hit:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-JOIN_ABOVE = 0.5
-"""Level at which a moment ends: this share of the way from a video's mean score to its best."""
+LEVEL = 0.5
+"""Where a moment ends, as a share of the way from a video's mean score to its best."""
 GAP = 0.25
 """Seconds between two spans that still count as neighbours."""
 
@@ -27,7 +27,7 @@ class Span:
 def clock(seconds: float) -> str:
     """Return a time as a player shows it.
 
-    >>> clock(7.25), clock(83), clock(3725.5)
+    >>> clock(7.25), clock(83.0), clock(3725.5)
     ('0:07.2', '1:23', '1:02:05.5')
     """
     tenths = round(seconds * 10)
@@ -37,26 +37,26 @@ def clock(seconds: float) -> str:
     return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{rest // 10:02d}{fraction}"
 
 
-def moments(spans: Sequence[Span], *, share: float = JOIN_ABOVE) -> list[Span]:
-    """Join neighbouring spans of one video whose scores are above a level; return the results, best first.
+def moments(spans: Sequence[Span], *, level: float = LEVEL) -> list[Span]:
+    """Join neighbouring spans of one video whose scores are high enough; return the results, best first.
 
-    The level lies between the mean score of the video and its best, so that it does not depend on how far cosines of texts and
+    The least score lies between the mean score of the video and its best, so that it does not depend on how far cosines of texts and
     images are from 1 in the model's space.
 
     >>> scores = [0.1, 0.3, 0.32, 0.1, 0.3]
-    >>> [str(span) for span in moments([Span(start=i, stop=i + 1, score=s) for i, s in enumerate(scores)])]
+    >>> [str(span) for span in moments([Span(start=i * 1.0, stop=i + 1.0, score=s) for i, s in enumerate(scores)])]
     ['0:01–0:03', '0:04–0:05']
 
     Args:
         spans: all spans of one video with their scores.
-        share: 0 joins everything above the mean, 1 returns the best spans alone.
+        level: 0 joins everything above the mean, 1 returns the best spans alone.
     """
     if not spans:
         return []
     mean, peak = sum(span.score for span in spans) / len(spans), max(span.score for span in spans)
-    level = min(peak, mean + share * (peak - mean))
+    least = min(peak, mean + level * (peak - mean))
     found: list[Span] = []
-    for span in sorted((span for span in spans if span.score >= level), key=lambda span: span.start):
+    for span in sorted((span for span in spans if span.score >= least), key=lambda span: span.start):
         if found and span.start - found[-1].stop <= GAP:
             last = found.pop()
             span = Span(start=last.start, stop=max(last.stop, span.stop), score=max(last.score, span.score))
