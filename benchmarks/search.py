@@ -125,7 +125,7 @@ def _size(place: Path) -> float:
 def baseline_ivf(folder: Path) -> dict[str, Any]:
     faiss = library()
     vectors = np.memmap(folder / "all.vec", "<f4", mode="r").reshape(-1, DIM)
-    start, lists = time.perf_counter(), round(2 * math.sqrt(len(vectors)))
+    start, lists = time.perf_counter(), round(4 * math.sqrt(len(vectors)))
     index = faiss.index_factory(DIM, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
     index.cp.niter, index.cp.min_points_per_centroid = 8, 1
     rows = np.sort(np.random.default_rng(0).choice(len(vectors), min(len(vectors), 40 * lists), replace=False))

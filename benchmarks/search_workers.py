@@ -38,7 +38,7 @@ def memory() -> dict[str, float]:
     """Return megabytes of this process: resident now, private now, and the most that was resident."""
     rows = dict(line.split(":") for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
     peak = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM")).split()[1]
-    private = sum(int(rows[name].split()[0]) for name in ("Private_Clean", "Private_Dirty"))
+    private = int(rows["Anonymous"].split()[0])  # what no file backs
     return {"resident": int(rows["Rss"].split()[0]) / 1e3, "private": private / 1e3, "peak": int(peak) / 1e3}
 
 

@@ -31,13 +31,15 @@ LEAST_ROWS = 100_000
 """Below this number of rows an exact search is as fast; see `benchmarks/search.json`."""
 OUTDATED = 0.2
 """Share of rows that may be added or removed before the index is built again."""
+LISTS = 4.0
+"""Number of lists, as a multiple of the square root of the number of rows."""
 TRAINING = 40
 """Rows per list from which the lists are learned."""
 AT_ONCE = 16384
 """Rows added at once."""
-PROBES = (8, 16, 32, 64, 128, 256)
+PROBES = (8, 16, 32, 64, 128)
 """Numbers of lists of which the smallest that finds enough is chosen."""
-RECALL, QUERIES = 0.98, 64
+RECALL, QUERIES = 0.95, 64
 """Share of the exact top 10 that has to be found, on this many rows that were moved by noise as long as they are."""
 CANDIDATES = 100
 """Rows whose exact scores are computed, at least."""
@@ -193,7 +195,7 @@ def refresh_approximate(store: Store, *, always: bool = False) -> Plan | None:
 def _build(folder: Path, segments: Sequence[Segment]) -> Plan:
     start, rng = time.perf_counter(), np.random.default_rng(0)
     rows = sum(segment.rows for segment in segments)
-    lists = max(1, round(2 * math.sqrt(rows)))
+    lists = max(1, round(LISTS * math.sqrt(rows)))
     with steps(3) as begin:
         begin("learning the lists of the search index")
         index = _trained(segments, lists, rng)

@@ -21,8 +21,8 @@ from percept.search.store import Segment
 S = TypeVar("S")
 T = TypeVar("T")
 
-PART_BYTES = 4 << 20
-"""Vectors multiplied at once by one thread, in bytes."""
+PART_BYTES = 16 << 20
+"""Vectors multiplied at once by one thread, in bytes. Smaller parts cost more Python, larger ones more memory."""
 MOST_THREADS = 16
 GATHERED = 4
 """Rows are read one by one where less than one row in this many is allowed, else as a whole part."""

@@ -167,13 +167,7 @@ class Store:
     def pieces(self, ids: Sequence[int] | Int64[np.ndarray, " n"]) -> list[Piece]:
         """Return pieces in the order of `ids`, without those that no longer exist."""
         with self._database.reading() as connection:
-            return lookup.read_pieces(connection, np.asarray(ids, np.int64).tolist())
-
-    def pieces_of(self, contents: Sequence[int]) -> list[Piece]:
-        """Return all pieces of contents, by content and in the order of their spans."""
-        with self._database.reading() as connection:
-            ids = [id_ for part in lookup.chunks(list(contents)) for id_ in lookup.ids_of(connection, part)]
-            return lookup.read_pieces(connection, ids)
+            return lookup.read_pieces(connection, [int(id_) for id_ in ids])
 
     def pieces_of(self, contents: Sequence[int]) -> list[Piece]:
         """Return all pieces of contents, by content and in the order of their spans."""
