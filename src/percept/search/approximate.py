@@ -195,7 +195,7 @@ def refresh_approximate(store: Store, *, always: bool = False) -> Plan | None:
 def _build(folder: Path, segments: Sequence[Segment]) -> Plan:
     start, rng = time.perf_counter(), np.random.default_rng(0)
     rows = sum(segment.rows for segment in segments)
-    lists = max(1, round(LISTS * math.sqrt(rows)))
+    lists = max(1, min(rows // 4, round(LISTS * math.sqrt(rows))))
     with steps(3) as begin:
         begin("learning the lists of the search index")
         index = _trained(segments, lists, rng)
