@@ -13,8 +13,8 @@ from percept.core.errors import PerceptError
 from percept.core.report import table
 
 if TYPE_CHECKING:
-    from percept.search.store import Store
     from percept.search.query import Answer, Hit
+    from percept.search.store import Store
 
 
 def search(
@@ -39,8 +39,8 @@ def search(
         index: Folder of the index; `percept index` makes it.
     """
     from percept.data.images import read_bytes
-    from percept.search.store import Store
     from percept.search.query import ask, check_question
+    from percept.search.store import Store
 
     check_question(text=text or None, image=image, top=top, weight=weight)
     check_output(sheet, ".png")

@@ -57,7 +57,7 @@ def to_lance(store: Store, folder: Path) -> int:
         PerceptError: lancedb is not installed, or the folder is in use.
     """
     try:
-        import lancedb
+        import lancedb  # pyright: ignore[reportMissingImports]
         import pyarrow
     except ImportError:
         raise missing_extra("lancedb", "search", "writing a vector database") from None
