@@ -35,8 +35,8 @@ def index(tmp_path: Path) -> Index:
     return Index.create(tmp_path / "index", ColourEncoder())
 
 
-def fill(index: Index, folder: Path, encoder: ColourEncoder | None = None, **options: bool) -> building.Report:
-    return Index(index.store, encoder or ColourEncoder()).add([folder], **options)
+def fill(index: Index, folder: Path, encoder: ColourEncoder | None = None, *, prune: bool = False) -> building.Report:
+    return Index(index.store, encoder or ColourEncoder()).add([folder], prune=prune)
 
 
 def pieces(index: Index) -> list[Piece]:

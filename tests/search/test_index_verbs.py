@@ -40,7 +40,7 @@ def test_patterns_are_remembered_and_folders_need_no_name(capsys: pytest.Capture
     assert main(["index", "photos", "--hidden"]) == 0
     assert number("encoded", capsys.readouterr().out) == 4
     assert main(["index", "status"]) == 0
-    assert "photos --hidden" in capsys.readouterr().out
+    assert "photos, with hidden files" in capsys.readouterr().out
 
 
 def test_without_folders_there_has_to_be_an_index(capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,10 +130,10 @@ def test_export_writes_every_file_with_its_vector(ending: str, capsys: pytest.Ca
 def test_export_to_a_vector_database(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["index", "photos"]) == 0
     try:
-        import lancedb
+        import lancedb  # pyright: ignore[reportMissingImports]
     except ImportError:
         assert main(["index", "export", "--out", "v.lance"]) == 2
-        assert "pip install 'percept-models[search]'" in capsys.readouterr().err
+        assert "pip install 'percept-models[lancedb]'" in capsys.readouterr().err
         pytest.skip("lancedb is not installed")
     film(Path("photos/clip.mp4"), [("red", 3), ("white", 3)])
     assert main(["index", "photos"]) == 0

@@ -57,10 +57,10 @@ def to_lance(store: Store, folder: Path) -> int:
         PerceptError: lancedb is not installed, or the folder is in use.
     """
     try:
-        import lancedb
+        import lancedb  # pyright: ignore[reportMissingImports]
         import pyarrow
     except ImportError:
-        raise missing_extra("lancedb", "search", "writing a vector database") from None
+        raise missing_extra("lancedb", "lancedb", "writing a vector database") from None
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PerceptError(f"{folder} is in use. Give a folder that is new or empty.")
     columns = {"kind": pyarrow.string(), "start": pyarrow.float64(), "stop": pyarrow.float64()}
