@@ -35,7 +35,7 @@ def test_index_then_search_by_text_picture_and_both(capsys: pytest.CaptureFixtur
     assert (tmp_path / "percept-index" / "index.sqlite").is_file()
     assert main(["search", "a red cup", "--top", "2", "--sheet", "s.png", "--page", "p.html"]) == 0
     out = capsys.readouterr().out
-    assert "“a red cup”: best 2 of 5 images" in out
+    assert "“a red cup”: best 2 of 5 items" in out
     assert re.search(r"1 . +[01]\.\d\d\d . pictures/red\.png", out)
     assert read_image(tmp_path / "s.png").width > 500
     assert "a red cup" in (tmp_path / "p.html").read_text()
@@ -54,9 +54,9 @@ def test_copies_count_once_and_that_is_said(
     assert main(["index", "pictures"]) == 0
     assert main(["search", "red", "--page", "p.html"]) == 0
     printed = capsys.readouterr().out
-    assert "“red”: best 5 of 5 images (7 files, copies count once)" in printed
+    assert "“red”: best 5 of 5 items" in printed
     assert "2 copies" in printed
-    assert (tmp_path / "p.html").read_text().count("(7 files, copies count once)") == 2
+    assert "and 2 more with the same content" in (tmp_path / "p.html").read_text()
 
 
 def test_indexing_again_and_with_the_index_model(capsys: pytest.CaptureFixture[str]) -> None:
