@@ -55,11 +55,11 @@ def make_filter(
     start, stop = (None if text is None else moment_of(text) for text in (after, before))
     if start is not None and stop is not None and start >= stop:
         raise PerceptError(f"no time is after {after} and before {before}. Give an earlier date first.")
-    for name, size in (("--min-side", min_side), ("--max-side", max_side)):
+    for name, size in (("the shorter side", min_side), ("the longer side", max_side)):
         if size is not None and size < 1:
-            raise PerceptError(f"{name} must be at least 1 pixel, got {size}.")
+            raise PerceptError(f"the limit of {name} must be at least 1 pixel, got {size}.")
     if kind not in (None, "image", "video"):
-        raise PerceptError(f"--type must be image or video, got {kind!r}.")
+        raise PerceptError(f"the type of files must be image or video, got {kind!r}.")
     folders = tuple(each for each in path if os.path.exists(each) and not set("*?[") & set(each))
     condition = Filter(
         include=tuple(each for each in path if each not in folders), exclude=not_path,

@@ -117,7 +117,9 @@ def query_vector(encoder: ImageEncoder, asked: Question) -> Float[np.ndarray, " 
         total = total - asked.not_weight * avoided
     norm = float(total.norm())
     if not norm > LEAST_NORM:
-        raise PerceptError("what is wanted and what is avoided cancel out. Change the query or --not-weight.")
+        raise PerceptError(
+            "what is wanted and what is avoided cancel out. Change the query, or the weight of what is avoided."
+        )
     return np.ascontiguousarray((total / norm).numpy(), dtype=np.float32)
 
 
