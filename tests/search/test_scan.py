@@ -120,7 +120,8 @@ def resident() -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's account of memory")
-def test_a_search_does_not_keep_what_it_reads_in_memory(tmp_path: Path) -> None:
+def test_a_search_does_not_keep_what_it_reads_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT_BYTES", 32 << 20)
     rows = 32_000
     np.zeros((rows, 512), np.float32).tofile(tmp_path / "zeros")  # 64 MB
     mapped = np.memmap(tmp_path / "zeros", "<f4", mode="r", shape=(rows, 512))

@@ -1,7 +1,7 @@
 """Exact search: the nearest rows of memory-mapped segments, read in parallel and in parts that leave memory again.
 
-Every part is given back to the system after its product (`madvise`), so that a search holds a few megabytes of vectors at a
-time, whatever the size of the index; `benchmarks/search.py` compares its speed with the bandwidth of memory.
+In a large index every part is given back to the system after its product (`madvise`), so that a search holds a few megabytes of
+vectors at a time; `benchmarks/search.py` compares its speed with the bandwidth of memory.
 """
 
 import mmap
@@ -21,8 +21,11 @@ from percept.search.store import Segment
 S = TypeVar("S")
 T = TypeVar("T")
 
-PART_BYTES = 16 << 20
-"""Vectors multiplied at once by one thread, in bytes. Smaller parts cost more Python, larger ones more memory."""
+PART_BYTES, READ_BYTES = 16 << 20, 1 << 20
+"""Vectors that are one job of a thread, and those of them that are in memory at a time, in bytes. Jobs cost Python; reading more at
+a time costs page tables and caches."""
+KEPT_BYTES = 256 << 20
+"""Vectors of an index that may stay in memory between searches, in bytes; those of a larger one are given back as they are read."""
 MOST_THREADS = 16
 GATHERED = 4
 """Rows are read one by one where less than one row in this many is allowed, else as a whole part."""
@@ -128,7 +131,8 @@ def scan(
         for part in [max(1, PART_BYTES // (4 * segment.vectors.shape[1]))]
         for start in range((begin or {}).get(segment.id, 0), segment.rows, part)
     ]
-    return joined(in_threads(lambda job: _part(segments, job, query, top, allowed), jobs)).best(top)
+    kept = sum(segment.vectors.nbytes for segment in segments) <= KEPT_BYTES
+    return joined(in_threads(lambda job: _part(segments, job, query, top, allowed, kept), jobs)).best(top)
 
 
 def _part(
@@ -137,6 +141,7 @@ def _part(
     query: Float[np.ndarray, " d"],
     top: int,
     allowed: Allowed | None,
+    kept: bool,
 ) -> Found:
     """Return the nearest rows of one part of a segment, in no order."""
     place, start, stop = job
@@ -145,8 +150,7 @@ def _part(
     if rows is not None and len(rows) * GATHERED < stop - start:
         scores = products(read_rows(segment.vectors, rows), query)
     else:
-        scores = products(segment.vectors[start:stop], query)
-        release(segment.vectors, start, stop)
+        scores = _read_products(segment.vectors, start, stop, query, kept)
         if rows is not None:
             scores = scores[rows - start]
     chosen = _highest(scores, top)
@@ -158,6 +162,20 @@ def products(vectors: Float[np.ndarray, "n d"], query: Float[np.ndarray, " d"]) 
     """Return the cosines of unit vectors with a query; of damaged vectors, anything."""
     with np.errstate(invalid="ignore", over="ignore"):
         return np.vecdot(vectors, query)
+
+
+def _read_products(
+    vectors: Float[np.ndarray, "n d"], start: int, stop: int, query: Float[np.ndarray, " d"], kept: bool
+) -> Float[np.ndarray, " m"]:
+    """Return the cosines of rows of a mapping with a query; the rows stay in memory only if `kept`."""
+    scores = np.empty(stop - start, np.float32)
+    step = max(1, READ_BYTES // (4 * vectors.shape[1]))
+    for first in range(start, stop, step):
+        last = min(stop, first + step)
+        scores[first - start : last - start] = products(vectors[first:last], query)
+        if not kept:
+            release(vectors, first, last)
+    return scores
 
 
 def _highest(scores: Float[np.ndarray, " n"], top: int) -> Int64[np.ndarray, " k"]:
