@@ -61,6 +61,8 @@ class Scan:
     """Files of the index to drop."""
     away: int = 0
     """Files that no longer exist, outside the given folders."""
+    gone_bad: list[Path] = field(default_factory=list)
+    """Files that could not be read before, and no longer exist."""
 
 
 def build(
@@ -100,6 +102,7 @@ def scan(store: Store, roots: Sequence[Root], *, prune: bool = False) -> Scan:
     gone = [path for path in store.paths() if path not in seen and is_gone(path)]
     result.gone = gone if prune else below(gone, roots)
     result.away = len(gone) - len(result.gone)
+    result.gone_bad = [path for path in store.bad_paths() if path not in seen and is_gone(path)]
     return result
 
 
@@ -152,7 +155,7 @@ def apply(store: Store, encoder: ImageEncoder, found: Scan, *, cutting: Cutting 
         _add_videos(store, encoder, videos, report, advance, cutting or Cutting())
     unread = {bad.path for bad in report.bad}
     report.repaired = sum(file.path in found.lost and file.path not in unread for file in found.fresh)
-    store.forget(found.gone)
+    store.forget([*found.gone, *found.gone_bad])
     return report
 
 
@@ -214,7 +217,8 @@ def batch_of(encoder: ImageEncoder) -> int:
 def _report_bad(store: Store, file: BadFile, report: Report) -> None:
     """Report a file that cannot be read at present; what it held before is no longer there to be found."""
     report.bad.append(file)
-    store.forget([file.path])
+    if store.known([file.path]):
+        store.forget([file.path])
 
 
 def _store(store: Store, encoder: ImageEncoder, group: list[Candidate], report: Report) -> list[Path]:

@@ -109,7 +109,11 @@ def _files_of(selection: Selection, visited: set[tuple[int, int]], passed_over: 
                 elif _is_linked_folder(entry):
                     links.append(entry.path)
                 elif (suffix := os.path.splitext(entry.name)[1].lower()) in suffixes:
-                    if selection.takes(entry.path) and (suffix != ".ts" or is_video(entry.path)):
+                    if (
+                        _may_be_read(entry)
+                        and selection.takes(entry.path)
+                        and (suffix != ".ts" or is_video(entry.path))
+                    ):
                         yield file_state(entry.path)
                 elif suffix in missed:
                     passed_over[suffix] += 1
@@ -135,6 +139,14 @@ def _is_linked_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_symlink() and entry.is_dir()
     except OSError:  # a loop of links
         return False
+
+
+def _may_be_read(entry: os.DirEntry[str]) -> bool:
+    """True unless an entry is a pipe, a socket or a device; a link to nothing is a file, whose reader gives the reason."""
+    try:
+        return entry.is_file() or entry.is_symlink()
+    except OSError:
+        return True
 
 
 def _entries(folder: str, selection: Selection) -> list[os.DirEntry[str]]:
