@@ -15,7 +15,7 @@ from percept.search.contracts import ImageEncoder
 from percept.search.cutting import Cutting
 from percept.search.reading import Candidate, read_image_file, read_video_file
 from percept.search.store import BadState, FileState, NewContent, Root, Store
-from percept.search.walk import UNKNOWN, file_state, is_gone, walk
+from percept.search.walk import UNKNOWN, Say, file_state, is_gone, walk
 
 BATCH = 32
 """Images encoded and committed together: the most that an interruption can cost, unless the encoder takes more at once."""
@@ -91,10 +91,10 @@ def build(
     return report
 
 
-def scan(store: Store, roots: Sequence[Root], *, prune: bool = False) -> Scan:
-    """Compare folders and files with an index by size and time."""
+def scan(store: Store, roots: Sequence[Root], *, prune: bool = False, say: Say = notice) -> Scan:
+    """Compare folders and files with an index by size and time; `say` names what is passed over."""
     result, seen = Scan(lost=set(store.pending())), set()
-    for files in _parts(_each_once(walk(roots), seen)):
+    for files in _parts(_each_once(walk(roots, say), seen)):
         known = store.known([file.path for file in files])
         for file in files:
             _sort(result, file, known.get(file.path))
