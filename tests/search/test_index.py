@@ -183,6 +183,9 @@ def test_bad_files_are_listed_and_stop_nothing(pictures: Path, index: Index) -> 
     picture(pictures / "notes.jpg", "green")
     assert len(fill(index, pictures).bad) == 1
     assert len(index) == 10
+    (pictures / "5.png").unlink()
+    assert fill(index, pictures).removed == []
+    assert index.status().bad == 0
 
 
 def test_an_interrupted_build_resumes(pictures: Path, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:

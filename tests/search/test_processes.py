@@ -142,8 +142,9 @@ class Stopped(Exception):
     """Ends a watch."""
 
 
-def test_watch_follows_a_folder(tmp_path: Path) -> None:
+def test_watch_follows_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = pictures(tmp_path / "photos", 4)
+    (photos / "raw.cr2").touch()
     encoder, reports, looks = ColourEncoder(), [], []
 
     def wait(_: float) -> None:
@@ -171,6 +172,7 @@ def test_watch_follows_a_folder(tmp_path: Path) -> None:
         (1, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1),
     ]  # fmt: skip
     assert encoder.encoded == 4 + 2
+    assert capsys.readouterr().err.count("not read here: 1 .cr2") == 2  # by add, and once by watch
 
 
 def test_ctrl_c_ends_a_watch_cleanly(tmp_path: Path) -> None:

@@ -22,10 +22,12 @@ from tests.search.fakes import COLOURS, ColourEncoder, picture
 RATE = 10
 
 
-def film(path: Path, scenes: list[tuple[str, float]], *, size: tuple[int, int] = (64, 48)) -> Path:
+def film(path: Path, scenes: list[tuple[str, float]], *, size: tuple[int, int] = (64, 48), date: str = "") -> Path:
     """Write a video of plain scenes: (colour, seconds)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as output:
+        if date:
+            output.metadata["creation_time"] = date
         stream = output.add_stream("libx264", rate=RATE, options={"crf": "10", "g": "10"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for colour, seconds in scenes:
@@ -195,6 +197,26 @@ def test_the_date_of_the_file_counts_where_there_is_no_other(tmp_path: Path) -> 
 def test_dates_that_are_none(date: str | None, tmp_path: Path) -> None:
     assert date_taken(photo(tmp_path / "a.jpg", date).read_bytes()) is None
     assert date_taken(b"not an image") is None
+
+
+@pytest.mark.parametrize(
+    ("date", "expected"),
+    [
+        ("2024-05-17T12:00:00Z", 1715947200.0),
+        ("", None),
+        ("1904-01-01T00:00:00Z", None),
+        ("1970-01-01T00:00:00Z", None),
+    ],
+)
+def test_dates_of_videos(date: str, expected: float | None, tmp_path: Path) -> None:
+    with open_video(film(tmp_path / "a.mp4", [("red", 0.5)], date=date)) as video:
+        assert video.created == expected
+
+
+def test_dates_of_heic(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_heif", reason="only pillow-heif writes HEIC files").register_heif_opener()
+    path = photo(tmp_path / "a.heic", "2024:05:17 12:00:00", offset="+02:00", size=(64, 64))
+    assert date_taken(path.read_bytes()) == 1715940000.0
 
 
 def test_dates_filter_and_thumbnails_keep_their_size(index: Index, tmp_path: Path) -> None:

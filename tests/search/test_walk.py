@@ -91,6 +91,12 @@ def test_a_link_to_nothing_is_a_file_that_cannot_be_read(folder: Path) -> None:
     assert (file.bytes, file.modified) == (UNKNOWN, UNKNOWN)
 
 
+def test_pipes_are_left_alone(folder: Path) -> None:
+    for name in ("pipe.png", "pipe.mp4"):
+        os.mkfifo(folder / name)
+    assert sorted(names(folder)) == sorted(ALL)
+
+
 def test_images_that_are_not_read_are_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "raw.cr2").write_bytes(b"x")
     names(folder)

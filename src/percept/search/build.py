@@ -16,7 +16,7 @@ from percept.search.contracts import ImageEncoder
 from percept.search.cutting import Cutting
 from percept.search.reading import Candidate, read_image_file, read_video_file
 from percept.search.store import BadState, FileState, NewContent, Root, Store
-from percept.search.walk import UNKNOWN, file_state, is_gone, walk
+from percept.search.walk import UNKNOWN, Say, file_state, is_gone, walk
 
 BATCH = 32
 """Images encoded and committed together: the most that an interruption can cost, unless the encoder takes more at once."""
@@ -62,6 +62,8 @@ class Scan:
     """Files of the index to drop."""
     away: int = 0
     """Files that no longer exist, outside the given folders."""
+    gone_bad: list[Path] = field(default_factory=list)
+    """Files that could not be read before, and no longer exist."""
 
 
 def build(
@@ -91,10 +93,10 @@ def build(
     return report
 
 
-def scan(store: Store, roots: Sequence[Root], *, prune: bool = False) -> Scan:
-    """Compare folders and files with an index by size and time."""
+def scan(store: Store, roots: Sequence[Root], *, prune: bool = False, say: Say = notice) -> Scan:
+    """Compare folders and files with an index by size and time; `say` names what is passed over."""
     result, seen = Scan(lost=set(store.pending())), set()
-    for files in _parts(_each_once(walk(roots), seen)):
+    for files in _parts(_each_once(walk(roots, say), seen)):
         known = store.known([file.path for file in files])
         for file in files:
             _sort(result, file, known.get(file.path))
@@ -102,6 +104,7 @@ def scan(store: Store, roots: Sequence[Root], *, prune: bool = False) -> Scan:
     gone = [path for path in store.paths() if path not in seen and is_gone(path)]
     result.gone = gone if prune else below(gone, roots)
     result.away = len(gone) - len(result.gone)
+    result.gone_bad = [path for path in store.bad_paths() if path not in seen and is_gone(path)]
     return result
 
 
@@ -154,7 +157,7 @@ def apply(store: Store, encoder: ImageEncoder, found: Scan, *, cutting: Cutting 
         _add_videos(store, encoder, videos, report, advance, cutting or Cutting())
     unread = {bad.path for bad in report.bad}
     report.repaired = sum(file.path in found.lost and file.path not in unread for file in found.fresh)
-    store.forget(found.gone)
+    store.forget([*found.gone, *found.gone_bad])
     return report
 
 
@@ -216,7 +219,8 @@ def batch_of(encoder: ImageEncoder) -> int:
 def _report_bad(store: Store, file: BadFile, report: Report) -> None:
     """Report a file that cannot be read at present; what it held before is no longer there to be found."""
     report.bad.append(file)
-    store.forget([file.path])
+    if store.known([file.path]):
+        store.forget([file.path])
 
 
 def _store(store: Store, encoder: ImageEncoder, group: list[Candidate], report: Report) -> list[Path]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.core.io import content_hash, file_hash
+from percept.data import heif
 from percept.data.files import reason_without_path
 from percept.data.images import decoded, read_bytes, upright_size
 from percept.data.magic import image_format
@@ -108,6 +109,10 @@ def date_taken(data: bytes) -> float | None:
     if image_format(data) == "PNG" and b"eXIf" not in data:
         return None  # Pillow would decode all pixels to look for it
     try:
+        if image_format(data) == "HEIF":
+            exif = Image.Exif()
+            exif.load(heif.open_heif(data)[1].info["exif"])
+            return _first_date(exif)
         with Image.open(io.BytesIO(data)) as image:
             return _first_date(image.getexif())
     except Exception:  # a format that Pillow does not open, or unreadable EXIF
@@ -160,7 +165,7 @@ def _video_content(file: FileState, encoder: ImageEncoder, cutting: Cutting) -> 
     with open_video(file.path) as video:
         middle = _Middle(video.duration / 2)
         pieces = list(_encoded(cut(video, encoder.preprocess, cutting, middle.see), encoder))
-        seconds = video.duration
+        seconds, taken = video.duration, video.created
     return NewContent(
         hash=file.hash,
         kind="video",
@@ -169,6 +174,7 @@ def _video_content(file: FileState, encoder: ImageEncoder, cutting: Cutting) -> 
         vectors=np.stack([vector for _, vector in pieces]),
         spans=tuple(span for span, _ in pieces),
         seconds=seconds,
+        taken=taken,
         thumbnail=middle.thumbnail,
     )
 

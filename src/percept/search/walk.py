@@ -4,7 +4,7 @@ import os
 import re
 import stat
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import translate
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from percept.data.files import (
 )
 from percept.search.store import FileState, Root
 
+Say = Callable[[str], None]
 UNKNOWN = -1
 """Size of a file that the system refuses to describe; reading it gives the reason."""
 
@@ -53,22 +54,22 @@ def _compiled(patterns: Sequence[str]) -> "re.Pattern[str] | None":
     return re.compile("|".join(parts)) if parts else None
 
 
-def walk(roots: Sequence[Root]) -> Iterator[FileState]:
+def walk(roots: Sequence[Root], say: Say = notice) -> Iterator[FileState]:
     """Yield the images and videos of folders, in natural order, and the files named outright; each folder once.
 
     Links to folders are followed after the folders themselves, so that a loop of links ends. A root that does not exist
-    yields nothing.
+    yields nothing. Folders and files that are passed over are named by `say`.
     """
     visited: set[tuple[int, int]] = set()
     passed_over: Counter[str] = Counter()
     for root in roots:
         path = os.path.abspath(root.path)
         if os.path.isdir(path):
-            yield from _files_of(Selection(root), visited, passed_over)
+            yield from _files_of(Selection(root), visited, passed_over, say)
         elif os.path.lexists(path):
             yield file_state(path)
     if passed_over:
-        notice(not_read(passed_over))
+        say(not_read(passed_over))
 
 
 def file_state(path: str | Path) -> FileState:
@@ -91,7 +92,9 @@ def is_gone(path: Path) -> bool:
     return False
 
 
-def _files_of(selection: Selection, visited: set[tuple[int, int]], passed_over: Counter[str]) -> Iterator[FileState]:
+def _files_of(
+    selection: Selection, visited: set[tuple[int, int]], passed_over: Counter[str], say: Say
+) -> Iterator[FileState]:
     """Yield the files of a root: those of its own folders first, then those behind links."""
     suffixes = image_suffixes() | VIDEO_SUFFIXES | {".ts"}
     missed = (NOT_READ | HEIF_SUFFIXES) - suffixes
@@ -100,28 +103,32 @@ def _files_of(selection: Selection, visited: set[tuple[int, int]], passed_over: 
         folders = [links.popleft()]
         while folders:
             folder = folders.pop()
-            if not _is_new(folder, visited):
+            if not _is_new(folder, visited, say):
                 continue
             inner = []
-            for entry in _entries(folder, selection):
+            for entry in _entries(folder, selection, say):
                 if entry.is_dir(follow_symlinks=False):
                     inner.append(entry.path)
                 elif _is_linked_folder(entry):
                     links.append(entry.path)
                 elif (suffix := os.path.splitext(entry.name)[1].lower()) in suffixes:
-                    if selection.takes(entry.path) and (suffix != ".ts" or is_video(entry.path)):
+                    if (
+                        _may_be_read(entry)
+                        and selection.takes(entry.path)
+                        and (suffix != ".ts" or is_video(entry.path))
+                    ):
                         yield file_state(entry.path)
                 elif suffix in missed:
                     passed_over[suffix] += 1
             folders += reversed(inner)
 
 
-def _is_new(folder: str, visited: set[tuple[int, int]]) -> bool:
+def _is_new(folder: str, visited: set[tuple[int, int]], say: Say) -> bool:
     """True if a folder was not visited under another name; it counts as visited from now on."""
     try:
         status = os.stat(folder)
     except OSError as error:
-        notice(f"skipped a folder: {error}")
+        say(f"skipped a folder: {error}")
         return False
     key = status.st_dev, status.st_ino
     if key in visited or not stat.S_ISDIR(status.st_mode):
@@ -137,13 +144,21 @@ def _is_linked_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _entries(folder: str, selection: Selection) -> list[os.DirEntry[str]]:
+def _may_be_read(entry: os.DirEntry[str]) -> bool:
+    """True unless an entry is a pipe, a socket or a device; a link to nothing is a file, whose reader gives the reason."""
+    try:
+        return entry.is_file() or entry.is_symlink()
+    except OSError:
+        return True
+
+
+def _entries(folder: str, selection: Selection, say: Say) -> list[os.DirEntry[str]]:
     """Return the selected entries of a folder: files first, each in natural order."""
     try:
         with os.scandir(folder) as found:
             entries = [entry for entry in found if selection.hidden or not entry.name.startswith(".")]
     except OSError as error:
-        notice(f"skipped a folder: {error}")
+        say(f"skipped a folder: {error}")
         return []
     entries = [entry for entry in entries if not entry.is_dir(follow_symlinks=False) or selection.enters(entry.path)]
     return sorted(entries, key=lambda entry: natural_order(Path(entry.name)))

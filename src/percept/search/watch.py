@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from percept.core.report import notice
 from percept.search.build import Report, apply, scan
 from percept.search.contracts import ImageEncoder
 from percept.search.cutting import Cutting
@@ -39,10 +40,17 @@ def watch(
     """
     store.check(encoder)
     before: dict[Path, tuple[int, int]] = {}
+    said: set[str] = set()
+
+    def once(message: str) -> None:
+        if message not in said:
+            said.add(message)
+            notice(message)
+
     failed: dict[Path, tuple[int, int]] = {}
     while True:
         start = time.perf_counter()
-        found = scan(store, roots)
+        found = scan(store, roots, say=once)
         looked = time.perf_counter() - start
         states = {file.path: (file.bytes, file.modified) for file in found.fresh}
         # A file that could not be read is tried again when it has changed.

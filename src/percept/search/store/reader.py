@@ -153,6 +153,12 @@ class Reader:
             last = rows[-1][0]
             yield from (Path(os.fsdecode(path)) for (path,) in rows)
 
+    def bad_paths(self) -> list[Path]:
+        """Return the files that could not be read."""
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT path FROM bad ORDER BY path").fetchall()
+        return [Path(os.fsdecode(path)) for (path,) in rows]
+
     def pending(self) -> list[Path]:
         """Return the files that have to be read again, because their vectors were lost."""
         with self._database.reading() as connection:

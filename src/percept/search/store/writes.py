@@ -79,11 +79,12 @@ def add_bad(connection: sqlite3.Connection, files: Iterable[BadState], reader: s
 
 
 def forget_files(connection: sqlite3.Connection, paths: Iterable[Path]) -> None:
-    """Remove files, and contents without any file."""
+    """Remove files, also from those that could not be read, and contents without any file."""
     contents: set[int] = set()
     for path in map(stored_path, paths):
         contents.update(_contents_of(connection, path))
         connection.execute("DELETE FROM file WHERE path = ?", (path,))
+        connection.execute("DELETE FROM bad WHERE path = ?", (path,))
     drop_unused(connection, contents)
 
 
