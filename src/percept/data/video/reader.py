@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,6 +91,16 @@ class Video:
     def duration(self) -> float:
         """Seconds until the last frame leaves the screen."""
         return float((self._table.stamps[-1] + self._table.last - self._table.stamps[0]) * self._table.unit)
+
+    @property
+    def created(self) -> float | None:
+        """When the file says it was recorded, in seconds since 1970; None if it does not."""
+        try:
+            date = datetime.fromisoformat(self._container.metadata["creation_time"])
+        except (KeyError, ValueError):
+            return None
+        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+        return seconds if seconds > 0 else None  # a date that was not set is 1904 or 1970
 
     def frames(self, numbers: Iterable[int], *, jump: int | None = JUMP) -> Iterator[tuple[int, Image.Image]]:
         """Yield (number, image) of the frames with these numbers, ascending, each once.
