@@ -67,8 +67,7 @@ class Encoder:
         # Read before the cast: bfloat16 would round the logarithm and change the scale by percents.
         self.scale = 1.0 if model.log_scale is None else float(model.scale().detach())
         """Multiplies cosines before the softmax over labels."""
-        self.progress: bool | None = None
-        """Whether a progress bar is shown; None for many images on a terminal."""
+        self.progress: bool | None = None  # see `Runner.progress`
         self.scale_dtype = torch.float32 if model.log_scale is None else model.log_scale.dtype
         """Number type in which its logarithm is stored."""
         self.patch = model.config.vision.patch_size
