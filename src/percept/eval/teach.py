@@ -150,6 +150,7 @@ def teach(
     above: float = ABOVE,
     sampling: Sampling | None = None,
     seed: int = 0,
+    model: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Lesson:
     """Learn labels from a folder of class folders.
@@ -161,7 +162,8 @@ def teach(
         above: cosine from which two images count as nearly the same.
         sampling: which frames stand for a video.
         seed: of the division into parts.
-        options: of `percept.load` for this encoder, remembered with the labels.
+        model: name or path that `percept.load` opens the encoder by, remembered with the labels; that of the encoder if None.
+        options: further options of `percept.load` for this encoder, remembered too.
 
     Raises:
         PerceptError: no classes, a class with fewer than two different images, or no file can be read.
@@ -180,7 +182,7 @@ def teach(
     scores = tuple(_score(name, rows, truth) for name, rows in measured.logits.items())
     taught = Taught(
         classes=found.classes, weight=head.weight, bias=head.bias, temperature=temperature,
-        least=round(float(best.quantile(1 - KEPT)), 4), model=encoder.name, image=encoder.identity.image,
+        least=round(float(best.quantile(1 - KEPT)), 4), model=model or encoder.name, image=encoder.identity.image,
         options=dict(options or {}),
         facts={
             "images": len(images), "held out": len(truth), "seed": seed, "share of zero-shot": head.share, "decay": head.decay,

@@ -19,7 +19,7 @@ from percept.eval.probes.linear import Standardise, logistic
 
 SHARES = (1.0, 0.5, 0.0)
 """Shares of the zero-shot classifier that are tried [a]."""
-DECAYS = (0.3, 0.1, 0.03, 0.01, 0.003)
+DECAYS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Weight decays that are tried, strongest first: each starts from the weights of the one before."""
 FOLDS = 3
 STEPS = 15

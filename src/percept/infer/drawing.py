@@ -114,16 +114,16 @@ def attention_row(frame: Image.Image, attention: PoolAttention, name: str) -> li
 
 
 def draw_rows(rows: Sequence[Sequence[Panel]], *, gap: int = 14, margin: int = 24) -> Image.Image:
-    """Arrange rows of panels as one image; every column is as wide as its widest panel."""
+    """Arrange rows of panels as one image; every column is as wide as its widest panel, and rows may be shorter than the first."""
     caption = 42
-    columns = [max(row[place].image.width for row in rows) for place in range(len(rows[0]))]
+    columns = [max(row[place].image.width for row in rows if place < len(row)) for place in range(len(rows[0]))]
     heights = [max(panel.image.height for panel in row) + caption for row in rows]
     size = sum(columns) + gap * (len(columns) - 1), sum(heights) + gap * (len(rows) - 1)
     sheet = Image.new("RGB", (size[0] + 2 * margin, size[1] + 2 * margin), PAPER)
     pen, y = ImageDraw.Draw(sheet), margin
     for row, height in zip(rows, heights, strict=True):
         x = margin
-        for panel, width in zip(row, columns, strict=True):
+        for panel, width in zip(row, columns, strict=False):
             sheet.paste(panel.image, (x, y))
             write_line(pen, (x, y + panel.image.height + 5), panel.title, 13, INK, width)
             write_line(pen, (x, y + panel.image.height + 22), panel.remark, 11, SOFT, width)
