@@ -43,14 +43,14 @@ def write_sheet(file: Path, paths: Sequence[Path], best: Sequence[Guess]) -> Non
 
 
 def _panel(path: Path, guess: Guess) -> Panel:
-    return Panel(image=_small(path), title=str(guess), remark=path.name)
+    return Panel(image=small(path), title=str(guess), remark=path.name)
 
 
 def _blank(title: str) -> Panel:
     return Panel(image=Image.new("RGB", (SIDE, SIDE), PAPER), title=title)
 
 
-def _small(path: Path) -> Image.Image:
+def small(path: Path) -> Image.Image:
     """Return an image on a square; of a video the frame in its middle."""
     square = Image.new("RGB", (SIDE, SIDE), "white")
     try:
