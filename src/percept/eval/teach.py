@@ -17,10 +17,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from percept.core.errors import PerceptError
+from percept.core.io import file_hash
 from percept.data.copies import groups_of, near_pairs
-from percept.data.files import BadFile, find_media
-from percept.data.files import read_each as each_read
+from percept.data.files import BadFile, find_media, read_each
 from percept.data.sources.folder import SPLITS
+from percept.eval.calibration import ece
 from percept.eval.compare import Difference, difference
 from percept.eval.probes.linear import fit_linear
 from percept.eval.record import Records
@@ -182,10 +183,11 @@ def teach(
     scores = tuple(_score(name, rows, truth) for name, rows in measured.logits.items())
     taught = Taught(
         classes=found.classes, weight=head.weight, bias=head.bias, temperature=temperature,
-        least=round(float(best.quantile(1 - KEPT)), 4), model=model or encoder.name, image=encoder.identity.image,
+        least=int(1e4 * float(best.quantile(1 - KEPT))) / 1e4, model=model or encoder.name, image=encoder.identity.image,
         options=dict(options or {}),
         facts={
             "images": len(images), "held out": len(truth), "seed": seed, "share of zero-shot": head.share, "decay": head.decay,
+            "calibration error": round(ece(best.clamp(max=1).numpy(), hits(logits, truth, 1).numpy()), 4),
             "scores": {each.name: [each.value, each.low, each.high] for each in scores},
         },
     )  # fmt: skip
@@ -198,7 +200,7 @@ def teach(
 def _images(encoder: "Encoder", found: Folders, above: float, sampling: Sampling | None) -> Images:
     """Encode the files of different content, and group those that are nearly the same."""
     labels = dict(zip(found.files, found.labels, strict=True))
-    different, copies, conflicts = _contents(found, labels)
+    different, copies, conflicts = different_contents(found)
     read = encoder.files(different, sampling=sampling)
     if not read.paths:
         reason = read.bad[0].reason if read.bad else "all are copies of files in other classes"
@@ -221,14 +223,13 @@ def _images(encoder: "Encoder", found: Folders, above: float, sampling: Sampling
     )  # fmt: skip
 
 
-def _contents(
-    found: Folders, labels: Mapping[Path, int]
+def different_contents(
+    found: Folders,
 ) -> tuple[list[Path], tuple[tuple[Path, Path], ...], tuple[tuple[Path, ...], ...]]:
     """Return one file of every content, the copies in one class, and the files whose content is in several classes."""
-    from percept.core.io import file_hash
-
+    labels = dict(zip(found.files, found.labels, strict=True))
     by_hash: dict[str, list[Path]] = defaultdict(list)
-    for path, digest in zip(found.files, each_read(found.files, file_hash), strict=True):
+    for path, digest in zip(found.files, read_each(found.files, file_hash), strict=True):
         by_hash[f"{path}" if isinstance(digest, BadFile) else digest].append(path)  # reported when it is encoded
     different, copies, conflicts = [], [], []
     for paths in by_hash.values():

@@ -159,8 +159,8 @@ def _best_decay(
 def temperature_of(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> float:
     """Return what divides the logits so that their softmax has the least cross-entropy.
 
-    Guo et al. 2017, arXiv:1706.04599.
+    Guo et al. 2017, arXiv:1706.04599; with the targets of Platt 1999, so that a few images that are all right do not give certainty.
     """
-    candidates = torch.logspace(-1, 1.5, 126).tolist()
-    losses = [float(F.cross_entropy(logits.double() / each, labels)) for each in candidates]
+    candidates, smoothing = torch.logspace(-1, 1.5, 126).tolist(), 1 / (len(labels) + 2)
+    losses = [float(F.cross_entropy(logits.double() / each, labels, label_smoothing=smoothing)) for each in candidates]
     return round(candidates[int(np.argmin(losses))], 4)
