@@ -95,7 +95,10 @@ def _show(lesson: "Lesson", folder: Path) -> None:
             ("label", "taken for", "images"),
             [(each.truth, each.guess, f"{each.count} of {each.of}") for each in lesson.confusions[:5]],
         )
-    say(f"--none-below auto calls an image none below {taught.least:.0%}, as 5 % of the held-out images were")
+    say(
+        f"percept classify --none-below auto calls an image none if its best label is below {taught.least:.0%}, as 5 % of the held-out "
+        "images were"
+    )
 
 
 def _show_leakage(leakage: "Leakage", folder: Path) -> None:

@@ -57,7 +57,7 @@ class Explanation:
     probabilities: Float[Tensor, " c"]
     evidence: Float[Tensor, "c h w"]
     """Of each patch, for a label and against the others."""
-    occlusion: Float[Tensor, "c h w"]
+    occlusion: Float[Tensor, "c k k"]
     """How far the score of a label, against the others, falls where the image is covered."""
     checks: tuple[Check, ...] = ()
     """One per label, if they were asked for."""
@@ -131,7 +131,7 @@ def covered(image: Image.Image, cells: Sequence[tuple[int, int]], *, keep: bool 
 
 def _occlusion(
     encoder: "Encoder", image: Image.Image, weights: Float[Tensor, "c d"], labels: Labeller
-) -> Float[Tensor, "k h w"]:
+) -> Float[Tensor, "_ k k"]:
     """Return how far scores fall where two by two cells are covered, the mean of the covers of each cell."""
     corners = [(row, column) for row in range(CELLS - 1) for column in range(CELLS - 1)]
     squares = [[(row + down, column + across) for down in (0, 1) for across in (0, 1)] for row, column in corners]
@@ -146,7 +146,7 @@ def _occlusion(
     return total / count
 
 
-def _cells(values: Float[Tensor, "h w"]) -> Float[Tensor, "k k"]:
+def _cells(values: Float[Tensor, "_ _"]) -> Float[Tensor, "k k"]:
     return F.adaptive_avg_pool2d(values[None, None], (CELLS, CELLS))[0, 0]
 
 
