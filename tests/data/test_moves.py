@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def texts(folder: Path) -> dict[str, str]:
     }
 
 
-def place(files: Path, how: str, out: str = "out") -> list[Move | BadFile]:
+def place(files: Path, how: str, out: str = "out") -> list[Any]:
     names = [files / "a/x.png", files / "b/x.png", files / "b/X.png"]
     return list(carry_out(planned([(name, files / out) for name in names], how), files / "undo.jsonl"))  # type: ignore[arg-type]
 
@@ -107,6 +108,16 @@ def test_names_that_are_no_text_survive_the_list(tmp_path):
 
 def test_what_is_there_already_stays(files):
     assert planned([(files / "a/x.png", files / "a")], "move") == []
+
+
+@pytest.mark.parametrize("how", ["copy", "link"])
+def test_a_second_run_does_nothing(files, how):
+    names = [(files / "a/x.png", files / "out")]
+    list(carry_out(planned(names, how), files / "undo.jsonl"))
+    assert planned(names, how) == []
+    (files / "out/x.png").unlink()
+    (files / "out/x.png").write_text("different")
+    assert [move.target.name for move in planned(names, how)] == ["x-2.png"]
 
 
 def test_lists_are_checked(files):

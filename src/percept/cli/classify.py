@@ -13,7 +13,7 @@ from percept.cli.output import check_rows_output, is_stdout, write_rows
 from percept.cli.placing import PlaceOptions
 from percept.cli.show import bad_files, check_output, common_folder, count_files, say, split_labels, within, writing
 from percept.core.errors import PerceptError
-from percept.core.report import table
+from percept.core.report import notice, table
 
 if TYPE_CHECKING:
     from percept.infer.classifying import Span
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from percept.infer.taught import Taught
 
 PLACES = ("best", "second", "third")
+MANY, DOUBTED = 20, 0.3
+"""Files from which it is checked whether labels that are texts fit, and share of files from which a doubt is printed."""
 FIELDS = {
     "path": str, "start": float, "stop": float, "label": str, "probability": float, "score": float, "guesses": object,
 }  # fmt: skip
@@ -94,6 +96,8 @@ def classify(
     if out is not None:
         _write(out, encoder, found, list(ranker.names), sampling)
     _show(found, top=min(top, len(ranker.names)), show=show, aside=is_stdout(out))
+    if isinstance(names, list) and threshold is None and len(read.paths) >= MANY:
+        _doubt(encoder, ranker, read)
     if sheet is not None and read.paths:
         from percept.infer.sheet import write_sheet
 
@@ -130,6 +134,21 @@ def open_for(model: ModelOptions, labels: "list[str] | Taught") -> "Encoder":
     default = ModelOptions()
     options = {name: value for name, value in labels.options.items() if getattr(model, name) == getattr(default, name)}
     return model.load(labels.model, **options)
+
+
+def _doubt(encoder: "Encoder", ranker: "Labeller", read: "FileVectors") -> None:
+    """Print a notice if other words fit many files better than the labels do."""
+    from dataclasses import replace
+
+    from percept.infer.labeller import other_texts
+
+    shares = replace(ranker, others=other_texts(encoder, ranker)).probabilities(read.vectors).sum(dim=1)
+    doubted = int((shares < 0.5).sum())
+    if doubted > DOUBTED * len(read.paths):
+        notice(
+            f"other words fit {doubted:,} of {count_files(read.paths)} better than any of these labels do, so many labels may be wrong. "
+            "percept classify --none-below auto leaves these out; percept teach learns labels from a few images of each."
+        )
 
 
 def _threshold(text: str | None) -> "NoneBelow":

@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -60,10 +60,19 @@ def planned(files: Iterable[tuple[Path, Path]], how: How) -> list[Move]:
     for source, folder in files:
         if os.path.realpath(source.parent) == os.path.realpath(folder):
             continue  # it is there already
+        if _is_there(source, folder / source.name, how):
+            continue  # from an earlier run
         target = _free(folder / source.name, taken)
         taken.add(str(target).casefold())  # file systems that ignore case would take two names for one
         moves.append(Move(source=Path(os.path.abspath(source)), target=Path(os.path.abspath(target)), how=how))
     return moves
+
+
+def _is_there(source: Path, target: Path, how: How) -> bool:
+    """True if an earlier run has made this copy or link."""
+    if how == "link":
+        return os.path.islink(target) and os.readlink(target) == os.path.abspath(source)
+    return how == "copy" and _is_copy(Move(source=source, target=target, how=how))
 
 
 def _free(target: Path, taken: set[str]) -> Path:
@@ -215,12 +224,7 @@ def _undo(move: Move) -> str | None:
 
 
 def _is_copy(move: Move) -> bool:
-    if not os.path.isfile(move.source) or os.path.islink(move.target):
+    if not os.path.isfile(move.source) or not os.path.isfile(move.target) or os.path.islink(move.target):
         return False
     first, second = os.stat(move.source), os.stat(move.target)
     return first.st_size == second.st_size and int(first.st_mtime) == int(second.st_mtime)
-
-
-def as_rows(moves: Iterable[Move]) -> list[dict[str, str]]:
-    """Return moves as plain data."""
-    return [{name: str(value) for name, value in asdict(move).items()} for move in moves]

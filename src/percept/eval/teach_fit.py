@@ -17,9 +17,9 @@ from torch import Tensor
 
 from percept.eval.probes.linear import Standardise, logistic
 
-SHARES = (1.0, 0.5, 0.0)
+SHARES = (1.0, 0.5, 0.25, 0.0)
 """Shares of the zero-shot classifier that are tried [a]."""
-DECAYS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+DECAYS = (0.3, 0.1, 0.03, 0.01)
 """Weight decays that are tried, strongest first: each starts from the weights of the one before."""
 FOLDS = 3
 STEPS = 15

@@ -99,7 +99,7 @@ def labeller(
     """
     _check_threshold(none_below)
     if isinstance(labels, os.PathLike):
-        labels = open_labels(labels)
+        labels = open_labels(os.fspath(labels))
     if isinstance(labels, Taught):
         if templates is not None:
             raise PerceptError("a template has no effect on taught labels. Leave it out.")
