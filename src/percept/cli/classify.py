@@ -99,16 +99,12 @@ def classify(
     if isinstance(names, list) and threshold is None and len(read.paths) >= MANY:
         _doubt(encoder, ranker, read)
     if sheet is not None and read.paths:
-        from percept.infer.sheet import write_sheet
-
-        with writing(sheet):
-            write_sheet(sheet, read.paths, [guesses[0] for guesses in found.ranked])
-            say(f"wrote {sheet}")
+        _draw(sheet, found)
     if not read.paths:
         raise PerceptError("none of the files could be read, so nothing was ranked")
-    if placing is not None:
-        placing.by_folder(read.paths, [guesses[0].label for guesses in found.ranked], aside=is_stdout(out))
-    return 0
+    best = [guesses[0].label for guesses in found.ranked]
+    failed = 0 if placing is None else placing.by_folder(read.paths, best, aside=is_stdout(out))
+    return 2 if failed else 0
 
 
 @dataclass(kw_only=True)
@@ -134,6 +130,14 @@ def open_for(model: ModelOptions, labels: "list[str] | Taught") -> "Encoder":
     default = ModelOptions()
     options = {name: value for name, value in labels.options.items() if getattr(model, name) == getattr(default, name)}
     return model.load(labels.model, **options)
+
+
+def _draw(sheet: Path, found: Found) -> None:
+    from percept.infer.sheet import write_sheet
+
+    with writing(sheet):
+        write_sheet(sheet, found.read.paths, [guesses[0] for guesses in found.ranked])
+        say(f"wrote {sheet}")
 
 
 def _doubt(encoder: "Encoder", ranker: "Labeller", read: "FileVectors") -> None:

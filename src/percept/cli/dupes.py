@@ -88,9 +88,8 @@ def dupes(
     if not aside:
         _show(found, show)
     copies = [copy.file.path for group in found.groups for copy in group.copies]
-    if placing is not None and copies:
-        placing.together(copies, aside=aside)
-    return 0
+    failed = placing.together(copies, aside=aside) if placing is not None and copies else 0
+    return 2 if failed else 0
 
 
 def _identity(encoder: Any) -> dict[str, Any]:

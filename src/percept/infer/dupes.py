@@ -107,9 +107,9 @@ def _led_by_kind(
     videos = np.array([is_video(path) for path in paths], dtype=bool)
     for kind in (False, True):
         rows = np.flatnonzero(videos == kind)
-        leader, cosine = led(np.asarray(vectors)[rows], above)
-        for row, lead, value in zip(rows, leader, cosine, strict=True):
-            result[paths[row]] = paths[rows[lead]], min(1.0, float(value))
+        leader, cosine = led(vectors[rows], above)
+        for row, lead, value in zip(rows.tolist(), rows[leader].tolist(), cosine, strict=True):
+            result[paths[row]] = paths[lead], min(1.0, float(value))
     return result
 
 
