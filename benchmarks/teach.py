@@ -7,6 +7,7 @@ Each seed draws 15 kinds of emoji at random (docs/corpora.md), 118 drawings by f
     zero-shot      the names of the kinds
     linear probe   logistic regression on the vectors, its weight decay chosen on a quarter of the training images
     taught         what `percept teach` learns
+With 1 and 2 images of each class the same three are trained on these and tested on the others.
 None of these: drawings of kinds that are not among the 15. Taught labels call an image "none" below the threshold that was fitted; text
 labels let other nouns compete, of which the names of the other drawings are taken out: nobody lists what is missing.
 Intervals: 95 %, over seeds by Student's t.
@@ -29,8 +30,11 @@ import percept
 from percept.core.report import out, table
 from percept.data.sources.index import cache_home
 from percept.eval.calibration import auroc
-from percept.eval.teach import teach
+from percept.eval.probes.linear import fit_linear
+from percept.eval.teach import Images, teach
+from percept.eval.teach_fit import Prior, fit
 from percept.infer.labeller import AUTO, labeller
+from percept.infer.labels import class_vectors
 from percept.world.objects import CATEGORIES
 
 KINDS, MOST, IMAGES = 15, 8, 118
@@ -74,6 +78,7 @@ def measure(encoder: Any, kinds: dict[str, list[Path]], seed: int) -> dict[str, 
         known = lesson.images.vectors
     found = {score.name: score.value for score in lesson.scores}
     found |= {"calibration error": lesson.taught.facts["calibration error"], "processor seconds": seconds}
+    found |= few_shots(encoder, lesson.images, names, seed)
     rest = [name for name in CATEGORIES if name not in names]
     other, absent = rest[::2], rest[1::2]
     strange = encoder.files([file for name in absent for file in kinds.get(name, ())]).vectors
@@ -91,6 +96,25 @@ def measure(encoder: Any, kinds: dict[str, list[Path]], seed: int) -> dict[str, 
     both = torch.cat([known, strange])
     found["texts: AUROC, other nouns compete"] = auroc(texts.probabilities(both).sum(dim=1).clamp(0, 1).numpy(), right)
     found["texts: AUROC, probability of the best"] = auroc(plain.probabilities(both).max(dim=1).values.numpy(), right)
+    return found
+
+
+def few_shots(encoder: Any, images: Images, names: list[str], seed: int) -> dict[str, float]:
+    """Return the accuracy of a probe and of taught labels from one and two images of each class."""
+    prior = Prior(texts=class_vectors(encoder, names).float(), scale=encoder.scale)
+    rng, found = np.random.default_rng(seed), {}
+    for shots in (1, 2):
+        rows = [np.flatnonzero(images.labels.numpy() == number) for number in range(len(names))]
+        train = np.concatenate([rng.permutation(own)[:shots] for own in rows])
+        test = np.flatnonzero(~np.isin(images.groups, images.groups[train]))
+        vectors, labels, truth = images.vectors[train], images.labels[train], images.labels[test]
+        heads = {
+            "linear probe": fit_linear(vectors, labels, len(names), seed=seed),
+            "taught": fit(vectors, labels, prior, len(names), groups=np.arange(len(train)), seed=seed),
+        }
+        for name, head in heads.items():
+            right = head(images.vectors[test]).argmax(dim=1) == truth
+            found[f"{name}, {shots} shot{'s' * (shots > 1)}"] = float(right.double().mean())
     return found
 
 
@@ -117,6 +141,12 @@ def main() -> None:
     gains = {
         f"taught minus {name}": summary([row["taught"] - row[name] for row in rows])
         for name in ("zero-shot", "linear probe")
+    }
+    gains |= {
+        f"taught minus linear probe, {shots}": summary(
+            [row[f"taught, {shots}"] - row[f"linear probe, {shots}"] for row in rows]
+        )
+        for shots in ("1 shot", "2 shots")
     }
     found |= gains
     lines = [(name, f"{each['mean']:.3f} [{each['low']:.3f} - {each['high']:.3f}]") for name, each in found.items()]
