@@ -88,7 +88,7 @@ def verbs_of(file: Path) -> tuple[str, ...]:
         return INNER[room, inner]
     if room != "cli":
         return ROOMS[room]
-    module = f"percept.cli.{file.stem.removesuffix('_plm')}"
+    module = f"percept.cli.{file.stem.removesuffix('_plm').removesuffix('_folder')}"
     return tuple(verb for verb, (place, _) in VERBS.items() if place == module) or MODEL  # shared by those that load
 
 

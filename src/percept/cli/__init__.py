@@ -15,7 +15,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "teach": ("percept.cli.teach", "learn labels from folders of classes"),
     "dupes": ("percept.cli.dupes", "find near duplicates, and put the copies aside"),
     "explain": ("percept.cli.explain", "draw what in an image speaks for which label"),
-    "undo": ("percept.cli.undo", "take back what classify --sort or dupes --move-to did to files"),
+    "undo": ("percept.cli.undo", "put files back that classify or dupes placed"),
     "ask": ("percept.cli.ask", "ask a question about images and videos"),
     "caption": ("percept.cli.caption", "describe images and videos in words"),
     "chat": ("percept.cli.chat", "talk about images in the terminal"),
