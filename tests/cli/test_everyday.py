@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,21 @@ from PIL import Image
 
 from percept.cli import main
 from tests.data.video.films import film
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "everyday.md").read_text(encoding="utf-8")
+
+
+def test_the_commands_of_the_guide_exist(capsys):
+    lines = re.findall(r"^(?:\$ )?percept ([^#|\n]*)", GUIDE, flags=re.MULTILINE)
+    commands = [shlex.split(line) for line in lines if not line.startswith("classify --none-below auto calls")]
+    assert {words[0] for words in commands} >= {"classify", "teach", "explain", "eval", "dupes", "encode", "cache"}
+    shown: dict[str, str] = {}
+    for verb, *rest in commands:
+        nested = ["folder"] if verb == "eval" else []
+        if verb not in shown:
+            assert main([verb, *nested, "--help"]) == 0
+            shown[verb] = capsys.readouterr().out
+        assert all(option in shown[verb] for option in rest if option.startswith("--"))
 
 
 @pytest.fixture
