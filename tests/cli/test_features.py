@@ -126,9 +126,9 @@ def test_encode_and_classify_in_their_own_shapes(model, pictures, tmp_path, caps
     torch.testing.assert_close(torch.from_numpy(arrays["vectors"]), encoder.image(paths), atol=0.02, rtol=0)
     assert not np.allclose(arrays["vectors"], percept.load(model).image(paths).numpy(), atol=0.02)
     assert (facts["preprocess"]["resize"], facts["preprocess"]["tokens"]) == ("native", 20)
-    assert main(["classify", str(pictures), "--labels", "cat,dog", "--json", str(labels), *options]) == 0
+    assert main(["classify", str(pictures), "--labels", "cat,dog", "--out", str(labels), *options]) == 0
     found = json.loads(labels.read_text())
-    assert found["preprocess"] == facts["preprocess"]
-    for entry in found["files"]:
+    assert found["about"]["preprocess"] == facts["preprocess"]
+    for entry in found["rows"]:
         best = encoder.classify([entry["path"]], ["cat", "dog"])[0][0]  # type: ignore[index]
         assert entry["guesses"][0]["score"] == pytest.approx(best.score, abs=0.02)

@@ -13,7 +13,7 @@ from percept.core.errors import PerceptError
 
 SOURCE = Path(percept.__file__).parent
 OPTION = r"--[a-z][a-z0-9]*(?:-[a-z0-9]+)*"
-MODEL = ("classify", "encode", "features", "index", "search", "eval")
+MODEL = ("classify", "teach", "dupes", "explain", "encode", "features", "index", "search", "eval")
 LOADING = (*MODEL, "receipt", "export")
 ROOMS = {
     "search": ("index", "search"),
@@ -30,6 +30,7 @@ INNER = {("data", "curate"): ("curate",), ("data", "check"): ("data",)}
 """Folder within a folder: verbs that can print its messages."""
 NAMED = {
     ("cli/export.py", "--labels"): "classify",
+    **{("cli/placing.py", option): "classify" for option in ("--place", "--dry-run", "--undo-list")},
     ("cli/export.py", "--out"): "encode",
     ("cli/export.py", "--model"): "classify",
     ("models/onnx.py", "--tower"): "export",
@@ -51,7 +52,7 @@ def options_of(verb: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
     nested = {"export": ["onnx"], "train": ["pe/nano"], "world": ["write"], "data": ["check"]}.get(verb, [])
     assert main([verb, *nested, "--help"]) == 0
     shown = set(re.findall(OPTION, capsys.readouterr().out))
-    for verbs in {"world": [["world", "show"]], "eval": [["eval", "plm"]]}.get(verb, []):
+    for verbs in {"world": [["world", "show"]], "eval": [["eval", "plm"], ["eval", "folder"]]}.get(verb, []):
         assert main([*verbs, "--help"]) == 0
         shown |= set(re.findall(OPTION, capsys.readouterr().out))
     return shown | ({"--tiny", "--nproc-per-node"} if verb == "train" else set())  # the latter is torchrun's
@@ -87,7 +88,7 @@ def verbs_of(file: Path) -> tuple[str, ...]:
         return INNER[room, inner]
     if room != "cli":
         return ROOMS[room]
-    module = f"percept.cli.{file.stem.removesuffix('_plm')}"
+    module = f"percept.cli.{file.stem.removesuffix('_plm').removesuffix('_folder')}"
     return tuple(verb for verb, (place, _) in VERBS.items() if place == module) or MODEL  # shared by those that load
 
 

@@ -39,12 +39,12 @@ def test_a_closed_pipe_is_not_an_error(arguments, unbuffered):
 
 def test_a_verb_whose_reader_has_gone_still_does_its_work(model, pictures, tmp_path):
     out = tmp_path / "labels.json"
-    arguments = ["classify", str(pictures), "--labels", "cat,dog", "--model", model, "--json", str(out)]
+    arguments = ["classify", str(pictures), "--labels", "cat,dog", "--model", model, "--out", str(out)]
     code, error = piped(arguments, unbuffered=True)
     assert code == 0
     assert "Broken" not in error
     assert "Traceback" not in error
-    assert len(json.loads(out.read_text())["files"]) == 3
+    assert len(json.loads(out.read_text())["rows"]) == 3
     bad = str(pictures / "empty.png")
     assert piped(["classify", bad, "--labels", "cat", "--model", model], unbuffered=False)[0] == 2
 
@@ -79,7 +79,7 @@ def test_no_space_is_one_sentence_for_every_verb_that_writes(model, pictures, tm
         ),
         *(["features", *images, "--out", f"m{ending}", *options] for ending in (".safetensors", ".npz")),
         ["features", *images, "--pca", "p.png", *options],
-        ["classify", *images, "--labels", "cat,dog,cow,owl", "--json", "l.json", *options],
+        ["classify", *images, "--labels", "cat,dog,cow,owl", "--out", "l.json", *options],
         ["eval", "binding", "--count", "4", "--out", "card.json", *options],
         ["receipt", model, model, "--images", "1", "--out", "r.json"],
         ["index", *images, "--index", "i", *options],
@@ -98,6 +98,7 @@ def test_no_space_is_one_sentence_for_every_verb_that_writes(model, pictures, tm
         (complaint,) = [line for line in printed.splitlines() if line.startswith(f"percept {command[0]}: ")]
         assert "cannot be written" in complaint or "cannot be used" in complaint
     left = [path for path in (tmp_path / "here").rglob("*") if path.is_file()]
+    left = [path for path in left if not path.parent.name.endswith(".part")]  # from which encode continues
     assert left == []
 
 

@@ -11,7 +11,11 @@ from percept.core import VERSION
 from percept.core.errors import PerceptError, unknown_name
 
 VERBS: dict[str, tuple[str, str]] = {
-    "classify": ("percept.cli.classify", "rank labels for images and videos, zero-shot"),
+    "classify": ("percept.cli.classify", "rank labels for images and videos, and sort files by label"),
+    "teach": ("percept.cli.teach", "learn labels from folders of classes"),
+    "dupes": ("percept.cli.dupes", "find near duplicates, and put the copies aside"),
+    "explain": ("percept.cli.explain", "draw what in an image speaks for which label"),
+    "undo": ("percept.cli.undo", "put files back that classify or dupes placed"),
     "ask": ("percept.cli.ask", "ask a question about images and videos"),
     "caption": ("percept.cli.caption", "describe images and videos in words"),
     "chat": ("percept.cli.chat", "talk about images in the terminal"),
@@ -37,6 +41,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "convert": ("percept.cli.convert", "write weights in another layout: official, timm, open_clip, percept"),
     "export": ("percept.cli.export", "write a model as ONNX graphs that run without torch; int8 too"),
     "receipt": ("percept.cli.receipt", "prove that two models, types or exports compute the same"),
+    "cache": ("percept.cli.cache", "show what is kept on this machine, and remove it"),
     "serve": ("percept.cli.serve", "answer questions about images over HTTP, with the chat API of OpenAI"),
     "list": ("percept.cli.catalogue", "list models and recipes"),
     "doctor": ("percept.cli.doctor", "show what this machine can do and what is missing"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import tyro
 
-from percept.cli import evaluate_plm
+from percept.cli import evaluate_folder, evaluate_plm
 from percept.cli.options import MODEL, VIDEO, Model, Video, VideoOptions, typed
 from percept.cli.show import check_output, count, say, writing
 from percept.core.errors import PerceptError
@@ -26,6 +26,7 @@ HELP = " ".join(
         *(f"{name}: {summary(name)}" for name in EVALUATIONS),
         f"{ALL}: every one that the model is suited for, as one report card.",
         f"{evaluate_plm.NAME}: {evaluate_plm.SUMMARY}.",
+        f"{evaluate_folder.NAME}: {evaluate_folder.SUMMARY}.",
     ]
 )
 
@@ -292,9 +293,10 @@ def _card(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the evaluation of language models if its name comes first, and else those of encoders."""
-    if list(arguments[:1]) == [evaluate_plm.NAME]:
-        return tyro.cli(evaluate_plm.COMMAND, prog=f"percept eval {evaluate_plm.NAME}", args=list(arguments[1:]))
+    """Run an evaluation with options of its own if its name comes first, and else those of encoders."""
+    for own in (evaluate_plm, evaluate_folder):
+        if list(arguments[:1]) == [own.NAME]:
+            return tyro.cli(own.COMMAND, prog=f"percept eval {own.NAME}", args=list(arguments[1:]))
     return tyro.cli(evaluate, prog="percept eval", args=list(arguments))
 
 

@@ -9,7 +9,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from percept.core.errors import PerceptError
-from percept.core.report import err, printable_lines, table
+from percept.core.report import err, notice, printable, printable_lines, table
 
 if TYPE_CHECKING:
     from percept.data.files import BadFile
@@ -53,9 +53,14 @@ def _read_labels(file: str) -> list[str]:
         raise PerceptError(f"{file} cannot be read: {_reason(error)}. {HOW[0].upper()}{HOW[1:]}.") from None
 
 
-def bad_files(bad: Sequence["BadFile"]) -> None:
-    """Print the files that could not be used, with reasons and their count."""
+def bad_files(bad: Sequence["BadFile"], *, aside: bool = False) -> None:
+    """Print the files that could not be used, with reasons and their count; with `aside` on standard error."""
     if not bad:
+        return
+    if aside:
+        for file in bad[:SHOWN_BAD]:
+            notice(f"left out: {printable(file.path)}: {printable(file.reason)}")
+        notice(f"{count(len(bad), 'file')} left out")
         return
     rows: list[tuple[object, object]] = [(file.path, file.reason) for file in bad[:SHOWN_BAD]]
     if len(bad) > SHOWN_BAD:

@@ -128,8 +128,8 @@ def export(out: Path, index: Path = DEFAULT) -> int:
     A span of a video has the path FILE#t=START,STOP, in seconds.
 
     Args:
-        out: File or folder to write; the ending chooses the format: .parquet, .npz, .jsonl or .safetensors as percept encode
-            writes them, or .lance for a folder with a LanceDB database.
+        out: File or folder to write; the ending chooses the format: .parquet, .npz, .jsonl, .safetensors, .csv or .json as
+            percept encode writes them, or .lance for a folder with a LanceDB database.
         index: Folder of the index.
     """
     from percept.search.exporting import to_lance
@@ -147,20 +147,19 @@ def export(out: Path, index: Path = DEFAULT) -> int:
 
 def _export_file(store: "Store", out: Path) -> int:
     import numpy as np
-    import torch
 
-    from percept.cli.encode import writer
+    from percept.cli.encode import check_vectors_output, write_vectors
     from percept.core.config import to_dict
     from percept.search.exporting import exported
 
-    write = writer(out)
+    check_vectors_output(out)
     check_output(out)
     parts = list(exported(store))
     if not parts:
         raise PerceptError(f"the index {store.folder} holds no vectors, so nothing was written")
-    vectors = torch.from_numpy(np.concatenate([part.vectors for part in parts]))
+    vectors = np.concatenate([part.vectors for part in parts])
     with writing(out):
-        write(out, [place for part in parts for place in part.places], vectors, {"stamp": to_dict(store.stamp)})
+        write_vectors(out, [place for part in parts for place in part.places], vectors, {"stamp": to_dict(store.stamp)})
     return len(vectors)
 
 

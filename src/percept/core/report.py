@@ -70,10 +70,15 @@ def notice(message: str) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """Show progress on standard error; it disappears when done, and is silent if standard error is not a terminal."""
+def progress_bar(*, always: bool = False) -> Iterator[Progress]:
+    """Show progress on standard error; it disappears when done, and is silent if standard error is not a terminal.
+
+    With `always`, a file or pipe gets the last state.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+    with Progress(
+        *columns, console=err, transient=err.is_terminal, disable=not (err.is_terminal or always)
+    ) as progress:
         yield progress
 
 

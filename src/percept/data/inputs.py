@@ -6,8 +6,9 @@ import re
 import stat
 from contextlib import suppress
 from functools import lru_cache
+from inspect import signature
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from percept.core.errors import PerceptError
 from percept.data.limits import MAX_BYTES
@@ -38,15 +39,25 @@ def read_open(file: OpenFile, *, kind: str = "image", max_bytes: int = MAX_BYTES
         if hasattr(file, "seek"):
             with suppress(io.UnsupportedOperation):
                 file.seek(0)  # type: ignore[attr-defined]
-        data = file.read(max_bytes + 1)
+        data = _read(file, max_bytes + 1)
     except Exception as error:  # anything may call itself a file
         cause = getattr(error, "strerror", None) or str(error)
         raise PerceptError(f"{name} cannot be read: {cause}. Give the path or the bytes of the {kind}.") from None
-    if not isinstance(data, bytes):
-        raise PerceptError(f"{name} was opened as text. Open it in mode 'rb'.")
+    if not isinstance(data, bytes | bytearray | memoryview):
+        how = "was opened as text" if isinstance(data, str) else f"gives {type(data).__name__} when it is read"
+        raise PerceptError(f"{name} {how}. Open it in mode 'rb'.")
     if len(data) > max_bytes:
         raise _too_large(name, max_bytes)
-    return data
+    return bytes(data)
+
+
+def _read(file: OpenFile, most: int) -> Any:
+    """Return at most `most` bytes, or everything from what cannot be told how much to read."""
+    try:
+        parameters = signature(file.read).parameters
+    except (TypeError, ValueError):  # written in C
+        return file.read(most)
+    return file.read(most) if parameters else file.read()
 
 
 def describe_open(file: OpenFile) -> str:

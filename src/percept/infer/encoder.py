@@ -16,11 +16,13 @@ from percept.data.files import BadFile, is_video, read_each
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
 from percept.infer import clips
+from percept.infer.classifying import Results, classify
 from percept.infer.clips import Clip, Count, FileVector, FileVectors, Sampling, Windows
 from percept.infer.dense import Hidden, Layer, Layers, PoolAttention, attention_of, check_layers, hidden_of, stacked
 from percept.infer.identity import Identity, WeightHashes
 from percept.infer.images import ImageInputs, as_iterable, is_single, prepared, to_tensor
-from percept.infer.labels import Guess, Labels, Templates, Texts, check_labels, class_vectors, rank
+from percept.infer.labeller import AnyLabels, NoneBelow, labeller
+from percept.infer.labels import Guess, Templates, Texts
 from percept.infer.runner import Runner, check_finite
 from percept.infer.setting import Setting, prepare_towers
 from percept.infer.texts import as_ids
@@ -65,6 +67,7 @@ class Encoder:
         # Read before the cast: bfloat16 would round the logarithm and change the scale by percents.
         self.scale = 1.0 if model.log_scale is None else float(model.scale().detach())
         """Multiplies cosines before the softmax over labels."""
+        self.progress: bool | None = None  # see `Runner.progress`
         self.scale_dtype = torch.float32 if model.log_scale is None else model.log_scale.dtype
         """Number type in which its logarithm is stored."""
         self.patch = model.config.vision.patch_size
@@ -112,7 +115,7 @@ class Encoder:
         on_cpu = self.setting.device.type == "cpu"
         return Runner(
             device=self.setting.device, dtype=self.setting.dtype, batch=self.setting.batch,
-            normalise=self.preprocess.normalise, row_pixels=ROW_PATCHES * self.patch**2 if on_cpu else None,
+            normalise=self.preprocess.normalise, row_pixels=ROW_PATCHES * self.patch**2 if on_cpu else None, progress=self.progress,
         )  # fmt: skip
 
     def prepare(self, image: Any) -> Float[Tensor, "3 y x"]:
@@ -218,18 +221,26 @@ class Encoder:
         return vectors[0] if windows is None else vectors
 
     def classify(
-        self, images: ImageInputs, labels: Labels, templates: Templates = None
-    ) -> list[Guess] | list[list[Guess]]:
-        """Rank labels for one image (a list of guesses) or for several (a list of such lists).
+        self, images: ImageInputs, labels: AnyLabels, templates: Templates = None, *, none_below: NoneBelow = None,
+        top: int | None = None, sampling: Sampling | None = None, progress: bool | None = None,
+    ) -> list[Guess] | Results:  # fmt: skip
+        """Rank labels for one image or video file (a list of guesses), or for a folder, files or several images (`Results`).
+
+        Of a folder or a list of paths, those that cannot be read are in `.bad` of the results, and those that were read in `.paths`.
 
         Args:
-            labels: what the image may show; the probabilities are among these labels only.
+            images: what `image` takes, a video file, a folder, or paths of images, videos and folders.
+            labels: what the image may show; the probabilities are among these only. Or the `Path` of a folder by `percept teach`.
             templates: one or several texts with {} for the label; several are averaged.
+            none_below: see `percept.infer.labeller.labeller`.
+            top: number of guesses for each image; all if None.
+            sampling: which frames stand for a video.
+            progress: show a progress bar; by default on a terminal, for many images.
         """
-        labels = check_labels(labels)
-        scores = self.image(images) @ class_vectors(self, labels, templates).T
-        ranked = [rank(labels, row, self.scale) for row in scores]
-        return ranked[0] if is_single(images) else ranked
+        ranks = labeller(self, labels, templates, none_below)
+        shown = copy.copy(self)
+        shown.progress = progress
+        return classify(shown, images, ranks, top=top, sampling=sampling)
 
     def features(
         self, images: ImageInputs, layers: Layers = (-1,), *, norm: bool = False

@@ -41,7 +41,7 @@ class Guess:
     label: str
     probability: float
     score: float
-    """Cosine of the image and the label, before scaling."""
+    """Cosine of the image and the label, before scaling; the logit of a label that was taught."""
 
     def __str__(self) -> str:
         return f"{self.label} {self.probability:.0%}"

@@ -42,6 +42,8 @@ class Runner:
     """uint8 pixels → float input of the model; runs on the device."""
     row_pixels: int | None = None
     """Most pixels of batches of different shapes that run as one packed row; no limit when None."""
+    progress: bool | None = None
+    """Show a progress bar; None for many images on a terminal."""
 
     def run(
         self,
@@ -59,8 +61,9 @@ class Runner:
             total: number of images, for the progress bar.
         """
         waiting = _InOrder[Key, Row]()
-        with progress_bar() as progress:
-            bar = progress.add_task("images", total=total, visible=total >= PROGRESS_FROM)
+        least = PROGRESS_FROM if self.progress is None else 0
+        with progress_bar(always=bool(self.progress)) as progress:
+            bar = progress.add_task("images", total=total, visible=total >= least and self.progress is not False)
             for group in batches(waiting.numbered(images), self.batch, self.row_pixels):
                 numbers = [number for part, _ in group for number in part]
                 rows = self._compute([batch for _, batch in group], step)

@@ -68,6 +68,7 @@ def logistic(
     decay: float,
     *,
     start: tuple[Tensor, Tensor] | None = None,
+    offset: Float[Tensor, "n c"] | None = None,
     steps: int = STEPS,
 ) -> tuple[Float[Tensor, "c d"], Float[Tensor, " c"]]:
     """Return weight and bias that minimise mean cross-entropy + decay / 2 · |weight|².
@@ -80,13 +81,16 @@ def logistic(
         classes: number of classes.
         decay: weight decay; the bias does not decay.
         start: weight and bias to start from; zeros if None.
+        offset: logits that are added, such as those of a classifier that is to be improved.
         steps: most iterations.
     """
     weight, bias = start or (features.new_zeros(classes, features.shape[1]), features.new_zeros(classes))
     weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
 
     def loss() -> Tensor:
-        return F.cross_entropy(F.linear(features, weight, bias), targets) + decay / 2 * weight.square().sum()
+        logits = F.linear(features, weight, bias)
+        logits = logits if offset is None else logits + offset
+        return F.cross_entropy(logits, targets) + decay / 2 * weight.square().sum()
 
     minimise([weight, bias], loss, steps)
     return weight.detach(), bias.detach()

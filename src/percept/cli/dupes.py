@@ -1,0 +1,143 @@
+"""`percept dupes`: find near duplicates among images and videos, and put the copies aside."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from percept.cli.options import MODEL, VIDEO, Model, Video
+from percept.cli.output import check_rows_output, is_stdout, write_rows
+from percept.cli.placing import PlaceOptions
+from percept.cli.show import bad_files, check_output, common_folder, count, count_files, say, within, writing
+from percept.core.errors import PerceptError
+from percept.core.report import table
+
+if TYPE_CHECKING:
+    from percept.data.copies import FileFacts
+    from percept.infer.dupes import Dupes
+
+FIELDS = {
+    "group": int, "keep": bool, "path": str, "cosine": float, "exact": bool, "width": int, "height": int, "bytes": int,
+    "sharpness": float,
+}  # fmt: skip
+"""Of a row of --out: cosine and exact are with the file of the group that is kept; sharpness with --keep sharpest, else null."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoveOptions(PlaceOptions):
+    """Where the copies go."""
+
+    move_to: Path | None = None
+    """Folder to which the copies are moved (or copied or linked, by --place); what is kept stays. Nothing is ever deleted."""
+
+
+MOVE = MoveOptions()
+
+
+def dupes(
+    paths: tyro.conf.Positional[tuple[Path, ...]],
+    above: float = 0.95,
+    keep: str = "largest",
+    show: int = 20,
+    out: Path | None = None,
+    page: Path | None = None,
+    move: Annotated[MoveOptions, tyro.conf.arg(name="")] = MOVE,
+    model: Model = MODEL,
+    video: Video = VIDEO,
+) -> int:
+    """Find files of equal content, and images and videos that are nearly the same; nothing is changed without --move-to.
+
+    Args:
+        paths: Folders (searched with their subfolders), image and video files.
+        above: Least cosine of a copy with the file that is kept.
+        keep: Which file of a group is kept: largest (most pixels, then bytes), sharpest, oldest, newest, or first (in the order of
+            names).
+        show: Number of groups shown in the table; --out and --page hold more.
+        out: File for the rows, ending in .csv, .json, .jsonl or .parquet; - for json lines on standard output.
+        page: HTML page with the groups.
+    """
+    from percept.data.files import find_media
+
+    if show < 0:
+        raise PerceptError(f"--show must be at least 0, got {show}.")
+    files = find_media(paths)
+    check_rows_output(out)
+    check_output(page, ".html", ".htm")
+    placing = move.ready(move.move_to, "--move-to", default="move")
+    from percept.infer.dupes import find_dupes
+
+    sampling = video.sampling()
+    encoder = model.open()
+    say(f"{encoder} compares {count_files(files)}")
+    found = find_dupes(encoder, files, above=above, keep=keep, sampling=sampling)
+    aside = is_stdout(out)
+    if out is not None:
+        facts = {"model": _identity(encoder), "above": above, "keep": keep, "files": found.files}
+        write_rows(out, _rows(found), FIELDS, facts=facts)
+        if not aside:
+            say(f"wrote {out}")
+    if page is not None:
+        from percept.infer.dupes_page import write_page
+
+        with writing(page):
+            write_page(page, found, title=f"Near duplicates in {', '.join(map(str, paths[:3]))}")
+            say(f"wrote {page}")
+    bad_files(found.bad, aside=aside)
+    if not aside:
+        _show(found, show)
+    copies = [copy.file.path for group in found.groups for copy in group.copies]
+    failed = placing.together(copies, aside=aside) if placing is not None and copies else 0
+    return 2 if failed else 0
+
+
+def _identity(encoder: Any) -> dict[str, Any]:
+    from percept.core.config import to_dict
+
+    return to_dict(encoder.identity)
+
+
+def _rows(found: "Dupes") -> Iterator[dict[str, Any]]:
+    for number, group in enumerate(found.groups, 1):
+        yield {"group": number, "keep": True, "cosine": 1.0, "exact": True, **_facts(group.keep)}
+        for copy in group.copies:
+            yield {"group": number, "keep": False, "cosine": copy.cosine, "exact": copy.exact, **_facts(copy.file)}
+
+
+def _facts(file: "FileFacts") -> dict[str, Any]:
+    return {
+        "path": file.path, "width": file.width or None, "height": file.height or None, "bytes": file.bytes,
+        "sharpness": file.sharpness or None,
+    }  # fmt: skip
+
+
+def _show(found: "Dupes", show: int) -> None:
+    everything = [file.path for group in found.groups for file in (group.keep, *(copy.file for copy in group.copies))]
+    folder = common_folder(everything)
+    rows = []
+    for number, group in enumerate(found.groups[:show], 1):
+        rows.append((number, "keep", within(group.keep.path, folder), *_size(group.keep)))
+        rows += [
+            (
+                "",
+                "same content" if copy.exact else f"{copy.cosine:.3f}",
+                within(copy.file.path, folder),
+                *_size(copy.file),
+            )
+            for copy in group.copies
+        ]
+    copies = sum(len(group.copies) for group in found.groups)
+    size = sum(group.bytes for group in found.groups)
+    title = f"{count(len(found.groups), 'group')} among {count(found.files, 'file')}: {copies:,} copies, {size / 1e6:,.1f} MB"
+    if rows:
+        table(title, ("group", "cosine", "file", "pixels", "kB"), rows)
+    else:
+        say(title if found.groups else f"no near duplicates among {count(found.files, 'file')}")
+
+
+def _size(file: "FileFacts") -> tuple[str, str]:
+    return f"{file.width} x {file.height}" if file.width else "", f"{file.bytes / 1e3:,.0f}"
+
+
+COMMAND = dupes
