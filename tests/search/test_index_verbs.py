@@ -123,8 +123,8 @@ def test_export_writes_every_file_with_its_vector(ending: str, capsys: pytest.Ca
     assert np.array_equal(names["red.png"], names["red again.png"])
     expected = ColourEncoder().image([str(Path("photos/green.png"))])[0].numpy()
     np.testing.assert_allclose(names["green.png"], expected, atol=1e-6)
-    assert main(["index", "export", "--out", "v.csv"]) == 2
-    assert "ends in .csv" in capsys.readouterr().err
+    assert main(["index", "export", "--out", "v.txt"]) == 2
+    assert "ends in .txt" in capsys.readouterr().err
 
 
 def test_export_to_a_vector_database(capsys: pytest.CaptureFixture[str]) -> None:
