@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import lru_cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from percept.core.errors import PerceptError
@@ -17,6 +15,7 @@ from percept.serve.errors import ApiError
 from percept.serve.fields import json_object
 from percept.serve.guard import Guard, State, refusal, refuse
 from percept.serve.limits import MIB, Limits
+from percept.serve.search.assets import PAGE, page
 from percept.serve.search.links import Links
 from percept.serve.search.media import HEADERS, FileResponse
 from percept.serve.search.openapi import document
@@ -31,25 +30,6 @@ SEARCHERS, READERS = 8, 4
 """Threads that search, and threads that read files and thumbnails."""
 MEDIA_REQUESTS = 256
 """Requests for files and thumbnails at one time."""
-PAGE = {
-    "/": ("index.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/view.js": ("view.js", "text/javascript"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-}
-"""Path: file of the page, and content type."""
-PAGE_HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cache-control": "no-cache",
-}
-
 Parse: TypeAlias = Callable[[dict[str, Any], Limits], Any]
 
 
@@ -118,7 +98,7 @@ class _Addresses:
 
         service = self._service
         return [
-            *(Route(path, _page) for path in PAGE),
+            *(Route(path, page) for path in PAGE),
             Route("/health", health),
             Route("/openapi.json", described),
             Route("/v1/index", self.index),
@@ -126,7 +106,7 @@ class _Addresses:
             Route("/v1/encode", _Post(self, parse_encode, service.encode), methods=["POST"]),
             Route("/v1/classify", _Post(self, parse_classify, service.classify), methods=["POST"]),
             Route("/v1/thumbnails/{piece:int}", self.thumbnail),
-            Route("/v1/files/{piece:int}", self.file),
+            Route("/v1/files/{piece:int}", _File(self), methods=["GET", "HEAD"]),
         ]
 
     async def index(self, _: "Request") -> Any:
@@ -145,11 +125,12 @@ class _Addresses:
             data = await self.read(lambda: media.thumbnail(media.piece(number)))
         return Response(data, headers=HEADERS | {"cache-control": "private, max-age=3600"}, media_type="image/jpeg")
 
-    async def file(self, request: "Request") -> Any:
-        """Return the file of a piece."""
-        media, number = self._service.media, request.path_params["piece"]
+    async def file(self, number: int, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Send the file of a piece."""
+        media = self._service.media
         with self._media.enter():
-            return FileResponse(await self.read(lambda: media.open(media.piece(number))))
+            response = FileResponse(await self.read(lambda: media.open(media.piece(number))))
+            await response(scope, receive, send)
 
     async def run(self, work: Callable[[], Any]) -> Any:
         """Run a search in a thread."""
@@ -195,6 +176,17 @@ class _Post:
         await self._addresses.respond(self._parse, self._work, scope, receive, send)
 
 
+class _File:
+    """The application at the address of a file."""
+
+    def __init__(self, addresses: _Addresses) -> None:
+        self._addresses = addresses
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Send it."""
+        await self._addresses.file(scope["path_params"]["piece"], scope, receive, send)
+
+
 class _Arrived:
     """Receives a body, and notes when it has arrived."""
 
@@ -223,19 +215,6 @@ def _reported(work: Callable[[], Any]) -> Any:
         raise ApiError(503, message[0].upper() + message[1:], code="index_unusable") from None
     except MemoryError:
         raise ApiError(503, "The server has no memory for this request. Try again later.", code="no_memory") from None
-
-
-async def _page(request: "Request") -> Any:
-    """Return a file of the page."""
-    from starlette.responses import Response
-
-    name, kind = PAGE[request.url.path]
-    return Response(_file(name), headers=PAGE_HEADERS, media_type=kind)
-
-
-@lru_cache
-def _file(name: str) -> bytes:
-    return files("percept.serve.search").joinpath("page", name).read_bytes()
 
 
 def _refusal(request: Any, error: Exception) -> Any:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from percept.search.store import Piece
+from percept.serve.search.assets import PAGE
 
 if TYPE_CHECKING:
     from starlette.types import Scope
 
 MEDIA = re.compile(r"/v1/(thumbnails|files)/([0-9]{1,18})")
 """Kind of the address, and number of the piece."""
-OPEN_PATHS = ("/", "/page.css", "/page.js", "/view.js", "/icon.svg", "/openapi.json")
+OPEN_PATHS = (*PAGE, "/openapi.json")
 """Paths that need no token: they are the same for every index."""
 
 

@@ -223,10 +223,12 @@ class FileResponse:
             self._opened.file.close()
 
     async def _send(self, request: "Request", send: "Send") -> None:
+        """Send head and blocks. A file that is cut short meanwhile ends the connection before the announced length."""
         opened, tag = self._opened, f'"{self._opened.hash}"'
         headers = HEADERS | {"etag": tag, "accept-ranges": "bytes", "content-type": opened.type}
         if request.headers.get("if-none-match") == tag:
-            return await _begin(send, 304, headers, more=False)
+            await _begin(send, 304, headers, more=False)
+            return
         asked = None if request.headers.get("if-range", tag) != tag else request.headers.get("range")
         part = byte_range(asked, opened.size)
         start, stop = part or (0, opened.size)
@@ -238,7 +240,7 @@ class FileResponse:
         while request.method != "HEAD" and start < stop and not await request.is_disconnected():
             block = await asyncio.to_thread(os.pread, opened.file.fileno(), min(BLOCK, stop - start), start)
             if not block:
-                return  # cut short meanwhile; the connection ends before the length that was announced
+                return
             start += len(block)
             await send({"type": "http.response.body", "body": block, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -98,6 +98,7 @@ ANSWER = _object(
         "exact": {"type": "boolean"}, "milliseconds": NUMBER,
         "version": COUNT | {"description": "Changes with the index."},
         "unknown_words": STRINGS | {"description": "Words that the model never saw in training."},
+        "like": {"type": "array", "items": {"$ref": "#/components/schemas/Item"}, "description": "The pieces asked for."},
     }
 )  # fmt: skip
 INDEX = _object(

@@ -85,6 +85,7 @@ class SearchService:
             "more": len(hits) > end and end < MOST_HITS, "searched": answer.searched, "exact": answer.exact,
             "milliseconds": round(answer.seconds * 1000, 2), "version": self._store.version(),
             "unknown_words": self._vectors.unknown([*request.texts, *request.not_texts]),
+            "like": [self._item(piece, piece.paths[0]) for piece in self._store.pieces(request.like) if piece.paths],
         }  # fmt: skip
 
     def encode(self, request: EncodeRequest) -> dict[str, Any]:
