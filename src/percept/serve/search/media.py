@@ -193,13 +193,8 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     start = int(first) if first else max(0, size - int(last))
     stop = min(size, int(last) + 1) if first and last else size
     if start >= stop:
-        raise ApiError(416, f"The range {short_range(header)} is outside the file of {size} bytes.", code="range")
+        raise ApiError(416, f"The range {match[0]} is outside the file of {size} bytes.", code="range")
     return start, stop
-
-
-def short_range(header: str | None) -> str:
-    """Return a Range header for a message."""
-    return repr((header or "")[:60])
 
 
 class FileResponse:
@@ -224,13 +219,20 @@ class FileResponse:
 
     async def _send(self, request: "Request", send: "Send") -> None:
         """Send head and blocks. A file that is cut short meanwhile ends the connection before the announced length."""
+        from starlette.responses import JSONResponse
+
         opened, tag = self._opened, f'"{self._opened.hash}"'
         headers = HEADERS | {"etag": tag, "accept-ranges": "bytes", "content-type": opened.type}
         if request.headers.get("if-none-match") == tag:
             await _begin(send, 304, headers, more=False)
             return
         asked = None if request.headers.get("if-range", tag) != tag else request.headers.get("range")
-        part = byte_range(asked, opened.size)
+        try:
+            part = byte_range(asked, opened.size)
+        except ApiError as error:
+            response = JSONResponse(error.body, error.status, {"content-range": f"bytes */{opened.size}"})
+            await response(request.scope, request.receive, send)
+            return
         start, stop = part or (0, opened.size)
         name = quote(os.fsencode(opened.path.name))
         headers |= {"content-length": str(stop - start), "content-disposition": f"inline; filename*=UTF-8''{name}"}

@@ -17,7 +17,7 @@ def _object(properties: Schema, *, required: tuple[str, ...] = (), closed: bool 
     return {"type": "object", "properties": properties} | rest
 
 
-def _number(description: str, low: float, high: float, default: float | None = None) -> Schema:
+def _number(description: str, low: int, high: int, default: float | None = None) -> Schema:
     return {"type": "number", "description": description, "minimum": low, "maximum": high} | (
         {} if default is None else {"default": default}
     )

@@ -87,14 +87,15 @@ def parse_search(values: dict[str, Any], limits: Limits) -> SearchRequest:
         top, skip = _top(values), number(values, "skip", 0, _from_zero, "an integer, 0 or more")
         if skip + top > MOST_HITS:
             raise wrong("skip + top", f"at most {MOST_HITS}", skip + top)
+        least = number(values, "min_score", None, within(-1.0, 1.0), "-1 to 1")
         return SearchRequest(
             texts=_texts(values, "text"), images=images, like=_pieces(values, "like"),
             not_texts=_texts(values, "not_text"), not_images=not_images,
-            weight=float(number(values, "weight", 0.5, within(0, 1), "0 to 1")),
-            not_weight=float(number(values, "not_weight", 0.5, within(0, 100), "0 to 100")),
-            top=top, skip=skip, min_score=number(values, "min_score", None, within(-1, 1), "-1 to 1"), group=group,
+            weight=float(number(values, "weight", 0.5, within(0.0, 1.0), "0 to 1")),
+            not_weight=float(number(values, "not_weight", 0.5, within(0.0, 100.0), "0 to 100")),
+            top=top, skip=skip, min_score=least if least is None else float(least), group=group,
             above=float(number(values, "above", 0.95, lambda value: 0 < value <= 1, "above 0 and at most 1")),
-            moments=flag(values, "moments"), level=float(number(values, "level", 0.5, within(0, 1), "0 to 1")),
+            moments=flag(values, "moments"), level=float(number(values, "level", 0.5, within(0.0, 1.0), "0 to 1")),
             where=_filter(values.get("filter")),
         )  # fmt: skip
 

@@ -58,7 +58,7 @@ function showForm() {
   for (const name of TEXTS) $(name).value = asked[name];
   $("mix").hidden = !mixed();
   $("active").textContent = filters();
-  $("active").hidden = !filters();
+  $("active").hidden = $("clear").hidden = !filters();
   showExamples();
 }
 

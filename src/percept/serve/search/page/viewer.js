@@ -2,6 +2,8 @@
 
 import { $, clock, copy, element, fileAddress, many, score } from "./api.js";
 
+const LARGEST = 3; // times its size
+
 let actions, shown = null;
 
 export function prepare(given) {
@@ -66,6 +68,10 @@ function media(hit) {
     if (shown !== hit) return;
     instead(status === 410 ? "The file is gone, or has changed since it was indexed. This is the preview that the index keeps." : "The browser cannot show this format. Open the file with a program that can.");
   });
+  if (hit.kind === "image") { // a small image is not blown up
+    made.style.maxWidth = `${LARGEST * hit.width}px`;
+    made.style.maxHeight = `${LARGEST * hit.height}px`;
+  }
   $("stage").replaceChildren(made);
 }
 
