@@ -66,7 +66,7 @@ def served(store: Store, encoder: ImageEncoder | None = None, *, token: str | No
     """A server in a thread; yields its address."""
     state = State()
     listening = bound("127.0.0.1", 0)
-    server = Server(search_app(store, encoder or ColourEncoder(), token=token, state=state), state, stop_seconds=10)
+    server = Server(search_app(store, encoder or ColourEncoder(), token=token, state=state), state, stop_seconds=10.0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
