@@ -93,6 +93,8 @@ def test_similar_items_do_not_include_the_item_itself(api: TestClient) -> None:
     assert names(answer) == ["reddish.png", "clip.mp4"]
     assert [hit["rank"] for hit in answer["hits"]] == [1, 2]
     assert answer["like"][0]["name"] == red["name"]
+    grouped = search(api, like=red["piece"], group="duplicate", above=0.9)["hits"][0]
+    assert (grouped["name"], grouped["others"][0]["name"]) == (red["name"], "reddish.png")
     assert refused(api, 404, like=10**6) == "The index has no piece 1000000. Search again."
 
 

@@ -78,7 +78,7 @@ class SearchService:
             answer = Answer(question=asked, hits=(), searched=0, seconds=0.0)
         else:
             answer = _refused(ask, self._store, self._vectors, asked, wanted)
-        hits = [hit for hit in answer.hits if hit.content not in own]
+        hits = [hit for hit in answer.hits if hit.content not in own or hit.others]  # a group is shown whole
         end = request.skip + request.top
         return {
             "hits": self._hits([replace(hit, rank=rank) for rank, hit in enumerate(hits[:end], 1)][request.skip :]),

@@ -94,9 +94,10 @@ function body(skip) {
   if (asked.path) filter.path = asked.path.split(",").map((each) => each.trim()).filter(Boolean);
   for (const name of ["after", "before"]) if (asked[name]) filter[name] = asked[name];
   const moments = asked.kind === "moments";
+  const grouped = asked.group && !moments && Boolean(asked.q || asked.images.length || asked.not); // similar items: near-duplicates are what is wanted
   return {
     text: asked.q ? [asked.q] : [], like: asked.like, image: asked.images.map((id) => images.get(id).data), weight: asked.weight,
-    not_text: asked.not ? [asked.not] : [], top: AT_ONCE, skip, filter, moments, group: asked.group && !moments ? "duplicate" : null, min_score: asked.score,
+    not_text: asked.not ? [asked.not] : [], top: AT_ONCE, skip, filter, moments, group: grouped ? "duplicate" : null, min_score: asked.score,
   };
 }
 
