@@ -1,6 +1,7 @@
 """Answers of the search API: what a request asks for, as json."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -26,6 +27,8 @@ from percept.serve.search.media import Media
 from percept.serve.search.request import MOST_HITS, ClassifyRequest, EncodeRequest, SearchRequest
 from percept.serve.search.vectors import Stored, Vectors
 
+OPTION = re.compile(r"--([a-z][a-z-]*[a-z])")
+"""An option of the command in a message; the field is called the same."""
 SAMPLE = 24
 """Items of the index that are shown before a search."""
 
@@ -206,4 +209,5 @@ def _refused(work: Any, *args: Any, **options: Any) -> Any:
         message = str(error).removeprefix("the image given as bytes ")
         if message.startswith("the index "):
             raise
+        message = OPTION.sub(lambda option: option[1].replace("-", "_"), message)
         raise ApiError(422, message[0].upper() + message[1:], code="invalid_value") from None
