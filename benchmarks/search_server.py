@@ -120,13 +120,13 @@ class Client(threading.Thread):
 def serving(index: Path) -> Iterator[tuple[str, int]]:
     """Start the server; yield its address and process id."""
     command = [sys.executable, "-m", "percept", "serve", str(index), "--port", "0", "--device", "cpu"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "400"})
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
         line = process.stderr.readline()
         if " at http" not in line:
             raise PerceptError(f"the server did not start: {line}{process.stderr.read()}")
-        yield line.split(" at ")[1].split(";")[0].strip(), process.pid
+        yield line.split(" at ")[1].split()[0], process.pid
     finally:
         process.terminate()
         process.communicate()

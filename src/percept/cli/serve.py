@@ -80,7 +80,7 @@ def _serve_index(folder: Path, access: "Access", model: AssistantLoadOptions, li
 
 def _announce_index(url: str, store: "Store") -> None:
     files = count(len(store), "file")
-    say(f"serving {store.folder} ({files}, {store.stamp.name}) at {url}; stop it with Ctrl+C")
+    say(f"serving at {url} ({store.folder}, {files}, {store.stamp.name}); stop it with Ctrl+C")
 
 
 def _announce(url: str, assistant: "Assistant") -> None:
