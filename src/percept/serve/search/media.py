@@ -35,7 +35,7 @@ TYPES = {"PNM": "image/x-portable-anymap", "QOI": "application/octet-stream"}
 """Content type of image formats whose name does not say it."""
 HEADERS = {
     "x-content-type-options": "nosniff",
-    "content-security-policy": "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox",
+    "content-security-policy": "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'",
     "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "no-referrer",
     "cache-control": "private, no-cache",

@@ -206,7 +206,7 @@ const reload = () => { index = null; return start(); };
 
 async function describe() {
   index = await call("/v1/index");
-  version ??= index.version;
+  version = index.version;
   $("name").textContent = index.name;
   $("about").textContent = `${index.model} · ${many(index.files, "file")}`;
   $("folders").replaceChildren(...index.folders.map((folder) => element("option", { value: folder })));
