@@ -88,6 +88,8 @@ class Hit:
     """Further hits of the group, best first."""
     content: int = 0
     """Number of the content in the index, by which its thumbnail is found."""
+    other_contents: tuple[int, ...] = ()
+    """Contents of `others`."""
     thumbnail: bytes | None = field(default=None, repr=False)
     """JPEG for a page or sheet; `percept.search.thumbnails.illustrated` adds it."""
 

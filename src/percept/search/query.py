@@ -159,6 +159,7 @@ def _hit(entry: _Entry, spans: Sequence[Span], wanted: Wanted) -> Hit:
         copies=tuple(each for each in piece.paths if each != path),
         group=_folder(piece, wanted.where) if wanted.group == "folder" else "",
         others=tuple(_shown(other.paths, wanted.where)[0] for other in entry.others), content=piece.content,
+        other_contents=tuple(other.content for other in entry.others),
     )  # fmt: skip
 
 

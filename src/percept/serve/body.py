@@ -16,15 +16,22 @@ DISCARD_SECONDS, DISCARD_BYTES = 10.0, 256 * MIB
 """How much of a refused body is read."""
 
 
-async def read_body(scope: "Scope", receive: "Receive", limits: Limits, ticket: Ticket) -> bytes:
+JSON, FORM = b"application/json", b"multipart/form-data"
+
+
+async def read_body(
+    scope: "Scope", receive: "Receive", limits: Limits, ticket: Ticket, *, types: tuple[bytes, ...] = (JSON,)
+) -> bytes:
     """Return the body of a request, whose bytes the ticket holds from now on.
 
     Raises:
-        ApiError: too large, too slow, not json, or there is no room for it now.
+        ApiError: too large, too slow, not of one of the types, or there is no room for it now.
     """
     headers = dict(scope["headers"])
-    if not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
-        raise ApiError(415, "The body has to be json. Send the header Content-Type: application/json.")
+    if not headers.get(b"content-type", b"").lower().startswith(types):
+        names = "json" if types == (JSON,) else "json or a form"
+        wanted = " or ".join(each.decode() for each in types)
+        raise ApiError(415, f"The body has to be {names}. Send the header Content-Type: {wanted}.")
     announced = headers.get(b"content-length", b"0")
     expected = int(announced) if announced.isdigit() else 0
     _check_size(expected, limits)

@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from percept.serve.body import discard
@@ -30,12 +31,24 @@ class Guard:
         token: what requests have to carry as `Authorization: Bearer TOKEN`. Without a token only requests for a local name are
             answered, so that a web page cannot reach the server under a name of its own.
         state: the requests that pass are counted there.
+        is_open: further requests that need no token: True for those that carry their own permission, or give nothing away.
+        is_page: the server has a page of its own. Requests that other pages make are refused, whatever they carry.
     """
 
-    def __init__(self, app: "ASGIApp", *, token: str | None, state: State) -> None:
+    def __init__(
+        self,
+        app: "ASGIApp",
+        *,
+        token: str | None,
+        state: State,
+        is_open: "Callable[[Scope], bool]" = lambda _: False,
+        is_page: bool = False,
+    ) -> None:
         self._app = app
         self._token = token
         self._state = state
+        self._is_open = is_open
+        self._is_page = is_page
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Answer a request."""
@@ -55,10 +68,12 @@ class Guard:
         headers = dict(scope["headers"])
         if self._state.stopping:
             return ApiError(503, "The server is stopping. Try again later.", code="server_stopping")
+        if self._is_page and is_from_elsewhere(headers):
+            return ApiError(403, "Another page made this request. Open the server's own page.", code="other_origin")
         if self._token is None:
             name = host_name(headers.get(b"host", b"").decode("latin-1"))
             return None if is_loopback(name) else _foreign(name)
-        if scope["path"] in OPEN_PATHS:
+        if scope["path"] in OPEN_PATHS or self._is_open(scope):
             return None
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token.encode()):
@@ -74,6 +89,21 @@ def _foreign(name: str) -> ApiError:
         f"The server has no token, so it answers only as localhost, not as {name[:100]!r}. Use that name, or start it with a token.",
         code="host_not_allowed",
     )
+
+
+def is_from_elsewhere(headers: dict[bytes, bytes]) -> bool:
+    """True for a request that a page of a different origin makes; opening an address is not one.
+
+    >>> is_from_elsewhere({b"host": b"localhost:8000", b"origin": b"http://localhost:8000"})
+    False
+    >>> is_from_elsewhere({b"host": b"localhost:8000", b"origin": b"http://example.org"})
+    True
+    """
+    origin = headers.get(b"origin")
+    if origin is not None:
+        return origin.partition(b"://")[2] != headers.get(b"host", b"")
+    elsewhere = headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin")
+    return elsewhere and headers.get(b"sec-fetch-mode") != b"navigate"
 
 
 def is_loopback(host: str) -> bool:

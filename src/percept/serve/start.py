@@ -1,12 +1,18 @@
 """Start a server, and serve until it is told to stop."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from percept.core.errors import PerceptError, missing_extra
 from percept.infer.assistant import Assistant
 from percept.serve.guard import State, is_loopback
 from percept.serve.limits import Limits
+
+if TYPE_CHECKING:
+    from percept.search.contracts import ImageEncoder
+    from percept.search.store import Store
 
 TOKEN_VARIABLE = "PERCEPT_TOKEN"
 """Environment variable with the token."""
@@ -54,15 +60,58 @@ def serve_chat(
     Raises:
         PerceptError: the port cannot be used, the model cannot be opened, or a library is missing.
     """
+
+    def make(url: str, state: State) -> Any:
+        from percept.serve.chat.app import chat_app
+
+        assistant = open_assistant()
+        app = chat_app(assistant, limits=limits, token=access.token, allow_urls=allow_urls, names=names, state=state)
+        ready(f"{url}/v1", assistant)
+        return app
+
+    _serve(make, access, limits)
+
+
+def serve_search(
+    open_index: "Callable[[], tuple[Store, ImageEncoder]]",
+    access: Access,
+    *,
+    limits: Limits,
+    ready: "Callable[[str, Store], None]" = lambda *_: None,
+) -> None:
+    """Serve the search API of an index and its page until SIGTERM or SIGINT.
+
+    Args:
+        open_index: opens the index and its model, after the port is bound; the index is closed at the end.
+        access: see above.
+        limits: what is accepted.
+        ready: called with the address of the page and the index before the first request is answered.
+
+    Raises:
+        PerceptError: the port cannot be used, the index or its model cannot be opened, or a library is missing.
+    """
+    with ExitStack() as stack:
+
+        def make(url: str, state: State) -> Any:
+            from percept.serve.search.app import search_app
+
+            store, encoder = open_index()
+            stack.callback(store.close)
+            app = search_app(store, encoder, limits=limits, token=access.token, state=state)
+            ready(url, store)
+            return app
+
+        _serve(make, access, limits)
+
+
+def _serve(make: Callable[[str, State], Any], access: Access, limits: Limits) -> None:
+    """Bind the port, make an application for the address, and serve it."""
     try:
         from percept.serve.server import Server, bound
     except ModuleNotFoundError as error:
         raise missing_extra(error.name or "uvicorn", "serve", "serving over HTTP") from None
-    from percept.serve.chat.app import chat_app
-
     with bound(access.host, access.port) as listening:
-        assistant, state = open_assistant(), State()
-        app = chat_app(assistant, limits=limits, token=access.token, allow_urls=allow_urls, names=names, state=state)
         host, port = listening.getsockname()[:2]
-        ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1", assistant)
+        state = State()
+        app = make(f"http://{f'[{host}]' if ':' in host else host}:{port}", state)
         Server(app, state, stop_seconds=limits.stop_seconds).run(sockets=[listening])

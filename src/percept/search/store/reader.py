@@ -137,6 +137,15 @@ class Reader:
             row = connection.execute("SELECT jpeg FROM thumbnail WHERE content = ?", (content,)).fetchone()
         return None if row is None else row[0]
 
+    def kinds(self) -> dict[str, int]:
+        """Return the numbers of distinct images and videos; cached until a change."""
+
+        def read() -> dict[str, int]:
+            with self._database.reading() as connection:
+                return dict(connection.execute("SELECT kind, count(*) FROM content GROUP BY kind").fetchall())
+
+        return self._at_version("kinds", read)
+
     def knows(self, hash_: str) -> bool:
         """True if the content with this hash has its vectors."""
         with self._database.reading() as connection:

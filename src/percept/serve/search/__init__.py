@@ -1,0 +1,1 @@
+"""The search API of an index, and its page."""
