@@ -41,12 +41,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "convert": ("percept.cli.convert", "write weights in another layout: official, timm, open_clip, percept"),
     "export": ("percept.cli.export", "write a model as ONNX graphs that run without torch; int8 too"),
     "receipt": ("percept.cli.receipt", "prove that two models, types or exports compute the same"),
-<<<<<<< HEAD
     "cache": ("percept.cli.cache", "show what is kept on this machine, and remove it"),
-    "serve": ("percept.cli.serve", "answer questions about images over HTTP, with the chat API of OpenAI"),
-=======
     "serve": ("percept.cli.serve", "search an index in the browser, or answer questions with the chat API of OpenAI, over HTTP"),
->>>>>>> page
     "list": ("percept.cli.catalogue", "list models and recipes"),
     "doctor": ("percept.cli.doctor", "show what this machine can do and what is missing"),
 }
