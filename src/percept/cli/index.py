@@ -239,19 +239,27 @@ def _watch(store: "Store", encoder: "Encoder", roots: "list[Root]", cutting: Cut
 
     say("following the folders; Ctrl-C ends")
     try:
-        watch(store, encoder, roots, report, cutting=cutting, wait=lambda seconds: _encode_for(seconds, store, encoder))
+        watch(store, encoder, roots, report, cutting=cutting, wait=_Waiting(store, encoder))
     except KeyboardInterrupt:
         say(f"stopped following; {count(len(store), 'file')} in the index")
 
 
-def _encode_for(seconds: float, store: "Store", encoder: "Encoder") -> None:
-    """Wait between two looks; after an upgrade, encode again in this time what still has vectors of the former model."""
-    from percept.search.again import encode_again
+class _Waiting:
+    """Waits between two looks; after an upgrade, encodes again in this time what still has vectors of the former model."""
 
-    end = time.monotonic() + seconds
-    if store.remaining():
-        encode_again(store, encoder, until=lambda: time.monotonic() >= end)
-    time.sleep(max(0.0, end - time.monotonic()))
+    def __init__(self, store: "Store", encoder: "Encoder") -> None:
+        self.store, self.encoder = store, encoder
+        self.stuck: int | None = None
+        """Version of the index at which nothing more could be read."""
+
+    def __call__(self, seconds: float) -> None:
+        from percept.search.again import encode_again
+
+        end = time.monotonic() + seconds
+        if self.stuck != self.store.version() and self.store.remaining():
+            done = encode_again(self.store, self.encoder, until=lambda: time.monotonic() >= end)
+            self.stuck = None if done.done else self.store.version()
+        time.sleep(max(0.0, end - time.monotonic()))
 
 
 def run(arguments: list[str]) -> int:

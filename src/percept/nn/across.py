@@ -5,8 +5,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from percept.nn.mlp import MLP
-
 INITIAL = 1e-3
 """Standard deviation of the initial output of the perceptron: it hardly changes the linear map."""
 
@@ -24,12 +22,12 @@ class MapAcross(nn.Module):
         """
         super().__init__()
         self.linear = nn.Linear(d_in, d_out, bias=False)
-        self.mlp = None
+        self.mlp: nn.Sequential | None = None
         if hidden:
-            self.mlp = MLP(d_in, hidden)
-            self.mlp.down = nn.Linear(hidden, d_out)
-            nn.init.normal_(self.mlp.down.weight, std=INITIAL)
-            nn.init.zeros_(self.mlp.down.bias)
+            last = nn.Linear(hidden, d_out)
+            nn.init.normal_(last.weight, std=INITIAL)
+            nn.init.zeros_(last.bias)
+            self.mlp = nn.Sequential(nn.Linear(d_in, hidden), nn.GELU(), last)
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b e"]:
         """Map unit vectors to unit vectors."""

@@ -63,23 +63,22 @@ def encode_again(
     total = left if limit is None else min(limit, left)
     with progress_bar() as progress:
         task = progress.add_task("encoding again", total=total, visible=total > 0)
-        for contents in _parts(store, total):
-            for batch in read_again(store, encoder, contents, result.unread, cutting=cutting):
-                result.done += store.move(batch)
-                progress.update(task, completed=result.done)
-                if until():
-                    break
-            if until() or result.done >= total:
+        for batch in _batches(store, encoder, total, result, cutting):
+            result.done += store.move(batch)
+            progress.update(task, completed=result.done)
+            if until():
                 break
     result.remaining = store.remaining()
     return result
 
 
-def _parts(store: Store, total: int) -> Iterator[list[int]]:
-    """Yield contents of the old space, `total` or a few more if some cannot be read."""
+def _batches(
+    store: Store, encoder: ImageEncoder, total: int, result: Again, cutting: Cutting | None
+) -> Iterator[list[NewContent]]:
+    """Yield contents of the old space until `total` are done; those that cannot be read do not count."""
     last = 0
-    while total and (contents := store.old_contents(after=last, count=min(AT_ONCE, total))):
-        yield contents
+    while result.done < total and (contents := store.old_contents(after=last, count=min(AT_ONCE, total - result.done))):
+        yield from read_again(store, encoder, contents, result.unread, cutting=cutting)
         last = contents[-1]
 
 

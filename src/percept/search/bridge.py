@@ -78,9 +78,10 @@ class Bridge:
             anchors = tensors.pop("new").numpy(), tensors.pop("old").numpy()
             state = {name.removeprefix("map."): value for name, value in tensors.items()}
             d_out, d_in = state["linear.weight"].shape
-            hidden = len(state["mlp.up.weight"]) if "mlp.up.weight" in state else 0
-            across = MapAcross(d_in, d_out, hidden=hidden)
-            across.load_state_dict(state)
+            hidden = len(state["mlp.0.weight"]) if "mlp.0.weight" in state else 0
+            with torch.device("meta"):  # no random numbers are drawn
+                across = MapAcross(d_in, d_out, hidden=hidden)
+            across.load_state_dict(state, assign=True)
         except (SafetensorError, KeyError, RuntimeError, ValueError, struct.error):
             raise PerceptError(
                 "the map of an upgraded index is damaged. Restore the index from a copy, or index again with --index OTHER."

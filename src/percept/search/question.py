@@ -153,7 +153,7 @@ def _encoded(encoder: ImageEncoder, texts: Sequence[str], images: Sequence[Any],
     return [(share, F.normalize(vectors.float().cpu(), dim=-1)) for share, vectors in parts]
 
 
-def _mixed(parts: Sequence[_Part], map_: Callable[[Tensor], Tensor]) -> Float[Tensor, " d"]:
+def _mixed(parts: Sequence[_Part], map_: Callable[[Tensor], Tensor]) -> Float[Tensor, " e"]:
     """Return the unit vector between the mean of texts and the mean of images."""
     return F.normalize(torch.stack([share * _mean(map_(vectors)) for share, vectors in parts]).sum(0), dim=0)
 

@@ -14,6 +14,7 @@ images take part in the first stage as texts do (see `percept.search.upgrade`).
 """
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -104,12 +105,10 @@ class XBT(nn.Module):
     @torch.no_grad()
     def merged(self) -> MapAcross:
         """Return one map that computes the same, with the adapter multiplied into its first layers."""
-        first = self.map.linear.weight
-        merged = MapAcross(first.shape[1], first.shape[0], hidden=self.config.hidden).requires_grad_(False).eval()
-        merged.load_state_dict(self.map.state_dict())
+        merged = deepcopy(self.map).requires_grad_(False).eval()
         if self.adapter is not None:
             change = self.adapter[1].weight @ self.adapter[0].weight
-            for layer in (merged.linear, *([merged.mlp.up] if merged.mlp is not None else [])):
+            for layer in (merged.linear, *([merged.mlp[0]] if merged.mlp is not None else [])):
                 layer.weight += layer.weight @ change
         return merged
 
