@@ -45,22 +45,16 @@ def procrustes(source: Float[Tensor, "n d"], target: Float[Tensor, "n e"]) -> Fl
 
 
 def least_squares(
-    source: Float[Tensor, "n d"],
-    target: Float[Tensor, "n e"],
-    weight: Float[Tensor, " n"] | None = None,
-    *,
-    ridge: float = 1e-3,
+    source: Float[Tensor, "n d"], target: Float[Tensor, "n e"], *, ridge: float = 0.1
 ) -> Float[Tensor, "e d"]:
-    """Return the matrix W that minimises the weighted mean of |W source - target|^2, plus a penalty on W.
+    """Return the matrix W that minimises the mean of |W source - target|^2, plus a penalty on W.
 
     Args:
         source: vectors.
         target: what they should become.
-        weight: weights of the pairs; equal ones if None.
         ridge: penalty, as a multiple of the mean variance of `source`.
     """
     x, y = source.double(), target.double()
-    w = torch.ones(len(x), dtype=torch.float64) if weight is None else weight.double()
-    gram = (x * w[:, None]).T @ x / w.sum()
+    gram = x.T @ x / len(x)
     gram += ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
-    return torch.linalg.solve(gram, (x * w[:, None]).T @ y / w.sum()).T.to(source.dtype)
+    return torch.linalg.solve(gram, x.T @ y / len(x)).T.to(source.dtype)

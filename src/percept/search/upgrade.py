@@ -31,7 +31,7 @@ from percept.search.scan import rows_of, vectors_of
 from percept.search.store import Store
 from percept.world import long_caption, names_caption, sample_scene, short_caption
 
-Group = tuple[Float[Tensor, "n d"], Float[Tensor, "n e"]]
+Group = tuple[Float[Tensor, "_n d"], Float[Tensor, "_n e"]]
 """Vectors of the new and of the old model, of the same texts or images."""
 Learn = Callable[[Sequence[Group]], MapAcross]
 """Learns a map from the first to the second vectors, for example `percept.methods.compatibility.xbt.learned`."""

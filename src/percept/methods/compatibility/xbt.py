@@ -29,7 +29,7 @@ from percept.losses.contrastive import info_nce
 from percept.models.clip import unit
 from percept.nn.across import MapAcross, least_squares
 
-Group = tuple[Float[Tensor, "n d"], Float[Tensor, "n e"]]
+Group = tuple[Float[Tensor, "_n d"], Float[Tensor, "_n e"]]
 """Vectors of the new model and of the old model, of the same texts or of the same images."""
 CHECKED = 0.1
 """Share of each group that chooses the best of all steps."""
@@ -64,7 +64,7 @@ class XBT(nn.Module):
 
         hidden: int = 512
         """Width of the perceptron that corrects the linear map; 0 for a linear map."""
-        noise: float = 0.1
+        noise: float = 0.3
         """Length of the normal noise on vectors that are mapped in stage 1; it stands for the gap between images and texts."""
         scale: float = 20.0
         """Multiplies the cosines of InfoNCE."""
@@ -107,8 +107,9 @@ class XBT(nn.Module):
         """Return one map that computes the same, with the adapter multiplied into its first layers."""
         merged = deepcopy(self.map).requires_grad_(False).eval()
         if self.adapter is not None:
-            change = self.adapter[1].weight @ self.adapter[0].weight
+            change = self.adapter(torch.eye(merged.linear.in_features)).T
             for layer in (merged.linear, *([merged.mlp[0]] if merged.mlp is not None else [])):
+                assert isinstance(layer, nn.Linear)
                 layer.weight += layer.weight @ change
         return merged
 
@@ -130,7 +131,7 @@ class XBT(nn.Module):
     def tiny(cls) -> tuple["XBT", Twins]:
         """Return a task of a few hundred parameters and a batch for it."""
         new, old = unit(torch.randn(8, 6)), unit(torch.randn(8, 4))
-        return cls(cls.Config(hidden=8, steps=4, batch=4, rank=2), 6, 4), Twins(new=new, old=old)
+        return cls(cls.Config(hidden=8, noise=0.0, steps=4, batch=4, rank=2), 6, 4), Twins(new=new, old=old)
 
 
 def learn(groups: Sequence[Group], config: XBT.Config | None = None, *, seed: int = 0) -> XBT:
@@ -138,7 +139,7 @@ def learn(groups: Sequence[Group], config: XBT.Config | None = None, *, seed: in
 
     Args:
         groups: vectors of the same things by both models, a group for texts and perhaps one for images; every group
-            counts equally.
+            has a batch in each step.
         config: how.
         seed: of the batches.
 
@@ -153,10 +154,7 @@ def learn(groups: Sequence[Group], config: XBT.Config | None = None, *, seed: in
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         task = XBT(config, groups[0][0].shape[1], groups[0][1].shape[1])
-        weight = torch.cat([torch.full((len(each),), 1 / len(each)) for each in learned])
-        start = least_squares(
-            torch.cat([each.new for each in learned]), torch.cat([each.old for each in learned]), weight
-        )
+        start = least_squares(torch.cat([each.new for each in learned]), torch.cat([each.old for each in learned]))
         task.map.linear.weight.data.copy_(start)
         _fit(task, learned, checked, generator, "learning the map")
     return task.eval().requires_grad_(False)
