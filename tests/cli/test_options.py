@@ -29,6 +29,7 @@ ROOMS = {
 INNER = {("data", "curate"): ("curate",), ("data", "check"): ("data",)}
 """Folder within a folder: verbs that can print its messages."""
 NAMED = {
+    **{("cli/upgrade.py", option): "index" for option in ("--images", "--limit", "--texts")},
     ("cli/export.py", "--labels"): "classify",
     ("cli/export.py", "--out"): "encode",
     ("cli/export.py", "--model"): "classify",
@@ -51,7 +52,9 @@ def options_of(verb: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
     nested = {"export": ["onnx"], "train": ["pe/nano"], "world": ["write"], "data": ["check"]}.get(verb, [])
     assert main([verb, *nested, "--help"]) == 0
     shown = set(re.findall(OPTION, capsys.readouterr().out))
-    for verbs in {"world": [["world", "show"]], "eval": [["eval", "plm"]]}.get(verb, []):
+    for verbs in {"world": [["world", "show"]], "eval": [["eval", "plm"]], "index": [["index", "upgrade"]]}.get(
+        verb, []
+    ):
         assert main([*verbs, "--help"]) == 0
         shown |= set(re.findall(OPTION, capsys.readouterr().out))
     return shown | ({"--tiny", "--nproc-per-node"} if verb == "train" else set())  # the latter is torchrun's

@@ -188,7 +188,8 @@ def _read(
     for batch in read_again(store, encoder, contents, unread):
         for content in batch:
             for span, vector in zip(content.spans, content.vectors, strict=True):
-                id_ = pieces.get((content.hash, *(span or (None, None))))
+                start, stop = span or (None, None)
+                id_ = pieces.get((content.hash, start, stop))
                 if id_ is not None:
                     ids.append(id_)
                     new.append(vector)
