@@ -202,7 +202,9 @@ def test_both_spaces_of_an_upgraded_index_use_it(store: Store) -> None:
     query = clustered(1, 7)[0] @ turn.T
 
     def both() -> nearest.Nearest:
-        bridge = bridge_of(store, store.old())
+        old_space = store.old()
+        assert old_space is not None
+        bridge = bridge_of(store, old_space)
         mapped = bridge.mapped(torch.from_numpy(query)).numpy()
         spaces = [
             View(space=2, segments=store.segments(2), pieces=nearest.Pieces(ROWS), query=query),

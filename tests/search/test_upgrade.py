@@ -328,7 +328,7 @@ def test_folders_are_labels_of_the_report(index: Path) -> None:
         for number in range(20):
             colour = [10 * (number % 5), 3 * number, 10]
             colour[0 if name == "red" else 2] += 180
-            picture(index.parent / "classes" / name / f"{number}.png", tuple(colour))
+            picture(index.parent / "classes" / name / f"{number}.png", (colour[0], colour[1], colour[2]))
     with Index.create(index.parent / "other", ColourEncoder()) as before:
         before.add(index.parent / "classes")
         result = upgraded(before.store, folders=True)

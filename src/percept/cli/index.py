@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from percept.infer.encoder import Encoder
     from percept.search.again import Again
     from percept.search.build import Report
-    from percept.search.contracts import Stamp
+    from percept.search.contracts import ImageEncoder, Stamp
     from percept.search.store import Root, Store
 
 DEFAULT = Path("percept-index")
@@ -247,7 +247,7 @@ def _watch(store: "Store", encoder: "Encoder", roots: "list[Root]", cutting: Cut
 class _Waiting:
     """Waits between two looks; after an upgrade, encodes again in this time what still has vectors of the former model."""
 
-    def __init__(self, store: "Store", encoder: "Encoder") -> None:
+    def __init__(self, store: "Store", encoder: "ImageEncoder") -> None:
         self.store, self.encoder = store, encoder
         self.stuck: int | None = None
         """Version of the index at which nothing more could be read."""

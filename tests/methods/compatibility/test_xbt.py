@@ -41,17 +41,19 @@ def test_the_losses_are_those_of_the_equations() -> None:
     torch.manual_seed(0)
     task, twins = XBT.tiny()
     task.eval().requires_grad_(False)
+    assert task.map.mlp is not None
     mapped = F.normalize(task.map.linear(twins.new) + task.map.mlp(twins.new), dim=-1)
     cosines = [float(a @ b) for a, b in zip(mapped, twins.old, strict=True)]
     wanted = 1 - sum(cosines) / len(cosines) + float(info_nce(mapped, twins.old, task.scale))
     assert float(task(twins)["loss"]) == pytest.approx(wanted, abs=1e-5)
     task.adapt()
-    task.adapter.requires_grad_(False)
-    task.adapter[1].weight.normal_()
+    assert task.adapter is not None
+    down, up = (weight.requires_grad_(False) for weight in task.adapter.parameters())
+    up.normal_()
     image, text = unit(8, 6), unit(8, 6)
 
     def adapted(x: torch.Tensor) -> torch.Tensor:
-        return task.map(x + x @ task.adapter[0].weight.T @ task.adapter[1].weight.T)
+        return task.map(x + x @ down.T @ up.T)
 
     still = task.map(text)
     wanted = float(info_nce(adapted(image), still, task.scale)) + 1 - float((adapted(text) * still).sum(1).mean())

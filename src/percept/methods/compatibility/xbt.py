@@ -64,7 +64,7 @@ class XBT(nn.Module):
 
         hidden: int = 512
         """Width of the perceptron that corrects the linear map; 0 for a linear map."""
-        noise: float = 0.3
+        noise: float = 1.0
         """Length of the normal noise on vectors that are mapped in stage 1; it stands for the gap between images and texts."""
         scale: float = 20.0
         """Multiplies the cosines of InfoNCE."""
