@@ -131,6 +131,28 @@ def test_mixed_answers_rank_like_complete_ones_until_the_end(index: Path, step: 
         assert names(find(store, "red", top=60)) == wanted["red"]
 
 
+def test_at_the_end_every_vector_and_score_has_the_bits_of_a_new_index(index: Path) -> None:
+    """The new model is not modified: neither by the map nor by the upgrade."""
+    with Store(index) as store:
+        upgraded(store)
+        encode_again(store, TurnedEncoder())
+        hits = find(store, "blue green", top=60)
+        vectors = {
+            piece.paths[0]: row.tobytes()
+            for ids, rows in store.vectors()
+            for piece, row in zip(store.pieces(ids), rows, strict=True)
+        }
+    with Index.create(index.parent / "fresh", TurnedEncoder()) as fresh:
+        fresh.add(index.parent / "photos")
+        assert [(hit.path, hit.score) for hit in hits] == [
+            (hit.path, hit.score) for hit in find(fresh.store, "blue green", top=60)
+        ]
+        for ids, rows in fresh.store.vectors():
+            for piece, row in zip(fresh.store.pieces(ids), rows, strict=True):
+                assert vectors.pop(piece.paths[0]) == row.tobytes()
+    assert vectors == {}
+
+
 def test_scores_on_one_scale_are_needed(index: Path) -> None:
     """Without the calibration, images that were encoded again would be ranked by a different measure."""
     with Store(index) as store:
