@@ -90,11 +90,11 @@ def _switch(
 ) -> None:
     from percept.methods.compatibility.xbt import learned
     from percept.search.reload import load_stamped
-    from percept.search.upgrade import check_upgrade, old_texts, upgrade, usual_texts
+    from percept.search.upgrade import check_upgrade, load_old, upgrade, usual_texts
 
     before = store.stamp
     check_upgrade(store, stamp)  # before another model is loaded
-    old = old_texts(lambda: load_stamped(before))
+    old = load_old(lambda: load_stamped(before))
     result = upgrade(
         store, encoder, learned, old=old, texts=usual_texts(store) if texts is None else texts, images=images, stamp=stamp,
         folders=folders,

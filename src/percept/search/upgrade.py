@@ -219,7 +219,7 @@ def _words(*names: str) -> str:
     return " ".join(word.lower() for name in names for word in re.findall(r"[^\W\d_]{3,}", name))
 
 
-def old_texts(load: Callable[[], ImageEncoder]) -> ImageEncoder | None:
+def load_old(load: Callable[[], ImageEncoder]) -> ImageEncoder | None:
     """Load the old model; None, with a notice, if it cannot be loaded."""
     try:
         return load()
