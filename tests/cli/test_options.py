@@ -29,6 +29,7 @@ ROOMS = {
 INNER = {("data", "curate"): ("curate",), ("data", "check"): ("data",)}
 """Folder within a folder: verbs that can print its messages."""
 NAMED = {
+    **{("cli/upgrade.py", option): "index" for option in ("--images", "--limit", "--texts")},
     ("cli/export.py", "--labels"): "classify",
     **{("cli/placing.py", option): "classify" for option in ("--place", "--dry-run", "--undo-list")},
     ("cli/export.py", "--out"): "encode",
@@ -52,7 +53,12 @@ def options_of(verb: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
     nested = {"export": ["onnx"], "train": ["pe/nano"], "world": ["write"], "data": ["check"]}.get(verb, [])
     assert main([verb, *nested, "--help"]) == 0
     shown = set(re.findall(OPTION, capsys.readouterr().out))
-    for verbs in {"world": [["world", "show"]], "eval": [["eval", "plm"], ["eval", "folder"]]}.get(verb, []):
+    further = {
+        "world": [["world", "show"]],
+        "eval": [["eval", "plm"], ["eval", "folder"]],
+        "index": [["index", "upgrade"]],
+    }
+    for verbs in further.get(verb, []):
         assert main([*verbs, "--help"]) == 0
         shown |= set(re.findall(OPTION, capsys.readouterr().out))
     return shown | ({"--tiny", "--nproc-per-node"} if verb == "train" else set())  # the latter is torchrun's

@@ -5,10 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from percept.nn.across import MapAcross
 from percept.search import approximate, nearest
 from percept.search.approximate import FOLDER, PLAN, is_outdated, open_approximate, read_plan, refresh_approximate
+from percept.search.bridge import Bridge
+from percept.search.contracts import stamp_of
 from percept.search.index import Index
+from percept.search.mixed import View, bridge_of, nearest_in
 from percept.search.scan import allowing, scan
 from percept.search.store import Store
 from tests.search.fakes import COLOURS, ColourEncoder, picture
@@ -179,3 +184,36 @@ def test_without_faiss_the_search_is_exact_and_says_so_once(
         assert nearest.nearest(store, clustered(1, 8)[0], 5).exact
     assert capsys.readouterr().err.count("faiss is missing") == 1
     assert refresh_approximate(store, always=True) is None
+
+
+def test_both_spaces_of_an_upgraded_index_use_it(store: Store) -> None:
+    """The lists of the old space stay until the new one is larger; rows and scores are those of an exact search."""
+    old = refresh_approximate(store)
+    turn = np.linalg.qr(np.random.default_rng(4).standard_normal((DIM, DIM)))[0].astype(np.float32)
+    map_ = MapAcross(DIM, DIM).requires_grad_(False)
+    map_.linear.weight.copy_(torch.from_numpy(turn.T))
+    anchors = clustered(64, 5)
+    new = Wide()
+    new.identity = type(new.identity)(name="turned", image="turned", text="turned", dim=DIM)
+    store.switch(stamp_of(new), Bridge(map=map_, new=anchors @ turn.T, old=anchors).data())
+    assert refresh_approximate(store) is None
+    assert read_plan(store.folder) == old
+    vectors_in(store, clustered(1500, 6) @ turn.T, first=ROWS)
+    query = clustered(1, 7)[0] @ turn.T
+
+    def both() -> nearest.Nearest:
+        old_space = store.old()
+        assert old_space is not None
+        bridge = bridge_of(store, old_space)
+        mapped = bridge.mapped(torch.from_numpy(query)).numpy()
+        spaces = [
+            View(space=2, segments=store.segments(2), pieces=nearest.Pieces(ROWS), query=query),
+            View(space=1, segments=store.segments(1), pieces=nearest.Pieces(0, ROWS), query=mapped),
+        ]
+        return nearest_in(store, spaces, 10)
+
+    everything = np.concatenate([clustered(ROWS, 1), clustered(1500, 6)]) @ (query @ turn)
+    result = both()
+    assert (result.exact, result.searched) == (False, 4500)
+    assert result.found.scores.tolist() == pytest.approx(np.sort(everything)[-10:][::-1].tolist(), abs=1e-4)
+    assert set(result.found.ids.tolist()) == set((1 + np.argsort(everything)[-10:]).tolist())

@@ -1,6 +1,7 @@
 """`percept index`: make folders of images and videos searchable, and look after the index."""
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,15 +16,16 @@ from percept.search.cutting import Cutting
 
 if TYPE_CHECKING:
     from percept.infer.encoder import Encoder
+    from percept.search.again import Again
     from percept.search.build import Report
-    from percept.search.contracts import Stamp
+    from percept.search.contracts import ImageEncoder, Stamp
     from percept.search.store import Root, Store
 
 DEFAULT = Path("percept-index")
 """Folder of the index if none is given."""
 Patterns = tyro.conf.UseAppendAction[tuple[str, ...]]
 CUTTING = Cutting()
-INSIDE = ("status", "remove", "compact", "repair", "export")
+INSIDE = ("status", "remove", "compact", "repair", "export", "upgrade")
 """Commands that look after an index, see `percept.cli.upkeep`."""
 
 
@@ -35,6 +37,7 @@ def index(
     hidden: bool = False,
     prune: bool = False,
     watch: bool = False,
+    limit: int | None = None,
     model: Model = MODEL,
     cutting: Annotated[Cutting, tyro.conf.arg(name="")] = CUTTING,
 ) -> int:
@@ -43,8 +46,8 @@ def index(
     Without folders, those of earlier runs are brought up to date. Files that no longer exist in these folders are
     dropped. Files missing elsewhere are kept: their disk may be unplugged.
 
-    percept index status, remove, compact, export and repair look after an index; each has --help. A folder of such a name
-    is given as ./status.
+    percept index status, remove, compact, export, repair and upgrade look after an index; each has --help. A folder of such
+    a name is given as ./status.
 
     Args:
         paths: Folders (searched with their subfolders), image and video files; @FILE or - stands for a list of paths.
@@ -55,11 +58,15 @@ def index(
         hidden: Take hidden files and folders too.
         prune: Drop files that no longer exist wherever they were, also outside the given paths.
         watch: Keep running and follow the folders; Ctrl-C ends.
+        limit: After percept index upgrade, most images and videos that are encoded again in this run. Default: all.
     """
+    from percept.search.again import encode_again
     from percept.search.build import build
     from percept.search.index import selected
     from percept.search.store import Store
 
+    if limit is not None and limit < 0:
+        raise PerceptError(f"--limit must be at least 0, got {limit}. Leave it out to encode everything again.")
     named = _named(paths)
     if not named:
         _check_exists(index)
@@ -71,6 +78,8 @@ def index(
         try:
             report = build(store, encoder, roots, prune=prune, cutting=cutting)
             _show(report, store)
+            if store.remaining() and limit != 0:
+                show_again(encode_again(store, encoder, limit=limit, cutting=cutting), store)
             if watch:
                 _watch(store, encoder, roots, cutting)
         except KeyboardInterrupt:
@@ -208,6 +217,16 @@ def _show(report: "Report", store: "Store") -> None:
     bad_files(report.bad)
 
 
+def show_again(done: "Again", store: "Store") -> None:
+    """Print what was encoded again after an upgrade, and what is still to be done."""
+    rows = [
+        ("images and videos encoded again", f"{done.done:,}"),
+        ("still searched through the map (percept index continues)", f"{done.remaining:,}"),
+    ]
+    table(f"{store.folder} belongs to {store.stamp.name}", ("what", "count"), rows)
+    bad_files(done.unread)
+
+
 def _watch(store: "Store", encoder: "Encoder", roots: "list[Root]", cutting: Cutting) -> None:
     """Follow the folders until Ctrl-C, which is the usual end and not an interruption."""
     from percept.search.watch import watch
@@ -220,9 +239,27 @@ def _watch(store: "Store", encoder: "Encoder", roots: "list[Root]", cutting: Cut
 
     say("following the folders; Ctrl-C ends")
     try:
-        watch(store, encoder, roots, report, cutting=cutting)
+        watch(store, encoder, roots, report, cutting=cutting, wait=_Waiting(store, encoder))
     except KeyboardInterrupt:
         say(f"stopped following; {count(len(store), 'file')} in the index")
+
+
+class _Waiting:
+    """Waits between two looks; after an upgrade, encodes again in this time what still has vectors of the former model."""
+
+    def __init__(self, store: "Store", encoder: "ImageEncoder") -> None:
+        self.store, self.encoder = store, encoder
+        self.stuck: int | None = None
+        """Version of the index at which nothing more could be read."""
+
+    def __call__(self, seconds: float) -> None:
+        from percept.search.again import encode_again
+
+        end = time.monotonic() + seconds
+        if self.stuck != self.store.version() and self.store.remaining():
+            done = encode_again(self.store, self.encoder, until=lambda: time.monotonic() >= end)
+            self.stuck = None if done.done else self.store.version()
+        time.sleep(max(0.0, end - time.monotonic()))
 
 
 def run(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The commands that look after an index: `percept index status`, remove, compact, repair and export."""
+"""The commands that look after an index: `percept index status`, remove, compact, repair, export and upgrade."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ import tyro
 from percept.cli.index import DEFAULT, load_for
 from percept.cli.options import MODEL, Model
 from percept.cli.show import SHOWN_BAD, bad_files, check_output, count, writing
+from percept.cli.upgrade import upgrade
 from percept.core.errors import PerceptError
 from percept.core.report import table
 
@@ -25,7 +26,7 @@ def status(index: Path = DEFAULT) -> int:
     from percept.search.store import Store
 
     with Store(index) as store:
-        now, stamp = store.status(), store.stamp
+        now, stamp, left = store.status(), store.stamp, store.remaining()
     rows: list[tuple[object, object]] = [
         ("files", f"{now.files:,}"),
         ("distinct images", f"{now.images:,}"),
@@ -38,6 +39,7 @@ def status(index: Path = DEFAULT) -> int:
         ("vectors on disk", f"{now.vector_bytes / 1e6:.1f} MB in {count(now.segments, 'segment')}"),
         ("metadata and thumbnails", f"{now.database_bytes / 1e6:.1f} MB"),
         ("model", str(stamp)),
+        *([("images and videos of its former model (percept index encodes them again)", f"{left:,}")] if left else []),
         *(("indexed", _described(root)) for root in now.roots[:SHOWN_BAD]),
         *([("indexed", f"and {len(now.roots) - SHOWN_BAD} more")] if len(now.roots) > SHOWN_BAD else []),
     ]
@@ -169,4 +171,5 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "compact": compact,
     "repair": repair,
     "export": export,
+    "upgrade": upgrade,
 }

@@ -11,6 +11,7 @@ INDEX: dict[str, str] = {
     "plm": "percept.methods.language.plm:PLM",
     "tldr": "percept.methods.curation.tldr:Captioner",
     "visualness": "percept.methods.curation.visualness:Visualness",
+    "xbt": "percept.methods.compatibility.xbt:XBT",
 }
 """Method name to "module:Class".
 

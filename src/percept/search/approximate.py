@@ -180,7 +180,8 @@ def refresh_approximate(store: Store, *, always: bool = False) -> Plan | None:
     Returns:
         The new plan; None if nothing was built, also if faiss is missing or another process builds it.
     """
-    segments = [segment for segment in store.segments() if segment.rows]
+    spaces = [store.segments(space.id) for space in store.spaces()]  # two while the model is being changed
+    segments = max(spaces, key=lambda each: sum(segment.rows for segment in each))
     if not segments or not is_available() or not (always or is_outdated(store.folder, segments)):
         return None
     folder = store.folder / FOLDER

@@ -9,6 +9,7 @@ from types import TracebackType
 from percept.core.errors import PerceptError
 from percept.core.report import notice
 from percept.data.files import named_paths
+from percept.search.again import Again, encode_again
 from percept.search.build import Report, build
 from percept.search.contracts import ImageEncoder, Stamp
 from percept.search.cutting import Cutting
@@ -175,6 +176,14 @@ class Index:
             top=top, where=where, min_score=min_score, group=group, above=above, moments=moments, level=level
         ).check()
         return ask(self.store, self.encoder, asked, wanted)
+
+    def encode_again(self, *, limit: int | None = None) -> Again:
+        """Encode again, after `percept index upgrade`, what still has vectors of the former model; safe to interrupt.
+
+        Args:
+            limit: most images and videos; all if None.
+        """
+        return encode_again(self.store, self.encoder, limit=limit)
 
     def remove(self, paths: PathLike | Iterable[PathLike]) -> list[Path]:
         """Forget files and folders; return the files that were forgotten. Nothing is deleted outside the index."""

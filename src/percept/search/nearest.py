@@ -18,6 +18,7 @@ from percept.search.approximate import (
     Approximate,
     is_available,
     open_approximate,
+    read_plan,
 )
 from percept.search.scan import LONGEST, Allowed, Found, allowing, joined, products, scan, vectors_of
 from percept.search.store import Segment, Store
@@ -30,6 +31,19 @@ MOST_WANTED = 0.01
 """Share of the rows above which the wanted ones are found exactly."""
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """The pieces of one space: those with ids above `after`, up to `last`."""
+
+    after: int = 0
+    last: int | None = None
+
+    def of(self, ids: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
+        """Return those of ascending ids that belong to the space."""
+        stop = len(ids) if self.last is None else np.searchsorted(ids, self.last, "right")
+        return ids[np.searchsorted(ids, self.after, "right") : stop]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Nearest:
     """Rows found, and how."""
@@ -37,13 +51,20 @@ class Nearest:
     found: Found
     segments: Sequence[Segment]
     """The list that `found.segments` counts in."""
+    spaces: Sequence[int] = ()
+    """Space of each segment of the list, where there are several."""
     searched: int
     """Pieces that could be found."""
     exact: bool
 
 
 def nearest(
-    store: Store, query: Float[np.ndarray, " d"], top: int, *, only: Int64[np.ndarray, " n"] | None = None
+    store: Store,
+    query: Float[np.ndarray, " d"],
+    top: int,
+    *,
+    only: Int64[np.ndarray, " n"] | None = None,
+    within: tuple[Sequence[Segment], Pieces] | None = None,
 ) -> Nearest:
     """Return the pieces nearest to a unit vector.
 
@@ -53,8 +74,11 @@ def nearest(
         top: pieces wanted.
         only: pieces that pass a filter; None without a filter. The result equals that of an exact search with this filter, except
             for neighbours that an approximate search misses.
+        within: segments of one space, and which pieces belong to it; default: the current space, which is the only one unless the
+            model of the index is being changed.
     """
-    segments, dead = store.segments(), store.dead()
+    segments, pieces = within or (store.segments(), Pieces())
+    dead, only = pieces.of(store.dead()), None if only is None else pieces.of(only)
     rows = sum(segment.rows for segment in segments)
     allowed = allowing(dead, only)
     searched = rows - len(dead) if only is None else len(np.setdiff1d(only, dead, assume_unique=True))
@@ -125,6 +149,11 @@ def _opened(store: Store, segments: Sequence[Segment]) -> Approximate | None:
     with _LOCK:
         known = _OPENED.get(store)
         if known is None or known[0] != key:
+            plan = read_plan(store.folder)
+            if plan is None or not plan.covers(
+                segments
+            ):  # it may belong to the other space of an index that is being upgraded
+                return None
             known = _OPENED[store] = key, open_approximate(store.folder, segments)
     usable = known[1] is not None and known[1].plan.covers(segments)
     return known[1] if usable else None

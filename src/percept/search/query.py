@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 from percept.core.errors import PerceptError
 from percept.search.contracts import ImageEncoder
 from percept.search.filters import prefers
 from percept.search.hits import Answer, Hit, Wanted
-from percept.search.nearest import Nearest, nearest
-from percept.search.question import Question, query_vector
-from percept.search.scan import products, rows_of, vectors_of
+from percept.search.mixed import View, nearest_in, views
+from percept.search.nearest import Nearest
+from percept.search.question import Question
+from percept.search.scan import vectors_of
 from percept.search.spans import Span, moments
 from percept.search.store import Filter, Piece, Store
 
@@ -51,14 +52,14 @@ def ask(store: Store, encoder: ImageEncoder, question: Question, wanted: Wanted 
     """
     start, wanted = time.perf_counter(), (wanted or Wanted()).check()
     store.check(encoder)
-    query = query_vector(encoder, question)
-    if not any(segment.rows for segment in store.segments()):
+    spaces = views(store, encoder, question)
+    if not any(view.rows for view in spaces):
         raise PerceptError(
             f"the index {store.folder} holds no images; add some with: "
             f"percept index IMAGES --index {shlex.quote(str(store.folder))}"
         )
-    entries, result = _entries(store, query, wanted)
-    spans = _spans(store, query, entries, wanted.level)
+    entries, result = _entries(store, spaces, wanted)
+    spans = _spans(store, spaces, entries, wanted.level)
     hits = [_hit(entry, spans.get(entry.piece.content, []), wanted) for entry in entries]
     if wanted.moments:
         hits = [_at(hit, span) for hit in hits for span in hit.spans]
@@ -74,12 +75,12 @@ def ask(store: Store, encoder: ImageEncoder, question: Question, wanted: Wanted 
     )
 
 
-def _entries(store: Store, query: Float[np.ndarray, " d"], wanted: Wanted) -> tuple[list[_Entry], Nearest]:
+def _entries(store: Store, spaces: Sequence[View], wanted: Wanted) -> tuple[list[_Entry], Nearest]:
     """Return the nearest images and videos, one per group if wanted."""
     only = None if wanted.condition is None else store.where(wanted.condition)
     count = wanted.top if wanted.group is None else MORE * wanted.top
     while True:
-        result = nearest(store, query, count, only=only)
+        result = nearest_in(store, spaces, count, only=only)
         entries = _grouped(_distinct(store, result), result, wanted)
         ended = len(result.found) < count
         low = wanted.min_score is not None and not ended and result.found.scores[-1] < wanted.min_score
@@ -106,11 +107,23 @@ def _grouped(entries: list[_Entry], result: Nearest, wanted: Wanted) -> list[_En
     if wanted.group == "folder":
         keys = [_folder(entry.piece, wanted.where) for entry in entries]
     else:
-        keys = _near(vectors_of(result.segments, result.found.take(np.array([e.place for e in entries]))), wanted.above)
+        keys = _near_groups(result, np.array([entry.place for entry in entries]), wanted.above)
     groups: dict[object, list[_Entry]] = {}
     for key, entry in zip(keys, entries, strict=True):
         groups.setdefault(key, []).append(entry)
     return [replace(first, others=tuple(entry.piece for entry in rest)) for first, *rest in groups.values()]
+
+
+def _near_groups(result: Nearest, places: Int64[np.ndarray, " n"], above: float) -> list[object]:
+    """Return a key per entry, equal for near-duplicates; vectors of different spaces are not compared."""
+    found = result.found.take(places)
+    dims = np.array([result.spaces[segment] for segment in found.segments.tolist()])
+    keys: list[object] = [None] * len(places)
+    for space in np.unique(dims).tolist():
+        here = np.flatnonzero(dims == space)
+        for entry, key in zip(here.tolist(), _near(vectors_of(result.segments, found.take(here)), above), strict=True):
+            keys[entry] = space, key
+    return keys
 
 
 def _near(vectors: Float[np.ndarray, "n d"], above: float) -> list[int]:
@@ -130,17 +143,14 @@ def _folder(piece: Piece, where: Filter | None) -> str:
     return os.fspath(_shown(piece.paths, where)[0].parent)
 
 
-def _spans(
-    store: Store, query: Float[np.ndarray, " d"], entries: Sequence[_Entry], level: float
-) -> dict[int, list[Span]]:
+def _spans(store: Store, spaces: Sequence[View], entries: Sequence[_Entry], level: float) -> dict[int, list[Span]]:
     """Return the moments of every video among the entries, by content."""
     contents = [entry.piece.content for entry in entries if entry.piece.kind == "video"]
     if not contents:
         return {}
-    segments, pieces = store.segments(), store.pieces_of(contents)
-    rows = rows_of(segments, np.array([piece.id for piece in pieces], np.int64))
-    scores = products(vectors_of(segments, rows), query)
-    score = dict(zip(rows.ids.tolist(), scores.tolist(), strict=True))
+    pieces = store.pieces_of(contents)
+    ids = np.array([piece.id for piece in pieces], np.int64)
+    score = {id_: value for view in spaces for id_, value in view.scores(ids).items()}
     parts: dict[int, list[Span]] = {}
     for piece in pieces:
         if piece.id in score and piece.start is not None and piece.stop is not None:

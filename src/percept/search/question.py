@@ -1,6 +1,6 @@
 """What is searched for: texts and images to resemble, texts and images to avoid, and their weights, as one unit vector."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -110,11 +110,29 @@ def query_vector(encoder: ImageEncoder, asked: Question) -> Float[np.ndarray, " 
     Raises:
         PerceptError: an image cannot be read, the terms cancel out, or the model returns something that is not a number.
     """
+    return query_vectors(encoder, asked, [lambda vectors: vectors])[0]
+
+
+def query_vectors(
+    encoder: ImageEncoder, asked: Question, maps: Sequence[Callable[[Tensor], Tensor]]
+) -> list[Float[np.ndarray, " d"]]:
+    """Return the unit vector of a query in several spaces: its texts and images are encoded once, and mapped before they are mixed.
+
+    Raises:
+        PerceptError: as `query_vector`.
+    """
     name_unknown_words(encoder, [*asked.texts, *asked.not_texts])
-    total = _mixed(encoder, asked.texts, asked.images, asked.weight)
-    if asked.not_weight and (asked.not_texts or asked.not_images):
-        avoided = _mixed(encoder, asked.not_texts, asked.not_images, asked.weight)
-        total = total - asked.not_weight * avoided
+    wanted = _encoded(encoder, asked.texts, asked.images, asked.weight)
+    avoided = _encoded(encoder, asked.not_texts, asked.not_images, asked.weight) if asked.not_weight else []
+    return [_combined(wanted, avoided, asked.not_weight, each) for each in maps]
+
+
+def _combined(
+    wanted: "Sequence[_Part]", avoided: "Sequence[_Part]", not_weight: float, map_: Callable[[Tensor], Tensor]
+) -> Float[np.ndarray, " d"]:
+    total = _mixed(wanted, map_)
+    if avoided:
+        total = total - not_weight * _mixed(avoided, map_)
     norm = float(total.norm())
     if not norm > LEAST_NORM:
         raise PerceptError(
@@ -123,18 +141,27 @@ def query_vector(encoder: ImageEncoder, asked: Question) -> Float[np.ndarray, " 
     return np.ascontiguousarray((total / norm).numpy(), dtype=np.float32)
 
 
-def _mixed(encoder: ImageEncoder, texts: Sequence[str], images: Sequence[Any], weight: float) -> Float[Tensor, " d"]:
-    """Return the unit vector between the mean of texts and the mean of images."""
+_Part: TypeAlias = tuple[float, Float[Tensor, "n d"]]
+"""Weight, and unit vectors that are averaged."""
+
+
+def _encoded(encoder: ImageEncoder, texts: Sequence[str], images: Sequence[Any], weight: float) -> list[_Part]:
+    """Return the vectors of texts and those of images, with their weights."""
     parts = []
     if texts:
         parts.append((weight if images else 1.0, encoder.text(list(texts))))
     if images:
         parts.append((1 - weight if texts else 1.0, encoder.image(list(images))))
-    return F.normalize(torch.stack([share * _mean(vectors) for share, vectors in parts]).sum(0), dim=0)
+    return [(share, F.normalize(vectors.float().cpu(), dim=-1)) for share, vectors in parts]
+
+
+def _mixed(parts: Sequence[_Part], map_: Callable[[Tensor], Tensor]) -> Float[Tensor, " e"]:
+    """Return the unit vector between the mean of texts and the mean of images."""
+    return F.normalize(torch.stack([share * _mean(map_(vectors)) for share, vectors in parts]).sum(0), dim=0)
 
 
 def _mean(vectors: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
-    mean = F.normalize(F.normalize(vectors.float().cpu(), dim=-1).mean(0), dim=0)
+    mean = F.normalize(vectors.mean(0), dim=0)
     if not bool(mean.isfinite().all()):
         raise PerceptError("the model returns vectors that are not numbers. Load it with --dtype float32.")
     return mean

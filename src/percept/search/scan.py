@@ -199,8 +199,8 @@ def read_rows(vectors: Float[np.ndarray, "n d"], rows: Int64[np.ndarray, " k"]) 
 
 
 def vectors_of(segments: Sequence[Segment], found: Found) -> Float[np.ndarray, "k d"]:
-    """Return the vectors of rows that were found."""
-    dim = segments[0].vectors.shape[1] if segments else 0
+    """Return the vectors of rows that were found, all of one space."""
+    dim = segments[int(found.segments[0])].vectors.shape[1] if len(found) else 0
     vectors = np.zeros((len(found), dim), np.float32)
     for place in np.unique(found.segments):
         here = np.flatnonzero(found.segments == place)

@@ -4,6 +4,7 @@ A folder holds `index.sqlite` and `segments/`. A batch is written and synced beh
 one transaction adds everything that refers to it: an interruption loses at most the batch in flight.
 """
 
+from percept.search.store.changing import Old
 from percept.search.store.database import FILE, has_store
 from percept.search.store.records import (
     BadState,
@@ -20,6 +21,6 @@ from percept.search.store.segments import Segment
 from percept.search.store.store import Store
 
 __all__ = [
-    "FILE", "BadState", "FileState", "Filter", "NewContent", "Piece", "Repair", "Root", "Segment", "Space", "Status",
+    "FILE", "BadState", "FileState", "Filter", "NewContent", "Old", "Piece", "Repair", "Root", "Segment", "Space", "Status",
     "Store", "has_store",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from percept.core import VERSION as PERCEPT
 from percept.core.config import from_dict
 from percept.core.errors import PerceptError
 from percept.search.contracts import ImageEncoder, Stamp, stamp_of
+from percept.search.store.changing import Old, old_contents, read_old, remaining
 from percept.search.store.database import Database, damaged, stored_path
 from percept.search.store.migrate import migrate_old
 from percept.search.store.records import BadState, FileState, Filter, Piece, Root, Space
@@ -40,6 +41,8 @@ class Reader:
         self._lock = RLock()
         self._kept: dict[str, tuple[int, Any]] = {}
         """Results with the version of the index at which they were read."""
+        self._checked: int | None = None
+        """The space to which a model that was checked belongs."""
         self._mapped: dict[int, dict[tuple[int, int, bool], Segment]] = {}
         """Segments that are mapped, by space and state."""
         self.close = weakref.finalize(self, self._database.close)
@@ -80,8 +83,10 @@ class Reader:
         Raises:
             PerceptError: the model, or its preprocessing, is different.
         """
-        stamp = stamp_of(encoder)
-        if not self.stamp.agrees(stamp):
+        stamp, space = stamp_of(encoder), self.space
+        if space.stamp.agrees(stamp):
+            self._checked = space.id
+        else:
             differences = self.stamp.differences(stamp)
             why = f" ({differences})" if differences else ""
             raise PerceptError(
@@ -100,6 +105,37 @@ class Reader:
         chosen = self.space if space is None else next(each for each in self.spaces() if each.id == space)
 
         return self._at_version(f"segments {chosen.id}", lambda: self._read_segments(chosen))
+
+    def old(self) -> Old | None:
+        """Return the old space of an index whose model was changed, until all of its contents are encoded again."""
+
+        def read() -> Old | None:
+            with self._database.reading() as connection:
+                return read_old(connection)
+
+        return None if len(self.spaces()) < 2 else self._at_version("old", read)
+
+    def remaining(self) -> int:
+        """Return the number of images and videos that the current model has not encoded yet."""
+        old = self.old()
+        if old is None:
+            return 0
+        with self._database.reading() as connection:
+            return remaining(connection, old.last)
+
+    def old_contents(self, *, after: int = 0, count: int = lookup.AT_ONCE) -> list[int]:
+        """Return numbers of contents, ascending, that the current model has not encoded yet."""
+        old = self.old()
+        if old is None:
+            return []
+        with self._database.reading() as connection:
+            return old_contents(connection, old.last, after, count)
+
+    def contents(self, kind: str) -> Int64[np.ndarray, " n"]:
+        """Return the numbers of all contents of a kind, ascending."""
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT id FROM content WHERE kind = ? ORDER BY id", (kind,))
+            return np.fromiter((row[0] for row in rows), np.int64)
 
     def dead(self) -> Int64[np.ndarray, " n"]:
         """Return the ids, ascending, of removed pieces whose vectors are still in segments."""
@@ -196,7 +232,7 @@ class Reader:
         return [Root(path=Path(os.fsdecode(path)), **_selection(text)) for path, text in rows]
 
     def vectors(self) -> Iterator[tuple[Int64[np.ndarray, " n"], np.ndarray]]:
-        """Yield ids and vectors of all pieces that can be found, in parts."""
+        """Yield ids and vectors of all pieces in the current space that can be found, in parts."""
         dead = self.dead()
         for segment in self.segments():
             for first in range(0, segment.rows, COPIED):

@@ -7,6 +7,7 @@ from types import TracebackType
 
 import numpy as np
 
+import percept.search.store.changing as changing
 import percept.search.store.lookup as lookup
 import percept.search.store.upkeep as upkeep
 import percept.search.store.writes as writes
@@ -92,8 +93,41 @@ class Store(Reader):
             self._check_vectors(content)
         space = self.space
         with self._database.writing() as connection:
+            changing.check_current(connection, self._checked or space.id)
             writes.add_contents(connection, self.folder, space, contents)
             return writes.add_files(connection, files)
+
+    def switch(self, stamp: Stamp, data: bytes) -> None:
+        """Make a different model the one of the index; vectors of the former model are searched through a bridge.
+
+        Args:
+            stamp: of the new model.
+            data: the bridge, see `percept.search.bridge`.
+
+        Raises:
+            PerceptError: another process was faster.
+        """
+        space = self.space
+        with self._database.writing() as connection:
+            self._checked = changing.switch(connection, space, stamp, data)
+
+    def move(self, contents: Sequence[NewContent]) -> int:
+        """Replace the vectors of contents by those of the current model, in one transaction; return how many moved.
+
+        The last one ends the change of the model. Contents that another process moved first are left alone.
+        """
+        for content in contents:
+            self._check_vectors(content)
+        space, old = self.space, self.old()
+        if old is None:
+            return 0
+        with self._database.writing() as connection:
+            changing.check_current(connection, self._checked or space.id)
+            count = changing.move(connection, self.folder, space, old.last, contents)
+            ended = changing.finish(connection, old)
+        if ended:
+            self._remove_leftovers()
+        return count
 
     def mark_bad(self, files: Sequence[BadState]) -> None:
         """Remember files that could not be read; their earlier contents are forgotten."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from percept.search.store.changing import forget_old
 from percept.search.store.database import FILE, damaged
 from percept.search.store.records import Repair, Root, Status
 from percept.search.store.segments import FOLDER, Segment, damaged_segment, read_segments, rewrite
@@ -64,11 +65,9 @@ def repair(connection: sqlite3.Connection, folder: Path) -> Repair:
         bad = {segment.id: len(segment.damaged_rows()) for segment in parts}
         result.rows += sum(bad.values())
         rewrite(connection, folder, space, [segment for segment in parts if bad[segment.id]], dead)
-    for parts in all_segments(connection, folder).values():
-        stored = _stored(parts)
-        result.files += drop_pieces(connection, np.setdiff1d(_pieces(connection), stored).tolist())
-    remaining = [_stored(parts) for parts in all_segments(connection, folder).values()]
-    gone = np.setdiff1d(_dead(connection), np.concatenate([*remaining, np.zeros(0, np.int64)]))
+    stored = np.concatenate([_stored(parts) for parts in all_segments(connection, folder).values()])
+    result.files += drop_pieces(connection, np.setdiff1d(_pieces(connection), stored).tolist())
+    gone = np.setdiff1d(_dead(connection), stored)
     connection.executemany("DELETE FROM dead WHERE piece = ?", ((piece,) for piece in gone.tolist()))
     return result
 
@@ -85,6 +84,7 @@ def drop_vectors(connection: sqlite3.Connection) -> None:
     """Remove all contents and vectors of an index that holds no files."""
     for table in ("bad", "thumbnail", "piece", "content", "dead", "segment"):
         connection.execute(f"DELETE FROM {table}")
+    forget_old(connection)
 
 
 def status(connection: sqlite3.Connection, folder: Path, roots: tuple[Root, ...]) -> Status:

@@ -38,10 +38,17 @@ def _add_content(connection: sqlite3.Connection, content: NewContent) -> list[in
     number = connection.execute("INSERT INTO content VALUES (NULL, ?, ?, ?, ?, ?, ?)", columns).lastrowid
     if content.thumbnail is not None:
         connection.execute("INSERT INTO thumbnail VALUES (?, ?)", (number, content.thumbnail))
+    return insert_pieces(connection, int(number or 0), content.spans)
+
+
+def insert_pieces(
+    connection: sqlite3.Connection, content: int, spans: Iterable[tuple[float, float] | None]
+) -> list[int]:
+    """Store the pieces of a content; return their ids."""
     ids = []
-    for span in content.spans:
+    for span in spans:
         start, stop = span or (None, None)
-        row = connection.execute("INSERT INTO piece VALUES (NULL, ?, ?, ?)", (number, start, stop))
+        row = connection.execute("INSERT INTO piece VALUES (NULL, ?, ?, ?)", (content, start, stop))
         ids.append(int(row.lastrowid or 0))
     return ids
 

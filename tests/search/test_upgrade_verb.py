@@ -1,0 +1,119 @@
+"""`percept index upgrade` as a person types it."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from percept.cli import main
+from percept.core.errors import PerceptError
+from percept.search.index import Index
+from percept.search.store import Store
+from tests.search.fakes import ColourEncoder, picture
+from tests.search.test_index_verbs import number
+from tests.search.test_upgrade import TEXTS, TurnedEncoder
+
+LEFT = "still searched through the map (percept index continues)"
+AGAIN = "images and videos encoded again"
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, **_: object) -> ColourEncoder:
+        if name not in ("nano", "turned"):
+            raise PerceptError(f"there is no model {name}")
+        return TurnedEncoder() if name == "turned" else ColourEncoder()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("percept.infer.load.load", load)
+    monkeypatch.setattr("percept.methods.compatibility.xbt.XBT.Config.steps", 20)
+    rng = np.random.default_rng(0)
+    for each in range(40):
+        picture(Path("photos", f"{each:02}.png"), tuple(rng.integers(0, 256, 3).tolist()))
+    picture(Path("photos/red.png"), "red")
+    Path("texts.txt").write_text("\n".join(TEXTS))
+    assert main(["index", "photos"]) == 0
+
+
+def upgrade(*more: str) -> int:
+    return main(["index", "upgrade", "--to", "turned", "--texts", "@texts.txt", *more])
+
+
+def test_from_the_switch_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert upgrade("--limit", "0", "--folders") == 0
+    out, err = capsys.readouterr()
+    assert "is searched with turned from now on" in out + err
+    assert "185 texts and 20 images" in out + err
+    assert "image queries, in the same folder" in out
+    assert re.search(r"text queries, as after[^\n]*100\.0%", out)
+    assert AGAIN not in out
+    assert main(["search", "red"]) == 0
+    assert re.search(r"│ +1 │ +0?1?\.\d+ │ photos/red\.png", capsys.readouterr().out)
+    assert main(["index", "status"]) == 0
+    assert number("images and videos of its former model", capsys.readouterr().out) == 41
+    picture(Path("photos/new.png"), "blue")
+    assert main(["index", "--limit", "15"]) == 0
+    out = capsys.readouterr().out
+    assert [number(label, out) for label in ("encoded", AGAIN, "still searched")] == [1, 15, 26]
+    assert main(["index", "--limit", "0"]) == 0
+    assert AGAIN not in capsys.readouterr().out
+    assert main(["index", "export", "--out", "v.npz"]) == 0
+    assert "26 images and videos are left out until percept index has encoded them again" in capsys.readouterr().err
+    assert upgrade("--limit", "20") == 0  # the same command continues
+    assert [number(label, capsys.readouterr().out) for label in (AGAIN,)] == [20]
+    assert main(["index"]) == 0
+    assert number("still searched", capsys.readouterr().out) == 0
+    assert main(["index", "status"]) == 0
+    assert "former model" not in capsys.readouterr().out
+    with Store("percept-index", TurnedEncoder()) as store:
+        assert (store.status().pieces, len(store.spaces())) == (42, 1)
+
+
+def test_without_a_limit_everything_is_encoded_again(capsys: pytest.CaptureFixture[str]) -> None:
+    assert upgrade() == 0
+    assert number(AGAIN, capsys.readouterr().out) == 41
+    assert main(["search", "red", "--top", "1"]) == 0
+    assert "red.png" in capsys.readouterr().out
+
+
+def test_an_old_model_that_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree("percept-index")
+    Index.create("percept-index", ColourEncoder(name="lost")).close()
+    with Index("percept-index", ColourEncoder(name="lost")) as index:
+        index.add("photos")
+    assert upgrade("--limit", "0") == 0
+    assert "the map is learned from images alone: there is no model lost" in capsys.readouterr().err
+
+
+def test_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, message in (
+        (["--to", "turned", "--images", "3"], "--images must be at least 16, got 3"),
+        (["--to", "turned", "--limit", "-1"], "--limit must be at least 0, got -1"),
+        (["--to", "turned", "--texts", "red"], "--texts takes @FILE with one text per line, got 'red'"),
+        (["--to", "turned", "--texts", "@none.txt"], "there is no file none.txt"),
+        (["--to", "nano"], "belongs to colours already"),
+        (["--to", "mistyped"], "there is no model mistyped"),
+        (["--to", "turned", "--index", "none"], "the folder none does not exist"),
+    ):
+        assert main(["index", "upgrade", *words]) == 2, words
+        assert message in capsys.readouterr().err
+    assert main(["index", "--limit", "-1"]) == 2
+    assert "--limit must be at least 0" in capsys.readouterr().err
+    assert main(["search", "red"]) == 0
+
+
+def test_a_watch_encodes_again_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from percept.cli.index import _Waiting
+
+    assert upgrade("--limit", "0") == 0
+    with Store("percept-index") as store:
+        wait = _Waiting(store, TurnedEncoder())
+        Path("photos/03.png").unlink()
+        wait(5.0)
+        assert store.remaining() == 1
+        wait(0.0)
+        assert wait.stuck == store.version()
+        monkeypatch.setattr("percept.search.again.encode_again", None)
+        wait(0.0)  # nothing has changed, so nothing is tried
