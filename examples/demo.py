@@ -4,18 +4,16 @@ import sys
 import time
 from pathlib import Path
 
+import torch
 import tyro
 
 import percept
 from percept.cli.show import bad_files
 from percept.core.io import content_hash
 from percept.core.report import out, table
-from percept.data.files import find_images
 from percept.infer.labels import class_vectors, rank
-from percept.search.build import build
-from percept.search.index import Index
+from percept.search.hits import Answer
 from percept.search.page import Labelled, Page, write_page
-from percept.search.query import Answer, ask
 from percept.search.sheet import write_sheet
 from percept.world.objects import CATEGORIES
 
@@ -31,15 +29,15 @@ OURS = "Generated images of many sizes and formats; none of their compositions w
 
 def main(pictures: Path = PICTURES, folder: Path = Path("demo"), model: str = "nano") -> None:
     """Label, index and search the images in a folder."""
-    start, files, encoder = time.perf_counter(), find_images(pictures), percept.load(model)
+    start, encoder = time.perf_counter(), percept.load(model)
     key = content_hash(repr((pictures.resolve(), encoder.identity)).encode())[:8]
-    with Index.open_or_create(folder / f"index-{key}", encoder) as index:  # one per folder and model
-        report = build(index, encoder, files, within=[pictures])
+    with percept.Index.open_or_create(folder / f"index-{key}", encoder) as index:  # one per folder and model
+        report = index.add(pictures)
         bad_files(report.bad)
         labelled = label(index, encoder)
-        answers = [ask(index, encoder, text=text) for text in TEXTS]
+        answers = [index.search(text) for text in TEXTS]
         like = [image.path for image in labelled if image.path.name in LIKE] or [labelled[0].path, labelled[-1].path]
-        answers += [ask(index, encoder, image=path) for path in like]
+        answers += [index.search(image=path) for path in like]
     show(answers, labelled)
     facts = (
         ("Model", str(encoder.identity)),
@@ -54,14 +52,15 @@ def main(pictures: Path = PICTURES, folder: Path = Path("demo"), model: str = "n
     out.print(f"\n{seconds:.1f} s. Open [bold]{folder / 'index.html'}[/] and [bold]{folder / 'sheet.png'}[/]")
 
 
-def label(index: Index, encoder: percept.Encoder) -> list[Labelled]:
+def label(index: percept.Index, encoder: percept.Encoder) -> list[Labelled]:
     """Return the most probable categories of every image in the index."""
-    scores = index.matrix().vectors @ class_vectors(encoder, list(CATEGORIES)).T
-    guesses = [rank(list(CATEGORIES), row, encoder.scale, top=3) for row in scores]
-    return [
-        Labelled(path=entry.paths[0], guesses=tuple((guess.label, guess.probability) for guess in best))
-        for entry, best in zip(index.entries(), guesses, strict=True)
-    ]
+    classes, labelled = class_vectors(encoder, list(CATEGORIES)), []
+    for ids, vectors in index.store.vectors():
+        for piece, row in zip(index.store.pieces(ids), torch.from_numpy(vectors) @ classes.T, strict=True):
+            best = rank(list(CATEGORIES), row, encoder.scale, top=3)
+            guesses = tuple((guess.label, guess.probability) for guess in best)
+            labelled.append(Labelled(path=piece.paths[0], guesses=guesses))
+    return labelled
 
 
 def show(answers: list[Answer], labelled: list[Labelled]) -> None:

@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from percept.infer.assistant import Assistant, assistant
     from percept.infer.encoder import Encoder
     from percept.infer.load import load
+    from percept.search.index import Index
 
 from percept.core import VERSION as __version__
 
-__all__ = ["Assistant", "Encoder", "PerceptError", "__version__", "assistant", "load"]
+__all__ = ["Assistant", "Encoder", "Index", "PerceptError", "__version__", "assistant", "load"]
 
 _HOMES = {
     "load": "percept.infer.load", "Encoder": "percept.infer.encoder", "assistant": "percept.infer.assistant",
-    "Assistant": "percept.infer.assistant", "PerceptError": "percept.core.errors",
+    "Assistant": "percept.infer.assistant", "PerceptError": "percept.core.errors", "Index": "percept.search.index",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -11,9 +12,12 @@ from PIL import Image
 
 from percept.core.errors import PerceptError
 from percept.data.files import BadFile
+from percept.search.hits import Answer, Hit
 from percept.search.page import Labelled, Page, write_page
-from percept.search.query import Answer, Hit
+from percept.search.question import Question
 from percept.search.sheet import Measures, draw_sheet, write_sheet
+from percept.search.spans import Span
+from percept.search.thumbnails import jpeg
 from tests.search.fakes import COLOURS, picture
 
 EVIL = "<script>alert('x')</script> & \"quotes\""
@@ -51,7 +55,8 @@ def hit(path: Path, rank: int = 1, score: float = 0.5, missing: bool = False) ->
 
 
 def answer(*hits: Hit, text: str | None = "two red cups", image: Path | None = None) -> Answer:
-    return Answer(text=text, image=image, hits=hits, searched=1234, seconds=0.0021)
+    asked = Question(texts=(text,) if text else (), images=(image,) if image else ())
+    return Answer(question=asked, hits=hits, searched=1234, seconds=0.0021)
 
 
 def written(tmp_path: Path, page: Page) -> Parsed:
@@ -87,7 +92,7 @@ def test_everything_a_page_tells_is_on_it(tmp_path: Path) -> None:
     )
     text = written(tmp_path, page).text
     for expected in ["My pictures", "From the attic.", "nano (abc, 256 numbers)", "“two red cups”", "0.812", "−0.250",
-                     "1,234 images", "red.png", "20 × 10", "72 labels", "91%", "hat", "broken.jpg", "is empty (0 bytes)"]:  # fmt: skip
+                     "1,234 items", "red.png", "20 × 10", "72 labels", "91%", "hat", "broken.jpg", "is empty (0 bytes)"]:  # fmt: skip
         assert expected in text
     assert "Left out" not in written(tmp_path, Page(title="T")).text
 
@@ -118,6 +123,30 @@ def test_a_gone_file_leaves_a_note(tmp_path: Path) -> None:
     gone = hit(tmp_path / "gone.png", missing=True)
     assert "the file no longer exists" in written(tmp_path, Page(title="T", answers=(answer(gone),))).text
     draw_sheet([answer(gone)])
+
+
+def test_videos_show_their_times_and_link_to_them(tmp_path: Path) -> None:
+    spans = (Span(start=61.0, stop=64.5, score=0.5), Span(start=2.0, stop=4.0, score=0.4))
+    small = jpeg(Image.new("RGB", (32, 20), "red"))
+    film = Hit(rank=1, path=tmp_path / "a film.mp4", score=0.5, width=64, height=48, kind="video", seconds=90.0,
+               span=spans[0], spans=spans, thumbnail=small, others=(tmp_path / "b.mp4",))  # fmt: skip
+    gone = replace(film, rank=2, missing=True)
+    parsed = written(tmp_path, Page(title="T", answers=(answer(film, gone, text="a", image=None),)))
+    links = [attributes["href"] for tag, attributes in parsed.tags if tag == "a"]
+    assert links == ["../a%20film.mp4#t=61.00,64.50"]
+    for expected in ["at 1:01–1:04.5, also 0:02–0:04", "1:30 long", "1 more of its group", "the file no longer exists"]:
+        assert expected in parsed.text
+    assert len([tag for tag, _ in parsed.tags if tag == "img"]) == 2
+    sheet = draw_sheet([answer(film)])
+    m = Measures()
+    middle = (m.margin + m.query + m.gap + m.side // 2, m.margin + m.side // 2)
+    assert close(sheet.getpixel(middle), (255, 0, 0))
+
+
+def test_a_page_names_what_is_avoided(tmp_path: Path) -> None:
+    asked = Question(texts=("a", "b"), not_texts=("c<",), not_images=(tmp_path / "d.png",))
+    shown = Answer(question=asked, hits=(), searched=1, seconds=0.1)
+    assert "“a” and “b”, not “c<”, not d.png" in written(tmp_path, Page(title="T", answers=(shown,))).text
 
 
 def close(pixel: object, colour: tuple[int, int, int]) -> bool:

@@ -84,7 +84,7 @@ def test_a_model_folder_is_found_again_from_elsewhere(tmp_path: Path, monkeypatc
     ("arguments", "reason"),
     [
         (["index", "nowhere"], "there is no file or folder nowhere"),
-        (["index", "empty"], "no images in empty"),
+        (["index", "empty"], "no images or videos in empty"),
         (["index", "pictures", "--index", "pictures"], "in use for something else"),
         (["search", "red"], "does not exist; make one with: percept index"),
         (["search", "red", "--index", "pictures"], "is not an index"),
@@ -246,11 +246,12 @@ def test_pictures_are_brought_to_size_as_the_index_says(
     assert main(["index", "pictures"]) == 0
     assert main(["index", "pictures", *native]) == 0
     assert main(["index", "pictures", "--tokens", "12"]) == 0  # of the way to resize that the index has
-    with Index.open("percept-index") as store:
+    with Index("percept-index") as index:
         sizes = load(folder, resize="native", tokens=12)
-        (row,) = [row for row, entry in enumerate(store.entries()) if entry.paths[0].name == "new.png"]
+        ids, vectors = next(index.store.vectors())
+        (row,) = [row for row, piece in enumerate(index.store.pieces(ids)) if piece.paths[0].name == "new.png"]
         expected = sizes.image(tmp_path / "pictures" / "new.png")[0]
-        torch.testing.assert_close(store.matrix().vectors[row], expected, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(torch.from_numpy(vectors[row]), expected, atol=1e-3, rtol=1e-3)
 
     for other in (["--resize", "squash"], ["--resize", "native", "--tokens", "4"]):
         capsys.readouterr()
@@ -272,8 +273,8 @@ def test_an_index_alone_fetches_nothing(
     assert main(["index", "pictures"]) == 0
     for source in ("hf://somebody/model", "PE-Core-T16-384"):
         with sqlite3.connect("percept-index/index.sqlite") as connection:
-            stamp = json.loads(connection.execute("SELECT json FROM stamp").fetchone()[0])
-            connection.execute("UPDATE stamp SET json = ?", (json.dumps({**stamp, "source": source}),))
+            stamp = json.loads(connection.execute("SELECT stamp FROM space").fetchone()[0])
+            connection.execute("UPDATE space SET stamp = ?", (json.dumps({**stamp, "source": source}),))
         connection.close()
         for command in (["search", "red"], ["index", "pictures"]):
             capsys.readouterr()
@@ -302,22 +303,6 @@ def test_a_type_behind_a_folder_is_remembered(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path / "pictures")
     assert main(["search", "red", "--index", str(tmp_path / "percept-index")]) == 0
     assert asked[1] == (str(tmp_path / "own model@int8"), "float32", 64)
-
-
-def test_damaged_rows_are_encoded_again_by_the_next_index(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["index", "pictures"]) == 0
-    with sqlite3.connect("percept-index/index.sqlite") as connection:
-        connection.execute("UPDATE content SET width = 7 WHERE id = 1")
-    connection.close()
-    capsys.readouterr()
-    assert main(["search", "red"]) == 0
-    printed = capsys.readouterr()
-    assert "best 4 of 4 images" in printed.out
-    assert "1 file is left out" in " ".join(printed.err.split())
-    assert main(["index", "pictures"]) == 0
-    assert re.search(r"read again, their rows were damaged +. +1 ", capsys.readouterr().out)
-    assert main(["search", "red"]) == 0
-    assert "best 5 of 5 images" in capsys.readouterr().out
 
 
 def test_a_list_of_paths_is_indexed_and_its_folders_are_kept_up_to_date(

@@ -35,7 +35,7 @@ def encode(
     """
     from percept.data.files import as_text, find_media
 
-    write = _writer(out)
+    write = writer(out)
     files = find_media(paths)
     check_output(out)
     sampling = video.sampling()
@@ -72,7 +72,12 @@ def _facts(encoder: "Encoder", read: "FileVectors", sampling: "Sampling") -> dic
     }
 
 
-def _writer(out: Path) -> Writer:
+def writer(out: Path) -> Writer:
+    """Return the function that writes the format of a file's ending.
+
+    Raises:
+        PerceptError: unknown ending, or pyarrow is missing.
+    """
     suffix = out.suffix.lower()
     if suffix not in WRITERS:
         raise PerceptError(f"--out {out} ends in {out.suffix or 'nothing'}. Use one of {', '.join(WRITERS)}.")

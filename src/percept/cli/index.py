@@ -1,11 +1,9 @@
-"""`percept index`: make folders of images searchable."""
+"""`percept index`: make folders of images and videos searchable, and look after the index."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -13,50 +11,81 @@ from percept.cli.options import DEFAULT_MODEL, MODEL, Model, ModelOptions
 from percept.cli.show import bad_files, count, say
 from percept.core.errors import PerceptError
 from percept.core.report import table
+from percept.search.cutting import Cutting
 
 if TYPE_CHECKING:
     from percept.infer.encoder import Encoder
     from percept.search.build import Report
     from percept.search.contracts import Stamp
-    from percept.search.index import Index
+    from percept.search.store import Root, Store
 
 DEFAULT = Path("percept-index")
 """Folder of the index if none is given."""
+Patterns = tyro.conf.UseAppendAction[tuple[str, ...]]
+CUTTING = Cutting()
+INSIDE = ("status", "remove", "compact", "repair", "export")
+"""Commands that look after an index, see `percept.cli.upkeep`."""
 
 
 def index(
     paths: tyro.conf.Positional[tuple[Path, ...]],
     index: Path = DEFAULT,
+    include: Patterns = (),
+    exclude: Patterns = (),
+    hidden: bool = False,
     prune: bool = False,
+    watch: bool = False,
     model: Model = MODEL,
+    cutting: Annotated[Cutting, tyro.conf.arg(name="")] = CUTTING,
 ) -> int:
-    """Make the images in folders searchable; run again, it reads only new and changed files.
+    """Make images and videos searchable; run again, it reads only new and changed files.
 
-    Files that no longer exist in these folders are dropped. Files missing elsewhere are kept: their disk may be unplugged.
+    Without folders, those of earlier runs are brought up to date. Files that no longer exist in these folders are
+    dropped. Files missing elsewhere are kept: their disk may be unplugged.
+
+    percept index status, remove, compact, export and repair look after an index; each has --help. A folder of such a name
+    is given as ./status.
 
     Args:
-        paths: Folders (searched with their subfolders) and image files; @FILE or - stands for a list of paths.
+        paths: Folders (searched with their subfolders), image and video files; @FILE or - stands for a list of paths.
         index: Folder of the index; created if it does not exist. It remembers the model, its files and how images are
             resized.
+        include: Take only files of the folders whose path matches this pattern, such as '*.jpg'; may be repeated.
+        exclude: Leave out files and folders that match this pattern, such as 'private/*'; may be repeated.
+        hidden: Take hidden files and folders too.
         prune: Drop files that no longer exist wherever they were, also outside the given paths.
+        watch: Keep running and follow the folders; Ctrl-C ends.
     """
     from percept.search.build import build
-    from percept.search.index import Index
+    from percept.search.index import selected
+    from percept.search.store import Store
 
     named = _named(paths)
-    files = [] if prune and not paths else _images(named, index)
+    if not named:
+        _check_exists(index)
+    _check_media(named, index, include=include, exclude=exclude, hidden=hidden)
     encoder, stamp = load_for(_stored(index, model.model), model)
-    say(f"{encoder} checks {count(len(files), 'file')}")
-    with Index.open_or_create(index, encoder, stamp=stamp) as store:
+    with Store.open_or_create(index, encoder, stamp=stamp) as store:
+        roots = selected(store, named, include=include, exclude=exclude, hidden=hidden)
+        say(f"{encoder} looks at {count(len(roots), 'place')}")
         try:
-            report = build(store, encoder, files, within=named, prune=prune)
+            report = build(store, encoder, roots, prune=prune, cutting=cutting)
+            _show(report, store)
+            if watch:
+                _watch(store, encoder, roots, cutting)
         except KeyboardInterrupt:
             say(f"stopped; {count(len(store), 'file')} are in {index}, the same command continues from there")
             raise
-        _show(report, store)
         if report.bad and not len(store):
             raise PerceptError(f"none of the files could be read, so there is nothing to search in {index}")
     return 0
+
+
+def _check_exists(index: Path) -> None:
+    from percept.search.store import has_store
+
+    if not has_store(index):
+        raise PerceptError("no path was given. Name at least one folder or file.")
 
 
 def _named(paths: tuple[Path, ...]) -> list[Path]:
@@ -74,32 +103,37 @@ def _named(paths: tuple[Path, ...]) -> list[Path]:
     return named
 
 
-def _images(paths: list[Path], index: Path) -> list[Path]:
-    """List the image files; none if the folders were emptied and the index still knows files in them."""
-    from percept.data.files import find_images
-    from percept.search.build import below
-    from percept.search.index import Index
-    from percept.search.store import has_store
+def _check_media(
+    paths: list[Path], index: Path, *, include: tuple[str, ...], exclude: tuple[str, ...], hidden: bool
+) -> None:
+    """Check, before a model is loaded, that there is something to index, or files of an index to drop.
 
-    try:
-        return find_images(paths)
-    except PerceptError:
-        if not paths or not all(map(os.path.isdir, paths)) or not has_store(index):
-            raise
-        with Index.open(index) as store:
-            if not below(store.files(), paths):
-                raise
-    return []
+    Raises:
+        PerceptError: the folders hold neither images nor videos that are selected.
+    """
+    from percept.search.build import below
+    from percept.search.store import Root, Store, has_store
+    from percept.search.walk import walk
+
+    roots = [Root(path=path, include=include, exclude=exclude, hidden=hidden) for path in paths]
+    if not paths or next(walk(roots), None) is not None:
+        return
+    if has_store(index):
+        with Store(index) as store:
+            if below(store.paths(), roots):
+                return
+    looked = ", ".join(str(path) for path in paths[:5]) + (", ..." if len(paths) > 5 else "")
+    which = " that --include and --exclude select" if include or exclude else ""
+    raise PerceptError(f"no images or videos{which} in {looked}. Give folders that hold some.")
 
 
 def _stored(folder: Path, model: str | None) -> "Stamp | None":
     """Return the stamp of an index; None if there is no index, or an empty one and a model was chosen."""
-    from percept.search.index import Index
-    from percept.search.store import has_store
+    from percept.search.store import Store, has_store
 
     if not has_store(folder):
         return None
-    with Index.open(folder) as store:
+    with Store(folder) as store:
         usable = store.stamp.dim and (len(store) or model is None)
         return store.stamp if usable else None
 
@@ -114,6 +148,7 @@ def load_for(stored: "Stamp | None", options: ModelOptions) -> "tuple[Encoder, S
             index alone, or it cannot be loaded.
     """
     from percept.search.contracts import stamp_of
+    from percept.search.reload import nothing_fetched, sized
     from percept.weights.locate import lasting
 
     chosen = options.model
@@ -121,10 +156,10 @@ def load_for(stored: "Stamp | None", options: ModelOptions) -> "tuple[Encoder, S
         options = _remembered(stored, options)
     if stored is not None and options.resize is None and options.tokens is not None:
         options = replace(options, resize=stored.preprocess.resize)
-    with _nothing_fetched(stored if chosen is None else None):
+    with nothing_fetched(stored if chosen is None else None):
         encoder = options.open()
     if stored is not None and options.resize is None and options.tokens is None:
-        encoder = _sized(encoder, stored)
+        encoder = sized(encoder, stored)
     stamp = stamp_of(
         encoder,
         options.model or DEFAULT_MODEL,
@@ -157,51 +192,12 @@ def _file(stored: "Stamp", file: str | None, option: str) -> Path | None:
     return None if file is None else Path(file)
 
 
-@contextmanager
-def _nothing_fetched(stored: "Stamp | None") -> Iterator[None]:
-    """Keep percept off the network while the model that an index names is loaded: the index may come from anybody.
-
-    Raises:
-        PerceptError: the model is not on this machine.
-    """
-    from percept.search.contracts import is_remote
-
-    if stored is None or not is_remote(stored.source):
-        yield
-        return
-    import huggingface_hub  # noqa: F401 - it reads the switch when it is imported, and must not keep it
-
-    before = os.environ.get("HF_HUB_OFFLINE")
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        yield
-    except PerceptError as error:
-        if before is not None or "HF_HUB_OFFLINE" not in str(error):
-            raise
-        raise PerceptError(
-            f"the index was made with {stored.source}, which is not on this machine, and an index alone never makes "
-            f"percept fetch a model. If you trust that address, add {stored.options}"
-        ) from None
-    finally:
-        if before is None:
-            del os.environ["HF_HUB_OFFLINE"]
-        else:
-            os.environ["HF_HUB_OFFLINE"] = before
-
-
-def _sized(encoder: "Encoder", stored: "Stamp") -> "Encoder":
-    now, then = encoder.preprocess, stored.preprocess
-    if (now.resize, now.tokens) == (then.resize, then.tokens):
-        return encoder
-    return encoder.resizing(then.resize, tokens=then.tokens)
-
-
-def _show(report: "Report", store: "Index") -> None:
+def _show(report: "Report", store: "Store") -> None:
     rows = [
         ("encoded", report.added),
         ("known by a different name", report.reused),
         ("unchanged", report.unchanged),
-        *([("read again, their rows were damaged", report.repaired)] if report.repaired else []),
+        *([("read again, their vectors were damaged", report.repaired)] if report.repaired else []),
         ("missing and dropped", len(report.removed)),
         *([("missing elsewhere and kept (--prune drops them)", report.away)] if report.away else []),
         ("could not be read", len(report.bad)),
@@ -212,4 +208,31 @@ def _show(report: "Report", store: "Index") -> None:
     bad_files(report.bad)
 
 
-COMMAND = index
+def _watch(store: "Store", encoder: "Encoder", roots: "list[Root]", cutting: Cutting) -> None:
+    """Follow the folders until Ctrl-C, which is the usual end and not an interruption."""
+    from percept.search.watch import watch
+
+    def report(done: "Report") -> None:
+        parts = ((done.added, "encoded"), (done.reused, "known"), (len(done.removed), "dropped"))
+        say(f"{', '.join(f'{number} {what}' for number, what in parts if number) or 'nothing new'}; "
+            f"{count(len(store), 'file')} in the index")  # fmt: skip
+        bad_files(done.bad)
+
+    say("following the folders; Ctrl-C ends")
+    try:
+        watch(store, encoder, roots, report, cutting=cutting)
+    except KeyboardInterrupt:
+        say(f"stopped following; {count(len(store), 'file')} in the index")
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command that looks after an index, if the first word is its name and not that of a file or folder; else `index`."""
+    first = arguments[0] if arguments else ""
+    if first in INSIDE and not os.path.lexists(first):
+        from percept.cli.upkeep import COMMANDS
+
+        return tyro.cli(COMMANDS[first], prog=f"percept index {first}", args=arguments[1:])
+    return tyro.cli(index, prog="percept index", args=arguments)
+
+
+ARGUMENTS = run

@@ -1,101 +1,283 @@
-"""`percept search`: find images by text, by image, or by both."""
+"""`percept search`: find images and moments of videos by text, by image, or by both."""
 
 import os
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import tyro
 
 from percept.cli.index import DEFAULT, load_for
 from percept.cli.options import MODEL, Model
+from percept.cli.output import check_rows_output, is_stdout, write_rows
 from percept.cli.show import check_output, say, writing
 from percept.core.errors import PerceptError
-from percept.core.report import table
+from percept.core.report import notice, table
 
 if TYPE_CHECKING:
-    from percept.search.index import Index
-    from percept.search.query import Answer, Hit
+    from percept.search.hits import Answer, Hit, Wanted
+    from percept.search.question import Question
+    from percept.search.spans import Span
+    from percept.search.store import Filter, Store
+
+FIELDS: dict[str, Any] = {
+    "rank": int, "score": float, "path": str, "kind": str, "width": int, "height": int, "start": float, "stop": float,
+    "seconds": float, "spans": object, "taken": str, "missing": bool, "copies": list[str], "group": str,
+    "others": list[str], "clip": str,
+}  # fmt: skip
+"""Columns of --out. start and stop: the best span of a video; spans: all that stand out; seconds: its length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterOptions:
+    """Which files are searched."""
+
+    path: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Pattern of paths such as 'holiday/*' or '*.png', or a folder or file; may be given several times."""
+    not_path: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Pattern of paths to leave out; may be given several times."""
+    type: str | None = None
+    """image or video."""
+    after: str | None = None
+    """Taken (EXIF) or else changed at this date or later: 2024, 2024-05 or 2024-05-31."""
+    before: str | None = None
+    """Taken (EXIF) or else changed before this date."""
+    min_side: int | None = None
+    """Pixels that the shorter side has at least."""
+    max_side: int | None = None
+    """Pixels that the longer side has at most."""
+
+    def chosen(self) -> "Filter | None":
+        """Return the filter; None if nothing was chosen.
+
+        Raises:
+            PerceptError: a value that cannot be used.
+        """
+        from percept.search.filters import make_filter
+
+        return make_filter(
+            path=self.path, not_path=self.not_path, kind=self.type, after=self.after, before=self.before,
+            min_side=self.min_side, max_side=self.max_side,
+        )  # fmt: skip
+
+
+FilesWhere: TypeAlias = Annotated[FilterOptions, tyro.conf.arg(name="")]
+ANY = FilterOptions()
+Several: TypeAlias = tyro.conf.UseAppendAction[tuple[Path, ...]]
+Avoided: TypeAlias = Annotated[tuple[str, ...], tyro.conf.arg(name="not"), tyro.conf.UseAppendAction]
 
 
 def search(
-    text: tyro.conf.Positional[str] = "",
-    image: Path | None = None,
-    top: int = 5,
+    text: tyro.conf.Positional[tuple[str, ...]] = (),
+    image: Several = (),
+    avoid: Avoided = (),
+    not_image: Several = (),
     weight: float = 0.5,
+    not_weight: float = 0.5,
+    top: int = 5,
+    min_score: float | None = None,
+    group: str | None = None,
+    above: float = 0.95,
+    moments: bool = False,
+    level: float = 0.5,
+    cut: Path | None = None,
+    out: Path | None = None,
     sheet: Path | None = None,
     page: Path | None = None,
+    where: FilesWhere = ANY,
     index: Path = DEFAULT,
     model: Model = MODEL,
 ) -> int:
-    """Find the images nearest to a text, to an image, or to both.
+    """Find the images and videos nearest to a text, to an image, or to both.
 
     Args:
-        text: Description of the images, for example "two red cups next to a lamp".
-        image: An image they should resemble; it is resized as those of the index were.
-        top: Number of hits.
+        text: Description of the images, for example "two red cups next to a lamp"; several are averaged.
+        image: An image they should resemble; it is resized as those of the index were. May be given several times.
+        avoid: Description of what they should not show; may be given several times.
+        not_image: An image they should not resemble; may be given several times.
         weight: With text and image, the share of the text from 0 to 1.
+        not_weight: Weight of what they should not show; what they should show has the weight 1.
+        top: Number of hits.
+        min_score: Least score (cosine) of a hit.
+        group: One hit per folder, or per group of near-duplicates: folder or duplicate.
+        above: With --group duplicate, the cosine from which two images are near-duplicates.
+        moments: Find moments of videos: neighbouring spans that match are joined.
+        level: Where a moment ends, from 0 (at the video's mean score) to 1 (the best spans alone).
+        cut: Folder for an MP4 clip of the best span of every hit that is a video.
+        out: File for the hits, .csv, .json, .jsonl or .parquet; - for json lines on standard output.
         sheet: PNG file for a contact sheet of the hits.
         page: HTML file for a page of the hits.
         index: Folder of the index; `percept index` makes it.
     """
-    from percept.data.images import read_bytes
-    from percept.search.index import Index
-    from percept.search.query import ask, check_question
+    from percept.search.hits import Wanted
+    from percept.search.question import question
 
-    check_question(text=text or None, image=image, top=top, weight=weight)
+    asked = question(list(text), image=list(image), not_=list(avoid), not_image=list(not_image),
+                     weight=weight, not_weight=not_weight)  # fmt: skip
+    wanted = Wanted(
+        top=top, where=where.chosen(), min_score=min_score, group=group, above=above, moments=moments, level=level
+    ).check()
+    _check(asked, out=out, sheet=sheet, page=page, cut=cut)
+    return _search(asked, wanted, Outputs(out=out, sheet=sheet, page=page, cut=cut), index, model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Where the hits are written."""
+
+    out: Path | None
+    sheet: Path | None
+    page: Path | None
+    cut: Path | None
+
+
+def _check(asked: "Question", *, out: Path | None, sheet: Path | None, page: Path | None, cut: Path | None) -> None:
+    """Check files before a model is loaded: a mistyped name is reported at once."""
+    from percept.data.images import read_bytes
+
+    check_rows_output(out)
     check_output(sheet, ".png")
     check_output(page, ".html", ".htm")
-    if image is not None:
-        read_bytes(image)  # a mistyped name is reported at once
-    with Index.open(index) as store:
-        _check_sheet(sheet, image, store)
+    for image in (*asked.images, *asked.not_images):
+        read_bytes(image)
+    if cut is not None:
+        if cut.exists() and not cut.is_dir():
+            raise PerceptError(f"{cut} is a file. Give a folder for the clips.")
+        with writing(cut):
+            cut.mkdir(parents=True, exist_ok=True)
+
+
+def _search(asked: "Question", wanted: "Wanted", outputs: Outputs, index: Path, model: Any) -> int:
+    from percept.search.query import ask
+    from percept.search.store import Store
+
+    with Store(index) as store:
+        _check_sheet(outputs.sheet, asked, store)
         encoder, _ = load_for(store.stamp, model)
-        answer = ask(store, encoder, text=text or None, image=image, top=top, weight=weight)
-        _show(answer)
-        _write(answer, sheet=sheet, page=page, facts=(("Model", str(store.stamp)), ("Index", str(index))))
+        answer = ask(store, encoder, asked, wanted)
+        if not is_stdout(outputs.out):
+            _show(answer, wanted)
+        clips = _cut(answer, outputs.cut)
+        _write(store, answer, clips, outputs)
     return 0
 
 
-def _check_sheet(sheet: Path | None, image: Path | None, store: "Index") -> None:
-    """Refuse to overwrite the image of the query, or an image of the index."""
+def _check_sheet(sheet: Path | None, asked: "Question", store: "Store") -> None:
+    """Refuse to overwrite an image of the query, or an image of the index."""
     if sheet is None or not sheet.exists():
         return
-    if (image is not None and sheet.samefile(image)) or Path(os.path.abspath(sheet)) in store.files():
+    asked_for = any(sheet.samefile(image) for image in (*asked.images, *asked.not_images))
+    if asked_for or store.known([Path(os.path.abspath(sheet))]):
         raise PerceptError(f"{sheet} is one of your images and would be lost. Give the sheet a different name.")
 
 
-def _show(answer: "Answer") -> None:
-    rows = [(hit.rank, hit.score, _place(hit), f"{hit.width}×{hit.height} px", _remark(hit)) for hit in answer.hits]
-    title = f"{answer}: best {len(rows)} of {answer.among}, {answer.seconds * 1000:.0f} ms"
-    table(title, ("rank", "score", "image", "size", "remark"), rows)
+def _show(answer: "Answer", wanted: "Wanted") -> None:
+    if not answer.searched:
+        notice("nothing in the index passes these filters" if wanted.where is not None else "the index holds no videos")
+    timed = any(hit.span is not None for hit in answer.hits)
+    rows = [
+        (hit.rank, hit.score, _place(hit.path), *([str(hit.span or "")] if timed else []), _size(hit), _remark(hit))
+        for hit in answer.hits
+    ]
+    columns = ("rank", "score", "file" if timed else "image", *(["time"] if timed else []), "size", "remark")
+    how = "" if answer.exact else " (approximate)"
+    title = f"{answer}: best {len(rows)} of {answer.among}{how}, {answer.seconds * 1000:.0f} ms"
+    table(title, columns, rows)
 
 
-def _place(hit: "Hit") -> str:
+def _place(path: Path) -> str:
     """Return the path as typed from the current folder."""
-    below = hit.path.is_relative_to(Path.cwd())
-    return os.path.relpath(hit.path) if below else str(hit.path)
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _size(hit: "Hit") -> str:
+    return f"{hit.width}×{hit.height} px"
 
 
 def _remark(hit: "Hit") -> str:
+    also = ", ".join(map(str, hit.spans[1:]))
     copies = "1 copy" if len(hit.copies) == 1 else f"{len(hit.copies)} copies"
-    parts = (["the file no longer exists"] if hit.missing else []) + ([copies] if hit.copies else [])
-    return ", ".join(parts)
+    return ", ".join(
+        [
+            *(["the file no longer exists"] if hit.missing else []),
+            *([f"also {also}"] if also else []),
+            *([f"{len(hit.others)} more of its group"] if hit.others else []),
+            *([copies] if hit.copies else []),
+        ]
+    )
 
 
-def _write(answer: "Answer", *, sheet: Path | None, page: Path | None, facts: tuple[tuple[str, str], ...]) -> None:
-    if sheet is not None:
+def _cut(answer: "Answer", folder: Path | None) -> dict[int, Path]:
+    """Write a clip per hit with a span, and return the clips by rank; a video that cannot be read is named."""
+    from percept.search.cut import cut
+
+    clips: dict[int, Path] = {}
+    spans = [(hit, hit.span) for hit in answer.hits if hit.span is not None]
+    if folder is None:
+        return clips
+    if not spans:
+        notice("no clip was cut: there is no video among the hits")
+    for hit, span in spans:
+        file = folder / f"{hit.rank:02d}-{hit.path.stem}-{span.start:.2f}-{span.stop:.2f}.mp4"
+        try:
+            with writing(file):
+                cut(hit.path, span.start, span.stop, file)
+        except PerceptError as error:
+            notice(f"no clip of hit {hit.rank}: {error}")
+            continue
+        clips[hit.rank] = file
+        say(f"wrote {file}")
+    return clips
+
+
+def _write(store: "Store", answer: "Answer", clips: dict[int, Path], outputs: Outputs) -> None:
+    from percept.search.thumbnails import illustrated
+
+    if outputs.out is not None:
+        facts = {"query": str(answer), "model": str(store.stamp), "index": str(store.folder),
+                 "searched": answer.searched, "exact": answer.exact}  # fmt: skip
+        write_rows(outputs.out, (_row(hit, clips.get(hit.rank)) for hit in answer.hits), FIELDS, facts=facts)
+        if not is_stdout(outputs.out):
+            say(f"wrote {outputs.out}")
+    if outputs.sheet is None and outputs.page is None:
+        return
+    answer = illustrated(store, answer)
+    if outputs.sheet is not None:
         from percept.search.sheet import write_sheet
 
-        with writing(sheet):
-            write_sheet(sheet, [answer])
-        say(f"wrote {sheet}")
-    if page is not None:
-        from percept.search.page import Page, write_page
+        with writing(outputs.sheet):
+            write_sheet(outputs.sheet, [answer])
+        say(f"wrote {outputs.sheet}")
+    if outputs.page is not None:
+        _write_page(outputs.page, store, answer)
 
-        facts += (("Searched", f"{answer.among} in {answer.seconds * 1000:.0f} ms"),)
-        with writing(page):
-            write_page(page, Page(title=f"Search: {answer}", facts=facts, answers=(answer,)))
-        say(f"wrote {page}")
+
+def _write_page(file: Path, store: "Store", answer: "Answer") -> None:
+    from percept.search.page import Page, write_page
+
+    facts = (
+        ("Model", str(store.stamp)),
+        ("Index", str(store.folder)),
+        ("Searched", f"{answer.among} in {answer.seconds * 1000:.0f} ms"),
+    )
+    with writing(file):
+        write_page(file, Page(title=f"Search: {answer}", facts=facts, answers=(answer,)))
+    say(f"wrote {file}")
+
+
+def _row(hit: "Hit", clip: Path | None) -> dict[str, Any]:
+    taken = None if hit.taken is None else datetime.fromtimestamp(hit.taken).isoformat()
+    return {
+        "rank": hit.rank, "score": hit.score, "path": hit.path, "kind": hit.kind, "width": hit.width,
+        "height": hit.height, "start": hit.span and hit.span.start, "stop": hit.span and hit.span.stop,
+        "seconds": hit.seconds, "spans": list(map(_span, hit.spans)), "taken": taken, "missing": hit.missing,
+        "copies": hit.copies, "group": hit.group or None, "others": hit.others, "clip": clip,
+    }  # fmt: skip
+
+
+def _span(span: "Span") -> dict[str, float]:
+    return {"start": span.start, "stop": span.stop, "score": span.score}
 
 
 COMMAND = search

@@ -140,7 +140,7 @@ def _find(paths: PathLike | Iterable[PathLike], suffixes: frozenset[str], things
         for file in _files_at(path, suffixes, passed_over):
             files.setdefault(_key(file, folders), file)
     if passed_over:
-        notice(_not_read(passed_over))
+        notice(not_read(passed_over))
     if not files:
         looked = ", ".join(str(path) for path in named[:5]) + (", ..." if len(named) > 5 else "")
         raise PerceptError(f"no {things} in {looked}; looked for names ending in {' '.join(sorted(suffixes))}")
@@ -180,7 +180,8 @@ def _key(path: Path, folders: dict[str, str]) -> tuple[str, str]:
     return folders[folder], path.name
 
 
-def _not_read(endings: Counter[str]) -> str:
+def not_read(endings: Counter[str]) -> str:
+    """Return the remark about files that are not read here, by their endings."""
     listed = ", ".join(f"{number} {ending}" for ending, number in sorted(endings.items()))
     hint = "; for HEIC: pip install 'percept-models[heif]'" if HEIF_SUFFIXES & endings.keys() else ""
     return f"skipped, not read here: {listed}{hint}"

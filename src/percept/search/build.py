@@ -1,29 +1,29 @@
-"""Filling an index: only new files are read, only unknown images are encoded, and every batch is committed at once."""
+"""Filling an index: only changed files are read, only unknown contents are encoded, and every batch is committed at once."""
 
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
-from jaxtyping import UInt8
-from torch import Tensor
-
 from percept.core.errors import PerceptError
-from percept.core.io import content_hash
-from percept.core.report import track
-from percept.data.files import BadFile, read_each
-from percept.data.images import read_bytes, upright_size
-from percept.data.transforms import Preprocess
-from percept.infer.images import to_tensor
+from percept.core.report import notice, progress_bar
+from percept.data.files import BadFile, is_video, read_each, reason_without_path
+from percept.search.approximate import refresh_approximate
 from percept.search.contracts import ImageEncoder
-from percept.search.index import Index
-from percept.search.rows import Content, FileRow
+from percept.search.cutting import Cutting
+from percept.search.reading import Candidate, read_image_file, read_video_file
+from percept.search.store import BadState, FileState, NewContent, Root, Store
+from percept.search.walk import UNKNOWN, file_state, is_gone, walk
 
 BATCH = 32
-"""Images encoded and committed together: the most that an interruption can cost."""
+"""Images encoded and committed together: the most that an interruption can cost, unless the encoder takes more at once."""
 GROUP = 32 * BATCH
 """Files committed together when few of them have to be encoded."""
+COMPARED = 1000
+"""Files whose stored state is read together."""
 
 
 @dataclass(kw_only=True)
@@ -31,13 +31,13 @@ class Report:
     """Result of a build."""
 
     added: int = 0
-    """Files whose image was encoded, changed files included."""
+    """Files whose content was encoded, changed files included."""
     reused: int = 0
-    """Files whose image was already indexed under a different path: moved, renamed or duplicate."""
+    """Files whose content was already indexed under a different path: moved, renamed or duplicate."""
     unchanged: int = 0
     """Files that were not read again."""
     repaired: int = 0
-    """Files read again because their row in the index was damaged; they count among `added` or `reused` too."""
+    """Files read again because their vectors were lost; they count among `added` or `reused` too."""
     removed: list[Path] = field(default_factory=list)
     """Files of the index that no longer exist and were dropped."""
     away: int = 0
@@ -47,144 +47,233 @@ class Report:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A file that was read."""
+@dataclass(kw_only=True)
+class Scan:
+    """What has changed since an index was filled; nothing was read for it but sizes and times."""
 
-    path: Path
-    row: FileRow
-    size: tuple[int, int] = (0, 0)
-    """Width and height in pixels."""
-    image: UInt8[Tensor, "3 y x"] | None = None
-    """The image at the model's size; None if its vector is known already."""
+    fresh: list[FileState] = field(default_factory=list)
+    """Files to read: new, changed, or with lost vectors."""
+    lost: set[Path] = field(default_factory=set)
+    """Those of them whose vectors were lost."""
+    unchanged: int = 0
+    bad: list[BadFile] = field(default_factory=list)
+    """Files that could not be read before, and have not changed since."""
+    gone: list[Path] = field(default_factory=list)
+    """Files of the index to drop."""
+    away: int = 0
+    """Files that no longer exist, outside the given folders."""
 
 
 def build(
-    index: Index, encoder: ImageEncoder, paths: Sequence[Path], *, within: Sequence[Path] = (), prune: bool = False
+    store: Store, encoder: ImageEncoder, roots: Sequence[Root], *, prune: bool = False, cutting: Cutting | None = None
 ) -> Report:
-    """Bring `index` up to date with the files at `paths`, and encode again what is damaged in it.
+    """Bring an index up to date with folders and files, and encode again what was lost by damage.
 
     Every batch is committed: after an interruption the next call continues from there.
 
     Args:
-        index: the index to fill.
+        store: the index to fill.
         encoder: the model it belongs to.
-        paths: image files.
-        within: folders; files of the index that are below them and no longer exist are dropped. A folder that does not
-            exist drops nothing: its disk may be unplugged.
+        roots: folders and files. Files of the index below these folders that no longer exist are dropped; a folder that
+            does not exist drops nothing, because its disk may be unplugged.
         prune: drop files that no longer exist wherever they were.
+        cutting: how videos are cut into pieces.
 
     Raises:
         PerceptError: the index belongs to a different model.
     """
-    index.check(encoder)
-    index.repair()
-    start, report, known, hashes = time.perf_counter(), Report(), index.files(), index.hashes()
-    paths = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
-    broken = {path for path, row in known.items() if row.hash not in hashes}
-    fresh = [path for path in paths if path in broken or not _unchanged(path, known.get(path))]
-    report.unchanged = len(paths) - len(fresh)
-    fresh += sorted(path for path in broken.difference(paths) if not _is_gone(path))
-    for batch in _batches(fresh, hashes, encoder.preprocess, report):
-        report.repaired += sum(candidate.path in broken for candidate in batch)
-        _store(index, encoder, batch, hashes, report)
-    _drop(index, known, report, within=within, prune=prune, changed=bool(fresh))
+    store.check(encoder)
+    start = time.perf_counter()
+    report = apply(store, encoder, scan(store, roots, prune=prune), cutting=cutting)
+    store.remember_roots(roots)
+    refresh_approximate(store)
     report.seconds = time.perf_counter() - start
     return report
 
 
-def _drop(
-    index: Index,
-    known: Mapping[Path, FileRow],
-    report: Report,
-    *,
-    within: Sequence[Path],
-    prune: bool,
-    changed: bool,
-) -> None:
-    """Drop files that no longer exist or can no longer be read, and vectors that no file holds."""
-    gone = [path for path in known if _is_gone(path)]
-    report.removed = gone if prune else below(gone, within)
-    report.away = len(gone) - len(report.removed)
-    unreadable = [file.path for file in report.bad if file.path in known]
-    if report.removed or unreadable or changed:
-        index.remove([*report.removed, *unreadable])
+def scan(store: Store, roots: Sequence[Root], *, prune: bool = False) -> Scan:
+    """Compare folders and files with an index by size and time."""
+    result, seen = Scan(lost=set(store.pending())), set()
+    for files in _parts(_each_once(walk(roots), seen)):
+        known = store.known([file.path for file in files])
+        for file in files:
+            _sort(result, file, known.get(file.path))
+    result.fresh += [file_state(path) for path in sorted(result.lost - seen) if not is_gone(path)]
+    gone = [path for path in store.paths() if path not in seen and is_gone(path)]
+    result.gone = gone if prune else below(gone, roots)
+    result.away = len(gone) - len(result.gone)
+    return result
 
 
-def below(paths: Iterable[Path], folders: Sequence[Path]) -> list[Path]:
-    """Return the absolute paths below any of the folders that exist."""
-    roots = [Path(os.path.abspath(folder)) for folder in folders if os.path.isdir(folder)]
-    return [path for path in paths if any(path.is_relative_to(root) for root in roots)]
+def _each_once(files: Iterable[FileState], seen: set[Path]) -> Iterator[FileState]:
+    for file in files:
+        if file.path not in seen:
+            seen.add(file.path)
+            yield file
 
 
-def _is_gone(path: Path) -> bool:
-    """True if nothing exists at `path`, not even a link; False if that cannot be determined."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
+def _parts(files: Iterator[FileState]) -> Iterator[list[FileState]]:
+    part: list[FileState] = []
+    for file in files:
+        part.append(file)
+        if len(part) == COMPARED:
+            yield part
+            part = []
+    yield part
 
 
-def _status(path: Path) -> os.stat_result | None:
-    try:
-        return os.stat(path)
-    except (OSError, ValueError):  # reading the file will give the reason
-        return None
+def _sort(result: Scan, file: FileState, known: FileState | BadState | None) -> None:
+    """Add a file to what it is: unchanged, bad as before, or to be read."""
+    if known is None or UNKNOWN in (file.bytes, known.bytes) or _stamp(file) != _stamp(known):
+        result.fresh.append(file)
+    elif isinstance(known, BadState):
+        result.bad.append(BadFile(file.path, known.reason))
+    else:
+        result.unchanged += 1
 
 
-def _unchanged(path: Path, row: FileRow | None) -> bool:
-    status = _status(path) if row is not None else None
-    if row is None or status is None:
-        return False
-    return (row.bytes, row.modified) == (status.st_size, status.st_mtime_ns)
+def _stamp(file: FileState | BadState) -> tuple[int, int]:
+    return file.bytes, file.modified
 
 
-def _batches(
-    paths: Sequence[Path], hashes: Collection[str], preprocess: Preprocess, report: Report
-) -> Iterator[list[Candidate]]:
-    """Read files in parallel; yield groups of at most BATCH images to encode."""
+def below(paths: Iterable[Path], roots: Sequence[Root]) -> list[Path]:
+    """Return the absolute paths below any of the roots that are folders, or that were named outright in one."""
+    folders = [Path(os.path.abspath(root.path)) for root in roots if os.path.isdir(root.path)]
+    return [path for path in paths if any(path.is_relative_to(folder) for folder in folders)]
 
+
+def apply(store: Store, encoder: ImageEncoder, found: Scan, *, cutting: Cutting | None = None) -> Report:
+    """Read and encode what a scan found, and drop what is gone."""
+    report = Report(unchanged=found.unchanged, bad=list(found.bad), away=found.away, removed=found.gone)
+    videos = [file for file in found.fresh if is_video(file.path)]
+    images = [file for file in found.fresh if not is_video(file.path)]
+    with _progress(len(found.fresh)) as advance:
+        again = _add_images(store, encoder, images, report, advance)
+        if again:  # another process removed their contents in the meantime
+            _add_images(store, encoder, [file_state(path) for path in again], report, advance)
+        _add_videos(store, encoder, videos, report, advance, cutting or Cutting())
+    unread = {bad.path for bad in report.bad}
+    report.repaired = sum(file.path in found.lost and file.path not in unread for file in found.fresh)
+    store.forget(found.gone)
+    return report
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar with the rate and the time that remains; yield a function that counts files."""
+    start, done = time.perf_counter(), 0
+    with progress_bar() as progress:
+        task = progress.add_task("indexing", total=total, visible=total > 0)
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            rate = done / max(time.perf_counter() - start, 1e-9)
+            progress.update(task, completed=done, description=f"indexing, {rate:.1f} files per second")
+
+        yield advance
+
+
+def _add_images(
+    store: Store, encoder: ImageEncoder, files: list[FileState], report: Report, advance: Callable[[int], None]
+) -> list[Path]:
+    """Add images; return those that have to be read again."""
+    again: list[Path] = []
+    for group, bad in _groups(store, encoder, files, report, advance):
+        again += _store(store, encoder, group, report)
+        store.mark_bad(bad)
+    return again
+
+
+def _groups(
+    store: Store, encoder: ImageEncoder, files: list[FileState], report: Report, advance: Callable[[int], None]
+) -> Iterator[tuple[list[Candidate], list[BadState]]]:
+    """Read files in parallel; yield groups with at most a batch of images to encode, and the bad files."""
+    states = {file.path: file for file in files}
+    batch = batch_of(encoder)
     group: list[Candidate] = []
-    candidates = read_each(paths, lambda path: _read(path, hashes, preprocess))
-    for item in track(candidates, "indexing", total=len(paths)):
+    bad: list[BadState] = []
+    for item in read_each(states, lambda path: read_image_file(states[path], store.knows, encoder.preprocess)):
+        advance(1)
         if isinstance(item, BadFile):
-            report.bad.append(item)
-            continue
-        group.append(item)
-        if sum(candidate.image is not None for candidate in group) == BATCH or len(group) == GROUP:
-            yield group
-            group = []
-    if group:
-        yield group
+            _report_bad(store, item, report)
+        elif isinstance(item, BadState):
+            bad.append(item)
+            report.bad.append(BadFile(item.path, item.reason))
+        else:
+            group.append(item)
+        if sum(each.image is not None for each in group) == batch or len(group) + len(bad) >= GROUP:
+            yield group, bad
+            group, bad = [], []
+    yield group, bad
 
 
-def _read(path: Path, hashes: Collection[str], preprocess: Preprocess) -> Candidate:
-    status = _status(path)  # before reading: a later change is seen by the next build
-    data = read_bytes(path)
-    row = FileRow(hash=content_hash(data), bytes=len(data), modified=status.st_mtime_ns if status else 0)
-    if row.hash in hashes:
-        return Candidate(path=path, row=row)
-    try:
-        return Candidate(path=path, row=row, size=upright_size(data), image=to_tensor(data, preprocess))
-    except PerceptError as error:
-        raise PerceptError(str(error).removeprefix("the image given as bytes ")) from None
+def batch_of(encoder: ImageEncoder) -> int:
+    """Return the number of images that are encoded and committed together."""
+    return max(BATCH, getattr(getattr(encoder, "setting", None), "batch", 0))
 
 
-def _store(index: Index, encoder: ImageEncoder, batch: list[Candidate], hashes: set[str], report: Report) -> None:
-    new = {
-        candidate.row.hash: candidate
-        for candidate in batch
-        if candidate.image is not None and candidate.row.hash not in hashes
-    }
-    vectors = encoder.image([candidate.image for candidate in new.values()]) if new else ()
+def _report_bad(store: Store, file: BadFile, report: Report) -> None:
+    """Report a file that cannot be read at present; what it held before is no longer there to be found."""
+    report.bad.append(file)
+    store.forget([file.path])
+
+
+def _store(store: Store, encoder: ImageEncoder, group: list[Candidate], report: Report) -> list[Path]:
+    if not group:
+        return []
+    new = {each.file.hash: each for each in group if each.image is not None and not store.knows(each.file.hash)}
+    images = [each.image for each in new.values() if each.image is not None]
+    vectors = encoder.image([image.pixels for image in images]).float().cpu().numpy() if images else ()
     contents = [
-        Content(hash=hash_, width=candidate.size[0], height=candidate.size[1], vector=vector)
-        for (hash_, candidate), vector in zip(new.items(), vectors, strict=True)
+        NewContent(
+            hash=hash_,
+            kind="image",
+            width=image.width,
+            height=image.height,
+            vectors=vector[None],
+            taken=image.taken,
+            thumbnail=image.thumbnail,
+        )
+        for hash_, image, vector in zip(new, images, vectors, strict=True)
     ]
-    index.add(contents, {candidate.path: candidate.row for candidate in batch})
-    hashes.update(new)
+    again = store.add(contents, [each.file for each in group])
     report.added += len(new)
-    report.reused += len(batch) - len(new)
+    report.reused += len(group) - len(new) - len(again)
+    return again
+
+
+def _add_videos(
+    store: Store,
+    encoder: ImageEncoder,
+    files: list[FileState],
+    report: Report,
+    advance: Callable[[int], None],
+    cutting: Cutting,
+) -> None:
+    if files and find_spec("av") is None:
+        videos = "1 video is" if len(files) == 1 else f"{len(files)} videos are"
+        notice(f"{videos} left out; to read them: pip install 'percept-models[video]'")
+        return
+    for file in files:
+        try:
+            result = read_video_file(file, store.knows, encoder, cutting)
+        except PerceptError as error:
+            _report_bad(store, BadFile(file.path, reason_without_path(error, file.path)), report)
+        else:
+            _store_video(store, result, report)
+        advance(1)
+
+
+def _store_video(store: Store, result: tuple[FileState, NewContent | None] | BadState, report: Report) -> None:
+    if isinstance(result, BadState):
+        report.bad.append(BadFile(result.path, result.reason))
+        store.mark_bad([result])
+        return
+    file, content = result
+    if store.add([] if content is None else [content], [file]):
+        report.bad.append(BadFile(file.path, "was changed by another process; index it again"))
+    elif content is None:
+        report.reused += 1
+    else:
+        report.added += 1

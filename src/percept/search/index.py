@@ -1,110 +1,67 @@
-"""The index: vectors of images by content, files by path, stamped with the model that made them."""
+"""The index as users of Python see it."""
 
-import json
 import os
-import shlex
-import sqlite3
-import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from threading import RLock
 from types import TracebackType
 
-from percept.core.config import from_dict, to_dict
 from percept.core.errors import PerceptError
 from percept.core.report import notice
-from percept.search.contracts import ImageEncoder, Stamp, stamp_of
-from percept.search.rows import Content, Entry, FileRow, Matrix, content_row, is_intact, to_matrix
-from percept.search.store import (
-    changed,
-    damaged,
-    explained,
-    has_store,
-    make_store,
-    open_store,
-    stored_path,
-    transaction,
-)
+from percept.data.files import named_paths
+from percept.search.build import Report, build
+from percept.search.contracts import ImageEncoder, Stamp
+from percept.search.cutting import Cutting
+from percept.search.hits import Answer, Wanted
+from percept.search.query import ask
+from percept.search.question import Images, Texts, question
+from percept.search.reload import load_stamped
+from percept.search.spans import LEVEL
+from percept.search.store import Filter, Repair, Root, Status, Store
 
-WHOLE = "typeof(path) = 'blob' AND typeof(file.hash) = 'text' AND typeof(bytes) = 'integer' AND typeof(modified) = 'integer'"
-"""SQL condition: all columns of a row of `file` have the type with which they were written."""
-
-ADD_CONTENT = """
-INSERT INTO content VALUES (NULL, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET
-hash = excluded.hash, width = excluded.width, height = excluded.height, vector = excluded.vector, checksum = excluded.checksum
-"""
+PathLike = str | os.PathLike[str]
 
 
 class Index:
-    """An open index, usable from any thread. Use it in a `with` block, or call `close`.
+    """Images and videos that can be searched; an open folder on disk, usable from any thread.
+
+    Use it in a `with` block, or call `close`.
+
+    >>> index = percept.Index("percept-index")              # doctest: +SKIP
+    >>> index.add(["holiday"])                              # doctest: +SKIP
+    >>> print(index.status().images, "images")              # doctest: +SKIP
 
     Args:
-        folder: folder of its database.
-        encoder: the model to use it with; refused if the index was made with a different model.
+        folder: folder of an index that `percept index` or `Index.create` made.
+        encoder: the model it was made with; default: loaded when it is first needed. Nothing is fetched for it.
+
+    Raises:
+        PerceptError: there is no index in the folder, it is damaged, or it was made with a different model.
     """
 
-    def __init__(self, folder: Path | str, encoder: ImageEncoder | None = None) -> None:
-        self.folder = Path(folder)
-        self._lock = RLock()
-        self._connection = open_store(self.folder)
-        self.close = weakref.finalize(self, self._connection.close)
-        """Close the database; called when the index is garbage-collected."""
-        try:
-            self._read_version()
-            if encoder is not None:
-                self.check(encoder)
-        except PerceptError:
-            self.close()
-            raise
+    def __init__(self, folder: PathLike | Store, encoder: ImageEncoder | None = None) -> None:
+        self.store = folder if isinstance(folder, Store) else Store(Path(folder), encoder)
+        """The index on disk."""
+        self._encoder = encoder
 
     @classmethod
-    def create(cls, folder: Path | str, encoder: ImageEncoder, *, stamp: Stamp | None = None) -> "Index":
-        """Create an empty index for the vectors of `encoder` in a new or empty folder.
+    def create(cls, folder: PathLike, encoder: ImageEncoder, *, stamp: Stamp | None = None) -> "Index":
+        """Create an empty index in a new or empty folder.
 
         Args:
-            folder: folder of its database.
+            folder: folder of the index.
             encoder: the model it belongs to from now on.
-            stamp: what `stamp_of` returns for the encoder and the arguments of `percept.load`; default: for its name.
+            stamp: how to load the model again, from `percept.search.contracts.stamp_of`; default: by its name.
 
         Raises:
             PerceptError: the model produces no vectors, or the folder is in use.
         """
-        make_store(Path(folder), _json(stamp or stamp_of(encoder)))
-        return cls(folder)
+        return cls(Store.create(Path(folder), encoder, stamp=stamp), encoder)
 
     @classmethod
-    def open(cls, folder: Path | str, encoder: ImageEncoder | None = None) -> "Index":
-        """Open the index in `folder`.
-
-        Raises:
-            PerceptError: there is no index in the folder, it is damaged, or it was made with a different model.
-        """
-        return cls(folder, encoder)
-
-    @classmethod
-    def open_or_create(cls, folder: Path | str, encoder: ImageEncoder, *, stamp: Stamp | None = None) -> "Index":
-        """Open the index in `folder`, or create it if there is none; raises the errors of `open` and `create`.
-
-        An index without files may change its model. A given stamp that agrees replaces the stored stamp, because the
-        model may have been moved.
-        """
-        current = stamp or stamp_of(encoder)
-        try:
-            return cls.create(folder, encoder, stamp=current)
-        except PerceptError:
-            if not has_store(Path(folder)):
-                raise
-        index = cls(folder)
-        try:
-            index._take(current, moved=stamp is not None)
-            index.check(encoder)
-        except PerceptError:
-            index.close()
-            raise
-        return index
+    def open_or_create(cls, folder: PathLike, encoder: ImageEncoder, *, stamp: Stamp | None = None) -> "Index":
+        """Open the index in a folder, or create it if there is none; raises the errors of both."""
+        return cls(Store.open_or_create(Path(folder), encoder, stamp=stamp), encoder)
 
     def __enter__(self) -> "Index":
         return self
@@ -114,171 +71,153 @@ class Index:
     ) -> None:
         self.close()
 
-    @cached_property
-    def stamp(self) -> Stamp:
-        """Stamp of the model with which the index was made."""
-        with self._using() as connection:
-            row = connection.execute("SELECT json FROM stamp").fetchone()
-        try:
-            return from_dict(Stamp, json.loads(row[0]))
-        except (ValueError, TypeError):  # no row, not json, or different fields
-            raise damaged(self.folder, "it does not say which model made it") from None
-
-    def check(self, encoder: ImageEncoder) -> None:
-        """Refuse a model whose vectors cannot be compared with the stored vectors.
-
-        Raises:
-            PerceptError: the model, or its preprocessing, is different.
-        """
-        stamp = stamp_of(encoder)
-        if not self.stamp.agrees(stamp):
-            differences = self.stamp.differences(stamp)
-            why = f" ({differences})" if differences else ""
-            raise PerceptError(
-                f"the index {self.folder} was made with {self.stamp}, the given model is {stamp}: their vectors cannot "
-                f"be compared{why}; use {self.stamp.differs_by(stamp)}, or make another index with --index OTHER"
-            )
-
-    def _take(self, stamp: Stamp, *, moved: bool) -> None:
-        """Replace the stored stamp if the new stamp agrees with it or there are no files."""
-        agrees = stamp.agrees(self.stamp)
-        if stamp == self.stamp or not (moved if agrees else len(self) == 0):
-            return
-        with self._using() as connection, transaction(connection):
-            if not agrees:
-                if len(self):  # another process was faster
-                    raise changed(self.folder)
-                connection.execute("DELETE FROM content")
-            connection.execute("UPDATE stamp SET json = ?", (_json(stamp),))
-        del self.stamp
-        self._matrix = None
+    def close(self) -> None:
+        """Close the index."""
+        self.store.close()
 
     def __len__(self) -> int:
-        """Return the number of files."""
-        return self._number(f"SELECT count(*) FROM file WHERE {WHOLE}")
+        """Return the number of files that can be found."""
+        return len(self.store)
 
-    def files(self) -> dict[Path, FileRow]:
-        """Return the row of every file, by absolute path."""
-        self._read_version()
-        with self._using() as connection:
-            rows = connection.execute(
-                f"SELECT path, hash, bytes, modified FROM file WHERE {WHOLE} ORDER BY path"
-            ).fetchall()
-        return {Path(os.fsdecode(path)): FileRow(hash=hash_, bytes=size, modified=at) for path, hash_, size, at in rows}
+    def __repr__(self) -> str:
+        return f"Index({str(self.folder)!r}, {len(self)} files, {self.stamp})"
 
-    def hashes(self) -> set[str]:
-        """Return the hashes of all contents whose vector is intact."""
-        self._read_version()
-        with self._using() as connection:
-            rows = connection.execute("SELECT hash, width, height, vector, checksum FROM content")
-            return {row[0] for row in rows if is_intact(row, self.stamp.dim)}
+    @property
+    def folder(self) -> Path:
+        """Folder of the index."""
+        return self.store.folder
 
-    def add(self, contents: Iterable[Content], files: dict[Path, FileRow]) -> None:
-        """Store vectors and their files in one transaction; existing rows of the same path or content are replaced.
+    @property
+    def stamp(self) -> Stamp:
+        """Stamp of the model with which the index was made."""
+        return self.store.stamp
+
+    @cached_property
+    def encoder(self) -> ImageEncoder:
+        """The model of the index.
 
         Raises:
-            PerceptError: another process removed a content that a file refers to, or the index is damaged.
+            PerceptError: it is not on this machine.
         """
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        rows = [(stored_path(path), row.hash, row.bytes, row.modified, now) for path, row in files.items()]
-        with self._using() as connection:
-            try:
-                with transaction(connection):
-                    connection.executemany(ADD_CONTENT, map(content_row, contents))
-                    connection.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)", rows)
-            except sqlite3.IntegrityError as error:
-                raise self._contradiction(str(error)) from None
-        self._matrix = None
+        encoder = self._encoder or load_stamped(self.stamp)
+        self.store.check(encoder)
+        return encoder
 
-    def remove(self, paths: Sequence[Path]) -> None:
-        """Remove files, and vectors without any file."""
-        with self._using() as connection, transaction(connection):
-            connection.executemany("DELETE FROM file WHERE path = ?", [(stored_path(path),) for path in paths])
-            connection.execute(f"DELETE FROM file WHERE NOT ({WHOLE})")
-            connection.execute("DELETE FROM content WHERE hash NOT IN (SELECT hash FROM file)")
-        self._matrix = None
+    def add(
+        self,
+        paths: PathLike | Iterable[PathLike] | None = None,
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        hidden: bool = False,
+        prune: bool = False,
+        cutting: Cutting | None = None,
+    ) -> Report:
+        """Add folders and files, or bring those of earlier calls up to date; unchanged files are not read.
 
-    _matrix: tuple[int, Matrix] | None = None
-    """Version of the database with the matrix of that version."""
-    _version = 0
-    """Version of the database when it was last read; it changes when a different connection commits."""
-
-    def matrix(self) -> Matrix:
-        """Return all intact vectors as one matrix. It is cached until the database changes.
-
-        Damaged rows are omitted, with a notice.
-        """
-        with self._lock:
-            version = self._read_version()
-            if self._matrix is None or self._matrix[0] != version:
-                self._matrix = version, self._read_matrix()
-            return self._matrix[1]
-
-    def _read_matrix(self) -> Matrix:
-        holders: dict[str, list[bytes]] = {}
-        vectors, sizes, paths, left_out = [], [], [], 0
-        with self._using() as connection:
-            # Scans the tables without a join, because the database index of `file` by hash may be damaged.
-            for path, hash_, _, whole in connection.execute(
-                f"SELECT path, hash, added, {WHOLE} FROM file ORDER BY path"
-            ):
-                if whole:
-                    holders.setdefault(hash_, []).append(path)
-                else:
-                    left_out += 1
-            for row in connection.execute("SELECT hash, width, height, vector, checksum FROM content ORDER BY id"):
-                if row[0] in holders and is_intact(row, self.stamp.dim):
-                    vectors.append(row[3])
-                    sizes.append((row[1], row[2]))
-                    paths.append(holders.pop(row[0]))
-        self._report_damage(left_out + sum(map(len, holders.values())))
-        return Matrix(vectors=to_matrix(vectors, self.stamp.dim), sizes=sizes, paths=paths)
-
-    def _report_damage(self, left_out: int) -> None:
-        if left_out:
-            files = "1 file is" if left_out == 1 else f"{left_out} files are"
-            notice(
-                f"{files} left out: damaged rows in the index {self.folder}. Read them again with: "
-                f"percept index IMAGES --index {shlex.quote(str(self.folder))}"
-            )
-
-    def repair(self) -> None:
-        """Rebuild the database indexes if they do not match the rows. Rows have checksums of their own.
+        Args:
+            paths: folders (searched with their subfolders), image and video files; default: all folders added before.
+            include: patterns of the shell, such as "*.jpg"; files of the folders that match none are left out.
+            exclude: patterns of files and folders to leave out.
+            hidden: take hidden files and folders too.
+            prune: drop files that no longer exist wherever they were.
+            cutting: how videos are cut into pieces.
 
         Raises:
-            PerceptError: the index is damaged beyond that.
+            PerceptError: a path does not exist, or there are no folders from before.
         """
-        with self._using() as connection:
-            if connection.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
-                try:
-                    connection.execute("REINDEX")
-                except sqlite3.IntegrityError as error:
-                    raise damaged(self.folder, str(error)) from None
+        named = None if paths is None else named_paths(paths)
+        roots = selected(self.store, named, include=include, exclude=exclude, hidden=hidden)
+        return build(self.store, self.encoder, roots, prune=prune, cutting=cutting)
 
-    def entries(self) -> list[Entry]:
-        """Return the image of every row of the matrix, in order."""
-        matrix = self.matrix()
-        return [matrix.entry(row) for row in range(len(matrix))]
+    def search(
+        self,
+        text: Texts = None,
+        *,
+        image: Images = None,
+        not_: Texts = None,
+        not_image: Images = None,
+        weight: float = 0.5,
+        not_weight: float = 0.5,
+        top: int = 5,
+        where: Filter | None = None,
+        min_score: float | None = None,
+        group: str | None = None,
+        above: float = 0.95,
+        moments: bool = False,
+        level: float = LEVEL,
+    ) -> Answer:
+        """Find the images and videos nearest to texts, to images, or to both; several threads may search at once.
 
-    @contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection to one thread at a time; its errors become a PerceptError."""
-        with self._lock, explained(self.folder):
-            yield self._connection
+        >>> for hit in index.search("a red cup", not_="a table", top=3).hits:    # doctest: +SKIP
+        ...     print(hit.path, hit.score, hit.span)
 
-    def _number(self, query: str) -> int:
-        with self._using() as connection:
-            return connection.execute(query).fetchone()[0]
+        Args:
+            text: description of what to find, or several, which are averaged.
+            image: image that it should resemble, or several.
+            not_: description of what to avoid, or several.
+            not_image: image to stay away from, or several.
+            weight: share of the texts in [0, 1] if there are images too.
+            not_weight: weight of what is avoided; what is wanted has the weight 1.
+            top: number of hits.
+            where: condition on the files.
+            min_score: least cosine of a hit.
+            group: "folder" for one hit per folder, "duplicate" for one per group of near-duplicates.
+            above: cosine from which two hits are near-duplicates.
+            moments: hits are moments of videos.
+            level: where a moment ends; see `percept.search.spans.moments`.
 
-    def _read_version(self) -> int:
-        self._version = self._number("PRAGMA data_version")
-        return self._version
+        Raises:
+            PerceptError: nothing is searched for, the index is empty, an image cannot be read, or an impossible value.
+        """
+        asked = question(text, image=image, not_=not_, not_image=not_image, weight=weight, not_weight=not_weight)
+        wanted = Wanted(
+            top=top, where=where, min_score=min_score, group=group, above=above, moments=moments, level=level
+        ).check()
+        return ask(self.store, self.encoder, asked, wanted)
 
-    def _contradiction(self, reason: str) -> PerceptError:
-        """Return the error for inconsistent rows: another process changed the index, or it is damaged."""
-        before = self._version
-        return damaged(self.folder, reason) if self._read_version() == before else changed(self.folder)
+    def remove(self, paths: PathLike | Iterable[PathLike]) -> list[Path]:
+        """Forget files and folders; return the files that were forgotten. Nothing is deleted outside the index."""
+        several = [paths] if isinstance(paths, str | os.PathLike) else paths
+        return self.store.remove([Path(path) for path in several])
+
+    def status(self) -> Status:
+        """Count what is stored, and check all vectors against their checksums."""
+        return self.store.status()
+
+    def compact(self) -> int:
+        """Free the room of removed vectors; return their number."""
+        return self.store.compact()
+
+    def repair(self) -> tuple[Repair, Report]:
+        """Drop damaged vectors, and encode their files again."""
+        repair = self.store.repair()
+        return repair, build(self.store, self.encoder, [])
 
 
-def _json(stamp: Stamp) -> str:
-    return json.dumps(to_dict(stamp))
+def selected(
+    store: Store,
+    paths: Sequence[Path] | None,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    hidden: bool = False,
+) -> list[Root]:
+    """Return what to index: the paths given with the selection given, or those of earlier runs with their own.
+
+    Raises:
+        PerceptError: no path is given, and the index remembers no folder.
+    """
+    if paths:
+        return [
+            Root(path=Path(os.path.abspath(path)), include=tuple(include), exclude=tuple(exclude), hidden=hidden)
+            for path in paths
+        ]
+    if include or exclude or hidden:
+        raise PerceptError("a selection of files needs folders. Name the folders to which it belongs.")
+    if not (roots := store.roots()) and not len(store):
+        raise PerceptError(f"the index {store.folder} remembers no folder. Name at least one folder or file.")
+    for root in roots:
+        if not os.path.exists(root.path):
+            notice(f"{root.path} is not there now; its files are kept in the index")
+    return roots

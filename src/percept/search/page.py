@@ -12,11 +12,9 @@ from urllib.parse import quote
 from percept.core.io import replacing
 from percept.core.report import printable
 from percept.data.files import BadFile
-from percept.search.query import Answer, Hit
-from percept.search.thumbnails import data_uri, thumbnail
-
-THUMBNAIL = 320
-"""Longer side in pixels. Shown at half of it, so that it is sharp on high-resolution screens."""
+from percept.search.hits import Answer, Hit
+from percept.search.spans import clock
+from percept.search.thumbnails import SIZE, data_uri, jpeg, thumbnail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,22 +83,51 @@ def _style() -> str:
 
 
 def _answer(number: int, answer: Answer, folder: Path) -> str:
-    query = " and ".join(
-        [*([f"“{escape(answer.text)}”"] if answer.text else []), *(["images like this one"] if answer.image else [])]
-    )
-    example = f'<div class="example">{_image(answer.image, folder)}</div>' if answer.image else ""
+    asked = answer.question
+    images = [Path(image) for image in asked.images if isinstance(image, str | Path)]
+    examples = "".join(f'<div class="example">{_image(image, folder)}</div>' for image in images)
+    like = "images like this one" if len(asked.images) == 1 else "images like these"
+    wanted = [*(f"“{escape(text)}”" for text in asked.texts), *([like] if images else [])]
+    avoided = [
+        *(f"“{escape(text)}”" for text in asked.not_texts),
+        *(escape(Path(image).name) if isinstance(image, str | Path) else "an image" for image in asked.not_images),
+    ]
+    query = " and ".join(wanted or ["an image"]) + "".join(f", not {name}" for name in avoided)
     note = f"best {len(answer.hits)} of {answer.among}, {answer.seconds * 1000:.1f} ms"
     hits = "\n".join(_hit(hit, folder) for hit in answer.hits)
-    return f"""<section class="answer"><header>{example}<div><p class="kicker">Query {number}</p>
-<h2>{query or "an image"}</h2><p class="note">{note}</p></div></header>
+    return f"""<section class="answer"><header>{examples}<div><p class="kicker">Query {number}</p>
+<h2>{query}</h2><p class="note">{note}</p></div></header>
 <ol class="hits">{hits}</ol></section>"""
 
 
 def _hit(hit: Hit, folder: Path) -> str:
-    copies = f'<p class="note">and {len(hit.copies)} more with the same content</p>' if hit.copies else ""
-    return f"""<li><figure>{_image(hit.path, folder)}<figcaption>
+    size = f"{hit.width} × {hit.height}" + (f", {clock(hit.seconds)} long" if hit.seconds is not None else "")
+    notes = "".join(f'<p class="note">{note}</p>' for note in [size, *_notes(hit)])
+    return f"""<li><figure>{_picture(hit, folder)}<figcaption>
 <p class="score"><span class="rank">{hit.rank}</span>{_bar(hit.score)}<span class="number">{_score(hit.score)}</span></p>
-<p class="name">{_name(hit.path)}</p><p class="note">{hit.width} × {hit.height}</p>{copies}</figcaption></figure></li>"""
+<p class="name">{_name(hit.path)}</p>{notes}</figcaption></figure></li>"""
+
+
+def _notes(hit: Hit) -> list[str]:
+    """Return further lines about a hit: spans, group, copies."""
+    also = ", ".join(map(str, hit.spans[1:]))
+    return [
+        *([f"at {hit.span}" + (f", also {also}" if also else "")] if hit.span is not None else []),
+        *([f"in {escape(hit.group)}"] if hit.group else []),
+        *([f"and {len(hit.others)} more of its group"] if hit.others else []),
+        *([f"and {len(hit.copies)} more with the same content"] if hit.copies else []),
+        *(["the file no longer exists"] if hit.missing and hit.thumbnail is not None else []),
+    ]
+
+
+def _picture(hit: Hit, folder: Path) -> str:
+    if hit.thumbnail is None:
+        return _image(hit.path, folder)
+    image = f'<img src="{data_uri(hit.thumbnail)}" alt="{escape(hit.path.name)}">'
+    if hit.missing:
+        return f'<span class="frame">{image}</span>'
+    time = f"#t={hit.span.start:.2f},{hit.span.stop:.2f}" if hit.span is not None else ""
+    return f'<a class="frame" href="{_link(hit.path, folder)}{time}">{image}</a>'
 
 
 def _labels(labelled: Sequence[Labelled], num_labels: int, folder: Path) -> str:
@@ -147,11 +174,14 @@ def _image(path: Path, folder: Path) -> str:
     if uri is None:
         reason = "cannot be shown" if os.path.exists(path) else "the file no longer exists"
         return f'<span class="frame gone">{reason}</span>'
-    link = quote(os.fsencode(os.path.relpath(path, folder)))
-    return f'<a class="frame" href="{link}"><img src="{uri}" alt="{escape(path.name)}"></a>'
+    return f'<a class="frame" href="{_link(path, folder)}"><img src="{uri}" alt="{escape(path.name)}"></a>'
+
+
+def _link(path: Path, folder: Path) -> str:
+    return quote(os.fsencode(os.path.relpath(path, folder)))
 
 
 @lru_cache(maxsize=2048)
 def _thumbnail_uri(path: Path) -> str | None:
-    small = thumbnail(path, THUMBNAIL)
-    return data_uri(small) if small else None
+    small = thumbnail(path, SIZE)  # shown at half of it, so that it is sharp on high-resolution screens
+    return data_uri(jpeg(small)) if small else None

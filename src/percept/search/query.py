@@ -1,164 +1,173 @@
-"""Query an index by text, by image, or by both; exact search with one matrix product."""
+"""Searching an index: nearest pieces, one hit per image or video, spans of videos, groups."""
 
 import os
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
+import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
 from percept.core.errors import PerceptError
-from percept.core.report import printable
-from percept.data.images import ImageSource
-from percept.infer.labels import name_unknown_words
 from percept.search.contracts import ImageEncoder
-from percept.search.index import Index
-from percept.search.rows import Entry
+from percept.search.filters import prefers
+from percept.search.hits import Answer, Hit, Wanted
+from percept.search.nearest import Nearest, nearest
+from percept.search.question import Question, query_vector
+from percept.search.scan import products, rows_of, vectors_of
+from percept.search.spans import Span, moments
+from percept.search.store import Filter, Piece, Store
+
+MORE = 4
+"""Factor on the pieces compared where there are too few hits among them."""
+SPANS = 5
+"""Spans listed with a video."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hit:
-    """One result of a search."""
+class _Entry:
+    """An image or video with the score of its best piece."""
 
-    rank: int
-    """From 1."""
-    path: Path
+    piece: Piece
     score: float
-    """Cosine of query and image."""
-    width: int
-    """Pixels, upright."""
-    height: int
-    missing: bool = False
-    """The file no longer exists."""
-    copies: tuple[Path, ...] = ()
-    """Other files with the same content."""
+    place: int
+    """Among the rows that were found."""
+    others: tuple[Piece, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """A query with its hits."""
+def ask(store: Store, encoder: ImageEncoder, question: Question, wanted: Wanted | None = None) -> Answer:
+    """Search an index and return the query with its hits, best first. Several threads may search one index.
 
-    text: str | None = None
-    image: Path | None = None
-    """The image of the query, if it was a file."""
-    hits: tuple[Hit, ...]
-    searched: int
-    """Distinct images compared."""
-    files: int = 0
-    """Files that hold them."""
-    seconds: float
+    Args:
+        store: the index.
+        encoder: the model it was made with.
+        question: what to search for; `percept.search.question.question` makes it.
+        wanted: number and form of the hits.
 
-    @property
-    def among(self) -> str:
-        """Description of the searched images; copies count once."""
-        copies = f" ({self.files:,} files, copies count once)" if self.files > self.searched else ""
-        return f"{self.searched:,} images{copies}"
-
-    def __str__(self) -> str:
-        parts = ([f"“{self.text}”"] if self.text else []) + ([f"like {self.image.name}"] if self.image else [])
-        return printable(", ".join(parts) or "an image")
-
-
-def ask(
-    index: Index,
-    encoder: ImageEncoder,
-    *,
-    text: str | None = None,
-    image: ImageSource | None = None,
-    top: int = 5,
-    weight: float = 0.5,
-) -> Answer:
-    """Search and return the query with its hits. Arguments are those of `search`."""
-    start = time.perf_counter()
-    hits = search(index, encoder, text=text, image=image, top=top, weight=weight)
-    file = Path(image) if isinstance(image, str | Path) else None
+    Raises:
+        PerceptError: an empty index, a different model, an image that cannot be read, or an impossible value.
+    """
+    start, wanted = time.perf_counter(), (wanted or Wanted()).check()
+    store.check(encoder)
+    query = query_vector(encoder, question)
+    if not any(segment.rows for segment in store.segments()):
+        raise PerceptError(
+            f"the index {store.folder} holds no images; add some with: "
+            f"percept index IMAGES --index {shlex.quote(str(store.folder))}"
+        )
+    entries, result = _entries(store, query, wanted)
+    spans = _spans(store, query, entries, wanted.level)
+    hits = [_hit(entry, spans.get(entry.piece.content, []), wanted) for entry in entries]
+    if wanted.moments:
+        hits = [_at(hit, span) for hit in hits for span in hit.spans]
+        hits.sort(key=lambda hit: -hit.score)
+    if wanted.min_score is not None:
+        hits = [hit for hit in hits if hit.score >= wanted.min_score]
     return Answer(
-        text=text,
-        image=file,
-        hits=tuple(hits),
-        searched=len(index.matrix()),
-        files=len(index),
+        question=question,
+        hits=tuple(replace(hit, rank=rank) for rank, hit in enumerate(hits[: wanted.top], start=1)),
+        searched=result.searched,
         seconds=time.perf_counter() - start,
+        exact=result.exact,
     )
 
 
-def search(
-    index: Index,
-    encoder: ImageEncoder,
-    *,
-    text: str | None = None,
-    image: ImageSource | None = None,
-    top: int = 5,
-    weight: float = 0.5,
-) -> list[Hit]:
-    """Return the images nearest to a text, an image or both, best first.
-
-    Args:
-        index: the index to search.
-        encoder: the model the index was made with.
-        text: description of the images to find.
-        image: image that they should resemble.
-        top: number of hits; fewer if the index holds fewer.
-        weight: share of the text in [0, 1] if both are given: unit vectors are summed, and the sum is normalised.
-
-    Raises:
-        PerceptError: an empty query or index, a different model, or an image that cannot be read.
-    """
-    index.check(encoder)
-    check_question(text=text, image=image, top=top, weight=weight)
-    query = query_vector(encoder, text=text, image=image, weight=weight)
-    matrix = index.matrix()
-    if not len(matrix):
-        raise PerceptError(
-            f"the index {index.folder} holds no images; add some with: "
-            f"percept index IMAGES --index {shlex.quote(str(index.folder))}"
-        )
-    scores = matrix.vectors @ query
-    best = torch.topk(scores, min(top, len(scores))).indices.tolist()
-    best.sort(key=lambda row: (-float(scores[row]), row))  # equal scores: the order in which they were added
-    return [_hit(rank, matrix.entry(row), float(scores[row])) for rank, row in enumerate(best, start=1)]
+def _entries(store: Store, query: Float[np.ndarray, " d"], wanted: Wanted) -> tuple[list[_Entry], Nearest]:
+    """Return the nearest images and videos, one per group if wanted."""
+    only = None if wanted.condition is None else store.where(wanted.condition)
+    count = wanted.top if wanted.group is None else MORE * wanted.top
+    while True:
+        result = nearest(store, query, count, only=only)
+        entries = _grouped(_distinct(store, result), result, wanted)
+        ended = len(result.found) < count
+        low = wanted.min_score is not None and not ended and result.found.scores[-1] < wanted.min_score
+        if ended or low or len(entries) >= wanted.top:
+            return entries[: wanted.top], result
+        count *= MORE
 
 
-def check_question(
-    *, text: str | None = None, image: ImageSource | None = None, top: int = 1, weight: float = 0.5
-) -> None:
-    """Refuse an impossible query before a model is loaded for it.
-
-    Raises:
-        PerceptError: neither text nor image, a text without letters, `top` below 1, or a weight outside [0, 1].
-    """
-    if text is None and image is None:
-        raise PerceptError("a search needs a text, an image, or both")
-    if not 0 <= weight <= 1:
-        raise PerceptError(f"weight must be from 0 (image only) to 1 (text only), got {weight}")
-    if text is not None and not any(letter.isalnum() for letter in text):
-        raise PerceptError(f"the text {text!r} has no letters or digits; describe the images to find")
-    if top < 1:
-        raise PerceptError(f"top must be at least 1, got {top}")
+def _distinct(store: Store, result: Nearest) -> list[_Entry]:
+    """Return one entry per image or video, with its best piece; pieces removed in the meantime are left out."""
+    entries: dict[int, _Entry] = {}
+    pieces = {piece.id: piece for piece in store.pieces(result.found.ids.tolist())}
+    for place, (id_, score) in enumerate(zip(result.found.ids.tolist(), result.found.scores.tolist(), strict=True)):
+        piece = pieces.get(id_)
+        if piece is not None and piece.paths and piece.content not in entries:
+            entries[piece.content] = _Entry(piece=piece, score=score, place=place)
+    return list(entries.values())
 
 
-def query_vector(
-    encoder: ImageEncoder, *, text: str | None = None, image: ImageSource | None = None, weight: float = 0.5
-) -> Float[Tensor, " d"]:
-    """Return the unit vector of a text, an image, or of both: normalise(weight · text + (1 - weight) · image)."""
-    check_question(text=text, image=image, weight=weight)
-    parts = []
-    if text is not None:
-        name_unknown_words(encoder, [text])
-        parts.append((weight if image is not None else 1.0, encoder.text([text])[0]))
-    if image is not None:
-        parts.append((1 - weight if text is not None else 1.0, encoder.image([image])[0]))
-    total = torch.stack([share * F.normalize(vector.float().cpu(), dim=0) for share, vector in parts]).sum(0)
-    return F.normalize(total, dim=0)
+def _grouped(entries: list[_Entry], result: Nearest, wanted: Wanted) -> list[_Entry]:
+    """Keep the best entry of every group, with the others of its group."""
+    if wanted.group is None or not entries:
+        return entries
+    if wanted.group == "folder":
+        keys = [_folder(entry.piece, wanted.where) for entry in entries]
+    else:
+        keys = _near(vectors_of(result.segments, result.found.take(np.array([e.place for e in entries]))), wanted.above)
+    groups: dict[object, list[_Entry]] = {}
+    for key, entry in zip(keys, entries, strict=True):
+        groups.setdefault(key, []).append(entry)
+    return [replace(first, others=tuple(entry.piece for entry in rest)) for first, *rest in groups.values()]
 
 
-def _hit(rank: int, entry: Entry, score: float) -> Hit:
-    """Return the hit for the first path that still exists; further paths are its copies."""
-    first = next((path for path in entry.paths if os.path.isfile(path)), None)
-    shown = first or entry.paths[0]
-    hit = Hit(rank=rank, path=shown, score=score, width=entry.width, height=entry.height, missing=first is None)
-    return replace(hit, copies=tuple(path for path in entry.paths if path != shown))
+def _near(vectors: Float[np.ndarray, "n d"], above: float) -> list[int]:
+    """Return for each vector the first one before it, or itself, that begins a group and is near enough."""
+    firsts: list[int] = []
+    keys = []
+    for row, vector in enumerate(vectors):
+        cosines = vectors[firsts] @ vector
+        key = firsts[int(cosines.argmax())] if len(firsts) and cosines.max() >= above else row
+        if key == row:
+            firsts.append(row)
+        keys.append(key)
+    return keys
+
+
+def _folder(piece: Piece, where: Filter | None) -> str:
+    return os.fspath(_shown(piece.paths, where)[0].parent)
+
+
+def _spans(
+    store: Store, query: Float[np.ndarray, " d"], entries: Sequence[_Entry], level: float
+) -> dict[int, list[Span]]:
+    """Return the moments of every video among the entries, by content."""
+    contents = [entry.piece.content for entry in entries if entry.piece.kind == "video"]
+    if not contents:
+        return {}
+    segments, pieces = store.segments(), store.pieces_of(contents)
+    rows = rows_of(segments, np.array([piece.id for piece in pieces], np.int64))
+    scores = products(vectors_of(segments, rows), query)
+    score = dict(zip(rows.ids.tolist(), scores.tolist(), strict=True))
+    parts: dict[int, list[Span]] = {}
+    for piece in pieces:
+        if piece.id in score and piece.start is not None and piece.stop is not None:
+            span = Span(start=piece.start, stop=piece.stop, score=score[piece.id])
+            parts.setdefault(piece.content, []).append(span)
+    return {content: moments(spans, level=level) for content, spans in parts.items()}
+
+
+def _hit(entry: _Entry, spans: Sequence[Span], wanted: Wanted) -> Hit:
+    piece = entry.piece
+    path, missing = _shown(piece.paths, wanted.where)
+    return Hit(
+        rank=0, path=path, score=entry.score, width=piece.width, height=piece.height, kind=piece.kind,
+        span=spans[0] if spans else None, spans=tuple(spans[: None if wanted.moments else SPANS]),
+        seconds=piece.seconds, taken=piece.taken, missing=missing,
+        copies=tuple(each for each in piece.paths if each != path),
+        group=_folder(piece, wanted.where) if wanted.group == "folder" else "",
+        others=tuple(_shown(other.paths, wanted.where)[0] for other in entry.others), content=piece.content,
+    )  # fmt: skip
+
+
+def _shown(paths: Sequence[Path], where: Filter | None) -> tuple[Path, bool]:
+    """Return the first path that passes the filter and exists, and whether it is missing."""
+    preferred = [path for path in paths if prefers(where, path)] or list(paths)
+    first = next((path for path in [*preferred, *paths] if os.path.isfile(path)), None)
+    return first or preferred[0], first is None
+
+
+def _at(hit: Hit, span: Span) -> Hit:
+    return replace(hit, span=span, spans=(span,), score=span.score)

@@ -11,8 +11,8 @@ from percept.core.errors import PerceptError
 from percept.core.io import replacing
 from percept.core.report import printable
 from percept.data.captions import font_for, write_line
-from percept.search.query import Answer, Hit
-from percept.search.thumbnails import thumbnail
+from percept.search.hits import Answer, Hit
+from percept.search.thumbnails import picture, thumbnail
 
 PAPER, CARD, INK, SOFT, LINE = "#faf9f6", "#efede7", "#1f1f1d", "#6d6a63", "#e2dfd7"
 ACCENT = "#1f6f78"
@@ -73,12 +73,12 @@ def _query(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], an
     x, y = at
     pen.line((x, y, x + m.query - m.gap, y), fill=LINE, width=1)
     y += 12
-    if answer.image is not None:
-        side = m.side - 48 if answer.text is None else m.side - 96
-        _framed(sheet, pen, (x, y), answer.image, side)
+    image = answer.question.image
+    if image is not None:
+        side = m.side - 96 if answer.question.texts else m.side - 48
+        _framed(sheet, pen, (x, y), thumbnail(image, side), side, missing=not os.path.exists(image))
         y += side + 8
-    query = f"“{answer.text}”" if answer.text else f"like {answer.image.name}" if answer.image else "an image"
-    lines = _wrapped(printable(query), 19, m.query - m.gap)
+    lines = _wrapped(printable(answer), 19, m.query - m.gap)
     if len(lines) > MOST_LINES:
         lines = [*lines[: MOST_LINES - 1], " ".join(lines[MOST_LINES - 1 :])]
     for line in lines:
@@ -89,27 +89,29 @@ def _query(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], an
 
 def _result(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], hit: Hit, m: Measures) -> None:
     x, y = at
-    _framed(sheet, pen, at, hit.path, m.side)
+    _framed(sheet, pen, at, picture(hit, m.side), m.side, missing=not os.path.exists(hit.path))
     y += m.side + 7
     write_line(pen, (x, y), str(hit.rank), 15, ACCENT if hit.rank == 1 else INK, 30)
     score = f"{hit.score:.3f}"
     write_line(pen, (x + m.side - round(font_for(score, 15).getlength(score)), y), score, 15, INK, m.side)
-    write_line(pen, (x, y + 20), hit.path.name, 12, SOFT, m.side)
+    name = hit.path.name if hit.span is None else f"{hit.span}  {hit.path.name}"
+    write_line(pen, (x, y + 20), name, 12, SOFT, m.side)
 
 
-def _framed(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: tuple[int, int], path: Path, side: int) -> None:
+def _framed(
+    sheet: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    at: tuple[int, int],
+    small: Image.Image | None,
+    side: int,
+    *,
+    missing: bool,
+) -> None:
     x, y = at
     pen.rectangle((x, y, x + side - 1, y + side - 1), fill=CARD)
-    small = thumbnail(path, side)
     if small is None:
-        write_line(
-            pen,
-            (x + 12, y + side // 2 - 8),
-            "cannot be shown" if os.path.exists(path) else "the file no longer exists",
-            13,
-            SOFT,
-            side - 24,
-        )
+        reason = "the file no longer exists" if missing else "cannot be shown"
+        write_line(pen, (x + 12, y + side // 2 - 8), reason, 13, SOFT, side - 24)
         return
     if max(small.size) < side:  # small images are enlarged
         scale = side / max(small.size)

@@ -111,9 +111,9 @@ def _parts(numbers: Sequence[int]) -> Iterable[Sequence[int]]:
 
 def open_model(pretrained: str, device: str, dtype: str | None, batch: int) -> Generates:
     """Open a model."""
-    import percept
+    from percept.infer.assistant import assistant
 
-    opened: Any = percept.assistant
+    opened: Any = assistant
     return opened(pretrained, device=device, dtype=dtype, batch=batch)
 
 
