@@ -128,12 +128,12 @@ def search(
 
 def _localizer(folder: Path, asked: "Question", wanted: "Wanted") -> "Localizer":
     """Open a trained localizer."""
-    import percept
+    from percept.infer.load import load
     from percept.infer.localizer import Localizer
     from percept.search.locate import check_locating
 
     check_locating(asked, wanted)
-    opened: Any = percept.load(folder)
+    opened: Any = load(folder)
     if not isinstance(opened, Localizer):
         raise PerceptError(f"{folder} is not a localizer. Train one with: percept train excl/nano --out finder")
     return opened

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from percept.core.errors import PerceptError
 from percept.core.report import notice
@@ -16,6 +16,7 @@ SAME = 0.5
 """Intersection over union from which two spans of a video are the same moment."""
 
 
+@runtime_checkable
 class Finds(Protocol):
     """What `percept.load` returns for a trained localiser: `percept.infer.localizer.Localizer`."""
 

@@ -75,7 +75,7 @@ def feature_width(clip: CLIP, grid: int) -> int:
     return (config.output_dim or config.width) + grid * grid * config.width
 
 
-def word_features(clip: CLIP, tokens: Int[Tensor, "b n"]) -> tuple[Float[Tensor, "b n w"], Int[Tensor, " b"]]:
+def word_features(clip: CLIP, tokens: Int[Tensor, "b n"]) -> tuple[Float[Tensor, "b m w"], Int[Tensor, " b"]]:
     """Return the last states of a text tower, start and end token included, and how many of them belong to each text."""
     count = (tokens != 0).sum(1)
     return clip.text(tokens[:, : int(count.max())]).tokens.float(), count
