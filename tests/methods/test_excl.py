@@ -16,6 +16,7 @@ from percept.methods.video.excl import (
     feature_width,
     frame_features,
     masked,
+    similarity,
     word_features,
 )
 
@@ -24,10 +25,6 @@ def variant(predictor: str, loss: str = "classification") -> tuple[ExCL, Asked]:
     torch.manual_seed(0)
     task, batch = ExCL.tiny()
     return ExCL(replace(task.config, predictor=predictor, loss=loss), task.clip), batch
-
-
-def scores(task: ExCL, batch: Asked) -> tuple[torch.Tensor, torch.Tensor]:
-    return task.scores(batch.frames, batch.frame_count, batch.words, batch.word_count)
 
 
 def test_the_best_span_is_that_of_all_pairs_in_order() -> None:
@@ -62,13 +59,11 @@ def test_the_loss_equals_a_loop(kind: str) -> None:
 @pytest.mark.parametrize("predictor", PREDICTORS)
 def test_padding_and_other_queries_change_nothing(predictor: str) -> None:
     task, batch = variant(predictor)
-    start, end = scores(task.eval(), batch)
+    start, end = task.eval().scores(batch)
     for row in range(3):
         frames, words = int(batch.frame_count[row]), int(batch.word_count[row])
-        alone = task.scores(
-            batch.frames[row : row + 1, :frames], batch.frame_count[row : row + 1],
-            batch.words[row : row + 1, :words], batch.word_count[row : row + 1],
-        )  # fmt: skip
+        single = batch.rows(slice(row, row + 1))
+        alone = task.scores(replace(single, frames=single.frames[:, :frames], words=single.words[:, :words]))
         for whole, part in zip((start, end), alone, strict=True):
             torch.testing.assert_close(whole[row : row + 1, :frames], part)
             assert bool(torch.isneginf(whole[row, frames:]).all())
@@ -84,7 +79,7 @@ def test_every_variant_learns_to_point_at_a_few_spans(predictor: str, loss: str)
         optimiser.zero_grad()
         task.train()(batch)["loss"].backward()
         optimiser.step()
-    spans = task.eval().locate(batch.frames, batch.frame_count, batch.words, batch.word_count)
+    spans = task.eval().locate(batch)
     assert (spans.start - batch.start).abs().max() < 0.5
     assert (spans.end - batch.end).abs().max() < 0.5
     assert all(torch.equal(value, before[name]) for name, value in task.clip.state_dict().items())
@@ -92,7 +87,7 @@ def test_every_variant_learns_to_point_at_a_few_spans(predictor: str, loss: str)
 
 def test_spans_of_regression_never_end_before_they_start() -> None:
     task, batch = variant("conditioned", "regression")
-    spans = task.eval().locate(batch.frames, batch.frame_count, batch.words, batch.word_count)
+    spans = task.eval().locate(batch)
     assert bool((spans.end >= spans.start).all())
     assert bool((spans.end <= batch.frame_count - 1).all())
 
@@ -103,14 +98,32 @@ def test_features_have_the_stated_width_and_the_query_decides() -> None:
     frames = frame_features(task.clip, pixels, 2)
     assert frames.shape == (5, feature_width(task.clip, 2))
     torch.testing.assert_close(frames[:, :12].norm(dim=1), torch.full((5,), 12**0.5))
-    words, count = word_features(task.clip, tokens)
+    words, count, text = word_features(task.clip, tokens)
+    torch.testing.assert_close(text.norm(dim=1), torch.ones(1))
     assert (words.shape, count.tolist()) == ((1, 4, 16), [4])
     spans = task.eval().find(pixels, tokens)
     assert 0 <= float(spans.start[0]) <= float(spans.end[0]) <= 4
-    first, other = (
-        task.scores(frames[None], torch.tensor([5]), words if query else -words, count)[0] for query in (0, 1)
-    )
-    assert not torch.allclose(first, other)
+
+
+def test_the_query_decides_also_without_the_cosine() -> None:
+    for cosine in (True, False):
+        torch.manual_seed(0)
+        task, batch = ExCL.tiny()
+        task = ExCL(replace(task.config, similarity=cosine), task.clip).eval()
+        first, other = (task.scores(replace(batch, words=words))[0] for words in (batch.words, -batch.words))
+        assert not torch.allclose(first, other)
+        turned = task.scores(replace(batch, text=-batch.text))[0]
+        assert torch.allclose(first, turned) != cosine
+
+
+def test_the_similarity_is_that_of_each_clip_alone() -> None:
+    _, batch = ExCL.tiny()
+    found = similarity(batch)
+    for row, count in enumerate(batch.frame_count.tolist()):
+        cosines = torch.cosine_similarity(batch.frames[row, :count, :12], batch.text[row][None])
+        expected = (cosines - cosines.mean()) / cosines.std(unbiased=False)
+        torch.testing.assert_close(found[row, :count], expected, atol=1e-4, rtol=1e-3)
+        assert not found[row, count:].any()
 
 
 def test_scaled_features_have_mean_0_and_deviation_1() -> None:

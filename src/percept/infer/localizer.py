@@ -79,7 +79,9 @@ class Localizer:
             seconds = _seconds(opened.duration, self.method.config.rate, near)
             numbers = np.unique(np.maximum(np.searchsorted(opened.times, seconds + 1e-6, side="right") - 1, 0))
             images = [self._preprocess(image) for _, image in opened.frames(numbers.tolist())]
-            edges = np.append(opened.times[numbers], min(float(seconds[-1]) + 1 / self.method.config.rate, opened.duration))
+            edges = np.append(
+                opened.times[numbers], min(float(seconds[-1]) + 1 / self.method.config.rate, opened.duration)
+            )
         found = self._find(torch.stack(images), text)
         first, last = (float(each.float().cpu()[0]) for each in (found.start, found.end))
         start, stop = np.interp((first, last + 1), np.arange(len(edges)), edges).tolist()

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from percept.core.errors import PerceptError
 from percept.core.io import content_hash, load_tensors, save_tensors
@@ -56,7 +55,7 @@ class Features:
         words = _rows(self.words, self.word_count, rows)
         return Asked(
             frames=frames, frame_count=self.frame_count[clips], words=words, word_count=self.word_count[rows],
-            start=self.start[rows], end=self.end[rows],
+            text=self.text[rows].float(), start=self.start[rows], end=self.end[rows],
         )  # fmt: skip
 
 
@@ -124,8 +123,7 @@ def _chunk(encoder: Any, config: ExCL.Config, kind: str, split: str, numbers: ra
         texts += [moment.text for moment in asked.moments]
         rows += [(place, moment.start, moment.end) for moment in asked.moments]
     tokens = encoder.tokenizer(texts).to(setting.device)
-    words, counts = word_features(clip, tokens)
-    vectors = F.normalize(clip.text(tokens).pooled.float(), dim=-1)
+    words, counts, vectors = word_features(clip, tokens)
     at, start, end = torch.tensor(rows).unbind(1)
     return {
         "frames": torch.cat(frames), "frame_count": torch.tensor([len(each) for each in frames]),
