@@ -125,14 +125,11 @@ def proposals(batch: Asked, text: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def prior_of(train: Features) -> tuple[float, float]:
-    """Return start and length, as shares of the clip, that fit the training clips best."""
+    """Return start and length, as shares of the clip, with the highest mIoU plus R@1 at IoU .5 on the training clips."""
     count = train.frame_count[train.clip].float()
     grid = [(start / 20, length / 20) for start in range(20) for length in range(1, 21 - start)]
-    fits = [
-        float(ious(start * count, (start + length) * count - 1, train.start, train.end).mean())
-        for start, length in grid
-    ]
-    return grid[int(np.argmax(fits))]
+    found = [ious(start * count, (start + length) * count - 1, train.start, train.end) for start, length in grid]
+    return grid[int(np.argmax([float((each + (each >= 0.5)).mean()) for each in found]))]
 
 
 def trained(model: nn.Module, loss: Callable[[Asked], Tensor], train: Features, seed: int, steps: int) -> float:
