@@ -380,7 +380,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--summary", action="store_true", help="summarise what is finished, and train nothing")
+    parser.add_argument("--summary", action="store_true", help="train nothing, and summarise what is finished")
     chosen = parser.parse_args()
     start, encoder = time.perf_counter(), percept.load("nano")
     config, home = ExCL.Config(), chosen.folder / "features"
@@ -392,7 +392,7 @@ def main() -> None:
         )
         for kind in KINDS
     }
-    for arm, seed in [] if chosen.summary else runs(chosen.seeds):
+    for arm, seed in [(arm, 0) for arm in UNTRAINED] if chosen.summary else runs(chosen.seeds):
         for kind in KINDS:
             file = chosen.folder / f"{kind} {seed} {arm}.json"
             if not file.exists():
