@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def _few(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_features_are_those_of_each_clip_and_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = percept.load("nano", dtype="float32")
+    encoder: Any = percept.load("nano", dtype="float32")
     found = features_of(encoder, CONFIG, "albums", 4)
     clips = [queried_clip("albums", number, size=CONFIG.image_size) for number in range(4)]
     assert found.frame_count.tolist() == [len(clip.frames) for clip in clips]
@@ -74,7 +75,7 @@ def test_the_command_trains_a_localizer_that_a_search_uses(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["train", "excl/nano", "--tiny", "--out", "finder"]) == 0
-    localizer = percept.load("finder")
+    localizer: Any = percept.load("finder")
     assert isinstance(localizer, Localizer)
     assert isinstance(localizer.method, ExCL)
     assert "Localizer(finder, ExCL on nano" in repr(localizer)

@@ -65,6 +65,7 @@ class Spans:
 def frame_features(clip: CLIP, pixels: Float[Tensor, "t 3 y x"], grid: int) -> Float[Tensor, "t d"]:
     """Return the pooled vector of every frame, then the mean tokens of grid x grid parts of it, each of norm sqrt(width)."""
     out = clip.vision(pixels)
+    assert out.pooled is not None
     tokens = out.tokens[:, out.prefix :].float().transpose(1, 2).unflatten(2, out.grid)
     parts = F.adaptive_avg_pool2d(tokens, grid).flatten(2).transpose(1, 2)
     scaled = [F.normalize(each, dim=-1) * each.shape[-1] ** 0.5 for each in (out.pooled.float(), parts)]
@@ -81,6 +82,7 @@ def word_features(
     clip: CLIP, tokens: Int[Tensor, "b n"]
 ) -> tuple[Float[Tensor, "b m w"], Int[Tensor, " b"], Float[Tensor, "b e"]]:
     """Return the last states of a text tower, start and end token included, how many belong to each text, and its unit vector."""
+    assert clip.text is not None
     count = (tokens != 0).sum(1)
     out = clip.text(tokens[:, : int(count.max())])
     return out.tokens.float(), count, F.normalize(out.pooled.float(), dim=-1)
