@@ -16,6 +16,7 @@ from percept.core.errors import PerceptError
 from percept.core.report import notice, table
 
 if TYPE_CHECKING:
+    from percept.infer.localizer import Localizer
     from percept.search.hits import Answer, Hit, Wanted
     from percept.search.question import Question
     from percept.search.spans import Span
@@ -81,6 +82,7 @@ def search(
     above: float = 0.95,
     moments: bool = False,
     level: float = 0.5,
+    localizer: Path | None = None,
     cut: Path | None = None,
     out: Path | None = None,
     sheet: Path | None = None,
@@ -104,6 +106,7 @@ def search(
         above: With --group duplicate, the cosine from which two images are near-duplicates.
         moments: Find moments of videos: neighbouring spans that match are joined.
         level: Where a moment ends, from 0 (at the video's mean score) to 1 (the best spans alone).
+        localizer: With --moments, the folder of a trained localizer, which finds where a moment starts and ends.
         cut: Folder for an MP4 clip of the best span of every hit that is a video.
         out: File for the hits, .csv, .json, .jsonl or .parquet; - for json lines on standard output.
         sheet: PNG file for a contact sheet of the hits.
@@ -119,7 +122,21 @@ def search(
         top=top, where=where.chosen(), min_score=min_score, group=group, above=above, moments=moments, level=level
     ).check()
     _check(asked, out=out, sheet=sheet, page=page, cut=cut)
-    return _search(asked, wanted, Outputs(out=out, sheet=sheet, page=page, cut=cut), index, model)
+    finder = None if localizer is None else _localizer(localizer, asked, wanted)
+    return _search(asked, wanted, Outputs(out=out, sheet=sheet, page=page, cut=cut), index, model, finder)
+
+
+def _localizer(folder: Path, asked: "Question", wanted: "Wanted") -> "Localizer":
+    """Open a trained localizer."""
+    from percept.infer.load import load
+    from percept.infer.localizer import Localizer
+    from percept.search.locate import check_locating
+
+    check_locating(asked, wanted)
+    opened: Any = load(folder)
+    if not isinstance(opened, Localizer):
+        raise PerceptError(f"{folder} is not a localizer. Train one with: percept train excl/nano --out finder")
+    return opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,14 +165,14 @@ def _check(asked: "Question", *, out: Path | None, sheet: Path | None, page: Pat
             cut.mkdir(parents=True, exist_ok=True)
 
 
-def _search(asked: "Question", wanted: "Wanted", outputs: Outputs, index: Path, model: Any) -> int:
+def _search(asked: "Question", wanted: "Wanted", outputs: Outputs, index: Path, model: Any, localizer: Any) -> int:
     from percept.search.query import ask
     from percept.search.store import Store
 
     with Store(index) as store:
         _check_sheet(outputs.sheet, asked, store)
         encoder, _ = load_for(store.stamp, model)
-        answer = ask(store, encoder, asked, wanted)
+        answer = ask(store, encoder, asked, wanted, localizer=localizer)
         if not is_stdout(outputs.out):
             _show(answer, wanted)
         clips = _cut(answer, outputs.cut)

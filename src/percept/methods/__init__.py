@@ -3,6 +3,7 @@
 INDEX: dict[str, str] = {
     "contrastive": "percept.methods.pretraining.contrastive:Contrastive",
     "distill": "percept.methods.pretraining.distill:Distillation",
+    "excl": "percept.methods.video.excl:ExCL",
     "fusioner": "percept.methods.segmentation.fusioner:Fusioner",
     "nano": "percept.methods.pretraining.nano:Pretraining",
     "pe": "percept.methods.pretraining.pe:Pretraining",

@@ -4,7 +4,8 @@ A method that can be saved trains something on a frozen base model (a prompt, an
 asks of it, its class has
     base_parts: names of the child modules that come from the base model, such as ("clip",);
     from_base(config, model): builds it on an opened base model, with weights that do not matter;
-    class_logits(image), if it classifies: logits [b, c] of preprocessed images.
+    class_logits(image), if it classifies: logits [b, c] of preprocessed images;
+    find(pixels, tokens), if it finds moments: spans of a text in the frames of a video, see `percept.infer.localizer`.
 
 Whatever else it needs besides its configuration and its base model, such as the token ids of class names, is a buffer of the
 right shape, and stored with its other tensors.
@@ -91,7 +92,7 @@ def open_method(
 
 
 def open_for_use(folder: Path | str, **options: Any) -> Any:
-    """Open a saved method as `percept.load` returns it: a `Classifier` if it classifies, else the method itself.
+    """Open a saved method as `percept.load` returns it: a `Classifier`, a `Localizer`, or the method itself if it is neither.
 
     Args:
         folder: what `save_method` wrote.
@@ -101,9 +102,12 @@ def open_for_use(folder: Path | str, **options: Any) -> Any:
         PerceptError: as `open_method`.
     """
     from percept.infer.classifier import Classifier
+    from percept.infer.localizer import Localizer, Locates
 
     folder = Path(folder)
     method, encoder = _opened(folder, **options)
+    if isinstance(method, Locates):
+        return Localizer(method, encoder, name=folder.resolve().name)
     if not hasattr(method, "class_logits"):
         return method
     return Classifier(cast(Any, method), encoder, name=folder.resolve().name, tensors=own_tensors(method))

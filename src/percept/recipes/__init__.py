@@ -14,6 +14,7 @@ RECIPES: dict[str, str] = {
     "plm/stage3": "percept.recipes.plm:stage3",
     "plm/nano": "percept.recipes.plm_nano:recipe",
     "plm/finetune": "percept.recipes.plm:finetune",
+    "excl/nano": "percept.recipes.excl:recipe",
 }
 """Recipe name → "module:function"."""
 

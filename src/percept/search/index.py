@@ -14,6 +14,7 @@ from percept.search.build import Report, build
 from percept.search.contracts import ImageEncoder, Stamp
 from percept.search.cutting import Cutting
 from percept.search.hits import Answer, Wanted
+from percept.search.locate import Finds
 from percept.search.query import ask
 from percept.search.question import Images, Texts, question
 from percept.search.reload import load_stamped
@@ -147,6 +148,7 @@ class Index:
         above: float = 0.95,
         moments: bool = False,
         level: float = LEVEL,
+        localizer: Finds | None = None,
     ) -> Answer:
         """Find the images and videos nearest to texts, to images, or to both; several threads may search at once.
 
@@ -167,6 +169,7 @@ class Index:
             above: cosine from which two hits are near-duplicates.
             moments: hits are moments of videos.
             level: where a moment ends; see `percept.search.spans.moments`.
+            localizer: finds where moments start and end: what `percept.load` returns for the folder of `percept train excl/nano`.
 
         Raises:
             PerceptError: nothing is searched for, the index is empty, an image cannot be read, or an impossible value.
@@ -175,7 +178,7 @@ class Index:
         wanted = Wanted(
             top=top, where=where, min_score=min_score, group=group, above=above, moments=moments, level=level
         ).check()
-        return ask(self.store, self.encoder, asked, wanted)
+        return ask(self.store, self.encoder, asked, wanted, localizer=localizer)
 
     def encode_again(self, *, limit: int | None = None) -> Again:
         """Encode again, after `percept index upgrade`, what still has vectors of the former model; safe to interrupt.

@@ -14,6 +14,7 @@ from percept.core.errors import PerceptError
 from percept.search.contracts import ImageEncoder
 from percept.search.filters import prefers
 from percept.search.hits import Answer, Hit, Wanted
+from percept.search.locate import Finds, check_locating, located
 from percept.search.mixed import View, nearest_in, views
 from percept.search.nearest import Nearest
 from percept.search.question import Question
@@ -38,7 +39,14 @@ class _Entry:
     others: tuple[Piece, ...] = ()
 
 
-def ask(store: Store, encoder: ImageEncoder, question: Question, wanted: Wanted | None = None) -> Answer:
+def ask(
+    store: Store,
+    encoder: ImageEncoder,
+    question: Question,
+    wanted: Wanted | None = None,
+    *,
+    localizer: Finds | None = None,
+) -> Answer:
     """Search an index and return the query with its hits, best first. Several threads may search one index.
 
     Args:
@@ -46,11 +54,14 @@ def ask(store: Store, encoder: ImageEncoder, question: Question, wanted: Wanted 
         encoder: the model it was made with.
         question: what to search for; `percept.search.question.question` makes it.
         wanted: number and form of the hits.
+        localizer: finds where moments start and end; without it they are joined pieces of the index.
 
     Raises:
         PerceptError: an empty index, a different model, an image that cannot be read, or an impossible value.
     """
     start, wanted = time.perf_counter(), (wanted or Wanted()).check()
+    if localizer is not None:
+        check_locating(question, wanted)
     store.check(encoder)
     spaces = views(store, encoder, question)
     if not any(view.rows for view in spaces):
@@ -66,6 +77,8 @@ def ask(store: Store, encoder: ImageEncoder, question: Question, wanted: Wanted 
         hits.sort(key=lambda hit: -hit.score)
     if wanted.min_score is not None:
         hits = [hit for hit in hits if hit.score >= wanted.min_score]
+    if localizer is not None:
+        hits = located(hits[: wanted.top], question.texts[0], localizer)
     return Answer(
         question=question,
         hits=tuple(replace(hit, rank=rank) for rank, hit in enumerate(hits[: wanted.top], start=1)),
