@@ -42,7 +42,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "export": ("percept.cli.export", "write a model as ONNX graphs that run without torch; int8 too"),
     "receipt": ("percept.cli.receipt", "prove that two models, types or exports compute the same"),
     "cache": ("percept.cli.cache", "show what is kept on this machine, and remove it"),
-    "serve": ("percept.cli.serve", "search an index in the browser, or answer questions with the chat API of OpenAI, over HTTP"),
+    "serve": (
+        "percept.cli.serve",
+        "search an index in the browser, or answer questions with the chat API of OpenAI, over HTTP",
+    ),
     "list": ("percept.cli.catalogue", "list models and recipes"),
     "doctor": ("percept.cli.doctor", "show what this machine can do and what is missing"),
 }
