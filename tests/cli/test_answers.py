@@ -209,18 +209,18 @@ def test_the_conversation_ends_with_its_input(talking: list[str], monkeypatch: p
 def test_an_assistant_is_converted_with_its_words(talking: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     source = talking[1]
     for layout in ("transformers", "original", "percept"):
-        assert run("convert", source, layout, "--to", layout) == 0
+        assert run("convert", source, "--out", layout, "--to", layout) == 0
         assert "equal to the bit" in capsys.readouterr().out
         assert run("ask", "some/0.png", "is it?", "--model", f"./{layout}", "--choices", "yes,no") == 0
         assert capsys.readouterr().out.strip() == answer(0, "is it?", choices=["yes", "no"])
         source = layout
-    assert run("convert", source, "percept", "--to", "percept") == 2
+    assert run("convert", source, "--out", "percept", "--to", "percept") == 2
     assert "percept exists already" in capsys.readouterr().err
     for arguments, words in (
         (["--to", "timm"], "unknown layout 'timm'"),
         (["--to", "percept", "--image-size", "8"], "converted as it is"),
     ):
-        assert run("convert", source, "new", *arguments) == 2
+        assert run("convert", source, "--out", "new", *arguments) == 2
         assert words in capsys.readouterr().err
 
 

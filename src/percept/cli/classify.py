@@ -131,7 +131,7 @@ def _files_in(
     }  # fmt: skip
     return outputs.take(
         (Ranked(path=path, guesses=guesses, spans=spans.get(path, ())) for path, guesses in items),
-        facts=facts, bad=read.bad, doubts=doubts,
+        labels=len(ranker.names), facts=facts, bad=read.bad, doubts=doubts,
     )  # fmt: skip
 
 
@@ -160,7 +160,7 @@ def _index_in(index: Path, where: FilterOptions, asked: Asked, outputs: Outputs,
             for file in chain([first], files)
         )
         facts = {"model": to_dict(store.stamp), "index": str(store.folder), "labels": list(ranker.names)}
-        return outputs.take(items, facts=facts, doubts=doubts, thumbnail=store.thumbnail)
+        return outputs.take(items, labels=len(ranker.names), facts=facts, doubts=doubts, thumbnail=store.thumbnail)
 
 
 def read_labels(text: str) -> "list[str] | Taught":

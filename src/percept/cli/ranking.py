@@ -142,12 +142,21 @@ class Outputs:
         self,
         items: Iterable[Ranked],
         *,
+        labels: int,
         facts: Mapping[str, Any],
         bad: "Sequence[BadFile]" = (),
         doubts: Doubts | None = None,
         thumbnail: "Callable[[int], bytes | None] | None" = None,
     ) -> int:
         """Write, print and sort the results, and return the exit code.
+
+        Args:
+            items: the files.
+            labels: number of labels.
+            facts: what .json and .parquet say about the run.
+            bad: files that could not be used.
+            doubts: counts of files that no label may fit.
+            thumbnail: returns the thumbnail of a content of an index.
 
         Raises:
             PerceptError: there are none, or a file cannot be written.
@@ -157,7 +166,7 @@ class Outputs:
         self._write(summary.watch(items), facts)
         bad_files(bad, aside=aside)
         if not aside:
-            summary.show(self.top)
+            summary.show(min(self.top, labels))
         if doubts is not None:
             doubts.show()
         if self.sheet is not None and summary.best:
