@@ -137,7 +137,16 @@ def test_another_size_goes_through_a_layout_without_text(model, tmp_path):
 def test_the_packaged_model_comes_back_from_its_weights_alone(tmp_path):
     assert main(["convert", "nano", "--out", str(tmp_path / "nano"), "--to", "official"]) == 0
     (tmp_path / "nano" / "nano.pt").rename(tmp_path / "alone.pt")
-    arguments = ["convert", "nano", "--out", str(tmp_path / "again"), "--to", "percept", "--weights", str(tmp_path / "alone.pt")]
+    arguments = [
+        "convert",
+        "nano",
+        "--out",
+        str(tmp_path / "again"),
+        "--to",
+        "percept",
+        "--weights",
+        str(tmp_path / "alone.pt"),
+    ]
     assert main(arguments) == 0
     assert percept.load(tmp_path / "again").identity == percept.load("nano").identity
 
@@ -241,17 +250,26 @@ def test_a_conversion_of_the_packaged_model_makes_the_same_vectors(tmp_path):
 
 MISTAKES = {
     "a layout that does not exist": (["MODEL", "--out", "out", "--to", "tim"], "did you mean 'timm'"),
-    "a source that is not there": (["nothing.pt", "--out", "out", "--to", "timm"], "there is no file or folder nothing.pt"),
+    "a source that is not there": (
+        ["nothing.pt", "--out", "out", "--to", "timm"],
+        "there is no file or folder nothing.pt",
+    ),
     "a file for open_clip": (["MODEL", "--out", "out.safetensors", "--to", "open_clip"], "give a folder"),
     "a file for percept": (["MODEL", "--out", "out.safetensors", "--to", "percept"], "is a folder"),
     "sizes that timm has no name for": (["MODEL", "--out", "out", "--to", "open_clip"], "none for one of these sizes"),
     "something is there": (["MODEL", "--out", "full", "--to", "percept"], "exists already"),
-    "another model": (["PE-Core-T16-384", "--out", "out", "--to", "percept", "--weights", "MODEL/model.safetensors"], "missing"),
+    "another model": (
+        ["PE-Core-T16-384", "--out", "out", "--to", "percept", "--weights", "MODEL/model.safetensors"],
+        "missing",
+    ),
     "a size that leaves pixels over": (
         ["nano", "--out", "out", "--to", "official", "--image-size", "100"],
         "image_size=100 does not divide into patches of 8 pixels; give 96 or 104",
     ),
-    "a revision of a local one": (["nano", "--out", "out", "--to", "official", "--revision", "v1"], "nothing is fetched"),
+    "a revision of a local one": (
+        ["nano", "--out", "out", "--to", "official", "--revision", "v1"],
+        "nothing is fetched",
+    ),
 }
 
 

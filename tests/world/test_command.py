@@ -10,7 +10,21 @@ from percept.cli import main
 
 def test_write_makes_files_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
-        main(["world", "write", "--out", str(tmp_path / "w"), "--count", "3", "--format", "jsonl", "--split", "evaluation"]) == 0
+        main(
+            [
+                "world",
+                "write",
+                "--out",
+                str(tmp_path / "w"),
+                "--count",
+                "3",
+                "--format",
+                "jsonl",
+                "--split",
+                "evaluation",
+            ]
+        )
+        == 0
     )
     assert len((tmp_path / "w" / "truth.jsonl").read_text().splitlines()) == 3
     assert "evaluation" in capsys.readouterr().out
