@@ -159,10 +159,20 @@ def test_a_file_of_answers_survives_quotes_and_line_breaks(tmp_path: Path) -> No
             (",".join(FIELDS) + "\n" if ending == ".csv" else "") + half, encoding="utf-8"
         )
         assert len(Store(tmp_path / f"b{ending}").records) == 1
+    for ending in (".json", ".parquet"):  # lines beside the file, until it is complete
+        store = Store(tmp_path / f"a{ending}")
+        store.add(records[:1])
+        assert Store(tmp_path / f"a{ending}").left([Path("p"), Path("q")], facts) == [Path("q")]
+        store.add(records[1:])
+        store.finish()
+        assert not (tmp_path / f"a{ending}.part.jsonl").exists()
+        again = Store(tmp_path / f"a{ending}").records
+        assert [{name: row[name] for name in records[0]} for row in again] == records
+    (tmp_path / "c.json").write_text('{"rows": [{"a": 1}]}')
     (tmp_path / "c.csv").write_text("other,things\n1,2\n")
     (tmp_path / "c.jsonl").write_text('{"a": 1}\n')
-    for name in ("c.csv", "c.jsonl", "c.txt"):
-        with pytest.raises(PerceptError, match=r"holds no answers of percept|the format written is .jsonl or .csv"):
+    for name in ("c.csv", "c.json", "c.jsonl", "c.txt"):
+        with pytest.raises(PerceptError, match=r"holds no answers of percept|the format written is .csv or .json"):
             Store(tmp_path / name)
 
 
@@ -232,7 +242,7 @@ REFUSED: dict[str, Any] = {
     "a box of three": (["ask", "some/0.png", "what?", "--region", "1,2,3"], "--region 1,2,3 is not a box"),
     "a region of many": (["ask", "some", "what?", "--region", "1,2,3,4"], "--region and --together print one answer"),
     "a file without images": (["ask", "what?", "--out", "a.jsonl"], "--out was given, but no images"),
-    "an ending": (["ask", "some", "what?", "--out", "a.txt"], "the format written is .jsonl or .csv"),
+    "an ending": (["ask", "some", "what?", "--out", "a.txt"], "the format written is .csv or .json or .jsonl or .parquet"),
     "an encoder": (["ask", "some/0.png", "what?", "--model", "nano"], "is an encoder, which cannot answer in words"),
     "no such model": (["ask", "some/0.png", "what?", "--model", "plm-nanno"], "did you mean 'plm-nano'"),
     "samples of a conversation": (["chat", "--samples", "2"], "a conversation goes on with one answer"),

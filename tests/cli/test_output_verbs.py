@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from percept.cli import VERBS, main
@@ -97,6 +98,7 @@ def test_every_command_has_one_output_option(command: str, capsys: pytest.Captur
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, model: str) -> Path:
     """What the commands read."""
+    from percept.eval.probes.dense import DepthLinear
     from percept.eval.probes.head import Head, save_head
 
     place = tmp_path_factory.mktemp("rows")
@@ -124,8 +126,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, model: str) -> Path:
     import percept
 
     width = percept.load(model).model.config.vision.width
-    conv = torch.nn.Conv2d(width, 1, 1)
-    save_head(place / "head", Head(task="depth", kind="linear", layer=0, width=width, unit="m", module=conv))
+    save_head(
+        place / "head", Head(task="depth", kind="linear", layer=0, width=width, unit="m", module=DepthLinear(width))
+    )
     speaking.folder(place / "speaker")
     return place
 
@@ -134,6 +137,14 @@ def declared(command: str) -> list[str]:
     where: Any = FIELDS.get(command, "FIELDS")
     module, name = where if isinstance(where, tuple) else (NAMED.get(command) or VERBS[command.split()[0]][0], where)
     return list(getattr(importlib.import_module(module), name))
+
+
+def test_the_guide_lists_the_fields_of_every_command() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "output.md").read_text(encoding="utf-8").split("## Formats")[0]
+    listed = {}
+    for line in re.findall(r"^\| (`[a-z].*) \| .* \| (`.*) \|$", guide, flags=re.MULTILINE):
+        listed |= {command: re.findall(r"`(\w+)`", line[1]) for command in re.findall(r"`([a-z ]+)`", line[0])}
+    assert listed == {command: declared(command) for command in (*ROWS, *ELSEWHERE)}
 
 
 @pytest.mark.parametrize("command", ROWS)
@@ -159,7 +170,7 @@ def test_a_pipe_gets_rows_and_nothing_else(
 def test_tables_in_a_pipe_are_not_wrapped(tmp_path: Path) -> None:
     program = "from percept.core.report import notice, out, table; table('t' * 300, ['file', 'n'], [('x' * 500, 1)]); notice('w ' * 200)"
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"COLUMNS": "40", "PATH": ""}
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "40"}
     )  # fmt: skip
     title, *lines = done.stdout.splitlines()
     assert title == "t" * 300

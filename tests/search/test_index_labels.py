@@ -88,7 +88,7 @@ def test_the_command_labels_an_index(encoder: ColourEncoder, tmp_path: Path, cap
     with (tmp_path / "one.csv").open(newline="") as file:
         assert [row["label"] for row in csv.DictReader(file)] == ["green"]
     capsys.readouterr()
-    assert main([*arguments[:3], "--none-below", "0.9", "--out", "-", "--labels", "white,black"]) == 0
+    assert main([*arguments[:3], "--none-below", "0.9", "--out", "-", "--labels", "red,red thing"]) == 0
     assert "none" in {json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()}
     assert encoder.encoded == 0
 

@@ -26,7 +26,7 @@ class PipeConsole(Console):
     """
 
     @property
-    def size(self) -> ConsoleDimensions:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def size(self) -> ConsoleDimensions:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Columns and lines."""
         size = super().size
         return size if self.is_terminal else ConsoleDimensions(UNWRAPPED, size.height)
