@@ -12,7 +12,7 @@ from percept.cli.filtering import ANY, FilesWhere, FilterOptions
 from percept.cli.options import MODEL, VIDEO, Model, ModelOptions, Video
 from percept.cli.output import check_rows_output
 from percept.cli.placing import PlaceOptions
-from percept.cli.ranking import Doubts, Outputs, Ranked
+from percept.cli.ranking import MANY, Doubts, Outputs, Ranked
 from percept.cli.show import check_output, count, count_files, say, split_labels
 from percept.core.errors import PerceptError
 
@@ -121,7 +121,7 @@ def _files_in(
     ranker = labeller(encoder, asked.labels, asked.templates, asked.none_below)
     read = encoder.files(files, sampling=sampling)
     spans = {} if every is None else _spans(encoder, read.paths, ranker, every, outputs.top)
-    doubts = Doubts(encoder, ranker) if asked.doubtful and read.paths else None
+    doubts = Doubts(encoder, ranker) if asked.doubtful and len(read.paths) >= MANY else None
     if doubts is not None:
         doubts.see(read.vectors)
     items = zip(read.paths, ranked(ranker, read, outputs.top), strict=True)
@@ -148,7 +148,7 @@ def _index_in(index: Path, where: FilterOptions, asked: Asked, outputs: Outputs,
         if model != MODEL:
             store.check(load())
         ranker = labeller_for(store, load, asked.labels, asked.templates, asked.none_below)
-        doubts = Doubts(load(), ranker) if asked.doubtful else None
+        doubts = Doubts(load(), ranker) if asked.doubtful and len(store) >= MANY else None
         see = None if doubts is None else doubts.see
         files = labelled(store, ranker, top=outputs.top, where=condition, seen=see)
         first = next(files, None)
