@@ -31,6 +31,8 @@ INNER = {("data", "curate"): ("curate",), ("data", "check"): ("data",)}
 NAMED = {
     ("cli/export.py", "--labels"): "classify",
     **{("cli/placing.py", option): "classify" for option in ("--place", "--dry-run", "--undo-list")},
+    **{("cli/filtering.py", option): "classify" for option in ("--path", "--type", "--after", "--index")},
+    ("cli/output.py", "--out"): "classify",
     ("cli/export.py", "--out"): "encode",
     ("cli/export.py", "--model"): "classify",
     ("models/onnx.py", "--tower"): "export",
