@@ -100,8 +100,8 @@ def check_own_output(out: Path | None, ending: str, *more: str) -> bool:
     if out is None or is_stdout(out) or out.suffix.lower() != ending:
         check_rows_output(out)
         return False
-    for each in (ending, *more):
-        check_output(out if each == ending else out.with_suffix(each), each)
+    for file in (out, *map(out.with_suffix, more)):
+        check_output(file)
     return True
 
 
