@@ -159,10 +159,20 @@ def test_a_file_of_answers_survives_quotes_and_line_breaks(tmp_path: Path) -> No
             (",".join(FIELDS) + "\n" if ending == ".csv" else "") + half, encoding="utf-8"
         )
         assert len(Store(tmp_path / f"b{ending}").records) == 1
+    for ending in (".json", ".parquet"):  # lines beside the file, until it is complete
+        store = Store(tmp_path / f"a{ending}")
+        store.add(records[:1])
+        assert Store(tmp_path / f"a{ending}").left([Path("p"), Path("q")], facts) == [Path("q")]
+        store.add(records[1:])
+        store.finish()
+        assert not (tmp_path / f"a{ending}.part.jsonl").exists()
+        again = Store(tmp_path / f"a{ending}").records
+        assert [{name: row[name] for name in records[0]} for row in again] == records
+    (tmp_path / "c.json").write_text('{"rows": [{"a": 1}]}')
     (tmp_path / "c.csv").write_text("other,things\n1,2\n")
     (tmp_path / "c.jsonl").write_text('{"a": 1}\n')
-    for name in ("c.csv", "c.jsonl", "c.txt"):
-        with pytest.raises(PerceptError, match=r"holds no answers of percept|the format written is .jsonl or .csv"):
+    for name in ("c.csv", "c.json", "c.jsonl", "c.txt"):
+        with pytest.raises(PerceptError, match=r"holds no answers of percept|the format written is .csv or .json"):
             Store(tmp_path / name)
 
 
@@ -209,18 +219,18 @@ def test_the_conversation_ends_with_its_input(talking: list[str], monkeypatch: p
 def test_an_assistant_is_converted_with_its_words(talking: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     source = talking[1]
     for layout in ("transformers", "original", "percept"):
-        assert run("convert", source, layout, "--to", layout) == 0
+        assert run("convert", source, "--out", layout, "--to", layout) == 0
         assert "equal to the bit" in capsys.readouterr().out
         assert run("ask", "some/0.png", "is it?", "--model", f"./{layout}", "--choices", "yes,no") == 0
         assert capsys.readouterr().out.strip() == answer(0, "is it?", choices=["yes", "no"])
         source = layout
-    assert run("convert", source, "percept", "--to", "percept") == 2
+    assert run("convert", source, "--out", "percept", "--to", "percept") == 2
     assert "percept exists already" in capsys.readouterr().err
     for arguments, words in (
         (["--to", "timm"], "unknown layout 'timm'"),
         (["--to", "percept", "--image-size", "8"], "converted as it is"),
     ):
-        assert run("convert", source, "new", *arguments) == 2
+        assert run("convert", source, "--out", "new", *arguments) == 2
         assert words in capsys.readouterr().err
 
 
@@ -232,7 +242,7 @@ REFUSED: dict[str, Any] = {
     "a box of three": (["ask", "some/0.png", "what?", "--region", "1,2,3"], "--region 1,2,3 is not a box"),
     "a region of many": (["ask", "some", "what?", "--region", "1,2,3,4"], "--region and --together print one answer"),
     "a file without images": (["ask", "what?", "--out", "a.jsonl"], "--out was given, but no images"),
-    "an ending": (["ask", "some", "what?", "--out", "a.txt"], "the format written is .jsonl or .csv"),
+    "an ending": (["ask", "some", "what?", "--out", "a.txt"], "the format written is .csv or .json or .jsonl or .parquet"),
     "an encoder": (["ask", "some/0.png", "what?", "--model", "nano"], "is an encoder, which cannot answer in words"),
     "no such model": (["ask", "some/0.png", "what?", "--model", "plm-nanno"], "did you mean 'plm-nano'"),
     "samples of a conversation": (["chat", "--samples", "2"], "a conversation goes on with one answer"),

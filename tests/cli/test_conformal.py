@@ -20,7 +20,8 @@ def test_scores_of_every_method_are_printed_and_written(tmp_path, capsys):
     written(tmp_path / "a.npz")
     assert main(["conformal", str(tmp_path / "a.npz"), "--out", str(tmp_path / "a.json")]) == 0
     found = json.loads((tmp_path / "a.json").read_text())
-    assert set(found["cost"]) == set(found["scores"]) >= {"top-1", "LAC", "APS", "policy, learned"}
+    assert {row["method"] for row in found["rows"]} >= {"top-1", "LAC", "APS", "policy, learned"}
+    assert all(row["low"] is None or row["low"] <= row["value"] <= row["high"] for row in found["rows"])
     assert "LAC" in capsys.readouterr().out
 
 
@@ -31,7 +32,7 @@ def test_parquet_gives_the_same_numbers(tmp_path):
     results = []
     for name in ("a.npz", "a.parquet"):
         assert main(["conformal", str(tmp_path / name), "--out", str(tmp_path / "b.json")]) == 0
-        results.append(json.loads((tmp_path / "b.json").read_text())["scores"])
+        results.append(json.loads((tmp_path / "b.json").read_text())["rows"])
     assert results[0] == results[1]
 
 

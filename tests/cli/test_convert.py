@@ -43,7 +43,7 @@ def test_around_the_layouts_and_back(model, tmp_path, capsys):
     ]
     source = model
     for layout, target in chain:
-        assert main(["convert", source, str(tmp_path / target), "--to", layout]) == 0
+        assert main(["convert", source, "--out", str(tmp_path / target), "--to", layout]) == 0
         assert "equal to the bit" in capsys.readouterr().out
         source = str(tmp_path / target)
     before = open_model(model).model.state_dict()
@@ -60,7 +60,7 @@ def test_around_the_layouts_and_back(model, tmp_path, capsys):
 def test_a_model_that_is_none_of_the_released_ones_opens_again(model, tmp_path, capsys, target):
     own, target = shutil.copytree(model, tmp_path / "run"), str(tmp_path / target)
     Preprocess(size=tiny.SIZE, resize="crop").save(own / "preprocess.json")
-    assert main(["convert", str(own), target, "--to", "official"]) == 0
+    assert main(["convert", str(own), "--out", target, "--to", "official"]) == 0
     printed = capsys.readouterr().out
     assert "equal to the bit" in printed
     alone = Path(target).is_file()
@@ -76,9 +76,9 @@ def test_a_model_that_is_none_of_the_released_ones_opens_again(model, tmp_path, 
 
 def test_what_else_lies_beside_a_pickled_file_is_not_taken_for_its_facts(model, tmp_path, capsys):
     (tmp_path / "own.pt.json").write_text('{"model": {}}')
-    assert main(["convert", model, str(tmp_path / "own.pt"), "--to", "official"]) == 2
+    assert main(["convert", model, "--out", str(tmp_path / "own.pt"), "--to", "official"]) == 2
     assert "own.pt.json, which belongs to it, exists already" in " ".join(capsys.readouterr().err.split())
-    assert main(["convert", model, str(tmp_path / "other.pt"), "--to", "official"]) == 0
+    assert main(["convert", model, "--out", str(tmp_path / "other.pt"), "--to", "official"]) == 0
     (tmp_path / "other.pt").rename(tmp_path / "own.pt")
     for foreign in ('{"model": {}}', "[]", '{"percept": 1}', "not json"):
         (tmp_path / "own.pt.json").write_text(foreign)
@@ -88,7 +88,7 @@ def test_what_else_lies_beside_a_pickled_file_is_not_taken_for_its_facts(model, 
 
 @pytest.mark.usefixtures("known")
 def test_timm_takes_the_vision_tower_and_says_what_it_leaves_out(model, tmp_path, capsys):
-    assert main(["convert", model, str(tmp_path / "timm"), "--to", "timm"]) == 0
+    assert main(["convert", model, "--out", str(tmp_path / "timm"), "--to", "timm"]) == 0
     text = sum(not key.startswith("vision.") for key in tiny.model().state_dict())
     assert f"{text} tensors of the text tower" in " ".join(capsys.readouterr().out.split())
     assert {file.name for file in (tmp_path / "timm").iterdir()} == {"config.json", "model.safetensors"}
@@ -100,7 +100,7 @@ def test_timm_takes_the_vision_tower_and_says_what_it_leaves_out(model, tmp_path
 
 
 def test_positions_are_resized_when_asked(model, tmp_path):
-    assert main(["convert", model, str(tmp_path / "large"), "--to", "percept", "--image-size", "40"]) == 0
+    assert main(["convert", model, "--out", str(tmp_path / "large"), "--to", "percept", "--image-size", "40"]) == 0
     large = percept.load(tmp_path / "large", dtype="float32")
     assert large.preprocess.size == large.model.config.vision.image_size == 40
     images = torch.randn(2, 3, 40, 40)
@@ -116,7 +116,7 @@ def test_every_tensor_keeps_its_type(model, tmp_path):
     config = tmp_path / "out.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(zoo.CONFIGS, "PE-Tiny", tiny.config())
-        assert main(["convert", str(tmp_path / "mixed.pt"), str(config), "--to", "official"]) == 0
+        assert main(["convert", str(tmp_path / "mixed.pt"), "--out", str(config), "--to", "official"]) == 0
         assert same_tensors(open_model(str(config)).model.state_dict(), mixed)
         encoder = percept.load(config)
     assert encoder.setting.dtype == torch.float32  # to compute with, all take the widest type
@@ -126,8 +126,8 @@ def test_every_tensor_keeps_its_type(model, tmp_path):
 @pytest.mark.usefixtures("known")
 def test_another_size_goes_through_a_layout_without_text(model, tmp_path):
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
-    assert main(["convert", model, first, "--to", "timm", "--image-size", "40"]) == 0
-    assert main(["convert", first, second, "--to", "official"]) == 0
+    assert main(["convert", model, "--out", first, "--to", "timm", "--image-size", "40"]) == 0
+    assert main(["convert", first, "--out", second, "--to", "official"]) == 0
     images = torch.randn(2, 3, 40, 40)
     again = percept.load(second, dtype="float32")
     torch.testing.assert_close(again.image(images), tiny.encoder().image(images))
@@ -135,9 +135,18 @@ def test_another_size_goes_through_a_layout_without_text(model, tmp_path):
 
 
 def test_the_packaged_model_comes_back_from_its_weights_alone(tmp_path):
-    assert main(["convert", "nano", str(tmp_path / "nano"), "--to", "official"]) == 0
+    assert main(["convert", "nano", "--out", str(tmp_path / "nano"), "--to", "official"]) == 0
     (tmp_path / "nano" / "nano.pt").rename(tmp_path / "alone.pt")
-    arguments = ["convert", "nano", str(tmp_path / "again"), "--to", "percept", "--weights", str(tmp_path / "alone.pt")]
+    arguments = [
+        "convert",
+        "nano",
+        "--out",
+        str(tmp_path / "again"),
+        "--to",
+        "percept",
+        "--weights",
+        str(tmp_path / "alone.pt"),
+    ]
     assert main(arguments) == 0
     assert percept.load(tmp_path / "again").identity == percept.load("nano").identity
 
@@ -148,7 +157,7 @@ def test_what_is_no_number_keeps_its_bits(model, tmp_path):
     torch.save(state, tmp_path / "nan.pt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(zoo.CONFIGS, "PE-Tiny", tiny.config())
-        assert main(["convert", str(tmp_path / "nan.pt"), str(tmp_path / "out.pt"), "--to", "official"]) == 0
+        assert main(["convert", str(tmp_path / "nan.pt"), "--out", str(tmp_path / "out.pt"), "--to", "official"]) == 0
     assert same_tensors(open_model(str(tmp_path / "out.pt")).model.state_dict(), state)
 
 
@@ -156,7 +165,7 @@ def test_a_result_that_does_not_open_is_not_called_converted(model, tmp_path, ca
     from percept.weights import facts
 
     monkeypatch.setattr(facts, "write_json", lambda *_: None)
-    assert main(["convert", model, str(tmp_path / "out.pt"), "--to", "official"]) == 2
+    assert main(["convert", model, "--out", str(tmp_path / "out.pt"), "--to", "official"]) == 2
     captured = capsys.readouterr()
     assert "no released model has its shapes" in captured.err
     assert "equal to the bit" not in captured.out
@@ -170,7 +179,7 @@ def test_a_name_that_would_leave_the_folder_is_refused(name, model, tmp_path, ca
     inner = tmp_path / "deep" / "inner"
     inner.mkdir(parents=True)
     for target in ("x.safetensors", "x.pt"):
-        assert main(["convert", model, str(inner / target), "--to", "official"]) == 0
+        assert main(["convert", model, "--out", str(inner / target), "--to", "official"]) == 0
     state, facts = load_tensors(inner / "x.safetensors"), json.loads(load_metadata(inner / "x.safetensors")["percept"])
     save_tensors(inner / "x.safetensors", state, {"percept": json.dumps({**facts, "name": name})})
     beside = json.loads((inner / "x.pt.json").read_text())
@@ -181,7 +190,7 @@ def test_a_name_that_would_leave_the_folder_is_refused(name, model, tmp_path, ca
     there = sorted(tmp_path.rglob("*"))
     for source in ("x.safetensors", "x.pt", "folder"):
         capsys.readouterr()
-        assert main(["convert", str(inner / source), str(inner / "out"), "--to", "official"]) == 2
+        assert main(["convert", str(inner / source), "--out", str(inner / "out"), "--to", "official"]) == 2
         assert "which is not a plain name" in " ".join(capsys.readouterr().err.split())
     with pytest.raises(percept.PerceptError, match="which is not a plain name"):
         inspect.unwrap(write_weights)(  # without the type checks of the tests
@@ -196,14 +205,14 @@ def test_names_of_files_and_folders_become_plain_ones(model, tmp_path):
     header = json.loads((own / "config.json").read_text())
     del header["name"]
     (own / "config.json").write_text(json.dumps(header))
-    assert main(["convert", str(own), str(tmp_path / "out"), "--to", "official"]) == 0
+    assert main(["convert", str(own), "--out", str(tmp_path / "out"), "--to", "official"]) == 0
     assert (tmp_path / "out" / "my model.pt").is_file()
     assert percept.load(tmp_path / "out").identity.name == "my model"
 
 
 def test_facts_beside_a_file_that_was_replaced_are_left_aside(model, tmp_path, capsys):
     file = tmp_path / "own.pt"
-    assert main(["convert", model, str(file), "--to", "official"]) == 0
+    assert main(["convert", model, "--out", str(file), "--to", "official"]) == 0
     other = {key: value + 1 for key, value in torch.load(file).items()}
     whole = (file.read_bytes(), (tmp_path / "own.pt.json").read_text())
     write_tensors(file, other)
@@ -226,32 +235,41 @@ def test_facts_beside_a_file_that_was_replaced_are_left_aside(model, tmp_path, c
 def test_a_conversion_of_the_packaged_model_makes_the_same_vectors(tmp_path):
     nano = percept.load("nano").identity
     for target in ("out.pt", "out.safetensors", "folder", "out.pth"):
-        assert main(["convert", "nano", str(tmp_path / target), "--to", "official"]) == 0
+        assert main(["convert", "nano", "--out", str(tmp_path / target), "--to", "official"]) == 0
         again = percept.load(tmp_path / target, dtype="float32")
         assert again.identity == nano
     words = PACKAGED / "nano" / "tokenizer.json"
     assert percept.load(tmp_path / "out.pt", tokenizer=words).identity == nano
     tiny.tokenizer().save(tmp_path / "tiny.json")
     assert percept.load(tmp_path / "out.pt", tokenizer=tmp_path / "tiny.json").identity != nano
-    assert main(["convert", str(tmp_path / "out.pt"), str(tmp_path / "own"), "--to", "percept"]) == 0
+    assert main(["convert", str(tmp_path / "out.pt"), "--out", str(tmp_path / "own"), "--to", "percept"]) == 0
     assert percept.load(tmp_path / "own").identity == nano
     Preprocess(size=96, resize="crop").save(tmp_path / "own" / "preprocess.json")
     assert percept.load(tmp_path / "own").identity != nano
 
 
 MISTAKES = {
-    "a layout that does not exist": (["MODEL", "out", "--to", "tim"], "did you mean 'timm'"),
-    "a source that is not there": (["nothing.pt", "out", "--to", "timm"], "there is no file or folder nothing.pt"),
-    "a file for open_clip": (["MODEL", "out.safetensors", "--to", "open_clip"], "give a folder"),
-    "a file for percept": (["MODEL", "out.safetensors", "--to", "percept"], "is a folder"),
-    "sizes that timm has no name for": (["MODEL", "out", "--to", "open_clip"], "none for one of these sizes"),
-    "something is there": (["MODEL", "full", "--to", "percept"], "exists already"),
-    "another model": (["PE-Core-T16-384", "out", "--to", "percept", "--weights", "MODEL/model.safetensors"], "missing"),
+    "a layout that does not exist": (["MODEL", "--out", "out", "--to", "tim"], "did you mean 'timm'"),
+    "a source that is not there": (
+        ["nothing.pt", "--out", "out", "--to", "timm"],
+        "there is no file or folder nothing.pt",
+    ),
+    "a file for open_clip": (["MODEL", "--out", "out.safetensors", "--to", "open_clip"], "give a folder"),
+    "a file for percept": (["MODEL", "--out", "out.safetensors", "--to", "percept"], "is a folder"),
+    "sizes that timm has no name for": (["MODEL", "--out", "out", "--to", "open_clip"], "none for one of these sizes"),
+    "something is there": (["MODEL", "--out", "full", "--to", "percept"], "exists already"),
+    "another model": (
+        ["PE-Core-T16-384", "--out", "out", "--to", "percept", "--weights", "MODEL/model.safetensors"],
+        "missing",
+    ),
     "a size that leaves pixels over": (
-        ["nano", "out", "--to", "official", "--image-size", "100"],
+        ["nano", "--out", "out", "--to", "official", "--image-size", "100"],
         "image_size=100 does not divide into patches of 8 pixels; give 96 or 104",
     ),
-    "a revision of a local one": (["nano", "out", "--to", "official", "--revision", "v1"], "nothing is fetched"),
+    "a revision of a local one": (
+        ["nano", "--out", "out", "--to", "official", "--revision", "v1"],
+        "nothing is fetched",
+    ),
 }
 
 
@@ -279,14 +297,14 @@ def test_a_damaged_copy_is_not_called_equal(model, tmp_path, capsys, monkeypatch
         whole(path, {**state, name: state[name] + 1}, facts)
 
     monkeypatch.setattr(writing, "write_tensors", damaged)
-    assert main(["convert", model, str(tmp_path / "out.pt"), "--to", "official"]) == 2
+    assert main(["convert", model, "--out", str(tmp_path / "out.pt"), "--to", "official"]) == 2
     assert "does not read back" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("target", "layout"), [("n.pt", "official"), ("n", "percept"), ("n.safetensors", "official")])
 def test_a_disk_that_is_full_leaves_one_sentence_and_no_file(target, layout, tmp_path):
     """A limit of 4 KiB for files stands for the full disk."""
-    program = f"ulimit -f 8; {sys.executable} -m percept convert nano {target} --to {layout}"
+    program = f"ulimit -f 8; {sys.executable} -m percept convert nano --out {target} --to {layout}"
     done = subprocess.run(["sh", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2, done.stderr
     assert f"{target}" in done.stderr
@@ -296,6 +314,6 @@ def test_a_disk_that_is_full_leaves_one_sentence_and_no_file(target, layout, tmp
 
 
 def test_number_types_are_not_converted(model, tmp_path, capsys):
-    assert main(["convert", f"{model}@bfloat16", str(tmp_path / "out"), "--to", "official"]) == 2
+    assert main(["convert", f"{model}@bfloat16", "--out", str(tmp_path / "out"), "--to", "official"]) == 2
     assert "leave out the @TYPE" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()

@@ -189,16 +189,16 @@ def test_a_film_has_every_frame_and_its_rate(tmp_path):
 
 def test_matching_two_images(model, image, tmp_path, capsys):
     out, pairs = tmp_path / "match.png", tmp_path / "pairs.json"
-    arguments = ["--grid", "6", "--model", model, "--out", str(out), "--json", str(pairs)]
+    arguments = ["--grid", "6", "--model", model, "--out", str(out), str(pairs)]
     assert main(["match", str(image), str(image), *arguments]) == 0
     stored = json.loads(pairs.read_text())
-    assert all(pair["first"] == pair["second"] for pair in stored["pairs"])
+    assert all((pair["x1"], pair["y1"]) == (pair["x2"], pair["y2"]) for pair in stored["rows"])
     with Image.open(out) as drawn:
         assert drawn.size == (480 * 2 + 12, 360)
     assert main(["match", str(image), str(image), *arguments, "--points", "10,8 33.5,20"]) == 0
-    found = json.loads(pairs.read_text())["pairs"]
-    assert [pair["first"] for pair in found] == [[10, 8], [33.5, 20]]
-    assert all(np.linalg.norm(np.subtract(pair["first"], pair["second"])) < 5 for pair in found)
+    found = json.loads(pairs.read_text())["rows"]
+    assert [(pair["x1"], pair["y1"]) for pair in found] == [(10, 8), (33.5, 20)]
+    assert all(np.hypot(pair["x1"] - pair["x2"], pair["y1"] - pair["y2"]) < 5 for pair in found)
     assert main(["match", str(image), str(image), *arguments, "--points", "99,8"]) == 2
     assert "outside the first image, which has 40 × 30 pixels" in capsys.readouterr().err
 

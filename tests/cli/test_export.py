@@ -7,18 +7,18 @@ import pytest
 from percept.cli import main
 
 MISTAKES = {
-    "a tower": (["MODEL", "out", "--tower", "words"], "unknown tower 'words'"),
-    "a type": (["MODEL", "out", "--dtype", "flaot32"], "did you mean 'float32'"),
+    "a tower": (["MODEL", "--out", "out", "--tower", "words"], "unknown tower 'words'"),
+    "a type": (["MODEL", "--out", "out", "--dtype", "flaot32"], "did you mean 'float32'"),
     "a size in words": (
-        ["MODEL", "out", "--size", "dinamic"],
+        ["MODEL", "--out", "out", "--size", "dinamic"],
         "--size must be a positive number of pixels or dynamic, got dinamic",
     ),
-    "a size of nothing": (["MODEL", "out", "--size", "0"], "or dynamic, got 0"),
-    "a size between patches": (["MODEL", "out", "--size", "28"], "24 or 32"),
-    "something is there": (["MODEL", "full"], "exists already"),
-    "a file in the way": (["MODEL", "full/file/out"], "cannot be written"),
-    "a model": (["nanno", "out"], "'nano'"),
-    "weights that are not there": (["nano", "out", "--weights", "x.pt"], "no weight file x.pt"),
+    "a size of nothing": (["MODEL", "--out", "out", "--size", "0"], "or dynamic, got 0"),
+    "a size between patches": (["MODEL", "--out", "out", "--size", "28"], "24 or 32"),
+    "something is there": (["MODEL", "--out", "full"], "exists already"),
+    "a file in the way": (["MODEL", "--out", "full/file/out"], "cannot be written"),
+    "a model": (["nanno", "--out", "out"], "'nano'"),
+    "weights that are not there": (["nano", "--out", "out", "--weights", "x.pt"], "no weight file x.pt"),
 }
 
 

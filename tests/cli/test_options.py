@@ -32,6 +32,8 @@ NAMED = {
     **{("cli/upgrade.py", option): "index" for option in ("--images", "--limit", "--texts")},
     ("cli/export.py", "--labels"): "classify",
     **{("cli/placing.py", option): "classify" for option in ("--place", "--dry-run", "--undo-list")},
+    **{("cli/filtering.py", option): "classify" for option in ("--path", "--type", "--after", "--index")},
+    ("cli/output.py", "--out"): "classify",
     ("cli/export.py", "--out"): "encode",
     ("cli/export.py", "--model"): "classify",
     ("models/onnx.py", "--tower"): "export",

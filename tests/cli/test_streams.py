@@ -83,7 +83,7 @@ def test_no_space_is_one_sentence_for_every_verb_that_writes(model, pictures, tm
         ["eval", "binding", "--count", "4", "--out", "card.json", *options],
         ["receipt", model, model, "--images", "1", "--out", "r.json"],
         ["index", *images, "--index", "i", *options],
-        ["world", "write", "w", "--count", "1"],
+        ["world", "write", "--out", "w", "--count", "1"],
         ["world", "show", "--count", "1", "--out", "w.png"],
     ]
     (tmp_path / "here").mkdir()

@@ -169,7 +169,10 @@ def test_what_is_missing_is_found_out_first(table, tmp_path, capsys, monkeypatch
 def test_a_card_cannot_be_written_over_itself(table, tmp_path, capsys):
     model = tiny.folder(tmp_path / "model")
     (tmp_path / "taken.md").mkdir()
-    for name, reason in (("card.md", "ends in .md, but the format written is .json"), ("taken.json", "is a folder")):
+    for name, reason in (
+        ("card.md", "ends in .md, but the format written is .csv or .json"),
+        ("taken.json", "is a folder"),
+    ):
         assert main(["eval", "zeroshot", "--model", str(model), "--out", str(tmp_path / name)]) == 2
         assert reason in capsys.readouterr().err
     assert not (tmp_path / "card.md").exists()

@@ -166,10 +166,11 @@ def runs(tmp_path_factory):
 
 def test_two_models_are_compared_from_the_command_line(runs, capsys):
     files = [str(runs / "a.json"), str(runs / "b.json")]
-    assert main(["compare", *files, "--json", str(runs / "d.json"), "--page", str(runs / "d.html")]) == 0
+    assert main(["compare", *files, "--out", str(runs / "d.json"), "--page", str(runs / "d.html")]) == 0
     printed = capsys.readouterr().out
     found = json.loads((runs / "d.json").read_text())
-    (one,) = found["differences"]
+    (one,) = found["rows"]
+    found = found["about"]
     assert one["n"] == 16
     assert one["difference"] == pytest.approx(one["b"] - one["a"])
     assert len(found["disagreements"]) == one["only_a"] + one["only_b"]

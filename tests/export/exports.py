@@ -14,7 +14,7 @@ def export(model: Path | str, folder: Path, *options: str, first: str = "") -> s
     for library in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(library)
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", f"{first}\n{PROGRAM}", "export", "onnx", str(model), str(folder), *options],
+        [sys.executable, "-W", "error", "-c", f"{first}\n{PROGRAM}", "export", "onnx", str(model), "--out", str(folder), *options],
         capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -242,7 +242,7 @@ def test_a_type_and_a_device_behind_the_name(tmp_path):
         percept.load("nano@float32", dtype="bfloat16")
     with pytest.raises(PerceptError, match=r"asks for @cpu, but device='cuda' was given too"):
         percept.load("nano@cpu", device="cuda")
-    with pytest.raises(PerceptError, match="percept export onnx MODEL DIR --int8"):
+    with pytest.raises(PerceptError, match="percept export onnx MODEL --out DIR --int8"):
         percept.load("nano@int8")
 
 

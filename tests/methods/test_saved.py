@@ -227,7 +227,7 @@ def test_eval_measures_a_classifier(
 def test_a_base_model_in_a_folder_is_found_from_anywhere(
     saved: tuple[Prompt, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["convert", "nano", str(tmp_path / "base"), "--to", "percept"]) == 0
+    assert main(["convert", "nano", "--out", str(tmp_path / "base"), "--to", "percept"]) == 0
     monkeypatch.chdir(tmp_path)
     save_method(tmp_path / "other", saved[0], base="base@float32")
     monkeypatch.chdir("/")

@@ -1,6 +1,7 @@
 """The examples about search, on small folders with an encoder that sees only colour."""
 
 import csv
+import json
 import runpy
 from pathlib import Path
 
@@ -13,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 ENCODER = ColourEncoder()
 
 
-@pytest.mark.parametrize("name", ["near_duplicates", "training_set"])
+@pytest.mark.parametrize("name", ["near_duplicates", "training_set", "dedupe", "auto_tag", "vector_database"])
 def test_an_example_is_short(name: str) -> None:
     assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) <= 80
 
@@ -53,3 +54,47 @@ def test_a_training_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert sum(row["label"] == "red" for row in rows) == 3
     with pytest.raises(percept.PerceptError, match="exists already"):
         example["main"](tmp_path / "index", tmp_path / "out", asked)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An index of a red image, one that is nearly the same, and a blue one."""
+    for name, colour in {"red": (255, 0, 0), "nearly": (251, 0, 0), "blue": (0, 0, 255)}.items():
+        picture(tmp_path / "pictures" / f"{name}.png", colour, size=(40, 20) if name == "red" else (20, 10))
+    with percept.Index.create(tmp_path / "index", ENCODER) as index:
+        index.add(tmp_path / "pictures")
+    monkeypatch.setattr("percept.search.index.load_stamped", lambda _: ENCODER)
+    return tmp_path / "index"
+
+
+def test_copies_are_put_aside(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example = runpy.run_path(str(EXAMPLES / "dedupe.py"))
+    example["main"](photos, tmp_path / "aside", above=0.999, list=tmp_path / "copies.jsonl")
+    assert "1 copies moved" in capsys.readouterr().out
+    (row,) = map(json.loads, (tmp_path / "copies.jsonl").read_text().splitlines())
+    assert (Path(row["keep"]).name, Path(row["copy"]).name) == ("red.png", "nearly.png")
+    assert (tmp_path / "aside/nearly.png").is_file()
+    assert not (tmp_path / "pictures/nearly.png").exists()
+    with percept.Index(photos) as index:
+        assert len(index) == 2
+
+
+def test_files_are_tagged(photos: Path, tmp_path: Path) -> None:
+    example = runpy.run_path(str(EXAMPLES / "auto_tag.py"))
+    example["main"](photos, "red,blue", out=tmp_path / "tags.csv", sidecars=True, least=0.5)
+    with (tmp_path / "tags.csv").open(encoding="utf-8", newline="") as file:
+        tags = {Path(row["path"]).stem: json.loads(row["tags"]) for row in csv.DictReader(file)}
+    assert tags == {"red": ["red"], "nearly": ["red"], "blue": ["blue"]}
+    sidecar = json.loads((tmp_path / "pictures/blue.png.tags.json").read_text())
+    assert sidecar["tags"] == ["blue"]
+    assert sidecar["probabilities"][0] > 0.5
+
+
+def test_an_index_in_a_vector_database(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("lancedb")
+    example = runpy.run_path(str(EXAMPLES / "vector_database.py"))
+    example["main"](photos, tmp_path / "photos.lance", "blue", where="width < 30", top=1)
+    printed = capsys.readouterr().out
+    assert "3" in printed
+    assert "blue.png" in printed
+    example["main"](photos, tmp_path / "photos.lance", "blue", top=1)  # not exported again

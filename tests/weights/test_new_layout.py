@@ -58,7 +58,7 @@ def listed(monkeypatch):
 
 def test_it_is_written_located_opened_and_converted_back(tmp_path, capsys):
     model = str(tiny.folder(tmp_path / "own"))
-    assert main(["convert", model, str(tmp_path / "there"), "--to", "dotted"]) == 0
+    assert main(["convert", model, "--out", str(tmp_path / "there"), "--to", "dotted"]) == 0
     assert "equal to the bit" in capsys.readouterr().out
     assert {file.name for file in (tmp_path / "there").iterdir()} == {
         "net.safetensors",
@@ -70,17 +70,17 @@ def test_it_is_written_located_opened_and_converted_back(tmp_path, capsys):
     opened = open_model(tmp_path / "there")
     assert (opened.layout, opened.name) == ("dotted", "tiny")
     assert same_tensors(opened.model.state_dict(), open_model(model).model.state_dict())
-    assert main(["convert", str(tmp_path / "there"), str(tmp_path / "back"), "--to", "percept"]) == 0
+    assert main(["convert", str(tmp_path / "there"), "--out", str(tmp_path / "back"), "--to", "percept"]) == 0
     encoders = [percept.load(folder, dtype="float32") for folder in (model, tmp_path / "there", tmp_path / "back")]
     assert len({encoder.identity for encoder in encoders}) == 1
     torch.testing.assert_close(encoders[1].text("a red cup"), encoders[0].text("a red cup"))
-    assert main(["convert", str(tmp_path / "there"), str(tmp_path / "one.pt"), "--to", "dotted"]) == 0
+    assert main(["convert", str(tmp_path / "there"), "--out", str(tmp_path / "one.pt"), "--to", "dotted"]) == 0
     assert percept.load(tmp_path / "one.pt", dtype="float32").identity == encoders[0].identity
 
 
 def test_its_configuration_and_its_names_are_used(tmp_path):
     model = str(tiny.folder(tmp_path / "own"))
-    assert main(["convert", model, str(tmp_path / "there"), "--to", "dotted"]) == 0
+    assert main(["convert", model, "--out", str(tmp_path / "there"), "--to", "dotted"]) == 0
     (tmp_path / "there" / CONFIG).write_text('{"mean": [0.1, 0.2, 0.3]}')
     assert percept.load(tmp_path / "there").preprocess.mean == (0.1, 0.2, 0.3)
     with pytest.raises(PerceptError, match=r"missing: NET\.TEXT\.BLOCKS\.10"):
@@ -90,5 +90,5 @@ def test_its_configuration_and_its_names_are_used(tmp_path):
 
 
 def test_its_name_is_offered(tmp_path, capsys):
-    assert main(["convert", "nano", str(tmp_path / "there"), "--to", "doted"]) == 2
+    assert main(["convert", "nano", "--out", str(tmp_path / "there"), "--to", "doted"]) == 2
     assert "did you mean 'dotted'" in capsys.readouterr().err

@@ -10,7 +10,21 @@ from percept.cli import main
 
 def test_write_makes_files_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
-        main(["world", "write", str(tmp_path / "w"), "--count", "3", "--format", "jsonl", "--split", "evaluation"]) == 0
+        main(
+            [
+                "world",
+                "write",
+                "--out",
+                str(tmp_path / "w"),
+                "--count",
+                "3",
+                "--format",
+                "jsonl",
+                "--split",
+                "evaluation",
+            ]
+        )
+        == 0
     )
     assert len((tmp_path / "w" / "truth.jsonl").read_text().splitlines()) == 3
     assert "evaluation" in capsys.readouterr().out
@@ -18,7 +32,7 @@ def test_write_makes_files_and_says_so(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_write_refuses_a_full_folder_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.txt").write_text("keep")
-    assert main(["world", "write", str(tmp_path), "--count", "3"]) == 2
+    assert main(["world", "write", "--out", str(tmp_path), "--count", "3"]) == 2
     assert "is not empty" in capsys.readouterr().err
 
 
@@ -51,5 +65,5 @@ def test_show_refuses_what_makes_no_sheet(
 
 def test_write_fills_the_folder_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["world", "write", ".", "--count", "2", "--format", "webdataset"]) == 0
+    assert main(["world", "write", "--out", ".", "--count", "2", "--format", "webdataset"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["000000.tar"]

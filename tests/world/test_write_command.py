@@ -25,7 +25,7 @@ def test_options_are_those_of_the_world() -> None:
 
 def test_noise_and_languages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--count", "4", "--format", "jsonl", "--size", "32", "--noise", "wrong", "0.5", "empty", "0.5"]
-    assert main(["world", "write", str(tmp_path / "w"), *options, "--languages", "de", "fr"]) == 0
+    assert main(["world", "write", "--out", str(tmp_path / "w"), *options, "--languages", "de", "fr"]) == 0
     lines = [json.loads(line) for line in (tmp_path / "w/truth.jsonl").read_text().splitlines()]
     assert {line["noise"] for line in lines} <= {"wrong", "empty"}
     assert all(line["caption_de"] != line["caption_fr"] for line in lines)
@@ -34,7 +34,7 @@ def test_noise_and_languages(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("what", ["questions", "documents", "rooms"])
 def test_the_default_format_of_each_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
-    assert main(["world", "write", str(tmp_path / "w"), "--what", what, "--count", "2"]) == 0
+    assert main(["world", "write", "--out", str(tmp_path / "w"), "--what", what, "--count", "2"]) == 0
     assert f"written as {next(iter(FORMATS[what]))}" in capsys.readouterr().out
     assert any((tmp_path / "w").iterdir())
 
@@ -55,6 +55,6 @@ def test_the_default_format_of_each_kind(tmp_path: Path, capsys: pytest.CaptureF
 def test_options_without_effect_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], reason: str
 ) -> None:
-    assert main(["world", "write", str(tmp_path / "w"), *arguments]) == 2
+    assert main(["world", "write", "--out", str(tmp_path / "w"), *arguments]) == 2
     assert reason in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "w").exists()

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from percept.cli.options import AnswerOptions, AssistantOptions
-from percept.cli.show import bad_files, check_output, common_folder, count, count_files, say, within, writing
+from percept.cli.output import STDOUT, check_rows_output, write_rows
+from percept.cli.show import bad_files, common_folder, count, count_files, say, within, writing
 from percept.core.errors import PerceptError
 from percept.core.report import table, track
 
 if TYPE_CHECKING:
     from percept.data.files import BadFile
 
-FIELDS = ("path", "question", "answer", "sample", "model", "options")
+FIELDS = {"path": str, "question": str, "answer": str, "sample": int, "model": str, "options": object}
 """Columns of a file of answers. sample: number of the answer where several were asked for; options: those that differ from their defaults."""
-ENDINGS = (".jsonl", ".csv")
-STDOUT = "-"
+APPENDED = (".jsonl", ".csv")
+"""Formats to which answers are added as they come; the others are written when all are there, from lines in a file beside them."""
 Record = dict[str, Any]
 
 
@@ -40,6 +41,8 @@ def answer_files(
     if len(left) < len(files):
         say(f"{count(len(files) - len(left), 'file')} answered before, {len(left):,} left")
     if not left:
+        if store is not None:
+            store.finish()
         return 0
     assistant = model.open()
     say(f"{assistant} reads {count_files(left)}")
@@ -55,6 +58,7 @@ def answer_files(
     if len(bad) == len(files):
         raise PerceptError("none of the files could be read, so nothing was answered")
     if store is not None:
+        store.finish()
         say(f"wrote answers about {count(len(left) - len(bad), 'file')} to {out}")
     return 0
 
@@ -103,17 +107,26 @@ def _show(records: Sequence[Record], show: int, answered: int) -> None:
 
 
 class Store:
-    """A .jsonl or .csv file to which answers are added.
+    """A file to which answers are added.
 
     Raises:
         PerceptError: another ending, or a file that holds something else or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
-        check_output(path, *ENDINGS)
+        check_rows_output(path)
         self.path = path
-        self.kind = path.suffix.lower()
-        self.records = self._read() if path.exists() else []
+        self.appended = path.suffix.lower() in APPENDED
+        self.lines = path if self.appended else path.with_name(f"{path.name}.part.jsonl")
+        """File to which answers are added."""
+        self.kind = self.lines.suffix.lower()
+        self.records = self._read_all()
+
+    def finish(self) -> None:
+        """Write a file whose format does not grow, from the lines beside it."""
+        if not self.appended and self.lines.exists():
+            write_rows(self.path, self._read_all(), FIELDS)
+            self.lines.unlink()
 
     def left(self, files: Sequence[Path], facts: Mapping[str, Any]) -> list[Path]:
         """Return the files without an answer to this question by this model with these options."""
@@ -125,23 +138,43 @@ class Store:
 
     def add(self, records: Sequence[Record]) -> None:
         """Append records, in one write."""
-        with writing(self.path):
+        with writing(self.lines):
             text = as_text(records, self.kind)
-            if self.kind == ".csv" and not (self.path.exists() and self.path.stat().st_size):
+            if self.kind == ".csv" and not (self.lines.exists() and self.lines.stat().st_size):
                 text = f"{','.join(FIELDS)}\n{text}"
-            with self.path.open("a", encoding="utf-8", newline="") as file:
+            with self.lines.open("a", encoding="utf-8", newline="") as file:
                 file.write(text)
+
+    def _read_all(self) -> list[Record]:
+        whole = self._read_whole() if not self.appended and self.path.exists() else []
+        return whole + (self._read() if self.lines.exists() else [])
+
+    def _read_whole(self) -> list[Record]:
+        """Return the records of a finished .json or .parquet file."""
+        try:
+            if self.path.suffix.lower() == ".json":
+                records = json.loads(self.path.read_text(encoding="utf-8"))["rows"]
+            else:
+                import pyarrow.parquet as parquet
+
+                records = parquet.read_table(self.path).to_pylist()
+                records = [{**record, "options": json.loads(record["options"])} for record in records]
+            if any(FIELDS.keys() != record.keys() for record in records):
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            raise PerceptError(f"{self.path} holds no answers of percept. Give a new name, or remove it.") from None
+        return records
 
     def _read(self) -> list[Record]:
         """Return the records, and cut off one that was not written to its end."""
-        with writing(self.path):
-            text = self.path.read_text(encoding="utf-8", errors="replace")
+        with writing(self.lines):
+            text = self.lines.read_text(encoding="utf-8", errors="replace")
         try:
             records, whole = _lines(text) if self.kind == ".jsonl" else _rows(text)
         except (ValueError, KeyError, TypeError, csv.Error):
-            raise PerceptError(f"{self.path} holds no answers of percept. Give a new name, or remove it.") from None
+            raise PerceptError(f"{self.lines} holds no answers of percept. Give a new name, or remove it.") from None
         if whole < len(text):
-            with writing(self.path), self.path.open("r+b") as file:
+            with writing(self.lines), self.lines.open("r+b") as file:
                 file.truncate(len(text[:whole].encode("utf-8")))
         return records
 

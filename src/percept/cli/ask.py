@@ -27,7 +27,7 @@ def ask(
     Args:
         words: Folders (searched with their subfolders), image and video files, then the question. Without any file the
             question is asked alone.
-        out: File to write answers to, .jsonl or .csv; - for json lines on standard output. Files that it answers already
+        out: File to write answers to, ending in .csv, .json, .jsonl or .parquet; - for json lines on standard output. Files that it answers already
             are skipped, so an interrupted run can be continued.
         region: Box x0,y0,x1,y1 in pixels of the only image, drawn on it. <|bbox0|> in the question is replaced
             by the text of the first, and so on.

@@ -23,7 +23,7 @@ def caption(
     Args:
         paths: Folders (searched with their subfolders), image and video files; only the first frame of a GIF is used.
         prompt: What the model is asked for.
-        out: File to write captions to, .jsonl or .csv; - for json lines on standard output. Files that it describes
+        out: File to write captions to, ending in .csv, .json, .jsonl or .parquet; - for json lines on standard output. Files that it describes
             already are skipped, so an interrupted run can be continued.
         show: Number of captions shown in the table.
     """

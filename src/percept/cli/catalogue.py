@@ -1,7 +1,9 @@
 """`percept list`: models with their sizes and capabilities, and recipes."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from percept.cli.output import check_rows_output, is_stdout, save_rows
 from percept.cli.show import say
 from percept.core.report import table
 
@@ -25,17 +27,38 @@ ASSISTANT_LEGEND = (
 )
 
 
-def list_all() -> None:
-    """List the models that `percept.load` and `percept.assistant` know and the recipes that `percept train` runs."""
+FIELDS = {
+    "kind": str, "name": str, "size": str, "image": str, "vector": str, "text": str, "tile": str, "tokens": str, "context": str,
+    "licence": str, "weights": str, "where": str,
+}  # fmt: skip
+"""Of a row of --out: kind is model, assistant or recipe; the others are the columns of the tables, null where a kind lacks them."""
+
+
+def list_all(out: Path | None = None) -> None:
+    """List the models that `percept.load` and `percept.assistant` know and the recipes that `percept train` runs.
+
+    Args:
+        out: File for the rows, ending in .csv, .json, .jsonl or .parquet; - for json lines on standard output.
+    """
     from percept.models import zoo
     from percept.recipes import RECIPES
 
-    table("Models", COLUMNS, [_row(name, entry) for name, entry in zoo.ZOO.items()])
-    say(LEGEND)
+    check_rows_output(out)
+    models = [_row(name, entry) for name, entry in zoo.ZOO.items()]
     assistants = [_assistant_row(name, entry) for name, entry in zoo.ASSISTANTS.items()]
-    table("Assistants", ASSISTANT_COLUMNS, assistants)
-    say(ASSISTANT_LEGEND)
-    table("Recipes", ("recipe", "where"), RECIPES.items())
+    if not is_stdout(out):
+        table("Models", COLUMNS, models)
+        say(LEGEND)
+        table("Assistants", ASSISTANT_COLUMNS, assistants)
+        say(ASSISTANT_LEGEND)
+        table("Recipes", ("recipe", "where"), RECIPES.items())
+    rows = [{"kind": "model", "name": row[0], **dict(zip(COLUMNS[1:], row[1:], strict=True))} for row in models]
+    rows += [
+        {"kind": "assistant", "name": row[0], **dict(zip(ASSISTANT_COLUMNS[1:], row[1:], strict=True))}
+        for row in assistants
+    ]
+    rows += [{"kind": "recipe", "name": name, "where": where} for name, where in RECIPES.items()]
+    save_rows(out, rows, FIELDS)
 
 
 def _assistant_row(name: str, entry: "AssistantEntry") -> tuple[str, ...]:

@@ -1,19 +1,20 @@
 """`percept classify`: rank labels for images and videos, zero-shot or taught; sort the files by label."""
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from percept.cli.filtering import ANY, FilesWhere, FilterOptions
 from percept.cli.options import MODEL, VIDEO, Model, ModelOptions, Video
-from percept.cli.output import check_rows_output, is_stdout, write_rows
+from percept.cli.output import check_rows_output
 from percept.cli.placing import PlaceOptions
-from percept.cli.show import bad_files, check_output, common_folder, count_files, say, split_labels, within, writing
+from percept.cli.ranking import MANY, Doubts, Outputs, Ranked
+from percept.cli.show import check_output, count, count_files, say, split_labels
 from percept.core.errors import PerceptError
-from percept.core.report import notice, table
 
 if TYPE_CHECKING:
     from percept.infer.classifying import Span
@@ -21,14 +22,6 @@ if TYPE_CHECKING:
     from percept.infer.labeller import Labeller, NoneBelow
     from percept.infer.labels import Guess
     from percept.infer.taught import Taught
-
-PLACES = ("best", "second", "third")
-MANY, DOUBTED = 20, 0.3
-"""Files from which it is checked whether labels that are texts fit, and share of files from which a doubt is printed."""
-FIELDS = {
-    "path": str, "start": float, "stop": float, "label": str, "probability": float, "score": float, "guesses": object,
-}  # fmt: skip
-"""Of a row of --out: start and stop in seconds with --every, else null; guesses are the best labels with the same numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +38,7 @@ SORT = SortOptions()
 def classify(
     paths: tyro.conf.Positional[tuple[Path, ...]],
     labels: str,
+    index: Path | None = None,
     template: tuple[str, ...] = (),
     top: int = 3,
     show: int = 40,
@@ -53,15 +47,17 @@ def classify(
     out: Path | None = None,
     sheet: Path | None = None,
     sort: Annotated[SortOptions, tyro.conf.arg(name="")] = SORT,
+    where: FilesWhere = ANY,
     model: Model = MODEL,
     video: Video = VIDEO,
 ) -> int:
-    """Rank labels for the images and videos in folders or files.
+    """Rank labels for the images and videos in folders or files, or in an index.
 
     Args:
         paths: Folders (searched with their subfolders), image and video files; only the first frame of a GIF is used.
         labels: Labels to choose from: cat,dog or @FILE with one label per line; @- reads standard input; or a folder that percept
             teach wrote.
+        index: Folder of an index, in place of paths: its vectors are ranked, and no file is read. Videos get labels for each span.
         template: Texts with {} in place of the label; several are averaged. Default: "a picture of a {}", "a photo of a
             {}" and "a {}".
         top: Number of labels shown and written per file.
@@ -72,48 +68,99 @@ def classify(
         out: File for the rows, ending in .csv, .json, .jsonl or .parquet; - for json lines on standard output.
         sheet: PNG with the images by label.
     """
-    from percept.data.files import find_media
-
     if top < 1 or show < 0:
         raise PerceptError(f"--top must be at least 1 and --show at least 0, got --top {top} --show {show}.")
     if every is not None and not every > 0:
         raise PerceptError(f"--every must be a number of seconds above 0, got {every:g}.")
+    where.check_index(index, paths)
     names, threshold = read_labels(labels), _threshold(none_below)
-    files = find_media(paths)
+    files = _files(paths) if index is None else []
     check_rows_output(out)
     check_output(sheet, ".png")
-    placing = sort.ready(sort.sort, "--sort")
+    outputs = Outputs(top=top, show=show, out=out, sheet=sheet, placing=sort.ready(sort.sort, "--sort"))
+    asked = Asked(labels=names, templates=template or None, none_below=threshold)
+    if index is None:
+        return _files_in(files, asked, every, outputs, model, video)
+    if every is not None or video != VIDEO:
+        raise PerceptError(
+            "--every, --frames and --frame-choice have no effect on an index, whose videos are cut already. Leave them out."
+        )
+    return _index_in(index, where, asked, outputs, model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The labels, and how they are used."""
+
+    labels: "list[str] | Taught"
+    templates: tuple[str, ...] | None
+    none_below: "NoneBelow"
+
+    @property
+    def doubtful(self) -> bool:
+        """True where labels are texts of which one is always chosen."""
+        return isinstance(self.labels, list) and self.none_below is None
+
+
+def _files(paths: tuple[Path, ...]) -> list[Path]:
+    from percept.data.files import find_media
+
+    return find_media(paths)
+
+
+def _files_in(
+    files: list[Path], asked: Asked, every: float | None, outputs: Outputs, model: ModelOptions, video: Video
+) -> int:
+    """Rank labels for files, which are encoded."""
+    from percept.core.config import to_dict
     from percept.infer.labeller import labeller
 
     sampling = video.sampling()
-    encoder = open_for(model, names)
+    encoder = open_for(model, asked.labels)
     say(f"{encoder} reads {count_files(files)}")
-    ranker = labeller(encoder, names, template or None, threshold)
+    ranker = labeller(encoder, asked.labels, asked.templates, asked.none_below)
     read = encoder.files(files, sampling=sampling)
-    found = Found(read=read, ranked=ranked(ranker, read, top))
-    if every is not None:
-        found.spans = _spans(encoder, read.paths, ranker, every, top)
-    if out is not None:
-        _write(out, encoder, found, list(ranker.names), sampling)
-    _show(found, top=min(top, len(ranker.names)), show=show, aside=is_stdout(out))
-    if isinstance(names, list) and threshold is None and len(read.paths) >= MANY:
-        _doubt(encoder, ranker, read)
-    if sheet is not None and read.paths:
-        _draw(sheet, found)
-    if not read.paths:
-        raise PerceptError("none of the files could be read, so nothing was ranked")
-    best = [guesses[0].label for guesses in found.ranked]
-    failed = 0 if placing is None else placing.by_folder(read.paths, best, aside=is_stdout(out))
-    return 2 if failed else 0
+    spans = {} if every is None else _spans(encoder, read.paths, ranker, every, outputs.top)
+    doubts = Doubts(encoder, ranker) if asked.doubtful and len(read.paths) >= MANY else None
+    if doubts is not None:
+        doubts.see(read.vectors)
+    items = zip(read.paths, ranked(ranker, read, outputs.top), strict=True)
+    facts = {
+        "model": to_dict(encoder.identity), "preprocess": to_dict(encoder.preprocess), "sampling": to_dict(sampling),
+        "labels": list(ranker.names), "bad": [{"path": bad.path, "reason": bad.reason} for bad in read.bad],
+    }  # fmt: skip
+    return outputs.take(
+        (Ranked(path=path, guesses=guesses, spans=spans.get(path, ())) for path, guesses in items),
+        labels=len(ranker.names), facts=facts, bad=read.bad, doubts=doubts,
+    )  # fmt: skip
 
 
-@dataclass(kw_only=True)
-class Found:
-    """Files with their ranked labels, and videos with spans."""
+def _index_in(index: Path, where: FilterOptions, asked: Asked, outputs: Outputs, model: ModelOptions) -> int:
+    """Rank labels for the vectors of an index."""
+    from percept.cli.index import load_for
+    from percept.core.config import to_dict
+    from percept.search.labelling import labelled, labeller_for, nothing_passes
+    from percept.search.store import Store
 
-    read: "FileVectors"
-    ranked: "list[list[Guess]]"
-    spans: "dict[Path, list[Span]]" = field(default_factory=dict)
+    condition = where.chosen()
+    with Store(index) as store:
+        load = cache(lambda: load_for(store.stamp, model)[0])
+        if model != MODEL:
+            store.check(load())
+        ranker = labeller_for(store, load, asked.labels, asked.templates, asked.none_below)
+        doubts = Doubts(load(), ranker) if asked.doubtful and len(store) >= MANY else None
+        see = None if doubts is None else doubts.see
+        files = labelled(store, ranker, top=outputs.top, where=condition, seen=see)
+        first = next(files, None)
+        if first is None:
+            raise nothing_passes(store, condition)
+        say(f"{count(len(store), 'file')} in {index}, with vectors of {store.stamp}")
+        items = (
+            Ranked(path=file.path, guesses=file.guesses, spans=file.spans, content=file.content)
+            for file in chain([first], files)
+        )
+        facts = {"model": to_dict(store.stamp), "index": str(store.folder), "labels": list(ranker.names)}
+        return outputs.take(items, labels=len(ranker.names), facts=facts, doubts=doubts, thumbnail=store.thumbnail)
 
 
 def read_labels(text: str) -> "list[str] | Taught":
@@ -130,29 +177,6 @@ def open_for(model: ModelOptions, labels: "list[str] | Taught") -> "Encoder":
     default = ModelOptions()
     options = {name: value for name, value in labels.options.items() if getattr(model, name) == getattr(default, name)}
     return model.load(labels.model, **options)
-
-
-def _draw(sheet: Path, found: Found) -> None:
-    from percept.infer.sheet import write_sheet
-
-    with writing(sheet):
-        write_sheet(sheet, found.read.paths, [guesses[0] for guesses in found.ranked])
-        say(f"wrote {sheet}")
-
-
-def _doubt(encoder: "Encoder", ranker: "Labeller", read: "FileVectors") -> None:
-    """Print a notice if other words fit many files better than the labels do."""
-    from dataclasses import replace
-
-    from percept.infer.labeller import other_texts
-
-    shares = replace(ranker, others=other_texts(encoder, ranker)).probabilities(read.vectors).sum(dim=1)
-    doubted = int((shares < 0.5).sum())
-    if doubted > DOUBTED * len(read.paths):
-        notice(
-            f"other words fit {doubted:,} of {count_files(read.paths)} better than any of these labels do, so many labels may be wrong. "
-            "percept classify --none-below auto leaves these out; percept teach learns labels from a few images of each."
-        )
 
 
 def _threshold(text: str | None) -> "NoneBelow":
@@ -178,74 +202,6 @@ def _spans(
     from percept.infer.classifying import spans_of
 
     return {path: spans_of(encoder, path, ranker, every, top=top) for path in paths if is_video(path)}
-
-
-def _show(found: Found, *, top: int, show: int, aside: bool) -> None:
-    from percept.data.files import is_video
-
-    read, rankings = found.read, found.ranked
-    bad_files(read.bad, aside=aside)
-    if aside:
-        return
-    folder, videos = common_folder(read.paths), any(map(is_video, read.paths))
-    shown = zip(read.paths[:show], rankings[:show], strict=True)
-    rows = [(within(path, folder), *_cells(guesses, top)) for path, guesses in shown]
-    places = (*PLACES, *(f"{place}th" for place in range(len(PLACES) + 1, top + 1)))
-    if rows:
-        table(_title(len(rows), read.paths, folder), ("file" if videos else "image", *places[:top]), rows)
-    for path, spans in list(found.spans.items())[:show]:
-        _show_spans(within(path, folder), spans, top, places)
-    tally = Counter(guesses[0].label for guesses in rankings)
-    if tally:
-        things = "files" if videos else "images"
-        table(f"{things.capitalize()} by best label", ("label", things), tally.most_common())
-
-
-def _cells(guesses: "list[Guess]", top: int) -> list[str]:
-    """Return the guesses as cells, as many as there are columns."""
-    return [str(guess) for guess in guesses][:top]
-
-
-def _show_spans(name: str, spans: "list[Span]", top: int, places: tuple[str, ...]) -> None:
-    from percept.infer.classifying import joined
-
-    rows = [(f"{span.start:.1f} - {span.stop:.1f}", *_cells(list(span.guesses), top)) for span in joined(spans)]
-    table(f"{name}, neighbouring parts of one label joined", ("seconds", *places[:top]), rows)
-
-
-def _title(shown: int, paths: list[Path], folder: Path) -> str:
-    files = f"{count_files(paths)} in {folder}"
-    return files if shown == len(paths) else f"The first {shown} of {files}"
-
-
-def _write(out: Path, encoder: "Encoder", found: Found, labels: list[str], sampling: Any) -> None:
-    from percept.core.config import to_dict
-
-    facts = {
-        "model": to_dict(encoder.identity),
-        "preprocess": to_dict(encoder.preprocess),
-        "sampling": to_dict(sampling),
-        "labels": labels,
-        "bad": [{"path": bad.path, "reason": bad.reason} for bad in found.read.bad],
-    }
-    write_rows(out, _rows(found), FIELDS, facts=facts)
-    if not is_stdout(out):
-        say(f"wrote {out}")
-
-
-def _rows(found: Found) -> Iterator[dict[str, Any]]:
-    for path, guesses in zip(found.read.paths, found.ranked, strict=True):
-        if path in found.spans:
-            for span in found.spans[path]:
-                yield {"path": path, "start": span.start, "stop": span.stop, **_values(list(span.guesses))}
-        else:
-            yield {"path": path, **_values(guesses)}
-
-
-def _values(guesses: "list[Guess]") -> dict[str, Any]:
-    from percept.core.config import to_dict
-
-    return {**to_dict(guesses[0]), "guesses": [to_dict(guess) for guess in guesses]}
 
 
 COMMAND = classify

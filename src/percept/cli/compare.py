@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from percept.cli.output import check_rows_output, is_stdout, save_rows
 from percept.cli.show import check_output, count, say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import notice, printable, table
@@ -15,13 +16,18 @@ if TYPE_CHECKING:
     from percept.eval.compare import Comparison, Disagreement
 
 COLUMNS = ("task", "n", "A %", "B %", "B − A, points [95 %]", "A alone", "B alone", "p")
+FIELDS = {
+    "evaluation": str, "data": str, "task": str, "n": int, "a": float, "b": float, "difference": float, "low": float,
+    "high": float, "only_a": int, "only_b": int, "p": float,
+}  # fmt: skip
+"""Of a row of --out: shares from 0 to 1, B minus A with its 95 % interval. `about` in .json also holds the samples on which the runs disagree."""
 
 
 def compare(
     a: tyro.conf.Positional[Path],
     b: tyro.conf.Positional[Path],
     show: int = 20,
-    json: Path | None = None,
+    out: Path | None = None,
     page: Path | None = None,
     seed: int = 0,
 ) -> int:
@@ -31,7 +37,8 @@ def compare(
         a: Report card of the first run, written by percept eval with --out; its samples are next to it.
         b: Report card of the second run.
         show: Disagreements that are printed; 0 for none.
-        json: File for all numbers and all disagreements, ending in .json.
+        out: File for the differences, ending in .csv, .json (with all disagreements), .jsonl or .parquet; - for json lines on standard
+            output.
         page: File for a page with the images on which the runs disagree, ending in .html.
         seed: Seed of the bootstrap.
 
@@ -40,18 +47,18 @@ def compare(
     """
     if show < 0:
         raise PerceptError(f"--show {show} is negative. Give 0 or more.")
-    check_output(json, ".json")
+    check_rows_output(out)
     check_output(page, ".html", ".htm")
     from percept.eval.compare import compare as compared
 
     found = compared(a, b, seed=seed)
-    _show(found, show)
-    if json is not None:
-        from percept.core.io import write_json
-
-        with writing(json):
-            write_json(json, found.to_dict())
-            say(f"wrote {json}")
+    if not is_stdout(out):
+        _show(found, show)
+    if out is not None:
+        facts = found.to_dict()
+        save_rows(out, facts.pop("differences"), FIELDS, facts=facts)
+    if found.left_out:
+        notice(f"in one run only, so not compared: {', '.join(found.left_out)}")
     if page is not None:
         from percept.eval.compare_page import write_page
 
@@ -73,8 +80,6 @@ def _show(found: "Comparison", show: int) -> None:
     if show and found.disagreements:
         title = f"{count(len(found.disagreements), 'disagreement')}, {min(show, len(found.disagreements))} shown"
         table(title, ("task", "sample", "truth", "A", "B"), map(_cells, _chosen(found.disagreements, show)))
-    if found.left_out:
-        notice(f"in one run only, so not compared: {', '.join(found.left_out)}")
 
 
 def _chosen(found: "Sequence[Disagreement]", show: int) -> "list[Disagreement]":

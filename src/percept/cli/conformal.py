@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from percept.cli.show import check_output, say, writing
+from percept.cli.output import check_rows_output, is_stdout, save_rows
+from percept.cli.show import say
 from percept.core.errors import PerceptError
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ COLUMNS = (
     "AUARC",
     "ECE",
 )
+FIELDS = {
+    "method": str, "name": str, "value": float, "unit": str, "better": str, "n": int, "low": float, "high": float, "cost": float,
+}  # fmt: skip
+"""Of a row of --out: a score of a method with its 95 % interval, and what the method costs."""
 
 
 def conformal(
@@ -35,15 +40,13 @@ def conformal(
         logits: A .npz file with arrays logits [items, classes] and labels [items], or a .parquet file with columns logits and label.
         alpha: Share of sets that may miss the true class, between 0 and 1.
         seed: Of the split into calibration, policy and test items.
-        out: File for all scores with intervals, ending in .json.
+        out: File for all scores with intervals, ending in .csv, .json, .jsonl or .parquet; - for json lines on standard output.
     """
-    from percept.core.io import write_json
     from percept.core.report import table
     from percept.eval.abstention import Cost, Split, compared, cost
     from percept.eval.conformal import check_labels, judged, softmax
 
-    if out is not None:
-        check_output(out, ".json")
+    check_rows_output(out)
     values, labels = read_logits(logits)
     probabilities = softmax(values)
     labels = check_labels(labels, values)
@@ -51,15 +54,17 @@ def conformal(
     answers = compared(probabilities, labels, split, alpha=alpha, seed=seed)
     scores = {name: judged(each, labels[split.test], seed=seed) for name, each in answers.items()}
     charged = {name: cost(each, labels[split.test], Cost()) for name, each in answers.items()}
-    rows = [(name, *_cells(found), f"{charged[name]:.3f}") for name, found in scores.items()]
-    table(f"{len(split.test):,} test items, {values.shape[1]} classes", ("method", *COLUMNS, "cost"), rows)
+    if not is_stdout(out):
+        rows = [(name, *_cells(found), f"{charged[name]:.3f}") for name, found in scores.items()]
+        table(f"{len(split.test):,} test items, {values.shape[1]} classes", ("method", *COLUMNS, "cost"), rows)
     say("An abstention never counts as right or covered. Cost: lower is better, see percept.eval.abstention.Cost.")
-    if out is not None:
-        record = {name: [vars(score) for score in found] for name, found in scores.items()}
-        facts = {"alpha": alpha, "seed": seed, "calibration": len(split.calibration) + len(split.fresh)}
-        with writing(out):
-            write_json(out, {"file": str(logits), **facts, "cost": charged, "scores": record})
-            say(f"wrote {out}")
+    facts = {
+        "file": str(logits), "alpha": alpha, "seed": seed, "calibration": len(split.calibration) + len(split.fresh),
+    }  # fmt: skip
+    lines = (
+        {"method": name, "cost": charged[name], **vars(score)} for name, found in scores.items() for score in found
+    )
+    save_rows(out, lines, FIELDS, facts=facts)
     return 0
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def convert(
     source: tyro.conf.Positional[str],
-    target: tyro.conf.Positional[Path],
+    out: Path,
     to: str,
     weights: Path | None = None,
     image_size: int | None = None,
@@ -29,7 +29,7 @@ def convert(
 
     Args:
         source: Name of a model, weight file, model folder, or hf://OWNER/NAME.
-        target: What to write: a folder, or for encoders a file ending in .safetensors or .pt (official and timm).
+        out: What to write: a folder, or for encoders a file ending in .safetensors or .pt (official and timm).
         to: official, timm (vision only), open_clip or percept; for language models transformers, original or percept.
         weights: Local weight file or folder for the model that SOURCE names, where its shapes do not identify the model.
         image_size: Side in pixels to whose grid the learned positions are resized; as stored if not given.
@@ -41,16 +41,16 @@ def convert(
     from percept.weights.layouts import find_layout
 
     if is_assistant(source):
-        return _convert_assistant(source, target, to, weights, image_size=image_size, revision=revision)
+        return _convert_assistant(source, out, to, weights, image_size=image_size, revision=revision)
     layout = find_layout(to)
-    _check_target(target)
-    if target.suffix in PICKLED and facts_file(target).exists():
-        raise PerceptError(f"{facts_file(target)}, which belongs to it, exists already; give a different target")
+    _check_target(out)
+    if out.suffix in PICKLED and facts_file(out).exists():
+        raise PerceptError(f"{facts_file(out)}, which belongs to it, exists already; give a different target")
     opened = _open(source, weights, image_size=image_size, revision=revision)
     say(f"{opened.name}, {opened.layout} layout, to {to}")
-    file = _write(opened, target, to)
-    same, left = _read_back(opened, target, layout)
-    alone = file == target and opened.tokenizer is not None and layout.holds_text
+    file = _write(opened, out, to)
+    same, left = _read_back(opened, out, layout)
+    alone = file == out and opened.tokenizer is not None and layout.holds_text
     rows = [
         ("model", opened.name),
         ("from", f"{weights or source} ({opened.layout})"),

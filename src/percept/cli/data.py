@@ -1,11 +1,12 @@
 """`percept data check`: summarise training data and list its faults."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from percept.cli.output import check_own_output, is_stdout, save_rows
 from percept.cli.show import check_output, say, writing
 from percept.core.errors import PerceptError
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 TOO_MANY = 1
 """Exit code where there are more bad rows than allowed."""
+FIELDS = {"reason": str, "rows": int, "share": float, "example": str}
+"""Of a row of --out: why rows cannot be used, their number, share of the rows that were checked, and the key of one."""
 
 
 def check(
@@ -37,7 +40,8 @@ def check(
 
     Args:
         source: Files, folders or patterns that percept.data.open_source reads: images, .csv, .tsv, .jsonl, .json, .parquet, .arrow, .tar.
-        out: File for the report, ending in .json; a page with plots of the same name, ending in .html, is written too.
+        out: File for the report, ending in .json, with a page with plots of the same name, ending in .html; or for a row per reason,
+            ending in .csv, .jsonl or .parquet; - for these as json lines on standard output.
         captions: Field of the caption, or several of which one is drawn for each row. Default: the first usual one.
         image: Field of images, if it has an unusual name.
         video: Field of videos, if it has an unusual name.
@@ -60,8 +64,8 @@ def check(
         )
     if not 0 <= max_bad <= 1:
         raise PerceptError(f"--max-bad must be a share from 0 to 1, got {max_bad}.")
-    for file, ending in ((out, ".json"), (out and out.with_suffix(".html"), ".html"), (log, ".jsonl")):
-        check_output(file, ending)
+    whole = check_own_output(out, ".json", ".html")
+    check_output(log, ".jsonl")
     if log is not None:
         log.unlink(missing_ok=True)
     found = check_source(
@@ -76,13 +80,22 @@ def check(
         workers=workers,
         log=log,
     )
-    _show(found.report)
-    if out is not None:
+    if not is_stdout(out):
+        _show(found.report)
+    if not whole:
+        save_rows(out, _rows(found.report), FIELDS, facts={"source": found.report["source"]})
+    elif out is not None:
         with writing(out):
             write_json(out, found.report)
             write_page(out.with_suffix(".html"), found)
         say(f"wrote {out} and {out.with_suffix('.html')}")
     return TOO_MANY if found.share_bad > max_bad else 0
+
+
+def _rows(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for reason, found in report["reasons"].items():
+        share = found["count"] / max(1, report["checked"])
+        yield {"reason": reason, "rows": found["count"], "share": share, "example": str(found["examples"][0]["key"])}
 
 
 def _tokenizer(file: Path | None, context: int | None) -> "Tokenizer":

@@ -7,12 +7,17 @@ import numpy as np
 import tyro
 
 from percept.cli.options import MODEL, Model
-from percept.cli.show import check_output, say, writing
+from percept.cli.output import is_stdout, save_rows, split_outputs
+from percept.cli.show import say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import table
 
 if TYPE_CHECKING:
     from PIL import Image
+
+FIELDS = {"image": str, "unit": str, "nearest": float, "median": float, "farthest": float}
+"""Of the row of --out."""
+QUANTILES = {"nearest": 0.0, "median": 0.5, "farthest": 1.0}
 
 
 def depth(
@@ -27,14 +32,14 @@ def depth(
         image: Image.
         head: Folder of a head for depth, trained on the same encoder: percept layers DATA --task depth --save FOLDER; with
             --world in place of DATA, on rooms of the labelled world.
-        out: .png to look at (light is near), .npy for the numbers, or both.
+        out: .png to look at (light is near), .npy for the depth of each pixel, or both; and .csv, .json, .jsonl or .parquet for the least,
+            median and largest depth, or - for these as a json line on standard output.
     """
     from percept.data.images import read_image
 
     if not out:
         raise PerceptError("--out is empty. Give a .png file, a .npy file, or both.")
-    for file in out:
-        check_output(file, ".png", ".npy")
+    files, out_rows = split_outputs(out, ".png", ".npy", most=2)
     opened = read_image(image)
     from torch.nn import functional as F
 
@@ -47,13 +52,12 @@ def depth(
     maps = trained.maps(encoder, [opened])
     values = F.interpolate(maps, (opened.height, opened.width), mode="bilinear", align_corners=False)[0, 0].numpy()
     unit = trained.unit or "share of the largest depth"
-    for file in out:
+    for file in files:
         _write(file, opened, values, unit)
-    rows = [
-        (name, f"{np.quantile(values, share):.3f}")
-        for name, share in (("nearest", 0), ("median", 0.5), ("farthest", 1))
-    ]
-    table(f"Depth of {image}", ("", unit), rows)
+    row = {name: float(np.quantile(values, share)) for name, share in QUANTILES.items()}
+    if not is_stdout(out_rows):
+        table(f"Depth of {image}", ("", unit), [(name, f"{value:.3f}") for name, value in row.items()])
+    save_rows(out_rows, [{"image": image, "unit": unit, **row}], FIELDS, facts={"model": str(encoder.identity)})
     return 0
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from percept.cli.options import MODEL, VIDEO, Model, Video
+from percept.cli.filtering import ANY, FilesWhere, FilterOptions
+from percept.cli.options import MODEL, VIDEO, Model, ModelOptions, Video
 from percept.cli.output import check_rows_output, is_stdout, write_rows
 from percept.cli.placing import PlaceOptions
 from percept.cli.show import bad_files, check_output, common_folder, count, count_files, say, within, writing
@@ -38,12 +39,14 @@ MOVE = MoveOptions()
 
 def dupes(
     paths: tyro.conf.Positional[tuple[Path, ...]],
+    index: Path | None = None,
     above: float = 0.95,
     keep: str = "largest",
     show: int = 20,
     out: Path | None = None,
     page: Path | None = None,
     move: Annotated[MoveOptions, tyro.conf.arg(name="")] = MOVE,
+    where: FilesWhere = ANY,
     model: Model = MODEL,
     video: Video = VIDEO,
 ) -> int:
@@ -51,6 +54,7 @@ def dupes(
 
     Args:
         paths: Folders (searched with their subfolders), image and video files.
+        index: Folder of an index, in place of paths: its vectors are compared, and no file is read.
         above: Least cosine of a copy with the file that is kept.
         keep: Which file of a group is kept: largest (most pixels, then bytes), sharpest, oldest, newest, or first (in the order of
             names).
@@ -58,23 +62,24 @@ def dupes(
         out: File for the rows, ending in .csv, .json, .jsonl or .parquet; - for json lines on standard output.
         page: HTML page with the groups.
     """
-    from percept.data.files import find_media
-
     if show < 0:
         raise PerceptError(f"--show must be at least 0, got {show}.")
-    files = find_media(paths)
+    where.check_index(index, paths)
+    files = _files(paths) if index is None else []
     check_rows_output(out)
     check_output(page, ".html", ".htm")
     placing = move.ready(move.move_to, "--move-to", default="move")
-    from percept.infer.dupes import find_dupes
-
-    sampling = video.sampling()
-    encoder = model.open()
-    say(f"{encoder} compares {count_files(files)}")
-    found = find_dupes(encoder, files, above=above, keep=keep, sampling=sampling)
+    if index is None:
+        found, identity = _of_files(files, above, keep, model, video)
+    elif model != MODEL or video != VIDEO:
+        raise PerceptError(
+            "options of the model and of videos have no effect on the vectors of an index. Leave them out."
+        )
+    else:
+        found, identity = _of_index(index, above, keep, where)
     aside = is_stdout(out)
     if out is not None:
-        facts = {"model": _identity(encoder), "above": above, "keep": keep, "files": found.files}
+        facts = {"model": identity, "above": above, "keep": keep, "files": found.files}
         write_rows(out, _rows(found), FIELDS, facts=facts)
         if not aside:
             say(f"wrote {out}")
@@ -82,20 +87,48 @@ def dupes(
         from percept.infer.dupes_page import write_page
 
         with writing(page):
-            write_page(page, found, title=f"Near duplicates in {', '.join(map(str, paths[:3]))}")
+            write_page(page, found, title=f"Near duplicates in {', '.join(map(str, paths[:3])) or index}")
             say(f"wrote {page}")
     bad_files(found.bad, aside=aside)
     if not aside:
         _show(found, show)
     copies = [copy.file.path for group in found.groups for copy in group.copies]
     failed = placing.together(copies, aside=aside) if placing is not None and copies else 0
+    if index is not None and placing is not None and copies and not placing.dry_run:
+        say(f"percept index --index {index} brings the index up to date")
     return 2 if failed else 0
 
 
-def _identity(encoder: Any) -> dict[str, Any]:
-    from percept.core.config import to_dict
+def _files(paths: tuple[Path, ...]) -> list[Path]:
+    from percept.data.files import find_media
 
-    return to_dict(encoder.identity)
+    return find_media(paths)
+
+
+def _of_files(
+    files: list[Path], above: float, keep: str, model: ModelOptions, video: Video
+) -> "tuple[Dupes, dict[str, Any]]":
+    """Return the groups among files, and the identity of the model."""
+    from percept.core.config import to_dict
+    from percept.infer.dupes import find_dupes
+
+    sampling = video.sampling()
+    encoder = model.open()
+    say(f"{encoder} compares {count_files(files)}")
+    found = find_dupes(encoder, files, above=above, keep=keep, sampling=sampling)
+    return found, to_dict(encoder.identity)
+
+
+def _of_index(index: Path, above: float, keep: str, where: FilterOptions) -> "tuple[Dupes, dict[str, Any]]":
+    """Return the groups in an index, and the stamp of its model."""
+    from percept.core.config import to_dict
+    from percept.search.duplicates import find_dupes
+    from percept.search.store import Store
+
+    condition = where.chosen()
+    with Store(index) as store:
+        say(f"{count(len(store), 'file')} in {index}, with vectors of {store.stamp}")
+        return find_dupes(store, above=above, keep=keep, where=condition), to_dict(store.stamp)
 
 
 def _rows(found: "Dupes") -> Iterator[dict[str, Any]]:

@@ -11,7 +11,8 @@ import tyro
 
 from percept.cli import evaluate_folder, evaluate_plm
 from percept.cli.options import MODEL, VIDEO, Model, Video, VideoOptions, typed
-from percept.cli.show import check_output, count, say, writing
+from percept.cli.output import check_own_output, is_stdout, save_rows
+from percept.cli.show import count, say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import notice, printable
 from percept.eval.table import EVALUATIONS, Evaluation, Plan, Result, Unsuited, find, summary
@@ -32,6 +33,11 @@ HELP = " ".join(
 
 Names: TypeAlias = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help=HELP, metavar="NAME [NAME ...]")]
 PLAN = Plan()
+SCORES = {
+    "evaluation": str, "name": str, "value": float, "unit": str, "better": str, "n": int, "low": float, "high": float,
+    "target": str, "met": bool,
+}  # fmt: skip
+"""Of a row of --out: a score with its 95 % interval; target and met on the evaluation split of the labelled world, else null."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +74,15 @@ def evaluate(
 
     Args:
         names: Evaluations to run.
-        out: File for the report card, ending in .json; a markdown page of the same name is written too, and the outcome of every
-            sample to .samples.jsonl, for percept compare.
+        out: File for the report card, ending in .json, with a markdown page of the same name and the outcome of every sample in
+            .samples.jsonl, for percept compare; or for a row per score, ending in .csv, .jsonl or .parquet; - for these as json lines on
+            standard output.
 
     Raises:
         PerceptError: something that an evaluation needs is missing, or all of them failed.
     """
     evaluations = _chosen(names)
-    _check_outputs(out)
+    whole = check_own_output(out, ".json", ".md", ".samples.jsonl")
     request = _request(names, evaluations, plan, data, video)
     sets = {} if request is None else {each.name: _opened(each, request) for each in evaluations}
     _check_used([each for opened in sets.values() for each in opened.values()], data, video)
@@ -89,21 +96,17 @@ def evaluate(
     options = typed(model, plan, data, video)
     command = ["percept", "eval", *names, *options, *(["--out", str(out)] if out is not None else [])]
     card = _card(encoder, evaluations, plan, measured, omitted, request, command=printable(shlex.join(command)))
-    card.show()
-    if out is not None:
+    if not is_stdout(out):
+        card.show()
+    if not whole:
+        save_rows(out, card.to_dict()["scores"], SCORES, facts={"model": card.model, "command": card.command})
+    elif out is not None:
         with writing(out):
             say(f"wrote {', '.join(map(str, _save(card, measured, out)))}")
     for error in errors:
         if not isinstance(error, PerceptError | OSError):
             raise error  # a bug is not hidden
     return 2 if errors else 0
-
-
-def _check_outputs(out: Path | None) -> None:
-    if out is not None:
-        check_output(out, ".json")
-        for suffix in (".md", ".samples.jsonl"):
-            check_output(out.with_suffix(suffix))
 
 
 def _save(card: "Card", measured: "Measured", out: Path) -> list[Path]:

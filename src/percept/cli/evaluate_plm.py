@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from percept.cli.show import check_output, say, writing
+from percept.cli.output import check_own_output, is_stdout, save_rows
+from percept.cli.show import say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import notice, printable
 
@@ -18,12 +19,18 @@ if TYPE_CHECKING:
     from percept.eval.vlm.graders import Grading
     from percept.eval.vlm.item import Item
     from percept.eval.vlm.kept import Kept
+    from percept.eval.vlm.report import Report
     from percept.eval.vlm.run import Measured
     from percept.eval.vlm.tasks import Task
 
 NAME = "plm"
 SELF = "self"
 WORLD_COUNT, WORLD_FRAMES, FILE_FRAMES = 300, 8, 32
+SCORES = {
+    "task": str, "name": str, "value": float, "unit": str, "better": str, "n": int, "low": float, "high": float, "chance": float,
+    "blind": object, "target": str, "met": bool,
+}  # fmt: skip
+"""Of a row of --out: a score with its 95 % interval; blind: the same score of the model without images."""
 SUMMARY = "a perception language model on questions about images and clips; percept eval plm --help"
 
 
@@ -72,8 +79,9 @@ class Options:
     judge_cache: Path | None = None
     """File that keeps its replies. Default: judge.jsonl beside --out."""
     out: Path | None = None
-    """File for the report, ending in .json; a markdown page and every answer are written beside it. Until then answers are kept, and
-    the same command goes on where it stopped."""
+    """File for the report, ending in .json, with a markdown page and every answer beside it; or for a row per score, ending in .csv,
+    .jsonl or .parquet; - for these as json lines on standard output. With a file, answers are kept until it is written, and the same
+    command goes on where it stopped."""
 
 
 def evaluate_plm(options: Annotated[Options, tyro.conf.arg(name="")]) -> int:
@@ -101,13 +109,21 @@ def evaluate_plm(options: Annotated[Options, tyro.conf.arg(name="")]) -> int:
         targets=world and options.split == "evaluation", measured=measured,
         facts=_facts(options, model, how),
     )  # fmt: skip
-    report.show()
-    if options.out is not None:
-        with writing(options.out):
-            say(f"wrote {', '.join(map(str, report.save(options.out)))}")
-        if len(measured) == len(jobs):
-            kept.remove()
+    if not is_stdout(options.out):
+        report.show()
+    _save(report, options.out)
+    if options.out is not None and len(measured) == len(jobs):
+        kept.remove()
     return 2 if len(measured) < len(jobs) else 0
+
+
+def _save(report: "Report", out: Path | None) -> None:
+    """Write the whole report, or its scores as rows."""
+    if out is None or out.suffix.lower() != ".json":
+        save_rows(out, report.to_dict()["scores"], SCORES, facts={"model": report.model, "command": report.command})
+        return
+    with writing(out):
+        say(f"wrote {', '.join(map(str, report.save(out)))}")
 
 
 def _check(options: Options) -> None:
@@ -128,10 +144,7 @@ def _check(options: Options) -> None:
     for name in ("count", "frames"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise PerceptError(f"--{name} {value} measures nothing. Give at least 1.")
-    if options.out is not None:
-        check_output(options.out, ".json")
-        for suffix in (".md", ".samples.jsonl"):
-            check_output(options.out.with_suffix(suffix))
+    check_own_output(options.out, ".json", ".md", ".samples.jsonl")
 
 
 def _grading(options: Options) -> "Grading":
@@ -143,7 +156,8 @@ def _grading(options: Options) -> "Grading":
         return Grading(judge=RulesJudge(), version=options.version, seed=options.seed)
     if options.judge_model is None:
         raise PerceptError("--judge-model is missing. Give the name of the model behind the address.")
-    cache = options.judge_cache or (options.out and options.out.with_name("judge.jsonl"))
+    beside = None if options.out is None or is_stdout(options.out) else options.out.with_name("judge.jsonl")
+    cache = options.judge_cache or beside
     judge = EndpointJudge(url=options.judge, model=options.judge_model, cache=cache)
     return Grading(judge=judge, version=options.version, seed=options.seed)
 
@@ -229,7 +243,7 @@ def _kept(options: Options, *models: Any) -> "Kept":
     """Return the answers of an interrupted run of the same models."""
     from percept.eval.vlm.kept import Kept
 
-    if options.out is None:
+    if options.out is None or is_stdout(options.out):
         return Kept()
     places = [path.resolve() for path in (*options.data, *options.media)]
     decisive = [*map(_weights, models), options.split, options.size, options.frames, options.version, *places]

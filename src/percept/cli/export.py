@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def onnx(
     model: tyro.conf.Positional[str],
-    folder: tyro.conf.Positional[Path],
+    out: Path,
     tower: str = "both",
     size: str | None = None,
     dtype: str = "float32",
@@ -29,7 +29,7 @@ def onnx(
 
     Args:
         model: nano, an official name, hf://OWNER/NAME, a model folder or a weight file.
-        folder: Folder to write; new or empty. percept.load(FOLDER) and --model FOLDER open it.
+        out: Folder to write; new or empty. percept.load(FOLDER) and --model FOLDER open it.
         tower: image, text or both.
         size: Side of the images in pixels, as --image-size, or dynamic for any height and width.
         dtype: float32 or float16.
@@ -40,9 +40,9 @@ def onnx(
     from percept.export.write import Plan, export_onnx
 
     plan = Plan(tower=tower, size=pixels, dtype=dtype, int8=int8, layers=layers)
-    with writing(folder):
+    with writing(out):
         exported = export_onnx(
-            model, folder, plan, weights=files.weights, tokenizer=files.tokenizer, image_size=files.image_size
+            model, out, plan, weights=files.weights, tokenizer=files.tokenizer, image_size=files.image_size
         )
     _show(exported)
     return 0

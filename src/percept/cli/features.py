@@ -1,14 +1,15 @@
 """`percept features`: patch tokens of any layer, as a table, as coloured maps, or as a file."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from percept.cli.options import MODEL, Model
+from percept.cli.output import is_stdout, save_rows, split_outputs
 from percept.cli.show import bad_files, check_output, common_folder, count, say, within, writing
 from percept.core.errors import PerceptError
 from percept.core.report import table
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from percept.infer.dense import Hidden, PoolAttention
     from percept.infer.encoder import Encoder
 
+FIELDS = {
+    "path": str, "layer": int, "rows": int, "columns": int, "width": int, "mean_norm": float, "largest_norm": float,
+}  # fmt: skip
+"""Of a row of --out: the patches of an image at a layer."""
 FRAME = 240
 """Longer side of a drawn image, in pixels."""
 
@@ -42,7 +47,7 @@ def features(
     norm: bool = False,
     pca: Path | None = None,
     attention: Path | None = None,
-    out: Path | None = None,
+    out: tuple[Path, ...] = (),
     show: int = 16,
     model: Model = MODEL,
 ) -> int:
@@ -55,7 +60,8 @@ def features(
         pca: PNG to draw: each image, and its patches coloured by their first three principal components, a column per
             layer.
         attention: PNG to draw: the attention of each head of the pooling query.
-        out: File to write the maps to: .safetensors or .npz.
+        out: .safetensors or .npz for the maps; .csv, .json, .jsonl or .parquet for the norms of the table, or - for these as json lines
+            on standard output; or both.
         show: Number of images in the table and in the drawings; --out holds all of them.
     """
     from percept.data.files import find_images
@@ -66,28 +72,31 @@ def features(
     files = find_images(paths)
     check_output(pca, ".png")
     check_output(attention, ".png")
-    check_output(out, ".safetensors", ".npz")
+    maps, rows = split_outputs(out, ".safetensors", ".npz")
     # Imported here, so that a mistyped folder is reported at once.
     from percept.nn.stack import resolve_layer
 
     encoder = model.open()
     blocks = encoder.model.config.vision.layers
     numbers = list(dict.fromkeys(resolve_layer(layer, blocks) for layer in numbers))
-    if out is None and len(files) > show:
+    if not out and len(files) > show:
         say(f"the first {show} of {count(len(files), 'image')}; --show N shows more, --out FILE writes all")
         files = files[:show]
     say(f"{encoder} reads {count(len(files), 'image')}")
     seen = look(encoder, files, numbers, norm=norm, attention=attention is not None)
-    bad_files(seen.bad)
+    bad_files(seen.bad, aside=is_stdout(rows))
     if not seen.paths:
         raise PerceptError("none of the files could be read, so there is nothing to show")
     names = [within(path, common_folder(seen.paths)) for path in seen.paths[:show]]
-    _table(names, seen.hidden[:show], norm=norm)
+    if not is_stdout(rows):
+        _table(names, seen.hidden[:show], norm=norm)
     _draw(encoder, seen, names, numbers, pca=pca, attention=attention)
-    if out is not None:
-        with writing(out):
-            _write(out, encoder, seen, norm=norm)
-        say(f"wrote {out}, {out.stat().st_size / 1e6:.2f} MB")
+    for file in maps:
+        with writing(file):
+            _write(file, encoder, seen, norm=norm)
+        say(f"wrote {file}, {file.stat().st_size / 1e6:.2f} MB")
+    values = (row for path, hidden in zip(seen.paths, seen.hidden, strict=True) for row in _values(path, hidden))
+    save_rows(rows, values, FIELDS, facts={"model": str(encoder.identity), "norm": norm})
     return 0
 
 
@@ -153,14 +162,23 @@ def _frames(encoder: "Encoder", paths: Sequence[Path]) -> "list[Image.Image]":
     return [as_seen(read_image(path, at_least=FRAME), encoder.preprocess, FRAME) for path in paths]
 
 
+def _values(path: "Path | str", hidden: "Hidden") -> Iterator[dict[str, Any]]:
+    """Yield what the table holds of an image, layer by layer."""
+    for layer in hidden.tokens:
+        norms, (down, across) = hidden.patches(layer).norm(dim=-1), hidden.grid
+        yield {
+            "path": path, "layer": layer, "rows": down, "columns": across, "width": hidden.tokens[layer].shape[-1],
+            "mean_norm": float(norms.mean()), "largest_norm": float(norms.max()),
+        }  # fmt: skip
+
+
 def _table(names: Sequence[str], rows: "Sequence[Hidden]", *, norm: bool) -> None:
     columns = ("image", "layer", "grid", "width", "mean norm", "largest norm")
-    lines = []
-    for name, hidden in zip(names, rows, strict=True):
-        for layer in hidden.tokens:
-            norms, (down, across) = hidden.patches(layer).norm(dim=-1), hidden.grid
-            width = hidden.tokens[layer].shape[-1]
-            lines.append((name, layer, f"{down} x {across}", width, float(norms.mean()), float(norms.max())))
+    lines = [
+        (name, row["layer"], f"{row['rows']} x {row['columns']}", row["width"], row["mean_norm"], row["largest_norm"])
+        for name, hidden in zip(names, rows, strict=True)
+        for row in _values(name, hidden)
+    ]
     table(f"Patches {'after the final norm' if norm else 'in the residual stream'}", columns, lines)
 
 

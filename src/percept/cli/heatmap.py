@@ -5,15 +5,19 @@ from pathlib import Path
 import tyro
 
 from percept.cli.options import MODEL, Model
-from percept.cli.show import check_output, say, writing
+from percept.cli.output import is_stdout, save_rows, split_outputs
+from percept.cli.show import say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import table
+
+FIELDS = {"text": str, "x": int, "y": int, "highest": float, "median": float}
+"""Of a row of --out: where the text fits best, in pixels; cosines with the text minus those with "a picture"."""
 
 
 def heatmap(
     image: tyro.conf.Positional[Path],
     texts: tyro.conf.Positional[tuple[str, ...]],
-    out: Path,
+    out: tuple[Path, ...],
     model: Model = MODEL,
 ) -> int:
     """Draw where in an image texts fit: light where a text fits best.
@@ -21,14 +25,14 @@ def heatmap(
     Args:
         image: Image.
         texts: One or several texts, such as "a red cup"; each gets a map of its own.
-        out: PNG to draw.
+        out: .png to draw; .csv, .json, .jsonl or .parquet for the numbers, or - for json lines on standard output; or both.
     """
     from percept.data.images import read_image
 
     if not texts:
         raise PerceptError('no text was given. Describe what to look for, such as "a red cup".')
     opened = read_image(image)
-    check_output(out, ".png")
+    drawings, out_rows = split_outputs(out, ".png")
     from percept.infer.drawing import Panel, draw_rows, save_png
     from percept.infer.overlay import enlarged_for_view, with_heat
     from percept.infer.zeroshot_dense import heat, shown
@@ -41,11 +45,19 @@ def heatmap(
         panels.append(Panel(image=with_heat(view, shown(values)), title=text, remark=f"largest {highest:+.2f}"))
         row, column = divmod(int(values.argmax()), values.shape[1])
         place = _pixel(column, values.shape[1], opened.width), _pixel(row, values.shape[0], opened.height)
-        rows.append((text, f"{place[0]}, {place[1]}", f"{highest:+.3f}", f"{float(values.median()):+.3f}"))
-    with writing(out):
-        save_png(out, draw_rows([panels[start : start + 3] for start in range(0, len(panels), 3)]))
-    say(f"wrote {out}")
-    table("Cosine with the text minus that with 'a picture'", ("text", "best place, x, y", "there", "median"), rows)
+        rows.append({"text": text, "x": place[0], "y": place[1], "highest": highest, "median": float(values.median())})
+    for file in drawings:
+        with writing(file):
+            save_png(file, draw_rows([panels[start : start + 3] for start in range(0, len(panels), 3)]))
+        say(f"wrote {file}")
+    if not is_stdout(out_rows):
+        shown = [
+            (row["text"], f"{row['x']}, {row['y']}", f"{row['highest']:+.3f}", f"{row['median']:+.3f}") for row in rows
+        ]
+        table(
+            "Cosine with the text minus that with 'a picture'", ("text", "best place, x, y", "there", "median"), shown
+        )
+    save_rows(out_rows, rows, FIELDS, facts={"image": image, "model": str(encoder.identity)})
     return 0
 
 

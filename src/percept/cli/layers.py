@@ -1,15 +1,16 @@
 """`percept layers`: score every layer of an encoder on labelled data, and save the encoder cut after the best one."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from percept.cli.features import split_layers
 from percept.cli.options import MODEL, Model, typed
-from percept.cli.show import check_output, count, say, writing
+from percept.cli.output import check_own_output, is_stdout, save_rows
+from percept.cli.show import count, say, writing
 from percept.core.errors import PerceptError, unknown_name
 from percept.core.report import notice, printable
 from percept.eval.probes.probe import PROBES
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from percept.eval.curve import LayerCurve
     from percept.eval.labelled import Labelled
     from percept.infer.encoder import Encoder
+
+FIELDS = {
+    "task": str, "probe": str, "data": str, "layer": int, "best": bool, "validation": float, "name": str, "value": float,
+    "unit": str, "better": str, "n": int, "low": float, "high": float,
+}  # fmt: skip
+"""Of a row of --out: the score of a layer on test samples with its 95 % interval, and on validation samples, which choose the best layer."""
 
 
 def layers(
@@ -46,7 +53,8 @@ def layers(
         layers: Blocks to score, such as 2,4,-1. Default: all.
         samples: Most samples that are used for a task.
         seed: Seed of the division into training, validation and test samples.
-        out: File for the scores, ending in .json; a plot of the same name ending in .svg is written too.
+        out: File for the scores, ending in .json, with everything and with a plot of the same name ending in .svg; or in .csv, .jsonl or
+            .parquet for a row per layer; - for these as json lines on standard output.
         save: Folder for the encoder cut after the best layer, with its trained head; a subfolder per task if there are several.
     """
     tasks = None if task is None else _tasks(task)
@@ -55,11 +63,14 @@ def layers(
     found = _labels(data, tasks, world=world, seed=seed)
     encoder = model.open()
     curves = _measure(encoder, found, probe=probe, layers=chosen, samples=samples, seed=seed, asked=tasks is not None)
-    for curve in curves:
-        curve.show()
+    if not is_stdout(out):
+        for curve in curves:
+            curve.show()
     for curve in curves:
         say(curve.statement())
-    if out is not None:
+    if out is not None and out.suffix.lower() != ".json":
+        save_rows(out, (row for curve in curves for row in _rows(curve)), FIELDS)
+    elif out is not None:
         asked = [*([] if data is None else [str(data)]), *(["--world"] if world else [])]
         asked += ["--task", ",".join(curve.task for curve in curves), *([] if probe is None else ["--probe", probe])]
         asked += [*([] if layers is None else ["--layers", layers]), "--samples", str(samples), "--seed", str(seed)]
@@ -87,9 +98,7 @@ def _check(
         raise PerceptError(f"--samples must be at least 1, got {samples}.")
     if probe is not None and (tasks is None or len(tasks) > 1):
         raise PerceptError("--probe belongs to one task. Name it with --task.")
-    if out is not None:
-        check_output(out, ".json")
-        check_output(out.with_suffix(".svg"))
+    check_own_output(out, ".json", ".svg")
     if save is not None and save.exists() and (not save.is_dir() or any(save.iterdir())):
         raise PerceptError(f"{save} exists and is not an empty folder. Give --save a new folder.")
 
@@ -137,6 +146,14 @@ def _measure(
     if not curves:
         raise errors[0]
     return curves
+
+
+def _rows(curve: "LayerCurve") -> "Iterator[dict[str, Any]]":
+    from dataclasses import asdict
+
+    for layer, score, validation in zip(curve.layers, curve.scores, curve.validation, strict=True):
+        place = {"task": curve.task, "probe": curve.probe, "data": curve.data, "layer": layer}
+        yield {**place, "best": layer == curve.best, "validation": validation, **asdict(score)}
 
 
 def _write(file: Path, curves: "Sequence[LayerCurve]", command: str) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import tyro
 
 from percept.cli.options import MODEL, Model
-from percept.cli.show import check_output, count, say, writing
+from percept.cli.output import is_stdout, save_rows, split_outputs
+from percept.cli.show import count, say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import table
 
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
     from percept.infer.encoder import Encoder
     from percept.infer.matching import Matches
 
+FIELDS = {"x1": float, "y1": float, "x2": float, "y2": float, "cosine": float}
+"""Of a row of --out: a point of the first image and one of the second, in pixels from the left and from the top."""
+
 
 def match(
     first: tyro.conf.Positional[Path],
     second: tyro.conf.Positional[Path],
-    out: Path | None = None,
-    json: Path | None = None,
+    out: tuple[Path, ...] = (),
     points: str | None = None,
     show: int = 25,
     layer: int | None = None,
@@ -34,11 +37,11 @@ def match(
     Args:
         first: Image.
         second: Image, of any size.
-        out: PNG to draw: both images, with a line between the points of each pair.
-        json: File to write all pairs to, in pixels.
+        out: .png to draw: both images, with a line between the points of each pair; .csv, .json, .jsonl or .parquet for all pairs in
+            pixels, or - for json lines on standard output; or a drawing and one of these.
         points: Points of the first image to find in the second, across and down in pixels: "120,80 300,45", or @FILE with
             a json list of pairs.
-        show: Most pairs that are drawn; given points are all drawn. --json holds all pairs.
+        show: Most pairs that are drawn; given points are all drawn. The rows of --out hold all pairs.
         layer: Block whose features are compared, counted from 0. Default: at two thirds of the depth.
         grid: Patches along the longer side of each image. More are more exact and take more time.
     """
@@ -48,8 +51,7 @@ def match(
         raise PerceptError(f"--show must be at least 1, got {show}.")
     images = read_image(first), read_image(second)
     asked = None if points is None else split_points(points, images[0].size)
-    check_output(out, ".png")
-    check_output(json, ".json")
+    drawings, rows = split_outputs(out, ".png")
     import torch
 
     from percept.infer.matching import match as find
@@ -58,11 +60,11 @@ def match(
     given = None if asked is None else torch.tensor(asked) / torch.tensor(images[0].size)
     found = find(encoder, *images, points=given, layer=layer, patches=grid)
     say(f"{encoder} matches {count(len(found), 'point')}")
-    if json is not None:
-        _write(json, encoder, (first, second), images, found)
-    if out is not None:
-        _draw(out, images, found.spread(show) if asked is None else found)
-    _show(images, found.spread(min(show, 10)) if asked is None else found, len(found))
+    _write(rows, encoder, (first, second), images, found)
+    for file in drawings:
+        _draw(file, images, found.spread(show) if asked is None else found)
+    if not is_stdout(rows):
+        _show(images, found.spread(min(show, 10)) if asked is None else found, len(found))
     return 0
 
 
@@ -112,24 +114,19 @@ def _scaled(point: list[float], size: tuple[int, int]) -> list[float]:
 
 
 def _write(
-    file: Path,
+    file: Path | None,
     encoder: "Encoder",
     paths: tuple[Path, Path],
     images: "tuple[Image.Image, Image.Image]",
     found: "Matches",
 ) -> None:
     from percept.core.config import to_dict
-    from percept.core.io import write_json
-    from percept.data.files import as_text
 
-    pairs = [
-        {"first": one, "second": other, "cosine": round(cosine, 4)} for one, other, cosine in _pixels(found, images)
-    ]
-    with writing(file):
-        write_json(
-            file, {"model": to_dict(encoder.identity), "images": [as_text(path) for path in paths], "pairs": pairs}
-        )
-    say(f"wrote {file}")
+    pairs = (
+        {"x1": one[0], "y1": one[1], "x2": other[0], "y2": other[1], "cosine": round(cosine, 4)}
+        for one, other, cosine in _pixels(found, images)
+    )
+    save_rows(file, pairs, FIELDS, facts={"model": to_dict(encoder.identity), "images": paths})
 
 
 def _draw(file: Path, images: "tuple[Image.Image, Image.Image]", found: "Matches") -> None:

@@ -10,13 +10,13 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
-from percept.cli.show import check_output, writing
-from percept.core.errors import missing_extra
+from percept.cli.show import check_output, say, writing
+from percept.core.errors import PerceptError, missing_extra
 
 ENDINGS = (".csv", ".json", ".jsonl", ".parquet")
 STDOUT = "-"
@@ -75,6 +75,60 @@ def write_rows(out: Path, rows: Iterable[Row], fields: Fields, *, facts: Facts |
             with temporary.open("w", encoding="utf-8", newline="") as file:
                 _WRITERS[ending](file, counted, fields, facts or {})
     return counted.number
+
+
+def save_rows(out: Path | None, rows: Iterable[Row], fields: Fields, *, facts: Facts | None = None) -> None:
+    """Write rows where `--out` says, and print the name of the file; nothing without `--out`. Raises as `write_rows`."""
+    if out is None:
+        return
+    write_rows(out, rows, fields, facts=facts)
+    if not is_stdout(out):
+        say(f"wrote {out}")
+
+
+def check_own_output(out: Path | None, ending: str, *more: str) -> bool:
+    """Check before any work that `out` can be written, in a format of the verb's own or as rows; return whether it is the verb's own.
+
+    Args:
+        out: file, or - for rows on standard output; None is accepted.
+        ending: of the verb's own format.
+        more: endings of files of the same name that are written with it.
+
+    Raises:
+        PerceptError: as `check_rows_output`.
+    """
+    if out is None or is_stdout(out) or out.suffix.lower() != ending:
+        check_rows_output(out)
+        return False
+    for file in (out, *map(out.with_suffix, more)):
+        check_output(file)
+    return True
+
+
+def split_outputs(out: Sequence[Path], *endings: str, most: int = 1) -> tuple[tuple[Path, ...], Path | None]:
+    """Check before any work that the files of `--out` can be written; return those of the verb's own formats, and that for rows.
+
+    Args:
+        out: files, of which one may be - or a file for rows.
+        endings: of the verb's own formats.
+        most: files of the own formats.
+
+    Raises:
+        PerceptError: no file, too many, or as `check_rows_output`.
+    """
+    own = tuple(file for file in out if file.suffix.lower() in endings)
+    rows = [file for file in out if file not in own]
+    if len(own) > most or len(rows) > 1:
+        raise PerceptError(
+            f"--out got {len(out)} files. Give at most {most} ending in {' or '.join(endings)}, and one for the rows."
+        )
+    for file in own:
+        check_output(file, *endings)
+    for file in rows:
+        if not is_stdout(file):
+            check_output(file, *endings, *ENDINGS)
+        check_rows_output(file)
+    return own, rows[0] if rows else None
 
 
 class _Counted:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import tyro
 
 from percept.cli.options import LOAD, Load, LoadOptions, typed
-from percept.cli.show import bad_files, check_output, count, say, split_labels, writing
+from percept.cli.output import check_own_output, is_stdout, save_rows
+from percept.cli.show import bad_files, count, say, split_labels, writing
 from percept.core.errors import PerceptError
 from percept.core.report import printable, table
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from percept.infer.encoder import Encoder
 
 AGREES, DEPARTS = 0, 1
+FIELDS = {
+    "stage": str, "max": float, "mean": float, "bias": float, "relative": float, "cosine": float, "mean_cosine": float,
+    "vectors": int, "agrees": bool,
+}  # fmt: skip
+"""Of a row of --out: the difference at a stage; relative and cosine are the worst of its vectors."""
 
 
 def receipt(
@@ -43,9 +49,10 @@ def receipt(
         images: Number of generated images.
         seed: Seed of the generated images.
         tolerance: Largest length of a difference, relative to the length of its vector. Default: by the number types.
-        out: File for the whole receipt, ending in .json.
+        out: File for the whole receipt, ending in .json; or for a row per stage, ending in .csv, .jsonl or .parquet; - for json lines on
+            standard output.
     """
-    check_output(out, ".json")
+    whole = check_own_output(out, ".json")
     own_texts = None if texts is None else split_labels(texts)
     if tolerance is not None and not tolerance >= 0:
         raise PerceptError(f"--tolerance must be at least 0, got {tolerance}.")
@@ -60,12 +67,17 @@ def receipt(
     options = {"--inputs": inputs, "--texts": texts, "--images": images, "--seed": seed, "--tolerance": tolerance}
     command = _command(a, b, options, typed(load))
     compared = replace(compare(left, right, probes, tolerance=tolerance), command=command)
-    _show(compared, a, b)
-    bad_files(probes.bad)
-    if out is not None:
+    if not is_stdout(out):
+        _show(compared, a, b)
+    bad_files(probes.bad, aside=is_stdout(out))
+    if out is not None and whole:
         with writing(out):
             compared.save(out)
         say(f"wrote {out}")
+    else:
+        tolerated = compared.tolerance
+        rows = ({**vars(each), "agrees": each.within(tolerated)} for each in compared.differences)
+        save_rows(out, rows, FIELDS, facts={"command": command, "verdict": compared.verdict, "tolerance": tolerated})
     return AGREES if compared.agrees else DEPARTS
 
 

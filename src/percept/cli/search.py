@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import tyro
 
+from percept.cli.filtering import ANY, FilesWhere
 from percept.cli.index import DEFAULT, load_for
 from percept.cli.options import MODEL, Model
 from percept.cli.output import check_rows_output, is_stdout, write_rows
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from percept.search.hits import Answer, Hit, Wanted
     from percept.search.question import Question
     from percept.search.spans import Span
-    from percept.search.store import Filter, Store
+    from percept.search.store import Store
 
 FIELDS: dict[str, Any] = {
     "rank": int, "score": float, "path": str, "kind": str, "width": int, "height": int, "start": float, "stop": float,
@@ -30,41 +31,6 @@ FIELDS: dict[str, Any] = {
 """Columns of --out. start and stop: the best span of a video; spans: all that stand out; seconds: its length."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FilterOptions:
-    """Which files are searched."""
-
-    path: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Pattern of paths such as 'holiday/*' or '*.png', or a folder or file; may be given several times."""
-    not_path: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Pattern of paths to leave out; may be given several times."""
-    type: str | None = None
-    """image or video."""
-    after: str | None = None
-    """Taken (EXIF) or else changed at this date or later: 2024, 2024-05 or 2024-05-31."""
-    before: str | None = None
-    """Taken (EXIF) or else changed before this date."""
-    min_side: int | None = None
-    """Pixels that the shorter side has at least."""
-    max_side: int | None = None
-    """Pixels that the longer side has at most."""
-
-    def chosen(self) -> "Filter | None":
-        """Return the filter; None if nothing was chosen.
-
-        Raises:
-            PerceptError: a value that cannot be used.
-        """
-        from percept.search.filters import make_filter
-
-        return make_filter(
-            path=self.path, not_path=self.not_path, kind=self.type, after=self.after, before=self.before,
-            min_side=self.min_side, max_side=self.max_side,
-        )  # fmt: skip
-
-
-FilesWhere: TypeAlias = Annotated[FilterOptions, tyro.conf.arg(name="")]
-ANY = FilterOptions()
 Several: TypeAlias = tyro.conf.UseAppendAction[tuple[Path, ...]]
 Avoided: TypeAlias = Annotated[tuple[str, ...], tyro.conf.arg(name="not"), tyro.conf.UseAppendAction]
 

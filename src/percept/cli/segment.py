@@ -1,13 +1,14 @@
 """`percept segment`: label the pixels of an image by texts, by a trained head, or find its objects without labels."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tyro
 
 from percept.cli.options import MODEL, Model
-from percept.cli.show import check_output, count, say, split_labels, writing
+from percept.cli.output import is_stdout, save_rows, split_outputs
+from percept.cli.show import count, say, split_labels, writing
 from percept.core.errors import PerceptError
 from percept.core.report import table
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from percept.infer.encoder import Encoder
+
+FIELDS = {"number": int, "label": str, "pixels": int, "share": float}
+"""Of a row of --out: number in the mask, 0 for the background; the labels that are in the image, the largest first."""
 
 
 def segment(
@@ -33,7 +37,8 @@ def segment(
     Args:
         image: Image.
         out: One or two .png files: the first is the image with colours and names, the second the mask, as numbers with a
-            palette: 0 for the background.
+            palette: 0 for the background. And .csv, .json, .jsonl or .parquet for the size of each label, or - for json lines on
+            standard output.
         labels: What to look for: cat,"red cup",background or @FILE with one label per line. With background among them,
             pixels that no label fits get it.
         template: Texts with {} in place of the label; several are averaged.
@@ -46,12 +51,11 @@ def segment(
 
     if sum(each is not None for each in (labels, head, objects)) != 1:
         raise PerceptError("give exactly one of --labels cat,dog,background, --head FOLDER and --objects 1.")
-    if not 1 <= len(out) <= 2:
-        raise PerceptError("--out takes a .png file to look at, and optionally a second one for the mask.")
+    if not out:
+        raise PerceptError("--out is empty. Give a .png file to look at, and optionally a second one for the mask.")
     names = None if labels is None else split_labels(labels)
     opened = read_image(image)
-    for file in out:
-        check_output(file, ".png")
+    drawings, rows = split_outputs(out, ".png", most=2)
     encoder = model.open()
     if names is not None:
         mask, shown = _by_labels(encoder, opened, names, template)
@@ -60,8 +64,11 @@ def segment(
     else:
         assert objects is not None
         mask, shown = _objects(encoder, opened, objects, layer, grid)
-    _write(out, opened, mask, shown)
-    _show(mask, shown)
+    _write(drawings, opened, mask, shown)
+    found = _sizes(mask, shown)
+    if not is_stdout(rows):
+        _show(found, len(shown))
+    save_rows(rows, found, FIELDS, facts={"image": image, "model": str(encoder.identity)})
     return 0
 
 
@@ -126,15 +133,22 @@ def _write(out: tuple[Path, ...], image: "Image.Image", mask: np.ndarray, names:
         say(f"wrote {file}")
 
 
-def _show(mask: np.ndarray, names: list[str]) -> None:
-    shares = np.bincount(mask.ravel(), minlength=len(names) + 1) / mask.size
-    labelled = [(number, name) for number, name in enumerate(["background", *names]) if shares[number]]
+def _sizes(mask: np.ndarray, names: list[str]) -> list[dict[str, Any]]:
+    """Return the labels that are in a mask, the largest first."""
+    pixels = np.bincount(mask.ravel(), minlength=len(names) + 1).tolist()
     rows = [
-        (number, name, f"{shares[number]:.1%}") for number, name in sorted(labelled, key=lambda each: -shares[each[0]])
+        {"number": number, "label": name, "pixels": pixels[number], "share": pixels[number] / mask.size}
+        for number, name in enumerate(["background", *names])
+        if pixels[number]
     ]
-    missing = sum(not shares[number] for number in range(1, len(names) + 1))
+    return sorted(rows, key=lambda row: -row["pixels"])
+
+
+def _show(rows: list[dict[str, Any]], labels: int) -> None:
+    missing = labels - sum(row["number"] > 0 for row in rows)
     title = f"Pixels; {count(missing, 'label')} without any" if missing else "Pixels"
-    table(title, ("number in the mask", "label", "share"), rows[:20])
+    shown = [(row["number"], row["label"], f"{row['share']:.1%}") for row in rows[:20]]
+    table(title, ("number in the mask", "label", "share"), shown)
 
 
 COMMAND = segment

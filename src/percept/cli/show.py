@@ -86,7 +86,16 @@ def count_files(paths: Sequence[Path]) -> str:
     from percept.data.files import is_video
 
     videos = sum(map(is_video, paths))
-    kinds = [(len(paths) - videos, "image"), (videos, "video")]
+    return count_kinds(len(paths) - videos, videos)
+
+
+def count_kinds(images: int, videos: int) -> str:
+    """Return the numbers of images and videos in words.
+
+    >>> count_kinds(0, 2), count_kinds(0, 0)
+    ('2 videos', '0 images')
+    """
+    kinds = [(images, "image"), (videos, "video")]
     return " and ".join(count(number, kind) for number, kind in kinds if number) or count(0, "image")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from percept.cli.options import MODEL, Model
+from percept.cli.output import ENDINGS, is_stdout, save_rows, split_outputs
 from percept.cli.show import check_output, count, say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import table
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from percept.infer.footage import Footage
+
+FIELDS = {"frame": int, "object": int, "pixels": int}
+"""Of a row of --out: size of an object in a frame, counted from 0."""
 
 
 def track(
@@ -34,7 +38,8 @@ def track(
         mask: PNG of the size of the first frame: the number of the object at each pixel, 0 for the background, as in
             DAVIS; or one colour per object on black.
         out: .mp4 file for the video with coloured masks; or a folder for the masks, one PNG per frame, as in DAVIS; or
-            both.
+            both; and .csv, .json, .jsonl or .parquet for the size of each object in each frame, or - for these as json lines on
+            standard output.
         layer: Block whose features are compared, counted from 0. Default: at two thirds of the depth.
         grid: Patches along the longer side of a frame. More are more exact and take more time.
     """
@@ -45,8 +50,10 @@ def track(
     footage = open_footage(video)
     first = read_mask(mask)
     _check_size(footage, first, mask)
-    for place in out:
+    own = tuple(place for place in out if place.suffix.lower() not in ENDINGS and not is_stdout(place))
+    for place in own:
         _check_place(place)
+    _, rows = split_outputs([place for place in out if place not in own], ".mp4")
     import numpy as np
 
     from percept.infer.tracking import track as follow
@@ -54,10 +61,17 @@ def track(
     encoder = model.open()
     say(f"{encoder} tracks {count(int((np.unique(first) > 0).sum()), 'object')} through {count(len(footage), 'frame')}")
     masks = follow(encoder, footage.frames(), first, layer=layer, patches=grid)
-    areas = list(_written(footage, masks, out))
-    for place in out:
+    areas = list(_written(footage, masks, own))
+    for place in own:
         say(f"wrote {place}")
-    _show(areas)
+    if not is_stdout(rows):
+        _show(areas)
+    sizes = (
+        {"frame": frame, "object": number, "pixels": area.get(number, 0)}
+        for frame, area in enumerate(areas)
+        for number in sorted(areas[0].keys() - {0})
+    )
+    save_rows(rows, sizes, FIELDS, facts={"video": video, "model": str(encoder.identity)})
     return 0
 
 

@@ -8,6 +8,7 @@ import tyro
 
 from percept.cli.index import DEFAULT, load_for
 from percept.cli.options import MODEL, Model
+from percept.cli.output import check_rows_output, is_stdout, save_rows
 from percept.cli.show import SHOWN_BAD, bad_files, check_output, count, writing
 from percept.cli.upgrade import upgrade
 from percept.core.errors import PerceptError
@@ -17,16 +18,30 @@ if TYPE_CHECKING:
     from percept.search.store import Root, Store
 
 
-def status(index: Path = DEFAULT) -> int:
+STATUS = {
+    "index": str, "files": int, "images": int, "videos": int, "pieces": int, "dead": int, "pending": int, "bad": int,
+    "segments": int, "damaged": int, "vector_bytes": int, "database_bytes": int, "model": str, "folders": list[str],
+}  # fmt: skip
+"""Of the row of --out. pieces: vectors that can be found; dead: of removed files; pending: files to read again; bad: unreadable files."""
+
+
+def status(index: Path = DEFAULT, out: Path | None = None) -> int:
     """Show what an index holds, and check its vectors against their checksums.
 
     Args:
         index: Folder of the index.
+        out: File for the counts, one row, ending in .csv, .json, .jsonl or .parquet; - for a json line on standard output.
     """
     from percept.search.store import Store
 
+    check_rows_output(out)
     with Store(index) as store:
         now, stamp, left = store.status(), store.stamp, store.remaining()
+    values = {name: getattr(now, name) for name in STATUS if hasattr(now, name)}
+    row = {"index": index, **values, "model": str(stamp), "folders": list(map(_described, now.roots))}
+    save_rows(out, [row], STATUS)
+    if is_stdout(out):
+        return 0
     rows: list[tuple[object, object]] = [
         ("files", f"{now.files:,}"),
         ("distinct images", f"{now.images:,}"),

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 Split = Literal["train", "validation", "evaluation"]
 Style = Literal["plain", "rendition", "sketch", "unusual", "viewpoint", "corruption", "mixed"]
@@ -15,7 +13,7 @@ Language = Literal["en", "de", "fr", "es"]
 
 
 def write(
-    folder: Annotated[Path, tyro.conf.Positional],
+    out: Path,
     what: What = "images",
     count: int = 1000,
     format: Format | None = None,
@@ -31,7 +29,7 @@ def write(
     """Write generated images, clips, questions, documents or rooms with their complete truth as ordinary files.
 
     Args:
-        folder: folder to write; new or empty.
+        out: folder to write; new or empty.
         what: what is written.
         count: number of images, clips, questions, documents or rooms.
         format: images: folder, jsonl, webdataset, coco; clips: webdataset (as in PVD), davis, msrvtt, plm; questions: plm; documents and rooms:
@@ -54,15 +52,15 @@ def write(
     from percept.world.write import write as write_files
 
     start = time.perf_counter()
-    with writing(folder):
+    with writing(out):
         write_files(
-            folder, count, what=what, format=format, seed=seed, split=split, style=style, size=size, frames=frames,
+            out, count, what=what, format=format, seed=seed, split=split, style=style, size=size, frames=frames,
             noise=Noise(**noise) if noise else None, languages=languages, workers=workers,
         )  # fmt: skip
     seconds = time.perf_counter() - start
-    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    total = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     columns = ("folder", what, "MB", "seconds", f"{what}/s")
-    row = (folder, count, f"{total / 1e6:.1f}", f"{seconds:.1f}", f"{count / seconds:.1f}")
+    row = (out, count, f"{total / 1e6:.1f}", f"{seconds:.1f}", f"{count / seconds:.1f}")
     report.table(f"written as {format or next(iter(FORMATS[what]))}: {split}", columns, [row])
 
 

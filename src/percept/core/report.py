@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TypeVar
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -15,8 +15,21 @@ from rich.text import Text
 T = TypeVar("T")
 
 
+UNWRAPPED = 1 << 16
+"""Columns of output that is not a terminal: nothing is wrapped or cut there."""
+
+
 class PipeConsole(Console):
-    """A console whose reader may stop: the rest of the output is discarded, and the work goes on."""
+    """A console whose reader may stop: the rest of the output is discarded, and the work goes on.
+
+    In a file or pipe every line and every row of a table stays whole.
+    """
+
+    @property
+    def size(self) -> ConsoleDimensions:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Columns and lines."""
+        size = super().size
+        return size if self.is_terminal else ConsoleDimensions(UNWRAPPED, size.height)
 
     def on_broken_pipe(self) -> None:
         """Discard all further output; rich would exit with code 1."""

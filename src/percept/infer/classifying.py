@@ -1,7 +1,7 @@
 """What `Encoder.classify` takes and gives: an image, a video, a folder, or files, of which some may be bad; and videos span by span."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,14 +30,20 @@ MOST_SPANS = 100_000
 class Results(list[list[Guess]]):
     """The ranked labels of several images or files, and the files that could not be read.
 
-    `paths` names the file of each result where files were given; it is empty for images in memory.
+    `paths` names the file of each result where files were given; it is empty for images in memory. `spans` holds the labelled parts of the
+    videos of an index, by path.
     """
 
     def __init__(
-        self, rows: Iterable[list[Guess]] = (), *, paths: Sequence[Path] = (), bad: Sequence[BadFile] = ()
+        self,
+        rows: Iterable[list[Guess]] = (),
+        *,
+        paths: Sequence[Path] = (),
+        bad: Sequence[BadFile] = (),
+        spans: "Mapping[Path, tuple[Span, ...]] | None" = None,
     ) -> None:
         super().__init__(rows)
-        self.paths, self.bad = list(paths), list(bad)
+        self.paths, self.bad, self.spans = list(paths), list(bad), dict(spans or {})
 
 
 def classify(

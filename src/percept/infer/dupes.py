@@ -76,22 +76,57 @@ def find_dupes(
     Raises:
         PerceptError: a threshold outside 0 to 1, an unknown rule, or no file can be read.
     """
-    if not 0 < above <= 1:
-        raise PerceptError(f"above must be a cosine above 0 and at most 1, got {above}.")
-    best_first((), keep)  # refuses an unknown rule before any work
+    check_rule(above, keep)
     results = list(read_facts(files, sharpness=keep == "sharpest"))
     bad = [each for each in results if isinstance(each, BadFile)]
-    facts = [each for each in results if not isinstance(each, BadFile)]
-    facts = [facts[number] for number in best_first(facts, keep)]
-    first: dict[str, FileFacts] = {}
-    for each in facts:
-        first.setdefault(each.hash, each)
-    read = encoder.files([each.path for each in first.values()], sampling=sampling)
+    facts = ordered([each for each in results if not isinstance(each, BadFile)], keep)
+    read = encoder.files([each.path for each in first_of_each(facts).values()], sampling=sampling)
     bad += read.bad
     if not read.paths:
         reason = f", such as {bad[0].path}: {bad[0].reason}" if bad else ""
         raise PerceptError(f"none of the {len(files)} files can be read{reason}")
-    kept = _led_by_kind(read.paths, read.vectors.float().numpy(), above)
+    return grouped(facts, read.paths, read.vectors.float().numpy(), above=above, bad=bad)
+
+
+def check_rule(above: float, keep: str) -> None:
+    """Raise a PerceptError for a threshold outside 0 to 1 or an unknown rule, before any work."""
+    if not 0 < above <= 1:
+        raise PerceptError(f"above must be a cosine above 0 and at most 1, got {above}.")
+    best_first((), keep)
+
+
+def ordered(facts: Sequence[FileFacts], keep: str) -> list[FileFacts]:
+    """Return the files in the order of the rule `keep`: of a group, the first is kept."""
+    return [facts[number] for number in best_first(facts, keep)]
+
+
+def first_of_each(facts: Sequence[FileFacts]) -> dict[str, FileFacts]:
+    """Return the first file of each content, by its hash; its vector stands for all of them."""
+    first: dict[str, FileFacts] = {}
+    for each in facts:
+        first.setdefault(each.hash, each)
+    return first
+
+
+def grouped(
+    facts: Sequence[FileFacts],
+    paths: Sequence[Path],
+    vectors: Float[np.ndarray, "n d"],
+    *,
+    above: float,
+    bad: Sequence[BadFile] = (),
+) -> Dupes:
+    """Return the groups of near duplicates among files.
+
+    Args:
+        facts: files in the order of the rule.
+        paths: the first file of each content, in the same order; contents without a vector are left out.
+        vectors: unit vector of each of these.
+        above: least cosine of a copy with the file that is kept.
+        bad: files that could not be used.
+    """
+    first = first_of_each(facts)
+    kept = _led_by_kind(paths, vectors, above)
     hashes = {each.path: each.hash for each in first.values()}
     leaders = {hashes[path]: (hashes[leader], cosine) for path, (leader, cosine) in kept.items()}
     return Dupes(

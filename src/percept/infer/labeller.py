@@ -101,9 +101,7 @@ def labeller(
     if isinstance(labels, os.PathLike):
         labels = open_labels(os.fspath(labels))
     if isinstance(labels, Taught):
-        if templates is not None:
-            raise PerceptError("a template has no effect on taught labels. Leave it out.")
-        return _taught(labels.check(encoder), none_below)
+        return taught_labeller(labels.check(encoder), templates, none_below)
     names = check_labels(labels)
     if none_below is not None and NONE in names:
         raise PerceptError(f"{NONE!r} is what an image without a label is called. Leave it out of the labels.")
@@ -115,7 +113,15 @@ def labeller(
     return replace(found, others=other_texts(encoder, found)) if none_below == AUTO else found
 
 
-def _taught(labels: Taught, none_below: NoneBelow) -> Labeller:
+def taught_labeller(labels: Taught, templates: Templates = None, none_below: NoneBelow = None) -> Labeller:
+    """Return what ranks vectors by taught labels; whether these fit the vectors is for the caller to check.
+
+    Raises:
+        PerceptError: templates are given, or the threshold is not one.
+    """
+    _check_threshold(none_below)
+    if templates is not None:
+        raise PerceptError("a template has no effect on taught labels. Leave it out.")
     return Labeller(
         names=labels.classes, weight=labels.weight, bias=labels.bias, scale=1 / labels.temperature,
         least=labels.least if none_below == AUTO else none_below,  # type: ignore[arg-type]

@@ -256,7 +256,7 @@ def pick_dtype(
         return fast_dtype(device)
     name = _short(requested)
     if name == "int8":
-        raise PerceptError("int8 is only for exports. Make one with: percept export onnx MODEL DIR --int8")
+        raise PerceptError("int8 is only for exports. Make one with: percept export onnx MODEL --out DIR --int8")
     if name not in DTYPES:
         raise unknown_name("dtype", name, [*DTYPES, "auto"])
     return DTYPES[name], "as requested"

@@ -1,6 +1,7 @@
 """Images by label as one drawing."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -18,13 +19,16 @@ MOST = 400
 """Images of a drawing; the others are counted."""
 
 
-def write_sheet(file: Path, paths: Sequence[Path], best: Sequence[Guess]) -> None:
+def write_sheet(
+    file: Path, paths: Sequence[Path], best: Sequence[Guess], *, jpeg: Callable[[int], bytes | None] | None = None
+) -> None:
     """Draw the images as PNG, by label, the most probable first; of many, the first of every label.
 
     Args:
         file: PNG.
         paths: images and videos.
         best: the best label of each.
+        jpeg: returns a small JPEG of the image with a number; where there is none, the file is read.
     """
     order = sorted(range(len(paths)), key=lambda number: (best[number].label, -best[number].probability))
     by_label: dict[str, list[int]] = {}
@@ -33,7 +37,9 @@ def write_sheet(file: Path, paths: Sequence[Path], best: Sequence[Guess]) -> Non
     most = max(COLUMNS, MOST // len(by_label) // COLUMNS * COLUMNS)
     rows: list[list[Panel]] = []
     for numbers in by_label.values():
-        panels = [_panel(paths[number], best[number]) for number in numbers[:most]]
+        panels = [
+            _panel(paths[number], best[number], None if jpeg is None else jpeg(number)) for number in numbers[:most]
+        ]
         if len(numbers) > most:
             panels.append(_blank(f"and {len(numbers) - most:,} more"))
         rows += [panels[start : start + COLUMNS] for start in range(0, len(panels), COLUMNS)]
@@ -42,20 +48,23 @@ def write_sheet(file: Path, paths: Sequence[Path], best: Sequence[Guess]) -> Non
     save_png(file, draw_rows(rows))
 
 
-def _panel(path: Path, guess: Guess) -> Panel:
-    return Panel(image=small(path), title=str(guess), remark=path.name)
+def _panel(path: Path, guess: Guess, jpeg: bytes | None) -> Panel:
+    return Panel(image=small(path, jpeg), title=str(guess), remark=path.name)
 
 
 def _blank(title: str) -> Panel:
     return Panel(image=Image.new("RGB", (SIDE, SIDE), PAPER), title=title)
 
 
-def small(path: Path) -> Image.Image:
-    """Return an image on a square; of a video the frame in its middle."""
+def small(path: Path, jpeg: bytes | None = None) -> Image.Image:
+    """Return an image on a square; of a video the frame in its middle. With `jpeg`, the file is not read."""
     square = Image.new("RGB", (SIDE, SIDE), "white")
     try:
-        image = _middle(path) if is_video(path) else read_image(path, at_least=SIDE)
-    except PerceptError:
+        if jpeg is not None:
+            image = Image.open(io.BytesIO(jpeg)).convert("RGB")
+        else:
+            image = _middle(path) if is_video(path) else read_image(path, at_least=SIDE)
+    except (PerceptError, OSError):
         return square
     scale = SIDE / max(image.size)
     image = image.resize([max(1, round(scale * side)) for side in image.size], Image.Resampling.LANCZOS)  # type: ignore[arg-type]

@@ -43,9 +43,17 @@ class Taught:
         Raises:
             PerceptError: they were learned on different vectors.
         """
-        if encoder.identity.image != self.image:
+        return self.check_vectors(encoder.identity.image, encoder.identity)
+
+    def check_vectors(self, image: str, model: object) -> "Taught":
+        """Return the labels if they fit image vectors of this identity, of a model so called in the message.
+
+        Raises:
+            PerceptError: they were learned on different vectors.
+        """
+        if image != self.image:
             raise PerceptError(
-                f"these labels were taught on {self.model} ({self.image[:8]}), but the model is {encoder.identity}. Leave the model "
+                f"these labels were taught on {self.model} ({self.image[:8]}), but the model is {model}. Leave the model "
                 "out, or teach them again on this one."
             )
         return self

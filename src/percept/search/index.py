@@ -5,10 +5,13 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from percept.core.errors import PerceptError
 from percept.core.report import notice
 from percept.data.files import named_paths
+from percept.infer.labeller import AnyLabels, NoneBelow
+from percept.infer.labels import Templates
 from percept.search.again import Again, encode_again
 from percept.search.build import Report, build
 from percept.search.contracts import ImageEncoder, Stamp
@@ -20,6 +23,10 @@ from percept.search.question import Images, Texts, question
 from percept.search.reload import load_stamped
 from percept.search.spans import LEVEL
 from percept.search.store import Filter, Repair, Root, Status, Store
+
+if TYPE_CHECKING:
+    from percept.infer.classifying import Results
+    from percept.infer.dupes import Dupes
 
 PathLike = str | os.PathLike[str]
 
@@ -187,6 +194,59 @@ class Index:
             limit: most images and videos; all if None.
         """
         return encode_again(self.store, self.encoder, limit=limit)
+
+    def classify(
+        self,
+        labels: AnyLabels,
+        *,
+        templates: Templates = None,
+        none_below: NoneBelow = None,
+        top: int | None = None,
+        where: Filter | None = None,
+    ) -> "Results":
+        """Rank labels for the files of the index by their stored vectors; no file is read, and several threads may do so at once.
+
+        >>> results = index.classify(["cat", "dog"], top=1)                       # doctest: +SKIP
+        >>> for path, guesses in zip(results.paths, results):                     # doctest: +SKIP
+        ...     print(path, guesses[0], results.spans.get(path))
+
+        Args:
+            labels: texts, taught labels, or the path of a folder that `percept teach` wrote; these need no model.
+            templates: one or several texts with {} for the label; several are averaged.
+            none_below: probability below which a file is called "none", or "auto"; see `percept.infer.labeller.labeller`.
+            top: number of labels; default: all.
+            where: condition on the files.
+
+        Returns:
+            The ranked labels of each file, with `paths`, and for videos `spans` with the labels of each span.
+
+        Raises:
+            PerceptError: no file passes, labels of a different model, or an impossible value.
+        """
+        from percept.infer.taught import open_labels
+        from percept.search.labelling import classify, labeller_for
+
+        chosen = open_labels(os.fspath(labels)) if isinstance(labels, os.PathLike) else labels
+        ranker = labeller_for(self.store, lambda: self.encoder, chosen, templates, none_below)
+        return classify(self.store, ranker, top=top, where=where)
+
+    def dupes(self, *, above: float = 0.95, keep: str = "largest", where: Filter | None = None) -> "Dupes":
+        """Return the groups of near duplicates among the files of the index, by their stored vectors.
+
+        >>> for group in index.dupes(above=0.97).groups:                          # doctest: +SKIP
+        ...     print(group.keep.path, [copy.file.path for copy in group.copies])
+
+        Args:
+            above: least cosine of a copy with the file that is kept.
+            keep: which file of a group is kept: largest, sharpest, oldest, newest or first.
+            where: condition on the files.
+
+        Raises:
+            PerceptError: no file passes, or an impossible value.
+        """
+        from percept.search.duplicates import find_dupes
+
+        return find_dupes(self.store, above=above, keep=keep, where=where)
 
     def remove(self, paths: PathLike | Iterable[PathLike]) -> list[Path]:
         """Forget files and folders; return the files that were forgotten. Nothing is deleted outside the index."""
