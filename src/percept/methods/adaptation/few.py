@@ -1,0 +1,185 @@
+"""Labelled image sets for adaptation, their vectors by a frozen encoder, and the few-shot samples that methods are trained on."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from percept.core.errors import PerceptError
+from percept.core.io import load_tensors, save_tensors
+from percept.core.seed import derive
+from percept.data.augment.recipe import Augment, augmented
+from percept.data.few_shot import base_and_new, few_shot
+from percept.data.transforms import read_pixels
+from percept.methods.adaptation.contract import Shots
+from percept.methods.adaptation.texts import TEMPLATE, check_names
+
+if TYPE_CHECKING:
+    from percept.infer.encoder import Encoder
+
+CROPS = 2
+"""Random crops of a training image whose vectors are computed; a step uses one of them."""
+AUGMENT = Augment(brightness=0.0, saturation=0.0)
+"""Crops of 8 % to 100 % of an image, perhaps mirrored, as in the literature."""
+PARTS = ("base", "new", "all")
+PART = 64
+"""Images that are encoded together."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledSet:
+    """Labelled images with class names; which may be trained on, and which are tested on."""
+
+    name: str
+    classes: tuple[str, ...]
+    image: Callable[[int], Any]
+    """Returns image number i: a path, a PIL image or a uint8 array [y, x, 3]."""
+    labels: Int[np.ndarray, " n"]
+    keys: tuple[str, ...]
+    """Identify the images, in every run the same."""
+    pool: Int[np.ndarray, " k"]
+    """Images that may be drawn for training."""
+    test: Int[np.ndarray, " m"]
+    looks: Int[np.ndarray, " n"]
+    """Images of one number look nearly the same; those that look like a drawn one are not tested on."""
+    template: str = TEMPLATE
+    sentences: tuple[tuple[str, ...], ...] = ()
+    """Several sentences about each class, if there are some."""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_names(self.classes)
+        if "{}" not in self.template:
+            raise PerceptError(f"the template {self.template!r} has no {{}} for the class name.")
+
+    def part(self, part: str) -> range:
+        """Return the class numbers of base, new or all.
+
+        Raises:
+            PerceptError: there are too few classes to divide.
+        """
+        if part == "all":
+            return range(len(self.classes))
+        return base_and_new(len(self.classes))[PARTS.index(part)]
+
+    def names(self, part: str) -> tuple[str, ...]:
+        """Return the class names of base, new or all."""
+        return tuple(self.classes[number] for number in self.part(part))
+
+    def drawn(self, shots: int, seed: int, *, smaller: bool = False) -> Int[np.ndarray, " k"]:
+        """Return the images drawn for training: `shots` of every class, whatever the split.
+
+        Args:
+            smaller: take all images of a class that has fewer, in place of an error.
+
+        Raises:
+            PerceptError: a class has fewer images than shots.
+        """
+        counts = np.bincount(self.labels[self.pool], minlength=len(self.classes))
+        short = [f"{name} ({count})" for name, count in zip(self.classes, counts.tolist(), strict=True) if count < shots]
+        if short and not smaller:
+            raise PerceptError(
+                f"these classes have fewer than {shots} different images to train on: {', '.join(short[:8])}. Use fewer shots, or add images."
+            )
+        return self.pool[few_shot(self.labels[self.pool], shots, seed)]
+
+    def tested(self, drawn: Int[np.ndarray, " k"], part: str) -> Int[np.ndarray, " m"]:
+        """Return the test images of some classes that look like none of the drawn ones.
+
+        Raises:
+            PerceptError: a class has no test images.
+        """
+        inside = np.isin(self.labels[self.test], list(self.part(part)))
+        rows = self.test[inside & ~np.isin(self.looks[self.test], self.looks[drawn])]
+        if empty := [self.classes[number] for number in self.part(part) if not (self.labels[rows] == number).any()]:
+            raise PerceptError(
+                f"the class {empty[0]} of {self.name} has no image left to test on that does not look like a training image. Use fewer shots, or "
+                "add images."
+            )
+        return rows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """A labelled set with the vectors that a frozen encoder gives its images."""
+
+    data: LabelledSet
+    encoder: "Encoder"
+    vectors: Float[Tensor, "n d"]
+    """Of the whole images."""
+    folder: Path | None = None
+    """Where vectors of crops are kept; nowhere if None."""
+
+    def pixels(self, rows: Sequence[int], seed: int | None) -> Float[Tensor, "b 3 y x"]:
+        """Return preprocessed images: whole, or with a seed one random crop of each."""
+        images = [crop_of(self.data.image(row), self.encoder, None if seed is None else derive(seed, row)) for row in rows]
+        return self.encoder.preprocess.normalise(torch.stack(images))
+
+    def crops(self, rows: Int[np.ndarray, " k"], count: int, seed: int) -> Float[Tensor, "v k d"]:
+        """Return the vectors of `count` random crops of some images."""
+        found = []
+        for number in range(count):
+            place = None if self.folder is None else self.folder / f"crops-{_digest(rows.tolist(), seed, number)}.safetensors"
+            parts = lambda number=number: [  # noqa: E731
+                self.encoder.image(self.pixels(part, derive(seed, "crop", number))) for part in _parts(rows)
+            ]
+            found.append(_kept(place, parts))
+        return torch.stack(found) if found else torch.zeros(0, len(rows), self.vectors.shape[1])
+
+    def shots(self, drawn: Int[np.ndarray, " k"], part: str, *, seed: int, crops: int = CROPS) -> Shots:
+        """Return what a method may read: the drawn images of some classes, with labels counted from 0."""
+        classes = self.data.part(part)
+        vectors = torch.cat([self.vectors[drawn].float()[None], self.crops(drawn, crops, seed)])
+        kept = np.flatnonzero(np.isin(self.data.labels[drawn], list(classes)))
+        rows, sentences = drawn[kept], self.data.sentences
+        return Shots(
+            names=self.data.names(part), template=self.data.template,
+            label=torch.from_numpy(self.data.labels[rows] - classes.start), keys=tuple(self.data.keys[row] for row in rows),
+            vectors=vectors[:, kept], pixels=lambda some, crop: self.pixels([int(rows[each]) for each in some], crop),
+            sentences=tuple(sentences[number] for number in classes) if sentences else (),
+        )  # fmt: skip
+
+
+def see(encoder: "Encoder", data: LabelledSet, *, cache: Path | None = None) -> Seen:
+    """Encode all images of a set once, or read their vectors from `cache`, where they are stored in float16."""
+    folder = None
+    if cache is not None:
+        folder = cache / f"{data.name.replace('/', '_')}-{_digest(encoder.identity.image, *data.keys)}"
+        folder.mkdir(parents=True, exist_ok=True)
+    place = None if folder is None else folder / "whole.safetensors"
+    everything = np.arange(len(data.labels))
+    vectors = _kept(place, lambda: [encoder.image([data.image(row) for row in part]) for part in _parts(everything)])
+    return Seen(data=data, encoder=encoder, vectors=vectors, folder=folder)
+
+
+def crop_of(image: Any, encoder: "Encoder", seed: int | None) -> Tensor:
+    """Return the pixels of an image as the encoder takes them: whole, or a random crop."""
+    source = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    if seed is None:
+        return read_pixels(source, encoder.preprocess)
+    return augmented(source, encoder.preprocess, AUGMENT, seed).pixels[0]
+
+
+def _parts(rows: Int[np.ndarray, " k"]) -> list[list[int]]:
+    return [part.tolist() for part in np.split(rows, range(PART, len(rows), PART))] if len(rows) else []
+
+
+def _kept(place: Path | None, compute: Callable[[], Sequence[Tensor]]) -> Float[Tensor, "n d"]:
+    """Return vectors rounded to float16, so that stored ones and new ones are equal."""
+    if place is not None and place.is_file():
+        return load_tensors(place)["vectors"].float()
+    vectors = torch.cat(list(compute())).half()
+    if place is not None:
+        save_tensors(place, {"vectors": vectors})
+    return vectors.float()
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.blake2b("\n".join(map(str, parts)).encode(), digest_size=8).hexdigest()
