@@ -27,7 +27,7 @@ from percept.methods.adaptation.contract import Adaptation, Shots, Training
 from percept.methods.adaptation.few import CROPS, Seen
 from percept.methods.adaptation.measure import Measured, harmonic, measure
 from percept.methods.adaptation.texts import base_of
-from percept.methods.adaptation.trainer import Log, Trained, fit
+from percept.methods.adaptation.trainer import Progress, Trained, fit
 
 
 def adaptation_class(name: str) -> type[Adaptation]:
@@ -95,19 +95,19 @@ def build(arm: Arm, encoder: Any, shots: Shots, seed: int) -> Adaptation:
         return kind(config, base_of(encoder), shots.names, shots.template)
 
 
-def run(arm: Arm, seen: Seen, case: Case, *, log: Log | None = None, smaller: bool = True) -> Run:
+def run(arm: Arm, seen: Seen, case: Case, *, progress: Progress = iter, smaller: bool = True) -> Run:
     """Draw shots, train a method on them, and measure it.
 
     Raises:
         PerceptError: there are too few images, or the method or the encoder cannot be used.
     """
     drawn = seen.data.drawn(case.shots, case.seed, smaller=smaller)
-    shots = seen.shots(drawn, case.split, seed=case.seed, crops=case.crops)
+    shots = seen.shots(drawn, case.split, crops=case.crops)
     method = build(arm, seen.encoder, shots, case.seed)
     training = replace(type(method).training(case.shots), **dict(arm.training))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(case.seed, "training", arm.name))
-        trained = fit(method, shots, training, seed=case.seed, log=log)
+        trained = fit(method, shots, training, seed=case.seed, progress=progress)
     measured = measure(method, seen, drawn, case.parts)
     method.use(shots.names)
     return Run(

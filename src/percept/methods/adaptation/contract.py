@@ -104,8 +104,8 @@ class Adaptation(nn.Module):
     """What the method reads on purpose besides the shots, such as the names of new classes; written into every record."""
     rules: ClassVar[Rules] = ()
     """Learning rates and decays by parameter, as `percept.optim.rules` takes them."""
-    neutral: ClassVar[Literal["start", "no", "empty"]] = "no"
-    """start: with the phrase of the template the untrained method equals the frozen model with that template."""
+    zero_at_first: ClassVar[tuple[str, ...]] = ()
+    """Parameters that the first gradient does not reach, because a factor starts at zero."""
     shown: ClassVar[tuple[str, ...]] = ()
 
     config: Any
@@ -231,6 +231,10 @@ class Adaptation(nn.Module):
     def from_encoder(cls: type[M], config: Any, encoder: Any, names: Sequence[str], template: str = TEMPLATE) -> M:
         """Build the method on an encoder, for `percept.methods.saved`."""
         return cls(config, base_of(encoder), names, template)
+
+    def neutral_twin(self) -> "Adaptation | None":
+        """Return an untrained copy that must equal the frozen model with `TEMPLATE`; None if the method has no such start."""
+        return None
 
     @classmethod
     def tiny_config(cls) -> Any:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from percept.methods.adaptation.contract import Adaptation, Training
-from percept.methods.adaptation.prompts import PromptConfig, SoftPrompt
+from percept.methods.adaptation.prompts import PHRASE, PromptConfig, SoftPrompt
 from percept.methods.adaptation.texts import TEMPLATE, Base
 
 
@@ -28,8 +28,6 @@ def epochs_of(shots: int) -> int:
 
 class CoOp(Adaptation):
     """A learned context on frozen towers."""
-
-    neutral = "start"
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -57,6 +55,10 @@ class CoOp(Adaptation):
     def class_vectors(self) -> Float[Tensor, "c d"]:
         """Return the unit vectors of the prompts."""
         return self.prompt.vectors(self.base.text)
+
+    def neutral_twin(self) -> "CoOp":
+        """Return the method with the words of the template as its context."""
+        return CoOp(self.Config(prompt=PromptConfig(context=len(self.base.tokenizer.encode(PHRASE)), phrase=PHRASE)), self.base, self.names)
 
     @classmethod
     def training(cls, shots: int) -> Training:

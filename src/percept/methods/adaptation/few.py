@@ -24,7 +24,7 @@ from percept.methods.adaptation.texts import TEMPLATE, check_names
 if TYPE_CHECKING:
     from percept.infer.encoder import Encoder
 
-CROPS = 2
+CROPS = 1
 """Random crops of a training image whose vectors are computed; a step uses one of them."""
 AUGMENT = Augment(brightness=0.0, saturation=0.0)
 """Crops of 8 % to 100 % of an image, perhaps mirrored, as in the literature."""
@@ -122,21 +122,30 @@ class Seen:
         images = [crop_of(self.data.image(row), self.encoder, None if seed is None else derive(seed, row)) for row in rows]
         return self.encoder.preprocess.normalise(torch.stack(images))
 
-    def crops(self, rows: Int[np.ndarray, " k"], count: int, seed: int) -> Float[Tensor, "v k d"]:
-        """Return the vectors of `count` random crops of some images."""
-        found = []
-        for number in range(count):
-            place = None if self.folder is None else self.folder / f"crops-{_digest(rows.tolist(), seed, number)}.safetensors"
-            parts = lambda number=number: [  # noqa: E731
-                self.encoder.image(self.pixels(part, derive(seed, "crop", number))) for part in _parts(rows)
-            ]
-            found.append(_kept(place, parts))
+    def crops(self, rows: Int[np.ndarray, " k"], count: int) -> Float[Tensor, "v k d"]:
+        """Return the vectors of `count` random crops of some images; the same crops in every run."""
+        if self.folder is None:
+            found = [self._crop_vectors(rows, number) for number in range(count)]
+        else:
+            places = {row: place for place, row in enumerate(self.data.pool.tolist())}
+            chosen = [places[row] for row in rows.tolist()]
+            found = [self._stored_crops(number)[chosen] for number in range(count)]
         return torch.stack(found) if found else torch.zeros(0, len(rows), self.vectors.shape[1])
 
-    def shots(self, drawn: Int[np.ndarray, " k"], part: str, *, seed: int, crops: int = CROPS) -> Shots:
+    def _crop_vectors(self, rows: Int[np.ndarray, " k"], number: int) -> Float[Tensor, "k d"]:
+        seed = derive(0, "crop", number)
+        return _kept(None, lambda: [self.encoder.image(self.pixels(part, seed)) for part in _parts(rows)])
+
+    def _stored_crops(self, number: int) -> Float[Tensor, "p d"]:
+        """Return the vectors of a crop of every image that may be drawn."""
+        assert self.folder is not None
+        place, seed = self.folder / f"crops-{number}.safetensors", derive(0, "crop", number)
+        return _kept(place, lambda: [self.encoder.image(self.pixels(part, seed)) for part in _parts(self.data.pool)])
+
+    def shots(self, drawn: Int[np.ndarray, " k"], part: str, *, crops: int = CROPS) -> Shots:
         """Return what a method may read: the drawn images of some classes, with labels counted from 0."""
         classes = self.data.part(part)
-        vectors = torch.cat([self.vectors[drawn].float()[None], self.crops(drawn, crops, seed)])
+        vectors = torch.cat([self.vectors[drawn].float()[None], self.crops(drawn, crops)])
         kept = np.flatnonzero(np.isin(self.data.labels[drawn], list(classes)))
         rows, sentences = drawn[kept], self.data.sentences
         return Shots(

@@ -28,8 +28,6 @@ def knowledge_loss(vectors: Float[Tensor, "c d"], hand: Float[Tensor, "c d"]) ->
 class KgCoOp(Adaptation):
     """A learned context that is held near a template."""
 
-    neutral = "start"
-
     @dataclass(frozen=True, kw_only=True)
     class Config:
         """Paper defaults (section 4): four tokens that start from "a photo of a"."""
@@ -68,6 +66,10 @@ class KgCoOp(Adaptation):
             "cross_entropy": F.cross_entropy(logits, batch.label),
             "knowledge": torch.as_tensor(self.config.weight * distance),
         }
+
+    def neutral_twin(self) -> "KgCoOp":
+        """Return the method with the words of the template as its context."""
+        return KgCoOp(self.Config(prompt=PromptConfig(context=len(self.base.tokenizer.encode(PHRASE)), phrase=PHRASE)), self.base, self.names)
 
     @classmethod
     def training(cls, shots: int) -> Training:

@@ -79,7 +79,16 @@ def filled(template: str, names: Sequence[str]) -> list[str]:
 
 @torch.no_grad()
 def text_vectors(base: Base, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-    """Return the unit vectors that the frozen text tower gives to texts, in float32."""
+    """Return the unit vectors that the frozen text tower gives to texts, in float32.
+
+    Raises:
+        PerceptError: a text is longer than the context.
+    """
+    for text in texts:
+        if (tokens := len(base.tokenizer.encode(text)) + 2) > base.tokenizer.context:
+            raise PerceptError(
+                f"the text {text[:60]!r} has {tokens} tokens, more than the {base.tokenizer.context} that the model reads. Use a shorter class name."
+            )
     device = base.text.positions.device
     rows = [base.tokenizer(list(texts[start : start + 256])).to(device) for start in range(0, len(texts), 256)]
     return torch.cat([base.clip.embed_text(row) for row in rows])

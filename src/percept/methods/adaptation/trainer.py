@@ -1,8 +1,9 @@
 """Train an adaptation method on its shots: the schedule and batches of the prompt-learning family, epoch by epoch."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,8 +13,8 @@ from percept.methods.adaptation.contract import Adaptation, Shots, Training, Vie
 from percept.optim.rules import parameter_groups
 from percept.optim.schedule import constant_then_cosine
 
-Log = Callable[[int, dict[str, float]], None]
-"""Called after every epoch with its number and the mean of each loss."""
+Progress: TypeAlias = Callable[[range], Iterable[int]]
+"""Yields the epochs and shows how many are done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +29,13 @@ class Trained:
     """Mean of each loss over the last epoch."""
 
 
-def fit(method: Adaptation, shots: Shots, training: Training, *, seed: int, log: Log | None = None) -> Trained:
+def fit(method: Adaptation, shots: Shots, training: Training, *, seed: int, progress: Progress = iter) -> Trained:
     """Prepare and train a method, then put it in evaluation mode. The last step is kept; nothing is chosen on other images.
 
     Args:
         method: its classes are those of the shots.
         seed: of the order of images and the choice of crops.
-        log: called after every epoch.
+        progress: yields the epochs.
     """
     assert method.names == shots.names
     start = time.perf_counter()
@@ -43,7 +44,7 @@ def fit(method: Adaptation, shots: Shots, training: Training, *, seed: int, log:
     rounds, means = Rounds(shots, training, method, seed), {}
     optimiser = optimiser_of(method, training) if training.epochs and method.declared() else None
     rates = [group["lr"] for group in optimiser.param_groups] if optimiser else []
-    for epoch in range(training.epochs if optimiser else 0):
+    for epoch in progress(range(training.epochs if optimiser else 0)):
         assert optimiser is not None
         method.train()
         method.on_epoch(epoch)
@@ -52,8 +53,6 @@ def fit(method: Adaptation, shots: Shots, training: Training, *, seed: int, log:
                 epoch, rate=rate, epochs=training.epochs, warmup=training.warmup, warmup_rate=training.warmup_rate
             )
         means = _epoch(method, rounds, epoch, optimiser)
-        if log is not None:
-            log(epoch, means)
     method.eval()
     return Trained(
         steps=rounds.steps, seconds=time.perf_counter() - start, trainable=sum(method.trainable().values()), losses=means

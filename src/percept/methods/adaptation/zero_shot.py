@@ -16,8 +16,6 @@ from percept.methods.adaptation.texts import SELECTED, TEMPLATE, Base, averaged_
 class ZeroShot(Adaptation):
     """One template. Nothing is trained."""
 
-    neutral = "empty"
-
     @dataclass(frozen=True, kw_only=True)
     class Config:
         """There is nothing to choose."""
@@ -33,6 +31,10 @@ class ZeroShot(Adaptation):
     def class_vectors(self) -> Float[Tensor, "c d"]:
         """Return the vectors of the template."""
         return self.hand_vectors()
+
+    def neutral_twin(self) -> "ZeroShot":
+        """Return the method itself: it is the frozen model."""
+        return ZeroShot(self.config, self.base, self.names)
 
     @classmethod
     def training(cls, shots: int) -> Training:
