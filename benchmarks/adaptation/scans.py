@@ -153,10 +153,19 @@ def from_above(place: str, size: int, rng: random.Random) -> Image.Image:
     image = image.crop((edge, edge, edge + size, edge + size)).filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.9)))
     noise = _rng(rng).normal(0, 7, (size, size, 1))
     haze = Image.new("RGB", image.size, (210, 216, 224))
-    return Image.blend(Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)), haze, rng.uniform(0, 0.3))
+    return Image.blend(
+        Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)), haze, rng.uniform(0, 0.3)
+    )
 
 
-def _blobs(draw: ImageDraw.ImageDraw, side: int, rng: random.Random, count: int, radius: tuple[float, float], tone: tuple[int, int, int]) -> None:
+def _blobs(
+    draw: ImageDraw.ImageDraw,
+    side: int,
+    rng: random.Random,
+    count: int,
+    radius: tuple[float, float],
+    tone: tuple[int, int, int],
+) -> None:
     for _ in range(count):
         x, y, r = rng.uniform(0, side), rng.uniform(0, side), rng.uniform(*radius)
         shade = rng.uniform(0.7, 1.25)
@@ -209,7 +218,11 @@ def _city(draw: ImageDraw.ImageDraw, side: int, rng: random.Random) -> None:
 
 def _river(draw: ImageDraw.ImageDraw, side: int, rng: random.Random) -> None:
     wave, phase = rng.uniform(10, 26), rng.uniform(0, 6)
-    draw.line([(x, side / 2 + wave * np.sin(x / 24 + phase)) for x in range(0, side, 3)], fill=(50, 108, 164), width=rng.randint(9, 16))
+    draw.line(
+        [(x, side / 2 + wave * np.sin(x / 24 + phase)) for x in range(0, side, 3)],
+        fill=(50, 108, 164),
+        width=rng.randint(9, 16),
+    )
 
 
 def _street(draw: ImageDraw.ImageDraw, side: int, rng: random.Random) -> None:

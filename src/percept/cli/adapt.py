@@ -94,12 +94,18 @@ def _arms(method: str, compare: str, epochs: int | None) -> "list[Arm]":
 
     if bool(method) == bool(compare):
         raise PerceptError(f"give one method, or several with --compare. The methods are {', '.join(ADAPTATIONS)}.")
-    names = list(ADAPTATIONS) if compare == "all" else [name.strip() for name in compare.split(",")] if compare else [method]
+    names = (
+        list(ADAPTATIONS)
+        if compare == "all"
+        else [name.strip() for name in compare.split(",")]
+        if compare
+        else [method]
+    )
     for name in names:
         adaptation_class(name)
     arms = []
     for name in dict.fromkeys(["zero-shot", *names]):
-        trains = adaptation_class(name).training(1).epochs > 0
+        trains = adaptation_class(name).recipe(1).epochs > 0
         arms.append(Arm(method=name, training={} if epochs is None or not trains else {"epochs": epochs}))
     return arms
 
@@ -123,7 +129,9 @@ def _run(arm: "Arm", seen: "Seen", case: "Case") -> "Run":
     from percept.core.report import track
     from percept.methods.adaptation.bench import run
 
-    return run(arm, seen, case, smaller=False, progress=lambda epochs: track(epochs, f"{arm.name}, {case.split}", len(epochs)))
+    return run(
+        arm, seen, case, smaller=False, progress=lambda epochs: track(epochs, f"{arm.name}, {case.split}", len(epochs))
+    )
 
 
 def _show_found(own: "Own", shots: int, *, aside: bool) -> None:
@@ -147,7 +155,18 @@ def _show(runs: "list[Run]", own: "Own") -> None:
         for name, score in run.measured.scores.items():
             trained = f"{record['trainable']:,}" if record["trainable"] else "-"
             where = "all classes" if record["split"] == "all" else "base classes"
-            rows.append((where, SCORES[name], record["label"], f"{score.n:,}", score.shown, score.interval, trained, f"{record['seconds']:.1f}"))
+            rows.append(
+                (
+                    where,
+                    SCORES[name],
+                    record["label"],
+                    f"{score.n:,}",
+                    score.shown,
+                    score.interval,
+                    trained,
+                    f"{record['seconds']:.1f}",
+                )
+            )
     order = {"base": 0, "new": 1, "harmonic mean": 2, "all": 3}
     rows.sort(key=lambda row: (row[0] == "all classes", order[row[1]]))
     shots = runs[0].record["shots"]
@@ -164,7 +183,14 @@ def _show(runs: "list[Run]", own: "Own") -> None:
 def _rows(runs: "list[Run]") -> list[dict[str, Any]]:
     shared = ("shots", "seed", "steps", "seconds", "trainable", "split")
     return [
-        {"method": run.record["label"], "score": name, "n": score.n, "value": score.value, "low": score.low, "high": score.high}
+        {
+            "method": run.record["label"],
+            "score": name,
+            "n": score.n,
+            "value": score.value,
+            "low": score.low,
+            "high": score.high,
+        }
         | {field: run.record[field] for field in shared}
         for run in runs
         for name, score in run.measured.scores.items()

@@ -8,6 +8,7 @@ INDEX: dict[str, str] = {
     "fusioner": "percept.methods.segmentation.fusioner:Fusioner",
     "kgcoop": "percept.methods.adaptation.kgcoop:KgCoOp",
     "linear-probe": "percept.methods.adaptation.linear_probe:LinearProbe",
+    "lora": "percept.methods.adaptation.lora:LoRA",
     "nano": "percept.methods.pretraining.nano:Pretraining",
     "pe": "percept.methods.pretraining.pe:Pretraining",
     "pe-finetune": "percept.methods.pretraining.pe_finetune:Finetuning",
@@ -16,6 +17,7 @@ INDEX: dict[str, str] = {
     "tip-adapter": "percept.methods.adaptation.tip_adapter:TipAdapter",
     "tldr": "percept.methods.curation.tldr:Captioner",
     "visualness": "percept.methods.curation.visualness:Visualness",
+    "wise-ft": "percept.methods.adaptation.wise_ft:WiSEFT",
 }
 """Method name to "module:Class".
 

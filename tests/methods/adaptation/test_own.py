@@ -35,14 +35,38 @@ def run(*arguments: object) -> int:
     return main(["adapt", *map(str, arguments)])
 
 
-def test_a_method_is_trained_measured_and_saved(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_method_is_trained_measured_and_saved(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "mine"
-    assert run("coop", "--data", photos, "--shots", 3, "--epochs", 2, "--out", out, "--results", tmp_path / "rows.json", "--device", "cpu") == 0
-    shown = capsys.readouterr().out
-    assert "24 different images to train on in 4 classes, 6 to 6 of each" in shown
-    assert "harmonic mean" in shown
+    assert (
+        run(
+            "coop",
+            "--data",
+            photos,
+            "--shots",
+            3,
+            "--epochs",
+            2,
+            "--out",
+            out,
+            "--results",
+            tmp_path / "rows.json",
+            "--device",
+            "cpu",
+        )
+        == 0
+    )
+    shown = capsys.readouterr()
+    assert "24 different images to train on in 4 classes, 6 to 6 of each" in shown.err
+    assert "harmonic mean" in shown.out
     rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
-    assert {(row["method"], row["score"]) for row in rows} >= {("coop", "new"), ("zero-shot", "base"), ("coop", "harmonic"), ("coop", "all")}
+    assert {(row["method"], row["score"]) for row in rows} >= {
+        ("coop", "new"),
+        ("zero-shot", "base"),
+        ("coop", "harmonic"),
+        ("coop", "all"),
+    }
     assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
     model = percept.load(out, device="cpu")
     assert model.classes == tuple(sorted(CLASSES))
@@ -50,7 +74,10 @@ def test_a_method_is_trained_measured_and_saved(photos: Path, tmp_path: Path, ca
 
 
 def test_methods_are_compared(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("--compare", "linear-probe,tip-adapter", "--data", photos, "--shots", 2, "--epochs", 1, "--device", "cpu") == 0
+    assert (
+        run("--compare", "linear-probe,tip-adapter", "--data", photos, "--shots", 2, "--epochs", 1, "--device", "cpu")
+        == 0
+    )
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("zero-shot", "linear-probe", "tip-adapter"))
 
@@ -59,7 +86,9 @@ def test_an_image_on_both_sides_is_refused(photos: Path, tmp_path: Path, capsys:
     test = tmp_path / "test"
     for name in CLASSES:
         (test / name).mkdir(parents=True)
-        Image.fromarray(np.random.default_rng(1).integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(test / name / f"{name}.png")
+        Image.fromarray(np.random.default_rng(1).integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(
+            test / name / f"{name}.png"
+        )
         shutil.copy(photos / "cat" / "0.png", test / name / "copy.png") if name == "cat" else None
     assert run("coop", "--data", photos, "--test", test, "--shots", 2) == 2
     assert "1 test images are training images too" in capsys.readouterr().err
@@ -78,7 +107,9 @@ def test_an_image_on_both_sides_is_refused(photos: Path, tmp_path: Path, capsys:
         (("coop", "--template", "a photo"), "has no {}"),
     ],
 )
-def test_a_mistake_is_explained(photos: Path, arguments: tuple[object, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_explained(
+    photos: Path, arguments: tuple[object, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(*arguments, "--data", photos) == 2
     assert message in capsys.readouterr().err.replace("\n", " ")
 

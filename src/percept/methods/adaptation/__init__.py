@@ -8,6 +8,8 @@ ADAPTATIONS: dict[str, str] = {
     "templates": "percept.methods.adaptation.zero_shot:Templates",
     "linear-probe": "percept.methods.adaptation.linear_probe:LinearProbe",
     "tip-adapter": "percept.methods.adaptation.tip_adapter:TipAdapter",
+    "lora": "percept.methods.adaptation.lora:LoRA",
+    "wise-ft": "percept.methods.adaptation.wise_ft:WiSEFT",
     "coop": "percept.methods.adaptation.coop:CoOp",
     "cocoop": "percept.methods.adaptation.cocoop:CoCoOp",
     "kgcoop": "percept.methods.adaptation.kgcoop:KgCoOp",

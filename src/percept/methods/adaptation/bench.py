@@ -104,14 +104,17 @@ def run(arm: Arm, seen: Seen, case: Case, *, progress: Progress = iter, smaller:
     drawn = seen.data.drawn(case.shots, case.seed, smaller=smaller)
     shots = seen.shots(drawn, case.split, crops=case.crops)
     method = build(arm, seen.encoder, shots, case.seed)
-    training = replace(type(method).training(case.shots), **dict(arm.training))
+    training = replace(type(method).recipe(case.shots), **dict(arm.training))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(case.seed, "training", arm.name))
         trained = fit(method, shots, training, seed=case.seed, progress=progress)
     measured = measure(method, seen, drawn, case.parts)
     method.use(shots.names)
     return Run(
-        method=method, trained=trained, measured=measured, record=record_of(arm, seen, case, method, shots, training, trained, measured)
+        method=method,
+        trained=trained,
+        measured=measured,
+        record=record_of(arm, seen, case, method, shots, training, trained, measured),
     )
 
 
@@ -134,7 +137,8 @@ def per_class(seen: Seen, measured: Measured) -> dict[str, dict[str, float]]:
     """Return the accuracy of every class by part."""
     return {
         part: {
-            seen.data.classes[number]: round(float(each.right[each.truth == number].mean()), 4) for number in seen.data.part(part)
+            seen.data.classes[number]: round(float(each.right[each.truth == number].mean()), 4)
+            for number in seen.data.part(part)
         }
         for part, each in measured.answers.items()
     }

@@ -74,7 +74,7 @@ class CoCoOp(Adaptation):
         return self.clip.scale() * torch.einsum("bd,bcd->bc", vector.float(), own)
 
     @classmethod
-    def training(cls, shots: int) -> Training:
+    def recipe(cls, shots: int) -> Training:
         """Return 10 epochs of single images."""
         return Training(epochs=10, batch=1)
 

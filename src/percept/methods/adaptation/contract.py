@@ -31,7 +31,7 @@ class Views(Batch):
     label: Int[Tensor, " b"]
     """Number of the class among the names of the method; 0 where it is not known."""
     vector: Float[Tensor, "b d"]
-    """Unit vectors of the frozen image tower [f⁰]."""
+    """Unit vectors of the frozen image tower [f⁰]; NaN outside of training for methods with `reads = "images"`."""
     row: Int[Tensor, " b"]
     """Number of the image among the shots; 0 outside of training."""
     image: Float[Tensor, "b 3 y x"] | None = None
@@ -158,11 +158,14 @@ class Adaptation(nn.Module):
     def on_epoch(self, epoch: int) -> None:
         """Change a schedule; called before every epoch."""
 
+    def finish(self) -> None:
+        """Change weights after the last step, such as averaging or merging them."""
+
     def fold(self) -> None:
         """Remove what only training needs; the logits must not change."""
 
     @classmethod
-    def training(cls, shots: int) -> Training:
+    def recipe(cls, shots: int) -> Training:
         """Return the optimisation that the paper uses for this number of shots."""
         return Training()
 
@@ -170,7 +173,7 @@ class Adaptation(nn.Module):
 
     @property
     def base(self) -> Base:
-        """The towers and the tokenizer."""
+        """The frozen towers and the tokenizer; `clip` is the same model, unless the method replaces it by a copy that it changes."""
         return self._base
 
     def use(self: M, names: Sequence[str]) -> M:
@@ -211,13 +214,18 @@ class Adaptation(nn.Module):
     def forward(self, batch: Views) -> dict[str, Tensor]:
         """Return the sum of the losses, and each of them."""
         losses = self.losses(batch)
-        return {"loss": torch.stack(list(losses.values())).sum(), **{name: value.detach() for name, value in losses.items()}}
+        return {
+            "loss": torch.stack(list(losses.values())).sum(),
+            **{name: value.detach() for name, value in losses.items()},
+        }
 
     def class_logits(self, image: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b c"]:
         """Return the logits of preprocessed images."""
         nothing = torch.zeros(len(image), dtype=torch.int64, device=image.device)
-        vector = unit(self.clip.encode_image(image))
-        return self.logits(Views(label=nothing, vector=vector, row=nothing, image=image))
+        if self.reads == "images":
+            vector = torch.full((len(image), self.base.text.config.output_dim), torch.nan, device=image.device)
+            return self.logits(Views(label=nothing, vector=vector, row=nothing, image=image))
+        return self.logits(Views(label=nothing, vector=unit(self.clip.encode_image(image)), row=nothing))
 
     def trainable(self) -> dict[str, int]:
         """Return the trainable parameters that the module has, by name, and how many values each has."""

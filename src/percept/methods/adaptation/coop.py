@@ -58,10 +58,14 @@ class CoOp(Adaptation):
 
     def neutral_twin(self) -> "CoOp":
         """Return the method with the words of the template as its context."""
-        return CoOp(self.Config(prompt=PromptConfig(context=len(self.base.tokenizer.encode(PHRASE)), phrase=PHRASE)), self.base, self.names)
+        return CoOp(
+            self.Config(prompt=PromptConfig(context=len(self.base.tokenizer.encode(PHRASE)), phrase=PHRASE)),
+            self.base,
+            self.names,
+        )
 
     @classmethod
-    def training(cls, shots: int) -> Training:
+    def recipe(cls, shots: int) -> Training:
         """Return SGD with rate 0.002 and batches of 32."""
         return Training(epochs=epochs_of(shots))
 

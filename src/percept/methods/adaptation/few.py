@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 CROPS = 1
 """Random crops of a training image whose vectors are computed; a step uses one of them."""
-AUGMENT = Augment(brightness=0.0, saturation=0.0)
-"""Crops of 8 % to 100 % of an image, perhaps mirrored, as in the literature."""
+LEAST = 0.08
+"""Least share of an image in a random crop, as in the literature; crops may be mirrored too."""
 PARTS = ("base", "new", "all")
 PART = 64
 """Images that are encoded together."""
@@ -83,7 +83,9 @@ class LabelledSet:
             PerceptError: a class has fewer images than shots.
         """
         counts = np.bincount(self.labels[self.pool], minlength=len(self.classes))
-        short = [f"{name} ({count})" for name, count in zip(self.classes, counts.tolist(), strict=True) if count < shots]
+        short = [
+            f"{name} ({count})" for name, count in zip(self.classes, counts.tolist(), strict=True) if count < shots
+        ]
         if short and not smaller:
             raise PerceptError(
                 f"these classes have fewer than {shots} different images to train on: {', '.join(short[:8])}. Use fewer shots, or add images."
@@ -116,11 +118,21 @@ class Seen:
     """Of the whole images."""
     folder: Path | None = None
     """Where vectors of crops are kept; nowhere if None."""
+    least: float = LEAST
+    """Least share of an image in a random crop."""
 
     def pixels(self, rows: Sequence[int], seed: int | None) -> Float[Tensor, "b 3 y x"]:
         """Return preprocessed images: whole, or with a seed one random crop of each."""
-        images = [crop_of(self.data.image(row), self.encoder, None if seed is None else derive(seed, row)) for row in rows]
+        images = [self._pixels(row, None if seed is None else derive(seed, row)) for row in rows]
         return self.encoder.preprocess.normalise(torch.stack(images))
+
+    def _pixels(self, row: int, seed: int | None) -> Tensor:
+        image = self.data.image(row)
+        source = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+        if seed is None:
+            return read_pixels(source, self.encoder.preprocess)
+        augment = Augment(scale=(self.least, 1.0), brightness=0.0, saturation=0.0)
+        return augmented(source, self.encoder.preprocess, augment, seed).pixels[0]
 
     def crops(self, rows: Int[np.ndarray, " k"], count: int) -> Float[Tensor, "v k d"]:
         """Return the vectors of `count` random crops of some images; the same crops in every run."""
@@ -139,7 +151,7 @@ class Seen:
     def _stored_crops(self, number: int) -> Float[Tensor, "p d"]:
         """Return the vectors of a crop of every image that may be drawn."""
         assert self.folder is not None
-        place, seed = self.folder / f"crops-{number}.safetensors", derive(0, "crop", number)
+        place, seed = self.folder / f"crops-{self.least:g}-{number}.safetensors", derive(0, "crop", number)
         return _kept(place, lambda: [self.encoder.image(self.pixels(part, seed)) for part in _parts(self.data.pool)])
 
     def shots(self, drawn: Int[np.ndarray, " k"], part: str, *, crops: int = CROPS) -> Shots:
@@ -156,8 +168,13 @@ class Seen:
         )  # fmt: skip
 
 
-def see(encoder: "Encoder", data: LabelledSet, *, cache: Path | None = None) -> Seen:
-    """Encode all images of a set once, or read their vectors from `cache`, where they are stored in float16."""
+def see(encoder: "Encoder", data: LabelledSet, *, cache: Path | None = None, least: float = LEAST) -> Seen:
+    """Encode all images of a set once, or read their vectors from `cache`, where they are stored in float16.
+
+    Args:
+        cache: folder of vectors.
+        least: least share of an image in a random crop.
+    """
     folder = None
     if cache is not None:
         folder = cache / f"{data.name.replace('/', '_')}-{_digest(encoder.identity.image, *data.keys)}"
@@ -165,15 +182,7 @@ def see(encoder: "Encoder", data: LabelledSet, *, cache: Path | None = None) -> 
     place = None if folder is None else folder / "whole.safetensors"
     everything = np.arange(len(data.labels))
     vectors = _kept(place, lambda: [encoder.image([data.image(row) for row in part]) for part in _parts(everything)])
-    return Seen(data=data, encoder=encoder, vectors=vectors, folder=folder)
-
-
-def crop_of(image: Any, encoder: "Encoder", seed: int | None) -> Tensor:
-    """Return the pixels of an image as the encoder takes them: whole, or a random crop."""
-    source = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    if seed is None:
-        return read_pixels(source, encoder.preprocess)
-    return augmented(source, encoder.preprocess, AUGMENT, seed).pixels[0]
+    return Seen(data=data, encoder=encoder, vectors=vectors, folder=folder, least=least)
 
 
 def _parts(rows: Int[np.ndarray, " k"]) -> list[list[int]]:

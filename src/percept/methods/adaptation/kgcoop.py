@@ -69,10 +69,14 @@ class KgCoOp(Adaptation):
 
     def neutral_twin(self) -> "KgCoOp":
         """Return the method with the words of the template as its context."""
-        return KgCoOp(self.Config(prompt=PromptConfig(context=len(self.base.tokenizer.encode(PHRASE)), phrase=PHRASE)), self.base, self.names)
+        return KgCoOp(
+            self.Config(prompt=PromptConfig(context=len(self.base.tokenizer.encode(PHRASE)), phrase=PHRASE)),
+            self.base,
+            self.names,
+        )
 
     @classmethod
-    def training(cls, shots: int) -> Training:
+    def recipe(cls, shots: int) -> Training:
         """Return 100 epochs with batches of 128."""
         return Training(epochs=100, batch=128)
 

@@ -62,6 +62,6 @@ class LinearProbe(Adaptation):
         return F.linear(batch.vector.float(), self.head.weight.float(), self.head.bias.float())
 
     @classmethod
-    def training(cls, shots: int) -> Training:
+    def recipe(cls, shots: int) -> Training:
         """Return no epochs: `prepare` finds the minimum."""
         return Training(epochs=0)

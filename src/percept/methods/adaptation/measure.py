@@ -61,10 +61,12 @@ def logits_of(method: Adaptation, seen: Seen, rows: Int[np.ndarray, " m"]) -> Fl
     device, parts = method.base.text.positions.device, []
     for start in range(0, len(rows), PART):
         part = rows[start : start + PART]
+        if method.reads == "images":
+            parts.append(method.class_logits(seen.pixels(part.tolist(), None).to(device)).float().cpu())
+            continue
         nothing = torch.zeros(len(part), dtype=torch.int64, device=device)
-        image = seen.pixels(part.tolist(), None).to(device) if method.reads == "images" else None
-        vector = seen.vectors[part].to(device)
-        parts.append(method.logits(Views(label=nothing, row=nothing, vector=vector, image=image)).float().cpu())
+        views = Views(label=nothing, row=nothing, vector=seen.vectors[part].to(device))
+        parts.append(method.logits(views).float().cpu())
     return torch.cat(parts)
 
 
@@ -102,7 +104,9 @@ def scores_of(answers: dict[str, Answers]) -> dict[str, Score]:
     """Return accuracies with Wilson intervals, and the harmonic mean of base and new with a bootstrap interval over images."""
     scores = {part: proportion(part, each.right) for part, each in answers.items()}
     if {"base", "new"} <= answers.keys():
-        base, new = (resampled_means(answers[part].right.astype(float), seed=place) for place, part in enumerate(("base", "new")))
+        base, new = (
+            resampled_means(answers[part].right.astype(float), seed=place) for place, part in enumerate(("base", "new"))
+        )
         draws = [harmonic(one, other) for one, other in zip(base, new, strict=True)]
         low, high = np.quantile(draws, (0.025, 0.975))
         value = harmonic(answers["base"].accuracy, answers["new"].accuracy)

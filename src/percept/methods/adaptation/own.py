@@ -80,7 +80,9 @@ def open_own(folder: Path | str, test: Path | str | None = None, *, template: st
 def _task(folder: Path | str) -> Task:
     found = class_files(Path(folder))
     if videos := [path for path in found.files if is_video(path)]:
-        raise PerceptError(f"{videos[0]} is a video, and adaptation trains on images. Take the videos out, or save frames of them.")
+        raise PerceptError(
+            f"{videos[0]} is a video, and adaptation trains on images. Take the videos out, or save frames of them."
+        )
     return open_task(folder)
 
 
@@ -124,7 +126,9 @@ def _alike(train: Sequence[Path], held: Sequence[Path]) -> list[tuple[Path, Path
     first: dict[int, Path] = {}
     for path, group in zip(train, groups[: len(train)].tolist(), strict=True):
         first.setdefault(group, path)
-    return [(first[group], path) for path, group in zip(held, groups[len(train) :].tolist(), strict=True) if group in first]
+    return [
+        (first[group], path) for path, group in zip(held, groups[len(train) :].tolist(), strict=True) if group in first
+    ]
 
 
 def confusions(data: LabelledSet, answers: Answers) -> list[Any]:

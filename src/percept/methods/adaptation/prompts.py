@@ -38,7 +38,9 @@ class PromptConfig:
 
     def __post_init__(self) -> None:
         if self.context < 1 or self.init_std <= 0:
-            raise PerceptError(f"context must be at least 1 and init_std above 0, got {self.context} and {self.init_std}.")
+            raise PerceptError(
+                f"context must be at least 1 and init_std above 0, got {self.context} and {self.init_std}."
+            )
         if self.position not in ("end", "middle", "front"):
             raise PerceptError(f"position must be end, middle or front, got {self.position!r}.")
 
@@ -64,7 +66,11 @@ class SoftPrompt(nn.Module):
         self._trained = tuple(names) if config.per_class else ()
         start = self._start(base)
         if config.per_class:
-            start = start.expand(len(names), -1, -1).clone() if config.phrase else torch.randn(len(names), *start.shape) * config.init_std
+            start = (
+                start.expand(len(names), -1, -1).clone()
+                if config.phrase
+                else torch.randn(len(names), *start.shape) * config.init_std
+            )
         self.context = nn.Parameter(start.float())
         for name in ("ids", "place", "ends"):
             self.register_buffer(name, torch.zeros(0, dtype=torch.int64), persistent=False)

@@ -1,7 +1,7 @@
 """Texts of classes as a frozen text tower reads them, and the words around a class name that a template gives."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -31,13 +31,22 @@ class Base:
 
     def __post_init__(self) -> None:
         if self.clip.text is None:
-            raise PerceptError(f"{self.name} has no text tower, so class names cannot be read. Use nano or a PE-Core model.")
+            raise PerceptError(
+                f"{self.name} has no text tower, so class names cannot be read. Use nano or a PE-Core model."
+            )
 
     @property
     def text(self) -> TextTower:
         """The text tower."""
         assert self.clip.text is not None
         return self.clip.text
+
+    def copied(self) -> "Base":
+        """Return a base with a copy of the towers made of plain layers, for methods that change weights."""
+        clip = CLIP(self.clip.config)
+        clip.load_state_dict(self.clip.state_dict())
+        like = next(self.clip.parameters())
+        return replace(self, clip=clip.to(like.device, like.dtype).eval())
 
 
 def base_of(encoder: object) -> Base:
@@ -114,7 +123,9 @@ def pieces_of(tokenizer: Tokenizer, name: str, before: str) -> Pieces:
     ahead = tokenizer.encode(before)
     named, whole = tokenizer.encode(f"{before} {name}"), tokenizer.encode(f"{before} {name}.")
     if named[: len(ahead)] != ahead or whole[: len(named)] != named:
-        raise PerceptError(f"the tokenizer joins the class name {name!r} with the words around it. Choose a different name.")
+        raise PerceptError(
+            f"the tokenizer joins the class name {name!r} with the words around it. Choose a different name."
+        )
     return Pieces(name=tuple(named[len(ahead) :]), stop=tuple(whole[len(named) :]))
 
 

@@ -79,6 +79,6 @@ class TipAdapter(Adaptation):
         return self.clip.scale() * vector @ self.hand_vectors().T + self.config.share * near[:, kept] @ labels
 
     @classmethod
-    def training(cls, shots: int) -> Training:
+    def recipe(cls, shots: int) -> Training:
         """Return 20 epochs of AdamW with rate 0.001 and batches of 256."""
         return Training(epochs=20, batch=256, rate=1e-3, optimiser="adamw", weight_decay=0.01, warmup=0)

@@ -53,9 +53,14 @@ def fit(method: Adaptation, shots: Shots, training: Training, *, seed: int, prog
                 epoch, rate=rate, epochs=training.epochs, warmup=training.warmup, warmup_rate=training.warmup_rate
             )
         means = _epoch(method, rounds, epoch, optimiser)
+    if optimiser is not None:
+        method.finish()
     method.eval()
     return Trained(
-        steps=rounds.steps, seconds=time.perf_counter() - start, trainable=sum(method.trainable().values()), losses=means
+        steps=rounds.steps,
+        seconds=time.perf_counter() - start,
+        trainable=sum(method.trainable().values()),
+        losses=means,
     )
 
 

@@ -37,7 +37,7 @@ class ZeroShot(Adaptation):
         return ZeroShot(self.config, self.base, self.names)
 
     @classmethod
-    def training(cls, shots: int) -> Training:
+    def recipe(cls, shots: int) -> Training:
         """Return no epochs."""
         return Training(epochs=0)
 
@@ -65,6 +65,6 @@ class Templates(Adaptation):
         return averaged_vectors(self.base, self.names, (*self.config.templates, self.template))
 
     @classmethod
-    def training(cls, shots: int) -> Training:
+    def recipe(cls, shots: int) -> Training:
         """Return no epochs."""
         return Training(epochs=0)
