@@ -217,10 +217,10 @@ def _aerial(kind: str, number: int, rng: random.Random) -> Image.Image:
     thing = replace(scene.things[0], category=kind, x=0.5, y=0.9, scale=0.8, angle=0.0, grounded=True)
     drawn = render(replace(scene, things=(thing,), words=()), size=SIDE)
     assert drawn.masks is not None
-    side = rng.randint(44, 64)
+    side = rng.randint(26, 44)
     sprite = Image.fromarray(np.dstack([drawn.image, 255 * drawn.masks[0].astype(np.uint8)]), "RGBA")
     sprite = sprite.rotate(rng.uniform(-70, 70), Image.Resampling.BILINEAR).resize(
-        (rng.randint(44, 64),) * 2, Image.Resampling.BILINEAR
+        (side, side), Image.Resampling.BILINEAR
     )
     ground = from_above(rng.choice(tuple(GROUND)), SIDE, rng)
     ground.paste(sprite, (rng.randint(4, SIDE - sprite.width - 4), rng.randint(4, SIDE - sprite.height - 4)), sprite)

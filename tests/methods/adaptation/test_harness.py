@@ -243,7 +243,7 @@ def test_a_saved_method_classifies_as_before(kind: Any, nano: Any, tmp_path: Pat
     shots = type(shots)(**{**vars(shots), "names": NAMES})
     fit(method, shots, Training(epochs=1, batch=3), seed=0)
     save_method(tmp_path / "saved", method, base="nano")
-    opened = percept.load(tmp_path / "saved", device="cpu", dtype="float32")
+    opened: Any = percept.load(tmp_path / "saved", device="cpu", dtype="float32")
     assert opened.classes == NAMES
     with torch.no_grad():
         torch.testing.assert_close(opened.class_logits(images), method.class_logits(images), atol=1e-4, rtol=1e-4)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def test_a_method_is_trained_measured_and_saved(
         ("coop", "all"),
     }
     assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
-    model = percept.load(out, device="cpu")
+    model: Any = percept.load(out, device="cpu")
     assert model.classes == tuple(sorted(CLASSES))
     assert model.class_logits([photos / "cat" / "0.png"]).shape == (1, 4)
 

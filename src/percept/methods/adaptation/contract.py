@@ -4,7 +4,7 @@ A method subclasses `Adaptation` in one file and says only what is new. docs/ada
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -210,6 +210,11 @@ class Adaptation(nn.Module):
     def hand_vectors(self) -> Float[Tensor, "c d"]:
         """Return the class vectors of the frozen model with the template of the data set [w⁰]."""
         return self.constant("hand", lambda: text_vectors(self.base, filled(self.template, self.names)))
+
+    def own_vectors(self) -> Float[Tensor, "c d"]:
+        """Return the class vectors of the template by the method's own text tower, for methods that leave it as it is."""
+        own = replace(self.base, clip=self.clip)
+        return self.constant("own", lambda: text_vectors(own, filled(self.template, self.names)))
 
     def forward(self, batch: Views) -> dict[str, Tensor]:
         """Return the sum of the losses, and each of them."""

@@ -53,7 +53,7 @@ class LoRA(Adaptation):
 
     def class_vectors(self) -> Float[Tensor, "c d"]:
         """Return the vectors of the template."""
-        return self.hand_vectors()
+        return self.own_vectors()
 
     def image_vectors(self, batch: Views) -> Float[Tensor, "b d"]:
         """Return the unit vectors of the adapted tower."""

@@ -34,7 +34,9 @@ class WiSEFT(Adaptation):
 
         def __post_init__(self) -> None:
             if not 0 <= self.share <= 1:
-                raise PerceptError(f"share must be from 0 to 1, got {self.share}. 1 gives the fine-tuned weights alone.")
+                raise PerceptError(
+                    f"share must be from 0 to 1, got {self.share}. 1 gives the fine-tuned weights alone."
+                )
 
     def __init__(self, config: Config, base: Base, names: Sequence[str], template: str = TEMPLATE) -> None:
         super().__init__(config, base, names, template)
@@ -49,7 +51,7 @@ class WiSEFT(Adaptation):
 
     def class_vectors(self) -> Float[Tensor, "c d"]:
         """Return the vectors of the template."""
-        return self.hand_vectors()
+        return self.own_vectors()
 
     def image_vectors(self, batch: Views) -> Float[Tensor, "b d"]:
         """Return the unit vectors of the tuned tower."""
