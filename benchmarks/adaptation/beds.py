@@ -324,6 +324,14 @@ def gate(encoder: Any, data: LabelledSet) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def about(start: float) -> dict[str, Any]:
+    """Return the facts of a run with the command as it is typed."""
+    found = facts(torch.device("cpu"), start)
+    return found | {
+        "command": f"PYTHONPATH=benchmarks {found['command'].replace('benchmarks/', 'benchmarks/adaptation/', 1)}"
+    }
+
+
 def main() -> None:
     """Print the table of the gate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -348,7 +356,7 @@ def main() -> None:
         columns,
         [[str(row[column]) for column in columns] for row in rows],
     )
-    save(options.json_file, {**facts(torch.device("cpu"), start), "model": options.model, "results": rows})
+    save(options.json_file, {**about(start), "model": options.model, "results": rows})
 
 
 if __name__ == "__main__":

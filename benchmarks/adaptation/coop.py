@@ -13,9 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from beds import BEDS, FAMILY, gate, home, seen_by
-from harness import facts, save
+from beds import BEDS, FAMILY, about, gate, home, seen_by
+from harness import save
 
 import percept
 from percept.core.report import notice, out, table
@@ -135,7 +134,7 @@ def main() -> None:
     save(
         options.json_file,
         {
-            **facts(torch.device("cpu"), start),
+            **about(start),
             **result,
             "records": [{name: each[name] for name in kept} for each in records],
         },
