@@ -20,7 +20,13 @@ FIELDS = {
     "seconds": float, "trainable": int,
 }  # fmt: skip
 """Of a row of --results: shares from 0 to 1 with 95 % intervals."""
-SCORES = {"base": "base", "new": "new", "harmonic": "harmonic mean", "all": "all"}
+COLUMNS = (
+    ("base", "base", "base"),
+    ("base", "new", "new"),
+    ("base", "harmonic", "harmonic mean"),
+    ("all", "all", "all"),
+)
+"""Columns of the table: classes that are trained on, score, name."""
 
 
 def adapt(
@@ -147,37 +153,30 @@ def _show_found(own: "Own", shots: int, *, aside: bool) -> None:
 
 
 def _show(runs: "list[Run]", own: "Own") -> None:
+    """Print one line for each method, and what the last of two methods confuses most."""
     from percept.methods.adaptation.own import confusions
 
+    labels = list(dict.fromkeys(run.record["label"] for run in runs))
+    columns = [column for column in COLUMNS if column[0] in own.splits]
     rows = []
-    for run in runs:
-        record = run.record
-        for name, score in run.measured.scores.items():
-            trained = f"{record['trainable']:,}" if record["trainable"] else "-"
-            where = "all classes" if record["split"] == "all" else "base classes"
-            rows.append(
-                (
-                    where,
-                    SCORES[name],
-                    record["label"],
-                    f"{score.n:,}",
-                    score.shown,
-                    score.interval,
-                    trained,
-                    f"{record['seconds']:.1f}",
-                )
-            )
-    order = {"base": 0, "new": 1, "harmonic mean": 2, "all": 3}
-    rows.sort(key=lambda row: (row[0] == "all classes", order[row[1]]))
-    shots = runs[0].record["shots"]
-    columns = ("trained on", "measured on", "method", "n", "right", "95 % interval, %", "trained values", "seconds")
-    table(f"{own.data.name}, {count(shots, 'image')} of each class", columns, rows)
-    worst = confusions(own.data, runs[-1].measured.answers["all"])[:5]
-    if worst and len(runs) <= 2 * len(own.splits):
-        table(
-            f"Most confused by {runs[-1].record['label']}", ("class", "taken for", "images"),
-            [(each.truth, each.guess, f"{each.count} of {each.of}") for each in worst],
-        )  # fmt: skip
+    for label in labels:
+        by_split = {run.record["split"]: run for run in runs if run.record["label"] == label}
+        cells = [_cell(by_split[split], score) for split, score, _ in columns]
+        last = by_split["all"].record
+        rows.append((label, *cells, f"{last['trainable']:,}" if last["trainable"] else "-", f"{last['seconds']:.1f}"))
+    title = f"{own.data.name}, {count(runs[0].record['shots'], 'image')} of each class: % right (95 % interval)"
+    table(title, ("method", *(name for *_, name in columns), "values", "seconds"), rows)
+    if len(own.splits) > 1:
+        say("base, new, harmonic mean: trained on the first half of the classes; all: trained on all classes")
+    if len(labels) == 2 and (worst := confusions(own.data, runs[-1].measured.answers["all"])[:5]):
+        shown = [(each.truth, each.guess, f"{each.count} of {each.of}") for each in worst]
+        table(f"Most confused by {labels[-1]}", ("class", "taken for", "images"), shown)
+
+
+def _cell(run: "Run", score: str) -> str:
+    """Return a score in percent with its interval; - where the method knows no such classes."""
+    found = run.measured.scores.get(score)
+    return "-" if found is None else f"{100 * found.value:.1f} ({100 * found.low:.0f}–{100 * found.high:.0f})"
 
 
 def _rows(runs: "list[Run]") -> list[dict[str, Any]]:
