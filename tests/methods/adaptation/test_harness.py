@@ -1,5 +1,6 @@
 """The harness of adaptation: layouts, counts of the papers, schedule, sampling, records and paired comparisons."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ import percept
 from percept.core.errors import PerceptError
 from percept.data.few_shot import base_and_new, few_shot
 from percept.data.tokenizers import Tokenizer
-from percept.methods.adaptation.bench import Arm, Case, averages, paired, read_records, run_all, verdict
+from percept.methods.adaptation.bench import Arm, Case, averages, paired, read_records, run, run_all, verdict
 from percept.methods.adaptation.cocoop import CoCoOp
 from percept.methods.adaptation.contract import Training, Views, tiny_base, tiny_shots
 from percept.methods.adaptation.coop import CoOp, epochs_of
 from percept.methods.adaptation.few import LabelledSet, see
 from percept.methods.adaptation.kgcoop import knowledge_loss
 from percept.methods.adaptation.linear_probe import LinearProbe
-from percept.methods.adaptation.measure import harmonic
+from percept.methods.adaptation.measure import harmonic, measure
 from percept.methods.adaptation.prompts import PHRASE, PromptConfig
 from percept.methods.adaptation.texts import Base, base_of, lay_out
 from percept.methods.adaptation.tip_adapter import TipAdapter
@@ -232,6 +233,16 @@ def test_a_bench_goes_on_where_it_stopped_and_pairs_runs(tiny_encoder: Any, tmp_
     broken = [record | {"shots hash": record["label"]} for record in records]
     with pytest.raises(AssertionError, match="different shots"):
         paired(broken, "coop", "zero-shot", "base")
+
+
+def test_a_trained_method_is_measured_on_a_different_set(tiny_encoder: Any) -> None:
+    arm = Arm(method="coop", config=CoOp.Config(prompt=PromptConfig(context=2)), training={"epochs": 1})
+    method = run(arm, see(tiny_encoder, noise_set()), Case(split="all", shots=2)).method
+    other = replace(noise_set(), classes=("a photo", "red book", "old cup", "an old red cup"), template="the {}")
+    found = measure(method, see(tiny_encoder, other), np.zeros(0, dtype=np.int64), ("all",))
+    assert found.scores["all"].n == 16
+    assert method.names == other.classes
+    assert method.template == "the {}"
 
 
 @pytest.mark.parametrize("kind", [CoOp, TipAdapter, LinearProbe])

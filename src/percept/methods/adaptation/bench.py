@@ -109,7 +109,7 @@ def run(arm: Arm, seen: Seen, case: Case, *, progress: Progress = iter, smaller:
         torch.manual_seed(derive(case.seed, "training", arm.name))
         trained = fit(method, shots, training, seed=case.seed, progress=progress)
     measured = measure(method, seen, drawn, case.parts)
-    method.use(shots.names)
+    method.use(shots.names, shots.template)
     return Run(
         method=method,
         trained=trained,

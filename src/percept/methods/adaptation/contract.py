@@ -176,13 +176,13 @@ class Adaptation(nn.Module):
         """The frozen towers and the tokenizer; `clip` is the same model, unless the method replaces it by a copy that it changes."""
         return self._base
 
-    def use(self: M, names: Sequence[str]) -> M:
-        """Make the method classify among `names`.
+    def use(self: M, names: Sequence[str], template: str | None = None) -> M:
+        """Make the method classify among `names`, with the hand-written text of their data set if `template` is given.
 
         Raises:
             PerceptError: a method that knows only the classes it was trained on, or names that cannot be used.
         """
-        self.names = check_names(names)
+        self.names, self.template = check_names(names), template or self.template
         self._constants.clear()
         self.on_classes()
         return self

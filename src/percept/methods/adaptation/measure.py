@@ -76,7 +76,7 @@ def answer(method: Adaptation, seen: Seen, rows: Int[np.ndarray, " m"], part: st
     Raises:
         PerceptError: the method knows only the classes that it was trained on.
     """
-    method.use(seen.data.names(part))
+    method.use(seen.data.names(part), seen.data.template)
     logits = logits_of(method, seen, rows)
     best = logits.softmax(dim=1).max(dim=1)
     guess = best.indices.numpy() + seen.data.part(part).start
@@ -84,9 +84,10 @@ def answer(method: Adaptation, seen: Seen, rows: Int[np.ndarray, " m"], part: st
 
 
 def measure(method: Adaptation, seen: Seen, drawn: Int[np.ndarray, " k"], parts: Sequence[str]) -> Measured:
-    """Measure a method on its test images; a part whose classes the method cannot know is left out.
+    """Measure a method on its test images, or on those of a different set; a part whose classes the method cannot know is left out.
 
     Args:
+        seen: the set; for a different one than the method was trained on, `drawn` is empty and `parts` is ("all",).
         drawn: images that were drawn for training; images that look like them are not tested on.
         parts: of base, new and all.
     """
