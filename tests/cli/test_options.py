@@ -45,6 +45,7 @@ NAMED = {
     ("export/write.py", "--tower"): "export",
     ("export/write.py", "--size"): "export",
     ("world/write", "--what"): "world",
+    ("weights/hub.py", "--init"): "train",
     ("weights/hub.py", "--local-dir"): "hf",
     ("weights/hub.py", "--revision"): "hf",
 }

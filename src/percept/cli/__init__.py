@@ -13,6 +13,7 @@ from percept.core.errors import PerceptError, unknown_name
 VERBS: dict[str, tuple[str, str]] = {
     "classify": ("percept.cli.classify", "rank labels for images and videos, and sort files by label"),
     "teach": ("percept.cli.teach", "learn labels from folders of classes"),
+    "adapt": ("percept.cli.adapt", "adapt an encoder to folders of classes by published few-shot methods"),
     "dupes": ("percept.cli.dupes", "find near duplicates, and put the copies aside"),
     "explain": ("percept.cli.explain", "draw what in an image speaks for which label"),
     "undo": ("percept.cli.undo", "put files back that classify or dupes placed"),

@@ -46,6 +46,11 @@ class Classifier:
         return f"Classifier({self.name}, {type(self.method).__name__} on {self.encoder.name}, {self.setting})"
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the logits; empty for a method whose classes have no names."""
+        return tuple(getattr(self.method, "names", ()))
+
+    @property
     def setting(self) -> Setting:
         """Where and how it computes."""
         return self.encoder.setting

@@ -1,17 +1,24 @@
 """Methods: one readable file per paper. The table imports nothing; a method never imports another method."""
 
 INDEX: dict[str, str] = {
+    "cocoop": "percept.methods.adaptation.cocoop:CoCoOp",
     "contrastive": "percept.methods.pretraining.contrastive:Contrastive",
+    "coop": "percept.methods.adaptation.coop:CoOp",
     "distill": "percept.methods.pretraining.distill:Distillation",
     "excl": "percept.methods.video.excl:ExCL",
     "fusioner": "percept.methods.segmentation.fusioner:Fusioner",
+    "kgcoop": "percept.methods.adaptation.kgcoop:KgCoOp",
+    "linear-probe": "percept.methods.adaptation.linear_probe:LinearProbe",
+    "lora": "percept.methods.adaptation.lora:LoRA",
     "nano": "percept.methods.pretraining.nano:Pretraining",
     "pe": "percept.methods.pretraining.pe:Pretraining",
     "pe-finetune": "percept.methods.pretraining.pe_finetune:Finetuning",
     "pe-video": "percept.methods.pretraining.pe_video:VideoContrast",
     "plm": "percept.methods.language.plm:PLM",
+    "tip-adapter": "percept.methods.adaptation.tip_adapter:TipAdapter",
     "tldr": "percept.methods.curation.tldr:Captioner",
     "visualness": "percept.methods.curation.visualness:Visualness",
+    "wise-ft": "percept.methods.adaptation.wise_ft:WiSEFT",
     "xbt": "percept.methods.compatibility.xbt:XBT",
 }
 """Method name to "module:Class".

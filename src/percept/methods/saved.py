@@ -6,6 +6,8 @@ asks of it, its class has
     from_base(config, model): builds it on an opened base model, with weights that do not matter;
     class_logits(image), if it classifies: logits [b, c] of preprocessed images;
     find(pixels, tokens), if it finds moments: spans of a text in the frames of a video, see `percept.infer.localizer`.
+A method that classifies among classes with names has `names` and `template`, which are stored too, and in place of `from_base`
+    from_encoder(config, encoder, names, template): builds it on an opened encoder, whose tokenizer reads the names.
 
 Whatever else it needs besides its configuration and its base model, such as the token ids of class names, is a buffer of the
 right shape, and stored with its other tensors.
@@ -71,6 +73,8 @@ def save_method(folder: Path | str, method: nn.Module, *, base: str, fingerprint
     save_tensors(folder / WEIGHTS, own_tensors(method))
     weights = fingerprint or joined_hash(_open_base(base).weight_hashes)
     facts = {"method": name, "config": to_dict(config), "base": {"name": lasting(base), "fingerprint": weights}}
+    if hasattr(method, "from_encoder"):
+        facts |= {"classes": list(cast(Any, method).names), "template": cast(Any, method).template}
     write_json(folder / CONFIG, facts)
 
 
@@ -127,12 +131,19 @@ def _opened(folder: Path, **options: Any) -> tuple[nn.Module, Any]:
             f"{folder} was trained on a base model with different weights than {base['name']} has now. "
             "Open it where its own base model is available."
         )
-    method: nn.Module = kind.from_base(config, encoder.model)
+    method = _built(kind, config, encoder, header)
     _take(method, load_tensors(folder / WEIGHTS), folder / WEIGHTS)
     for parameter in method.parameters():
         if parameter.dim() > 0 and parameter.is_floating_point():  # scalars, such as scales, are never rounded
             parameter.data = parameter.data.to(encoder.setting.dtype)
     return method.to(encoder.setting.device).eval(), encoder
+
+
+def _built(kind: Any, config: Any, encoder: Any, header: dict[str, Any]) -> nn.Module:
+    """Return a method on its base model; one that has class names gets those it was stored with."""
+    if not hasattr(kind, "from_encoder"):
+        return kind.from_base(config, encoder.model)
+    return kind.from_encoder(config, encoder, tuple(header["classes"]), header["template"])
 
 
 def _open_base(name: str, **options: Any) -> Any:

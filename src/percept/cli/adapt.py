@@ -1,0 +1,208 @@
+"""`percept adapt`: adapt an encoder to class folders of your own by a published method, or compare such methods."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from percept.cli.output import check_rows_output, is_stdout, write_rows
+from percept.cli.show import bad_files, count, say, writing
+from percept.core.errors import PerceptError
+from percept.core.report import notice, table
+
+if TYPE_CHECKING:
+    from percept.methods.adaptation.bench import Arm, Case, Run
+    from percept.methods.adaptation.few import Seen
+    from percept.methods.adaptation.own import Own
+
+FIELDS = {
+    "method": str, "split": str, "score": str, "n": int, "value": float, "low": float, "high": float, "shots": int, "seed": int, "steps": int,
+    "seconds": float, "trainable": int,
+}  # fmt: skip
+"""Of a row of --results: shares from 0 to 1 with 95 % intervals."""
+COLUMNS = (
+    ("base", "base", "base"),
+    ("base", "new", "new"),
+    ("base", "harmonic", "harmonic mean"),
+    ("all", "all", "all"),
+)
+"""Columns of the table: classes that are trained on, score, name."""
+
+
+def adapt(
+    method: tyro.conf.Positional[str] = "",
+    *,
+    data: Path,
+    init: str = "nano",
+    test: Path | None = None,
+    shots: int = 16,
+    compare: str = "",
+    out: Path | None = None,
+    results: Path | None = None,
+    template: str = "a photo of a {}.",
+    epochs: int | None = None,
+    seed: int = 1,
+    device: str = "auto",
+) -> int:
+    """Adapt an encoder to class folders by a few images of each class, and measure it on images that were not drawn.
+
+    With four classes or more, the method is also trained on the first half of the classes (base) and measured on the other half (new), whose
+    names and images it never saw. What is saved is trained on all classes.
+
+    Args:
+        method: Method: coop, cocoop, kgcoop, tip-adapter, lora, wise-ft, linear-probe, zero-shot or templates.
+        data: Folder with one subfolder of images for each class; its name, with spaces for _, is the class name.
+        init: Encoder with a text tower: name, folder or weight file.
+        test: Folder with the same subfolders to measure on. Default: the images of --data that are not drawn.
+        shots: Training images of each class, drawn at random.
+        compare: Methods to compare, such as coop,kgcoop, or all. Nothing is saved.
+        out: New folder for the adapted model; percept.load opens it.
+        results: File for the scores, ending in .csv, .json, .jsonl or .parquet; - for json lines on standard output.
+        template: Text of a class for methods that start from one, with {} for its name.
+        epochs: Passes over the training images. Default: as in the paper of the method.
+        seed: Seed of the draw and of the training.
+        device: auto, cpu, cuda, cuda:1 or mps.
+    """
+    arms = _arms(method, compare, epochs)
+    _check(arms, out, compare, shots)
+    check_rows_output(results)
+    from percept.infer.load import load
+    from percept.methods.adaptation.bench import Case
+    from percept.methods.adaptation.few import see
+    from percept.methods.adaptation.own import open_own
+    from percept.methods.adaptation.texts import base_of
+
+    encoder = load(init, device=device, dtype="float32")
+    base_of(encoder)  # refuses a model without texts before any work
+    own = open_own(data, test, template=template)
+    _show_found(own, shots, aside=is_stdout(results))
+    drawn = own.data.drawn(shots, seed)
+    for split in own.splits:
+        for part in ("base", "new") if split == "base" else ("all",):
+            own.data.tested(drawn, part)
+    seen = see(encoder, own.data)
+    cases = [Case(split=split, shots=shots, seed=seed) for split in own.splits]
+    runs = [_run(arm, seen, case) for case in cases for arm in arms]
+    if not is_stdout(results):
+        _show(runs, own)
+    if results is not None:
+        facts = {"command": "percept adapt", "data": str(data), "init": init, "classes": list(own.data.classes)}
+        write_rows(results, _rows(runs), FIELDS, facts=facts)
+    if out is not None:
+        _save(out, runs[-1], init)
+    return 0
+
+
+def _arms(method: str, compare: str, epochs: int | None) -> "list[Arm]":
+    """Return the methods that run; zero-shot is always measured with them."""
+    from percept.methods.adaptation import ADAPTATIONS
+    from percept.methods.adaptation.bench import Arm, adaptation_class
+
+    if bool(method) == bool(compare):
+        raise PerceptError(f"give one method, or several with --compare. The methods are {', '.join(ADAPTATIONS)}.")
+    names = (
+        list(ADAPTATIONS)
+        if compare == "all"
+        else [name.strip() for name in compare.split(",")]
+        if compare
+        else [method]
+    )
+    for name in names:
+        adaptation_class(name)
+    arms = []
+    for name in dict.fromkeys(["zero-shot", *names]):
+        trains = adaptation_class(name).recipe(1).epochs > 0
+        arms.append(Arm(method=name, training={} if epochs is None or not trains else {"epochs": epochs}))
+    return arms
+
+
+def _check(arms: "list[Arm]", out: Path | None, compare: str, shots: int) -> None:
+    from percept.methods import INDEX
+
+    if shots < 1:
+        raise PerceptError(f"--shots must be at least 1, got {shots}.")
+    if out is None:
+        return
+    if compare:
+        raise PerceptError("--compare saves nothing, so --out has no effect. Leave one of them out.")
+    if arms[-1].method not in INDEX:
+        raise PerceptError(f"{arms[-1].method} trains nothing, so there is nothing to save. Leave --out out.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise PerceptError(f"{out} exists and is not empty. Give --out a new folder.")
+
+
+def _run(arm: "Arm", seen: "Seen", case: "Case") -> "Run":
+    from percept.core.report import track
+    from percept.methods.adaptation.bench import run
+
+    return run(
+        arm, seen, case, smaller=False, progress=lambda epochs: track(epochs, f"{arm.name}, {case.split}", len(epochs))
+    )
+
+
+def _show_found(own: "Own", shots: int, *, aside: bool) -> None:
+    bad_files(own.bad, aside=aside)
+    counts = own.counts.values()
+    tell = notice if aside else say
+    tell(
+        f"{count(sum(counts), 'different image')} to train on in {count(len(own.counts), 'class').replace('classs', 'classes')}, {min(counts)} to "
+        f"{max(counts)} of each; {own.left_out:,} copies left out; {own.similar:,} look nearly like a different one"
+    )
+    if len(own.splits) == 1:
+        tell(f"with {len(own.counts)} classes there is no split into base and new classes")
+
+
+def _show(runs: "list[Run]", own: "Own") -> None:
+    """Print one line for each method, and what the last of two methods confuses most."""
+    from percept.methods.adaptation.own import confusions
+
+    labels = list(dict.fromkeys(run.record["label"] for run in runs))
+    columns = [column for column in COLUMNS if column[0] in own.splits]
+    rows = []
+    for label in labels:
+        by_split = {run.record["split"]: run for run in runs if run.record["label"] == label}
+        cells = [_cell(by_split[split], score) for split, score, _ in columns]
+        last = by_split["all"].record
+        rows.append((label, *cells, f"{last['trainable']:,}" if last["trainable"] else "-", f"{last['seconds']:.1f}"))
+    title = f"{own.data.name}, {count(runs[0].record['shots'], 'image')} of each class: % right (95 % interval)"
+    table(title, ("method", *(name for *_, name in columns), "values", "seconds"), rows)
+    if len(own.splits) > 1:
+        say("base, new, harmonic mean: trained on the first half of the classes; all: trained on all classes")
+    if len(labels) == 2 and (worst := confusions(own.data, runs[-1].measured.answers["all"])[:5]):
+        shown = [(each.truth, each.guess, f"{each.count} of {each.of}") for each in worst]
+        table(f"Most confused by {labels[-1]}", ("class", "taken for", "images"), shown)
+
+
+def _cell(run: "Run", score: str) -> str:
+    """Return a score in percent with its interval; - where the method knows no such classes."""
+    found = run.measured.scores.get(score)
+    return "-" if found is None else f"{100 * found.value:.1f} ({100 * found.low:.0f}–{100 * found.high:.0f})"
+
+
+def _rows(runs: "list[Run]") -> list[dict[str, Any]]:
+    shared = ("shots", "seed", "steps", "seconds", "trainable", "split")
+    return [
+        {
+            "method": run.record["label"],
+            "score": name,
+            "n": score.n,
+            "value": score.value,
+            "low": score.low,
+            "high": score.high,
+        }
+        | {field: run.record[field] for field in shared}
+        for run in runs
+        for name, score in run.measured.scores.items()
+    ]
+
+
+def _save(out: Path, run: "Run", init: str) -> None:
+    from percept.methods.saved import save_method
+
+    run.method.fold()
+    with writing(out):
+        save_method(out, run.method, base=init)
+    say(f"wrote {out}; open it with: percept.load({str(out)!r})")
+
+
+COMMAND = adapt

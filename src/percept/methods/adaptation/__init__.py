@@ -1,0 +1,17 @@
+"""Adaptation of a dual encoder from a few labelled images: one method per file, and the harness that all of them share.
+
+`contract` is what a method is; `prompts` and `texts` are blocks; `trainer`, `few`, `measure` and `bench` are the harness.
+"""
+
+ADAPTATIONS: dict[str, str] = {
+    "zero-shot": "percept.methods.adaptation.zero_shot:ZeroShot",
+    "templates": "percept.methods.adaptation.zero_shot:Templates",
+    "linear-probe": "percept.methods.adaptation.linear_probe:LinearProbe",
+    "tip-adapter": "percept.methods.adaptation.tip_adapter:TipAdapter",
+    "lora": "percept.methods.adaptation.lora:LoRA",
+    "wise-ft": "percept.methods.adaptation.wise_ft:WiSEFT",
+    "coop": "percept.methods.adaptation.coop:CoOp",
+    "cocoop": "percept.methods.adaptation.cocoop:CoCoOp",
+    "kgcoop": "percept.methods.adaptation.kgcoop:KgCoOp",
+}
+"""Name to "module:Class", in the order of tables. Those that train something are in `percept.methods.INDEX` too."""

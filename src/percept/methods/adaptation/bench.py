@@ -1,0 +1,221 @@
+"""Run methods over sets, foundations and seeds, keep one record per run, and compare methods in pairs.
+
+A run is one line of a json-lines file, so an interrupted bench goes on where it stopped. Paired differences are taken between runs of
+one set, foundation and seed, whose training images are equal; the interval is a bootstrap over these cells.
+"""
+
+import hashlib
+import json
+import resource
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from percept.core.config import to_dict
+from percept.core.errors import unknown_name
+from percept.core.io import append_json_line
+from percept.core.seed import derive
+from percept.eval.statistics import Score, mean
+from percept.methods.adaptation import ADAPTATIONS
+from percept.methods.adaptation.contract import Adaptation, Shots, Training
+from percept.methods.adaptation.few import CROPS, Seen
+from percept.methods.adaptation.measure import Measured, harmonic, measure
+from percept.methods.adaptation.texts import base_of
+from percept.methods.adaptation.trainer import Progress, Trained, fit
+
+
+def adaptation_class(name: str) -> type[Adaptation]:
+    """Return the class of an adaptation method or baseline.
+
+    Raises:
+        PerceptError: unknown name.
+    """
+    if name not in ADAPTATIONS:
+        raise unknown_name("adaptation method", name, ADAPTATIONS)
+    module, _, attribute = ADAPTATIONS[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One column of a comparison: a method with its configuration and optimisation."""
+
+    method: str
+    label: str = ""
+    """Name in tables; that of the method if empty."""
+    config: Any = None
+    """Of the method; its defaults if None."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `Training` that differ from those of the paper."""
+
+    @property
+    def name(self) -> str:
+        """Name in tables and records."""
+        return self.label or self.method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """How a run is drawn and split."""
+
+    split: str = "base"
+    """Classes that are trained on: base, then measured on base, new and all; or all."""
+    shots: int = 16
+    seed: int = 1
+    crops: int = CROPS
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Parts that are measured."""
+        return ("base", "new", "all") if self.split == "base" else ("all",)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """A trained method with its measurements."""
+
+    method: Adaptation
+    trained: Trained
+    measured: Measured
+    record: dict[str, Any]
+
+
+def build(arm: Arm, encoder: Any, shots: Shots, seed: int) -> Adaptation:
+    """Return an untrained method on the classes of the shots; its random values depend on the seed only."""
+    kind = adaptation_class(arm.method)
+    config = arm.config if arm.config is not None else kind.Config()  # type: ignore[attr-defined]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "method", arm.method))
+        return kind(config, base_of(encoder), shots.names, shots.template)
+
+
+def run(arm: Arm, seen: Seen, case: Case, *, progress: Progress = iter, smaller: bool = True) -> Run:
+    """Draw shots, train a method on them, and measure it.
+
+    Raises:
+        PerceptError: there are too few images, or the method or the encoder cannot be used.
+    """
+    drawn = seen.data.drawn(case.shots, case.seed, smaller=smaller)
+    shots = seen.shots(drawn, case.split, crops=case.crops)
+    method = build(arm, seen.encoder, shots, case.seed)
+    training = replace(type(method).recipe(case.shots), **dict(arm.training))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(case.seed, "training", arm.name))
+        trained = fit(method, shots, training, seed=case.seed, progress=progress)
+    measured = measure(method, seen, drawn, case.parts)
+    method.use(shots.names, shots.template)
+    return Run(
+        method=method,
+        trained=trained,
+        measured=measured,
+        record=record_of(arm, seen, case, method, shots, training, trained, measured),
+    )
+
+
+def record_of(
+    arm: Arm, seen: Seen, case: Case, method: Adaptation, shots: Shots, training: Training, trained: Trained, measured: Measured
+) -> dict[str, Any]:  # fmt: skip
+    """Return the record of a run as plain data; shares are from 0 to 1."""
+    settings = {"config": to_dict(method.config), "training": to_dict(training)}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1024)
+    return {
+        "method": arm.method, "label": arm.name, "foundation": seen.encoder.name, "data": seen.data.name, "split": case.split,
+        "shots": case.shots, "seed": case.seed, "steps": trained.steps, "seconds": round(trained.seconds, 2), "peak MB": round(peak),
+        "trainable": trained.trainable, "loss": {name: round(value, 5) for name, value in trained.losses.items()},
+        "scores": {name: [round(each.value, 5), round(each.low, 5), round(each.high, 5)] for name, each in measured.scores.items()},
+        "per class": per_class(seen, measured), "leaks": list(method.leaks), "settings": digest(settings), "shots hash": digest(shots.keys),
+    }  # fmt: skip
+
+
+def per_class(seen: Seen, measured: Measured) -> dict[str, dict[str, float]]:
+    """Return the accuracy of every class by part."""
+    return {
+        part: {
+            seen.data.classes[number]: round(float(each.right[each.truth == number].mean()), 4)
+            for number in seen.data.part(part)
+        }
+        for part, each in measured.answers.items()
+    }
+
+
+def digest(value: Any) -> str:
+    """Return a short hash of plain data."""
+    return hashlib.blake2b(json.dumps(value, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+
+
+# many runs
+
+KEY = ("label", "foundation", "data", "split", "shots", "seed")
+"""Fields that identify a run."""
+CELL = ("data", "foundation", "seed", "split", "shots")
+"""Fields that two runs of a pair share."""
+
+
+def read_records(file: Path) -> list[dict[str, Any]]:
+    """Return the records of a bench; none if there is no file yet."""
+    if not file.is_file():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def run_all(
+    arms: Sequence[Arm], sets: Iterable[Seen], cases: Sequence[Case], file: Path, *, told: Callable[[str], None] = lambda _: None
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Run what the file does not hold yet, set by set, and return all of its records."""
+    done = {tuple(record[name] for name in KEY) for record in read_records(file)}
+    for seen in sets:
+        for case in cases:
+            for arm in arms:
+                key = (arm.name, seen.encoder.name, seen.data.name, case.split, case.shots, case.seed)
+                if key in done:
+                    continue
+                result = run(arm, seen, case)
+                append_json_line(file, result.record)
+                scores = " ".join(f"{name} {score.value:.1%}" for name, score in result.measured.scores.items())
+                told(f"{' '.join(map(str, key))}: {scores}, {result.trained.seconds:.0f} s")
+    return read_records(file)
+
+
+def paired(records: Sequence[Mapping[str, Any]], label: str, than: str, score: str, *, seed: int = 0) -> Score | None:
+    """Return the mean difference of two arms over the cells that both have, with a bootstrap interval over cells; None without cells.
+
+    Raises:
+        AssertionError: two runs of one cell were trained on different images.
+    """
+    by_cell: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
+    for record in records:
+        if record["label"] in (label, than):
+            by_cell.setdefault(tuple(record[name] for name in CELL), {})[record["label"]] = record
+    differences = []
+    for cell, both in by_cell.items():
+        if len(both) < 2 or any(score not in each["scores"] for each in both.values()):
+            continue
+        assert both[label]["shots hash"] == both[than]["shots hash"], f"the runs of {cell} have different shots"
+        differences.append(both[label]["scores"][score][0] - both[than]["scores"][score][0])
+    if not differences:
+        return None
+    return mean(f"{label} - {than}, {score}", np.array(differences), seed=seed)
+
+
+def verdict(difference: Score | None, *, sign: int = 1) -> str:
+    """Return whether a difference has the claimed sign: holds, does not hold, or within noise."""
+    if difference is None:
+        return "not measured"
+    low, high = sorted((sign * difference.low, sign * difference.high))
+    return "holds" if low > 0 else "does not hold" if high < 0 else "within noise"
+
+
+def averages(records: Sequence[Mapping[str, Any]], label: str) -> dict[str, float]:
+    """Return the mean scores of an arm, with both harmonic means: of the mean base and new, and the mean of those of the runs."""
+    chosen = [record["scores"] for record in records if record["label"] == label]
+    names = {name for scores in chosen for name in scores}
+    found = {name: float(np.mean([scores[name][0] for scores in chosen if name in scores])) for name in sorted(names)}
+    if {"base", "new"} <= found.keys():
+        found["harmonic of means"] = harmonic(found["base"], found["new"])
+    return found

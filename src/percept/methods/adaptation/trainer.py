@@ -1,0 +1,128 @@
+"""Train an adaptation method on its shots: the schedule and batches of the prompt-learning family, epoch by epoch."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from percept.core.seed import derive
+from percept.methods.adaptation.contract import Adaptation, Shots, Training, Views
+from percept.optim.rules import parameter_groups
+from percept.optim.schedule import constant_then_cosine
+
+Progress: TypeAlias = Callable[[range], Iterable[int]]
+"""Yields the epochs and shows how many are done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a training did."""
+
+    steps: int
+    seconds: float
+    trainable: int
+    """Number of trained values."""
+    losses: dict[str, float]
+    """Mean of each loss over the last epoch."""
+
+
+def fit(method: Adaptation, shots: Shots, training: Training, *, seed: int, progress: Progress = iter) -> Trained:
+    """Prepare and train a method, then put it in evaluation mode. The last step is kept; nothing is chosen on other images.
+
+    Args:
+        method: its classes are those of the shots.
+        seed: of the order of images and the choice of crops.
+        progress: yields the epochs.
+    """
+    assert method.names == shots.names
+    start = time.perf_counter()
+    method.prepare(shots)
+    method.check_trainable()
+    rounds, means = Rounds(shots, training, method, seed), {}
+    optimiser = optimiser_of(method, training) if training.epochs and method.declared() else None
+    rates = [group["lr"] for group in optimiser.param_groups] if optimiser else []
+    for epoch in progress(range(training.epochs if optimiser else 0)):
+        assert optimiser is not None
+        method.train()
+        method.on_epoch(epoch)
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = constant_then_cosine(
+                epoch, rate=rate, epochs=training.epochs, warmup=training.warmup, warmup_rate=training.warmup_rate
+            )
+        means = _epoch(method, rounds, epoch, optimiser)
+    if optimiser is not None:
+        method.finish()
+    method.eval()
+    return Trained(
+        steps=rounds.steps,
+        seconds=time.perf_counter() - start,
+        trainable=sum(method.trainable().values()),
+        losses=means,
+    )
+
+
+def _epoch(method: Adaptation, rounds: "Rounds", epoch: int, optimiser: torch.optim.Optimizer) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    count = 0
+    for batch in rounds.epoch(epoch):
+        values = method(batch)
+        optimiser.zero_grad()
+        values["loss"].backward()
+        method.after_backward()
+        optimiser.step()
+        method.after_step(rounds.steps)
+        rounds.steps += 1
+        count += 1
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach())
+    return {name: value / max(1, count) for name, value in sums.items()}
+
+
+def optimiser_of(method: Adaptation, training: Training) -> torch.optim.Optimizer:
+    """Return the optimiser of all trainable parameters; biases, scales and what a method declares do not decay."""
+    groups = parameter_groups(method, method.rules, rate=training.rate, weight_decay=training.weight_decay)
+    if training.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=training.rate, momentum=training.momentum)
+    return torch.optim.AdamW(groups, lr=training.rate, betas=training.betas)
+
+
+class Rounds:
+    """The batches of every epoch, a pure function of the seed and the epoch."""
+
+    def __init__(self, shots: Shots, training: Training, method: Adaptation, seed: int) -> None:
+        self.shots, self.training, self.seed = shots, training, seed
+        self.images, self.second = method.reads == "images", method.second_view
+        self.steps = 0
+        """Steps that were taken so far."""
+
+    def epoch(self, epoch: int) -> Iterator[Views]:
+        """Yield the batches of an epoch in random order."""
+        rng = torch.Generator().manual_seed(derive(self.seed, "epoch", epoch))
+        order, size = torch.randperm(len(self.shots), generator=rng), self.training.batch
+        whole = len(order) // size * size or len(order)
+        for place, rows in enumerate(order[:whole].split(size)):
+            yield self.batch(rows, derive(self.seed, "batch", epoch, place), rng)
+
+    def batch(self, rows: Tensor, seed: int, rng: torch.Generator) -> Views:
+        """Return the views of some images."""
+        fields: dict[str, Tensor | None] = {"vector": self._vectors(rows, rng)}
+        if self.images:
+            fields["image"] = self._pixels(rows.tolist(), seed)
+        if self.second:
+            fields["other_vector"] = self._vectors(rows, rng)
+            fields["other_image"] = self._pixels(rows.tolist(), derive(seed, "second")) if self.images else None
+        return Views(label=self.shots.label[rows], row=rows, **fields)  # type: ignore[arg-type]
+
+    def _vectors(self, rows: Tensor, rng: torch.Generator) -> Tensor:
+        views = len(self.shots.vectors) if self.training.crops else 1
+        if views == 1:
+            return self.shots.vectors[0, rows]
+        chosen = torch.randint(1, views, (len(rows),), generator=rng)
+        return self.shots.vectors[chosen, rows]
+
+    def _pixels(self, rows: Sequence[int], seed: int) -> Tensor:
+        assert self.shots.pixels is not None
+        return self.shots.pixels(rows, seed if self.training.crops else None)
