@@ -25,7 +25,7 @@ bench: $(ALL)
 	for script in benchmarks/*_speed.py benchmarks/startup.py benchmarks/shapes.py benchmarks/video_seek.py \
 		benchmarks/encode.py benchmarks/reading.py benchmarks/packing.py benchmarks/attention.py \
 		benchmarks/load_memory.py benchmarks/assistant_memory.py benchmarks/precision.py \
-		benchmarks/plm.py benchmarks/serve_load.py; do $(BIN)/python $$script || exit 1; done
+		benchmarks/plm.py benchmarks/serve_load.py benchmarks/search_server.py; do $(BIN)/python $$script || exit 1; done
 
 # timm and open_clip in an environment of their own; benchmarks/encode.py compares with them.
 oracles:
