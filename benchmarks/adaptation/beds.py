@@ -127,8 +127,9 @@ def of_arrays(
     """Return a set of images in memory, its classes in a random but fixed order."""
     order = np.random.default_rng(derive(0, "classes", name)).permutation(len(classes))
     place, content = np.argsort(order), content_hash(images.tobytes())[:12]
+    names = list(classes)
     return LabelledSet(
-        name=name, classes=tuple(classes[number] for number in order), image=lambda row: images[row], labels=place[labels], template=template,
+        name=name, classes=tuple(names[number] for number in order), image=lambda row: images[row], labels=place[labels], template=template,
         keys=tuple(f"{name}/{content}/{row}" for row in range(len(labels))), pool=pool, test=test, looks=np.arange(len(labels)),
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ FOLDER = str(Path(__file__).parents[2] / "benchmarks" / "adaptation")
 @pytest.fixture(scope="module")
 def beds() -> Iterator[ModuleType]:
     sys.path.insert(0, FOLDER)
-    import beds
+    import beds  # pyright: ignore[reportMissingImports]
 
     yield beds
     sys.path.remove(FOLDER)

@@ -86,7 +86,7 @@ def test_only_a_part_of_many_is_shown(model, pictures, tmp_path, capsys):
         (["{pictures}/one.png", "--layers", "3"], "layers 0 to 2"),
         (["{pictures}/one.png", "--show", "0"], "--show must be at least 1"),
         (["{pictures}/one.png", "--pca", "{pictures}/out.jpg"], "out.png"),
-        (["{pictures}/one.png", "--out", "{pictures}/out.csv"], "out.safetensors"),
+        (["{pictures}/one.png", "--out", "{pictures}/out.txt"], ".safetensors"),
         (["{pictures}/one.png", "--resize", "nativ"], "did you mean 'native'"),
         (["{pictures}/one.png", "--tokens", "9"], "a budget for resize='native'"),
         (["{pictures}/one.png", "--resize", "native", "--tokens", "0"], "at least 1 patch"),

@@ -42,7 +42,12 @@ def test_a_batch_holds_world_drawings_and_signs(tmp_path) -> None:
     assert len(batch.pictures) == len(batch.captions) == 8
 
 
-@pytest.mark.parametrize("wrong", [{"data": ()}, {"drawings": 0.9, "signs": 0.1}, {"drawings": 0.0}])
+@pytest.mark.parametrize("wrong", [{"drawings": 0.9, "signs": 0.1}, {"drawings": 0.0}])
 def test_impossible_settings_are_refused(wrong) -> None:
     with pytest.raises(PerceptError):
         replace(pe_nano2.tiny(), **wrong)
+
+
+def test_drawings_have_to_be_given() -> None:
+    with pytest.raises(PerceptError, match="--data"):
+        pe_nano2.recipe(pe_nano2.Config())

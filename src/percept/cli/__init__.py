@@ -45,7 +45,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "cache": ("percept.cli.cache", "show what is kept on this machine, and remove it"),
     "serve": (
         "percept.cli.serve",
-        "search an index in the browser, or answer questions with the chat API of OpenAI, over HTTP",
+        "search an index in the browser, or answer questions over HTTP",
     ),
     "list": ("percept.cli.catalogue", "list models and recipes"),
     "doctor": ("percept.cli.doctor", "show what this machine can do and what is missing"),

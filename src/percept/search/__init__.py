@@ -2,5 +2,5 @@
 
 >>> from percept.search.index import Index
 >>> from percept.search.build import build
->>> from percept.search.query import search
+>>> from percept.search.query import ask
 """
