@@ -19,7 +19,7 @@ from tests.infer import speaking
 
 OWN = {
     "encode": "vectors", "teach": "a folder of labels", "train": "a run folder", "ablate": "a folder of runs",
-    "curate": "a folder of data", "world write": "a folder of data", "world show": "a drawing", "convert": "a model",
+    "curate": "a folder of data", "world write": "a folder of data", "world show": "a drawing", "convert": "a model", "adapt": "a model",
     "export onnx": "a model", "report": "a page", "index export": "vectors",
 }  # fmt: skip
 """Commands whose --out is a format of their own, and no rows."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,13 +154,26 @@ def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[st
 
     path = Path(path)
     try:
-        with replacing(path) as temporary:
-            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
-            temporary.chmod(0o644)  # safetensors writes files that only their owner can read
+        with replacing(path) as temporary, _workplace(path) as folder:
+            file = folder / "tensors"
+            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file, metadata)
+            file.chmod(0o644)  # safetensors writes files that only their owner can read
+            os.replace(file, temporary)
     except OSError as error:
         raise PerceptError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from None
     except SafetensorError as error:
         raise PerceptError(f"{path} cannot be written: {_reason(str(error))}") from None
+
+
+@contextmanager
+def _workplace(path: Path) -> Iterator[Path]:
+    """Yield a folder next to `path` for the temporary file of safetensors, whose name does not say which process left it."""
+    folder = path.with_name(f".{path.name}-new.{os.getpid()}.part")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _reason(message: str) -> str:
