@@ -6,7 +6,7 @@
 Vectors are clustered, queries are vectors that are not in the index, and the truth is an exact search. Every kind of index is
 opened in a process of its own with cold files (`search_workers.py`). Processor time is given too: on a busy machine the clock measures
 the others. The command is compared with the same command on an index
-of 100 vectors, in turns: what is left is the cost of the size. Goals at 1,000,000 on two cores: the command at most 0.3 s more
+of 100 vectors, in turns; the difference is the cost of the size. Goals at 1,000,000 on two cores: the command at most 0.3 s more
 with cold files, exact at most 1.5 times the time of reading the vectors from memory, approximate p95 at most 10 ms at a
 recall of 0.95, resident memory at most 20 % of the vectors.
 """

@@ -2,7 +2,7 @@
 
     python benchmarks/search_workers.py KIND FOLDER      # FOLDER holds queries.npy, truth.npy and the index
 
-A worker sees nothing that another one left in its memory. It drops its files from the file cache before it opens them.
+Workers share no memory. It drops its files from the file cache before it opens them.
 """
 
 import json

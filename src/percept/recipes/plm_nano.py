@@ -5,8 +5,8 @@
 
 The parts follow the three stages of PLM (Cho et al. 2025, arXiv:2504.13180, section 3) with two differences. There is no trained language
 model of this size, so in a part before them the decoder learns the language of the world from questions and answers without images. And a
-decoder that small has to learn to look at images at all, which one short question per image teaches within a few thousand images, and whole
-conversations do not within as many; so stage 1 trains decoder and projector on short questions, where PLM trains the projector alone on captions. Stage 2 trains them
+decoder without any training on images first has to learn to look at them; so stage 1 trains decoder and projector on one short question
+per image, where PLM trains the projector alone on captions. Stage 2 trains them
 on the whole mix, stage 3 everything at a lower rate. The tower is that of nano.
 """
 
