@@ -298,3 +298,18 @@ def test_phrasings_are_used() -> None:
     questions = {one.pairs[0].question for one in made("reading", "train")}
     assert questions == set(PHRASINGS["reading"])
     assert random.Random(0).choice(PHRASINGS["side"]).count("{") == 2
+
+
+def test_weighted_further_pairs_come_in_proportion_and_repeat_no_answer() -> None:
+    weights = {"existence": 6, "side": 2, "count": 1}
+    kinds: Counter[str] = Counter()
+    for seed in range(COUNT):
+        first, *further = example(seed, kind="colour", size=64, more=6, others=weights).pairs
+        kinds.update(pair.kind for pair in further)
+        assert len(further) <= 6
+        asked = [(pair.kind, pair.things, pair.answer) for pair in (first, *further)]
+        assert len(set(asked)) == len(asked)
+    assert set(kinds) == set(weights)
+    assert kinds["existence"] > kinds["side"] > 0
+    with pytest.raises(PerceptError, match="kind"):
+        example(0, kind="colour", more=1, others={"colours": 1})

@@ -43,6 +43,11 @@ from percept.world.qa import examples
 
 SHORT = {"category": 2, "colour": 2, "count": 1, "side": 1, "existence": 1, "reading": 1}
 """Kinds of questions of stage 1: all are answered with a word or two."""
+FOLLOWING = {
+    "existence": 4, "side": 4, "count": 2, "colour": 2, "reading": 2, "attribute": 2, "category": 1, "comparison": 1,
+    "region": 1, "region_caption": 2, "referring": 1,
+}  # fmt: skip
+"""Relative frequency of the kinds of further questions in stages 2 and 3."""
 FRAMES = 8
 """Most frames of a clip."""
 BASE = Settings(
@@ -104,12 +109,15 @@ class Config:
     )
     stage2: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=800, hold=350), data=QuestionData(clips=0.15), tower=0.0
+            settings=replace(BASE, steps=1_200, hold=600),
+            data=QuestionData(clips=0.1, more=8, others=FOLLOWING),
+            tower=0.0,
         )
     )
     stage3: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=1_000, learning_rate=1e-3, hold=400), data=QuestionData(clips=0.4)
+            settings=replace(BASE, steps=1_000, learning_rate=1e-3, hold=400),
+            data=QuestionData(clips=0.4, more=8, others=FOLLOWING),
         )
     )
 

@@ -27,6 +27,8 @@ class QuestionData:
     """Relative frequency of the kind of the first question of each image."""
     more: int = 6
     """Most further questions about the same image."""
+    others: Mapping[str, int] | None = None
+    """Relative frequency of the kinds of further questions, which may then occur again; by default each other kind at most once."""
     style: str = "mixed"
     """A style of the world, or "mixed"."""
     clips: float = 0.0
@@ -79,7 +81,7 @@ class QuestionSource:
             )
         kind = rng.choices(tuple(data.kinds), tuple(data.kinds.values()))[0]
         more = 0 if kind in SEVERAL else data.more
-        drawn = example(rng.getrandbits(48), kind=kind, style=data.style, size=side, more=more)
+        drawn = example(rng.getrandbits(48), kind=kind, style=data.style, size=side, more=more, others=data.others)
         return conversation_of_example(drawn, blind=data.blind)
 
 

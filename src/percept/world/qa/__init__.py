@@ -10,7 +10,7 @@ ask about held-out compositions; no image of the other splits shows one.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from percept.core.errors import PerceptError, unknown_name
 from percept.core.seed import derive
@@ -94,7 +94,14 @@ _ATTEMPTS = 3000
 
 
 def example(
-    seed: int, *, kind: str, split: str = "train", style: str = "plain", size: int = 96, more: int = 0
+    seed: int,
+    *,
+    kind: str,
+    split: str = "train",
+    style: str = "plain",
+    size: int = 96,
+    more: int = 0,
+    others: Mapping[str, int] | None = None,
 ) -> Example:
     """Return example number `seed` of a kind. The same arguments give the same example.
 
@@ -104,13 +111,15 @@ def example(
         split: a name of `SPLITS`.
         style: a name of `STYLES`, or "mixed".
         size: shorter side of the images in pixels.
-        more: number of further pairs of other kinds about the same image, where it suits them; only for a single image.
+        more: most further pairs about the same image, where it suits them; only for a single image.
+        others: relative frequency of the kinds of further pairs, which may occur again; by default each other kind at most once.
 
     Raises:
         PerceptError: unknown kind, split or style, or a size out of range.
     """
-    if kind not in KINDS:
-        raise unknown_name("kind", kind, KINDS)
+    for name in (kind, *(others or ())):
+        if name not in KINDS:
+            raise unknown_name("kind", name, KINDS)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     if style not in (*STYLES, "mixed"):
@@ -121,7 +130,7 @@ def example(
         found = (
             _several(rng, kind, split, style, wish, size)
             if kind in SEVERAL
-            else _single(rng, kind, split, style, wish, size, more)
+            else _single(rng, kind, split, style, wish, size, more, others)
         )
         if found is not None:
             return found
@@ -152,11 +161,31 @@ def pairs_of(view: View, rng: random.Random, most: int) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
+def _weighted_pairs(view: View, rng: random.Random, most: int, weights: Mapping[str, int]) -> list[Pair]:
+    """Return up to `most` pairs about one image, whose kinds are drawn by weight. None repeats an earlier answer about the same things."""
+    single = {kind: weight for kind, weight in weights.items() if kind in _MAKERS}
+    found: dict[tuple[object, ...], Pair] = {}
+    for kind in rng.choices(tuple(single), tuple(single.values()), k=2 * most) if single else ():
+        pair = _MAKERS[kind](view, rng, _wish(rng, kind)) if len(found) < most else None
+        if pair is not None:
+            found.setdefault((kind, pair.things, pair.answer), pair)
+    return list(found.values())
+
+
 def _wish(rng: random.Random, kind: str) -> str:
     return rng.choice(_WISHES.get(kind, ("",)))
 
 
-def _single(rng: random.Random, kind: str, split: str, style: str, wish: str, size: int, more: int) -> Example | None:
+def _single(
+    rng: random.Random,
+    kind: str,
+    split: str,
+    style: str,
+    wish: str,
+    size: int,
+    more: int,
+    others: Mapping[str, int] | None,
+) -> Example | None:
     """Try one scene: first with estimated boxes, which is fast, then with those of the rendered image."""
     scene = _scene_for(rng, kind, split, style, wish)
     if any(held_out_print(word) for word in scene.words) and split != "evaluation":
@@ -169,8 +198,15 @@ def _single(rng: random.Random, kind: str, split: str, style: str, wish: str, si
     pair = make(view, texts, wish)
     if pair is None:
         return None
-    others = [other for other in pairs_of(view, texts, more + 1) if other.kind != kind][:more] if more else []
-    return Example(images=(rendering,), pairs=(pair, *others))
+    if not more:
+        further = []
+    elif others is None:
+        further = [other for other in pairs_of(view, texts, more + 1) if other.kind != kind][:more]
+    else:
+        drawn = _weighted_pairs(view, texts, more + 1, others)
+        asked = (pair.kind, pair.things, pair.answer)
+        further = [other for other in drawn if (other.kind, other.things, other.answer) != asked][:more]
+    return Example(images=(rendering,), pairs=(pair, *further))
 
 
 def _scene_for(rng: random.Random, kind: str, split: str, style: str, wish: str) -> Scene:
