@@ -15,6 +15,7 @@ INDEX: dict[str, str] = {
     "pe-finetune": "percept.methods.pretraining.pe_finetune:Finetuning",
     "pe-video": "percept.methods.pretraining.pe_video:VideoContrast",
     "plm": "percept.methods.language.plm:PLM",
+    "rlcf": "percept.methods.adaptation.rlcf:RLCF",
     "tip-adapter": "percept.methods.adaptation.tip_adapter:TipAdapter",
     "tldr": "percept.methods.curation.tldr:Captioner",
     "visualness": "percept.methods.curation.visualness:Visualness",
