@@ -2,6 +2,8 @@
 
 INDEX: dict[str, str] = {
     "cocoop": "percept.methods.adaptation.cocoop:CoCoOp",
+    "codyra": "percept.methods.continual.codyra:CoDyRA",
+    "continual-fine-tuning": "percept.methods.continual.finetune:FineTuning",
     "contrastive": "percept.methods.pretraining.contrastive:Contrastive",
     "coop": "percept.methods.adaptation.coop:CoOp",
     "distill": "percept.methods.pretraining.distill:Distillation",
@@ -10,17 +12,22 @@ INDEX: dict[str, str] = {
     "kgcoop": "percept.methods.adaptation.kgcoop:KgCoOp",
     "linear-probe": "percept.methods.adaptation.linear_probe:LinearProbe",
     "lora": "percept.methods.adaptation.lora:LoRA",
+    "lwf": "percept.methods.continual.lwf:LwF",
+    "modx": "percept.methods.continual.modx:ModX",
+    "mulki-like": "percept.methods.continual.mulki:MulKILike",
     "nano": "percept.methods.pretraining.nano:Pretraining",
     "pe": "percept.methods.pretraining.pe:Pretraining",
     "pe-finetune": "percept.methods.pretraining.pe_finetune:Finetuning",
     "pe-video": "percept.methods.pretraining.pe_video:VideoContrast",
     "plm": "percept.methods.language.plm:PLM",
+    "replay": "percept.methods.continual.replay:Replay",
     "rlcf": "percept.methods.adaptation.rlcf:RLCF",
     "tip-adapter": "percept.methods.adaptation.tip_adapter:TipAdapter",
     "tldr": "percept.methods.curation.tldr:Captioner",
     "visualness": "percept.methods.curation.visualness:Visualness",
     "wise-ft": "percept.methods.adaptation.wise_ft:WiSEFT",
     "xbt": "percept.methods.compatibility.xbt:XBT",
+    "zscl": "percept.methods.continual.zscl:ZSCL",
 }
 """Method name to "module:Class".
 

@@ -1,0 +1,199 @@
+"""Run continual methods over sequences of tasks: one row of accuracies after each task, and Transfer, Avg, Last and forgetting.
+
+Zheng et al. 2023 (ZSCL), arXiv:2303.06628, section 5.1; the reference computes the same in mtil/results.ipynb.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from percept.core.errors import PerceptError
+from percept.core.seed import derive
+from percept.methods.adaptation.few import Seen
+from percept.methods.adaptation.texts import filled
+from percept.methods.continual.contract import Continual, Schedule, Task, batch_rows
+from percept.models.clip import CLIP
+from percept.optim.rules import parameter_groups
+from percept.optim.schedule import warmup_cosine
+
+PROTOCOLS = ("task", "union")
+"""Names among which an image is classified: those of its task (MTIL) or those of all tasks (X-TAIL). Their numbers cannot be compared."""
+PART = 64
+"""Images that are encoded together."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Matrix:
+    """Accuracies over a sequence of T tasks, as shares."""
+
+    after: Float[np.ndarray, "t t"]
+    """Row j: accuracy on every task once task j is learned."""
+    before: Float[np.ndarray, " t"]
+    """Accuracy on every task of the model that nothing was taught to."""
+
+    @property
+    def transfer(self) -> float:
+        """Mean over tasks but the first of their accuracy before they are learned, averaged over the rows above."""
+        return float(np.mean([self.after[:task, task].mean() for task in range(1, len(self.after))]))
+
+    @property
+    def average(self) -> float:
+        """Mean over tasks of their accuracy after every task."""
+        return float(self.after.mean())
+
+    @property
+    def last(self) -> float:
+        """Mean accuracy once all tasks are learned."""
+        return float(self.after[-1].mean())
+
+    @property
+    def forgetting(self) -> float:
+        """Mean over tasks but the last of the best accuracy minus the last one."""
+        return float((self.after.max(axis=0) - self.after[-1])[:-1].mean())
+
+    @property
+    def backward(self) -> float:
+        """Mean over tasks but the last of the last accuracy minus the one just after learning."""
+        return float((self.after[-1] - self.after.diagonal())[:-1].mean())
+
+    @property
+    def zero_shot_transfer(self) -> float:
+        """`transfer` of the model that nothing was taught to."""
+        return float(self.before[1:].mean())
+
+    def summary(self) -> dict[str, float]:
+        """Return all numbers."""
+        return {
+            "transfer": self.transfer, "average": self.average, "last": self.last, "forgetting": self.forgetting,
+            "backward": self.backward, "zero-shot transfer": self.zero_shot_transfer, "zero-shot": float(self.before.mean()),
+        }  # fmt: skip
+
+
+def tasks_of(sets: Sequence[Seen], shots: int, seed: int) -> list[Task]:
+    """Return one task per set with `shots` images of every class, or all of a class that has fewer.
+
+    Raises:
+        PerceptError: two sets have one name.
+    """
+    if len({seen.data.name for seen in sets}) < len(sets):
+        raise PerceptError("two sets of the sequence have the same name. Give every set once.")
+    tasks = []
+    for seen in sets:
+        drawn = seen.data.drawn(shots, seed, smaller=True)
+        tasks.append(Task(name=seen.data.name, shots=seen.shots(drawn, "all", crops=0), seen=seen, drawn=drawn))
+    return tasks
+
+
+def learn(method: Continual, task: Task, schedule: Schedule, *, seed: int) -> dict[str, float]:
+    """Teach a method one task, and return the mean losses of the last tenth of the steps."""
+    method.steps = schedule.steps
+    method.begin(task)
+    trained = [each for each in method.parameters() if each.requires_grad]
+    texts, sums, counted = method.tokens(task.texts), {}, max(1, schedule.steps // 10)
+    optimiser = torch.optim.AdamW(
+        parameter_groups(method, method.rules, rate=schedule.rate, weight_decay=schedule.weight_decay),
+        lr=schedule.rate,
+        betas=schedule.betas,
+    )
+    rates = [group["lr"] for group in optimiser.param_groups]
+    method.train()
+    for step in range(schedule.steps):
+        method.step = step
+        factor = warmup_cosine(step, warmup=schedule.warmup, steps=schedule.steps)
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * factor
+        rows = batch_rows(len(task.shots), schedule, seed, step)
+        values = method(task.batch(rows, derive(seed, "crop", step) if schedule.crops else None, texts))
+        optimiser.zero_grad()
+        values["loss"].backward()
+        optimiser.step()
+        method.after_step(step)
+        if step >= schedule.steps - counted:
+            sums = {name: sums.get(name, 0.0) + float(value.detach()) / counted for name, value in values.items()}
+    for each in trained:
+        each.grad = None
+    method.end(task)
+    method.eval()
+    return sums
+
+
+@torch.no_grad()
+def accuracies(clip: CLIP, tokens: Callable[[Sequence[str]], Tensor], tasks: Sequence[Task], protocol: str) -> Float[np.ndarray, " t"]:  # fmt: skip
+    """Return the accuracy on the test images of every task.
+
+    Raises:
+        PerceptError: unknown protocol.
+    """
+    if protocol not in PROTOCOLS:
+        raise PerceptError(f"unknown protocol {protocol!r}. Use task or union.")
+    found, union = [], _union(tasks)
+    for task in tasks:
+        pixels, label = task.tested
+        texts = task.texts if protocol == "task" else list(union.values())
+        classes = clip.embed_text(tokens(texts))
+        guess = torch.cat([(clip.embed_image(part) @ classes.T).argmax(dim=1) for part in pixels.split(PART)])
+        if protocol == "task":
+            right = guess == label
+        else:
+            names = list(union)
+            right = torch.tensor([names[a] == task.shots.names[b] for a, b in zip(guess, label, strict=True)])
+        found.append(float(right.float().mean()))
+    return np.array(found)
+
+
+def _union(tasks: Sequence[Task]) -> dict[str, str]:
+    """Return the names of all tasks with a text of each; a name of several tasks counts once, with the template of the first."""
+    union: dict[str, str] = {}
+    for task in tasks:
+        for name, text in zip(task.shots.names, filled(task.shots.template, task.shots.names), strict=True):
+            union.setdefault(name, text)
+    return union
+
+
+def run(
+    method: Continual,
+    tasks: Sequence[Task],
+    *,
+    protocol: str = "task",
+    schedule: Schedule | None = None,
+    seed: int = 0,
+    others: Sequence[Task] = (),
+    told: Callable[[str], Any] = lambda _: None,
+) -> tuple[Matrix, dict[str, Any]]:
+    """Teach a method all tasks in order, and measure it on all of them before the first and after each.
+
+    Args:
+        schedule: of each task; that of the method if None.
+        seed: of the order of images and of crops.
+        others: sets that are never learned, measured before and at the end.
+        told: receives a line after each task.
+
+    Returns:
+        the accuracies, and facts of the run.
+    """
+    schedule, start = schedule or type(method).schedule(), time.perf_counter()
+    method.eval()
+    before, rows = accuracies(method.clip, method.tokens, tasks, protocol), []
+    never = accuracies(method.clip, method.tokens, others, "task") if others else np.zeros(0)
+    taught = 0.0
+    for number, task in enumerate(tasks):
+        began = time.perf_counter()
+        learn(method, task, schedule, seed=derive(seed, "task", number))
+        taught += time.perf_counter() - began
+        rows.append(accuracies(method.clip, method.tokens, tasks, protocol))
+        told(f"{task.name}: {' '.join(f'{100 * value:.0f}' for value in rows[-1])}")
+    facts = {
+        "protocol": protocol, "tasks": [task.name for task in tasks], "schedule": replace(schedule), "reads": list(method.reads),
+        "never learned": {
+            task.name: [float(one), float(two)]
+            for task, one, two in zip(others, never, accuracies(method.clip, method.tokens, others, "task") if others else (), strict=True)
+        },
+        "seconds of training": round(taught, 1), "seconds": round(time.perf_counter() - start, 1),
+    }  # fmt: skip
+    return Matrix(after=np.array(rows), before=before), facts
