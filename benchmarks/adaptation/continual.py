@@ -31,7 +31,7 @@ from percept.methods.adaptation.bench import read_records, verdict
 from percept.methods.adaptation.few import LabelledSet, Seen
 from percept.methods.adaptation.texts import base_of
 from percept.methods.continual.codyra import CoDyRA
-from percept.methods.continual.contract import Continual, Schedule
+from percept.methods.continual.contract import Continual
 from percept.methods.continual.finetune import FineTuning
 from percept.methods.continual.harness import run, tasks_of
 from percept.methods.continual.lwf import LwF
