@@ -145,7 +145,7 @@ def _show_found(own: "Own", shots: int, *, aside: bool) -> None:
     counts = own.counts.values()
     tell = notice if aside else say
     tell(
-        f"{count(sum(counts), 'different image')} to train on in {count(len(own.counts), 'class').replace('classs', 'classes')}, {min(counts)} to "
+        f"{count(sum(counts), 'different image')} to train on in {count(len(own.counts), 'class', 'classes')}, {min(counts)} to "
         f"{max(counts)} of each; {own.left_out:,} copies left out; {own.similar:,} look nearly like a different one"
     )
     if len(own.splits) == 1:

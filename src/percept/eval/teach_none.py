@@ -18,8 +18,8 @@ from percept.infer.taught import Known
 
 FEWEST_CLASSES = 3
 """Classes from which one can be left out: a classifier needs two."""
-GROUPS, GROUPS_LARGE = 10, 5
-"""Groups of classes that are left out in turn, and of those of a large set."""
+GROUPS, GROUPS_LARGE = 20, 5
+"""Most groups of classes that are left out in turn, also of a large set; with as many groups as classes every class is one."""
 STEPS = 50
 """Most steps of Newton's method; it ends when the curve stands still."""
 
