@@ -150,7 +150,7 @@ def test_copies_are_found_and_put_aside(model, classes, tmp_path, capsys):
     out, page = tmp_path / "d.jsonl", tmp_path / "d.html"
     arguments = ["dupes", str(classes), "--model", model, "--above", "0.9999999", "--keep", "first"]
     assert main([*arguments, "--out", str(out), "--page", str(page), "--move-to", str(tmp_path / "aside")]) == 0
-    assert "1 group among 11 files: 1 copies" in capsys.readouterr().out
+    assert "1 group among 11 files: 1 copy" in capsys.readouterr().out
     keep, copy = (json.loads(line) for line in out.read_text().splitlines())
     assert (keep["keep"], copy["keep"], copy["exact"], copy["group"]) == (True, False, True, 1)
     assert not Path(copy["path"]).exists()

@@ -158,6 +158,7 @@ def _check_sheet(sheet: Path | None, asked: "Question", store: "Store") -> None:
 def _show(answer: "Answer", wanted: "Wanted") -> None:
     if not answer.searched:
         notice("nothing in the index passes these filters" if wanted.where is not None else "the index holds no videos")
+        return
     if not answer.hits:
         say(
             f"{answer}: no hit"

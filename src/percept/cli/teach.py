@@ -107,10 +107,10 @@ def _show_none(lesson: "Lesson") -> None:
         return
     found, kept = lesson.none.found, lesson.none.kept
     rows = [
-        ("images of a label that was left out are called none", found.shown, found.interval),
-        ("held-out images keep a label", kept.shown, kept.interval),
+        ("of labels that were left out", "called none", found.shown, found.interval),
+        ("held out", "keep a label", kept.shown, kept.interval),
     ]
-    table("None of these, with percept classify --none-below auto", ("of", "share", "95 % interval, %"), rows)
+    table("With percept classify --none-below auto", ("images", "", "share", "95 % interval, %"), rows)
 
 
 def _show_leakage(leakage: "Leakage", folder: Path) -> None:
