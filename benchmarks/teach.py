@@ -95,7 +95,6 @@ def measure(encoder: Any, kinds: dict[str, list[Path]], seed: int) -> dict[str, 
     found["threshold: share of others called none"] = float(
         (below.none(below.probabilities(strange)) >= 0).double().mean()
     )
-    found["threshold: share of known images that keep a label"] = 0.95
     found["texts: share of known images that keep a label"] = float(
         (texts.none(texts.probabilities(known)) < 0).double().mean()
     )
