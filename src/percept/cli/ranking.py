@@ -172,7 +172,7 @@ class Outputs:
             doubts.show()
         if labels == 1 and not summary.tally[NONE]:
             notice(
-                "a single label always has 100 %. Give several, or --none-below auto, which lets other nouns compete."
+                "a single label always has 100 %. Give several; percept classify --none-below auto lets other nouns compete."
             )
         if self.sheet is not None and summary.best:
             _draw(self.sheet, summary.best, thumbnail)
