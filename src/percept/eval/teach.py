@@ -7,7 +7,7 @@ classifiers that never saw them; of more images a fifth is. The labels that are 
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,10 +114,10 @@ class Leakage:
 class Images:
     """Images that can be learned from."""
 
-    paths: tuple[Path, ...]
-    vectors: Float[Tensor, "n d"]
-    labels: Int[Tensor, " n"]
-    groups: Int[np.ndarray, " n"]
+    paths: tuple[Path, ...] = field(repr=False)
+    vectors: Float[Tensor, "n d"] = field(repr=False)
+    labels: Int[Tensor, " n"] = field(repr=False)
+    groups: Int[np.ndarray, " n"] = field(repr=False)
     """Images of one group are nearly the same."""
     leakage: Leakage
     bad: tuple[BadFile, ...] = ()

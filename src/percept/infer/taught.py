@@ -34,8 +34,8 @@ class Taught:
     """Labels with the weights that rank them; `open_labels` opens a saved folder."""
 
     classes: tuple[str, ...]
-    weight: Float[Tensor, "c d"]
-    bias: Float[Tensor, " c"]
+    weight: Float[Tensor, "c d"] = field(repr=False)
+    bias: Float[Tensor, " c"] = field(repr=False)
     temperature: float
     """Divides the logits before the softmax, so that the probabilities of held-out images were as often right as they say."""
     least: float
