@@ -8,8 +8,8 @@ Each seed draws 15 kinds of emoji at random (docs/corpora.md), 118 drawings by f
     linear probe   logistic regression on the vectors, its weight decay chosen on a quarter of the training images
     taught         what `percept teach` learns
 With 1 and 2 images of each class the same three are trained on these and tested on the others.
-None of these: drawings of kinds that are not among the 15. Taught labels call an image "none" below the threshold that was fitted; text
-labels let other nouns compete, of which the names of the other drawings are taken out: nobody lists what is missing.
+None of these: drawings of kinds that are not among the 15. Taught labels call an image "none" by what they learned from leaving out classes
+in turn, which also predicts how many are found; the threshold is that which 95 % of the held-out images reach. Text labels let other nouns compete, of which the names of the other drawings are taken out: nobody lists what is missing.
 Intervals: 95 %, over seeds by Student's t.
 """
 
@@ -88,6 +88,13 @@ def measure(encoder: Any, kinds: dict[str, list[Path]], seed: int) -> dict[str, 
     plain = labeller(encoder, names)
     shares = taught.probabilities(strange)
     found["taught: share of others called none"] = float((taught.none(shares) >= 0).double().mean())
+    assert lesson.none is not None
+    found["taught: share of others called none, as predicted"] = lesson.none.found.value
+    found["taught: share of known images that keep a label"] = lesson.none.kept.value
+    below = labeller(encoder, lesson.taught, none_below=lesson.taught.least)
+    found["threshold: share of others called none"] = float(
+        (below.none(below.probabilities(strange)) >= 0).double().mean()
+    )
     found["texts: share of known images that keep a label"] = float(
         (texts.none(texts.probabilities(known)) < 0).double().mean()
     )

@@ -18,7 +18,9 @@ NEIGHBOURS = 20
 """Neighbours compared with each image."""
 
 
-def main(folder: Path, index: Path = Path("duplicates-index"), above: float = 0.97, model: str = "nano") -> None:
+def main(
+    folder: tyro.conf.Positional[Path], index: Path = Path("duplicates-index"), above: float = 0.97, model: str = "nano"
+) -> None:
     """Index a folder and print its groups of near-duplicates.
 
     Args:

@@ -2,15 +2,14 @@
 
 percept index PHOTOS --index photos
 python examples/training_set.py photos train-set --query "cup=a cup" --query "cup=a mug" --query "lamp=a lamp"
-OUT/CLASS/ gets copies of the best images, OUT/images.csv says where each comes from. The labels are guesses: look through them.
+OUT/CLASS/ gets copies of the best images, OUT/images.csv says where each comes from; images that other words fit better are left out.
 """
 
 import shutil
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import tyro
 
@@ -21,6 +20,7 @@ from percept.search.hits import Hit
 from percept.search.store import Filter
 
 FIELDS = {"label": str, "file": str, "source": str, "score": float, "margin": float}
+IMAGES = Filter(kind="image")
 
 
 def main(
@@ -30,7 +30,7 @@ def main(
     per_class: int = 100,
     margin: float = 0.01,
 ) -> None:
-    """Copy the best images of each class to a folder.
+    """Copy the best images of each class to a folder. The labels are guesses: look through them.
 
     Args:
         index: Folder of the index.
@@ -41,33 +41,33 @@ def main(
     """
     if out.exists():
         raise percept.PerceptError(f"{out} exists already. Give a new folder.")
-    texts: dict[str, list[str]] = defaultdict(list)
+    texts: dict[str, list[str]] = {}
     for label, _, text in (each.partition("=") for each in query):
-        texts[label] += [text]
+        texts.setdefault(label, []).append(text or label)
     with percept.Index(index) as opened:
         hits = {label: candidates(opened, each, 4 * per_class) for label, each in texts.items()}
-    rows = list(chosen(hits, out, per_class, margin))
-    write_rows(out / "images.csv", rows, FIELDS)
+    write_rows(out / "images.csv", rows := list(chosen(hits, out, per_class, margin)), FIELDS)
     table(f"Training set in {out}", ("class", "images"), Counter(row["label"] for row in rows).most_common())
 
 
 def candidates(index: percept.Index, texts: list[str], top: int) -> dict[Path, Hit]:
-    """Return the best images for the texts of a class, without near-duplicates."""
-    answer = index.search(texts, top=top, where=Filter(kind="image"), group="duplicate", above=0.98)
-    return {hit.path: hit for hit in answer.hits if not hit.missing}
+    """Return the best images for the texts of a class that no other noun fits better, without near-duplicates."""
+    ranked = index.classify(texts, templates="{}", none_below="auto", top=1, where=IMAGES)
+    fitting = {path for path, guesses in zip(ranked.paths, ranked, strict=True) if guesses[0].label != "none"}
+    answer = index.search(texts, top=top, where=IMAGES, group="duplicate", above=0.98)
+    return {hit.path: hit for hit in answer.hits if hit.path in fitting and not hit.missing}
 
 
-def chosen(hits: dict[str, dict[Path, Hit]], out: Path, most: int, margin: float) -> Iterator[dict[str, Any]]:
+def chosen(hits: dict[str, dict[Path, Hit]], out: Path, most: int, margin: float) -> Iterator[dict[str, object]]:
     """Copy images that clearly belong to one class, and yield a row for each."""
     for label, found in hits.items():
         kept = 0
         for path, hit in found.items():
-            rivals = (other[path].score for name, other in hits.items() if name != label and path in other)
+            rivals = (each[path].score for each in hits.values() if each is not found and path in each)
             lead = hit.score - max(rivals, default=-1.0)
             if lead < margin or kept == most:
                 continue
-            kept += 1
-            file = out / label / f"{kept:04d}{path.suffix}"
+            file = out / label / f"{(kept := kept + 1):04d}{path.suffix}"
             file.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, file)
             yield {"label": label, "file": file, "source": path, "score": hit.score, "margin": lead}

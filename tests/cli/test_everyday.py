@@ -83,6 +83,8 @@ def test_files_are_sorted_and_restored(model, classes, tmp_path, capsys):
     assert main(["undo", str(undo)]) == 0
     assert "10 files restored" in capsys.readouterr().out
     assert sorted(path.relative_to(classes) for path in classes.rglob("*.png")) == before
+    assert main(["undo", str(undo)]) == 0
+    assert "nothing to undo" in capsys.readouterr().err
     assert main(["classify", str(classes), "--labels", "cat", "--model", model, "--place", "copy"]) == 2
     assert "need a folder" in capsys.readouterr().err
     assert main(["classify", str(classes), *options, "--undo-list", str(undo)]) == 2
@@ -107,6 +109,33 @@ def test_videos_in_spans_a_sheet_and_a_pipe(model, classes, tmp_path, capsys):
     assert len(rows) == 10 + len(spans)
 
 
+def test_an_image_that_is_read_is_not_overwritten(model, classes, tmp_path, capsys):
+    image = classes / "blue/0.png"
+    before = image.read_bytes()
+    index = ["--index", str(tmp_path / "index")]
+    assert main(["index", str(classes), *index, "--model", model]) == 0
+    for arguments in (
+        ["classify", str(classes), "--labels", "cat,dog", "--sheet", str(image), "--model", model],
+        ["classify", *index, "--labels", "cat,dog", "--sheet", str(image), "--model", model],
+        ["explain", str(image), "--labels", "cat,dog", "--no-check", "--out", str(image), "--model", model],
+        ["heatmap", str(image), "a cat", "--out", str(image), "--model", model],
+        ["segment", str(image), "--labels", "cat,dog", "--out", str(image), "--model", model],
+        ["match", str(image), str(image), "--out", str(image), "--model", model],
+        ["features", str(image), "--pca", str(image), "--model", model],
+    ):
+        capsys.readouterr()
+        assert main(arguments) == 2
+        assert "would be overwritten" in capsys.readouterr().err.replace("\n", " ")
+    assert image.read_bytes() == before
+
+
+def test_one_label_and_a_folder_that_does_not_exist(model, classes, capsys):
+    assert main(["classify", str(classes), "--labels", "cat", "--model", model]) == 0
+    assert "a single label always has 100 %" in capsys.readouterr().err.replace("\n", " ")
+    assert main(["classify", str(classes), "--labels", "labels/mine", "--model", model]) == 2
+    assert "holds no labels" in capsys.readouterr().err.replace("\n", " ")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [(["--none-below", "x"], "from 0 to 1, or auto"), (["--every", "0"], "above 0"), (["--sheet", "x.jpg"], ".png")],
@@ -121,7 +150,7 @@ def test_copies_are_found_and_put_aside(model, classes, tmp_path, capsys):
     out, page = tmp_path / "d.jsonl", tmp_path / "d.html"
     arguments = ["dupes", str(classes), "--model", model, "--above", "0.9999999", "--keep", "first"]
     assert main([*arguments, "--out", str(out), "--page", str(page), "--move-to", str(tmp_path / "aside")]) == 0
-    assert "1 group among 11 files: 1 copies" in capsys.readouterr().out
+    assert "1 group among 11 files: 1 copy" in capsys.readouterr().out
     keep, copy = (json.loads(line) for line in out.read_text().splitlines())
     assert (keep["keep"], copy["keep"], copy["exact"], copy["group"]) == (True, False, True, 1)
     assert not Path(copy["path"]).exists()

@@ -19,7 +19,7 @@ from tests.infer import speaking
 
 OWN = {
     "encode": "vectors", "teach": "a folder of labels", "train": "a run folder", "ablate": "a folder of runs",
-    "curate": "a folder of data", "world write": "a folder of data", "world show": "a drawing", "convert": "a model", "adapt": "a model",
+    "curate": "a folder of data", "world write": "a folder of data", "world show": "a drawing", "convert": "a model",
     "export onnx": "a model", "report": "a page", "index export": "vectors",
 }  # fmt: skip
 """Commands whose --out is a format of their own, and no rows."""
@@ -65,6 +65,7 @@ ROWS = {
 """Command: its arguments, run with --out -."""
 ELSEWHERE = {
     "compare": "tests/eval/test_compare.py", "eval plm": "tests/eval/vlm/test_run.py",
+    "adapt": "tests/methods/adaptation/test_own.py",
 }  # fmt: skip
 """Commands that need the results of slow runs; their rows are tested there."""
 

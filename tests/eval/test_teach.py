@@ -10,6 +10,7 @@ from percept.core.errors import PerceptError
 from percept.eval.folder_models import compared, measure, open_task
 from percept.eval.teach import LARGE, PROBE, TAUGHT, ZERO_SHOT, class_files, teach
 from percept.eval.teach_fit import ALWAYS, Prior, fit, folds_of, splits, temperature_of
+from percept.eval.teach_none import curve, learn_none
 from percept.infer.taught import open_labels, save_labels
 from tests.infer import tiny
 
@@ -72,6 +73,42 @@ def test_the_temperature_undoes_a_scale():
     assert temperature_of(5 * logits, labels) == pytest.approx(5, rel=0.1)
 
 
+def test_the_curve_is_the_one_that_scikit_learn_finds():
+    linear = pytest.importorskip("sklearn.linear_model")
+    generator = torch.Generator().manual_seed(0)
+    inside, outside = 2 + torch.randn(400, generator=generator), torch.randn(900, generator=generator)
+    found = curve(inside, outside)
+    expected = linear.LogisticRegression(C=1e9, class_weight="balanced").fit(
+        torch.cat([inside, outside])[:, None].numpy(), np.repeat([1, 0], [400, 900])
+    )
+    points = np.linspace(-3, 5, 9)  # the targets of Platt make the curve a little flatter
+    assert found.probability(torch.from_numpy(points)) == pytest.approx(
+        expected.predict_proba(points[:, None])[:, 1], abs=0.01
+    )
+    apart = curve(torch.tensor([5.0, 6.0]), torch.tensor([0.0, 1.0]))
+    assert 0.5 < float(apart.probability(torch.tensor([5.5]))) < 0.9  # two images give no certainty
+
+
+@pytest.mark.parametrize("classes", [2, 6])
+def test_images_of_unknown_classes_are_none(classes):
+    vectors, labels, centres = clusters(12, classes=8, dim=24, noise=0.12)
+    inside = labels < classes
+    prior = Prior(texts=centres[:classes], scale=20.0)
+    head = fit(vectors[inside], labels[inside], prior, classes, groups=np.arange(int(inside.sum())))
+    fresh, of, _ = clusters(12, classes=8, dim=24, noise=0.12)
+    fresh = F.normalize(fresh + 0.1 * torch.randn(fresh.shape, generator=torch.Generator().manual_seed(1)), dim=1)
+    none = learn_none(head(fresh[of < classes]), vectors[inside], labels[inside], prior, head)
+    if classes == 2:
+        assert none is None  # no class can be left out
+        return
+    assert none is not None
+    assert none.found.value > 0.8
+    assert none.found.n == none.kept.n == 72
+    known = none.known.probability(head(fresh).logsumexp(dim=1))
+    assert (known[of < classes] >= 0.5).double().mean() > 0.8
+    assert (known[of >= classes] < 0.5).double().mean() > 0.8
+
+
 COLOURS = {"red_thing": (220, 30, 30), "green_thing": (30, 200, 40), "blue_thing": (30, 60, 220)}
 
 
@@ -111,6 +148,7 @@ def test_labels_are_learned_and_measured(encoder, folder, tmp_path):
     opened = open_labels(tmp_path / "mine")
     assert opened.facts["images"] == 24
     assert torch.equal(opened.weight, lesson.taught.weight)
+    assert lesson.none is None or opened.known == lesson.none.known == lesson.taught.known
     results = encoder.classify(folder / "red_thing", tmp_path / "mine")
     assert sum(row[0].label == "red thing" for row in results) >= 7  # type: ignore[index]
 

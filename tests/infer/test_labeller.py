@@ -1,6 +1,7 @@
 """Labels that rank: probabilities, "none of these", taught labels, and everything that classify takes."""
 
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from percept.core.errors import PerceptError
 from percept.infer.classifying import Results, Span, joined, spans_of
 from percept.infer.labeller import AUTO, NONE, Labeller, labeller
 from percept.infer.labels import Guess, class_vectors, rank
-from percept.infer.taught import FACTS, Taught, open_labels, save_labels
+from percept.infer.taught import FACTS, Known, Taught, open_labels, save_labels
 from tests.data.video.films import film
 from tests.infer import tiny
 
@@ -54,6 +55,33 @@ def test_without_a_threshold_the_ranking_is_that_of_the_cosines(encoder, folder)
         assert [guess.label for guess in row] == [guess.label for guess in expected]
         for one, other in zip(row, expected, strict=True):
             assert (one.probability, one.score) == pytest.approx((other.probability, other.score), abs=1e-5)
+
+
+def test_the_probability_that_any_label_is_shown_multiplies_theirs():
+    known = Known(slope=4.0, offset=-8.0)
+    ranker = Labeller(names=("a", "b"), weight=3 * torch.eye(2), bias=torch.zeros(2), scale=2.0, known=known)
+    vectors = torch.tensor([[1.0, 0.0], [0.3, 0.2]])
+    shares = ranker.probabilities(vectors)
+    plain = (6.0 * vectors.double()).softmax(dim=1)
+    chance = torch.sigmoid(4 * (3 * vectors).logsumexp(dim=1) - 8).double()
+    assert torch.allclose(shares, plain * chance[:, None], atol=1e-6)
+    sure, unsure = ranker.rank(vectors)
+    assert [guess.label for guess in sure] == ["a", "b"]
+    assert [guess.label for guess in unsure] == [NONE, "a", "b"]
+    assert sum(guess.probability for guess in unsure) == pytest.approx(1)
+
+
+def test_labels_remember_how_none_is_found(encoder, tmp_path):
+    save_labels(tmp_path, taught(encoder, known=Known(slope=1.5, offset=-2.0)))
+    assert open_labels(tmp_path).known == Known(slope=1.5, offset=-2.0)
+    assert labeller(encoder, tmp_path, none_below=AUTO).known is not None
+    assert labeller(encoder, tmp_path, none_below=0.4).known is None
+    facts = json.loads((tmp_path / FACTS).read_text())
+    (tmp_path / FACTS).write_text(json.dumps({key: value for key, value in facts.items() if key != "known"}))
+    assert open_labels(tmp_path).known is None  # of an older version
+    (tmp_path / FACTS).write_text(json.dumps({**facts, "known": "x"}))
+    with pytest.raises(PerceptError, match="damaged"):
+        open_labels(tmp_path)
 
 
 def test_below_the_threshold_an_image_is_none():

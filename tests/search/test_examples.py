@@ -34,6 +34,23 @@ def test_near_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert sorted(sorted(path.stem for _, path in group) for group in groups) == [["a", "b"], ["c", "copy"]]
 
 
+def test_the_folder_is_given_as_the_example_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "pictures" / "a.png", (250, 0, 0))
+    monkeypatch.setattr("percept.load", lambda _: ENCODER)
+    arguments = [
+        "near_duplicates.py",
+        str(tmp_path / "pictures"),
+        "--index",
+        str(tmp_path / "index"),
+        "--above",
+        "0.97",
+    ]
+    monkeypatch.setattr("sys.argv", arguments)
+    runpy.run_path(str(EXAMPLES / "near_duplicates.py"), run_name="__main__")
+    with percept.Index(tmp_path / "index", ENCODER) as index:
+        assert len(index) == 1
+
+
 def test_a_training_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
         picture(tmp_path / "pictures" / f"red{number}.png", (255 - 60 * number, 0, 0))
@@ -52,6 +69,7 @@ def test_a_training_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert Path(row["file"]).read_bytes() == Path(row["source"]).read_bytes()
         assert float(row["margin"]) >= 0.01
     assert sum(row["label"] == "red" for row in rows) == 3
+    example["main"](tmp_path / "index", tmp_path / "fewer", ("red", "blue"), per_class=3)  # a class is its own text
     with pytest.raises(percept.PerceptError, match="exists already"):
         example["main"](tmp_path / "index", tmp_path / "out", asked)
 

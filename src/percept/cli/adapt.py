@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from percept.cli.output import check_rows_output, is_stdout, write_rows
+from percept.cli.output import check_rows_output, is_stdout, save_rows
 from percept.cli.show import bad_files, count, say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import notice, table
@@ -19,7 +19,7 @@ FIELDS = {
     "method": str, "split": str, "score": str, "n": int, "value": float, "low": float, "high": float, "shots": int, "seed": int, "steps": int,
     "seconds": float, "trainable": int,
 }  # fmt: skip
-"""Of a row of --results: shares from 0 to 1 with 95 % intervals."""
+"""Of a row of --out: shares from 0 to 1 with 95 % intervals."""
 COLUMNS = (
     ("base", "base", "base"),
     ("base", "new", "new"),
@@ -38,7 +38,7 @@ def adapt(
     shots: int = 16,
     compare: str = "",
     out: Path | None = None,
-    results: Path | None = None,
+    save: Path | None = None,
     template: str = "a photo of a {}.",
     epochs: int | None = None,
     seed: int = 1,
@@ -56,16 +56,16 @@ def adapt(
         test: Folder with the same subfolders to measure on. Default: the images of --data that are not drawn.
         shots: Training images of each class, drawn at random.
         compare: Methods to compare, such as coop,kgcoop, or all. Nothing is saved.
-        out: New folder for the adapted model; percept.load opens it.
-        results: File for the scores, ending in .csv, .json, .jsonl or .parquet; - for json lines on standard output.
+        out: File for the scores, ending in .csv, .json, .jsonl or .parquet; - for json lines on standard output.
+        save: New folder for the adapted model; percept.load opens it.
         template: Text of a class for methods that start from one, with {} for its name.
         epochs: Passes over the training images. Default: as in the paper of the method.
         seed: Seed of the draw and of the training.
         device: auto, cpu, cuda, cuda:1 or mps.
     """
     arms = _arms(method, compare, epochs)
-    _check(arms, out, compare, shots)
-    check_rows_output(results)
+    _check(arms, out, save, compare, shots)
+    check_rows_output(out)
     from percept.infer.load import load
     from percept.methods.adaptation.bench import Case
     from percept.methods.adaptation.few import see
@@ -75,21 +75,19 @@ def adapt(
     encoder = load(init, device=device, dtype="float32")
     base_of(encoder)  # refuses a model without texts before any work
     own = open_own(data, test, template=template)
-    _show_found(own, shots, aside=is_stdout(results))
+    _show_found(own, shots, aside=is_stdout(out))
     drawn = own.data.drawn(shots, seed)
     for split in own.splits:
         for part in ("base", "new") if split == "base" else ("all",):
             own.data.tested(drawn, part)
     seen = see(encoder, own.data)
-    cases = [Case(split=split, shots=shots, seed=seed) for split in own.splits]
-    runs = [_run(arm, seen, case) for case in cases for arm in arms]
-    if not is_stdout(results):
+    runs = [_run(arm, seen, Case(split=split, shots=shots, seed=seed)) for split in own.splits for arm in arms]
+    if not is_stdout(out):
         _show(runs, own)
-    if results is not None:
-        facts = {"command": "percept adapt", "data": str(data), "init": init, "classes": list(own.data.classes)}
-        write_rows(results, _rows(runs), FIELDS, facts=facts)
-    if out is not None:
-        _save(out, runs[-1], init)
+    facts = {"command": "percept adapt", "data": str(data), "init": init, "classes": list(own.data.classes)}
+    save_rows(out, _rows(runs), FIELDS, facts=facts)
+    if save is not None:
+        _save(save, runs[-1], init)
     return 0
 
 
@@ -116,19 +114,21 @@ def _arms(method: str, compare: str, epochs: int | None) -> "list[Arm]":
     return arms
 
 
-def _check(arms: "list[Arm]", out: Path | None, compare: str, shots: int) -> None:
+def _check(arms: "list[Arm]", out: Path | None, save: Path | None, compare: str, shots: int) -> None:
     from percept.methods import INDEX
 
     if shots < 1:
         raise PerceptError(f"--shots must be at least 1, got {shots}.")
-    if out is None:
+    if out is not None and not out.suffix and not is_stdout(out):
+        raise PerceptError(f"--out {out} has no ending such as .csv. For the folder of the model use --save {out}.")
+    if save is None:
         return
     if compare:
-        raise PerceptError("--compare saves nothing, so --out has no effect. Leave one of them out.")
+        raise PerceptError("--compare saves nothing, so --save has no effect. Leave one of them out.")
     if arms[-1].method not in INDEX:
-        raise PerceptError(f"{arms[-1].method} trains nothing, so there is nothing to save. Leave --out out.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise PerceptError(f"{out} exists and is not empty. Give --out a new folder.")
+        raise PerceptError(f"{arms[-1].method} trains nothing, so there is nothing to save. Leave --save out.")
+    if save.exists() and (not save.is_dir() or any(save.iterdir())):
+        raise PerceptError(f"{save} exists and is not empty. Give --save a new folder.")
 
 
 def _run(arm: "Arm", seen: "Seen", case: "Case") -> "Run":
@@ -145,7 +145,7 @@ def _show_found(own: "Own", shots: int, *, aside: bool) -> None:
     counts = own.counts.values()
     tell = notice if aside else say
     tell(
-        f"{count(sum(counts), 'different image')} to train on in {count(len(own.counts), 'class').replace('classs', 'classes')}, {min(counts)} to "
+        f"{count(sum(counts), 'different image')} to train on in {count(len(own.counts), 'class', 'classes')}, {min(counts)} to "
         f"{max(counts)} of each; {own.left_out:,} copies left out; {own.similar:,} look nearly like a different one"
     )
     if len(own.splits) == 1:
@@ -196,13 +196,13 @@ def _rows(runs: "list[Run]") -> list[dict[str, Any]]:
     ]
 
 
-def _save(out: Path, run: "Run", init: str) -> None:
+def _save(folder: Path, run: "Run", init: str) -> None:
     from percept.methods.saved import save_method
 
     run.method.fold()
-    with writing(out):
-        save_method(out, run.method, base=init)
-    say(f"wrote {out}; open it with: percept.load({str(out)!r})")
+    with writing(folder):
+        save_method(folder, run.method, base=init)
+    say(f"wrote {folder}; open it with: percept.load({str(folder)!r})")
 
 
 COMMAND = adapt

@@ -1,5 +1,6 @@
 """`percept classify`: rank labels for images and videos, zero-shot or taught; sort the files by label."""
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -13,7 +14,7 @@ from percept.cli.options import MODEL, VIDEO, Model, ModelOptions, Video
 from percept.cli.output import check_rows_output
 from percept.cli.placing import PlaceOptions
 from percept.cli.ranking import MANY, Doubts, Outputs, Ranked
-from percept.cli.show import check_output, count, count_files, say, split_labels
+from percept.cli.show import check_apart, check_output, count, count_files, say, split_labels
 from percept.core.errors import PerceptError
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def classify(
     files = _files(paths) if index is None else []
     check_rows_output(out)
     check_output(sheet, ".png")
+    check_apart([sheet], files)
     outputs = Outputs(top=top, show=show, out=out, sheet=sheet, placing=sort.ready(sort.sort, "--sort"))
     asked = Asked(labels=names, templates=template or None, none_below=threshold)
     if index is None:
@@ -144,6 +146,10 @@ def _index_in(index: Path, where: FilterOptions, asked: Asked, outputs: Outputs,
 
     condition = where.chosen()
     with Store(index) as store:
+        if outputs.sheet is not None and store.known([Path(os.path.abspath(outputs.sheet))]):
+            raise PerceptError(
+                f"{outputs.sheet} is in the index, and would be overwritten. Give --sheet a different name."
+            )
         load = cache(lambda: load_for(store.stamp, model)[0])
         if model != MODEL:
             store.check(load())
@@ -164,10 +170,18 @@ def _index_in(index: Path, where: FilterOptions, asked: Asked, outputs: Outputs,
 
 
 def read_labels(text: str) -> "list[str] | Taught":
-    """Return labels that were taught if the text is the folder of such, else the labels of `split_labels`."""
+    """Return labels that were taught if the text is the folder of such, else the labels of `split_labels`.
+
+    Raises:
+        PerceptError: the text is a path, but not of a folder of labels, or as `split_labels`.
+    """
     from percept.infer.taught import is_labels, open_labels
 
-    return open_labels(text) if not text.startswith("@") and is_labels(text) else split_labels(text)
+    if text.startswith("@"):
+        return split_labels(text)
+    if is_labels(text) or ("," not in text and os.sep in text):
+        return open_labels(text)
+    return split_labels(text)
 
 
 def open_for(model: ModelOptions, labels: "list[str] | Taught") -> "Encoder":

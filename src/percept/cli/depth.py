@@ -39,7 +39,7 @@ def depth(
 
     if not out:
         raise PerceptError("--out is empty. Give a .png file, a .npy file, or both.")
-    files, out_rows = split_outputs(out, ".png", ".npy", most=2)
+    files, out_rows = split_outputs(out, ".png", ".npy", most=2, read=[image])
     opened = read_image(image)
     from torch.nn import functional as F
 

@@ -11,7 +11,7 @@ from percept.cli.filtering import ANY, FilesWhere, FilterOptions
 from percept.cli.options import MODEL, VIDEO, Model, ModelOptions, Video
 from percept.cli.output import check_rows_output, is_stdout, write_rows
 from percept.cli.placing import PlaceOptions
-from percept.cli.show import bad_files, check_output, common_folder, count, count_files, say, within, writing
+from percept.cli.show import bad_files, check_output, common_folder, count, count_files, say, size_text, within, writing
 from percept.core.errors import PerceptError
 from percept.core.report import table
 
@@ -29,6 +29,9 @@ FIELDS = {
 @dataclass(frozen=True, kw_only=True)
 class MoveOptions(PlaceOptions):
     """Where the copies go."""
+
+    place: str | None = None
+    """move, copy or link (symbolic). Default: move."""
 
     move_to: Path | None = None
     """Folder to which the copies are moved (or copied or linked, by --place); what is kept stays. Nothing is ever deleted."""
@@ -162,7 +165,7 @@ def _show(found: "Dupes", show: int) -> None:
         ]
     copies = sum(len(group.copies) for group in found.groups)
     size = sum(group.bytes for group in found.groups)
-    title = f"{count(len(found.groups), 'group')} among {count(found.files, 'file')}: {copies:,} copies, {size / 1e6:,.1f} MB"
+    title = f"{count(len(found.groups), 'group')} among {count(found.files, 'file')}: {count(copies, 'copy', 'copies')}, {size_text(size)}"
     if rows:
         table(title, ("group", "cosine", "file", "pixels", "kB"), rows)
     else:

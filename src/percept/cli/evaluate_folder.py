@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from percept.cli.options import DEFAULT_MODEL, LOAD, VIDEO, Load, Video
-from percept.cli.output import check_rows_output, is_stdout, write_rows
+from percept.cli.output import check_rows_output, is_stdout, save_rows
 from percept.cli.show import bad_files, count, say
 from percept.core.errors import PerceptError
 from percept.core.report import table
@@ -73,10 +73,8 @@ def folder(
     differences = [{}, *(compared(outcomes[0], each, seed=seed) for each in outcomes[1:])]
     if not aside:
         _show(path, outcomes, differences)
-    if out is not None:
-        facts = {"folder": str(path), "images": len(task.paths), "classes": list(task.found.classes), "seed": seed}
-        write_rows(out, _rows(outcomes, differences), FIELDS, facts=facts)
-        say(f"wrote {out}")
+    facts = {"folder": str(path), "images": len(task.paths), "classes": list(task.found.classes), "seed": seed}
+    save_rows(out, _rows(outcomes, differences), FIELDS, facts=facts)
     return 0
 
 

@@ -45,7 +45,7 @@ def explain(
         raise PerceptError(f"--top must be at least 1, got {top}.")
     names = read_labels(labels)
     opened = read_image(image)
-    drawings, rows = split_outputs(out, ".png")
+    drawings, rows = split_outputs(out, ".png", read=[image])
     from percept.infer.drawing import save_png
     from percept.infer.explanation import drawing, explain
     from percept.infer.labeller import labeller

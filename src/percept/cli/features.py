@@ -10,7 +10,7 @@ import tyro
 
 from percept.cli.options import MODEL, Model
 from percept.cli.output import is_stdout, save_rows, split_outputs
-from percept.cli.show import bad_files, check_output, common_folder, count, say, within, writing
+from percept.cli.show import bad_files, check_apart, check_output, common_folder, count, say, within, writing
 from percept.core.errors import PerceptError
 from percept.core.report import table
 
@@ -72,6 +72,7 @@ def features(
     files = find_images(paths)
     check_output(pca, ".png")
     check_output(attention, ".png")
+    check_apart((pca, attention), files)
     maps, rows = split_outputs(out, ".safetensors", ".npz")
     # Imported here, so that a mistyped folder is reported at once.
     from percept.nn.stack import resolve_layer

@@ -32,7 +32,7 @@ def heatmap(
     if not texts:
         raise PerceptError('no text was given. Describe what to look for, such as "a red cup".')
     opened = read_image(image)
-    drawings, out_rows = split_outputs(out, ".png")
+    drawings, out_rows = split_outputs(out, ".png", read=[image])
     from percept.infer.drawing import Panel, draw_rows, save_png
     from percept.infer.overlay import enlarged_for_view, with_heat
     from percept.infer.zeroshot_dense import heat, shown

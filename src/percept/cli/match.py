@@ -51,7 +51,7 @@ def match(
         raise PerceptError(f"--show must be at least 1, got {show}.")
     images = read_image(first), read_image(second)
     asked = None if points is None else split_points(points, images[0].size)
-    drawings, rows = split_outputs(out, ".png")
+    drawings, rows = split_outputs(out, ".png", read=[first, second])
     import torch
 
     from percept.infer.matching import match as find

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
-from percept.cli.show import check_output, say, writing
+from percept.cli.show import check_apart, check_output, say, writing
 from percept.core.errors import PerceptError, missing_extra
 
 ENDINGS = (".csv", ".json", ".jsonl", ".parquet")
@@ -105,16 +105,19 @@ def check_own_output(out: Path | None, ending: str, *more: str) -> bool:
     return True
 
 
-def split_outputs(out: Sequence[Path], *endings: str, most: int = 1) -> tuple[tuple[Path, ...], Path | None]:
+def split_outputs(
+    out: Sequence[Path], *endings: str, most: int = 1, read: Iterable[Path] = ()
+) -> tuple[tuple[Path, ...], Path | None]:
     """Check before any work that the files of `--out` can be written; return those of the verb's own formats, and that for rows.
 
     Args:
         out: files, of which one may be - or a file for rows.
         endings: of the verb's own formats.
         most: files of the own formats.
+        read: files that must not be overwritten.
 
     Raises:
-        PerceptError: no file, too many, or as `check_rows_output`.
+        PerceptError: no file, too many, one that is read, or as `check_rows_output`.
     """
     own = tuple(file for file in out if file.suffix.lower() in endings)
     rows = [file for file in out if file not in own]
@@ -124,6 +127,7 @@ def split_outputs(out: Sequence[Path], *endings: str, most: int = 1) -> tuple[tu
         )
     for file in own:
         check_output(file, *endings)
+    check_apart(own, read)
     for file in rows:
         if not is_stdout(file):
             check_output(file, *endings, *ENDINGS)

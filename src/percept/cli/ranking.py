@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from percept.infer.labeller import Labeller
     from percept.infer.labels import Guess
 
+NONE = "none"
 PLACES = ("best", "second", "third")
 MANY, DOUBTED = 20, 0.3
 """Files from which it is checked whether labels that are texts fit, and share of files from which a doubt is printed."""
@@ -169,6 +170,10 @@ class Outputs:
             summary.show(min(self.top, labels))
         if doubts is not None:
             doubts.show()
+        if labels == 1 and not summary.tally[NONE]:
+            notice(
+                "a single label always has 100 %. Give several; percept classify --none-below auto lets other nouns compete."
+            )
         if self.sheet is not None and summary.best:
             _draw(self.sheet, summary.best, thumbnail)
         if not summary.tally:

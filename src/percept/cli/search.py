@@ -158,6 +158,13 @@ def _check_sheet(sheet: Path | None, asked: "Question", store: "Store") -> None:
 def _show(answer: "Answer", wanted: "Wanted") -> None:
     if not answer.searched:
         notice("nothing in the index passes these filters" if wanted.where is not None else "the index holds no videos")
+        return
+    if not answer.hits:
+        say(
+            f"{answer}: no hit"
+            + ("" if wanted.min_score is None else f" with a score of at least {wanted.min_score:g}")
+        )
+        return
     timed = any(hit.span is not None for hit in answer.hits)
     rows = [
         (hit.rank, hit.score, _place(hit.path), *([str(hit.span or "")] if timed else []), _size(hit), _remark(hit))

@@ -55,7 +55,7 @@ def segment(
         raise PerceptError("--out is empty. Give a .png file to look at, and optionally a second one for the mask.")
     names = None if labels is None else split_labels(labels)
     opened = read_image(image)
-    drawings, rows = split_outputs(out, ".png", most=2)
+    drawings, rows = split_outputs(out, ".png", most=2, read=[image])
     encoder = model.open()
     if names is not None:
         mask, shown = _by_labels(encoder, opened, names, template)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -68,13 +68,13 @@ def bad_files(bad: Sequence["BadFile"], *, aside: bool = False) -> None:
     table(f"{count(len(bad), 'file')} left out", ("file", "reason"), rows)
 
 
-def count(number: int, thing: str) -> str:
+def count(number: int, thing: str, plural: str = "") -> str:
     """Return the number with its noun.
 
-    >>> count(1, "image"), count(3, "image")
-    ('1 image', '3 images')
+    >>> count(1, "image"), count(3, "image"), count(2, "copy", "copies")
+    ('1 image', '3 images', '2 copies')
     """
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+    return f"{number:,} {thing if number == 1 else plural or f'{thing}s'}"
 
 
 def count_files(paths: Sequence[Path]) -> str:
@@ -139,6 +139,27 @@ def check_output(file: Path | None, *endings: str) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=file.parent):
             pass
+
+
+def check_apart(written: Iterable[Path | None], read: Iterable[Path]) -> None:
+    """Check before any work that no file or folder that will be written is one that is read.
+
+    Raises:
+        PerceptError: one is, and would be lost.
+    """
+    places = {os.path.realpath(place): place for place in written if place is not None and place.exists()}
+    for file in read if places else ():
+        if (place := places.get(os.path.realpath(file))) is not None:
+            raise PerceptError(f"{place} is read, and would be overwritten. Give the output a different name.")
+
+
+def size_text(number: int) -> str:
+    """Return a number of bytes with its unit.
+
+    >>> size_text(0), size_text(49_800), size_text(1_234_567_890)
+    ('0 kB', '50 kB', '1,234.6 MB')
+    """
+    return f"{number / 1e6:,.1f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
 
 
 @contextmanager

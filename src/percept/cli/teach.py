@@ -95,10 +95,22 @@ def _show(lesson: "Lesson", folder: Path) -> None:
             ("label", "taken for", "images"),
             [(each.truth, each.guess, f"{each.count} of {each.of}") for each in lesson.confusions[:5]],
         )
-    say(
-        f"percept classify --none-below auto calls an image none if its best label is below {taught.least:.0%}, as 5 % of the held-out "
-        "images were"
-    )
+    _show_none(lesson)
+
+
+def _show_none(lesson: "Lesson") -> None:
+    if lesson.none is None:
+        say(
+            f"percept classify --none-below auto calls an image none if its best label is below {lesson.taught.least:.0%}, as 5 % of the "
+            "held-out images were"
+        )
+        return
+    found, kept = lesson.none.found, lesson.none.kept
+    rows = [
+        ("of labels that were left out", "called none", found.shown, found.interval),
+        ("held out", "keep a label", kept.shown, kept.interval),
+    ]
+    table("With percept classify --none-below auto", ("images", "", "share", "95 % interval, %"), rows)
 
 
 def _show_leakage(leakage: "Leakage", folder: Path) -> None:

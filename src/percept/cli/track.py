@@ -9,7 +9,7 @@ import tyro
 
 from percept.cli.options import MODEL, Model
 from percept.cli.output import ENDINGS, is_stdout, save_rows, split_outputs
-from percept.cli.show import check_output, count, say, writing
+from percept.cli.show import check_apart, check_output, count, say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import table
 
@@ -53,6 +53,7 @@ def track(
     own = tuple(place for place in out if place.suffix.lower() not in ENDINGS and not is_stdout(place))
     for place in own:
         _check_place(place)
+    check_apart(own, (video, mask))
     _, rows = split_outputs([place for place in out if place not in own], ".mp4")
     import numpy as np
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tyro
 
-from percept.cli.show import bad_files, count
+from percept.cli.show import bad_files, count, say
 from percept.core.report import table
 
 
@@ -21,7 +21,10 @@ def undo(file: tyro.conf.Positional[Path]) -> int:
     result = undone(file)
     words = {"move": "moved back", "copy": "copies removed", "link": "links removed"}
     rows = Counter(words[move.how] for move in result.done).most_common()
-    table(f"{count(len(result.done), 'file')} restored", ("what", "files"), rows)
+    if rows:
+        table(f"{count(len(result.done), 'file')} restored", ("what", "files"), rows)
+    elif not result.kept:
+        say("nothing to undo: all of it was undone before")
     bad_files(result.kept)
     return 2 if result.kept else 0
 

@@ -7,7 +7,7 @@ classifiers that never saw them; of more images a fifth is. The labels that are 
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from percept.eval.sets.folders import subfolders
 from percept.eval.statistics import Score, proportion
 from percept.eval.table import Confusion
 from percept.eval.teach_fit import LARGE, Prior, fit, folds_of, splits, temperature_of
+from percept.eval.teach_none import NoneOfThese, learn_none
 from percept.eval.zeroshot import hits, worst
 from percept.infer.clips import Sampling
 from percept.infer.labels import Templates, class_vectors
@@ -43,7 +44,7 @@ ABOVE = 0.95
 FEWEST, FEW = 2, 5
 """Different images that a class must have, and number below which the report warns."""
 KEPT = 0.95
-"""Share of held-out images whose probability is above the threshold of "none"."""
+"""Share of held-out images whose probability is above the threshold of "none" where that cannot be learned."""
 LISTED = 20
 """Pairs of nearly equal images of different classes that are named."""
 ZERO_SHOT, PROBE, TAUGHT = "zero-shot", "linear probe", "taught"
@@ -113,10 +114,10 @@ class Leakage:
 class Images:
     """Images that can be learned from."""
 
-    paths: tuple[Path, ...]
-    vectors: Float[Tensor, "n d"]
-    labels: Int[Tensor, " n"]
-    groups: Int[np.ndarray, " n"]
+    paths: tuple[Path, ...] = field(repr=False)
+    vectors: Float[Tensor, "n d"] = field(repr=False)
+    labels: Int[Tensor, " n"] = field(repr=False)
+    groups: Int[np.ndarray, " n"] = field(repr=False)
     """Images of one group are nearly the same."""
     leakage: Leakage
     bad: tuple[BadFile, ...] = ()
@@ -141,6 +142,8 @@ class Lesson:
     held_out: int
     parts: int
     """Parts that were held out in turn."""
+    none: NoneOfThese | None
+    """How well images of other classes are told from these; None where that could not be learned, as with two classes."""
 
 
 def teach(
@@ -181,19 +184,22 @@ def teach(
     temperature = temperature_of(logits, truth)
     best = (logits.double() / temperature).softmax(dim=1).max(dim=1).values
     scores = tuple(_score(name, rows, truth) for name, rows in measured.logits.items())
+    none = learn_none(logits, images.vectors, images.labels, prior, head, seed=seed)
     taught = Taught(
         classes=found.classes, weight=head.weight, bias=head.bias, temperature=temperature,
         least=int(1e4 * float(best.quantile(1 - KEPT))) / 1e4, model=model or encoder.name, image=encoder.identity.image,
-        options=dict(options or {}),
+        known=None if none is None else none.known, options=dict(options or {}),
         facts={
             "images": len(images), "held out": len(truth), "seed": seed, "share of zero-shot": head.share, "decay": head.decay,
             "calibration error": round(ece(best.clamp(max=1).numpy(), hits(logits, truth, 1).numpy()), 4),
             "scores": {each.name: [each.value, each.low, each.high] for each in scores},
+            "none of these": None if none is None else {each.name: [each.value, each.low, each.high] for each in (none.kept, none.found)},
         },
     )  # fmt: skip
     return Lesson(
         taught=taught, images=images, scores=scores, differences=_differences(found, images, measured, seed),
         confusions=tuple(worst(truth, logits.argmax(dim=1), found.classes)), few=few, held_out=len(truth), parts=measured.parts,
+        none=none,
     )  # fmt: skip
 
 

@@ -106,21 +106,36 @@ def fit(
         groups: images of one group are not divided by the cross-validation.
         seed: of the division.
     """
-    standardise = Standardise.of(vectors)
-    scaled = standardise(vectors)
-    basis = torch.linalg.qr(scaled.T).Q if len(vectors) < vectors.shape[1] else None
-    inner = (
-        scaled if basis is None else scaled @ basis
-    )  # the weights lie in the span of the images: same result, faster
-    offset = torch.zeros(len(vectors), classes) if prior is None else prior.logits(vectors)
+    inner, *_ = _inside(vectors)
     parts = list(splits(folds_of(labels.numpy(), groups, FOLDS, seed), len(vectors) > LARGE))
+    offset = _offset(vectors, prior, classes)
     share, decay = _best(inner, labels, offset, classes, parts, SHARES if prior is not None else (0.0,))
-    weight, bias = logistic(inner, labels, classes, decay, offset=share * offset)
+    return fit_with(vectors, labels, prior, classes, share=share, decay=decay)
+
+
+def fit_with(
+    vectors: Float[Tensor, "n d"], labels: Int[Tensor, " n"], prior: Prior | None, classes: int, *, share: float, decay: float
+) -> LinearHead:  # fmt: skip
+    """Return the head for a given share of the zero-shot classifier and weight decay."""
+    inner, standardise, basis = _inside(vectors)
+    weight, bias = logistic(inner, labels, classes, decay, offset=share * _offset(vectors, prior, classes))
     weight = (weight if basis is None else weight @ basis.T) / standardise.deviation
     bias = bias - weight @ standardise.mean
     if prior is not None:
         weight = weight + share * prior.scale * prior.texts
     return LinearHead(weight=weight, bias=bias, share=share, decay=decay)
+
+
+def _offset(vectors: Tensor, prior: Prior | None, classes: int) -> Tensor:
+    return torch.zeros(len(vectors), classes) if prior is None else prior.logits(vectors)
+
+
+def _inside(vectors: Tensor) -> tuple[Tensor, Standardise, Tensor | None]:
+    """Return standardised vectors within their span, where the weights lie too: the same result, but faster."""
+    standardise = Standardise.of(vectors)
+    scaled = standardise(vectors)
+    basis = torch.linalg.qr(scaled.T).Q if len(vectors) < vectors.shape[1] else None
+    return scaled if basis is None else scaled @ basis, standardise, basis
 
 
 def _best(

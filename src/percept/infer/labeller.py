@@ -3,7 +3,9 @@
 The probability of a label is the softmax over all labels of scale × score, so it says which label fits best, not whether any fits: one
 label alone always gets 100 %. Two ways to find images that no label fits:
 
-- a least probability of the best label. `percept teach` fits one to images that were held out.
+- a least probability of the best label.
+- for labels that `percept teach` learned, the probability that the image shows any of them, which was learned from classes that were left
+  out (`percept.eval.teach_none`). It multiplies the probabilities of the labels; an image gets no label if it is below one half.
 - for labels that are texts, other nouns that compete with them, as in NegLabel, Jiang et al. 2024, arXiv:2403.20078: an image gets no label
   if the others together are more probable than the labels. Nouns that are as close to a label as the nouns are to each other are left out.
 """
@@ -19,7 +21,7 @@ from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.infer.labels import Guess, Labels, Templates, check_labels, class_vectors, fill
-from percept.infer.taught import Taught, open_labels
+from percept.infer.taught import Known, Taught, open_labels
 
 if TYPE_CHECKING:
     from percept.infer.encoder import Encoder
@@ -48,23 +50,26 @@ class Labeller:
     """Probability of the best label below which an image is called "none"; None where every image gets a label."""
     others: Float[Tensor, "k d"] | None = None
     """Texts of other things that compete with the labels; an image is called "none" if they are more probable together."""
+    known: Known | None = None
+    """Probability that an image shows any of the labels; an image is called "none" where it is below one half."""
 
     def scores(self, vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
         """Return the score of every label: its cosine with a text, or its logit where it was taught."""
         return vectors.float() @ self.weight.T + self.bias
 
     def probabilities(self, vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
-        """Return the probability of every label; where others compete, 1 minus the sum is theirs."""
-        logits = self.scores(vectors)
+        """Return the probability of every label; where "none" is possible, 1 minus the sum is its probability."""
+        scores = logits = self.scores(vectors)
         if self.others is not None:
             logits = torch.cat([logits, vectors.float() @ self.others.T], dim=1)
-        return (self.scale * logits.double()).softmax(dim=1)[:, : len(self.names)]
+        shares = (self.scale * logits.double()).softmax(dim=1)[:, : len(self.names)]
+        return shares if self.known is None else shares * self.known.probability(scores.logsumexp(dim=1))[:, None]
 
     def none(self, probabilities: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
         """Return the probability of "none" where it wins, and -1 where a label does."""
         best, total = probabilities.max(dim=1).values, probabilities.sum(dim=1)
         absent = torch.full_like(best, -1)
-        if self.others is not None:
+        if self.others is not None or self.known is not None:
             return torch.where(total < 0.5, 1 - total, absent)
         return absent if self.least is None else torch.where(best < self.least, 1 - best, absent)
 
@@ -91,8 +96,8 @@ def labeller(
         encoder: computes the vectors.
         labels: texts, taught labels, or the path of a folder with taught labels.
         templates: one or several texts with {} for the label; several are averaged.
-        none_below: probability of the best label below which an image is called "none"; "auto" for the threshold that was fitted by
-            `percept teach`, and for texts for other nouns that compete; None where every image gets a label.
+        none_below: probability of the best label below which an image is called "none"; "auto" for what `percept teach` learned
+            about images of other things, and for texts for other nouns that compete; None where every image gets a label.
 
     Raises:
         PerceptError: the labels were taught on a different model, or templates are given for taught labels.
@@ -125,6 +130,7 @@ def taught_labeller(labels: Taught, templates: Templates = None, none_below: Non
     return Labeller(
         names=labels.classes, weight=labels.weight, bias=labels.bias, scale=1 / labels.temperature,
         least=labels.least if none_below == AUTO else none_below,  # type: ignore[arg-type]
+        known=labels.known if none_below == AUTO else None,
     )  # fmt: skip
 
 

@@ -17,13 +17,25 @@ FACTS, TENSORS = "labels.json", "labels.safetensors"
 KNOWN = ("classes", "temperature", "least", "model", "image")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """How probable it is that an image shows one of the labels: sigmoid(slope · energy + offset), energy = log Σ exp logit."""
+
+    slope: float
+    offset: float
+
+    def probability(self, energy: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Return the probability for each energy."""
+        return (self.slope * energy.double() + self.offset).sigmoid()
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Taught:
     """Labels with the weights that rank them; `open_labels` opens a saved folder."""
 
     classes: tuple[str, ...]
-    weight: Float[Tensor, "c d"]
-    bias: Float[Tensor, " c"]
+    weight: Float[Tensor, "c d"] = field(repr=False)
+    bias: Float[Tensor, " c"] = field(repr=False)
     temperature: float
     """Divides the logits before the softmax, so that the probabilities of held-out images were as often right as they say."""
     least: float
@@ -32,6 +44,8 @@ class Taught:
     """Name of the encoder as `percept.load` takes it; a path is absolute."""
     image: str
     """Identity of the encoder's image vectors."""
+    known: Known | None = None
+    """Decides between the labels and none of them; None where it could not be learned, as with two classes: then `least` does."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further options of `percept.load` that the encoder was opened with, such as image_size."""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -69,7 +83,9 @@ def save_labels(folder: Path | str, labels: Taught) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(folder / TENSORS, {"weight": labels.weight.cpu(), "bias": labels.bias.cpu()})
     names = ("temperature", "least", "model", "image", "options", "facts")
-    write_json(folder / FACTS, {"classes": list(labels.classes), **{name: getattr(labels, name) for name in names}})
+    values = {name: getattr(labels, name) for name in names}
+    known = None if labels.known is None else [labels.known.slope, labels.known.offset]
+    write_json(folder / FACTS, {"classes": list(labels.classes), "known": known, **values})
 
 
 def is_labels(folder: Path | str) -> bool:
@@ -95,6 +111,14 @@ def open_labels(folder: Path | str) -> Taught:
         raise PerceptError(f"{folder / TENSORS} does not fit the {count} classes of {FACTS}. Teach the labels again.")
     return Taught(
         classes=tuple(facts["classes"]), weight=weight.float(), bias=bias.float(), temperature=float(facts["temperature"]),
-        least=float(facts["least"]), model=facts["model"], image=facts["image"], options=dict(facts.get("options", {})),
+        least=float(facts["least"]), known=_known(folder, facts.get("known")), model=facts["model"], image=facts["image"], options=dict(facts.get("options", {})),
         facts=dict(facts.get("facts", {})),
     )  # fmt: skip
+
+
+def _known(folder: Path, values: Any) -> Known | None:
+    if values is None:
+        return None  # also in labels of an older version
+    if not isinstance(values, list) or len(values) != 2 or not all(isinstance(each, int | float) for each in values):
+        raise PerceptError(f"{folder / FACTS} is damaged: known is {values!r}. Teach the labels again.")
+    return Known(slope=float(values[0]), offset=float(values[1]))

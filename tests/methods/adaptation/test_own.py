@@ -49,9 +49,9 @@ def test_a_method_is_trained_measured_and_saved(
             3,
             "--epochs",
             2,
-            "--out",
+            "--save",
             out,
-            "--results",
+            "--out",
             tmp_path / "rows.json",
             "--device",
             "cpu",
@@ -75,12 +75,24 @@ def test_a_method_is_trained_measured_and_saved(
 
 
 def test_methods_are_compared(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        run("--compare", "linear-probe,tip-adapter", "--data", photos, "--shots", 2, "--epochs", 1, "--device", "cpu")
-        == 0
+    arguments = (
+        "--compare",
+        "linear-probe,tip-adapter",
+        "--data",
+        photos,
+        "--shots",
+        2,
+        "--epochs",
+        1,
+        "--device",
+        "cpu",
     )
+    assert run(*arguments) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("zero-shot", "linear-probe", "tip-adapter"))
+    assert run(*arguments, "--out", "-") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]  # nothing else is printed
+    assert {row["method"] for row in rows} == {"zero-shot", "linear-probe", "tip-adapter"}
 
 
 def test_an_image_on_both_sides_is_refused(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +116,8 @@ def test_an_image_on_both_sides_is_refused(photos: Path, tmp_path: Path, capsys:
         (("copp",), "did you mean 'coop'"),
         ((), "give one method"),
         (("coop", "--compare", "all"), "give one method"),
-        (("zero-shot", "--out", "x"), "trains nothing"),
+        (("zero-shot", "--save", "x"), "trains nothing"),
+        (("coop", "--out", "x"), "use --save x"),
         (("coop", "--template", "a photo"), "has no {}"),
     ],
 )
