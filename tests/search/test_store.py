@@ -379,3 +379,17 @@ def test_a_read_only_index_with_unfinished_transactions_is_refused(
     read_only(monkeypatch)
     with pytest.raises(PerceptError, match="attempt to write a readonly database"):
         Store(tmp_path / "index")
+
+
+def test_a_transaction_that_sqlite_has_rolled_back_keeps_its_error(tmp_path: Path) -> None:
+    """On a full disk SQLite may roll back by itself; a second rollback must not hide the reason."""
+    from percept.search.store.database import transaction
+
+    connection = sqlite3.connect(tmp_path / "some.sqlite", isolation_level=None)
+    with pytest.raises(OSError, match="no room"), transaction(connection):
+        connection.execute("ROLLBACK")
+        raise OSError("no room")
+    assert not connection.in_transaction
+    with transaction(connection):
+        connection.execute("CREATE TABLE t (a)")
+    connection.close()

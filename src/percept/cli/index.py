@@ -237,8 +237,8 @@ def _watch(store: "Store", encoder: "Encoder", roots: "list[Root]", cutting: Cut
             f"{count(len(store), 'file')} in the index")  # fmt: skip
         bad_files(done.bad)
 
-    say("following the folders; Ctrl-C ends")
     try:
+        say("following the folders; Ctrl-C ends")
         watch(store, encoder, roots, report, cutting=cutting, wait=_Waiting(store, encoder))
     except KeyboardInterrupt:
         say(f"stopped following; {count(len(store), 'file')} in the index")
