@@ -386,9 +386,10 @@ def test_a_transaction_that_sqlite_has_rolled_back_keeps_its_error(tmp_path: Pat
     from percept.search.store.database import transaction
 
     connection = sqlite3.connect(tmp_path / "some.sqlite", isolation_level=None)
-    with pytest.raises(OSError, match="no room"), transaction(connection):
-        connection.execute("ROLLBACK")
-        raise OSError("no room")
+    twice = "INSERT OR ROLLBACK INTO one VALUES (1), (1)"
+    connection.execute("CREATE TABLE one (a UNIQUE)")
+    with pytest.raises(sqlite3.IntegrityError), transaction(connection):
+        connection.execute(twice)
     assert not connection.in_transaction
     with transaction(connection):
         connection.execute("CREATE TABLE t (a)")

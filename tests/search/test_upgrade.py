@@ -475,7 +475,7 @@ def test_labels_and_duplicates_name_what_an_upgrade_has_left(index: Path, capsys
         upgraded(store)
     with Index(index, TurnedEncoder()) as opened:
         for work in (lambda: opened.classify(["red", "blue"]), lambda: opened.dupes(above=0.99)):
-            with pytest.raises(PerceptError, match="nothing in the index .* is encoded by its new model yet"):
+            with pytest.raises(PerceptError, match=r"nothing in the index .* is encoded by its new model yet"):
                 work()
         opened.encode_again(limit=20)
         capsys.readouterr()
