@@ -376,3 +376,27 @@ def test_the_index_that_another_process_made_meanwhile_is_kept(
     with Index.open_or_create(tmp_path / "new", ColourEncoder()) as index:
         assert len(index) == (10 if error is None else 0)
     assert {path.name for path in (tmp_path / "new").iterdir()} <= {FILE, "segments"}
+
+
+def test_an_open_index_loads_the_model_again_after_an_upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from percept.search.upgrade import upgrade
+    from tests.search.test_upgrade import TEXTS, TurnedEncoder, linear
+
+    loaded: list[str] = []
+
+    def load(stamp: Stamp) -> ColourEncoder:
+        loaded.append(stamp.name)
+        return TurnedEncoder() if stamp.name == "turned" else ColourEncoder()
+
+    monkeypatch.setattr("percept.search.index.load_stamped", load)
+    for number in range(20):
+        picture(tmp_path / "photos" / f"{number}.png", (7 * number, 90, 250 - 9 * number))
+    with Index.create(tmp_path / "index", ColourEncoder()) as given, Index(tmp_path / "index") as opened:
+        given.add(tmp_path / "photos")
+        first = opened.search("red").hits[0].path
+        upgrade(opened.store, TurnedEncoder(), linear, old=ColourEncoder(), texts=TEXTS, images=16)
+        assert opened.search("red").hits[0].path == first
+        assert opened.search("blue").hits
+        assert loaded == ["colours", "turned"]
+        with pytest.raises(PerceptError, match="was made with turned"):
+            given.search("red")

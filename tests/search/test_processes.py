@@ -175,19 +175,43 @@ def test_watch_follows_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err.count("not read here: 1 .cr2") == 2  # by add, and once by watch
 
 
+def test_watch_builds_an_outdated_approximate_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import percept.search.watch as following
+
+    encoder, built, looks = ColourEncoder(), [], []
+    monkeypatch.setattr(following, "refresh_approximate", lambda store: built.append(len(store)))
+
+    def wait(_: float) -> None:
+        looks.append(len(built))
+        if len(looks) == 1:
+            picture(tmp_path / "photos" / "new.png", "green")
+        if len(looks) == 4:
+            raise Stopped
+
+    with Index.create(tmp_path / "index", encoder) as index:
+        index.add(pictures(tmp_path / "photos", 3))
+        with pytest.raises(Stopped):
+            watch(index.store, encoder, [Root(path=tmp_path / "photos")], lambda _: None, wait=wait)
+    assert (built, looks) == ([4], [0, 0, 1, 1])  # after the files, not at every look
+
+
 def test_ctrl_c_ends_a_watch_cleanly(tmp_path: Path) -> None:
     program = (
-        "import sys, threading, time, os, signal; import percept.infer.load; from tests.search.fakes import ColourEncoder; "
+        "import sys; import percept.infer.load; from tests.search.fakes import ColourEncoder; "
         "percept.infer.load.load = lambda name, **_: ColourEncoder(name=name); from percept.cli import main; "
-        "threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start(); "
         "sys.exit(main(['index', sys.argv[1], '--index', sys.argv[2], '--watch']))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(REPOSITORY)])}
     command = [sys.executable, "-c", program, str(pictures(tmp_path / "photos", 4)), str(tmp_path / "index")]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=REPOSITORY, timeout=120)
-    assert done.returncode == 0
-    assert "stopped following; 4 files in the index" in done.stderr
-    assert "Traceback" not in done.stderr
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=REPOSITORY) as process:
+        assert process.stderr is not None
+        while "following the folders" not in (line := process.stderr.readline()):
+            assert line, "it ended early"
+        process.send_signal(signal.SIGINT)
+        shown = process.communicate(timeout=120)[1]
+    assert process.returncode == 0
+    assert "stopped following; 4 files in the index" in shown
+    assert "Traceback" not in shown
 
 
 OLD_TABLES = """

@@ -263,3 +263,20 @@ def test_a_model_that_returns_no_numbers(store: Store, monkeypatch: pytest.Monke
     monkeypatch.setattr(ENCODER, "text", lambda texts: torch.full((len(texts), 4), torch.nan))
     with pytest.raises(PerceptError, match="not numbers"):
         find(store, "red")
+
+
+def test_a_folder_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
+    from percept.search.filters import make_filter
+
+    folder = tmp_path / "trip [2024]?"
+    with Store.create(tmp_path / "index", ColourEncoder()) as store:
+        files = [picture(folder / "red.png", "red"), picture(tmp_path / "else.png", "green")]
+        pictures_in(store, ColourEncoder(), files)
+        assert [hit.path for hit in find(store, "red", where=make_filter(path=(str(folder),)))] == [files[0]]
+        assert [hit.path for hit in find(store, "red", where=make_filter(path=("*else*",)))] == [files[1]]
+
+
+@pytest.mark.parametrize("least", [1.5, -2.0, float("nan")])
+def test_a_least_score_is_a_cosine(least: float) -> None:
+    with pytest.raises(PerceptError, match="min_score must be a cosine from -1 to 1"):
+        Wanted(min_score=least).check()

@@ -379,3 +379,18 @@ def test_a_read_only_index_with_unfinished_transactions_is_refused(
     read_only(monkeypatch)
     with pytest.raises(PerceptError, match="attempt to write a readonly database"):
         Store(tmp_path / "index")
+
+
+def test_a_transaction_that_sqlite_has_rolled_back_keeps_its_error(tmp_path: Path) -> None:
+    """On a full disk SQLite may roll back by itself; a second rollback must not hide the reason."""
+    from percept.search.store.database import transaction
+
+    connection = sqlite3.connect(tmp_path / "some.sqlite", isolation_level=None)
+    twice = "INSERT OR ROLLBACK INTO one VALUES (1), (1)"
+    connection.execute("CREATE TABLE one (a UNIQUE)")
+    with pytest.raises(sqlite3.IntegrityError), transaction(connection):
+        connection.execute(twice)
+    assert not connection.in_transaction
+    with transaction(connection):
+        connection.execute("CREATE TABLE t (a)")
+    connection.close()

@@ -407,6 +407,101 @@ def test_texts_are_captions_and_names_of_files(tmp_path: Path) -> None:
         assert texts == usual_texts(store, 50) != usual_texts(store, 50, seed=1)
 
 
+def test_an_upgrade_ends_when_its_last_old_images_are_removed(index: Path) -> None:
+    """Otherwise the index would never take another model: nothing is left to encode, and the old space stays."""
+    photos = index.parent / "photos"
+    with Store(index) as store:
+        upgraded(store)
+        encode_again(store, TurnedEncoder(), limit=50)
+        for content in store.pieces_of(store.old_contents()):
+            content.paths[0].unlink()
+    with Index(index, TurnedEncoder()) as opened:
+        assert len(opened.add(photos).removed) == 10
+        assert (opened.store.remaining(), len(opened.store.spaces())) == (0, 2)
+        assert opened.encode_again().remaining == 0
+        assert len(opened.store.spaces()) == 1
+        assert len(list((index / "segments").iterdir())) == 2
+        assert opened.status().dead == 0
+        assert names(find(opened.store, "red", top=60)) == expected(photos, "red")
+
+
+def test_the_next_upgrade_does_not_wait_for_an_old_space_without_contents(index: Path) -> None:
+    other = TurnedEncoder()
+    other.identity = Identity(name="third", image="7412d, 8 pixels", text="7e87", dim=6)
+    with Store(index) as store:
+        upgraded(store)
+        encode_again(store, TurnedEncoder(), limit=30)
+        store.remove([content.paths[0] for content in store.pieces_of(store.old_contents())])
+        upgraded(store, other, old=TurnedEncoder(), images=16)
+        assert ([space.stamp.name for space in store.spaces()], store.remaining()) == (["turned", "third"], 30)
+
+
+def test_a_query_sees_both_spaces_as_they_were_at_one_moment(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process ends the upgrade between two looks at the index."""
+    with Store(index) as store, Store(index) as other:
+        upgraded(store)
+        encode_again(store, TurnedEncoder(), limit=40)
+        read = store.old
+
+        def late() -> object:
+            seen = read()
+            monkeypatch.undo()
+            encode_again(other, TurnedEncoder())
+            return seen
+
+        monkeypatch.setattr(store, "old", late)
+        assert names(find(store, "red", top=60)) == expected(index.parent / "photos", "red")
+        assert len(store.spaces()) == 1
+
+
+def test_images_that_move_during_a_search_are_not_missed(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import percept.search.query as query
+
+    search = query._entries
+
+    def slow(store: Store, *args: object) -> object:
+        monkeypatch.undo()
+        encode_again(store, TurnedEncoder(), limit=20)  # another process does so, after the segments were mapped
+        return search(store, *args)  # pyright: ignore[reportArgumentType]
+
+    with Store(index) as store:
+        upgraded(store)
+        monkeypatch.setattr(query, "_entries", slow)
+        assert names(find(store, "red", top=60)) == expected(index.parent / "photos", "red")
+
+
+def test_labels_and_duplicates_name_what_an_upgrade_has_left(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Store(index) as store:
+        upgraded(store)
+    with Index(index, TurnedEncoder()) as opened:
+        for work in (lambda: opened.classify(["red", "blue"]), lambda: opened.dupes(above=0.99)):
+            with pytest.raises(PerceptError, match=r"nothing in the index .* is encoded by its new model yet"):
+                work()
+        opened.encode_again(limit=20)
+        capsys.readouterr()
+        assert len(opened.classify(["red", "blue"]).paths) == 20
+        assert "40 images and videos are left out" in capsys.readouterr().err
+        assert opened.dupes(above=0.99).files == 20
+        assert "40 images and videos are left out" in capsys.readouterr().err
+        opened.encode_again()
+        capsys.readouterr()
+        assert len(opened.classify(["red", "blue"]).paths) == 60
+        assert capsys.readouterr().err == ""
+
+
+def test_the_approximate_index_is_built_when_the_last_vector_is_replaced(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import percept.search.again as again
+
+    built = []
+    monkeypatch.setattr(again, "refresh_approximate", lambda store: built.append(store.remaining()))
+    with Store(index) as store:
+        upgraded(store)
+        encode_again(store, TurnedEncoder())
+    assert built == [0]
+
+
 PROGRAM = """
 import sys
 import percept.search.build as building

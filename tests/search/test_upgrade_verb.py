@@ -117,3 +117,45 @@ def test_a_watch_encodes_again_between_two_looks(monkeypatch: pytest.MonkeyPatch
         assert wait.stuck == store.version()
         monkeypatch.setattr("percept.search.again.encode_again", None)
         wait(0.0)  # nothing has changed, so nothing is tried
+
+
+def test_ctrl_c_says_in_which_state_the_index_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("percept.methods.compatibility.xbt.learned", interrupt)
+        assert upgrade() == 130
+    assert "stopped; percept-index belongs to colours, and no upgrade is under way" in "".join(capsys.readouterr())
+    with Store("percept-index", ColourEncoder()) as store:
+        assert len(store.spaces()) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(TurnedEncoder, "text", lambda *_: interrupt())
+        assert upgrade() == 130
+    assert "no upgrade is under way" in "".join(capsys.readouterr())
+    with monkeypatch.context() as patch:
+        image, batches = TurnedEncoder.image, []
+
+        def interrupted(self: TurnedEncoder, images: list) -> object:
+            batches.append(len(images))
+            return interrupt() if sum(batches) > 41 + 32 else image(self, images)
+
+        patch.setattr(TurnedEncoder, "image", interrupted)
+        assert upgrade() == 130
+    assert "is searched with turned, and 9 images and videos are still searched through the map; percept index continues" in (
+        "".join(capsys.readouterr())
+    )  # fmt: skip
+    assert upgrade() == 0
+    assert number(AGAIN, capsys.readouterr().out) == 9
+
+
+def test_an_index_run_ends_an_upgrade_whose_last_old_images_were_removed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert upgrade("--limit", "31") == 0
+    with Store("percept-index") as store:
+        for piece in store.pieces_of(store.old_contents()):
+            piece.paths[0].unlink()
+    assert main(["index"]) == 0
+    with Store("percept-index", TurnedEncoder()) as store:
+        assert (len(store), len(store.spaces()), store.remaining()) == (31, 1, 0)

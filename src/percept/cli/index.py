@@ -78,7 +78,7 @@ def index(
         try:
             report = build(store, encoder, roots, prune=prune, cutting=cutting)
             _show(report, store)
-            if store.remaining() and limit != 0:
+            if store.old() is not None and limit != 0:
                 show_again(encode_again(store, encoder, limit=limit, cutting=cutting), store)
             if watch:
                 _watch(store, encoder, roots, cutting)
@@ -237,8 +237,8 @@ def _watch(store: "Store", encoder: "Encoder", roots: "list[Root]", cutting: Cut
             f"{count(len(store), 'file')} in the index")  # fmt: skip
         bad_files(done.bad)
 
-    say("following the folders; Ctrl-C ends")
     try:
+        say("following the folders; Ctrl-C ends")
         watch(store, encoder, roots, report, cutting=cutting, wait=_Waiting(store, encoder))
     except KeyboardInterrupt:
         say(f"stopped following; {count(len(store), 'file')} in the index")
@@ -256,7 +256,7 @@ class _Waiting:
         from percept.search.again import encode_again
 
         end = time.monotonic() + seconds
-        if self.stuck != self.store.version() and self.store.remaining():
+        if self.stuck != self.store.version() and self.store.old() is not None:
             done = encode_again(self.store, self.encoder, until=lambda: time.monotonic() >= end)
             self.stuck = None if done.done else self.store.version()
         time.sleep(max(0.0, end - time.monotonic()))

@@ -14,6 +14,7 @@ from percept.serve.limits import Limits
 
 if TYPE_CHECKING:
     from percept.infer.assistant import Assistant
+    from percept.search.contracts import Stamp
     from percept.search.store import Store
     from percept.serve.start import Access
 
@@ -63,7 +64,8 @@ def _serve_index(folder: Path, access: "Access", model: AssistantLoadOptions, li
     from percept.search.store import Store
     from percept.serve.start import serve_search
 
-    options = replace(ModelOptions(), weights=model.weights, device=model.device, dtype=model.dtype, batch=model.batch)
+    later = replace(ModelOptions(), device=model.device, batch=model.batch)
+    options = replace(later, weights=model.weights, dtype=model.dtype)
 
     def opened() -> "tuple[Store, Any]":
         store = Store(folder)
@@ -73,7 +75,11 @@ def _serve_index(folder: Path, access: "Access", model: AssistantLoadOptions, li
             store.close()
             raise
 
-    serve_search(opened, access, limits=limits, ready=_announce_index)
+    def load(stamp: "Stamp") -> Any:
+        say(f"the index belongs to {stamp.name} now, which is loaded")
+        return load_for(stamp, later)[0]
+
+    serve_search(opened, access, limits=limits, load=load, ready=_announce_index)
     say("stopped")
     return 0
 

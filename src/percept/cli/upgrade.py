@@ -57,14 +57,28 @@ def upgrade(
         raise PerceptError(f"--limit must be at least 0, got {limit}. Leave it out to encode everything again.")
     with Store(index) as store:
         given = None if texts is None else split_texts(texts)
-        encoder, stamp = load_for(None, new_model(to, load))
-        if store.stamp.agrees(stamp) and store.old() is not None:
-            say(f"{index} is being upgraded to {stamp.name} already; that is continued")
-        else:
-            _switch(store, encoder, stamp, texts=given, images=images, folders=folders)
-        if limit != 0:
-            show_again(encode_again(store, encoder, limit=limit), store)
+        try:
+            encoder, stamp = load_for(None, new_model(to, load))
+            if store.stamp.agrees(stamp) and store.old() is not None:
+                say(f"{index} is being upgraded to {stamp.name} already; that is continued")
+            else:
+                _switch(store, encoder, stamp, texts=given, images=images, folders=folders)
+            if limit != 0:
+                show_again(encode_again(store, encoder, limit=limit), store)
+        except KeyboardInterrupt:
+            say(_stopped(store))
+            raise
     return 0
+
+
+def _stopped(store: "Store") -> str:
+    """Return the state of an index whose upgrade was interrupted."""
+    if store.old() is None:
+        return f"stopped; {store.folder} belongs to {store.stamp.name}, and no upgrade is under way"
+    return (
+        f"stopped; {store.folder} is searched with {store.stamp.name}, and {store.remaining():,} images and videos are still "
+        "searched through the map; percept index continues from there"
+    )
 
 
 def split_texts(given: str) -> list[str]:

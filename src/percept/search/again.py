@@ -9,6 +9,7 @@ from pathlib import Path
 from percept.core.errors import PerceptError
 from percept.core.report import notice, progress_bar
 from percept.data.files import BadFile, read_each, reason_without_path
+from percept.search.approximate import refresh_approximate
 from percept.search.build import batch_of
 from percept.search.contracts import ImageEncoder
 from percept.search.cutting import Cutting
@@ -68,6 +69,8 @@ def encode_again(
             progress.update(task, completed=result.done)
             if until():
                 break
+    store.finish()
+    refresh_approximate(store)
     result.remaining = store.remaining()
     return result
 

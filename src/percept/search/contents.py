@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int64
 
+from percept.core.report import notice
 from percept.search.filters import prefers
 from percept.search.scan import LONGEST, rows_of, vectors_of
 from percept.search.store import Filter, Piece, Store
@@ -56,6 +57,12 @@ def contents(store: Store, where: Filter | None = None) -> Iterator[list[Content
     numbers = list(videos)
     for first in range(0, len(numbers), VIDEOS):
         yield _videos(store, numbers[first : first + VIDEOS], where)
+
+
+def name_left_out(store: Store) -> None:
+    """Print how many images and videos `contents` leaves out, because they still have vectors of a former model."""
+    if left := store.remaining():
+        notice(f"{left:,} images and videos are left out until percept index has encoded them again, after the upgrade")
 
 
 def _videos(store: Store, numbers: Sequence[int], where: Filter | None) -> list[Content]:

@@ -10,7 +10,7 @@ import numpy as np
 from percept.data.copies import FileFacts, sharpness_of
 from percept.data.files import BadFile, read_each
 from percept.infer.dupes import ABOVE, Dupes, check_rule, first_of_each, grouped, ordered
-from percept.search.contents import Content, contents
+from percept.search.contents import Content, contents, name_left_out
 from percept.search.labelling import nothing_passes
 from percept.search.store import FileState, Filter, Store
 
@@ -31,6 +31,7 @@ def find_dupes(store: Store, *, above: float = ABOVE, keep: str = "largest", whe
         PerceptError: an impossible value, or no file of the index can be used.
     """
     check_rule(above, keep)
+    name_left_out(store)
     facts: list[FileFacts] = []
     bad: list[BadFile] = []
     rows: dict[str, int] = {}

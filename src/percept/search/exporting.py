@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from percept.core.errors import PerceptError, missing_extra
-from percept.core.report import notice
 from percept.data.files import as_text
+from percept.search.contents import name_left_out
 from percept.search.store import Piece, Store
 
 TABLE = "percept"
@@ -39,8 +39,7 @@ def place(path: str, piece: Piece) -> str:
 
 def exported(store: Store) -> Iterator[Exported]:
     """Yield all vectors that can be found, in parts; a file that is a duplicate has a row of its own."""
-    if left := store.remaining():
-        notice(f"{left:,} images and videos are left out until percept index has encoded them again, after the upgrade")
+    name_left_out(store)
     for ids, vectors in store.vectors():
         rows = {int(id_): row for row, id_ in enumerate(ids)}
         pairs = [(as_text(path), piece) for piece in store.pieces(ids) for path in piece.paths]

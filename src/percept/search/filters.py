@@ -60,7 +60,7 @@ def make_filter(
             raise PerceptError(f"the limit of {name} must be at least 1 pixel, got {size}.")
     if kind not in (None, "image", "video"):
         raise PerceptError(f"the type of files must be image or video, got {kind!r}.")
-    folders = tuple(each for each in path if os.path.exists(each) and not set("*?[") & set(each))
+    folders = tuple(filter(os.path.exists, path))
     condition = Filter(
         include=tuple(each for each in path if each not in folders), exclude=not_path,
         below=tuple(map(os.path.abspath, folders)), kind=kind, after=start, before=stop, min_side=min_side,

@@ -38,6 +38,8 @@ class Wanted:
         """
         if self.top < 1:
             raise PerceptError(f"top must be at least 1, got {self.top}")
+        if self.min_score is not None and not -1 <= self.min_score <= 1:
+            raise PerceptError(f"min_score must be a cosine from -1 to 1, got {self.min_score}")
         if self.group is not None and self.group not in GROUPS:
             raise unknown_name("group", self.group, GROUPS)
         if not 0 < self.above <= 1:

@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,8 @@ class Index:
         self.store = folder if isinstance(folder, Store) else Store(Path(folder), encoder)
         """The index on disk."""
         self._encoder = encoder
+        self._loaded: tuple[Stamp, ImageEncoder] | None = None
+        self._lock = Lock()
 
     @classmethod
     def create(cls, folder: PathLike, encoder: ImageEncoder, *, stamp: Stamp | None = None) -> "Index":
@@ -101,16 +103,23 @@ class Index:
         """Stamp of the model with which the index was made."""
         return self.store.stamp
 
-    @cached_property
+    @property
     def encoder(self) -> ImageEncoder:
-        """The model of the index.
+        """The model of the index: the one that was given, else loaded when first needed and after the model was changed.
 
         Raises:
-            PerceptError: it is not on this machine.
+            PerceptError: it is not on this machine, or the one that was given is not the index's any more.
         """
-        encoder = self._encoder or load_stamped(self.stamp)
-        self.store.check(encoder)
-        return encoder
+        if self._encoder is not None:
+            self.store.check(self._encoder)
+            return self._encoder
+        with self._lock:
+            stamp = self.stamp
+            if self._loaded is None or not self._loaded[0].agrees(stamp):
+                encoder = load_stamped(stamp)
+                self.store.check(encoder)
+                self._loaded = stamp, encoder
+            return self._loaded[1]
 
     def add(
         self,

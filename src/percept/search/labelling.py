@@ -1,5 +1,6 @@
 """Labels for the images and videos of an index, from the vectors that exist: no file is read."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from percept.infer.classifying import Results, Span, ranked_in_parts
 from percept.infer.labeller import Labeller, NoneBelow, labeller, taught_labeller
 from percept.infer.labels import Guess, Templates
 from percept.infer.taught import Taught
-from percept.search.contents import Content, contents
+from percept.search.contents import Content, contents, name_left_out
 from percept.search.store import Filter, Store
 
 
@@ -78,6 +79,7 @@ def labelled(
     Raises:
         PerceptError: a filter that cannot be used.
     """
+    name_left_out(store)
     for part in contents(store, where):
         if not part:
             continue
@@ -118,6 +120,11 @@ def classify(store: Store, labels: Labeller, *, top: int | None = None, where: F
 
 def nothing_passes(store: Store, where: Filter | None) -> PerceptError:
     """Return the error for an index without any file to use."""
+    if store.remaining() and not any(segment.rows for segment in store.segments()):
+        return PerceptError(
+            f"nothing in the index {store.folder} is encoded by its new model yet. Run: percept index --index "
+            f"{shlex.quote(str(store.folder))}"
+        )
     if where is None:
         return PerceptError(
             f"the index {store.folder} holds nothing that can be used. Add files with: percept index PATHS"

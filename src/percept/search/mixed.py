@@ -48,9 +48,9 @@ def views(store: Store, encoder: ImageEncoder, asked: Question) -> list[View]:
     """Return the spaces of an index with the query in each: the current one first, then an old one if there is one.
 
     Raises:
-        PerceptError: as `percept.search.question.query_vector`.
+        PerceptError: as `percept.search.question.query_vector`, or the index was made with a different model.
     """
-    old, segments, space = store.old(), store.segments(), store.space.id
+    space, segments, old, old_segments = _state(store, encoder)
     if old is None:
         query = query_vector(encoder, asked)
         return [View(space=space, segments=segments, pieces=Pieces(), query=query)]
@@ -60,8 +60,19 @@ def views(store: Store, encoder: ImageEncoder, asked: Question) -> list[View]:
     before, after = Pieces(0, old.last), Pieces(old.last)
     return [
         View(space=space, segments=segments, pieces=after, query=query),
-        View(space=old.space, segments=store.segments(old.space), pieces=before, query=mapped, calibration=line),
+        View(space=old.space, segments=old_segments, pieces=before, query=mapped, calibration=line),
     ]
+
+
+def _state(store: Store, encoder: ImageEncoder) -> tuple[int, list[Segment], Old | None, list[Segment]]:
+    """Return the current space and its segments, and the old space and its segments, as they were at one moment."""
+    while True:
+        version = store.version()
+        store.check(encoder)
+        space, segments, old = store.space.id, store.segments(), store.old()
+        old_segments = [] if old is None else store.segments(old.space)
+        if store.version() == version:
+            return space, segments, old, old_segments
 
 
 def nearest_in(

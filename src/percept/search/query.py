@@ -24,6 +24,8 @@ from percept.search.store import Filter, Piece, Store
 
 MORE = 4
 """Factor on the pieces compared where there are too few hits among them."""
+TRIES = 3
+"""Most searches for one query while the model of the index is being changed by another process."""
 SPANS = 5
 """Spans listed with a video."""
 
@@ -62,14 +64,7 @@ def ask(
     start, wanted = time.perf_counter(), (wanted or Wanted()).check()
     if localizer is not None:
         check_locating(question, wanted)
-    store.check(encoder)
-    spaces = views(store, encoder, question)
-    if not any(view.rows for view in spaces):
-        raise PerceptError(
-            f"the index {store.folder} holds no images; add some with: "
-            f"percept index IMAGES --index {shlex.quote(str(store.folder))}"
-        )
-    entries, result = _entries(store, spaces, wanted)
+    spaces, entries, result = _searched(store, encoder, question, wanted)
     spans = _spans(store, spaces, entries, wanted.level)
     hits = [_hit(entry, spans.get(entry.piece.content, []), wanted) for entry in entries]
     if wanted.moments:
@@ -86,6 +81,24 @@ def ask(
         seconds=time.perf_counter() - start,
         exact=result.exact,
     )
+
+
+def _searched(
+    store: Store, encoder: ImageEncoder, question: Question, wanted: Wanted
+) -> tuple[list[View], list[_Entry], Nearest]:
+    """Search all spaces; again if another process has moved contents from one space to the other in the meantime."""
+    tries = 0
+    while True:
+        version, tries = store.version(), tries + 1
+        spaces = views(store, encoder, question)
+        if not any(view.rows for view in spaces):
+            raise PerceptError(
+                f"the index {store.folder} holds no images; add some with: "
+                f"percept index IMAGES --index {shlex.quote(str(store.folder))}"
+            )
+        entries, result = _entries(store, spaces, wanted)
+        if len(spaces) < 2 or tries == TRIES or store.version() == version:
+            return spaces, entries, result
 
 
 def _entries(store: Store, spaces: Sequence[View], wanted: Wanted) -> tuple[list[_Entry], Nearest]:

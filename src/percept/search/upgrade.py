@@ -119,6 +119,7 @@ def check_upgrade(store: Store, stamp: Stamp) -> None:
     """
     if store.stamp.agrees(stamp):
         raise PerceptError(f"the index {store.folder} belongs to {stamp.name} already. Give a different model.")
+    store.finish()
     if store.old() is not None:
         raise PerceptError(
             f"the index {store.folder} is still being upgraded to {store.stamp.name}. Run percept index to end that first."

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from percept.core.report import notice
+from percept.search.approximate import refresh_approximate
 from percept.search.build import Report, apply, scan
 from percept.search.contracts import ImageEncoder
 from percept.search.cutting import Cutting
@@ -61,5 +62,6 @@ def watch(
             done = apply(store, encoder, replace(found, fresh=fresh, bad=[]), cutting=cutting)
             failed.update((bad.path, states[bad.path]) for bad in done.bad)
             report(done)
+            refresh_approximate(store)
         before = states
         wait(max(every, 10 * looked))

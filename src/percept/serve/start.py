@@ -11,7 +11,7 @@ from percept.serve.guard import State, is_loopback
 from percept.serve.limits import Limits
 
 if TYPE_CHECKING:
-    from percept.search.contracts import ImageEncoder
+    from percept.search.contracts import ImageEncoder, Stamp
     from percept.search.store import Store
 
 TOKEN_VARIABLE = "PERCEPT_TOKEN"
@@ -77,12 +77,14 @@ def serve_search(
     access: Access,
     *,
     limits: Limits,
+    load: "Callable[[Stamp], ImageEncoder]",
     ready: "Callable[[str, Store], None]" = lambda *_: None,
 ) -> None:
     """Serve the search API of an index and its page until SIGTERM or SIGINT.
 
     Args:
         open_index: opens the index and its model, after the port is bound; the index is closed at the end.
+        load: loads the model again after another process has changed that of the index.
         access: see above.
         limits: what is accepted.
         ready: called with the address of the page and the index before the first request is answered.
@@ -97,7 +99,7 @@ def serve_search(
 
             store, encoder = open_index()
             stack.callback(store.close)
-            app = search_app(store, encoder, limits=limits, token=access.token, state=state)
+            app = search_app(store, encoder, limits=limits, token=access.token, state=state, load=load)
             ready(url, store)
             return app
 

@@ -101,9 +101,13 @@ class Reader:
         return self._number("SELECT count(content) FROM file")
 
     def segments(self, space: int | None = None) -> list[Segment]:
-        """Return the segments of a space, by default the current one, without reading rows; cached until a change."""
-        chosen = self.space if space is None else next(each for each in self.spaces() if each.id == space)
+        """Return the segments of a space, by default the current one, without reading rows; cached until a change.
 
+        A space that no longer exists has none.
+        """
+        chosen = self.space if space is None else next((each for each in self.spaces() if each.id == space), None)
+        if chosen is None:
+            return []
         return self._at_version(f"segments {chosen.id}", lambda: self._read_segments(chosen))
 
     def old(self) -> Old | None:

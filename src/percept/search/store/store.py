@@ -129,6 +129,11 @@ class Store(Reader):
             self._remove_leftovers()
         return count
 
+    def finish(self) -> None:
+        """End a change of the model if nothing is left to encode again, also where the last contents were removed."""
+        if self.old() is not None:
+            self.move([])
+
     def mark_bad(self, files: Sequence[BadState]) -> None:
         """Remember files that could not be read; their earlier contents are forgotten."""
         if files:

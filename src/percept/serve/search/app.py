@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from percept.core.errors import PerceptError
 from percept.search.contracts import ImageEncoder
+from percept.search.reload import load_stamped
 from percept.search.store import Store
 from percept.serve.body import FORM, JSON, discard, read_body
 from percept.serve.budget import Budget, Ticket
@@ -18,6 +19,7 @@ from percept.serve.limits import MIB, Limits
 from percept.serve.search.assets import PAGE, page
 from percept.serve.search.links import Links
 from percept.serve.search.media import HEADERS, FileResponse
+from percept.serve.search.models import Load
 from percept.serve.search.openapi import document
 from percept.serve.search.request import form_values, parse_classify, parse_encode, parse_search
 from percept.serve.search.service import SearchService
@@ -40,6 +42,7 @@ def search_app(
     limits: Limits | None = None,
     token: str | None = None,
     state: State | None = None,
+    load: Load = load_stamped,
 ) -> "ASGIApp":
     """Return an application that searches an index.
 
@@ -49,6 +52,7 @@ def search_app(
         limits: what is accepted; the defaults if None.
         token: what requests have to carry; without one only requests to localhost are answered.
         state: requests are counted there, and refused when it stops.
+        load: loads the model again after another process has changed that of the index.
 
     Raises:
         PerceptError: the index was made with a different model.
@@ -57,7 +61,7 @@ def search_app(
     from starlette.exceptions import HTTPException
 
     links = Links(signed=token is not None)
-    addresses = _Addresses(SearchService(store, encoder, links), limits or Limits())
+    addresses = _Addresses(SearchService(store, encoder, links, load), limits or Limits())
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

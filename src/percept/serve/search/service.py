@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.infer.labels import class_vectors, rank
@@ -18,12 +17,14 @@ from percept.search.contracts import ImageEncoder
 from percept.search.hits import Answer, Hit, Wanted
 from percept.search.query import ask
 from percept.search.question import question
+from percept.search.reload import load_stamped
 from percept.search.scan import rows_of, vectors_of
 from percept.search.spans import Span
-from percept.search.store import Piece, Store
+from percept.search.store import Piece, Segment, Store
 from percept.serve.errors import ApiError
 from percept.serve.search.links import Links
 from percept.serve.search.media import Media
+from percept.serve.search.models import Load, Models
 from percept.serve.search.request import MOST_HITS, ClassifyRequest, EncodeRequest, SearchRequest
 from percept.serve.search.vectors import Stored, Vectors
 
@@ -40,17 +41,17 @@ class SearchService:
         store: the index.
         encoder: the model it was made with.
         links: makes the addresses of thumbnails and files.
+        load: loads the model again after another process has changed it.
     """
 
-    def __init__(self, store: Store, encoder: ImageEncoder, links: Links) -> None:
-        store.check(encoder)
+    def __init__(self, store: Store, encoder: ImageEncoder, links: Links, load: Load = load_stamped) -> None:
         self._store, self._links = store, links
-        self._vectors = Vectors(encoder)
+        self._models = Models(store, encoder, load)
         self.media = Media(store)
 
     def close(self) -> None:
         """End the thread of the model."""
-        self._vectors.close()
+        self._models.close()
 
     def about(self) -> dict[str, Any]:
         """Return what the index holds, and a few of its items."""
@@ -67,69 +68,92 @@ class SearchService:
 
         Raises:
             ApiError: an impossible value, an image that cannot be read, or a piece that the index does not have.
-            PerceptError: the index was made with a different model meanwhile, or is damaged.
+            PerceptError: the index belongs to a different model now that cannot be loaded, or is damaged.
         """
+        return self._with_model(lambda vectors: self._search(request, vectors))
+
+    def encode(self, request: EncodeRequest) -> dict[str, Any]:
+        """Return unit vectors of texts and images; raises as `search`."""
+        return self._with_model(lambda vectors: self._encode(request, vectors))
+
+    def classify(self, request: ClassifyRequest) -> dict[str, Any]:
+        """Return the most probable labels of images; raises as `search`."""
+        return self._with_model(lambda vectors: self._classify(request, vectors))
+
+    # Own
+
+    def _with_model(self, work: Callable[[Vectors], dict[str, Any]]) -> dict[str, Any]:
+        """Return what a function returns for the model of the index; once more if the model is changed meanwhile."""
+        while True:
+            with self._models.current() as (stamp, vectors):
+                try:
+                    return work(vectors)
+                except PerceptError:
+                    if self._store.stamp.agrees(stamp):
+                        raise
+
+    def _search(self, request: SearchRequest, vectors: Vectors) -> dict[str, Any]:
         like = self._stored(request.like)
         asked = _refused(
-            question, list(request.texts), image=[*request.images, *map(Stored, like)], not_=list(request.not_texts),
+            question, list(request.texts), image=[*request.images, *like], not_=list(request.not_texts),
             not_image=list(request.not_images), weight=request.weight, not_weight=request.not_weight,
         )  # fmt: skip
         alone = bool(request.like) and not (request.texts or request.images or request.not_texts or request.not_images)
         own = {piece.content for piece in self._store.pieces(request.like)} if alone else set()
         wanted = _refused(_wanted, request, more=len(own) + 1)
-        if not any(segment.rows for segment in self._store.segments()):
+        if not self._segments():
             answer = Answer(question=asked, hits=(), searched=0, seconds=0.0)
         else:
-            answer = _refused(ask, self._store, self._vectors, asked, wanted)
+            answer = _refused(ask, self._store, vectors, asked, wanted)
         hits = [hit for hit in answer.hits if hit.content not in own or hit.others]  # a group is shown whole
         end = request.skip + request.top
         return {
             "hits": self._hits([replace(hit, rank=rank) for rank, hit in enumerate(hits[:end], 1)][request.skip :]),
             "more": len(hits) > end and end < MOST_HITS, "searched": answer.searched, "exact": answer.exact,
             "milliseconds": round(answer.seconds * 1000, 2), "version": self._store.version(),
-            "unknown_words": self._vectors.unknown([*request.texts, *request.not_texts]),
+            "unknown_words": vectors.unknown([*request.texts, *request.not_texts]),
             "like": [self._item(piece, piece.paths[0]) for piece in self._store.pieces(request.like) if piece.paths],
         }  # fmt: skip
 
-    def encode(self, request: EncodeRequest) -> dict[str, Any]:
-        """Return unit vectors of texts and images; raises as `search`."""
-        texts = _refused(self._vectors.text, list(request.texts))
-        images = _refused(self._vectors.image, list(request.images))
+    def _encode(self, request: EncodeRequest, vectors: Vectors) -> dict[str, Any]:
+        texts = _refused(vectors.text, list(request.texts))
+        images = _refused(vectors.image, list(request.images))
         return {
-            "model": str(self._store.stamp), "dim": self._vectors.identity.dim, "text": texts.tolist(),
+            "model": str(self._store.stamp), "dim": vectors.identity.dim, "text": texts.tolist(),
             "image": images.tolist(),
         }  # fmt: skip
 
-    def classify(self, request: ClassifyRequest) -> dict[str, Any]:
-        """Return the most probable labels of images; raises as `search`."""
+    def _classify(self, request: ClassifyRequest, vectors: Vectors) -> dict[str, Any]:
         labels = list(request.labels)
-        classes = _refused(class_vectors, self._vectors, labels, request.templates)
-        images = [*request.images, *map(Stored, self._stored(request.pieces))]
-        scores = _refused(self._vectors.image, images) @ classes.T
-        guesses = [rank(labels, row, self._vectors.scale, top=request.top) for row in scores]
+        classes = _refused(class_vectors, vectors, labels, request.templates)
+        images = [*request.images, *self._stored(request.pieces)]
+        scores = _refused(vectors.image, images) @ classes.T
+        guesses = [rank(labels, row, vectors.scale, top=request.top) for row in scores]
         return {
             "labels": [[vars(guess) for guess in row] for row in guesses],
-            "unknown_words": self._vectors.unknown(labels),
+            "unknown_words": vectors.unknown(labels),
         }
 
-    # Own
-
-    def _stored(self, pieces: Sequence[int]) -> list[Tensor]:
-        """Return the vectors of pieces, in their order."""
+    def _stored(self, pieces: Sequence[int]) -> list[Stored | bytes]:
+        """Return the vectors of pieces, in their order; of a piece that the model has not encoded yet, its thumbnail."""
         if not pieces:
             return []
         segments = self._store.segments()
         found = rows_of(segments, np.array(pieces, np.int64))
         rows = dict(zip(found.ids.tolist(), torch.from_numpy(vectors_of(segments, found)), strict=True))
-        known = {piece.id for piece in self._store.pieces(pieces)}
+        known, old = {piece.id: piece for piece in self._store.pieces(pieces)}, self._store.old()
         for piece in pieces:
-            if piece not in rows or piece not in known:
+            if piece not in known or (piece not in rows and (old is None or piece > old.last)):
                 raise ApiError(404, f"The index has no piece {piece}. Search again.", code="not_in_index")
-        return [rows[piece] for piece in pieces]
+        return [Stored(rows[piece]) if piece in rows else self.media.thumbnail(known[piece]) for piece in pieces]
+
+    def _segments(self) -> list[Segment]:
+        """Return the segments of all spaces: an index whose model is being changed has two."""
+        return [segment for space in self._store.spaces() for segment in self._store.segments(space.id) if segment.rows]
 
     def _sample(self) -> list[Piece]:
         """Return pieces from the whole index, evenly spaced; of a video one."""
-        ids = [segment.ids for segment in self._store.segments() if segment.rows]
+        ids = [segment.ids for segment in self._segments()]
         total = sum(map(len, ids))
         ends = np.cumsum([len(each) for each in ids])
         chosen = []
