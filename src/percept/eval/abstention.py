@@ -22,6 +22,12 @@ ALPHA, BETA = (0.75, 0.9), (0.01, 0.05)
 START = (0.85, 0.025)
 SLOPE = 5.0
 """Steepness of the two sigmoids."""
+WIDE_ALPHA, WIDE_BETA, SLOPES = (
+    (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95),
+    (0.01, 0.02, 0.05, 0.1, 0.2, 0.3),
+    (SLOPE, 20.0, 100.0),
+)
+"""Choices of `constrained`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +53,7 @@ class Levels:
 
     alpha: float
     beta: float
+    slope: float = SLOPE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +88,12 @@ def decide(
 ) -> Answers:
     """Draw an action for every item: its most likely class, the set of a threshold, or an abstention.
 
-    With s = 1 − max p and thresholds q of the calibration scores: P(single) = σ(−5 (s − q_α)), P(abstain) = σ(5 (s − q_β)), and a
-    set of the classes with p ≥ 1 − q_β has the rest; the three are normalised.
+    With s = 1 − max p, thresholds q of the calibration scores and the slope k: P(single) = σ(−k (s − q_α)), P(abstain) = σ(k (s − q_β)),
+    and a set of the classes with p ≥ 1 − q_β has the rest; the three are normalised.
     """
     single, abstain = (quantile(calibration_scores, 1 - level) for level in (levels.alpha, levels.beta))
     score = 1 - probabilities.max(axis=1)
-    chances = np.stack([_sigmoid(-SLOPE * (score - single)), _sigmoid(SLOPE * (score - abstain))])
+    chances = np.stack([_sigmoid(-levels.slope * (score - single)), _sigmoid(levels.slope * (score - abstain))])
     rest = np.clip(1 - chances.sum(axis=0), 0, None)
     chances /= chances.sum(axis=0) + rest
     drawn = rng.random(len(score))
@@ -121,6 +128,19 @@ def best_of_grid(charge: Callable[[Levels], float], steps: int = 7) -> Levels:
         Levels(alpha=float(a), beta=float(b)) for a in np.linspace(*ALPHA, steps) for b in np.linspace(*BETA, steps)
     ]
     return min(grid, key=charge)
+
+
+def constrained(charge: Callable[[Levels], float], misses: Callable[[Levels], float]) -> Levels:
+    """Return the levels of least cost of those without misses, from wider ranges and with steeper sigmoids than the paper's.
+
+    Where all have misses, those with the fewest are taken.
+
+    Args:
+        charge: what levels cost.
+        misses: how much the coverage of answered items falls short; 0 where it is reached.
+    """
+    grid = [Levels(alpha=a, beta=b, slope=k) for a in WIDE_ALPHA for b in WIDE_BETA for k in SLOPES]
+    return min(grid, key=lambda levels: (misses(levels), charge(levels)))
 
 
 class Policy(nn.Module):
@@ -170,16 +190,22 @@ def compared(
     """Return the answers of every method on the items `split.test`.
 
     The methods: the most likely class; the same with a confidence threshold that abstains as often as the policy; LAC; APS;
-    APS with randomisation; and the policy with levels from a grid, learned, and fixed in advance.
+    APS with randomisation; and the policy with levels from a grid, learned, fixed in advance, and of least cost among those that
+    cover 1 − alpha of the answered items of `split.policy`.
     """
     weights = weights or Cost()
     test, scores = probabilities[split.test], 1 - probabilities[np.arange(len(labels)), labels]
     given = np.concatenate([split.calibration, split.fresh])
 
-    def charge(levels: Levels) -> float:
+    def tried(levels: Levels) -> Answers:
         rng = np.random.default_rng(derive(seed, "charge"))
-        answers = decide(probabilities[split.policy], scores[split.calibration], levels, rng)
-        return cost(answers, labels[split.policy], weights)
+        return decide(probabilities[split.policy], scores[split.calibration], levels, rng)
+
+    def charge(levels: Levels) -> float:
+        return cost(tried(levels), labels[split.policy], weights)
+
+    def misses(levels: Levels) -> float:
+        return max(0.0, 1 - alpha - _covered_share(tried(levels), labels[split.policy]))
 
     def acted(levels: Levels) -> Answers:
         return decide(test, scores[split.fresh], levels, np.random.default_rng(derive(seed, "test")))
@@ -195,7 +221,13 @@ def compared(
         "policy, grid": acted(best_of_grid(charge)),
         "policy, learned": policy,
         "policy, fixed": acted(Levels(alpha=ALPHA[1], beta=BETA[1])),
+        "policy, constrained": acted(constrained(charge, misses)),
     }
+
+
+def _covered_share(answers: Answers, labels: Int[np.ndarray, " n"]) -> float:
+    """Return the share of the answered items that are covered, as if there were one more that is not."""
+    return float(answers.sets[np.arange(len(labels)), labels].sum() / (answers.answered.sum() + 1))
 
 
 def most_likely(probabilities: Float[np.ndarray, "n C"]) -> Bool[np.ndarray, "n C"]:
