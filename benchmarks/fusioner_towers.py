@@ -58,7 +58,7 @@ VISION = ("nano", "earlier nano", "self-supervised")
 LANGUAGE = ("nano", "WordNet")
 ABLATED = ("earlier nano", "nano")
 """The pair on which depth and training images are varied: both towers know the classes, but not each other."""
-DEPTHS, IMAGES = (0, 1, 4), (30, 60, 120)
+DEPTHS, IMAGES = (0, 1, 4), (30, 90)
 SETS = ("seen", "unseen", "mosaic")
 HEADS = {
     "pair of cherries": "cherry", "pizza slice": "pizza", "bunch of grapes": "grape", "fir tree": "fir", "pair of glasses": "spectacles",
@@ -171,7 +171,7 @@ def self_supervised(folder: Path, steps: int) -> SelfSupervised:
     images = np.stack(
         [
             render(sample_scene(number, split="train", things=(1, 4)), size=112, truth=False).image
-            for number in range(800)
+            for number in range(400)
         ]
     )
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -300,7 +300,7 @@ def run_arm(
 
 def run_all(folder: Path, earlier: Path, wordnet: Path, steps: int) -> dict[str, Any]:
     """Run what is not finished. Return the hashes of the towers, which must be the same before and after."""
-    see, modules, nano = towers(folder, earlier, steps=300)
+    see, modules, nano = towers(folder, earlier, steps=150)
     before = {name: fingerprint(module) for name, module in modules.items()}
     languages = {"nano": class_vectors(nano, list(CATEGORIES)).float(), "WordNet": definitions(wordnet)}
     order = np.random.default_rng(100).permutation(len(CATEGORIES)).reshape(FOLDS, -1)
@@ -386,7 +386,7 @@ def main() -> None:
         "--earlier", type=Path, required=True, help="folder of another encoder with vectors of 256 channels"
     )
     parser.add_argument("--wordnet", type=Path, required=True, help="folder dict of WordNet 3.1")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--json-file", type=Path)
     chosen, start = parser.parse_args(), time.perf_counter()
     chosen.folder.mkdir(parents=True, exist_ok=True)

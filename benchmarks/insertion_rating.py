@@ -1,6 +1,6 @@
 """Blind ratings of captions with inserted attributes, beside the originals and text-only changes (XMAI, arXiv:2306.11065).
 
-    python benchmarks/insertion_rating.py page --out rating.html                    # also writes rating.key.json, which raters do not get
+    python benchmarks/insertion_rating.py page --file rating.html                   # also writes rating.key.json, which raters do not get
     python benchmarks/insertion_rating.py summarise rating.key.json ratings-*.json  # mean of every arm, differences, agreement
 
 The page needs no network. Ratings are 1 to 5 for "reads naturally" and for "is true of the image"; 15 captions in seven arms are 105 ratings
@@ -23,11 +23,11 @@ from percept.eval.rating_page import write_rating_page
 from percept.eval.statistics import Score
 
 
-def page(out_file: tyro.conf.arg(Path, name="out") = Path("rating.html"), count: int = 15, seed: int = 0) -> None:  # type: ignore[valid-type]
+def page(file: Path = Path("rating.html"), count: int = 15, seed: int = 0) -> None:
     """Write the page and its key.
 
     Args:
-        out_file: The page; its key ends in .key.json.
+        file: The page; its key ends in .key.json.
         count: Captions, each in all arms.
         seed: Of the captions and their order.
     """
@@ -47,9 +47,9 @@ def page(out_file: tyro.conf.arg(Path, name="out") = Path("rating.html"), count:
         for number, (item, text) in enumerate(zip(chosen, texts, strict=True))
     ]
     sheet = Sheet.shuffled(rows, seed=seed)
-    write_rating_page(out_file, sheet)
-    write_json(key := out_file.with_suffix(".key.json"), sheet.key(rows))
-    out.print(f"{out_file}: {len(sheet.rows)} captions to rate. {key} says which arm made them; keep it from raters.")
+    write_rating_page(file, sheet)
+    write_json(key := file.with_suffix(".key.json"), sheet.key(rows))
+    out.print(f"{file}: {len(sheet.rows)} captions to rate. {key} says which arm made them; keep it from raters.")
 
 
 def summarise(

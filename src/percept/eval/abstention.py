@@ -7,6 +7,8 @@ own, and the thresholds are calibrated afresh once its two levels are fixed.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 
 import numpy as np
 import torch
@@ -22,11 +24,9 @@ ALPHA, BETA = (0.75, 0.9), (0.01, 0.05)
 START = (0.85, 0.025)
 SLOPE = 5.0
 """Steepness of the two sigmoids."""
-WIDE_ALPHA, WIDE_BETA, SLOPES = (
-    (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95),
-    (0.01, 0.02, 0.05, 0.1, 0.2, 0.3),
-    (SLOPE, 20.0, 100.0),
-)
+WIDE_ALPHA = (0.05, 0.3, 0.6, 0.9, 1.0)
+WIDE_BETA, WIDE_REFUSED = (0.04, 0.06, 0.08, 0.1, 0.13, 0.16), (0.02, 0.1, 0.3, 0.5, 0.7, 0.85)
+SLOPES = (SLOPE, 100.0)
 """Choices of `constrained`."""
 
 
@@ -49,11 +49,14 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Levels:
-    """Miscoverage levels of the two thresholds: above `alpha` a single answer, above `beta` an answer at all."""
+    """Miscoverage levels of the thresholds: `alpha` for a single answer, `beta` for sets."""
 
     alpha: float
     beta: float
+    refused: float | None = None
+    """Level of the threshold of abstention; `beta` if None, as in the paper, where sets and abstention share one."""
     slope: float = SLOPE
+    """Steepness of the two sigmoids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,16 +92,20 @@ def decide(
     """Draw an action for every item: its most likely class, the set of a threshold, or an abstention.
 
     With s = 1 − max p, thresholds q of the calibration scores and the slope k: P(single) = σ(−k (s − q_α)), P(abstain) = σ(k (s − q_β)),
-    and a set of the classes with p ≥ 1 − q_β has the rest; the three are normalised.
+    and a set of the classes with p ≥ 1 − q_β has the rest; the three are normalised. Where `levels.refused` is given, it replaces β in
+    P(abstain).
     """
-    single, abstain = (quantile(calibration_scores, 1 - level) for level in (levels.alpha, levels.beta))
+    refused = levels.beta if levels.refused is None else levels.refused
+    single, largest, abstain = (
+        quantile(calibration_scores, 1 - level) for level in (levels.alpha, levels.beta, refused)
+    )
     score = 1 - probabilities.max(axis=1)
     chances = np.stack([_sigmoid(-levels.slope * (score - single)), _sigmoid(levels.slope * (score - abstain))])
     rest = np.clip(1 - chances.sum(axis=0), 0, None)
     chances /= chances.sum(axis=0) + rest
     drawn = rng.random(len(score))
     top = most_likely(probabilities)
-    sets = (probabilities >= 1 - abstain) | top
+    sets = (probabilities >= 1 - largest) | top
     sets[drawn < chances[0]] = top[drawn < chances[0]]
     sets[(drawn >= chances[0]) & (drawn < chances.sum(axis=0))] = False
     return Answers(sets=sets, probabilities=probabilities)
@@ -131,7 +138,7 @@ def best_of_grid(charge: Callable[[Levels], float], steps: int = 7) -> Levels:
 
 
 def constrained(charge: Callable[[Levels], float], misses: Callable[[Levels], float]) -> Levels:
-    """Return the levels of least cost of those without misses, from wider ranges and with steeper sigmoids than the paper's.
+    """Return the levels of least cost of those without misses: a level of abstention of its own, wider ranges, and steeper sigmoids.
 
     Where all have misses, those with the fewest are taken.
 
@@ -139,7 +146,8 @@ def constrained(charge: Callable[[Levels], float], misses: Callable[[Levels], fl
         charge: what levels cost.
         misses: how much the coverage of answered items falls short; 0 where it is reached.
     """
-    grid = [Levels(alpha=a, beta=b, slope=k) for a in WIDE_ALPHA for b in WIDE_BETA for k in SLOPES]
+    choices = product(WIDE_ALPHA, WIDE_BETA, WIDE_REFUSED, SLOPES)
+    grid = [Levels(alpha=alpha, beta=beta, refused=refused, slope=slope) for alpha, beta, refused, slope in choices]
     return min(grid, key=lambda levels: (misses(levels), charge(levels)))
 
 
@@ -197,6 +205,7 @@ def compared(
     test, scores = probabilities[split.test], 1 - probabilities[np.arange(len(labels)), labels]
     given = np.concatenate([split.calibration, split.fresh])
 
+    @cache
     def tried(levels: Levels) -> Answers:
         rng = np.random.default_rng(derive(seed, "charge"))
         return decide(probabilities[split.policy], scores[split.calibration], levels, rng)
