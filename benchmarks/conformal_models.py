@@ -29,6 +29,7 @@ from percept.core.report import out, table
 from percept.eval.abstention import Cost, Split, compared, cost, most_likely
 from percept.eval.calibration import auarc, auroc, ece
 from percept.eval.conformal import Answers, judged, softmax
+from percept.eval.statistics import mean
 from percept.infer.labels import averaged
 
 IMAGES = (
@@ -79,7 +80,7 @@ def stored(folder: Path, encoders: list[str], wordnet: Path | None, steps: int) 
 
 
 def scored(file: Path, splits: int) -> dict[str, Any]:
-    """Return coverage over 100 splits, and every score of every method per split; read if it is there."""
+    """Return coverage over 1000 splits, and every score of every method per split; read if it is there."""
     place = file.with_suffix(".json")
     if not place.is_file():
         with np.load(file) as arrays:
@@ -91,7 +92,7 @@ def scored(file: Path, splits: int) -> dict[str, Any]:
                 "items": len(labels),
                 "classes": probabilities.shape[1],
                 "accuracy": float((probabilities.argmax(1) == labels).mean()),
-                "coverage over 100 splits": coverage(probabilities, labels, 100),
+                "coverage over 1000 splits": coverage(probabilities, labels, 1000),
                 "splits": splits,
                 "methods": methods,
             },
@@ -170,10 +171,24 @@ def summary(result: dict[str, Any]) -> dict[str, Any]:
     return {"tasks": len(result), "policies": counted}
 
 
+def differences(result: dict[str, Any]) -> dict[str, Any]:
+    """Return how much the constrained policy differs from each rival in each quantity: mean over tasks, bootstrap interval over tasks."""
+    found: dict[str, Any] = {}
+    for rival in RIVALS:
+        for key in BETTER:
+            pairs = [(task["methods"]["policy, constrained"], task["methods"][rival]) for task in result.values()]
+            gaps = [one[key]["mean"] - other[key]["mean"] for one, other in pairs if key in one and key in other]
+            score = mean(key, gaps, unit="")
+            found.setdefault(rival, {})[key] = {
+                "mean": round(score.value, 4), "low": round(score.low, 4), "high": round(score.high, 4), "tasks": len(gaps),
+            }  # fmt: skip
+    return found
+
+
 def covered_at_random(result: dict[str, Any]) -> dict[str, Any]:
-    """Return, for LAC and APS, in how many tasks the mean coverage over 100 splits is at least 90 % less 1.5 standard errors."""
-    names = next(iter(result.values()))["coverage over 100 splits"]
-    found = {name: [task["coverage over 100 splits"][name] for task in result.values()] for name in names}
+    """Return, for LAC and APS, in how many tasks the mean coverage over 1000 splits is at least 90 % less 1.5 standard errors."""
+    names = next(iter(result.values()))["coverage over 1000 splits"]
+    found = {name: [task["coverage over 1000 splits"][name] for task in result.values()] for name in names}
     return {
         name: {
             "tasks": int(sum(each["mean"] >= 1 - ALPHA - 1.5 * each["standard error"] for each in rows)),
@@ -244,6 +259,7 @@ def main() -> None:
             "means": overall,
             "claim": counts,
             "coverage": covered_at_random(result),
+            "constrained minus": differences(result),
             "result": result,
         },
     )
