@@ -235,9 +235,9 @@ def pictures(folder: Path, unseen: list[set[int]]) -> dict[str, tuple[np.ndarray
             pairs[f"mosaic {fold}"] = mosaics(
                 list(islice(rendered("evaluation", 500_000 * (fold + 1), (1, 1), classes), fusioner.SINGLES))
             )
-        arrays = {f"{name} {part}": np.stack([pair[k] for pair in rows]) for name, rows in pairs.items() for k, part in enumerate(("images", "ids"))}  # fmt: skip
+        stacked: dict[str, Any] = {f"{name} {part}": np.stack([pair[k] for pair in rows]) for name, rows in pairs.items() for k, part in enumerate(("images", "ids"))}  # fmt: skip
         with replacing(place) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, **stacked)
     arrays = dict(np.load(place))
     return {
         name.removesuffix(" images"): (arrays[name], arrays[name.replace("images", "ids")])
