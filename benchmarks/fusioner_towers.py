@@ -271,8 +271,9 @@ def fewer(data: Set, images: int) -> Set:
 
 
 def arm_names(vision: str, language: str) -> list[str]:
-    """Return the arms of a pair."""
+    """Return the arms of a pair; without the text, fusion can find things but not which one is named, and the language does not matter."""
     arms = ["fusion", "linear", *(["zero-shot"] if (vision, language) == ("nano", "nano") else [])]
+    arms += ["no text"] if language == "WordNet" else []
     if (vision, language) == ABLATED:
         arms += [f"fusion, {depth} blocks" for depth in DEPTHS]
         arms += [f"{arm}, {count} images" for count in IMAGES for arm in ("fusion", "linear")]
@@ -342,7 +343,7 @@ def summary(folder: Path) -> dict[str, Any]:
             pair = folder / f"{vision} + {language}"
             found = result[pair.name] = {arm: scores_of(pair, arm) for arm in arm_names(vision, language)}
             found["chance"] = scores_of(pair, "fusion", as_chance=True)
-            for rival in ("linear", *(["zero-shot"] if "zero-shot" in found else [])):
+            for rival in ("linear", *(name for name in ("zero-shot", "no text") if name in found)):
                 found[f"fusion minus {rival}"] = {
                     name: fusioner.difference(pair, "fusion", rival, name, FOLDS) for name in SETS
                 }
