@@ -100,6 +100,11 @@ def made(
 ) -> Set:
     """Return a set; queries are the classes of `classes` with at least `least` pixels of the small mask."""
     images, ids = (np.stack(column) for column in zip(*pairs, strict=True))
+    return asked(features(task, encoder, images, patches), ids, classes, seed, least)
+
+
+def asked(vectors: Tensor, ids: np.ndarray, classes: set[int], seed: int, least: int = 12) -> Set:
+    """Return a set of images whose vectors are known."""
     small = torch.from_numpy(ids[:, 1::2, 1::2].copy())
     rng, queries, absent = np.random.default_rng(seed), [], []
     for place, each in enumerate(small):
@@ -108,7 +113,7 @@ def made(
         queries += [(place, number) for number in sorted(shown & classes)]
         others = sorted(classes - {int(number) - 1 for number in numbers})
         absent.append((place, int(rng.choice(others))))
-    return Set(vectors=features(task, encoder, images, patches), ids=small, queries=queries, absent=absent)
+    return Set(vectors=vectors, ids=small, queries=queries, absent=absent)
 
 
 def mosaics(pairs: list[Any]) -> list[Any]:
@@ -321,16 +326,21 @@ def difference(folder: Path, one: str, other: str, name: str, seeds: int) -> dic
         joined([read_json(folder / f"{seed} {arm}.json")["sets"][name]["rows"] for seed in range(seeds)])
         for arm in (one, other)
     ]
-    classes, inverse = np.unique(pair[0][:, 0], return_inverse=True)
-    hot, rng, count = np.eye(len(classes))[inverse], np.random.default_rng(0), len(pair[0])
+    return gap(*pair)
+
+
+def gap(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    """Return the difference of mean IoU of two arms on the same queries, with a bootstrap interval over queries."""
+    classes, inverse = np.unique(one[:, 0], return_inverse=True)
+    hot, rng, count = np.eye(len(classes))[inverse], np.random.default_rng(0), len(one)
     draws = np.concatenate([np.ones((1, count)), rng.multinomial(count, np.full(count, 1 / count), RESAMPLES)])
     values = []
-    for rows in pair:
+    for rows in (one, other):
         same, union = draws @ (hot * rows[:, 1, None]), draws @ (hot * rows[:, 2, None])
         values.append(np.nanmean(np.divide(same, union, out=np.full(same.shape, np.nan), where=union > 0), axis=1))
-    gap = values[0] - values[1]
-    low, high = np.quantile(gap[1:], (0.025, 0.975))
-    return {"value": round(float(gap[0]), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+    found = values[0] - values[1]
+    low, high = np.quantile(found[1:], (0.025, 0.975))
+    return {"value": round(float(found[0]), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
 def main() -> None:

@@ -5,7 +5,18 @@ import pytest
 
 from percept.cli.conformal import read_logits
 from percept.core.errors import PerceptError
-from percept.eval.abstention import Cost, Levels, Policy, Split, best_of_grid, compared, cost, decide, learned
+from percept.eval.abstention import (
+    Cost,
+    Levels,
+    Policy,
+    Split,
+    best_of_grid,
+    compared,
+    constrained,
+    cost,
+    decide,
+    learned,
+)
 from percept.eval.conformal import Answers, aps, check_labels, cumulative, judged, lac, quantile, softmax
 
 
@@ -93,6 +104,34 @@ def test_the_policy_has_the_size_of_the_paper_and_comes_near_the_grid():
     assert best_of_grid(charge).alpha == pytest.approx(0.75)
 
 
+def test_a_level_of_abstention_of_its_own_replaces_beta_there_only():
+    probabilities, scores = np.tile([0.6, 0.3, 0.1], (20_000, 1)), np.linspace(0, 1, 199)
+    levels = Levels(alpha=0.9, beta=0.2, refused=0.55, slope=20.0)
+    answers = decide(probabilities, scores, levels, np.random.default_rng(0))
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    single, abstain = sigmoid(-20 * (0.4 - quantile(scores, 0.1))), sigmoid(20 * (0.4 - quantile(scores, 0.45)))
+    total = single + abstain + max(0, 1 - single - abstain)
+    sizes = answers.sets.sum(axis=1)
+    assert (sizes == 0).mean() == pytest.approx(abstain / total, abs=0.01)
+    assert set(np.unique(sizes)) == {0, 1, 2}  # the threshold of sets, 0.2, holds the two likely classes
+
+
+def test_the_constraint_comes_before_the_cost():
+    reached = lambda levels: max(0.0, 0.1 - levels.refused)  # noqa: E731
+    found = constrained(lambda levels: levels.refused + levels.beta, reached)
+    assert (found.refused, found.beta) == (0.1, 0.04)
+    nearest = constrained(lambda levels: levels.beta, lambda levels: 1 - levels.refused)
+    assert (nearest.refused, nearest.beta) == (0.85, 0.04)
+
+
+def test_the_constrained_policy_covers_the_answered_items_it_was_chosen_on():
+    probabilities, labels = drawn(3000)
+    split = Split.random(3000, 0)
+    answers = compared(probabilities, labels, split)["policy, constrained"]
+    covered = answers.sets[np.arange(len(split.test)), labels[split.test]][answers.answered].mean()
+    assert covered == pytest.approx(0.9, abs=0.05)
+
+
 def test_the_split_is_disjoint_and_test_items_never_change_the_policy():
     probabilities, labels = drawn(400)
     split = Split.random(400, 1)
@@ -100,8 +139,9 @@ def test_the_split_is_disjoint_and_test_items_never_change_the_policy():
     assert sorted(parts) == list(range(400))
     changed = labels.copy()
     changed[split.test] = (changed[split.test] + 1) % 6
-    before, after = (compared(probabilities, each, split)["policy, learned"] for each in (labels, changed))
-    assert (before.sets == after.sets).all()
+    before, after = (compared(probabilities, each, split) for each in (labels, changed))
+    for name in ("policy, learned", "policy, constrained"):
+        assert (before[name].sets == after[name].sets).all()
 
 
 @pytest.mark.parametrize("logits", [np.zeros(3), np.zeros((2, 1)), np.full((2, 2), np.inf), np.zeros((0, 2))])

@@ -12,6 +12,7 @@ from percept.eval.dense_sets import open_labels
 from percept.eval.labelled import need_task
 from percept.eval.world_labels import world_labels
 from percept.world.write import write
+from tests.eval.sets.layouts import karpathy
 
 
 def image(file: Path, height: int = 12, width: int = 16, value: int = 7) -> Path:
@@ -195,6 +196,19 @@ def test_class_folders_and_captions(tmp_path: Path):
         PerceptError, match=r"has labels for classes, captions, but not for depth\. Give images/ and depth/"
     ):
         need_task(found, "depth", tmp_path)
+
+
+def test_karpathy_json_gives_the_first_caption_of_the_test_split(tmp_path: Path):
+    found = open_labels(file := karpathy(tmp_path, count=4))
+    assert set(found) == {"captions"}
+    captions = found["captions"]
+    assert [captions.target(index) for index in range(len(captions))] == [f"caption 0 of {n}" for n in range(3)]
+    assert captions.images(1) == [tmp_path / "val2014" / "COCO_0001.png"]
+    (tmp_path / "val2014" / "COCO_0001.png").unlink()
+    with pytest.raises(
+        PerceptError, match=r"names 3 images of the split test, but 1 of them .* Put the file into the folder"
+    ):
+        open_labels(file)
 
 
 def test_a_folder_without_labels_says_what_is_needed(tmp_path: Path):

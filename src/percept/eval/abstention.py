@@ -7,6 +7,8 @@ own, and the thresholds are calibrated afresh once its two levels are fixed.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 
 import numpy as np
 import torch
@@ -22,6 +24,10 @@ ALPHA, BETA = (0.75, 0.9), (0.01, 0.05)
 START = (0.85, 0.025)
 SLOPE = 5.0
 """Steepness of the two sigmoids."""
+WIDE_ALPHA = (0.05, 0.3, 0.6, 0.9, 1.0)
+WIDE_BETA, WIDE_REFUSED = (0.04, 0.06, 0.08, 0.1, 0.13, 0.16), (0.02, 0.1, 0.3, 0.5, 0.7, 0.85)
+SLOPES = (SLOPE, 100.0)
+"""Choices of `constrained`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +49,14 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Levels:
-    """Miscoverage levels of the two thresholds: above `alpha` a single answer, above `beta` an answer at all."""
+    """Miscoverage levels of the thresholds: `alpha` for a single answer, `beta` for sets."""
 
     alpha: float
     beta: float
+    refused: float | None = None
+    """Level of the threshold of abstention; `beta` if None, as in the paper, where sets and abstention share one."""
+    slope: float = SLOPE
+    """Steepness of the two sigmoids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +91,21 @@ def decide(
 ) -> Answers:
     """Draw an action for every item: its most likely class, the set of a threshold, or an abstention.
 
-    With s = 1 − max p and thresholds q of the calibration scores: P(single) = σ(−5 (s − q_α)), P(abstain) = σ(5 (s − q_β)), and a
-    set of the classes with p ≥ 1 − q_β has the rest; the three are normalised.
+    With s = 1 − max p, thresholds q of the calibration scores and the slope k: P(single) = σ(−k (s − q_α)), P(abstain) = σ(k (s − q_β)),
+    and a set of the classes with p ≥ 1 − q_β has the rest; the three are normalised. Where `levels.refused` is given, it replaces β in
+    P(abstain).
     """
-    single, abstain = (quantile(calibration_scores, 1 - level) for level in (levels.alpha, levels.beta))
+    refused = levels.beta if levels.refused is None else levels.refused
+    single, largest, abstain = (
+        quantile(calibration_scores, 1 - level) for level in (levels.alpha, levels.beta, refused)
+    )
     score = 1 - probabilities.max(axis=1)
-    chances = np.stack([_sigmoid(-SLOPE * (score - single)), _sigmoid(SLOPE * (score - abstain))])
+    chances = np.stack([_sigmoid(-levels.slope * (score - single)), _sigmoid(levels.slope * (score - abstain))])
     rest = np.clip(1 - chances.sum(axis=0), 0, None)
     chances /= chances.sum(axis=0) + rest
     drawn = rng.random(len(score))
     top = most_likely(probabilities)
-    sets = (probabilities >= 1 - abstain) | top
+    sets = (probabilities >= 1 - largest) | top
     sets[drawn < chances[0]] = top[drawn < chances[0]]
     sets[(drawn >= chances[0]) & (drawn < chances.sum(axis=0))] = False
     return Answers(sets=sets, probabilities=probabilities)
@@ -121,6 +135,20 @@ def best_of_grid(charge: Callable[[Levels], float], steps: int = 7) -> Levels:
         Levels(alpha=float(a), beta=float(b)) for a in np.linspace(*ALPHA, steps) for b in np.linspace(*BETA, steps)
     ]
     return min(grid, key=charge)
+
+
+def constrained(charge: Callable[[Levels], float], misses: Callable[[Levels], float]) -> Levels:
+    """Return the levels of least cost of those without misses: a level of abstention of its own, wider ranges, and steeper sigmoids.
+
+    Where all have misses, those with the fewest are taken.
+
+    Args:
+        charge: what levels cost.
+        misses: how much the coverage of answered items falls short; 0 where it is reached.
+    """
+    choices = product(WIDE_ALPHA, WIDE_BETA, WIDE_REFUSED, SLOPES)
+    grid = [Levels(alpha=alpha, beta=beta, refused=refused, slope=slope) for alpha, beta, refused, slope in choices]
+    return min(grid, key=lambda levels: (misses(levels), charge(levels)))
 
 
 class Policy(nn.Module):
@@ -170,16 +198,23 @@ def compared(
     """Return the answers of every method on the items `split.test`.
 
     The methods: the most likely class; the same with a confidence threshold that abstains as often as the policy; LAC; APS;
-    APS with randomisation; and the policy with levels from a grid, learned, and fixed in advance.
+    APS with randomisation; and the policy with levels from a grid, learned, fixed in advance, and of least cost among those that
+    cover 1 − alpha of the answered items of `split.policy`.
     """
     weights = weights or Cost()
     test, scores = probabilities[split.test], 1 - probabilities[np.arange(len(labels)), labels]
     given = np.concatenate([split.calibration, split.fresh])
 
-    def charge(levels: Levels) -> float:
+    @cache
+    def tried(levels: Levels) -> Answers:
         rng = np.random.default_rng(derive(seed, "charge"))
-        answers = decide(probabilities[split.policy], scores[split.calibration], levels, rng)
-        return cost(answers, labels[split.policy], weights)
+        return decide(probabilities[split.policy], scores[split.calibration], levels, rng)
+
+    def charge(levels: Levels) -> float:
+        return cost(tried(levels), labels[split.policy], weights)
+
+    def misses(levels: Levels) -> float:
+        return max(0.0, 1 - alpha - _covered_share(tried(levels), labels[split.policy]))
 
     def acted(levels: Levels) -> Answers:
         return decide(test, scores[split.fresh], levels, np.random.default_rng(derive(seed, "test")))
@@ -195,7 +230,13 @@ def compared(
         "policy, grid": acted(best_of_grid(charge)),
         "policy, learned": policy,
         "policy, fixed": acted(Levels(alpha=ALPHA[1], beta=BETA[1])),
+        "policy, constrained": acted(constrained(charge, misses)),
     }
+
+
+def _covered_share(answers: Answers, labels: Int[np.ndarray, " n"]) -> float:
+    """Return the share of the answered items that are covered, as if there were one more that is not."""
+    return float(answers.sets[np.arange(len(labels)), labels].sum() / (answers.answered.sum() + 1))
 
 
 def most_likely(probabilities: Float[np.ndarray, "n C"]) -> Bool[np.ndarray, "n C"]:

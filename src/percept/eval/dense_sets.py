@@ -1,4 +1,4 @@
-"""Readers of dense labels: ADE20k folders, image and mask pairs, NYU pairs, COCO json, DAVIS folders, and what the world writes.
+"""Readers of dense labels: ADE20k folders, image and mask pairs, NYU pairs, COCO and Karpathy json, DAVIS folders, and what the world writes.
 
 `open_labels` recognises the layout and returns the labels by task. Nothing is decoded but headers until a sample is read.
 """
@@ -15,6 +15,8 @@ from percept.data.files import find_images, image_suffixes, natural_order
 from percept.eval.coco_sets import read_coco
 from percept.eval.label_files import check_size, paired, read_numbers
 from percept.eval.labelled import NEEDED, Labelled
+from percept.eval.sets.item import Request
+from percept.eval.sets.lists import karpathy, karpathy_content
 from percept.eval.world_labels import folder_labels
 
 ADE_CLASSES, VOID = 150, 255
@@ -207,6 +209,20 @@ def _sequences(path: Path, frames: Path) -> list[str]:
     return names
 
 
+def _karpathy(path: Path) -> Found:
+    """Read the first caption of every image of one split of a Karpathy json file: test, as `percept eval` does, where there is one."""
+    if not path.is_file() or path.suffix.lower() != ".json" or (content := karpathy_content(path)) is None:
+        return {}
+    data = karpathy(path, content, Request(path=str(path)), advice="Put the file into the folder that holds them.")
+    kept = [index for index in range(data.count) if any(data.read(index).captions)]
+    return {
+        "captions": Labelled(
+            name=f"{path} ({data.name})", task="captions", count=len(kept), images=lambda index: [data.read(kept[index]).media],
+            target=lambda index: next(text for text in data.read(kept[index]).captions if text),
+        )
+    }  # fmt: skip
+
+
 def _rows(path: Path) -> Found:
     """Read classes and captions from class folders, tables, json lines or tar shards."""
     from percept.data.sources.open import open_rows
@@ -242,5 +258,5 @@ def _caption(captions: Mapping[str, Sequence[str]]) -> str:
     return texts[0] if texts else ""
 
 
-READERS: tuple[Callable[[Path], Found], ...] = (_davis, folder_labels, _ade, read_coco, _pairs, _nyu, _rows)
+READERS: tuple[Callable[[Path], Found], ...] = (_davis, folder_labels, _ade, _karpathy, read_coco, _pairs, _nyu, _rows)
 """In the order in which they are tried; the first that recognises anything is taken."""

@@ -101,7 +101,7 @@ def need_task(found: dict[str, Labelled], task: str, name: object) -> Labelled:
 
 NEEDED = {
     "classes": "Give a folder with a subfolder of images per class, or a table with the column label.",
-    "captions": "Give a folder with a text file of the same name for each image, a table with a caption column, or COCO's captions.",
+    "captions": "Give a folder with a text file of the same name for each image, a table with a caption column, COCO's captions, or a Karpathy json file.",
     "masks": "Give images/ and masks/ with a PNG of class numbers of the same name for each image, or ADE20k's images/ and annotations/.",
     "depth": "Give images/ and depth/ with a 16-bit PNG in millimetres of the same name for each image, or NYU's rgb_*.jpg and sync_depth_*.png.",
     "boxes": "Give a folder with annotations/instances_*.json and the images, as in COCO.",

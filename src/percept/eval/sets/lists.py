@@ -10,7 +10,7 @@ from typing import Any
 from percept.core.errors import PerceptError
 from percept.eval.sets.classes import class_file, templates_of
 from percept.eval.sets.item import EvaluationSet, Item, Request
-from percept.eval.sets.places import Locator, absent, chosen_split
+from percept.eval.sets.places import MEDIA, Locator, absent, chosen_split
 
 CAPTIONS = 5
 """Captions of an image that are used; a few images of COCO have six or seven."""
@@ -18,8 +18,11 @@ CLIPS = ("youtube_id", "time_start", "time_end")
 """Columns of the files of Kinetics, besides label and split."""
 
 
-def karpathy(file: Path, value: Mapping[str, Any], request: Request) -> EvaluationSet:
+def karpathy(file: Path, value: Mapping[str, Any], request: Request, *, advice: str = MEDIA) -> EvaluationSet:
     """Open a json file of Karpathy's splits: images with about five captions each.
+
+    Args:
+        advice: what to do where images are missing.
 
     Raises:
         PerceptError: an entry lacks a field, there is no such split, or the images are not there.
@@ -40,7 +43,7 @@ def karpathy(file: Path, value: Mapping[str, Any], request: Request) -> Evaluati
     locate = Locator(folder)
     paths = [locate(name) for name in names]
     if missing := [name for name, path in zip(names, paths, strict=True) if path is None]:
-        raise absent(file, folder, len(missing), len(names), missing[0], f"images of the split {split}")
+        raise absent(file, folder, len(missing), len(names), missing[0], f"images of the split {split}", advice)
     found = [path for path in paths if path is not None]
     return EvaluationSet(
         name=f"{value.get('dataset') or file.stem} {split}", path=str(file), layout="Karpathy json", holds=("captions",),

@@ -9,6 +9,7 @@ from percept.data.files import VIDEO_SUFFIXES, image_suffixes
 
 SPLITS = ("test", "val", "validation", "dev", "train")
 """Names of splits; where none is asked for, the first that a set has is measured."""
+MEDIA = "Give the folder that holds them with --media."
 
 
 class Locator:
@@ -58,11 +59,13 @@ class Locator:
         return self._known
 
 
-def absent(path: Path | str, folder: Path, missing: int, of: int, example: str, things: str) -> PerceptError:
+def absent(
+    path: Path | str, folder: Path, missing: int, of: int, example: str, things: str, advice: str = MEDIA
+) -> PerceptError:
     """Return the error for a file of which no image or video was found."""
     return PerceptError(
         f"{path} names {of:,} {things}, but {'none' if missing == of else f'{missing:,} of them are not'} in {folder}, such as "
-        f"{example}. Give the folder that holds them with --media."
+        f"{example}. {advice}"
     )
 
 
