@@ -1,16 +1,20 @@
 """Methods: one readable file per paper. The table imports nothing; a method never imports another method."""
 
 INDEX: dict[str, str] = {
+    "biomedcoop": "percept.methods.adaptation.biomedcoop:BiomedCoOp",
     "cocoop": "percept.methods.adaptation.cocoop:CoCoOp",
     "contrastive": "percept.methods.pretraining.contrastive:Contrastive",
     "coop": "percept.methods.adaptation.coop:CoOp",
     "distill": "percept.methods.pretraining.distill:Distillation",
     "excl": "percept.methods.video.excl:ExCL",
     "fusioner": "percept.methods.segmentation.fusioner:Fusioner",
+    "gram": "percept.methods.adaptation.gram:Gram",
     "kgcoop": "percept.methods.adaptation.kgcoop:KgCoOp",
     "linear-probe": "percept.methods.adaptation.linear_probe:LinearProbe",
     "lora": "percept.methods.adaptation.lora:LoRA",
+    "mocoop": "percept.methods.adaptation.mocoop:MoCoOp",
     "nano": "percept.methods.pretraining.nano:Pretraining",
+    "pcb": "percept.methods.adaptation.pcb:Described",
     "pe": "percept.methods.pretraining.pe:Pretraining",
     "pe-finetune": "percept.methods.pretraining.pe_finetune:Finetuning",
     "pe-video": "percept.methods.pretraining.pe_video:VideoContrast",

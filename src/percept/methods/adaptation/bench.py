@@ -104,7 +104,7 @@ def run(arm: Arm, seen: Seen, case: Case, *, progress: Progress = iter, smaller:
     drawn = seen.data.drawn(case.shots, case.seed, smaller=smaller)
     shots = seen.shots(drawn, case.split, crops=case.crops)
     method = build(arm, seen.encoder, shots, case.seed)
-    training = replace(type(method).recipe(case.shots), **dict(arm.training))
+    training = replace(method.recipe(case.shots), **dict(arm.training))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(case.seed, "training", arm.name))
         trained = fit(method, shots, training, seed=case.seed, progress=progress)

@@ -27,8 +27,8 @@ class PromptConfig:
     """Learned tokens [M]."""
     phrase: str = ""
     """Words whose embeddings the tokens start from; random if empty."""
-    position: Literal["end", "middle", "front"] = "end"
-    """Where the class name is: end: after the learned tokens; middle: between two halves; front: before them."""
+    position: Literal["end", "middle", "front"] | int = "end"
+    """Where the class name is: end: after the learned tokens; middle: between two halves; front: before them; a number: after so many of them."""
     per_class: bool = False
     """One context for each class instead of one for all; such a prompt knows no other classes."""
     init_std: float = 0.02
@@ -41,8 +41,8 @@ class PromptConfig:
             raise PerceptError(
                 f"context must be at least 1 and init_std above 0, got {self.context} and {self.init_std}."
             )
-        if self.position not in ("end", "middle", "front"):
-            raise PerceptError(f"position must be end, middle or front, got {self.position!r}.")
+        if self.position not in ("end", "middle", "front", *range(self.context + 1)):
+            raise PerceptError(f"position must be end, middle, front or at most {self.context}, got {self.position!r}.")
 
 
 class SoftPrompt(nn.Module):
@@ -89,8 +89,12 @@ class SoftPrompt(nn.Module):
             return torch.randn(config.context, weight.shape[1]) * config.init_std
         return weight[torch.tensor(words[: config.context], device=weight.device)].detach().clone()
 
-    def use(self, names: Sequence[str]) -> None:
+    def use(self, names: Sequence[str], texts: Sequence[str] = ()) -> None:
         """Rebuild what depends on the class names.
+
+        Args:
+            names: of the classes.
+            texts: stand in place of the names: equally many for each class, those of the first class first.
 
         Raises:
             PerceptError: the context is per class and the names are not those it was made for, or a name is too long.
@@ -102,13 +106,13 @@ class SoftPrompt(nn.Module):
             )
         config = self.config
         layout = lay_out(
-            self._tokenizer, names, count=config.context, before=config.phrase or "a", leftover=self._leftover, position=config.position
+            self._tokenizer, texts or names, count=config.context, before=config.phrase or "a", leftover=self._leftover, position=config.position
         )  # fmt: skip
         device = self.context.device
         self.ids, self.place, self.ends = (each.to(device) for each in (layout.ids, layout.place, layout.ends))
 
     def embeddings(self, text: TextTower, context: Float[Tensor, "*b m w"] | None = None) -> Float[Tensor, "*b c n w"]:
-        """Return the token embeddings of every class.
+        """Return the token embeddings of every class, or of every text of every class.
 
         Args:
             text: the tower whose embeddings the fixed tokens have.
@@ -118,6 +122,7 @@ class SoftPrompt(nn.Module):
         context = self.context if context is None else context
         fixed, learned = text.embedding(self.ids), self.place.clamp(min=0)
         if self.config.per_class:
+            context = context.repeat_interleave(len(learned) // len(context), dim=0)
             rows = context.gather(1, learned[..., None].expand(-1, -1, context.shape[-1]))
         else:
             rows = context[..., learned, :]

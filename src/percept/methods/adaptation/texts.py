@@ -9,6 +9,7 @@ from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.data.tokenizers import Tokenizer
+from percept.data.transforms import Preprocess
 from percept.models.clip import CLIP, unit
 from percept.models.text import TextTower
 
@@ -28,6 +29,8 @@ class Base:
     clip: CLIP
     tokenizer: Tokenizer
     name: str = "model"
+    preprocess: Preprocess | None = None
+    """How images are prepared, for methods that read images of their own."""
 
     def __post_init__(self) -> None:
         if self.clip.text is None:
@@ -59,7 +62,7 @@ def base_of(encoder: object) -> Base:
     clip: CLIP = encoder.model  # type: ignore[attr-defined]
     if clip.text is not None and tokenizer is None:
         raise PerceptError(f"{name} has no tokenizer, so class names cannot be read. Give one with tokenizer=.")
-    return Base(clip=clip, tokenizer=tokenizer, name=name)  # type: ignore[arg-type]
+    return Base(clip=clip, tokenizer=tokenizer, name=name, preprocess=getattr(encoder, "preprocess", None))  # type: ignore[arg-type]
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -150,19 +153,20 @@ def lay_out(
     count: int,
     before: str = "a",
     leftover: Sequence[int] = (),
-    position: str = "end",
+    position: str | int = "end",
 ) -> Layout:
     """Arrange start, `count` learned tokens, the class name, a full stop and the end.
 
     Args:
         before: words that stand before the name when it is tokenised.
         leftover: ids of fixed words after the learned tokens.
-        position: end: all learned tokens before the name; middle: half of them after it; front: all after it.
+        position: end: all learned tokens before the name; middle: half of them after it; front: all after it; a number: so many
+            before it.
 
     Raises:
         PerceptError: a name and the learned tokens do not fit the context of the tokenizer.
     """
-    split = {"end": count, "middle": count // 2, "front": 0}[position]
+    split = position if isinstance(position, int) else {"end": count, "middle": count // 2, "front": 0}[position]
     rows, places, lengths = [], [], []
     for name in names:
         pieces = pieces_of(tokenizer, name, before)

@@ -1,0 +1,125 @@
+"""Unlabelled image-text pairs for meta-learning: drawn from the labelled world, clustered at two levels, and sampled as episodes."""
+
+import random
+import re
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from percept.core.report import track
+from percept.core.seed import derive
+from percept.data.transforms import Preprocess, read_pixels
+from percept.methods.adaptation.contract import Shots, Views
+from percept.methods.adaptation.texts import TEMPLATE, Base, text_vectors
+
+OPENING = re.compile(r"^(?:(?:a picture|a photo|an image|a drawing) of |there is )?(?:an? |one )?")
+LONGEST = 16
+"""Tokens of a caption; pairs with longer ones are not used, so that learned tokens fit before it."""
+PART = 64
+"""Images that are encoded together."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pairs:
+    """Images with captions, and the clusters that they are in."""
+
+    vectors: Float[Tensor, "n d"]
+    """Unit vectors of the images."""
+    captions: tuple[str, ...]
+    """Without their first words, so that they stand where a class name stands."""
+    pixels: UInt8[Tensor, "n 3 y x"]
+    preprocess: Preprocess
+    top: Int[Tensor, " n"]
+    """Cluster of the first level."""
+    leaf: Int[Tensor, " n"]
+    """Cluster of the second level, counted within that of the first."""
+
+    def shots(self, rows: list[int]) -> Shots:
+        """Return some pairs as shots whose classes are their different captions."""
+        names = list(dict.fromkeys(self.captions[row] for row in rows))
+        label = torch.tensor([names.index(self.captions[row]) for row in rows], device=self.vectors.device)
+        return Shots(
+            names=tuple(names), template=TEMPLATE, label=label, keys=tuple(map(str, rows)), vectors=self.vectors[rows][None],
+            pixels=lambda some, _: self.images([rows[each] for each in some]),
+        )  # fmt: skip
+
+    def images(self, rows: list[int]) -> Float[Tensor, "b 3 y x"]:
+        """Return preprocessed images."""
+        return self.preprocess.normalise(self.pixels[rows]).to(self.vectors.device)
+
+    def views(self, rows: list[int], *, images: bool) -> Views:
+        """Return the batch of `shots(rows)`; the second view of an image is the first one."""
+        vector, shots = self.vectors[rows], self.shots(rows)
+        image = self.images(rows) if images else None
+        row = torch.arange(len(rows), device=vector.device)
+        return Views(label=shots.label, vector=vector, row=row, image=image, other_vector=vector, other_image=image)
+
+
+@torch.no_grad()
+def world_pairs(base: Base, count: int, *, top: int, leaf: int, seed: int) -> Pairs:
+    """Draw scenes of the training split of the labelled world with short captions, encode and cluster them."""
+    from percept.world import render, sample_scene, short_caption
+
+    side = base.clip.config.vision.image_size
+    preprocess = base.preprocess or Preprocess(size=side)
+    pixels, captions, number = [], [], 0
+    for _ in track(range(count), "drawing image-text pairs", count):
+        caption = ""
+        while not caption or len(base.tokenizer.encode(caption)) > LONGEST:
+            own = derive(seed, "pair", number)
+            scene, number = sample_scene(own, split="train", things=(1, 2)), number + 1
+            caption = OPENING.sub("", short_caption(scene, random.Random(own))).rstrip(".")
+        pixels.append(read_pixels(Image.fromarray(render(scene, size=96, truth=False).image), preprocess))
+        captions.append(caption)
+    device, stacked = base.text.positions.device, torch.stack(pixels)
+    vectors = torch.cat([base.clip.embed_image(preprocess.normalise(part).to(device)) for part in stacked.split(PART)])
+    both = torch.cat([vectors, text_vectors(base, captions)], dim=1)
+    first, second = two_levels(both, top, leaf, seed=seed)
+    return Pairs(
+        vectors=vectors, captions=tuple(captions), pixels=stacked, preprocess=preprocess, top=first, leaf=second
+    )
+
+
+def k_means(vectors: Float[Tensor, "n d"], count: int, *, seed: int, steps: int = 20) -> Int[Tensor, " n"]:
+    """Return the cluster of every unit vector by cosine (Lloyd's algorithm from random rows); an empty cluster keeps its centre."""
+    chosen = random.Random(seed).sample(range(len(vectors)), min(count, len(vectors)))
+    centres = vectors[chosen]
+    label = (vectors @ centres.T).argmax(dim=1)
+    for _ in range(steps):
+        sums = torch.zeros_like(centres).index_add_(0, label, vectors)
+        centres = torch.where(sums.any(dim=1, keepdim=True), F.normalize(sums, dim=1), centres)
+        label = (vectors @ centres.T).argmax(dim=1)
+    return label
+
+
+def two_levels(
+    features: Float[Tensor, "n d"], top: int, leaf: int, *, seed: int
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Return clusters of pairs, and clusters within each of them."""
+    unit = F.normalize(features.float(), dim=1)
+    first = k_means(unit, top, seed=seed)
+    second = torch.zeros_like(first)
+    for cluster in first.unique().tolist():
+        inside = first == cluster
+        second[inside] = k_means(unit[inside], leaf, seed=derive(seed, cluster))
+    return first, second
+
+
+def episode(pairs: Pairs, rng: random.Random, *, leaves: int, each: int) -> tuple[list[int], list[int]]:
+    """Return support and query rows: `each` pairs of `leaves` clusters within one cluster of the first level, and the same of a different one."""
+    tops = rng.sample(pairs.top.unique().tolist(), 2)
+    return _part(pairs, rng, tops[0], leaves, each), _part(pairs, rng, tops[1], leaves, each)
+
+
+def _part(pairs: Pairs, rng: random.Random, top: int, leaves: int, each: int) -> list[int]:
+    inside = pairs.top == top
+    known = pairs.leaf[inside].unique().tolist()
+    rows = []
+    for leaf in rng.sample(known, min(leaves, len(known))):
+        own = (inside & (pairs.leaf == leaf)).nonzero().flatten().tolist()
+        rows += rng.sample(own, min(each, len(own)))
+    return rows
