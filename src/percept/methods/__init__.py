@@ -10,6 +10,7 @@ INDEX: dict[str, str] = {
     "kgcoop": "percept.methods.adaptation.kgcoop:KgCoOp",
     "linear-probe": "percept.methods.adaptation.linear_probe:LinearProbe",
     "lora": "percept.methods.adaptation.lora:LoRA",
+    "maple": "percept.methods.adaptation.maple:MaPLe",
     "nano": "percept.methods.pretraining.nano:Pretraining",
     "pe": "percept.methods.pretraining.pe:Pretraining",
     "pe-finetune": "percept.methods.pretraining.pe_finetune:Finetuning",

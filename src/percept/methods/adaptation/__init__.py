@@ -13,5 +13,6 @@ ADAPTATIONS: dict[str, str] = {
     "coop": "percept.methods.adaptation.coop:CoOp",
     "cocoop": "percept.methods.adaptation.cocoop:CoCoOp",
     "kgcoop": "percept.methods.adaptation.kgcoop:KgCoOp",
+    "maple": "percept.methods.adaptation.maple:MaPLe",
 }
 """Name to "module:Class", in the order of tables. Those that train something are in `percept.methods.INDEX` too."""
