@@ -13,6 +13,8 @@ ADAPTATIONS: dict[str, str] = {
     "coop": "percept.methods.adaptation.coop:CoOp",
     "cocoop": "percept.methods.adaptation.cocoop:CoCoOp",
     "kgcoop": "percept.methods.adaptation.kgcoop:KgCoOp",
+    "maple": "percept.methods.adaptation.maple:MaPLe",
+    "coprompt": "percept.methods.adaptation.coprompt:CoPrompt",
     "mocoop": "percept.methods.adaptation.mocoop:MoCoOp",
     "biomedcoop": "percept.methods.adaptation.biomedcoop:BiomedCoOp",
     "gram": "percept.methods.adaptation.gram:Gram",

@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from percept.core.errors import PerceptError
-from percept.methods.adaptation.contract import Adaptation, Shots, Training, Views
-from percept.methods.adaptation.prompts import PHRASE, PromptConfig, SoftPrompt
-from percept.methods.adaptation.sentences import SentenceBank, bank_of, sentences_of
+from percept.methods.adaptation.contract import Shots, Training, Views
+from percept.methods.adaptation.prompts import PHRASE, PromptConfig, Prompted
+from percept.methods.adaptation.sentences import SentenceBank, sentences_of
 from percept.methods.adaptation.texts import TEMPLATE, Base
 
 
@@ -47,7 +47,7 @@ def distillation_loss(student: Float[Tensor, "b c"], teacher: Float[Tensor, "b c
     return found / student.numel()
 
 
-class BiomedCoOp(Adaptation):
+class BiomedCoOp(Prompted):
     """A learned context that sentences about the classes regularise."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -76,52 +76,29 @@ class BiomedCoOp(Adaptation):
 
     def __init__(self, config: Config, base: Base, names: Sequence[str], template: str = TEMPLATE) -> None:
         super().__init__(config, base, names, template)
-        self.other_classes = not config.prompt.per_class
-        self.prompt = SoftPrompt(config.prompt, base, self.names)
         self.fold()
-        self.use(names)
 
     def prepare(self, shots: Shots) -> None:
         """Read the sentences."""
         self.fold()
-        self.sentences = sentences_of(shots)
+        self.bank = SentenceBank(self.base, sentences_of(shots))
 
     def fold(self) -> None:
-        """Remove the sentences."""
-        self.sentences: tuple[tuple[str, ...], ...] = ()
-        self._bank: SentenceBank | None = None
+        """Remove the sentences and what is known of their selection."""
+        self.bank: SentenceBank | None = None
         self._scores: Tensor | None = None
         self._kept: Tensor | int = 0
         self._steps = 0
-
-    @property
-    def bank(self) -> SentenceBank:
-        """The vectors of the sentences, computed when first asked for."""
-        if self._bank is None:
-            assert self.sentences, "prepare reads the sentences"
-            self._bank = bank_of(self.base, self.sentences)
-        return self._bank
 
     @property
     def kept_share(self) -> Float[Tensor, " s"]:
         """Share of the steps in which each place of a sentence was selected; only after training with a selection."""
         return torch.as_tensor(self._kept / self._steps)
 
-    def on_classes(self) -> None:
-        """Rebuild the layout of the prompts."""
-        self.prompt.use(self.names)
-
-    def declared(self) -> dict[str, int]:
-        """Return the context."""
-        return {"prompt.context": self.prompt.count}
-
-    def class_vectors(self) -> Float[Tensor, "c d"]:
-        """Return the unit vectors of the prompts."""
-        return self.prompt.vectors(self.base.text)
-
     @torch.no_grad()
     def selected(self, vector: Float[Tensor, "b d"]) -> Bool[Tensor, " s"]:
         """Return which places of sentences are selected for a batch [K]."""
+        assert self.bank is not None
         scores = sentence_scores(self.clip.scale() * torch.einsum("bd,csd->bcs", vector.float(), self.bank.vectors))
         if self._scores is not None:
             scores = torch.lerp(scores, self._scores, self.config.memory)
@@ -131,6 +108,7 @@ class BiomedCoOp(Adaptation):
 
     def losses(self, batch: Views) -> dict[str, Tensor]:
         """Return the cross-entropy, the consistency and the distillation."""
+        assert self.bank is not None, "prepare reads the sentences"
         config, vectors = self.config, self.class_vectors()
         logits = self.clip.scale() * self.image_vectors(batch) @ vectors.T
         found = {"cross_entropy": F.cross_entropy(logits, batch.label)}
@@ -142,17 +120,7 @@ class BiomedCoOp(Adaptation):
             found["distillation"] = config.distillation * distillation_loss(logits, teacher)
         return found
 
-    def neutral_twin(self) -> "BiomedCoOp":
-        """Return the method with the words of the template as its context."""
-        prompt = PromptConfig(context=len(self.base.tokenizer.encode(PHRASE)), phrase=PHRASE)
-        return BiomedCoOp(self.Config(prompt=prompt), self.base, self.names)
-
     @classmethod
     def recipe(cls, shots: int) -> Training:
         """Return 100 epochs of batches of four images with rate 0.0025."""
         return Training(epochs=100, batch=4, rate=2.5e-3)
-
-    @classmethod
-    def tiny_config(cls) -> Config:
-        """Return a short random context."""
-        return cls.Config(prompt=PromptConfig(context=4))

@@ -21,9 +21,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from percept.methods.adaptation.contract import Adaptation, Shots, Training
-from percept.methods.adaptation.prompts import PromptConfig, SoftPrompt
-from percept.methods.adaptation.texts import TEMPLATE, Base
+from percept.methods.adaptation.contract import Shots, Training
+from percept.methods.adaptation.prompts import PHRASE, PromptConfig, Prompted
 from percept.models.clip import unit
 
 DESCRIPTIONS = (
@@ -63,7 +62,7 @@ def balanced(
     return chosen
 
 
-class Described(Adaptation):
+class Described(Prompted):
     """A context for each class, with several descriptions of it."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -79,12 +78,6 @@ class Described(Adaptation):
 
         def __post_init__(self) -> None:
             object.__setattr__(self, "descriptions", tuple(tuple(own) for own in self.descriptions))
-
-    def __init__(self, config: Config, base: Base, names: Sequence[str], template: str = TEMPLATE) -> None:
-        super().__init__(config, base, names, template)
-        self.other_classes = not config.prompt.per_class
-        self.prompt = SoftPrompt(config.prompt, base, self.names)
-        self.use(names)
 
     def prepare(self, shots: Shots) -> None:
         """Read the descriptions: sentences of the data set, repeated to equally many for each class, or written ones."""
@@ -102,14 +95,15 @@ class Described(Adaptation):
             chosen = replace(chosen, descriptions=described(self.names))
         self.prompt.use(self.names, [text for own in chosen.descriptions for text in own])
 
-    def declared(self) -> dict[str, int]:
-        """Return the contexts."""
-        return {"prompt.context": self.prompt.count}
-
     def class_vectors(self) -> Float[Tensor, "c d"]:
         """Return the vectors of the classes; shorter than 1 where scores are averaged."""
         mean = self.prompt.vectors(self.base.text).unflatten(0, (len(self.names), -1)).mean(dim=1)
         return mean if self.config.describe == "scores" else unit(mean)
+
+    def neutral_twin(self) -> "Described":
+        """Return the method with the words of the template as a shared context, without descriptions."""
+        words = PromptConfig(context=len(self.base.tokenizer.encode(PHRASE)), phrase=PHRASE)
+        return Described(self.Config(prompt=words), self.base, self.names)
 
     @classmethod
     def recipe(cls, shots: int) -> Training:

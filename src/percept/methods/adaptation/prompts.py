@@ -4,15 +4,16 @@ Zhou et al. 2022, arXiv:2109.01134, section 3.2; reference: KaiyangZhou/CoOp, tr
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, cast
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from percept.core.errors import PerceptError
-from percept.methods.adaptation.texts import Base, lay_out
+from percept.methods.adaptation.contract import Adaptation
+from percept.methods.adaptation.texts import TEMPLATE, Base, lay_out
 from percept.models.clip import unit
 from percept.models.text import TextTower
 
@@ -141,3 +142,37 @@ class SoftPrompt(nn.Module):
     def count(self) -> int:
         """Number of learned values."""
         return cast(Tensor, self.context).numel()
+
+
+class Prompted(Adaptation):
+    """A method whose class vectors are those of the soft prompt `config.prompt`."""
+
+    def __init__(self, config: Any, base: Base, names: Sequence[str], template: str = TEMPLATE) -> None:
+        super().__init__(config, base, names, template)
+        self.other_classes = not config.prompt.per_class
+        self.prompt = SoftPrompt(config.prompt, base, self.names)
+        self.use(names)
+
+    def on_classes(self) -> None:
+        """Rebuild the layout of the prompts."""
+        self.prompt.use(self.names)
+
+    def declared(self) -> dict[str, int]:
+        """Return the context: M · width values, times the classes for a context per class."""
+        chosen = self.config.prompt
+        copies = len(self.names) if chosen.per_class else 1
+        return {"prompt.context": copies * chosen.context * self.base.text.config.width}
+
+    def class_vectors(self) -> Float[Tensor, "c d"]:
+        """Return the unit vectors of the prompts."""
+        return self.prompt.vectors(self.base.text)
+
+    def neutral_twin(self) -> "Prompted | None":
+        """Return the method with the words of the template as its context."""
+        words = PromptConfig(context=len(self.base.tokenizer.encode(PHRASE)), phrase=PHRASE)
+        return type(self)(replace(self.config, prompt=words), self.base, self.names)
+
+    @classmethod
+    def tiny_config(cls) -> Any:
+        """Return a short random context, which is not at the template."""
+        return cls.Config(prompt=PromptConfig(context=4))  # type: ignore[attr-defined]

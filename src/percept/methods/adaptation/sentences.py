@@ -1,7 +1,7 @@
 """Several sentences about each class: written ones for data sets without any, and their frozen vectors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,14 +22,32 @@ PATTERNS = (
 """What a picture of a class may show, for data sets without sentences of their own."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class SentenceBank:
-    """Frozen vectors of the sentences about each class."""
+    """Frozen vectors of the sentences about each class, computed when first asked for."""
 
-    vectors: Float[Tensor, "c s d"]
-    """Unit vectors; a class with fewer sentences repeats its own."""
-    present: Bool[Tensor, "c s"]
-    """False for a repeated sentence."""
+    def __init__(self, base: Base, sentences: Sequence[Sequence[str]]) -> None:
+        """Remember the sentences of every class.
+
+        Raises:
+            PerceptError: a class has no sentence.
+        """
+        if not all(sentences):
+            number = [bool(own) for own in sentences].index(False)
+            raise PerceptError(f"class number {number} has no sentence. Give every class at least one.")
+        self.base, self.sentences, self.most = base, sentences, max(map(len, sentences))
+
+    @cached_property
+    @torch.no_grad()
+    def vectors(self) -> Float[Tensor, "c s d"]:
+        """Unit vectors; a class with fewer sentences repeats its own."""
+        rows = [[own[place % len(own)] for place in range(self.most)] for own in self.sentences]
+        return text_vectors(self.base, [text for row in rows for text in row]).unflatten(0, (len(rows), -1))
+
+    @cached_property
+    def present(self) -> Bool[Tensor, "c s"]:
+        """False for a repeated sentence."""
+        rows = [[place < len(own) for place in range(self.most)] for own in self.sentences]
+        return torch.tensor(rows, device=self.vectors.device)
 
     def mean(self, kept: Bool[Tensor, " s"] | None = None) -> Float[Tensor, "c d"]:
         """Return the unit mean of the sentences of every class, of some places only if `kept` is given.
@@ -45,21 +63,3 @@ class SentenceBank:
 def sentences_of(shots: Shots) -> tuple[tuple[str, ...], ...]:
     """Return the sentences of the data set, or written ones if it has none."""
     return shots.sentences or tuple(tuple(pattern.format(name) for pattern in PATTERNS) for name in shots.names)
-
-
-@torch.no_grad()
-def bank_of(base: Base, sentences: Sequence[Sequence[str]]) -> SentenceBank:
-    """Return the vectors of sentences, class by class.
-
-    Raises:
-        PerceptError: a class has no sentence, or a sentence is too long.
-    """
-    if not all(sentences):
-        raise PerceptError(
-            f"class number {[bool(own) for own in sentences].index(False)} has no sentence. Give every class at least one."
-        )
-    most = max(map(len, sentences))
-    rows = [[own[place % len(own)] for place in range(most)] for own in sentences]
-    vectors = text_vectors(base, [text for row in rows for text in row])
-    present = torch.tensor([[place < len(own) for place in range(most)] for own in sentences], device=vectors.device)
-    return SentenceBank(vectors=vectors.reshape(len(rows), most, -1), present=present)
