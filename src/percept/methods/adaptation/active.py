@@ -28,7 +28,7 @@ from percept.methods.adaptation.pcb import balanced
 from percept.methods.adaptation.trainer import fit
 
 ACQUISITIONS = ("random", "entropy", "coreset", "badge")
-Rows: TypeAlias = Int[np.ndarray, " n"]
+Rows: TypeAlias = Int[np.ndarray, " _"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import random
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -10,15 +11,21 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from percept.core.errors import PerceptError
 from percept.core.report import track
 from percept.core.seed import derive
 from percept.data.transforms import Preprocess, read_pixels
 from percept.methods.adaptation.contract import Shots, Views
 from percept.methods.adaptation.texts import TEMPLATE, Base, text_vectors
 
+if TYPE_CHECKING:
+    from percept.world import Scene
+
 OPENING = re.compile(r"^(?:(?:a picture|a photo|an image|a drawing) of |there is )?(?:an? |one )?")
-LONGEST = 16
-"""Tokens of a caption; pairs with longer ones are not used, so that learned tokens fit before it."""
+ROOM = 3
+"""A caption has at most 1 / ROOM of the tokens of a text, so that learned tokens fit before it; pairs with longer ones are not used."""
+DRAWS = 200
+"""Scenes that are drawn for a pair with a short caption, at most."""
 PART = 64
 """Images that are encoded together."""
 
@@ -44,7 +51,7 @@ class Pairs:
         label = torch.tensor([names.index(self.captions[row]) for row in rows], device=self.vectors.device)
         return Shots(
             names=tuple(names), template=TEMPLATE, label=label, keys=tuple(map(str, rows)), vectors=self.vectors[rows][None],
-            pixels=lambda some, _: self.images([rows[each] for each in some]),
+            pixels=lambda some, _: self.images([rows[each] for each in some]), sentences=tuple((f"a {name}.",) for name in names),
         )  # fmt: skip
 
     def images(self, rows: list[int]) -> Float[Tensor, "b 3 y x"]:
@@ -62,17 +69,12 @@ class Pairs:
 @torch.no_grad()
 def world_pairs(base: Base, count: int, *, top: int, leaf: int, seed: int) -> Pairs:
     """Draw scenes of the training split of the labelled world with short captions, encode and cluster them."""
-    from percept.world import render, sample_scene, short_caption
+    from percept.world import render
 
-    side = base.clip.config.vision.image_size
-    preprocess = base.preprocess or Preprocess(size=side)
-    pixels, captions, number = [], [], 0
-    for _ in track(range(count), "drawing image-text pairs", count):
-        caption = ""
-        while not caption or len(base.tokenizer.encode(caption)) > LONGEST:
-            own = derive(seed, "pair", number)
-            scene, number = sample_scene(own, split="train", things=(1, 2)), number + 1
-            caption = OPENING.sub("", short_caption(scene, random.Random(own))).rstrip(".")
+    preprocess = base.preprocess or Preprocess(size=base.clip.config.vision.image_size)
+    pixels, captions = [], []
+    for number in track(range(count), "drawing image-text pairs", count):
+        scene, caption = _captioned(base, derive(seed, "pair", number))
         pixels.append(read_pixels(Image.fromarray(render(scene, size=96, truth=False).image), preprocess))
         captions.append(caption)
     device, stacked = base.text.positions.device, torch.stack(pixels)
@@ -81,6 +83,26 @@ def world_pairs(base: Base, count: int, *, top: int, leaf: int, seed: int) -> Pa
     first, second = two_levels(both, top, leaf, seed=seed)
     return Pairs(
         vectors=vectors, captions=tuple(captions), pixels=stacked, preprocess=preprocess, top=first, leaf=second
+    )
+
+
+def _captioned(base: Base, seed: int) -> "tuple[Scene, str]":
+    """Return a random scene with a short caption.
+
+    Raises:
+        PerceptError: the tokenizer makes every caption too long.
+    """
+    from percept.world import sample_scene, short_caption
+
+    longest = base.tokenizer.context // ROOM
+    for draw in range(DRAWS):
+        own = derive(seed, draw)
+        scene = sample_scene(own, split="train", things=(1, 2))
+        caption = OPENING.sub("", short_caption(scene, random.Random(own)))
+        if len(base.tokenizer.encode(caption)) <= longest:
+            return scene, caption
+    raise PerceptError(
+        f"no caption has at most {longest} tokens, a third of the {base.tokenizer.context} that the model reads. Use a model with a longer context."
     )
 
 
