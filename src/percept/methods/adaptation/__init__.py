@@ -14,5 +14,9 @@ ADAPTATIONS: dict[str, str] = {
     "cocoop": "percept.methods.adaptation.cocoop:CoCoOp",
     "kgcoop": "percept.methods.adaptation.kgcoop:KgCoOp",
     "maple": "percept.methods.adaptation.maple:MaPLe",
+    "pre": "percept.methods.adaptation.pre:PRE",
+    "restore": "percept.methods.adaptation.restore:RESTORE",
+    "mmrl": "percept.methods.adaptation.mmrl:MMRL",
+    "dpl-like": "percept.methods.adaptation.dpl_like:DPLLike",
 }
 """Name to "module:Class", in the order of tables. Those that train something are in `percept.methods.INDEX` too."""
