@@ -109,6 +109,8 @@ class Adaptation(nn.Module):
     """Parameters that the first gradient does not reach, because a factor starts at zero."""
     shown: ClassVar[tuple[str, ...]] = ()
 
+    epochs: int = 0
+    """Epochs of the training, set by the trainer before the first hook."""
     config: Any
     names: tuple[str, ...]
 

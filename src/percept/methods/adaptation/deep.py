@@ -13,6 +13,7 @@ block of the shallower one.
 """
 
 from collections.abc import Collection, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -79,6 +80,11 @@ def without_inserted(tokens: Float[Tensor, "b n w"], count: int, prefix: int = P
     return torch.cat([tokens[:, :prefix], tokens[:, prefix + count :]], dim=1)
 
 
+def copies(layer: nn.Linear, count: int) -> nn.ModuleList:
+    """Return layers of equal first values, as the code of the MaPLe family makes them."""
+    return nn.ModuleList(deepcopy(layer) for _ in range(count))
+
+
 class DeepPrompts(nn.Module):
     """The learned tokens of both towers."""
 
@@ -94,7 +100,7 @@ class DeepPrompts(nn.Module):
         self.prompt = None if config.towers == "image" else SoftPrompt(config.prompt, base, names)
         self.text = nn.ParameterList() if config.towers == "image" else self._random(pairs - 1, widths[0])
         self.image = self._random(pairs, widths[1]) if config.towers in ("free", "image") else nn.ParameterList()
-        self.couple = nn.ModuleList(nn.Linear(*widths) for _ in range(pairs if config.towers == "coupled" else 0))
+        self.couple = copies(nn.Linear(*widths), pairs if config.towers == "coupled" else 0)
         start = torch.zeros(0) if self.prompt is None else self.prompt.context.detach().clone()
         self.register_buffer("start", start, persistent=False)
 
@@ -138,7 +144,7 @@ class DeepPrompts(nn.Module):
     def run_text(
         self,
         tower: TextTower,
-        tokens: Sequence[Float[Tensor, "*c m w"]] | None = None,
+        tokens: Sequence[Float[Tensor, "... m w"]] | None = None,
         *,
         layers: Collection[int] = (),
     ) -> TextOut:

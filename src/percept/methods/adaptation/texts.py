@@ -89,9 +89,8 @@ def filled(template: str, names: Sequence[str]) -> list[str]:
     return [template.replace("{}", name) for name in names]
 
 
-@torch.no_grad()
-def text_vectors(base: Base, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-    """Return the unit vectors that the frozen text tower gives to texts, in float32.
+def token_ids(base: Base, texts: Sequence[str]) -> Int[Tensor, "n m"]:
+    """Return the token ids of texts, padded to the longest.
 
     Raises:
         PerceptError: a text is longer than the context.
@@ -101,9 +100,18 @@ def text_vectors(base: Base, texts: Sequence[str]) -> Float[Tensor, "n d"]:
             raise PerceptError(
                 f"the text {text[:60]!r} has {tokens} tokens, more than the {base.tokenizer.context} that the model reads. Use a shorter class name."
             )
-    device = base.text.positions.device
-    rows = [base.tokenizer(list(texts[start : start + 256])).to(device) for start in range(0, len(texts), 256)]
-    return torch.cat([base.clip.embed_text(row) for row in rows])
+    ids = base.tokenizer(list(texts)).to(base.text.positions.device)
+    return ids[:, : int(ids.argmax(dim=1).max()) + 1]
+
+
+@torch.no_grad()
+def text_vectors(base: Base, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+    """Return the unit vectors that the frozen text tower gives to texts, in float32.
+
+    Raises:
+        PerceptError: a text is longer than the context.
+    """
+    return torch.cat([base.clip.embed_text(row) for row in token_ids(base, texts).split(256)])
 
 
 def averaged_vectors(base: Base, names: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "c d"]:
