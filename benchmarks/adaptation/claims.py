@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from percept.methods.adaptation.bench import Arm
+from percept.methods.adaptation.bench import Arm, adaptation_class
+from percept.methods.adaptation.biomedcoop import BiomedCoOp
 from percept.methods.adaptation.coop import CoOp
+from percept.methods.adaptation.coprompt import CoPrompt
 from percept.methods.adaptation.deep import DeepConfig, Towers
 from percept.methods.adaptation.dpl_like import DPLLike
+from percept.methods.adaptation.gram import Gram, MetaConfig
 from percept.methods.adaptation.maple import MaPLe
 from percept.methods.adaptation.mmrl import MMRL
+from percept.methods.adaptation.mocoop import MoCoOp
 from percept.methods.adaptation.pre import PRE
 from percept.methods.adaptation.prompts import PHRASE, PromptConfig
 from percept.methods.adaptation.restore import RESTORE
@@ -74,7 +78,31 @@ def dpl(name: str, towers: Towers = "free", **fields: Any) -> Arm:
     )
 
 
+def mocoop(name: str, **fields: Any) -> Arm:
+    """Return the mixture of prompts without some part."""
+    return Arm(method="mocoop", label=f"mocoop:{name}", config=MoCoOp.Config(**fields))
+
+
+def biomedcoop(name: str, **fields: Any) -> Arm:
+    """Return BiomedCoOp without some part."""
+    return Arm(method="biomedcoop", label=f"biomedcoop:{name}", config=BiomedCoOp.Config(**fields))
+
+
+def coprompt(name: str, **fields: Any) -> Arm:
+    """Return CoPrompt without some part."""
+    return Arm(method="coprompt", label=f"coprompt:{name}", config=CoPrompt.Config(**fields))
+
+
+def gram(name: str, method: str = "coop", learn: Any = "gram", **settings: Any) -> Arm:
+    """Return a method with a learned start, trained as the method itself is; only the epochs of CoOp depend on the shots."""
+    training = {} if method == "coop" else {"epochs": adaptation_class(method).recipe(16).epochs}
+    config = Gram.Config(method=method, settings=settings, meta=MetaConfig(learn=learn))
+    return Arm(method="gram", label=f"gram:{name}", config=config, training=training)
+
+
 PLAIN = {"instance_to_prompt": 1.0, "prompt_to_instance": 1.0, "condition": "none"}
+GRAM_METHODS = ("kgcoop", "maple")
+"""Methods that get a learned start, besides CoOp."""
 ARMS: tuple[Arm, ...] = (
     *(Arm(method=name) for name in ("zero-shot", "templates", "linear-probe", "tip-adapter", "lora", "wise-ft")),
     *(Arm(method=name) for name in ("coop", "cocoop", "kgcoop", "maple", "pre", "restore", "mmrl", "dpl-like")),
@@ -103,6 +131,26 @@ ARMS: tuple[Arm, ...] = (
     dpl("share 0.9", **(PLAIN | {"share": 0.9})),
     dpl("text", "text"),
     dpl("image", "image"),
+    *(Arm(method=name) for name in ("mocoop", "biomedcoop", "coprompt", "gram")),
+    Arm(method="coop", label="coop:24", config=CoOp.Config(prompt=PromptConfig(context=24)), training={"epochs": 50}),
+    mocoop("uniform", router="uniform"),
+    mocoop("random", router="random"),
+    mocoop("no gating", gate_weight=0.0),
+    mocoop("no texts", text_weight=0.0),
+    biomedcoop("no consistency", consistency=0.0),
+    biomedcoop("no distillation", distillation=0.0),
+    biomedcoop("no selection", select=False),
+    coprompt("no consistency", weight=0.0),
+    coprompt("not perturbed", perturbed=False),
+    coprompt("no adapters", reduction=0),
+    coprompt("prompts only", weight=0.0, reduction=0),
+    coprompt("no adapters, not perturbed", reduction=0, perturbed=False),
+    *(coprompt(f"weight {weight:g}", weight=weight) for weight in (0.5, 2.0, 8.0)),
+    gram("maml", learn="maml"),
+    gram("pretraining", learn="pretraining"),
+    *(gram(method, method) for method in GRAM_METHODS),
+    gram("text", "maple", prompts={"towers": "text"}),
+    gram("image", "maple", prompts={"towers": "image"}),
 )  # fmt: skip
 """Everything that a claim may name; `Arm.name` is its name in tables and records."""
 
@@ -186,6 +234,34 @@ CLAIMS: tuple[Claim, ...] = (
     *better("S50", "dpl:share 0.9", ["dpl:plain"], "harmonic"),
     *better("S50", "dpl-like", ["dpl:text", "dpl:image"], "harmonic"),
     *transfers("S50", "dpl-like", "coop"),
+    # mixture of prompts
+    *better("S42", "mocoop", ["coop", "coop:24", "mocoop:uniform", "mocoop:random"], "harmonic"),
+    *better("S42", "mocoop", ["mocoop:no gating", "mocoop:no texts"], "harmonic"),
+    *transfers("S42", "mocoop", "coop"),
+    # BiomedCoOp
+    *better("S41", "biomedcoop", ["coop"], "harmonic"),
+    *better("S41", "biomedcoop", ["biomedcoop:no consistency", "biomedcoop:no distillation", "biomedcoop:no selection"], "harmonic"),
+    Claim(
+        row="S41", words="BiomedCoOp above CoOp with 1 to 4 shots", arm="biomedcoop", than="coop", score="all", setting="few-shot", shots=(1, 2, 4)
+    ),
+    *transfers("S41", "biomedcoop", "coop"),
+    # CoPrompt
+    *better("S53", "coprompt", ["coop", "maple", "coprompt:prompts only"], "harmonic"),
+    *better("S53", "coprompt", ["coprompt:no consistency", "coprompt:not perturbed", "coprompt:no adapters"], "harmonic"),
+    *better("S53", "coprompt", ["coprompt:no adapters, not perturbed", *(f"coprompt:weight {weight:g}" for weight in (0.5, 2.0, 8.0))], "harmonic"),
+    Claim(
+        row="S53", words="adapters without consistency lose on new classes", arm="coprompt:no consistency", than="coprompt:prompts only", score="new",
+        sign=-1,
+    ),
+    *transfers("S53", "coprompt", "maple"),
+    # GRAM
+    *better("S59", "gram", ["coop", "gram:maml", "gram:pretraining"], "harmonic"),
+    *(claim for method in GRAM_METHODS for claim in better("S59", f"gram:{method}", [method], "harmonic")),
+    *better("S59", "gram:maple", ["gram:text", "gram:image"], "harmonic"),
+    Claim(row="S59", words="without GRAM both towers are not above texts alone", arm="maple", than="maple:text", sign=-1),
+    Claim(row="S59", words="without GRAM both towers are not above images alone", arm="maple", than="maple:image", sign=-1),
+    *transfers("S59", "gram", "coop"),
+    *(claim for method in GRAM_METHODS for claim in transfers("S59", f"gram:{method}", method)),
 )  # fmt: skip
 """Judged by `family.py`: holds, does not hold, within noise, or not measured."""
 

@@ -76,11 +76,7 @@ class Plan:
 
     def arms(self, setting: str) -> list[Arm]:
         """Return the arms of a setting, with at most `epochs`."""
-        return [self._capped(arm) for arm in arms_of(self.claims, setting)]
-
-    def _capped(self, arm: Arm) -> Arm:
-        own = dict(arm.training).get("epochs", adaptation_class(arm.method).recipe(16).epochs)
-        return arm if self.epochs is None else replace(arm, training={**arm.training, "epochs": min(own, self.epochs)})
+        return [capped(arm, self.epochs) for arm in arms_of(self.claims, setting)]
 
     def bed(self, model: str, name: str) -> Seen | None:
         """Return a set with the vectors of an encoder; None if it cannot be drawn or does not pass the gate."""
@@ -107,6 +103,12 @@ class Plan:
                 yield Case(split="all", shots=shots, seed=seed, crops=CROPS), self.arms("few-shot")
         if "transfer" in self.settings and name in SOURCES:
             yield Case(split="all", shots=16, seed=seed, crops=CROPS), self.arms("transfer")
+
+
+def capped(arm: Arm, epochs: int | None) -> Arm:
+    """Return an arm with at most so many epochs."""
+    own = dict(arm.training).get("epochs", adaptation_class(arm.method).recipe(16).epochs)
+    return arm if epochs is None else replace(arm, training={**arm.training, "epochs": min(own, epochs)})
 
 
 def passed(encoder: Any, name: str) -> Seen | None:

@@ -32,10 +32,10 @@ from percept.methods.adaptation.texts import TEMPLATE, Base, averaged_vectors
 from percept.models.clip import unit
 
 GROUPS = (
-    ("a photo of a {}.", "a picture of a {}.", "there is a {}."),
+    ("a photo of a {}.", "a picture of a {}."),
     ("a drawing of a {}.", "a drawing of the {} in black and white."),
     ("a dark picture of a {}.", "a picture of a {} in the fog."),
-    ("an image with a {} on a large place.", "an image with a {}."),
+    ("an image with a {}.", "one {}.", "there is a {}."),
 )
 RAISED = 10.0
 """Added to the similarity of the nearest groups, so that the target of the router is about one half for each of two."""

@@ -99,7 +99,8 @@ def _captioned(base: Base, seed: int) -> "tuple[Scene, str]":
         own = derive(seed, draw)
         scene = sample_scene(own, split="train", things=(1, 2))
         caption = OPENING.sub("", short_caption(scene, random.Random(own)))
-        if len(base.tokenizer.encode(caption)) <= longest:
+        plain = caption.replace(" ", "").isalnum()  # a name may not end in a sign that joins the full stop
+        if plain and len(base.tokenizer.encode(caption)) <= longest:
             return scene, caption
     raise PerceptError(
         f"no caption has at most {longest} tokens, a third of the {base.tokenizer.context} that the model reads. Use a model with a longer context."
