@@ -14,10 +14,12 @@ from percept.methods.adaptation.biomedcoop import BiomedCoOp, distillation_loss,
 from percept.methods.adaptation.contract import Training, tiny_base, tiny_shots
 from percept.methods.adaptation.coprompt import CoPrompt, consistency_loss
 from percept.methods.adaptation.mocoop import MoCoOp, gate_loss, gates, split_template, text_loss
+from percept.methods.adaptation.pcb import Described
 from percept.methods.adaptation.prompts import SoftPrompt
 from percept.methods.adaptation.sentences import PATTERNS, SentenceBank, sentences_of
 from percept.methods.adaptation.texts import Base, base_of, text_vectors
 from percept.methods.adaptation.trainer import fit
+from percept.methods.saved import save_method
 from percept.models.clip import CLIP, unit
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
 
@@ -277,6 +279,7 @@ def test_the_three_components_of_coprompt_can_be_switched_off() -> None:
     torch.manual_seed(0)
     method, batch = CoPrompt.tiny()
     method.config = replace(method.config, perturbed=False)
+    assert batch.image is not None
     text, image = method.teachers(batch)
     torch.testing.assert_close(text, method.hand_vectors())
     torch.testing.assert_close(image, method.clip.embed_image(batch.image))
@@ -293,3 +296,21 @@ def test_the_consistency_of_equal_vectors_is_zero() -> None:
     one = vectors(4, 8)
     assert float(consistency_loss(one, 3 * one)) == pytest.approx(0, abs=1e-6)
     assert float(consistency_loss(one, -one)) == pytest.approx(2, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [MoCoOp, BiomedCoOp, CoPrompt, Described])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_saved_method_classifies_as_before(kind: Any, dtype: str, nano: Base, tmp_path: Any) -> None:
+    images = torch.randn(3, 3, 96, 96)
+    with torch.no_grad():
+        shots = tiny_shots(nano.clip.embed_image(images), torch.arange(3), images)
+    own = kind.Config(describe="scores") if kind is Described else kind.Config()
+    method = kind(own, nano, NAMES)
+    fit(method, replace(shots, names=NAMES), Training(epochs=1, batch=3), seed=0)
+    method.fold()
+    save_method(tmp_path / "saved", method, base="nano")
+    opened: Any = percept.load(tmp_path / "saved", device="cpu", dtype=dtype)
+    with torch.no_grad():
+        expected, tolerance = method.class_logits(images), 1e-4 if dtype == "float32" else 0.5
+        torch.testing.assert_close(opened.class_logits(images).float(), expected, atol=tolerance, rtol=0)
+    assert opened.method.config == method.config

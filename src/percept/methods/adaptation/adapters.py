@@ -46,7 +46,8 @@ class FeatureAdapter(nn.Module):
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         """Return what is to be mixed with `x`, in float32."""
-        return self.last(self.down(self.active(self.up(self.norm(x.float())))))
+        own = x.to(self.up.weight.dtype)
+        return self.last(self.down(self.active(self.up(self.norm(own))))).float()
 
     @staticmethod
     def sizes(name: str, width: int, hidden: int, *, bias: bool = True, norm: bool = False) -> dict[str, int]:
