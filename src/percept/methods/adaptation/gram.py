@@ -52,6 +52,8 @@ class MetaConfig:
     """Form of the regulating function [M]."""
     pairs: int = 4000
     """Image-text pairs."""
+    shown: float = 0.4
+    """Largest share of its image that a pair shows; whole images are too easy for a model that was trained on the labelled world."""
     top: int = 8
     """Clusters of the first level."""
     leaf: int = 8
@@ -64,7 +66,9 @@ class MetaConfig:
     inner_rate: float = 0.02
     """Rate of the step on the support set [α]."""
     outer_rate: float = 1e-3
-    """Rate of Adam for start and regulation."""
+    """Rate of Adam for the start."""
+    regulation_rate: float = 1e-2
+    """Rate of Adam for the regulation."""
     second_order: bool = True
     """Differentiate through the gradient of the inner step too."""
     seed: int = 0
@@ -77,6 +81,8 @@ class MetaConfig:
             )
         if min(self.pairs, self.top, self.leaf, self.leaves, self.each) < 1 or self.top < 2 or self.episodes < 0:
             raise PerceptError("top must be at least 2, the other counts at least 1 and episodes at least 0.")
+        if not 0 < self.shown <= 1 or min(self.inner_rate, self.outer_rate, self.regulation_rate) <= 0:
+            raise PerceptError(f"shown must be above 0 and at most 1 and rates above 0, got shown={self.shown}.")
 
 
 class Regulation(nn.Module):
@@ -155,7 +161,8 @@ def meta_learn(method: Adaptation, pairs: Pairs, config: MetaConfig) -> Start:
     regulation = Regulation(config.regulation if config.learn == "gram" else "none", len(values)).to(
         pairs.vectors.device
     )
-    optimiser = torch.optim.Adam([*values.values(), *regulation.parameters()], lr=config.outer_rate)
+    groups = [{"params": list(values.values())}, {"params": regulation.parameters(), "lr": config.regulation_rate}]
+    optimiser = torch.optim.Adam(groups, lr=config.outer_rate)
     losses = []
     for number in track(range(config.episodes), f"meta-learning, {config.learn}", config.episodes):
         rng = random.Random(derive(config.seed, "episode", number))
@@ -246,9 +253,10 @@ class Gram(Adaptation):
         from percept.core.config import to_dict
 
         known, meta = _learned.setdefault(self.base.clip, {}), self.config.meta
-        drawn = ("pairs", meta.pairs, meta.top, meta.leaf, meta.seed)
+        drawn = ("pairs", meta.pairs, meta.shown, meta.top, meta.leaf, meta.seed)
         if drawn not in known:
-            known[drawn] = world_pairs(self.base, meta.pairs, top=meta.top, leaf=meta.leaf, seed=meta.seed)
+            chosen = {"top": meta.top, "leaf": meta.leaf, "seed": meta.seed, "shown": meta.shown}
+            known[drawn] = world_pairs(self.base, meta.pairs, **chosen)
         key = repr(to_dict(self.config))
         if key not in known:
             with torch.random.fork_rng(devices=[]):

@@ -14,8 +14,10 @@ from torch.nn import functional as F
 from percept.core.errors import PerceptError
 from percept.core.report import track
 from percept.core.seed import derive
-from percept.data.transforms import Preprocess, read_pixels
+from percept.data.augment.recipe import Augment, augmented
+from percept.data.transforms import Preprocess
 from percept.methods.adaptation.contract import Shots, Views
+from percept.methods.adaptation.few import LEAST, PART
 from percept.methods.adaptation.texts import TEMPLATE, Base, text_vectors
 
 if TYPE_CHECKING:
@@ -26,8 +28,6 @@ ROOM = 3
 """A caption has at most 1 / ROOM of the tokens of a text, so that learned tokens fit before it; pairs with longer ones are not used."""
 DRAWS = 200
 """Scenes that are drawn for a pair with a short caption, at most."""
-PART = 64
-"""Images that are encoded together."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,15 +67,21 @@ class Pairs:
 
 
 @torch.no_grad()
-def world_pairs(base: Base, count: int, *, top: int, leaf: int, seed: int) -> Pairs:
-    """Draw scenes of the training split of the labelled world with short captions, encode and cluster them."""
+def world_pairs(base: Base, count: int, *, top: int, leaf: int, seed: int, shown: float = 1.0) -> Pairs:
+    """Draw scenes of the training split of the labelled world with short captions, encode and cluster them.
+
+    Args:
+        shown: share of an image that its crop has at most; the crops of smaller shares are harder to tell apart.
+    """
     from percept.world import render
 
     preprocess = base.preprocess or Preprocess(size=base.clip.config.vision.image_size)
+    augment = Augment(scale=(min(LEAST, shown), shown), brightness=0.0, saturation=0.0, flip=0.0)
     pixels, captions = [], []
     for number in track(range(count), "drawing image-text pairs", count):
         scene, caption = _captioned(base, derive(seed, "pair", number))
-        pixels.append(read_pixels(Image.fromarray(render(scene, size=96, truth=False).image), preprocess))
+        image = Image.fromarray(render(scene, size=96, truth=False).image)
+        pixels.append(augmented(image, preprocess, augment, derive(seed, "crop", number)).pixels[0])
         captions.append(caption)
     device, stacked = base.text.positions.device, torch.stack(pixels)
     vectors = torch.cat([base.clip.embed_image(preprocess.normalise(part).to(device)) for part in stacked.split(PART)])
