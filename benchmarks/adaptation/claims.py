@@ -100,9 +100,18 @@ def gram(name: str, method: str = "coop", learn: Any = "gram", **settings: Any) 
     return Arm(method="gram", label=f"gram:{name}", config=config, training=training)
 
 
-PLAIN = {"instance_to_prompt": 1.0, "prompt_to_instance": 1.0, "condition": "none"}
 GRAM_METHODS = ("kgcoop", "maple")
 """Methods that get a learned start, besides CoOp."""
+
+PLAIN = DPLLike.Config(instance_to_prompt=1.0, prompt_to_instance=1.0, condition="none")
+"""The same tokens with plain attention."""
+
+
+def plain(name: str, **fields: Any) -> Arm:
+    """Return DPL-like prompts with plain attention and no condition, except for some fields."""
+    return Arm(method="dpl-like", label=f"dpl:{name}", config=replace(PLAIN, **fields))
+
+
 ARMS: tuple[Arm, ...] = (
     *(Arm(method=name) for name in ("zero-shot", "templates", "linear-probe", "tip-adapter", "lora", "wise-ft")),
     *(Arm(method=name) for name in ("coop", "cocoop", "kgcoop", "maple", "pre", "restore", "mmrl", "dpl-like")),
@@ -124,11 +133,11 @@ ARMS: tuple[Arm, ...] = (
     mmrl("class only", share=1.0),
     mmrl("two spaces", shared=False),
     mmrl("lower", layers=(1, 7)),
-    dpl("plain", **PLAIN),
+    plain("plain"),
     dpl("flows", condition="none"),
-    dpl("conditioned", **(PLAIN | {"condition": "class"})),
-    dpl("no p2i", **(PLAIN | {"prompt_to_instance": 0.0})),
-    dpl("share 0.9", **(PLAIN | {"share": 0.9})),
+    plain("conditioned", condition="class"),
+    plain("no p2i", prompt_to_instance=0.0),
+    plain("share 0.9", share=0.9),
     dpl("text", "text"),
     dpl("image", "image"),
     *(Arm(method=name) for name in ("mocoop", "biomedcoop", "coprompt", "gram")),

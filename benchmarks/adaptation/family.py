@@ -247,10 +247,9 @@ def judged(records: Sequence[dict[str, Any]], claims: Sequence[Claim]) -> list[d
     return rows
 
 
-def rank(values: Sequence[float]) -> np.ndarray:
+def rank(values: np.ndarray) -> np.ndarray:
     """Return ranks from 0; equal values share their mean rank."""
-    array = np.asarray(values)
-    return np.array([(array < each).sum() + ((array == each).sum() - 1) / 2 for each in array])
+    return np.array([(values < each).sum() + ((values == each).sum() - 1) / 2 for each in values])
 
 
 def spearman(records: Sequence[dict[str, Any]], score: str, *, resamples: int = 2000) -> dict[str, Any] | None:
@@ -269,7 +268,10 @@ def spearman(records: Sequence[dict[str, Any]], score: str, *, resamples: int = 
         return None
     values, rng = np.array(pairs), np.random.default_rng(0)
     draws = [values[rng.integers(0, len(values), len(values))] for _ in range(resamples)]
-    rho = [np.corrcoef(rank(each[:, 0]), rank(each[:, 1]))[0, 1] for each in (values, *draws)]
+    with np.errstate(invalid="ignore"):  # a sample of equal values has no correlation
+        rho = [np.corrcoef(rank(each[:, 0]), rank(each[:, 1]))[0, 1] for each in (values, *draws)]
+    if np.isnan(rho[0]):
+        return None
     low, high = np.nanquantile(rho[1:], (0.025, 0.975))
     return {"score": score, "spearman": round(rho[0], 3), "interval": [round(low, 3), round(high, 3)], "runs": len(values)}  # fmt: skip
 
