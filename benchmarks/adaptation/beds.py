@@ -103,10 +103,11 @@ def harder(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def drawn_set(
-    name: str, classes: Sequence[str], draw: Draw, *, template: str = TEMPLATE, pool: int = POOL
+    name: str, classes: Sequence[str], draw: Draw, *, template: str = TEMPLATE, pool: int | None = None
 ) -> LabelledSet:
-    """Draw a set, or read it from the cache: `pool` images of every class to train on and `TEST` to test on."""
+    """Draw a set, or read it from the cache: `pool` images of every class to train on, by default `POOL`, and `TEST` to test on."""
     place = home() / f"{name.replace('/', '_')}-{VERSION}.npz"
+    pool = POOL if pool is None else pool
     each = pool + TEST
     labels = np.repeat(np.arange(len(classes)), each)
     if not place.is_file():
@@ -286,9 +287,9 @@ DRAWN: dict[str, tuple[Sequence[str], Draw]] = {
 """Name to class names and the function that draws an image of one."""
 
 
-def drawn(name: str, pool: int = POOL) -> LabelledSet:
+def drawn(name: str, pool: int | None = None) -> LabelledSet:
     """Draw a set of `DRAWN`, or read it from the cache; one with a different pool is a set of its own."""
-    return drawn_set(name if pool == POOL else f"{name}-{pool}", *DRAWN[name], pool=pool)
+    return drawn_set(name if pool is None else f"{name}-{pool}", *DRAWN[name], pool=pool)
 
 
 BEDS: dict[str, Callable[[], LabelledSet | None]] = {

@@ -42,8 +42,11 @@ def test_the_scale_of_a_tensor_changes_its_gradient_only() -> None:
     with torch.no_grad():
         regulation.gain[1], regulation.shift[1] = 1.0, 0.5
     gradient = torch.randn(5)
+    size = gradient.square().mean().sqrt()
     torch.testing.assert_close(regulation(0, gradient, gradient), gradient)
-    torch.testing.assert_close(regulation(1, gradient, gradient), 2 * torch.tensor(1.0).sigmoid() * gradient + 0.5)
+    torch.testing.assert_close(
+        regulation(1, gradient, gradient), 2 * torch.tensor(1.0).sigmoid() * gradient + 0.5 * size
+    )
 
 
 def test_captions_stand_where_a_name_stands(pairs: Pairs) -> None:
@@ -155,8 +158,9 @@ def test_a_start_is_learned_once_and_regulates_the_gradients(base: Any) -> None:
         one.start.regulation.gain[0], one.start.regulation.shift[0] = -100.0, 0.25
     parameter: Any = one.inner.prompt.context  # type: ignore[union-attr]
     parameter.grad = torch.randn_like(parameter)
+    size = float(parameter.grad.square().mean().sqrt())
     one.after_backward()
-    torch.testing.assert_close(parameter.grad, torch.full_like(parameter, 0.25))
+    torch.testing.assert_close(parameter.grad, torch.full_like(parameter, 0.25 * size))
 
 
 def test_nothing_can_be_learned_leaves_the_method_as_it_is(base: Any) -> None:

@@ -8,8 +8,10 @@ For the loss L of any prompt method with trained values θ, and a function M_φ 
 
 Then θ is the start of few-shot training, whose gradients M_φ changes too. M_φ, the identity at first, is
 
-    scale  2 sigmoid(a) g + b, with two numbers for each trained tensor
-    mlp    g + |g| W₂ tanh(W₁ [g / |g|, θ]), element by element, with the root mean square |g|
+    scale  2 sigmoid(a) g + b |g|, with two numbers for each trained tensor
+    mlp    g + |g| W₂ tanh(W₁ [g / |g|, θ]), element by element
+
+with the root mean square |g| of a tensor, so that no gradient gives no step.
 
 Every choice of the configuration is a guess of ours; it works for any method whose trained values do not depend on the classes.
 """
@@ -105,10 +107,10 @@ class Regulation(nn.Module):
             place: number of the tensor.
             value: of the tensor.
         """
+        size = gradient.detach().square().mean().sqrt().clamp(min=1e-12)
         if self.kind == "scale":
-            return 2 * self.gain[place].sigmoid() * gradient + self.shift[place]
+            return 2 * self.gain[place].sigmoid() * gradient + self.shift[place] * size
         if self.kind == "mlp":
-            size = gradient.detach().square().mean().sqrt().clamp(min=1e-12)
             found = self.out(torch.tanh(self.hidden(torch.stack([gradient / size, value], dim=-1))))
             return gradient + size * found[..., 0]
         return gradient
