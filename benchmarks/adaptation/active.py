@@ -27,8 +27,6 @@ from percept.methods.adaptation.bench import Arm, read_records, verdict
 from percept.methods.adaptation.few import LabelledSet, Seen
 from percept.methods.adaptation.pcb import Described
 
-LARGE = 100
-"""Images of every class that a pool is taken from."""
 SETS = ("chalk", "fog", "pixels", "psychedelic", "satellite", "x-ray", "histology", "digits")
 """Digits have a pool of their own; those of the others are drawn."""
 BALANCES = ("none", "predicted", "true")
@@ -36,9 +34,9 @@ DESCRIBED = (("names", "nothing"), ("scores", "scores"), ("embeddings", "embeddi
 """Labels of the arms of descriptions, which are compared with BADGE + PCB."""
 
 
-def large(name: str) -> LabelledSet | None:
-    """Return a set with a large pool."""
-    return drawn(name, LARGE) if name in DRAWN else BEDS[name]()
+def large(name: str, pool: int) -> LabelledSet | None:
+    """Return a set with `pool` images of every class, or with those that there are."""
+    return drawn(name, pool) if name in DRAWN else BEDS[name]()
 
 
 def rounds_of(seen: Seen, plan: Plan, describe: Any, seed: int, epochs: int, power: float) -> list[Round]:
@@ -78,7 +76,7 @@ def run_all(options: argparse.Namespace, file: Path) -> list[dict[str, Any]]:
     for model in options.models.split(","):
         encoder = percept.load(model, dtype="float32")
         for name in options.sets.split(","):
-            data = large(name)
+            data = large(name, options.pool)
             if data is None:
                 continue
             seen = seen_by(encoder, data)
