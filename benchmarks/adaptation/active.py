@@ -1,16 +1,16 @@
-"""Which images are worth a label? Acquisitions with and without the balance of PCB, on pools whose classes are uneven.
+"""Which images are worth a label? Acquisitions with and without the balance of PCB, on pools with even and uneven classes.
 
     PYTHONPATH=benchmarks PERCEPT_CACHE=... python benchmarks/adaptation/active.py --json-file benchmarks/adaptation/active.json
 
 Every acquisition plain, balanced by predicted classes (PCB), and balanced by true classes as a bound; equal budgets, the same first round.
-A pool has class frequencies that fall as 1 / rank. Reported are accuracy and entropy of the labels after every round, how often the model had
+Classes are equally frequent in a pool, or their frequencies fall as 1 / rank. Reported are accuracy and entropy of the labels after every round, how often the model had
 predicted the label, and differences of the mean over all rounds, paired by set and seed. Runs are lines of --runs, so the command goes on where
 it was interrupted.
 """
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from percept.methods.adaptation.pcb import Described
 
 SETS = ("chalk", "fog", "pixels", "psychedelic", "satellite", "x-ray", "histology", "digits")
 """Digits have a pool of their own; those of the others are drawn."""
+CELL = ("data", "foundation", "seed", "power")
+"""Fields that two runs of a pair share."""
 BALANCES = ("none", "predicted", "true")
 DESCRIBED = (("names", "nothing"), ("scores", "scores"), ("embeddings", "embeddings"))
 """Labels of the arms of descriptions, which are compared with BADGE + PCB."""
@@ -46,10 +48,10 @@ def rounds_of(seen: Seen, plan: Plan, describe: Any, seed: int, epochs: int, pow
     return learn(arm, seen, plan, seed=seed, pool=pool)
 
 
-def as_record(name: str, seen: Seen, seed: int, rounds: Sequence[Round]) -> dict[str, Any]:
+def as_record(name: str, seen: Seen, seed: int, power: float, rounds: Sequence[Round]) -> dict[str, Any]:
     """Return a run as plain data."""
     return {
-        "label": name, "data": seen.data.name, "foundation": seen.encoder.name, "seed": seed, "area": area(rounds),
+        "label": name, "data": seen.data.name, "foundation": seen.encoder.name, "seed": seed, "power": power, "area": area(rounds),
         "labels": [each.labelled for each in rounds], "accuracy": [round(each.accuracy.value, 4) for each in rounds],
         "label entropy": [round(each.label_entropy, 4) for each in rounds],
         "predicted right": [each.predicted_right for each in rounds], "seconds": round(sum(each.seconds for each in rounds), 1),
@@ -71,46 +73,46 @@ def plans(rounds: int) -> list[tuple[str, Plan, str]]:
 
 def run_all(options: argparse.Namespace, file: Path) -> list[dict[str, Any]]:
     """Run what the file does not hold yet, and return all of its records."""
-    done = {(each["label"], each["data"], each["foundation"], each["seed"]) for each in read_records(file)}
+    done = {tuple(each[name] for name in (*CELL, "label")) for each in read_records(file)}
     arms = [arm for arm in plans(options.rounds) if not options.arms or arm[0] in options.arms.split(",")]
+    cases = [(seed, power) for seed in range(1, options.seeds + 1) for power in map(float, options.powers.split(","))]
+    for seen in sets(options):
+        for seed, power in cases:
+            for label, plan, describe in arms:
+                if (seen.data.name, seen.encoder.name, seed, power, label) in done:
+                    continue
+                rounds = rounds_of(seen, plan, describe, seed, options.epochs, power)
+                append_json_line(file, as_record(label, seen, seed, power, rounds))
+                curve = " ".join(f"{each.accuracy.value:.0%}" for each in rounds)
+                out.print(f"{seen.data.name} {power:g} {seed} {label}: {curve}", soft_wrap=True)
+    return read_records(file)
+
+
+def sets(options: argparse.Namespace) -> Iterator[Seen]:
+    """Yield the sets with the vectors of every encoder."""
     for model in options.models.split(","):
         encoder = percept.load(model, dtype="float32")
         for name in options.sets.split(","):
             data = large(name, options.pool)
-            if data is None:
-                continue
-            seen = seen_by(encoder, data)
-            for seed in range(1, options.seeds + 1):
-                for label, plan, describe in arms:
-                    if (label, data.name, encoder.name, seed) in done:
-                        continue
-                    rounds = rounds_of(seen, plan, describe, seed, options.epochs, options.power)
-                    append_json_line(file, as_record(label, seen, seed, rounds))
-                    curve = " ".join(f"{each.accuracy.value:.0%}" for each in rounds)
-                    out.print(f"{data.name} {seed} {label}: {curve}", soft_wrap=True)
-    return read_records(file)
+            if data is not None:
+                yield seen_by(encoder, data)
 
 
 def difference(
-    records: Sequence[dict[str, Any]], label: str, than: str, score: Any, *, sign: int = 1
+    records: Sequence[dict[str, Any]], label: str, than: str, score: Callable[[dict[str, Any]], float], *, sign: int = 1
 ) -> dict[str, Any]:
     """Return the paired difference of two arms over sets, encoders and seeds, judged."""
     cells: dict[tuple[Any, ...], dict[str, Any]] = {}
     for record in records:
         if record["label"] in (label, than):
-            cells.setdefault((record["data"], record["foundation"], record["seed"]), {})[record["label"]] = record
+            cells.setdefault(tuple(record[name] for name in CELL), {})[record["label"]] = record
     values = [score(both[label]) - score(both[than]) for both in cells.values() if len(both) == 2]
-    found = mean(f"{label} - {than}", np.array(values)) if values else None
-    numbers = (
-        {}
-        if found is None
-        else {
-            "difference": round(found.value, 4),
-            "interval": [round(found.low, 4), round(found.high, 4)],
-            "cells": found.n,
-        }
-    )
-    return {"arm": label, "than": than, **numbers, "verdict": verdict(found, sign=sign)}
+    row: dict[str, Any] = {"arm": label, "than": than}
+    if not values:
+        return row | {"verdict": verdict(None)}
+    found = mean(f"{label} - {than}", np.array(values))
+    row |= {"difference": round(found.value, 4), "interval": [round(found.low, 4), round(found.high, 4)]}
+    return row | {"cells": found.n, "verdict": verdict(found, sign=sign)}
 
 
 def claims(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -151,28 +153,38 @@ def claims(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def report(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Print and return the mean curves and the claims."""
-    means = {}
+def means_of(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the means of every arm."""
+    found = {}
     for label in dict.fromkeys(record["label"] for record in records):
         own = [record for record in records if record["label"] == label]
-        right = [value for record in own for value in record["predicted right"][1:]]
-        means[label] = {
-            "mean accuracy": float(np.mean([each["area"] for each in own])), "last accuracy": float(np.mean([each["accuracy"][-1] for each in own])),
-            "label entropy": float(np.mean([np.mean(each["label entropy"][1:]) for each in own])), "predicted right": float(np.mean(right)), "runs": len(own),
-        }  # fmt: skip
-    columns = ("mean accuracy", "last accuracy", "label entropy", "predicted right", "runs")
-    table(
-        "mean of all runs",
-        ("arm", *columns),
-        [(name, *(f"{each[c]:.3f}" if c != "runs" else str(each[c]) for c in columns)) for name, each in means.items()],
-    )
-    rows = claims(records)
-    table("claims", ("claim", "difference", "95 % interval", "cells", "verdict"), [
-        (row["claim"], f"{row['difference']:+.3f}", " – ".join(f"{end:+.3f}" for end in row["interval"]), row["cells"], row["verdict"])
-        for row in rows if "difference" in row
-    ])  # fmt: skip
-    return {"means": means, "claims": rows, "runs": len(records)}
+        found[label] = {
+            "mean accuracy": float(np.mean([each["area"] for each in own])),
+            "last accuracy": float(np.mean([each["accuracy"][-1] for each in own])),
+            "label entropy": float(np.mean([np.mean(each["label entropy"][1:]) for each in own])),
+            "predicted right": float(np.mean([value for each in own for value in each["predicted right"][1:]])),
+            "runs": len(own),
+        }
+    return found
+
+
+def report(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Print and return the means of the arms and the claims, for each kind of pool."""
+    result: dict[str, Any] = {"runs": len(records)}
+    for power in sorted({record["power"] for record in records}):
+        mine = [record for record in records if record["power"] == power]
+        means, rows, kind = means_of(mine), claims(mine), f"class frequencies as rank^-{power:g}"
+        columns = ("mean accuracy", "last accuracy", "label entropy", "predicted right")
+        cells = [(name, *(f"{each[column]:.3f}" for column in columns), each["runs"]) for name, each in means.items()]
+        table(f"{kind}: means", ("arm", *columns, "runs"), cells)
+        shown = [
+            (row["claim"], f"{row['difference']:+.3f}", " – ".join(f"{end:+.3f}" for end in row["interval"]), row["cells"], row["verdict"])
+            for row in rows
+            if "difference" in row
+        ]  # fmt: skip
+        table(f"{kind}: claims", ("claim", "difference", "95 % interval", "cells", "verdict"), shown)
+        result[kind] = {"means": means, "claims": rows}
+    return result
 
 
 def main() -> None:
@@ -184,9 +196,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=200, help="of every round")
-    parser.add_argument(
-        "--power", type=float, default=1.0, help="class frequencies of a pool fall as rank to the minus power"
-    )
+    parser.add_argument("--pool", type=int, default=300, help="images of every class that a pool is taken from")
+    parser.add_argument("--powers", default="0,1", help="class frequencies of a pool fall as rank to the minus power")
     parser.add_argument("--runs", type=Path, help="json-lines file of the runs; default: active.jsonl in the cache")
     parser.add_argument("--json-file", type=Path)
     options = parser.parse_args()

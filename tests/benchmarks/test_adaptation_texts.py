@@ -61,7 +61,7 @@ def test_rejections_are_compared_with_what_was_planted(bench: SimpleNamespace) -
 
 def record(label: str, seed: int, area: float, spread: float) -> dict[str, Any]:
     return {
-        "label": label, "data": "x", "foundation": "nano", "seed": seed, "area": area, "accuracy": [area] * 2, "label entropy": [0.5, spread],
+        "label": label, "data": "x", "foundation": "nano", "seed": seed, "power": 1.0, "area": area, "accuracy": [area] * 2, "label entropy": [0.5, spread],
         "predicted right": [None, 0.5],
     }  # fmt: skip
 
@@ -75,7 +75,9 @@ def test_curves_are_paired_by_set_and_seed(bench: SimpleNamespace) -> None:
     assert rows["PCB raises the curve of entropy"]["cells"] == 2
     assert rows["PCB raises the curve of entropy"]["difference"] == pytest.approx(0.15)
     assert rows["PCB makes the labels of badge more even"]["verdict"] == "not measured"
-    assert bench.active.report(records)["means"]["random"]["label entropy"] == pytest.approx(0.9)
+    assert bench.active.report(records)["class frequencies as rank^-1"]["means"]["random"][
+        "label entropy"
+    ] == pytest.approx(0.9)
 
 
 def test_every_acquisition_runs_plain_balanced_and_with_the_bound(bench: SimpleNamespace) -> None:
