@@ -2,13 +2,14 @@
 
     PYTHONPATH=benchmarks PERCEPT_CACHE=... python benchmarks/adaptation/mixture.py --json-file benchmarks/adaptation/mixture.json
 
-Half of the images of every class are chalk drawings, half are pixel art. The mixture, its ablations and single prompts are trained on the base
+Half of the images of every class show it from near, half from far, all of them badly. The mixture, its ablations and single prompts are trained on the base
 classes; reported are accuracies, bits of information that the experts of an image give about its style, and how evenly experts are used.
 """
 
 import argparse
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from harness import save
 import percept
 from percept.core.report import out, table
 from percept.eval.statistics import Score
-from percept.methods.adaptation.bench import Case, Run, averages, run_all
+from percept.methods.adaptation.bench import Arm, Case, Run, averages, run_all
 from percept.methods.adaptation.contract import Views
 from percept.methods.adaptation.few import LabelledSet, Seen
 from percept.methods.adaptation.mocoop import MoCoOp
@@ -37,14 +38,25 @@ NAMES = (
     "mocoop:no gating",
     "mocoop:no texts",
 )
+STYLE_GROUPS = (("a large {}.",), ("a picture of a large {}.",), ("a small {}.",), ("a picture of a small {}.",))
+"""Templates of the mixtures: two groups for each style, because two experts are used for an image."""
 LEAST_BITS = 0.2
 """Of information about the style that a learned router is claimed to give."""
 
 
 def two_styles() -> LabelledSet:
     """Return the set; the style of an image is the parity of its number."""
-    first, second = styled("sketch", "chalk", hard=True), styled("rendition", "pixel art", hard=True)
-    return drawn_set("two-styles", KINDS, lambda kind, number, rng: (first, second)[number % 2](kind, number, rng))
+
+    near, far = (styled("viewpoint", variant, hard=True) for variant in ("near", "far"))
+    return drawn_set("near-far", KINDS, lambda kind, number, rng: (near, far)[number % 2](kind, number, rng))
+
+
+def with_groups(arm: Arm) -> Arm:
+    """Return an arm whose mixture has templates for both styles."""
+    if arm.method != "mocoop":
+        return arm
+    config = MoCoOp.Config() if arm.config is None else arm.config
+    return replace(arm, config=replace(config, groups=STYLE_GROUPS))
 
 
 def information(weights: np.ndarray, style: np.ndarray) -> float:
@@ -112,7 +124,7 @@ def main() -> None:
     options = parser.parse_args()
     start, file = time.perf_counter(), options.runs or home() / "mixture.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
-    arms = [capped(arm, options.epochs) for arm in ARMS if arm.name in NAMES]
+    arms = [with_groups(capped(arm, options.epochs)) for arm in ARMS if arm.name in NAMES]
     sets = (seen_by(percept.load(model, dtype="float32"), two_styles()) for model in options.models.split(","))
     cases = [Case(shots=16, seed=seed, crops=CROPS) for seed in range(1, options.seeds + 1)]
     records = run_all(arms, sets, cases, file, told=out.print, more=routing)
