@@ -201,7 +201,7 @@ def cost(plan: Plan, file: Path, done: set[tuple[Any, ...]]) -> None:
     """Print the time that each arm still needs; arms are timed once and remembered in a file."""
     known: dict[str, dict[str, float]] = read_json(file) if file.is_file() else {}
     sums: dict[str, list[float]] = {}
-    counted = set(done)
+    counted, warm = set(done), False
     for seed, model, name, case, arms in plan.jobs():
         for arm in arms:
             seen = plan.bed(model, name)
@@ -209,7 +209,9 @@ def cost(plan: Plan, file: Path, done: set[tuple[Any, ...]]) -> None:
                 continue
             counted.add(key)
             if arm.name not in known:
-                known[arm.name] = timed(arm, seen, case)
+                if not warm:
+                    timed(Arm(method="coop"), seen, case)  # the first optimiser of a process takes seconds of imports
+                known[arm.name], warm = timed(arm, seen, case), True
                 write_json(file, known)
             sums.setdefault(arm.name, []).append(expected(known[arm.name], arm, seen, case))
     rows = [

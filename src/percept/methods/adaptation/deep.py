@@ -206,17 +206,21 @@ class DeepPrompted(Adaptation):
         sizes = DeepPrompts.sizes(self.config.prompts, self.base)
         return {f"prompts.{name}": size for name, size in sizes.items()}
 
+    @property
+    def towers(self) -> CLIP:
+        """The towers that read the prompts."""
+        return self.clip
+
     def text_features(self) -> Float[Tensor, "c d"]:
         """Return the projected vectors of the prompts; those of the template if the text tower has no prompts."""
         if self.prompts.prompt is None:
             return self.hand_vectors()
-        clip: CLIP = self.clip
-        assert clip.text is not None
-        return self.prompts.run_text(clip.text).pooled
+        assert self.towers.text is not None
+        return self.prompts.run_text(self.towers.text).pooled
 
     def image_features(self, image: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b d"]:
         """Return the projected vectors of images."""
-        pooled = self.prompts.run_image(self.clip.vision, image).pooled
+        pooled = self.prompts.run_image(self.towers.vision, image).pooled
         assert pooled is not None
         return pooled
 
