@@ -69,6 +69,8 @@ class Plan:
     seeds: int
     shots: Sequence[int]
     settings: Sequence[str]
+    only: frozenset[str] = frozenset()
+    """Arms that are run, besides zero-shot; all that claims name if empty."""
     epochs: int | None = None
     """Most epochs of any arm."""
     encoders: dict[str, Any] = field(default_factory=dict)
@@ -76,7 +78,8 @@ class Plan:
 
     def arms(self, setting: str) -> list[Arm]:
         """Return the arms of a setting, with at most `epochs`."""
-        return [capped(arm, self.epochs) for arm in arms_of(self.claims, setting)]
+        arms = arms_of(self.claims, setting)
+        return [capped(arm, self.epochs) for arm in arms if not self.only or arm.name in self.only | {"zero-shot"}]
 
     def bed(self, model: str, name: str) -> Seen | None:
         """Return a set with the vectors of an encoder; None if it cannot be drawn or does not pass the gate."""
@@ -183,36 +186,44 @@ def transfer_scores(plan: Plan, model: str, result: Run, seen: Seen) -> list[Sco
 
 
 def timed(arm: Arm, seen: Seen, case: Case) -> dict[str, float]:
-    """Run one epoch of an arm, and return the seconds of a step and of everything else of a run."""
+    """Run one epoch of an arm, and return the seconds of a step and of everything else, and the share of them that a processor worked."""
     epochs = dict(arm.training).get("epochs", adaptation_class(arm.method).recipe(case.shots).epochs)
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     result = run(replace(arm, training={**arm.training, "epochs": min(1, epochs)}), seen, case)
     whole = time.perf_counter() - start
     return {
         "step": result.trained.seconds / max(1, result.trained.steps),
         "steps per epoch": result.trained.steps,
         "rest": whole - (result.trained.seconds if result.trained.steps else 0.0),
+        "busy": (time.process_time() - busy) / whole,
     }
 
 
-def cost(plan: Plan, file: Path, done: set[tuple[Any, ...]]) -> float:
-    """Print the seconds that each arm still needs, and return their sum; arms are timed once and remembered in a file."""
+def cost(plan: Plan, file: Path, done: set[tuple[Any, ...]]) -> None:
+    """Print the time that each arm still needs; arms are timed once and remembered in a file."""
     known: dict[str, dict[str, float]] = read_json(file) if file.is_file() else {}
     sums: dict[str, list[float]] = {}
+    counted, warm = set(done), False
     for seed, model, name, case, arms in plan.jobs():
         for arm in arms:
             seen = plan.bed(model, name)
-            if seen is None or (arm.name, seen.encoder.name, seen.data.name, case.split, case.shots, seed) in done:
+            if seen is None or (key := (arm.name, seen.encoder.name, name, case.split, case.shots, seed)) in counted:
                 continue
+            counted.add(key)
             if arm.name not in known:
-                known[arm.name] = timed(arm, seen, case)
+                if not warm:
+                    timed(Arm(method="coop"), seen, case)  # the first optimiser of a process takes seconds of imports
+                known[arm.name], warm = timed(arm, seen, case), True
                 write_json(file, known)
             sums.setdefault(arm.name, []).append(expected(known[arm.name], arm, seen, case))
-    rows = [(name, len(each), f"{np.mean(each):.1f}", f"{sum(each) / 60:.1f}") for name, each in sums.items()]
-    table("still to run", ("arm", "runs", "seconds of a run", "minutes"), rows)
-    total = sum(map(sum, sums.values()))
-    out.print(f"{total / 3600:.2f} hours on this machine as it is loaded now", soft_wrap=True)
-    return total
+    rows = [
+        (name, len(each), f"{np.mean(each):.1f}", f"{sum(each) / 60:.1f}", f"{sum(each) * known[name]['busy'] / 60:.1f}")
+        for name, each in sums.items()
+    ]  # fmt: skip
+    table("still to run", ("arm", "runs", "seconds of a run", "minutes", "minutes of processor"), rows)
+    total = sum(map(sum, sums.values())) / 3600
+    busy = sum(sum(each) * known[name]["busy"] for name, each in sums.items()) / 3600
+    out.print(f"{total:.2f} hours on this machine as it is loaded now, {busy:.2f} hours of processor", soft_wrap=True)
 
 
 def expected(known: dict[str, float], arm: Arm, seen: Seen, case: Case) -> float:
@@ -344,11 +355,9 @@ def options_of() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def claims_of(rows: str, arms: str) -> list[Claim]:
-    """Return the claims of some rows between some arms."""
-    names = {name for name in arms.split(",") if name}
-    found = chosen([row for row in rows.split(",") if row])
-    return [claim for claim in found if not names or {claim.arm, claim.than} <= names | {"zero-shot"}]
+def parts(text: str) -> list[str]:
+    """Return what commas separate."""
+    return [part for part in text.split(",") if part]
 
 
 def main() -> None:
@@ -358,8 +367,9 @@ def main() -> None:
     file = options.runs or home() / f"family{cap}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     plan = Plan(
-        claims=claims_of(options.rows, options.arms), models=options.models.split(","), sets=options.sets.split(","), seeds=options.seeds,
-        shots=[int(each) for each in options.shots.split(",")], settings=options.settings.split(","), epochs=options.epochs,
+        claims=chosen(parts(options.rows)), models=parts(options.models), sets=parts(options.sets), seeds=options.seeds,
+        shots=[int(each) for each in parts(options.shots)], settings=parts(options.settings), only=frozenset(parts(options.arms)),
+        epochs=options.epochs,
     )  # fmt: skip
     if not options.report:
         done = {tuple(record[name] for name in KEY) for record in read_records(file)}

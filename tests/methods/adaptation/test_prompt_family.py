@@ -113,8 +113,8 @@ def test_deep_prompts_of_the_image_are_linear_functions_of_those_of_the_text() -
     image = torch.randn(2, 3, 16, 16)
     tokens = [layer(each) for layer, each in zip(prompts.couple, prompts.text_tokens(), strict=True)]
     embedded, grid = vision.embed_patches(image)
-    x = vision.norm_pre(vision.add_positions(embedded, grid))
-    x = torch.cat([x[:, :1], tokens[0].expand(2, -1, -1), x[:, 1:]], dim=1)
+    x = vision.add_positions(embedded, grid)
+    x = vision.norm_pre(torch.cat([x[:, :1], tokens[0].expand(2, -1, -1), x[:, 1:]], dim=1))
     for number, block in enumerate(vision.blocks):
         if number in prompts.image_blocks[1:]:
             replaced = tokens[prompts.image_blocks.index(number)].expand(2, -1, -1)

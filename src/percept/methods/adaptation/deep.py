@@ -7,9 +7,9 @@ clip/model.py. With M tokens P_i for each of the first J blocks,
     image:  [class, Q_1, patches] enters block 1; before block i the M tokens are replaced by Q_i
     coupled: Q_i = A_i P_i + a_i        free: Q_i is learned
 
-Differs from it: the tokens of the image follow the class token, in place of the patches, which is the same for towers
-whose inserted tokens have no position; a pooling head does not see them. Towers of different depths get one pair of prompts for each
-block of the shallower one.
+The first tokens of the image pass the norm before block 1, as those of the reference do. Differs from it: the tokens of the image
+stand behind the class token and not behind the patches, which changes nothing, as they have no position; a pooling head does not see
+them. Towers of different depths get as many pairs as the shallower one has blocks within the depth.
 """
 
 from collections.abc import Collection, Sequence
@@ -179,7 +179,9 @@ class DeepPrompts(nn.Module):
         tokens = self.image_tokens()
         if not tokens:
             return tower(image, layers=layers)
-        out = tower(image, extra=dict(zip(self.image_blocks, tokens, strict=True)), layers=layers, pool=False)
+        extra = dict(zip(self.image_blocks, tokens, strict=True))
+        extra[0] = tower.norm_pre(extra[0])
+        out = tower(image, extra=extra, layers=layers, pool=False)
         prefix = out.prefix - self.count
         own = without_inserted(out.tokens, self.count, prefix)
         return replace(out, tokens=own, prefix=prefix, pooled=tower.pooled(own, prefix))
@@ -204,17 +206,21 @@ class DeepPrompted(Adaptation):
         sizes = DeepPrompts.sizes(self.config.prompts, self.base)
         return {f"prompts.{name}": size for name, size in sizes.items()}
 
+    @property
+    def towers(self) -> CLIP:
+        """The towers that read the prompts."""
+        return self.clip
+
     def text_features(self) -> Float[Tensor, "c d"]:
         """Return the projected vectors of the prompts; those of the template if the text tower has no prompts."""
         if self.prompts.prompt is None:
             return self.hand_vectors()
-        clip: CLIP = self.clip
-        assert clip.text is not None
-        return self.prompts.run_text(clip.text).pooled
+        assert self.towers.text is not None
+        return self.prompts.run_text(self.towers.text).pooled
 
     def image_features(self, image: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b d"]:
         """Return the projected vectors of images."""
-        pooled = self.prompts.run_image(self.clip.vision, image).pooled
+        pooled = self.prompts.run_image(self.towers.vision, image).pooled
         assert pooled is not None
         return pooled
 

@@ -16,6 +16,7 @@ with the vector w⁰_c of the template (language-conditioned prompts). There is 
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
@@ -27,6 +28,7 @@ from percept.core.errors import PerceptError
 from percept.methods.adaptation.contract import Training
 from percept.methods.adaptation.deep import DeepConfig, DeepPrompted, words_only
 from percept.methods.adaptation.texts import TEMPLATE, Base
+from percept.models.clip import CLIP
 from percept.models.text import PREFIX
 from percept.nn.attention import Attention
 from percept.nn.context import EMPTY, Context
@@ -162,21 +164,26 @@ class DPLLike(DeepPrompted):
         if config.condition != "none" and config.prompts.towers != "image":
             self.condition = nn.Linear(base.text.config.output_dim, base.text.config.width, bias=False)
             nn.init.zeros_(self.condition.weight)
-        if not config.plain:
-            self.clip = base.copied().clip.requires_grad_(False)
-            self._decouple()
+        self._decoupled = () if config.plain else (self._with_flows(),)  # a tuple, so that no parameter is listed twice
 
-    def _decouple(self) -> None:
-        """Put weighted flows in place of the attention of the copied towers that have prompts."""
-        config = self.config
+    @property
+    def towers(self) -> CLIP:
+        """The towers with weighted flows; they share all weights with the base."""
+        return self._decoupled[0] if self._decoupled else self.clip
+
+    def _with_flows(self) -> CLIP:
+        """Return towers with weighted flows in place of the attention where there are prompts."""
+        config, clip = self.config, self.clip
+        twin = deepcopy(clip, {id(each): each for each in (*clip.parameters(), *clip.buffers())})
         without = {"text": ("vision",), "image": ("text",)}.get(config.prompts.towers, ())
-        prefixes = {"text": PREFIX, "vision": self.clip.vision.config.prefix}
+        prefixes = {"text": PREFIX, "vision": clip.vision.config.prefix}
         for name, prefix in prefixes.items():
-            for block in cast(nn.ModuleList, self.clip.get_submodule(f"{name}.blocks")) if name not in without else ():
+            for block in cast(nn.ModuleList, twin.get_submodule(f"{name}.blocks")) if name not in without else ():
                 block.attention = DecoupledAttention(
                     cast(Attention, block.attention), slice(prefix, prefix + config.prompts.prompt.context), share=config.share,
                     instance_to_prompt=config.instance_to_prompt, prompt_to_instance=config.prompt_to_instance,
                 )  # fmt: skip
+        return twin
 
     def declared(self) -> dict[str, int]:
         """Return the tokens and the linear layer of the condition."""
@@ -190,8 +197,8 @@ class DPLLike(DeepPrompted):
         hand = self.hand_vectors()
         known = hand if self.config.condition == "class" else hand.mean(dim=0, keepdim=True).expand_as(hand)
         first, *others = self.prompts.text_tokens()
-        assert self.clip.text is not None
-        return self.prompts.run_text(self.clip.text, [first + self.condition(known)[:, None], *others]).pooled
+        assert self.towers.text is not None
+        return self.prompts.run_text(self.towers.text, [first + self.condition(known)[:, None], *others]).pooled
 
     def neutral_twin(self) -> "DPLLike":
         """Return the words of the template with plain attention; the condition is zero at first."""

@@ -90,6 +90,8 @@ class MoCoOp(Adaptation):
         """Experts that are used for an image."""
         router: Literal["learned", "uniform", "random"] = "learned"
         """uniform: every expert with equal weight; random: a router that is not trained."""
+        router_scale: float = 10.0
+        """Length of the image vectors that the router reads. Ours: with unit vectors it hardly moves in the steps of the recipe."""
         text_weight: float = 5.0
         """Of the alignment of experts with their templates; 0 to leave it out."""
         gate_weight: float = 1.0
@@ -104,10 +106,10 @@ class MoCoOp(Adaptation):
             object.__setattr__(self, "more_names", tuple(self.more_names))
             if not self.groups or not all(self.groups):
                 raise PerceptError(f"groups must hold at least one template each, got {self.groups}.")
-            if self.best < 1 or min(self.text_weight, self.gate_weight) < 0 or self.clip <= 0:
+            if self.best < 1 or min(self.text_weight, self.gate_weight) < 0 or min(self.clip, self.router_scale) <= 0:
                 raise PerceptError(
-                    f"best must be at least 1, weights at least 0 and clip above 0, got best={self.best}, text_weight={self.text_weight}, "
-                    f"gate_weight={self.gate_weight}, clip={self.clip}."
+                    f"best must be at least 1, weights at least 0, clip and router_scale above 0, got best={self.best}, text_weight={self.text_weight}, "
+                    f"gate_weight={self.gate_weight}, clip={self.clip}, router_scale={self.router_scale}."
                 )
 
     def __init__(self, config: Config, base: Base, names: Sequence[str], template: str = TEMPLATE) -> None:
@@ -154,7 +156,7 @@ class MoCoOp(Adaptation):
 
     def scores(self, vector: Float[Tensor, "b d"]) -> Float[Tensor, "b g"]:
         """Return the scores of the router [r]."""
-        return self.router(vector.to(self.router.weight.dtype)).float()
+        return self.router(self.config.router_scale * vector.to(self.router.weight.dtype)).float()
 
     def routes(self, batch: Views) -> Float[Tensor, "b g"]:
         """Return the weight of every expert for every image [γ]."""

@@ -80,6 +80,6 @@ def embedding_shift(method: DeepPrompted, image: Float[Tensor, "b 3 y x"]) -> Sh
     """Return the shift of both towers of a method on some images and on the names in use."""
     frozen = method.base.clip
     return Shift(
-        text=text_shift(method.prompts, method.clip, frozen),
-        image=image_shift(method.prompts, method.clip, frozen, image),
+        text=text_shift(method.prompts, method.towers, frozen),
+        image=image_shift(method.prompts, method.towers, frozen, image),
     )
