@@ -102,10 +102,13 @@ def harder(image: Image.Image, rng: random.Random) -> Image.Image:
     return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
 
 
-def drawn_set(name: str, classes: Sequence[str], draw: Draw, *, template: str = TEMPLATE) -> LabelledSet:
-    """Draw a set, or read it from the cache: `POOL` images of every class to train on and `TEST` to test on."""
+def drawn_set(
+    name: str, classes: Sequence[str], draw: Draw, *, template: str = TEMPLATE, pool: int | None = None
+) -> LabelledSet:
+    """Draw a set, or read it from the cache: `pool` images of every class to train on, by default `POOL`, and `TEST` to test on."""
     place = home() / f"{name.replace('/', '_')}-{VERSION}.npz"
-    each = POOL + TEST
+    pool = POOL if pool is None else pool
+    each = pool + TEST
     labels = np.repeat(np.arange(len(classes)), each)
     if not place.is_file():
         pixels = [
@@ -117,7 +120,7 @@ def drawn_set(name: str, classes: Sequence[str], draw: Draw, *, template: str = 
         with replacing(place) as part, part.open("wb") as file:
             np.savez_compressed(file, images=np.stack(pixels))
     images = np.load(place)["images"]
-    inside = np.tile(np.arange(each), len(classes)) < POOL
+    inside = np.tile(np.arange(each), len(classes)) < pool
     return of_arrays(name, classes, images, labels, np.flatnonzero(inside), np.flatnonzero(~inside), template=template)
 
 
@@ -197,7 +200,7 @@ def digits() -> LabelledSet | None:
     )
 
 
-def _styled(style: str, *variants: str, hard: bool = False) -> Draw:
+def styled(style: str, *variants: str, hard: bool = False) -> Draw:
     def draw(kind: str, number: int, rng: random.Random) -> Image.Image:
         image = single(kind, rng.getrandbits(30), style=style, variant=variants[number % len(variants)])
         return harder(image, rng) if hard else image
@@ -270,21 +273,30 @@ FILLED = tuple(
     for fill in ("striped", "dotted", "checked", "shaded")
 )
 
+DRAWN: dict[str, tuple[Sequence[str], Draw]] = {
+    "chalk": (KINDS, styled("sketch", "chalk", "blueprint", hard=True)),
+    "fog": (SMALL, styled("corruption", "fog", "motion", hard=True)),
+    "pixels": (KINDS, styled("rendition", "pixel art", "comic", hard=True)),
+    "psychedelic": (SMALL, styled("unusual", "psychedelic", "spotlight", hard=True)),
+    "foreshortened": (SCANNED, styled("viewpoint", "foreshortened", "cropped", hard=True)),
+    "colours": (PAIRS, _pair),
+    "fills": (FILLED, _filled),
+    "satellite": (SEEN_FROM_ABOVE, _aerial),
+    **{name: (SCANNED, _scanned(name)) for name in SCANS},
+}
+"""Name to class names and the function that draws an image of one."""
+
+
+def drawn(name: str, pool: int | None = None) -> LabelledSet:
+    """Draw a set of `DRAWN`, or read it from the cache; one with a different pool is a set of its own."""
+    return drawn_set(name if pool is None else f"{name}-{pool}", *DRAWN[name], pool=pool)
+
+
 BEDS: dict[str, Callable[[], LabelledSet | None]] = {
-    "chalk": lambda: drawn_set("chalk", KINDS, _styled("sketch", "chalk", "blueprint", hard=True)),
-    "fog": lambda: drawn_set("fog", SMALL, _styled("corruption", "fog", "motion", hard=True)),
-    "pixels": lambda: drawn_set("pixels", KINDS, _styled("rendition", "pixel art", "comic", hard=True)),
-    "psychedelic": lambda: drawn_set("psychedelic", SMALL, _styled("unusual", "psychedelic", "spotlight", hard=True)),
-    "foreshortened": lambda: drawn_set(
-        "foreshortened", SCANNED, _styled("viewpoint", "foreshortened", "cropped", hard=True)
-    ),
-    "colours": lambda: drawn_set("colours", PAIRS, _pair),
-    "fills": lambda: drawn_set("fills", FILLED, _filled),
-    "satellite": lambda: drawn_set("satellite", SEEN_FROM_ABOVE, _aerial),
+    **{name: lambda name=name: drawn(name) for name in DRAWN},
     "emoji": emoji,
     "openclipart": openclipart,
     "digits": digits,
-    **{name: lambda name=name: drawn_set(name, SCANNED, _scanned(name)) for name in SCANS},
 }
 """Name to a function that draws the set, or reads it; None where something it needs is missing."""
 FAMILY = (

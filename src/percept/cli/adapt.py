@@ -50,7 +50,7 @@ def adapt(
     names and images it never saw. What is saved is trained on all classes.
 
     Args:
-        method: Method: coop, cocoop, kgcoop, tip-adapter, lora, wise-ft, linear-probe, zero-shot or templates.
+        method: Method, such as coop, kgcoop, maple or tip-adapter. docs/adapting.md has all of them.
         data: Folder with one subfolder of images for each class; its name, with spaces for _, is the class name.
         init: Encoder with a text tower: name, folder or weight file.
         test: Folder with the same subfolders to measure on. Default: the images of --data that are not drawn.

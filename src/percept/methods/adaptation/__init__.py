@@ -13,5 +13,15 @@ ADAPTATIONS: dict[str, str] = {
     "coop": "percept.methods.adaptation.coop:CoOp",
     "cocoop": "percept.methods.adaptation.cocoop:CoCoOp",
     "kgcoop": "percept.methods.adaptation.kgcoop:KgCoOp",
+    "maple": "percept.methods.adaptation.maple:MaPLe",
+    "pre": "percept.methods.adaptation.pre:PRE",
+    "restore": "percept.methods.adaptation.restore:RESTORE",
+    "mmrl": "percept.methods.adaptation.mmrl:MMRL",
+    "dpl-like": "percept.methods.adaptation.dpl_like:DPLLike",
+    "coprompt": "percept.methods.adaptation.coprompt:CoPrompt",
+    "mocoop": "percept.methods.adaptation.mocoop:MoCoOp",
+    "biomedcoop": "percept.methods.adaptation.biomedcoop:BiomedCoOp",
+    "gram": "percept.methods.adaptation.gram:Gram",
+    "pcb": "percept.methods.adaptation.pcb:Described",
 }
 """Name to "module:Class", in the order of tables. Those that train something are in `percept.methods.INDEX` too."""

@@ -104,7 +104,7 @@ def run(arm: Arm, seen: Seen, case: Case, *, progress: Progress = iter, smaller:
     drawn = seen.data.drawn(case.shots, case.seed, smaller=smaller)
     shots = seen.shots(drawn, case.split, crops=case.crops)
     method = build(arm, seen.encoder, shots, case.seed)
-    training = replace(type(method).recipe(case.shots), **dict(arm.training))
+    training = replace(method.recipe(case.shots), **dict(arm.training))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(case.seed, "training", arm.name))
         trained = fit(method, shots, training, seed=case.seed, progress=progress)
@@ -128,9 +128,14 @@ def record_of(
         "method": arm.method, "label": arm.name, "foundation": seen.encoder.name, "data": seen.data.name, "split": case.split,
         "shots": case.shots, "seed": case.seed, "steps": trained.steps, "seconds": round(trained.seconds, 2), "peak MB": round(peak),
         "trainable": trained.trainable, "loss": {name: round(value, 5) for name, value in trained.losses.items()},
-        "scores": {name: [round(each.value, 5), round(each.low, 5), round(each.high, 5)] for name, each in measured.scores.items()},
+        "scores": rounded(replace(each, name=name) for name, each in measured.scores.items()),
         "per class": per_class(seen, measured), "leaks": list(method.leaks), "settings": digest(settings), "shots hash": digest(shots.keys),
     }  # fmt: skip
+
+
+def rounded(scores: Iterable[Score]) -> dict[str, list[float]]:
+    """Return value and interval of scores by name."""
+    return {each.name: [round(value, 5) for value in (each.value, each.low, each.high)] for each in scores}
 
 
 def per_class(seen: Seen, measured: Measured) -> dict[str, dict[str, float]]:
@@ -165,9 +170,15 @@ def read_records(file: Path) -> list[dict[str, Any]]:
 
 
 def run_all(
-    arms: Sequence[Arm], sets: Iterable[Seen], cases: Sequence[Case], file: Path, *, told: Callable[[str], None] = lambda _: None
+    arms: Sequence[Arm], sets: Iterable[Seen], cases: Sequence[Case], file: Path, *, told: Callable[[str], None] = lambda _: None,
+    more: Callable[[Run, Seen, Case], Iterable[Score]] = lambda *_: (),
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Run what the file does not hold yet, set by set, and return all of its records."""
+    """Run what the file does not hold yet, set by set, and return all of its records.
+
+    Args:
+        told: called with a line about each run.
+        more: returns further scores of a trained method; they are stored with the others, by name.
+    """
     done = {tuple(record[name] for name in KEY) for record in read_records(file)}
     for seen in sets:
         for case in cases:
@@ -176,38 +187,55 @@ def run_all(
                 if key in done:
                     continue
                 result = run(arm, seen, case)
+                result.record["scores"] |= rounded(more(result, seen, case))
                 append_json_line(file, result.record)
                 scores = " ".join(f"{name} {score.value:.1%}" for name, score in result.measured.scores.items())
                 told(f"{' '.join(map(str, key))}: {scores}, {result.trained.seconds:.0f} s")
     return read_records(file)
 
 
-def paired(records: Sequence[Mapping[str, Any]], label: str, than: str, score: str, *, seed: int = 0) -> Score | None:
+def value_of(record: Mapping[str, Any], score: str) -> float | None:
+    """Return a score of a run, or a number of its record such as seconds; None if there is neither."""
+    found = record["scores"].get(score, (record.get(score),))[0]
+    return None if found is None else float(found)
+
+
+def paired(
+    records: Sequence[Mapping[str, Any]], label: str, than: str, score: str, *, ratio: bool = False, seed: int = 0
+) -> Score | None:
     """Return the mean difference of two arms over the cells that both have, with a bootstrap interval over cells; None without cells.
+
+    Args:
+        ratio: return the mean ratio in place of the difference.
 
     Raises:
         AssertionError: two runs of one cell were trained on different images.
     """
     by_cell: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
     for record in records:
-        if record["label"] in (label, than):
+        if record["label"] in (label, than) and value_of(record, score) is not None:
             by_cell.setdefault(tuple(record[name] for name in CELL), {})[record["label"]] = record
-    differences = []
+    values = []
     for cell, both in by_cell.items():
-        if len(both) < 2 or any(score not in each["scores"] for each in both.values()):
+        if len(both) < 2:
             continue
         assert both[label]["shots hash"] == both[than]["shots hash"], f"the runs of {cell} have different shots"
-        differences.append(both[label]["scores"][score][0] - both[than]["scores"][score][0])
-    if not differences:
+        one, other = (value_of(both[name], score) or 0.0 for name in (label, than))
+        values.append(one / other if ratio else one - other)
+    if not values:
         return None
-    return mean(f"{label} - {than}, {score}", np.array(differences), seed=seed)
+    return mean(f"{label} {'/' if ratio else '-'} {than}, {score}", np.array(values), seed=seed)
 
 
-def verdict(difference: Score | None, *, sign: int = 1) -> str:
-    """Return whether a difference has the claimed sign: holds, does not hold, or within noise."""
+def verdict(difference: Score | None, *, sign: int = 1, margin: float = 0.0) -> str:
+    """Return whether a difference, or a ratio, is on the claimed side of `margin`: holds, does not hold, or within noise.
+
+    Args:
+        sign: 1 if it is claimed to be above, -1 if below.
+    """
     if difference is None:
         return "not measured"
-    low, high = sorted((sign * difference.low, sign * difference.high))
+    low, high = sorted((sign * (difference.low - margin), sign * (difference.high - margin)))
     return "holds" if low > 0 else "does not hold" if high < 0 else "within noise"
 
 

@@ -15,15 +15,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from percept.methods.adaptation.contract import Adaptation, Training, Views
-from percept.methods.adaptation.prompts import PHRASE, PromptConfig, SoftPrompt
+from percept.methods.adaptation.contract import Training, Views
+from percept.methods.adaptation.prompts import PHRASE, PromptConfig, Prompted
 from percept.methods.adaptation.texts import TEMPLATE, Base
 
 TEXTS = 512
 """Prompts that go through the text tower together."""
 
 
-class CoCoOp(Adaptation):
+class CoCoOp(Prompted):
     """A learned context plus a shift that depends on the image."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -38,30 +38,20 @@ class CoCoOp(Adaptation):
     def __init__(self, config: Config, base: Base, names: Sequence[str], template: str = TEMPLATE) -> None:
         super().__init__(config, base, names, template)
         length, width = base.text.config.output_dim, base.text.config.width
-        self.prompt = SoftPrompt(config.prompt, base, self.names)
         hidden = max(1, length // config.reduction)
         self.meta = nn.Sequential(nn.Linear(length, hidden), nn.ReLU(), nn.Linear(hidden, width))
-        self.use(names)
-
-    def on_classes(self) -> None:
-        """Rebuild the layout of the prompts."""
-        self.prompt.use(self.names)
 
     def declared(self) -> dict[str, int]:
         """Return the context and the two layers of the network."""
         text = self.base.text.config
         length, width, hidden = text.output_dim, text.width, max(1, text.output_dim // self.config.reduction)
         return {
-            "prompt.context": self.config.prompt.context * width,
+            **super().declared(),
             "meta.0.weight": length * hidden,
             "meta.0.bias": hidden,
             "meta.2.weight": hidden * width,
             "meta.2.bias": width,
         }
-
-    def class_vectors(self) -> Float[Tensor, "c d"]:
-        """Return the unit vectors of the prompts without a shift."""
-        return self.prompt.vectors(self.base.text)
 
     def logits(self, batch: Views) -> Float[Tensor, "b c"]:
         """Return the cosines of every image with class vectors of its own, in parts."""
@@ -72,6 +62,14 @@ class CoCoOp(Adaptation):
         shift = self.meta(vector.to(self.prompt.context.dtype))[:, None]
         own = self.prompt.vectors(self.base.text, self.prompt.context + shift)
         return self.clip.scale() * torch.einsum("bd,bcd->bc", vector.float(), own)
+
+    def neutral_twin(self) -> "Prompted | None":
+        """Return the words of the template as the context, without a shift."""
+        twin = super().neutral_twin()
+        assert isinstance(twin, CoCoOp)
+        for each in (twin.meta[2].weight, twin.meta[2].bias):
+            torch.nn.init.zeros_(each)  # type: ignore[arg-type]
+        return twin
 
     @classmethod
     def recipe(cls, shots: int) -> Training:

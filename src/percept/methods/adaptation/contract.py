@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from percept.core.errors import PerceptError
 from percept.data.batch import Batch
 from percept.data.tokenizers import Tokenizer
+from percept.data.transforms import Preprocess
 from percept.methods.adaptation.texts import TEMPLATE, Base, base_of, check_names, filled, text_vectors
 from percept.models.clip import CLIP, unit
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
@@ -94,20 +95,22 @@ class Adaptation(nn.Module):
     """A method on a frozen dual encoder. Subclasses have a nested frozen `Config` and override what they change."""
 
     base_parts: ClassVar[tuple[str, ...]] = ("clip",)
-    reads: ClassVar[Literal["vectors", "images"]] = "vectors"
+    reads: Literal["vectors", "images"] = "vectors"
     """vectors: the image tower is not changed, so its vectors are computed once; images: the method runs it itself."""
-    second_view: ClassVar[bool] = False
+    second_view: bool = False
     """Whether batches hold a second view of every image."""
     other_classes: bool = True
     """False for a method that knows only the classes it was trained on."""
-    leaks: ClassVar[tuple[str, ...]] = ()
+    leaks: tuple[str, ...] = ()
     """What the method reads on purpose besides the shots, such as the names of new classes; written into every record."""
-    rules: ClassVar[Rules] = ()
+    rules: Rules = ()
     """Learning rates and decays by parameter, as `percept.optim.rules` takes them."""
-    zero_at_first: ClassVar[tuple[str, ...]] = ()
+    zero_at_first: tuple[str, ...] = ()
     """Parameters that the first gradient does not reach, because a factor starts at zero."""
     shown: ClassVar[tuple[str, ...]] = ()
 
+    epochs: int = 0
+    """Epochs of the training, set by the trainer before the first hook."""
     config: Any
     names: tuple[str, ...]
 
@@ -273,7 +276,8 @@ def tiny_base() -> Base:
     tokenizer = Tokenizer.train(["a photo of a red cup.", "an old book"], vocab_size=290, context=32)
     vision = VisionConfig(image_size=16, patch_size=8, width=16, layers=3, heads=2, pool_heads=1, output_dim=12)
     text = TextConfig(context=32, vocabulary=tokenizer.vocab_size, width=16, layers=3, heads=2, output_dim=12)
-    return Base(clip=CLIP(ClipConfig(vision=vision, text=text)).eval(), tokenizer=tokenizer, name="tiny")
+    clip = CLIP(ClipConfig(vision=vision, text=text)).eval()
+    return Base(clip=clip, tokenizer=tokenizer, name="tiny", preprocess=Preprocess(size=16))
 
 
 def tiny_shots(vectors: Float[Tensor, "n d"], label: Int[Tensor, " n"], image: Float[Tensor, "n 3 y x"]) -> Shots:

@@ -10,15 +10,10 @@ Differs from it: float32 throughout; the image vectors of training views are com
 crops.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jaxtyping import Float
-from torch import Tensor
-
-from percept.methods.adaptation.contract import Adaptation, Training
-from percept.methods.adaptation.prompts import PHRASE, PromptConfig, SoftPrompt
-from percept.methods.adaptation.texts import TEMPLATE, Base
+from percept.methods.adaptation.contract import Training
+from percept.methods.adaptation.prompts import PromptConfig, Prompted
 
 
 def epochs_of(shots: int) -> int:
@@ -26,7 +21,7 @@ def epochs_of(shots: int) -> int:
     return 50 if shots == 1 else 100 if shots <= 4 else 200
 
 
-class CoOp(Adaptation):
+class CoOp(Prompted):
     """A learned context on frozen towers."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -36,40 +31,7 @@ class CoOp(Adaptation):
         prompt: PromptConfig = field(default_factory=PromptConfig)
         """The learned tokens."""
 
-    def __init__(self, config: Config, base: Base, names: Sequence[str], template: str = TEMPLATE) -> None:
-        super().__init__(config, base, names, template)
-        self.other_classes = not config.prompt.per_class
-        self.prompt = SoftPrompt(config.prompt, base, self.names)
-        self.use(names)
-
-    def on_classes(self) -> None:
-        """Rebuild the layout of the prompts."""
-        self.prompt.use(self.names)
-
-    def declared(self) -> dict[str, int]:
-        """Return the context: M · width values, times the classes for a context per class."""
-        chosen = self.config.prompt
-        copies = len(self.names) if chosen.per_class else 1
-        return {"prompt.context": copies * chosen.context * self.base.text.config.width}
-
-    def class_vectors(self) -> Float[Tensor, "c d"]:
-        """Return the unit vectors of the prompts."""
-        return self.prompt.vectors(self.base.text)
-
-    def neutral_twin(self) -> "CoOp":
-        """Return the method with the words of the template as its context."""
-        return CoOp(
-            self.Config(prompt=PromptConfig(context=len(self.base.tokenizer.encode(PHRASE)), phrase=PHRASE)),
-            self.base,
-            self.names,
-        )
-
     @classmethod
     def recipe(cls, shots: int) -> Training:
         """Return SGD with rate 0.002 and batches of 32."""
         return Training(epochs=epochs_of(shots))
-
-    @classmethod
-    def tiny_config(cls) -> Config:
-        """Return a short context."""
-        return cls.Config(prompt=PromptConfig(context=4))

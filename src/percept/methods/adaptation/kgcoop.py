@@ -7,7 +7,6 @@ Yao et al. 2023, arXiv:2303.13283. Reference: htyao89/KgCoOp, trainers/kgcoop.py
 Differs from it: its code adds λ (1 - cos), which is half of the published term for unit vectors; the published one is used.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,9 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from percept.methods.adaptation.contract import Adaptation, Training, Views
-from percept.methods.adaptation.prompts import PHRASE, PromptConfig, SoftPrompt
-from percept.methods.adaptation.texts import TEMPLATE, Base
+from percept.methods.adaptation.contract import Training, Views
+from percept.methods.adaptation.prompts import PHRASE, PromptConfig, Prompted
 
 
 def knowledge_loss(vectors: Float[Tensor, "c d"], hand: Float[Tensor, "c d"]) -> Float[Tensor, ""]:
@@ -25,7 +23,7 @@ def knowledge_loss(vectors: Float[Tensor, "c d"], hand: Float[Tensor, "c d"]) ->
     return (vectors - hand).square().sum(dim=1).mean()
 
 
-class KgCoOp(Adaptation):
+class KgCoOp(Prompted):
     """A learned context that is held near a template."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -37,26 +35,6 @@ class KgCoOp(Adaptation):
         weight: float = 8.0
         """Of the distance to the template [λ]."""
 
-    def __init__(self, config: Config, base: Base, names: Sequence[str], template: str = TEMPLATE) -> None:
-        super().__init__(config, base, names, template)
-        self.other_classes = not config.prompt.per_class
-        self.prompt = SoftPrompt(config.prompt, base, self.names)
-        self.use(names)
-
-    def on_classes(self) -> None:
-        """Rebuild the layout of the prompts."""
-        self.prompt.use(self.names)
-
-    def declared(self) -> dict[str, int]:
-        """Return the context."""
-        chosen = self.config.prompt
-        copies = len(self.names) if chosen.per_class else 1
-        return {"prompt.context": copies * chosen.context * self.base.text.config.width}
-
-    def class_vectors(self) -> Float[Tensor, "c d"]:
-        """Return the unit vectors of the prompts."""
-        return self.prompt.vectors(self.base.text)
-
     def losses(self, batch: Views) -> dict[str, Tensor]:
         """Return the cross-entropy and the distance to the template."""
         vectors = self.class_vectors()
@@ -67,20 +45,7 @@ class KgCoOp(Adaptation):
             "knowledge": torch.as_tensor(self.config.weight * distance),
         }
 
-    def neutral_twin(self) -> "KgCoOp":
-        """Return the method with the words of the template as its context."""
-        return KgCoOp(
-            self.Config(prompt=PromptConfig(context=len(self.base.tokenizer.encode(PHRASE)), phrase=PHRASE)),
-            self.base,
-            self.names,
-        )
-
     @classmethod
     def recipe(cls, shots: int) -> Training:
         """Return 100 epochs with batches of 128."""
         return Training(epochs=100, batch=128)
-
-    @classmethod
-    def tiny_config(cls) -> Config:
-        """Return a short random context, which is not at the template."""
-        return cls.Config(prompt=PromptConfig(context=4))

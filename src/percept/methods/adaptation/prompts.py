@@ -4,15 +4,16 @@ Zhou et al. 2022, arXiv:2109.01134, section 3.2; reference: KaiyangZhou/CoOp, tr
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, cast
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from percept.core.errors import PerceptError
-from percept.methods.adaptation.texts import Base, lay_out
+from percept.methods.adaptation.contract import Adaptation
+from percept.methods.adaptation.texts import TEMPLATE, Base, lay_out
 from percept.models.clip import unit
 from percept.models.text import TextTower
 
@@ -27,8 +28,8 @@ class PromptConfig:
     """Learned tokens [M]."""
     phrase: str = ""
     """Words whose embeddings the tokens start from; random if empty."""
-    position: Literal["end", "middle", "front"] = "end"
-    """Where the class name is: end: after the learned tokens; middle: between two halves; front: before them."""
+    position: Literal["end", "middle", "front"] | int = "end"
+    """Where the class name is: end: after the learned tokens; middle: between two halves; front: before them; a number: after so many of them."""
     per_class: bool = False
     """One context for each class instead of one for all; such a prompt knows no other classes."""
     init_std: float = 0.02
@@ -41,8 +42,8 @@ class PromptConfig:
             raise PerceptError(
                 f"context must be at least 1 and init_std above 0, got {self.context} and {self.init_std}."
             )
-        if self.position not in ("end", "middle", "front"):
-            raise PerceptError(f"position must be end, middle or front, got {self.position!r}.")
+        if self.position not in ("end", "middle", "front", *range(self.context + 1)):
+            raise PerceptError(f"position must be end, middle, front or at most {self.context}, got {self.position!r}.")
 
 
 class SoftPrompt(nn.Module):
@@ -89,8 +90,12 @@ class SoftPrompt(nn.Module):
             return torch.randn(config.context, weight.shape[1]) * config.init_std
         return weight[torch.tensor(words[: config.context], device=weight.device)].detach().clone()
 
-    def use(self, names: Sequence[str]) -> None:
+    def use(self, names: Sequence[str], texts: Sequence[str] = ()) -> None:
         """Rebuild what depends on the class names.
+
+        Args:
+            names: of the classes.
+            texts: stand in place of the names: equally many for each class, those of the first class first.
 
         Raises:
             PerceptError: the context is per class and the names are not those it was made for, or a name is too long.
@@ -102,13 +107,13 @@ class SoftPrompt(nn.Module):
             )
         config = self.config
         layout = lay_out(
-            self._tokenizer, names, count=config.context, before=config.phrase or "a", leftover=self._leftover, position=config.position
+            self._tokenizer, texts or names, count=config.context, before=config.phrase or "a", leftover=self._leftover, position=config.position
         )  # fmt: skip
         device = self.context.device
         self.ids, self.place, self.ends = (each.to(device) for each in (layout.ids, layout.place, layout.ends))
 
     def embeddings(self, text: TextTower, context: Float[Tensor, "*b m w"] | None = None) -> Float[Tensor, "*b c n w"]:
-        """Return the token embeddings of every class.
+        """Return the token embeddings of every class, or of every text of every class.
 
         Args:
             text: the tower whose embeddings the fixed tokens have.
@@ -118,6 +123,7 @@ class SoftPrompt(nn.Module):
         context = self.context if context is None else context
         fixed, learned = text.embedding(self.ids), self.place.clamp(min=0)
         if self.config.per_class:
+            context = context.repeat_interleave(len(learned) // len(context), dim=0)
             rows = context.gather(1, learned[..., None].expand(-1, -1, context.shape[-1]))
         else:
             rows = context[..., learned, :]
@@ -136,3 +142,37 @@ class SoftPrompt(nn.Module):
     def count(self) -> int:
         """Number of learned values."""
         return cast(Tensor, self.context).numel()
+
+
+class Prompted(Adaptation):
+    """A method whose class vectors are those of the soft prompt `config.prompt`."""
+
+    def __init__(self, config: Any, base: Base, names: Sequence[str], template: str = TEMPLATE) -> None:
+        super().__init__(config, base, names, template)
+        self.other_classes = not config.prompt.per_class
+        self.prompt = SoftPrompt(config.prompt, base, self.names)
+        self.use(names)
+
+    def on_classes(self) -> None:
+        """Rebuild the layout of the prompts."""
+        self.prompt.use(self.names)
+
+    def declared(self) -> dict[str, int]:
+        """Return the context: M · width values, times the classes for a context per class."""
+        chosen = self.config.prompt
+        copies = len(self.names) if chosen.per_class else 1
+        return {"prompt.context": copies * chosen.context * self.base.text.config.width}
+
+    def class_vectors(self) -> Float[Tensor, "c d"]:
+        """Return the unit vectors of the prompts."""
+        return self.prompt.vectors(self.base.text)
+
+    def neutral_twin(self) -> "Prompted | None":
+        """Return the method with the words of the template as its context."""
+        words = PromptConfig(context=len(self.base.tokenizer.encode(PHRASE)), phrase=PHRASE)
+        return type(self)(replace(self.config, prompt=words), self.base, self.names)
+
+    @classmethod
+    def tiny_config(cls) -> Any:
+        """Return a short random context, which is not at the template."""
+        return cls.Config(prompt=PromptConfig(context=4))  # type: ignore[attr-defined]

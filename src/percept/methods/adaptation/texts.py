@@ -9,6 +9,7 @@ from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.data.tokenizers import Tokenizer
+from percept.data.transforms import Preprocess
 from percept.models.clip import CLIP, unit
 from percept.models.text import TextTower
 
@@ -28,6 +29,8 @@ class Base:
     clip: CLIP
     tokenizer: Tokenizer
     name: str = "model"
+    preprocess: Preprocess | None = None
+    """How images are prepared, for methods that read images of their own."""
 
     def __post_init__(self) -> None:
         if self.clip.text is None:
@@ -59,7 +62,7 @@ def base_of(encoder: object) -> Base:
     clip: CLIP = encoder.model  # type: ignore[attr-defined]
     if clip.text is not None and tokenizer is None:
         raise PerceptError(f"{name} has no tokenizer, so class names cannot be read. Give one with tokenizer=.")
-    return Base(clip=clip, tokenizer=tokenizer, name=name)  # type: ignore[arg-type]
+    return Base(clip=clip, tokenizer=tokenizer, name=name, preprocess=getattr(encoder, "preprocess", None))  # type: ignore[arg-type]
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -86,9 +89,8 @@ def filled(template: str, names: Sequence[str]) -> list[str]:
     return [template.replace("{}", name) for name in names]
 
 
-@torch.no_grad()
-def text_vectors(base: Base, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-    """Return the unit vectors that the frozen text tower gives to texts, in float32.
+def token_ids(base: Base, texts: Sequence[str]) -> Int[Tensor, "n m"]:
+    """Return the token ids of texts, padded to the longest.
 
     Raises:
         PerceptError: a text is longer than the context.
@@ -98,9 +100,18 @@ def text_vectors(base: Base, texts: Sequence[str]) -> Float[Tensor, "n d"]:
             raise PerceptError(
                 f"the text {text[:60]!r} has {tokens} tokens, more than the {base.tokenizer.context} that the model reads. Use a shorter class name."
             )
-    device = base.text.positions.device
-    rows = [base.tokenizer(list(texts[start : start + 256])).to(device) for start in range(0, len(texts), 256)]
-    return torch.cat([base.clip.embed_text(row) for row in rows])
+    ids = base.tokenizer(list(texts)).to(base.text.positions.device)
+    return ids[:, : int(ids.argmax(dim=1).max()) + 1]
+
+
+@torch.no_grad()
+def text_vectors(base: Base, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+    """Return the unit vectors that the frozen text tower gives to texts, in float32.
+
+    Raises:
+        PerceptError: a text is longer than the context.
+    """
+    return torch.cat([base.clip.embed_text(row) for row in token_ids(base, texts).split(256)])
 
 
 def averaged_vectors(base: Base, names: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "c d"]:
@@ -150,19 +161,20 @@ def lay_out(
     count: int,
     before: str = "a",
     leftover: Sequence[int] = (),
-    position: str = "end",
+    position: str | int = "end",
 ) -> Layout:
     """Arrange start, `count` learned tokens, the class name, a full stop and the end.
 
     Args:
         before: words that stand before the name when it is tokenised.
         leftover: ids of fixed words after the learned tokens.
-        position: end: all learned tokens before the name; middle: half of them after it; front: all after it.
+        position: end: all learned tokens before the name; middle: half of them after it; front: all after it; a number: so many
+            before it.
 
     Raises:
         PerceptError: a name and the learned tokens do not fit the context of the tokenizer.
     """
-    split = {"end": count, "middle": count // 2, "front": 0}[position]
+    split = position if isinstance(position, int) else {"end": count, "middle": count // 2, "front": 0}[position]
     rows, places, lengths = [], [], []
     for name in names:
         pieces = pieces_of(tokenizer, name, before)

@@ -38,7 +38,7 @@ def fit(method: Adaptation, shots: Shots, training: Training, *, seed: int, prog
         progress: yields the epochs.
     """
     assert method.names == shots.names
-    start = time.perf_counter()
+    start, method.epochs = time.perf_counter(), training.epochs
     method.prepare(shots)
     method.check_trainable()
     rounds, means = Rounds(shots, training, method, seed), {}

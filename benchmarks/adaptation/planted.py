@@ -1,0 +1,186 @@
+"""Does BiomedCoOp reject wrong sentences? Banks of sentences of which a known share is wrong, planted in two ways.
+
+    PYTHONPATH=benchmarks PERCEPT_CACHE=... python benchmarks/adaptation/planted.py --json-file benchmarks/adaptation/planted.json
+
+Every class has 24 written sentences. places: the wrong ones stand at the same places for all classes and are about nothing; classes: each
+class has wrong ones at places of its own, which are about a different class. Sentences are selected by their place for all classes together, so
+only the first pattern can be found. Arms: CoOp, BiomedCoOp without and with selection, and with the wrong sentences taken out (oracle). Reported
+are accuracies with few shots, and the share of rejections among wrong sentences (recall) and of wrong ones among rejections (precision).
+"""
+
+import argparse
+import random
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from beds import BEDS, FAMILY, about, home, seen_by
+from harness import save
+
+import percept
+from percept.core.io import append_json_line
+from percept.core.report import out, table
+from percept.core.seed import derive
+from percept.eval.statistics import mean
+from percept.methods.adaptation.bench import Arm, Case, read_records, run
+from percept.methods.adaptation.biomedcoop import BiomedCoOp
+from percept.methods.adaptation.few import Seen
+from percept.methods.adaptation.sentences import PATTERNS
+
+OFF_TOPIC = (
+    "open monday to friday",
+    "price and free parking",
+    "sale ends soon",
+    "hello and welcome",
+    "page one of two",
+    "thanks and please wait",
+)
+"""About nothing that a class could be."""
+Flags = np.ndarray
+"""True where the sentence of a class is wrong [c, s]."""
+
+
+def planted(names: Sequence[str], share: float, pattern: str, seed: int) -> tuple[tuple[tuple[str, ...], ...], Flags]:
+    """Return sentences about classes, and which of them are wrong."""
+    rng, count = random.Random(derive(seed, pattern)), round(share * len(PATTERNS))
+    wrong = np.zeros((len(names), len(PATTERNS)), dtype=bool)
+    same = rng.sample(range(len(PATTERNS)), count)
+    for row in wrong:
+        row[same if pattern == "places" else rng.sample(range(len(PATTERNS)), count)] = True
+    rows = []
+    for place, name in enumerate(names):
+        others = [each for each in names if each != name]
+        false = [rng.choice(OFF_TOPIC) if pattern == "places" else text.format(rng.choice(others)) for text in PATTERNS]
+        rows.append(
+            tuple(
+                bad if flag else text.format(name)
+                for text, bad, flag in zip(PATTERNS, false, wrong[place], strict=True)
+            )
+        )
+    return tuple(rows), wrong
+
+
+def arms(epochs: int) -> dict[str, Arm]:
+    """Return the arms by name."""
+    training = {"epochs": epochs}
+    config = BiomedCoOp.Config()
+    return {
+        "coop": Arm(method="coop", training=training),
+        "consistency": Arm(method="biomedcoop", config=replace(config, distillation=0.0), training=training),
+        "no selection": Arm(method="biomedcoop", config=replace(config, select=False), training=training),
+        "selection": Arm(method="biomedcoop", training=training),
+        "oracle": Arm(method="biomedcoop", config=replace(config, select=False), training=training),
+    }
+
+
+def rejection(kept: np.ndarray, wrong: Flags) -> dict[str, float]:
+    """Return precision and recall of rejected places, and the share of wrong sentences, over all classes."""
+    rejected = np.broadcast_to(1 - kept, wrong.shape)
+    found = float((rejected * wrong).sum())
+    return {
+        "precision": found / max(1e-9, float(rejected.sum())),
+        "recall": found / max(1, int(wrong.sum())),
+        "wrong": float(wrong.mean()),
+        "rejected": float(rejected.mean()),
+    }
+
+
+def one(seen: Seen, name: str, arm: Arm, share: float, pattern: str, shots: int, seed: int) -> dict[str, Any]:
+    """Return the record of a run."""
+    sentences, wrong = planted(seen.data.classes, share, pattern, seed)
+    if name == "oracle":
+        sentences = tuple(
+            tuple(text for text, flag in zip(own, flags, strict=True) if not flag)
+            for own, flags in zip(sentences, wrong, strict=True)
+        )
+    told = replace(seen, data=replace(seen.data, sentences=sentences))
+    result = run(arm, told, Case(split="all", shots=shots, seed=seed, crops=2))
+    record = {
+        "label": name,
+        "data": seen.data.name,
+        "share": share,
+        "pattern": pattern,
+        "shots": shots,
+        "seed": seed,
+        "all": result.measured.scores["all"].value,
+    }
+    if name == "selection" and isinstance(result.method, BiomedCoOp):
+        record |= rejection(result.method.kept_share.numpy(), wrong)
+    return record
+
+
+def cases(options: argparse.Namespace) -> Iterable[tuple[float, str, int, int]]:
+    """Yield share of wrong sentences, pattern, shots and seed."""
+    for seed in range(1, options.seeds + 1):
+        for shots in map(int, options.shots.split(",")):
+            for share in map(float, options.shares.split(",")):
+                for pattern in ("places", "classes") if share else ("places",):
+                    yield share, pattern, shots, seed
+
+
+def report(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Print and return means by share and pattern, and whether rejections are wrong more often than sentences are."""
+    rows = []
+    for share, pattern in sorted({(each["share"], each["pattern"]) for each in records}):
+        mine = [each for each in records if (each["share"], each["pattern"]) == (share, pattern)]
+        row: dict[str, Any] = {"share": share, "pattern": pattern}
+        for label in dict.fromkeys(each["label"] for each in mine):
+            row[label] = float(np.mean([each["all"] for each in mine if each["label"] == label]))
+        judged = [each for each in mine if "precision" in each]
+        if judged and share:
+            above = mean(
+                "precision above the base rate", np.array([each["precision"] - each["wrong"] for each in judged])
+            )
+            row |= {
+                name: float(np.mean([each[name] for each in judged])) for name in ("precision", "recall", "rejected")
+            }
+            row |= {
+                "above": above.value,
+                "interval": [above.low, above.high],
+                "verdict": "holds" if above.low > 0 else "does not hold" if above.high < 0 else "within noise",
+            }
+        rows.append(row)
+    names = [*arms(1), "precision", "recall", "rejected"]
+    table(
+        "wrong sentences",
+        ("share", "pattern", *names, "verdict"),
+        [
+            (f"{r['share']:g}", r["pattern"], *(f"{r[n]:.3f}" if n in r else "-" for n in names), r.get("verdict", "-"))
+            for r in rows
+        ],
+    )
+    return {"rows": rows, "runs": len(records)}
+
+
+def main() -> None:
+    """Run, print and write the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--sets", default=",".join(FAMILY))
+    parser.add_argument("--shots", default="1,2,4")
+    parser.add_argument("--shares", default="0,0.25,0.5", help="of wrong sentences")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--runs", type=Path, help="json-lines file of the runs; default: planted.jsonl in the cache")
+    parser.add_argument("--json-file", type=Path)
+    options = parser.parse_args()
+    start, file = time.perf_counter(), options.runs or home() / "planted.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    key = ("label", "data", "share", "pattern", "shots", "seed")
+    done = {tuple(each[name] for name in key) for each in read_records(file)}
+    encoder = percept.load(options.model, dtype="float32")
+    for data in (found for name in options.sets.split(",") if (found := BEDS[name]()) is not None):
+        seen = seen_by(encoder, data)
+        for share, pattern, shots, seed in cases(options):
+            for name, arm in arms(options.epochs).items():
+                if (name, data.name, share, pattern, shots, seed) not in done:
+                    append_json_line(file, one(seen, name, arm, share, pattern, shots, seed))
+        out.print(f"{data.name} is done", soft_wrap=True)
+    save(options.json_file, {**about(start), "model": options.model, **report(read_records(file))})
+
+
+if __name__ == "__main__":
+    main()
