@@ -198,7 +198,7 @@ CLAIMS: tuple[Claim, ...] = (
     *better("S50", "dpl-like", ["dpl:text", "dpl:image"], "harmonic"),
     *transfers("S50", "dpl-like", "coop"),
 )  # fmt: skip
-"""Judged by `family.py`: holds, does not hold, within noise, or not measured."""
+"""Judged by `family.py`: holds, does not hold, within noise, too few cells, or not measured."""
 
 
 def chosen(rows: Sequence[str]) -> list[Claim]:
