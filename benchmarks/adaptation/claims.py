@@ -275,7 +275,7 @@ CLAIMS: tuple[Claim, ...] = (
     *transfers("S59", "gram", "coop"),
     *(claim for method in GRAM_METHODS for claim in transfers("S59", f"gram:{method}", method)),
 )  # fmt: skip
-"""Judged by `family.py`: holds, does not hold, within noise, or not measured."""
+"""Judged by `family.py`: holds, does not hold, within noise, too few cells, or not measured."""
 
 
 def chosen(rows: Sequence[str]) -> list[Claim]:

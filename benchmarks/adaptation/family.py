@@ -49,6 +49,8 @@ from percept.methods.adaptation.shift import embedding_shift
 CROPS = 2
 """Random crops of every training image whose vectors are computed."""
 SHOTS = (1, 2, 4, 8, 16)
+FEWEST = 6
+"""Cells of a verdict; a bootstrap over fewer says too little."""
 METERED = 32
 """Test images that the shift of deep prompts is measured on."""
 SOURCES: dict[str, tuple[str, ...]] = {
@@ -239,7 +241,7 @@ def expected(known: dict[str, float], arm: Arm, seen: Seen, case: Case) -> float
 
 
 def judged(records: Sequence[dict[str, Any]], claims: Sequence[Claim]) -> list[dict[str, Any]]:
-    """Return one row per claim, marked holds, does not hold, within noise, or not measured."""
+    """Return one row per claim, marked holds, does not hold, within noise, too few cells, or not measured."""
     rows = []
     for claim in claims:
         mine = [record for record in records if claim.counts(record)]
@@ -254,7 +256,9 @@ def judged(records: Sequence[dict[str, Any]], claims: Sequence[Claim]) -> list[d
                 "interval": [round(found.low, 4), round(found.high, 4)],
                 "cells": found.n,
             }
-        rows.append(row | {"verdict": verdict(found, sign=claim.sign, margin=claim.margin)})
+        few = found is not None and found.n < FEWEST
+        judgement = "too few cells" if few else verdict(found, sign=claim.sign, margin=claim.margin)
+        rows.append(row | {"verdict": judgement})
     return rows
 
 
@@ -322,9 +326,9 @@ def report(records: Sequence[dict[str, Any]], claims: Sequence[Claim]) -> dict[s
     table("claims", ("row", "claim", "difference", "95 % interval", "claimed", "cells", "verdict"), shown)
     correlations = [found for score in ("gap", "alignment") if (found := spearman(records, score))]
     for each in correlations:
-        out.print(
-            f"Spearman of {each['score']} and new accuracy above zero-shot: {each['spearman']} {each['interval']}, {each['runs']} runs"
-        )
+        ends = " – ".join(map(str, each["interval"]))
+        words = f"Spearman of {each['score']} and new accuracy above zero-shot: {each['spearman']}"
+        out.print(f"{words}, 95 % interval {ends}, {each['runs']} runs", soft_wrap=True)
     names = {record["label"] for record in records}
     seconds = {
         name: round(float(np.mean([r["seconds"] for r in records if r["label"] == name])), 1) for name in sorted(names)

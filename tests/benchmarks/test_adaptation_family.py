@@ -106,7 +106,8 @@ def test_a_small_table_is_run_resumed_and_judged(
     assert len(lines) == 3 + 2 + 3  # base-new, few-shot, transfer
     found = json.loads(result.read_text())
     verdicts = {row["claim"]: row for row in found["claims"]}
-    assert verdicts["time"]["verdict"] == "holds"
+    assert verdicts["time"]["verdict"] == "too few cells"
+    assert verdicts["time"]["difference"] > 0
     assert verdicts["more"]["cells"] == 1
     assert verdicts["shift"]["cells"] == 1
     assert verdicts["few"]["cells"] == 2  # the run of the transfer has few shots of all classes too
@@ -162,3 +163,17 @@ def test_the_rank_correlation_is_that_of_spearman(family: ModuleType) -> None:
     found = family.spearman(records, "gap")
     assert found["spearman"] == pytest.approx(spearmanr(gaps, news)[0], abs=1e-3)
     assert found["interval"][0] < found["spearman"] < found["interval"][1]
+
+
+def test_a_claim_needs_several_cells(family: ModuleType) -> None:
+    claims: Any = sys.modules["claims"]
+    claim = claims.Claim(row="a", words="b", arm="one", than="two", score="base")
+    cell = {"data": "x", "foundation": "y", "split": "base", "shots": 16, "shots hash": "z"}
+    records = [
+        cell | {"label": name, "seed": seed, "scores": {"base": [value, 0, 1]}}
+        for seed in range(6)
+        for name, value in (("one", 0.8), ("two", 0.5))
+    ]
+    assert family.judged(records, [claim])[0]["verdict"] == "holds"
+    assert family.judged(records[:4], [claim])[0]["verdict"] == "too few cells"
+    assert family.judged([], [claim])[0]["verdict"] == "not measured"
