@@ -1,10 +1,12 @@
 """pe/nano2: the second edition of nano, which also learns from real drawings and reads printed words better.
 
     python benchmarks/corpora.py fetch
-    percept train pe/nano2 --data ~/.cache/percept/corpora/emoji/train.csv ~/.cache/percept/corpora/openclipart/train.csv
+    percept train pe/nano --out runs/nano
+    percept train pe/nano2 --init runs/nano --data ~/.cache/percept/corpora/emoji/train.csv ~/.cache/percept/corpora/openclipart/train.csv
 
 It goes on from the first edition with everything that pe/nano trains on, and adds captioned drawings (tables whose rows of
-other parts than "train" are refused) and generated signs. All of them are compared in one contrast.
+other parts than "train" are refused) and generated signs. All of them are compared in one contrast. In the end the weights are averaged
+with those of the start (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903), which gives back some of what the longer captions lost.
 """
 
 import random
@@ -32,6 +34,7 @@ from percept.losses.words import word_weights
 from percept.methods.pretraining import nano
 from percept.methods.pretraining.joined import Joined, JoinedBatch
 from percept.recipes.pe import provenance
+from percept.recipes.pe_finetune import average_with
 from percept.recipes.pe_nano import CPU_TOKENS, GPU_TOKENS
 from percept.train.experiment import Experiment, Placement, Settings
 from percept.weights.folder import save_folder
@@ -48,8 +51,10 @@ class Config:
 
     data: tuple[str, ...] = ()
     """Tables of captioned drawings on white, with the fields path and caption, and perhaps keywords, label and part."""
-    init: str = "nano"
-    """Encoder that the run begins with."""
+    init: str = ""
+    """Encoder that the run begins with: a folder that pe/nano wrote."""
+    average: float = 0.85
+    """Share of the new weights in the average with those of the start; 1 for the new ones alone."""
     drawings: float = 0.35
     """Share of a batch that is drawings."""
     signs: float = 0.15
@@ -72,6 +77,8 @@ class Config:
             raise PerceptError(
                 f"drawings={self.drawings} and signs={self.signs}; they must be shares that leave room for the world."
             )
+        if not 0 <= self.average <= 1:
+            raise PerceptError(f"average must be from 0 to 1, got {self.average}. 1 gives the new weights alone.")
         stages_of(self.stages, self.settings.steps)
 
 
@@ -109,6 +116,10 @@ def recipe(config: Config, *, command: str = "percept train pe/nano2") -> Experi
     """
     if not config.data:
         raise PerceptError("no drawings were given. Give --data with tables such as corpora/emoji/train.csv.")
+    if not config.init:
+        raise PerceptError(
+            "no encoder to begin with was given. Give --init with a folder that percept train pe/nano wrote."
+        )
     pick_device(config.settings.device)
     stages = stages_of(config.stages, config.settings.steps)
     counts = tuple(round(share * config.settings.batch) for share in (config.drawings, config.signs))
@@ -152,6 +163,7 @@ def recipe(config: Config, *, command: str = "percept train pe/nano2") -> Experi
         assert isinstance(trained, Joined)
         tokenizer, preprocess = begun()
         tokenizer.words |= {word for text in drawings().texts() for word in words_of(text)}
+        average_with(trained.clip, percept.load(config.init, device="cpu", train=True), config.average)
         facts = provenance("pe/nano2", command, config, totals)
         save_folder(
             out, trained.clip, name=out.resolve().name,
@@ -186,6 +198,6 @@ def background(rng: random.Random, side: int) -> Image.Image:
 def tiny() -> Config:
     """Return a configuration that runs in seconds; `data` must be replaced."""
     return Config(
-        data=("drawings.csv",), world=WorldData(pairs=32), method=nano.Config(micro_tokens=2_000),
+        data=("drawings.csv",), init="nano", world=WorldData(pairs=32), method=nano.Config(micro_tokens=2_000),
         settings=Settings(steps=4, batch=16, optimiser="muon", learning_rate=1e-4, warmup=1, log_every=2),
     )  # fmt: skip
