@@ -148,7 +148,12 @@ def known_sets(corpus: str) -> dict[str, list[dict[str, str]]]:
     rows = [row | {"path": str(folder / row["path"])} for row in read_table(folder / "kinds.csv")]
     vendors = dict.fromkeys(row["vendor"] for row in rows)
     sets = {vendor: [row for row in rows if row["vendor"] == vendor] for vendor in vendors}
-    return sets | ({f"{corpus}, all vendors": rows} if len(sets) > 1 else {})
+    unseen = [row for row in rows if row["part"] != "train"]
+    return (
+        sets
+        | ({f"{corpus}, all vendors": rows} if len(sets) > 1 else {})
+        | {f"{corpus}, part never trained on": unseen}
+    )
 
 
 def measure(classify: Callable[[Any], torch.Tensor], name: str, rows: Sequence[dict[str, str]]) -> dict[str, Any]:
