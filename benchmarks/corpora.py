@@ -148,12 +148,11 @@ def known_sets(corpus: str) -> dict[str, list[dict[str, str]]]:
     rows = [row | {"path": str(folder / row["path"])} for row in read_table(folder / "kinds.csv")]
     vendors = dict.fromkeys(row["vendor"] for row in rows)
     sets = {vendor: [row for row in rows if row["vendor"] == vendor] for vendor in vendors}
-    unseen = [row for row in rows if row["part"] != "train"]
-    return (
-        sets
-        | ({f"{corpus}, all vendors": rows} if len(sets) > 1 else {})
-        | {f"{corpus}, part never trained on": unseen}
-    )
+    if len(sets) > 1:
+        sets[f"{corpus}, all vendors"] = rows
+    if unseen := [row for row in rows if row["part"] != "train"]:
+        sets[f"{corpus}, part never trained on"] = unseen
+    return sets
 
 
 def measure(classify: Callable[[Any], torch.Tensor], name: str, rows: Sequence[dict[str, str]]) -> dict[str, Any]:

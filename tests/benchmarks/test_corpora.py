@@ -257,7 +257,7 @@ def test_the_report_counts_what_it_classifies(corpora: ModuleType, tmp_path: Pat
     written = json.loads((tmp_path / "report.json").read_text())
     found = {row["set"]: row for row in written["results"]}
     assert {name: row["images"] for name, row in found.items()} == {
-        "google": 2, "twitter": 2, "fluent": 2, "openmoji": 2, "emoji, all vendors": 8, "openclipart": 1,
+        "google": 2, "twitter": 2, "fluent": 2, "openmoji": 2, "emoji, all vendors": 8, "emoji, part never trained on": 2, "openclipart": 1,
     }  # fmt: skip
     assert all(row["chance %"] == 1.0 and 0 <= row["top-1 %"] <= row["top-5 %"] <= 100 for row in found.values())
     assert found["openmoji"]["parts"] == {"new_artist": 2}
