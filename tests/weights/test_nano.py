@@ -39,7 +39,7 @@ def test_it_is_small_and_says_how_it_was_made() -> None:
 
 def test_the_stored_scores_are_those_of_the_stored_weights(nano: percept.Encoder) -> None:
     stored = json.loads((FOLDER / "metrics.json").read_text())
-    assert stored["model"] == to_dict(nano.identity)
+    assert stored["model"].items() >= to_dict(nano.identity).items()
 
 
 def test_a_fresh_sample_agrees_with_the_card(nano: percept.Encoder) -> None:

@@ -10,6 +10,7 @@ with those of the start (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903), which
 """
 
 import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -43,6 +44,9 @@ from percept.world.cache import WorldData, cache_home, draw_cache, some_texts
 from percept.world.language import CLASS_TEMPLATES
 from percept.world.signs import PLAIN, SignSource
 from percept.world.source import WorldSource, described, stages_of
+
+OFTEN = 5
+"""Different texts of drawings that a word must occur in, to count as one that the model knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +166,8 @@ def recipe(config: Config, *, command: str = "percept train pe/nano2") -> Experi
     def save(out: Path, trained: nn.Module, totals: Mapping[str, Any]) -> None:
         assert isinstance(trained, Joined)
         tokenizer, preprocess = begun()
-        tokenizer.words |= {word for text in drawings().texts() for word in words_of(text)}
+        counts = Counter(word for text in drawings().texts() for word in set(words_of(text)))
+        tokenizer.words |= {word for word, count in counts.items() if count >= OFTEN}
         average_with(trained.clip, percept.load(config.init, device="cpu", train=True), config.average)
         facts = provenance("pe/nano2", command, config, totals)
         save_folder(

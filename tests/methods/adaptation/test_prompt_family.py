@@ -279,6 +279,7 @@ def test_mmrl_fuses_the_logits_of_known_classes_only() -> None:
         assert method.fused
 
 
+@torch.no_grad()
 def test_mmrl_loss_is_that_of_the_paper() -> None:
     torch.manual_seed(0)
     method, batch = MMRL.tiny()
