@@ -40,7 +40,7 @@ def short() -> pe_nano.Config:
 
 ROWS = {"init": "MODEL", "data": ("rows.jsonl",)}
 NEEDS: dict[str, dict] = {
-    "pe/nano2": {"data": ("rows.csv",)},
+    "pe/nano2": {"data": ("rows.csv",), "init": "nano"},
     "plm/stage1": ROWS,
     "plm/stage2": ROWS,
     "plm/stage3": ROWS,
