@@ -11,7 +11,7 @@ learning rate falls with depth (Dong et al. 2022, arXiv:2212.06138). Weights can
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -251,3 +251,9 @@ def report(config: Config, own: Own, out: Path, command: str) -> None:
         show(f"pe/finetune: {config.init} before and after", rows)
     facts = {"command": command, "classes": list(own.classes), "trained on": len(own.train), "held out": len(own.test)}
     write_json(out / REPORT, {**facts, "scores": [row.to_dict() for row in rows]})
+
+
+def tiny() -> Config:
+    """Return a configuration that runs in seconds; `data` must be given."""
+    settings = replace(Config().settings, steps=4, batch=8, warmup=1, log_every=2)
+    return Config(world_images=12, check_every=4, settings=settings)

@@ -149,19 +149,25 @@ def recipe(config: Config, *, command: str = "percept train pe/nano2") -> Experi
         return Joined(method, percept.load(config.init, device="cpu", train=True), weights)
 
     def save(out: Path, trained: nn.Module, totals: Mapping[str, Any]) -> None:
-        assert isinstance(trained, Joined)
         tokenizer, preprocess = begun()
         tokenizer.words |= {word for text in drawings().texts() for word in words_of(text)}
-        facts = provenance("pe/nano2", command, config, totals)
-        save_folder(
-            out, trained.clip, name=out.resolve().name,
-            preprocess=replace(preprocess, size=trained.clip.config.vision.image_size), tokenizer=tokenizer,
-            provenance=facts, dtype=torch.bfloat16,
-        )  # fmt: skip
+        save_joined(out, trained, tokenizer, preprocess, provenance("pe/nano2", command, config, totals))
 
     return Experiment(
         name="pe/nano2", config=config, settings=config.settings, task=task, source=source, save=save,
         stages=described(stages),
+    )  # fmt: skip
+
+
+def save_joined(
+    out: Path, trained: nn.Module, tokenizer: Tokenizer, preprocess: Preprocess, facts: Mapping[str, Any]
+) -> None:
+    """Write the trained model with its provenance."""
+    assert isinstance(trained, Joined)
+    preprocess = replace(preprocess, size=trained.clip.config.vision.image_size)
+    save_folder(
+        out, trained.clip, name=out.resolve().name, preprocess=preprocess, tokenizer=tokenizer, provenance=facts,
+        dtype=torch.bfloat16,
     )  # fmt: skip
 
 
