@@ -238,12 +238,29 @@ def test_a_loss_that_stays_not_finite_gives_up_and_leaves_the_checkpoint(tmp_pat
         fit(fresh, tmp_path / "fresh")
 
 
+def test_a_run_that_ends_diverged_is_not_finished_and_its_checkpoint_is_from_before_the_failures(
+    tmp_path: Path,
+) -> None:
+    finished: list[Path] = []
+    run = experiment(save=lambda folder, task, totals: finished.append(folder), checkpoint_every=0.0)
+    run.model.spoil = lambda call: call > 5  # also when the batch of step 5 is computed again
+    with pytest.raises(PerceptError, match="the last 3 steps, 6 to 8"):
+        fit(run, tmp_path)
+    assert finished == []
+    sound = experiment(checkpoint_every=0.0)
+    assert fit(sound, tmp_path).step == 8  # goes on from step 5, without the failures
+    assert metrics(tmp_path)[-1]["step"] == 8
+    whole = experiment(checkpoint_every=0.0)
+    fit(whole, tmp_path / "whole")
+    assert same_tensors(weights(sound), weights(whole))
+
+
 def test_a_run_whose_last_steps_are_not_finite_finishes_with_the_weights_before_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finished: list[dict[str, object]] = []
     run = experiment(save=lambda folder, task, totals: finished.append(totals), checkpoint_every=0.0)
-    run.model.spoil = lambda call: call > 5
+    run.model.spoil = lambda call: call in (6, 7, 8)
     progress = fit(run, tmp_path)
     assert (progress.step, progress.skipped) == (8, 3)
     assert [totals["skipped"] for totals in finished] == [3]

@@ -190,8 +190,8 @@ def background(rng: random.Random, side: int) -> Image.Image:
 
 
 def tiny() -> Config:
-    """Return a configuration that runs in seconds; `data` must be replaced."""
+    """Return a configuration that runs in seconds; `data` must be given."""
     return Config(
-        data=("drawings.csv",), world=WorldData(pairs=32), method=nano.Config(micro_tokens=2_000),
+        world=WorldData(pairs=32), method=nano.Config(micro_tokens=2_000),
         settings=Settings(steps=4, batch=16, optimiser="muon", learning_rate=1e-4, warmup=1, log_every=2),
     )  # fmt: skip

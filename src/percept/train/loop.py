@@ -208,7 +208,8 @@ class Run:
             failures = 0 if scalars else failures + 1
             self._advance(batch, scalars is None, seconds=before + time.monotonic() - started)
             last, now, clock = progress.step == end, time.monotonic(), dist.rank() == 0
-            if failures == PATIENCE or (last and progress.skipped == progress.step):
+            unusable = failures and last and until is None and not self._sound(progress.step - failures)
+            if failures == PATIENCE or unusable:
                 raise self._given_up(failures)
             if progress.step == first + 1:
                 journal.reassure(progress.seconds - before, settings)
@@ -231,6 +232,13 @@ class Run:
         if failures and dist.rank() == 0:
             notice(f"the last {failures} steps of the run were left out; the model is that of step {end - failures}")
         return True
+
+    def _sound(self, step: int) -> bool:
+        """Return True if the loss of step `step`, counted from 1, is finite with the present weights; False for step 0."""
+        if not step:
+            return False
+        batch = self.source.batch(step - 1, rank=dist.rank(), world_size=dist.world_size())
+        return self.stepper.finite(batch.to(self.device, self.dtype))
 
     def _waited_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield batches on the device; measure how long each was waited for. Starting the source is not waiting."""
