@@ -160,7 +160,7 @@ def recipe(config: Config, *, command: str = "percept train pe/nano2") -> Experi
 
 
 def save_joined(
-    out: Path, trained: nn.Module, tokenizer: Tokenizer, preprocess: Preprocess, facts: Mapping[str, Any]
+    out: Path, trained: nn.Module, tokenizer: Tokenizer, preprocess: Preprocess, facts: dict[str, Any]
 ) -> None:
     """Write the trained model with its provenance."""
     assert isinstance(trained, Joined)
