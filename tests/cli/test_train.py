@@ -9,8 +9,9 @@ import pytest
 
 import percept
 from percept.cli import main
-from percept.cli.train import config_type, parse
-from percept.recipes import RECIPES, pe_nano
+from percept.cli.train import config_type, parse, tiny_of
+from percept.core.config import from_dict, to_dict
+from percept.recipes import ABLATIONS, RECIPES, pe_nano
 from tests.train import toy
 
 
@@ -141,3 +142,28 @@ def test_every_recipe_can_be_started_from_the_command_line(name):
     module, function = RECIPES[name].split(":")
     options = parse(name, getattr(import_module(module), function), ["--out", "here"], tiny=None)
     assert options.out == Path("here")
+
+
+@pytest.mark.parametrize("name", ["pe/cooldown", "pe/video", "pe/distill", "pe/core", "pe/finetune", "pe/figure2"])
+def test_every_stage_of_pe_has_a_tiny_form_of_its_own(name):
+    place = (RECIPES | ABLATIONS)[name]
+    module, function = place.split(":")
+    build = tiny_of(place)
+    assert build is not None
+    small = build()
+    if name in RECIPES:
+        assert isinstance(small, config_type(getattr(import_module(module), function)))
+        assert from_dict(type(small), to_dict(small)) == small
+
+
+def test_a_check_with_a_step_that_is_left_out_has_found_something(toy_recipes, monkeypatch, capsys):
+    forward = toy.Regression.forward
+
+    def spoilt(self, batch):
+        values = forward(self, batch)
+        return values | {"loss": values["loss"] * float("nan" if self.calls == 15 else 1)}
+
+    monkeypatch.setattr(toy.Regression, "forward", spoilt)
+    assert main(["train", "recipe", "--check"]) == 1
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "steps left out" in line]
+    assert [row[2].strip() for row in rows] == ["1"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import percept
 from percept.core.config import from_dict, to_dict
@@ -15,7 +16,7 @@ from percept.recipes import pe, pe_data
 from percept.recipes.pe import SWITCHES
 from percept.recipes.pe_cost import at_budget, image_operations, text_operations, training_operations
 from percept.recipes.pe_sizes import DISTILLATION, POINTS, PRETRAINING, SIZES, VIDEO
-from percept.train import Placement, fit
+from percept.train import Placement, Settings, fit
 from percept.world.augment import NONE
 from percept.world.cache import WorldData
 from percept.world.source import WorldSource
@@ -167,6 +168,24 @@ def test_own_files_come_at_the_size_of_each_stage_with_the_paper_s_augmentation(
     tokenizer = percept.load(tmp_path / "run", device="cpu").tokenizer
     assert tokenizer is not None
     assert tokenizer.decode(tokenizer("a picture of number 3")[0].tolist()) == "a picture of number 3"
+
+
+def test_captions_come_from_the_field_that_is_named_and_an_error_names_the_option(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "rows.csv").write_text("path,words_of_it\na.png,a black square\n")
+    data = pe_data.Data(data=(str(tmp_path / "rows.csv"),))
+    tokenizer = percept.load("nano").tokenizer
+    assert tokenizer is not None
+    settings = Settings(steps=1, batch=1)
+    with pytest.raises(PerceptError, match=r"fields with text: words_of_it\. Give images .*--captions") as raised:
+        pe_data.files(data, tokenizer, settings, 8, True)
+    assert "captions=" not in str(raised.value)
+    named = replace(data, captions=("words_of_it",))
+    batch = pe_data.files(named, tokenizer, settings, 8, True).batch(0)
+    assert tokenizer.decode(batch.tokens[0].tolist()) == "a black square"  # type: ignore[attr-defined]
+    assert list(pe_data.captions_of(named)) == ["a black square"]
+    with pytest.raises(PerceptError, match=r"holds no videos .*Give clips"):
+        pe_data.files(data, tokenizer, settings, 8, True, frames=4)
 
 
 def test_a_mixture_of_files_keeps_its_weights(tmp_path: Path) -> None:

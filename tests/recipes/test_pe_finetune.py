@@ -12,6 +12,7 @@ from PIL import Image
 import percept
 from percept.core.errors import PerceptError
 from percept.core.io import load_tensors
+from percept.data.sources.captions import CaptionChoice
 from percept.optim.rules import Scale, action_of, parameter_groups
 from percept.recipes import pe_finetune, pe_own, pe_report, pe_stages
 from percept.recipes.pe_finetune import Config, average_with, layer_rates
@@ -85,6 +86,21 @@ def test_images_with_captions_have_no_classes(tmp_path: Path) -> None:
     own = opened_own(str(captioned(tmp_path / "captioned", 10)), "", held_out=0.2, seed=0)
     assert own.classes == ()
     assert [each.kind.startswith("a picture of number") for each in own.test] == [True, True]
+
+
+def test_captions_come_from_the_field_that_is_named(start: Path, photos: Path, tmp_path: Path) -> None:
+    files = sorted(photos.rglob("*.png"))[:6]
+    rows = [f"{file},number {place}" for place, file in enumerate(files)]
+    table = tmp_path / "rows.csv"
+    table.write_text("\n".join(["path,words_of_it", *rows]))
+    with pytest.raises(PerceptError, match=r"fields with text: words_of_it.*--captions names their field"):
+        opened_own(str(table), "", held_out=0.2, seed=0)
+    named = config(start, table, captions=("words_of_it",))
+    own = opened_own(str(table), "", held_out=0.0, seed=0, choice=CaptionChoice(named.captions))
+    begun = pe_stages.opened(str(start))
+    source = pe_finetune.rows_of(named, own, begun)
+    texts = {begun.tokenizer.decode(row.tolist()) for step in range(2) for row in source.batch(step).tokens}  # type: ignore[attr-defined]
+    assert len(texts) == 6
 
 
 def test_bad_folders_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

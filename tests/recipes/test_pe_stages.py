@@ -4,6 +4,7 @@ import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -238,3 +239,13 @@ def test_the_clip_of_random_frames_is_their_mean(start: Path) -> None:
     frames = [np.asarray(picture(number)) for number in range(3)]
     vectors = encoder.pooled(frames).mean(dim=0)
     torch.testing.assert_close(encoder.video(frames, average="zero-shot"), vectors / vectors.norm())
+
+
+@pytest.mark.parametrize("module", [pe_figure2, pe_video_captions])
+def test_the_tiny_ablations_have_the_same_points_for_seconds(module: ModuleType) -> None:
+    pytest.importorskip("percept.train.ablation")
+    small, whole = module.tiny(), module.ablation()
+    assert tuple(small.points) == tuple(whole.points)
+    assert small.name != whole.name  # so that they do not share a folder
+    for build in small.points.values():
+        assert build(1).settings.steps <= 16

@@ -55,10 +55,16 @@ def test_each_part_gets_the_folder_before_and_finished_parts_are_left_alone(tmp_
     (tmp_path / "run" / "two" / "config.json").unlink()
     calls.clear()
     assert fit_chain(chain(calls), tmp_path / "run")[2]
-    assert calls == [("two", "one")]
-    calls.clear()
+    assert calls == [("one", None), ("two", "one")]
+    before = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))}
     assert fit_chain(chain(calls), tmp_path / "run")[2]
-    assert calls == []
+    assert {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))} == before
+
+
+def test_finished_parts_of_a_different_configuration_are_refused(tmp_path: Path) -> None:
+    fit_chain(chain([]), tmp_path / "run")
+    with pytest.raises(PerceptError, match=r"one holds a finished model .* different values of steps"):
+        fit_chain(chain([], steps=4), tmp_path / "run")
 
 
 def test_a_chain_that_is_out_of_time_stops_and_resumes(tmp_path: Path) -> None:

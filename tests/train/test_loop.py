@@ -238,10 +238,12 @@ def test_a_loss_that_stays_not_finite_gives_up_and_leaves_the_checkpoint(tmp_pat
         fit(fresh, tmp_path / "fresh")
 
 
-def test_a_run_that_ends_in_failures_is_not_finished_and_its_checkpoint_is_from_before_them(tmp_path: Path) -> None:
+def test_a_run_that_ends_diverged_is_not_finished_and_its_checkpoint_is_from_before_the_failures(
+    tmp_path: Path,
+) -> None:
     finished: list[Path] = []
     run = experiment(save=lambda folder, task, totals: finished.append(folder), checkpoint_every=0.0)
-    run.model.spoil = lambda call: call > 5
+    run.model.spoil = lambda call: call > 5  # also when the batch of step 5 is computed again
     with pytest.raises(PerceptError, match="the last 3 steps, 6 to 8"):
         fit(run, tmp_path)
     assert finished == []
@@ -251,6 +253,43 @@ def test_a_run_that_ends_in_failures_is_not_finished_and_its_checkpoint_is_from_
     whole = experiment(checkpoint_every=0.0)
     fit(whole, tmp_path / "whole")
     assert same_tensors(weights(sound), weights(whole))
+
+
+def test_a_run_whose_last_steps_are_not_finite_finishes_with_the_weights_before_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished: list[dict[str, object]] = []
+    run = experiment(save=lambda folder, task, totals: finished.append(totals), checkpoint_every=0.0)
+    run.model.spoil = lambda call: call in (6, 7, 8)
+    progress = fit(run, tmp_path)
+    assert (progress.step, progress.skipped) == (8, 3)
+    assert [totals["skipped"] for totals in finished] == [3]
+    assert "the last 3 steps of the run were left out; the model is that of step 5" in capsys.readouterr().err
+    sound = experiment(checkpoint_every=0.0)
+    interrupt_at(sound.model, 5)
+    assert fit(sound, tmp_path / "sound").step == 5
+    assert same_tensors(weights(run), weights(sound))
+    assert fit(experiment(checkpoint_every=0.0), tmp_path).step == 8  # stands finished; nothing is trained again
+
+
+def test_a_run_without_any_finite_step_is_not_finished(tmp_path: Path) -> None:
+    finished: list[Path] = []
+    run = experiment(save=lambda folder, task, totals: finished.append(folder))
+    run.model.spoil = lambda call: True
+    with pytest.raises(PerceptError, match="the last 8 steps, 1 to 8; there is no checkpoint yet"):
+        fit(run, tmp_path)
+    assert finished == []
+    assert fit(experiment(), tmp_path).step == 8
+
+
+def test_a_stop_among_failures_names_the_step_of_the_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = experiment(checkpoint_every=0.0)
+    interrupt_at(run.model, 5)
+    run.model.spoil = lambda call: call > 3
+    assert fit(run, tmp_path).step == 5
+    assert "stopped at step 5 of 8; the same command resumes at step 3" in " ".join(capsys.readouterr().err.split())
 
 
 class Counting(Hooked):

@@ -38,8 +38,15 @@ def train(arguments: Sequence[str]) -> int:
         raise unknown_name("recipe", name, RECIPES)
     module, function = RECIPES[name].split(":")
     recipe: Callable[..., Any] = getattr(import_module(module), function)
-    options = parse(name, recipe, rest, tiny=getattr(import_module(module), "tiny", None))
+    options = parse(name, recipe, rest, tiny=tiny_of(RECIPES[name]))
     return run(name, recipe, options, command=shlex.join(["percept", "train", *arguments]))
+
+
+def tiny_of(place: str) -> Callable[[], Any] | None:
+    """Return the function that makes the small form of "module:function": `tiny`, or `tiny_FUNCTION` in a module with several."""
+    module, function = place.split(":")
+    found = import_module(module)
+    return getattr(found, f"tiny_{function}", None) or getattr(found, "tiny", None)
 
 
 def parse(name: str, recipe: Callable[..., Any], rest: list[str], *, tiny: Callable[[], Any] | None) -> Any:
@@ -140,7 +147,7 @@ def _check(planned: Any) -> int:
         ]
         table(f"Check of {planned.name}", ("check", "result"), checked)
         table(f"{found.steps} steps", ("what", "value"), [(name, value) for name, value in found.figures()])
-    return FOUND if found.remarks else 0
+    return FOUND if found.remarks or found.skipped else 0
 
 
 def _next_steps(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """LAMB (You et al. 2020, arXiv:1904.00962): steps of Adam, scaled per tensor by the norm of its weights."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from percept.optim import lists
 
 
-class Lamb(torch.optim.Optimizer):
+class Lamb(lists.ListOptimizer):
     """Each tensor moves by the learning rate times its own norm, so that the relative change of all layers is equal.
 
     With gradient g, in step t (algorithm 2, with phi(z) = z):
@@ -37,18 +37,8 @@ class Lamb(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "trust": trust})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take one step."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group, parameters in lists.with_gradients(self.param_groups):
-            self._step(group, parameters)
-        return loss
-
-    def _step(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+    def step_list(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        """Step parameters of one group, device and type."""
         values, steps = lists.local(parameters), self._adam_steps(group, parameters)
         if group["weight_decay"]:
             lists.add_(steps, values, alpha=group["weight_decay"])

@@ -1,6 +1,6 @@
 """Lion (Chen et al. 2023, arXiv:2302.06675): the sign of a mixture of gradient and momentum."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from percept.optim import lists
 
 
-class Lion(torch.optim.Optimizer):
+class Lion(lists.ListOptimizer):
     """Every element moves by the learning rate, up or down; the state is one tensor per parameter.
 
     With gradient g and momentum m (algorithm 2; decay is decoupled and comes first, as in the reference):
@@ -32,18 +32,8 @@ class Lion(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take one step."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group, parameters in lists.with_gradients(self.param_groups):
-            self._step(group, parameters)
-        return loss
-
-    def _step(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+    def step_list(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        """Step parameters of one group, device and type."""
         (mixing, keeping), rate = group["betas"], group["lr"]
         for parameter in parameters:
             if "momentum" not in self.state[parameter]:

@@ -4,7 +4,7 @@ The operations on lists are those that PyTorch documents as "Foreach Operations"
 PyTorch use them too. Tensors sharded by FSDP2 are stepped shard by shard; only the norms need the other processes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -20,6 +20,25 @@ add_, mul_, div_, addcmul_ = (
 )
 div, sqrt, sign_ = torch_lists._foreach_div, torch_lists._foreach_sqrt, torch_lists._foreach_sign_
 lerp, lerp_ = torch_lists._foreach_lerp, torch_lists._foreach_lerp_
+
+
+class ListOptimizer(torch.optim.Optimizer):
+    """An optimiser that steps lists of parameters."""
+
+    def step_list(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        """Step parameters of one group, device and type."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group, parameters in with_gradients(self.param_groups):
+            self.step_list(group, parameters)
+        return loss
 
 
 def with_gradients(groups: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], list[Tensor]]]:

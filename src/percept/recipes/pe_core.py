@@ -11,10 +11,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from percept.recipes import pe
-from percept.recipes.pe_stages import Cooldown, Distill, Video, cooldown, distill, video
+from percept.recipes.pe_stages import (
+    Cooldown,
+    Distill,
+    Video,
+    cooldown,
+    distill,
+    tiny_cooldown,
+    tiny_distill,
+    tiny_video,
+    video,
+)
 from percept.train.chain import Chain
 from percept.train.experiment import Experiment
-from percept.world.cache import WorldData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +62,4 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/cor
 
 def tiny() -> Config:
     """Return a configuration that runs in seconds, for tests and for trying the pipeline."""
-    small = replace(pe.tiny().settings, steps=3, learning_rate=1e-4)
-    world = WorldData(pairs=64)
-    return Config(
-        pretrain=pe.tiny(),
-        cooldown=Cooldown(world=world, settings=small),
-        distill=Distill(world=world, settings=small),
-        video=Video(settings=replace(small, batch=4)),
-    )
+    return Config(pretrain=pe.tiny(), cooldown=tiny_cooldown(), distill=tiny_distill(), video=tiny_video())

@@ -14,7 +14,7 @@ from percept.data.batch import Batch
 from percept.data.clip_vocabulary import find_vocabulary, read_vocabulary
 from percept.data.source import Source
 from percept.data.sources.captions import CaptionChoice
-from percept.data.sources.open import open_rows, open_source
+from percept.data.sources.open import UnsuitableRows, open_rows, open_source
 from percept.data.sources.sample import BadSample, Rows
 from percept.data.sources.source import MAX_BAD, RowSource, mix
 from percept.data.tokenizers import Tokenizer
@@ -64,6 +64,8 @@ class Data:
     data: tuple[str, ...] = ()
     """Files, folders or patterns of images with captions (of clips, for video), each with an optional weight: shards/*.tar:2. The
     generated world if none is given."""
+    captions: tuple[str, ...] | None = None
+    """Field of the caption, or several of which one is drawn at random; the first usual name, such as caption or text, if None."""
     root: Path | None = None
     """Folder of relative paths in tables; that of each file if None."""
     workers: int = 0
@@ -75,6 +77,7 @@ class Data:
     def __post_init__(self) -> None:
         for entry in self.data:
             weighted(entry)
+        CaptionChoice(self.captions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,13 +157,18 @@ def files(
         "augment": config.views.augment() if augment else None,
         "tokenizer": tokenizer,
         "frames": frames,
+        "captions": config.captions,
         "root": config.root,
     }
     shared: dict[str, Any] = {
         "batch": settings.batch, "seed": settings.seed, "workers": config.workers, "max_bad": config.max_bad,
     }  # fmt: skip
     pairs = [weighted(entry) for entry in config.data]
-    sources = [open_source(path, **shared, **options) for path, _ in pairs]
+    try:
+        sources = [open_source(path, **shared, **options) for path, _ in pairs]
+    except UnsuitableRows as error:
+        wanted = "images" if frames is None else "clips"
+        raise PerceptError(f"{error.problem} Give {wanted} with captions; --captions names their field.") from None
     return sources[0] if len(sources) == 1 else mix(sources, [weight for _, weight in pairs], **shared)
 
 
@@ -216,11 +224,11 @@ def captions_of(config: Data, most: int = TEXTS) -> Iterator[str]:
     """Yield captions of files, at most `most`, spread evenly over each source; rows without one are left out."""
     for entry in config.data:
         rows = open_rows(weighted(entry)[0], root=config.root)
-        yield from _captions(rows, max(1, most // len(config.data)))
+        yield from _captions(rows, CaptionChoice(config.captions), max(1, most // len(config.data)))
 
 
-def _captions(rows: Rows, most: int) -> Iterator[str]:
-    choice, count = CaptionChoice(), min(most, len(rows))
+def _captions(rows: Rows, choice: CaptionChoice, most: int) -> Iterator[str]:
+    count = min(most, len(rows))
     for number in range(count):
         row = number * len(rows) // count
         try:

@@ -80,3 +80,12 @@ def ablation() -> "Ablation":
     from percept.train.ablation import Ablation
 
     return Ablation(name="pe/figure2", points=Figure().points(), evaluate=evaluate)
+
+
+def tiny() -> "Ablation":
+    """Return the same with runs of seconds, to try it."""
+    from percept.train.ablation import Ablation
+
+    settings = replace(base().settings, steps=8, batch=8, warmup=2, log_every=4)
+    first = replace(base(), world=replace(base().world, pairs=64), settings=settings)
+    return Ablation(name="pe/figure2 --tiny", points=Figure(first=first).points(), evaluate=partial(evaluate, images=5))

@@ -11,7 +11,7 @@ learning rate falls with depth (Dong et al. 2022, arXiv:2212.06138). Weights can
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from percept.core.errors import PerceptError
 from percept.core.io import write_json
 from percept.core.machine import pick_device
 from percept.core.report import notice
+from percept.data.sources.captions import CaptionChoice
 from percept.data.sources.prepare import CaptionCollate, ImageCaption
 from percept.data.sources.source import MAX_BAD, RowSource
 from percept.data.transforms import Preprocess
@@ -67,6 +68,8 @@ class Config:
     """Images of the same kind to measure on; a part of `data` that is held out if empty."""
     held_out: float = 0.2
     """Share of `data` to measure on, of every class; 0 for none."""
+    captions: tuple[str, ...] | None = None
+    """Field of the caption, or several of which one is drawn at random; the first usual name, such as caption or text, if None."""
     root: Path | None = None
     """Folder of relative paths in tables; that of each file if None."""
     templates: tuple[str, ...] = TEMPLATES
@@ -93,6 +96,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_templates(self.templates)
+        CaptionChoice(self.captions)
         if not 0 <= self.held_out <= 0.9:
             raise PerceptError(
                 f"held_out must be from 0 to 0.9, got {self.held_out}. 0.2 holds one of five images out."
@@ -122,7 +126,10 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/fin
     @cache
     def own() -> Own:
         settings = config.settings
-        return opened_own(config.data, config.test, held_out=config.held_out, seed=settings.seed, root=config.root)
+        return opened_own(
+            config.data, config.test, held_out=config.held_out, seed=settings.seed, root=config.root,
+            choice=CaptionChoice(config.captions),
+        )  # fmt: skip
 
     def source(place: Placement) -> RowSource:
         chosen = own()
@@ -164,7 +171,10 @@ def rows_of(config: Config, own: Own, start: Start) -> RowSource:
     """Return the source of a run."""
     normal = start.preprocess
     preprocess = Preprocess(size=start.side, mean=normal.mean, std=normal.std)
-    inner = ImageCaption(preprocess=preprocess, tokenizer=start.tokenizer, augment=config.views.augment())
+    inner = ImageCaption(
+        preprocess=preprocess, tokenizer=start.tokenizer, augment=config.views.augment(),
+        captions=CaptionChoice(None if own.classes else config.captions),
+    )  # fmt: skip
     settings = config.settings
     source = RowSource(
         own.train,
@@ -251,3 +261,9 @@ def report(config: Config, own: Own, out: Path, command: str) -> None:
         show(f"pe/finetune: {config.init} before and after", rows)
     facts = {"command": command, "classes": list(own.classes), "trained on": len(own.train), "held out": len(own.test)}
     write_json(out / REPORT, {**facts, "scores": [row.to_dict() for row in rows]})
+
+
+def tiny() -> Config:
+    """Return a configuration that runs in seconds; `data` must be given."""
+    settings = replace(Config().settings, steps=4, batch=8, warmup=1, log_every=2)
+    return Config(world_images=12, check_every=4, settings=settings)

@@ -164,21 +164,27 @@ def recipe(config: Config, *, command: str = "percept train pe/nano2") -> Experi
         return Joined(method, percept.load(config.init, device="cpu", train=True), weights)
 
     def save(out: Path, trained: nn.Module, totals: Mapping[str, Any]) -> None:
-        assert isinstance(trained, Joined)
         tokenizer, preprocess = begun()
         counts = Counter(word for text in drawings().texts() for word in set(words_of(text)))
         tokenizer.words |= {word for word, count in counts.items() if count >= OFTEN}
+        assert isinstance(trained, Joined)
         average_with(trained.clip, percept.load(config.init, device="cpu", train=True), config.average)
-        facts = provenance("pe/nano2", command, config, totals)
-        save_folder(
-            out, trained.clip, name=out.resolve().name,
-            preprocess=replace(preprocess, size=trained.clip.config.vision.image_size), tokenizer=tokenizer,
-            provenance=facts, dtype=torch.bfloat16,
-        )  # fmt: skip
+        save_joined(out, trained, tokenizer, preprocess, provenance("pe/nano2", command, config, totals))
 
     return Experiment(
         name="pe/nano2", config=config, settings=config.settings, task=task, source=source, save=save,
         stages=described(stages),
+    )  # fmt: skip
+
+
+def save_joined(
+    out: Path, trained: Joined, tokenizer: Tokenizer, preprocess: Preprocess, facts: dict[str, Any]
+) -> None:
+    """Write the trained model with its provenance."""
+    preprocess = replace(preprocess, size=trained.clip.config.vision.image_size)
+    save_folder(
+        out, trained.clip, name=out.resolve().name, preprocess=preprocess, tokenizer=tokenizer, provenance=facts,
+        dtype=torch.bfloat16,
     )  # fmt: skip
 
 
@@ -201,8 +207,8 @@ def background(rng: random.Random, side: int) -> Image.Image:
 
 
 def tiny() -> Config:
-    """Return a configuration that runs in seconds; `data` must be replaced."""
+    """Return a configuration that runs in seconds; `data` must be given."""
     return Config(
-        data=("drawings.csv",), init="nano", world=WorldData(pairs=32), method=nano.Config(micro_tokens=2_000),
+        init="nano", world=WorldData(pairs=32), method=nano.Config(micro_tokens=2_000),
         settings=Settings(steps=4, batch=16, optimiser="muon", learning_rate=1e-4, warmup=1, log_every=2),
     )  # fmt: skip

@@ -125,7 +125,15 @@ def spoken(label: str) -> str:
     return label.replace("_", " ").strip()
 
 
-def opened_own(data: str, test: str, *, held_out: float, seed: int, root: Path | None = None) -> Own:
+def opened_own(
+    data: str,
+    test: str,
+    *,
+    held_out: float,
+    seed: int,
+    root: Path | None = None,
+    choice: CaptionChoice = CaptionChoice(),  # noqa: B008  it is frozen
+) -> Own:
     """Open own images and hold a part out.
 
     Args:
@@ -133,18 +141,19 @@ def opened_own(data: str, test: str, *, held_out: float, seed: int, root: Path |
         test: a source of the same kind that is held out; a part of `data` if empty.
         held_out: share of `data` that is held out, of every class if there are classes.
         seed: of the split.
+        choice: of the caption, where there are no classes.
 
     Raises:
         PerceptError: nothing to learn, nothing to measure, classes that differ, or test images that are also in `data`.
     """
     rows = open_rows(data, root=root)
     classes = classes_of(rows)
-    known = look_at(rows, classes)
+    known = look_at(rows, classes, choice)
     if classes:
         classes = tuple(sorted({each.kind for each in known}))
         _check_classes(data, classes)
     if test:
-        apart = _known_test(test, classes, root)
+        apart = _known_test(test, classes, root, choice)
         _check_leaks(known, apart)
         return Own(train=_chosen(rows, known), test=_limited(apart, seed), classes=classes)
     apart = split(known, held_out, seed, classes=bool(classes))
@@ -169,7 +178,7 @@ def classes_of(rows: Rows) -> tuple[str, ...]:
     return names
 
 
-def look_at(rows: Rows, classes: Sequence[str]) -> list[Known]:
+def look_at(rows: Rows, classes: Sequence[str], choice: CaptionChoice) -> list[Known]:
     """Read every row and decode its image once; rows that cannot be used are counted and left out.
 
     Raises:
@@ -178,7 +187,7 @@ def look_at(rows: Rows, classes: Sequence[str]) -> list[Known]:
     known, bad = [], defaultdict(list)
     for row in track(range(len(rows)), "looking at images", total=len(rows)):
         try:
-            known.append(_known(rows, row, classes))
+            known.append(_known(rows, row, classes, choice))
         except BadSample as error:
             bad[error.reason].append(error)
     if not known:
@@ -186,20 +195,20 @@ def look_at(rows: Rows, classes: Sequence[str]) -> list[Known]:
         detail = f", for example {errors[0].key}: {errors[0].detail}" if errors else ""
         raise PerceptError(
             f"{rows.name} holds no image that can be used ({reason}{detail}). Give a folder with a subfolder per class, or images with "
-            "captions."
+            "captions; --captions names their field."
         )
     for reason, errors in bad.items():
         notice(f"{rows.name}: {len(errors)} left out, {reason}, for example {errors[0].key}")
     return known
 
 
-def _known(rows: Rows, row: int, classes: Sequence[str]) -> Known:
+def _known(rows: Rows, row: int, classes: Sequence[str], choice: CaptionChoice) -> Known:
     sample = rows.read(row)
     if not sample.images:
         raise BadSample("no image", sample.key)
     if classes and sample.label is None:
         raise BadSample("not in a class folder", sample.key)
-    kind = str(sample.label) if classes else CaptionChoice().of(sample, 0)
+    kind = str(sample.label) if classes else choice.of(sample, 0)
     try:
         with decoded(sample.images[0]) as image:
             look = look_of(image) or 0
@@ -238,9 +247,9 @@ def groups_of(known: Sequence[Known]) -> Int[np.ndarray, " n"]:
     return near_looks(np.array([each.look for each in known], dtype=np.uint64))
 
 
-def _known_test(test: str, classes: tuple[str, ...], root: Path | None) -> list[Known]:
+def _known_test(test: str, classes: tuple[str, ...], root: Path | None, choice: CaptionChoice) -> list[Known]:
     rows = open_rows(test, root=root)
-    known = look_at(rows, classes_of(rows) if classes else ())
+    known = look_at(rows, classes_of(rows) if classes else (), choice)
     if classes and (new := sorted({each.kind for each in known} - set(classes))):
         raise PerceptError(
             f"{test} has classes that training has not: {', '.join(new[:4])}. Give test images of the {len(classes)} trained classes."

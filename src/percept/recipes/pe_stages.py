@@ -41,6 +41,7 @@ from percept.train.experiment import Experiment, Placement, Settings
 from percept.weights.cast import trainable
 from percept.weights.folder import save_folder
 from percept.weights.open import open_model
+from percept.world.cache import WorldData
 from percept.world.clips.planning import FEWEST, MOST
 from percept.world.source import Stage
 
@@ -220,6 +221,25 @@ def distill(
         return distillation.Distillation(method, clip, model)
 
     return planned(name, command, config, settings, source, task, start)
+
+
+def tiny_cooldown() -> Cooldown:
+    """Return a configuration that runs in seconds."""
+    return Cooldown(world=WorldData(pairs=64), settings=_few())
+
+
+def tiny_distill() -> Distill:
+    """Return a configuration that runs in seconds."""
+    return Distill(world=WorldData(pairs=64), settings=_few())
+
+
+def tiny_video() -> Video:
+    """Return a configuration that runs in seconds."""
+    return Video(settings=replace(_few(), batch=4))
+
+
+def _few() -> Settings:
+    return replace(pretraining.tiny().settings, steps=3, learning_rate=1e-4)
 
 
 def started(name: str, init: str) -> Callable[[], Start]:

@@ -80,3 +80,12 @@ def ablation() -> "Ablation":
     from percept.train.ablation import Ablation
 
     return Ablation(name="pe/video_captions", points=Comparison().points(), evaluate=evaluate)
+
+
+def tiny() -> "Ablation":
+    """Return the same with runs of seconds, to try it."""
+    from percept.train.ablation import Ablation
+
+    settings = replace(Comparison().settings, steps=2, batch=4, warmup=1, log_every=1)
+    small = Comparison(world=WorldData(pairs=64), settings=settings)
+    return Ablation(name="pe/video_captions --tiny", points=small.points(), evaluate=partial(evaluate, count=4))

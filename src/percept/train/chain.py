@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from percept.core import dist
+from percept.core.config import to_dict
 from percept.core.errors import PerceptError
+from percept.core.io import read_object
 from percept.core.report import notice
 from percept.train.experiment import Experiment
 from percept.train.loop import fit
-from percept.train.state import MODEL, Progress
+from percept.train.state import CONFIGURATION, MODEL, Progress, different
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ def fit_chain(
         The folder of the last part, the progress of the part that this call worked on last, and whether all parts are finished.
 
     Raises:
-        PerceptError: as `fit`.
+        PerceptError: as `fit`, or a finished part has a different configuration.
     """
     folder = Path(folder)
     names = [name for name, _ in chain.parts]
@@ -52,12 +54,13 @@ def fit_chain(
     before: Path | None = None
     progress, finished = Progress(), True
     for name, build in chain.parts:
-        place = folder / name
-        if not (place / MODEL).is_file():
+        place, experiment = folder / name, build(before)
+        if (place / MODEL).is_file():
+            _check_finished(place, experiment)
+        else:
             left = None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)
             if dist.launched_rank() == 0:
                 notice(f"{chain.name}: {name}")
-            experiment = build(before)
             progress = fit(experiment, place, minutes=left, replan=replan)
             finished = progress.step == experiment.settings.steps
             if not finished or progress.signal:
@@ -65,3 +68,14 @@ def fit_chain(
                 break
         before = place
     return folder / names[-1], progress, finished
+
+
+def _check_finished(place: Path, experiment: Experiment) -> None:
+    """Raise a PerceptError if a finished part had a different configuration; the path of `init` may be written differently."""
+    stored = read_object(place / CONFIGURATION)
+    changed = [name for name in different(stored, to_dict(experiment.config)) if name != "init"] if stored else []
+    if changed:
+        raise PerceptError(
+            f"{place} holds a finished model that was trained with different values of {', '.join(changed)}. "
+            "Use another folder, or delete it."
+        )

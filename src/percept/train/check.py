@@ -35,6 +35,8 @@ class Rehearsal:
     """Peak in bytes."""
     rate: float
     """Largest learning rate so far, as a share of the full one."""
+    skipped: int
+    """Steps left out because their loss or gradient was not finite."""
 
     def figures(self) -> list[tuple[str, str]]:
         """Return speed, memory and the time of the whole run, as printed."""
@@ -44,11 +46,20 @@ class Rehearsal:
             ("share of the matrix-product peak", f"{100 * self.share_of_peak:.0f} %"),
             ("peak memory", f"{self.memory / 2**30:.2f} GiB"),
             ("learning rate reached", f"{100 * self.rate:.0f} % of the full one"),
-            (
-                f"time of {self.planned:,} steps",
-                f"about {self.planned * self.seconds / 3600:.1f} h, evaluations excluded",
-            ),
+            ("steps left out", str(self.skipped)),
+            (f"time of {self.planned:,} steps", f"about {in_words(self.planned * self.seconds)}, evaluations excluded"),
         ]
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration in the unit that suits it.
+
+    >>> in_words(8), in_words(600), in_words(9000)
+    ('8 s', '10 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def rehearse(experiment: Experiment, steps: int = STEPS) -> Rehearsal:
@@ -81,5 +92,6 @@ def rehearse(experiment: Experiment, steps: int = STEPS) -> Rehearsal:
         samples_per_second=settings.batch / typical if typical else 0.0,
         share_of_peak=shares[len(shares) // 2] if shares else 0.0,
         memory=peak_memory(device),
+        skipped=run.progress.skipped,
         rate=max((row["learning_rate"] for row in taken), default=0.0) / settings.learning_rate,
     )

@@ -144,7 +144,8 @@ def _finished(run: "Run", *, minutes: float | None, replan: bool) -> Progress:
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     if not run.train(deadline=deadline):
         if dist.rank() == 0:
-            notice(f"stopped at step {progress.step} of {settings.steps}; the same command resumes there")
+            there = "there" if run.saved == progress.step else f"at step {run.saved}"
+            notice(f"stopped at step {progress.step} of {settings.steps}; the same command resumes {there}")
         return progress
     task = run.task if run.whole is None else gathered(run.task, run.whole)
     dist.on_first(lambda: experiment.save(run.folder, task, progress.totals()))
@@ -206,11 +207,12 @@ class Run:
             scalars = self.stepper.take(progress.step, batch)
             failures = 0 if scalars else failures + 1
             self._advance(batch, scalars is None, seconds=before + time.monotonic() - started)
-            if failures == PATIENCE:
+            last, now, clock = progress.step == end, time.monotonic(), dist.rank() == 0
+            unusable = failures and last and until is None and not self._sound(progress.step - failures)
+            if failures == PATIENCE or unusable:
                 raise self._given_up(failures)
             if progress.step == first + 1:
                 journal.reassure(progress.seconds - before, settings)
-            last, now, clock = progress.step == end, time.monotonic(), dist.rank() == 0
             received, due = stop(), now - checked > 60 * settings.checkpoint_every
             *signals, late, due = dist.any_true(
                 *(received == each for each in SIGNALS), clock and now > deadline, clock and due
@@ -220,16 +222,23 @@ class Run:
             self._call_back(every for every in self.experiment.every if progress.step % every.steps == 0 or last)
             leaving = late or any(signals)
             due = due or bool(settings.keep_every and progress.step % settings.keep_every == 0)
-            if until is None and not failures and (leaving or due or last):  # a checkpoint would keep failures
+            if until is None and (last or (not failures and (leaving or due))):  # a checkpoint would keep failures
                 self._save()
                 checked = time.monotonic()
             if any(signals):
                 progress.signal = int(SIGNALS[signals.index(True)])
             if (leaving and not last) or (last and until is not None):
                 return False
-        if failures:
-            raise self._given_up(failures)
+        if failures and dist.rank() == 0:
+            notice(f"the last {failures} steps of the run were left out; the model is that of step {end - failures}")
         return True
+
+    def _sound(self, step: int) -> bool:
+        """Return True if the loss of step `step`, counted from 1, is finite with the present weights; False for step 0."""
+        if not step:
+            return False
+        batch = self.source.batch(step - 1, rank=dist.rank(), world_size=dist.world_size())
+        return self.stepper.finite(batch.to(self.device, self.dtype))
 
     def _waited_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield batches on the device; measure how long each was waited for. Starting the source is not waiting."""

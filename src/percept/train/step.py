@@ -54,6 +54,12 @@ class Stepper:
         self.optimiser.step(factor, norm=norm, clip=settings.clip)
         return scalars | {"learning_rate": settings.learning_rate * factor}
 
+    def finite(self, batch: Batch) -> bool:
+        """Return True if the loss of a batch is finite, in all processes."""
+        with torch.no_grad():
+            loss = self.task(batch)["loss"]
+        return math.isfinite(float(dist.mean(loss.float()[None])))
+
     def _gradients(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the gradients of a batch, part by part, and return the mean of what the task returned."""
         count, compiled = self.settings.accumulate, self.settings.compile

@@ -55,6 +55,14 @@ USUAL_SIZE = 224
 """Side of images in pixels where no preprocessing is given."""
 
 
+class UnsuitableRows(PerceptError):
+    """Rows without what is asked for. `problem` is the first sentence; the remedy after it is for callers of `open_source`."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem} {remedy}")
+        self.problem = problem
+
+
 def open_source(
     where: Where,
     *,
@@ -204,10 +212,12 @@ def _check_captions(name: str, samples: Sequence[Sample], choice: CaptionChoice,
     if not samples:
         return
     if frames is None and all(each.video is not None and not each.images for each in samples):
-        raise PerceptError(f"{name} holds videos. Give frames=, the number of frames that stand for each; 8 is usual.")
+        raise UnsuitableRows(
+            f"{name} holds videos.", "Give frames=, the number of frames that stand for each; 8 is usual."
+        )
     if frames is not None and all(each.video is None for each in samples):
-        raise PerceptError(
-            f"{name} holds no videos in its first rows. Leave out frames=, or name the field with video=."
+        raise UnsuitableRows(
+            f"{name} holds no videos in its first rows.", "Leave out frames=, or name the field with video=."
         )
     errors = []
     for sample in samples:
@@ -216,9 +226,9 @@ def _check_captions(name: str, samples: Sequence[Sample], choice: CaptionChoice,
         except BadSample as error:
             errors.append(error)
     if len(errors) == len(samples) and all(error.reason in ("no caption", "wrong type") for error in errors):
-        raise PerceptError(
-            f"{name} has no captions in its first rows: {errors[0].detail}. Name the field with captions=, or use target='label' or "
-            "target='row'."
+        raise UnsuitableRows(
+            f"{name} has no captions in its first rows: {errors[0].detail}.",
+            "Name the field with captions=, or use target='label' or target='row'.",
         )
 
 

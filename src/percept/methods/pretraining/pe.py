@@ -48,8 +48,8 @@ class Config:
     recompute: bool = False
     """Encode each part of `micro_tokens` again in the backward pass: activations of one part are stored at a time, so that the batch
     can be many times larger in the same memory, with the same gradients."""
-    form: str = "auto"
-    """Form of the contrastive loss: auto, dense or tiled."""
+    form: Literal["auto", "dense", "tiled"] = "auto"
+    """Form of the contrastive loss."""
 
     def __post_init__(self) -> None:
         check_micro_tokens(self.micro_tokens)
