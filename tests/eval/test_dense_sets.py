@@ -173,6 +173,12 @@ def test_images_without_masks_and_masks_of_another_size_are_named(tmp_path: Path
         open_labels(tmp_path)
 
 
+def test_masks_without_an_image_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    numbers(pairs(tmp_path) / "masks" / "other.png", half(0, 1))
+    assert len(open_labels(tmp_path)["masks"]) == 6
+    assert "1 of 7 files in" in capsys.readouterr().err
+
+
 def test_masks_with_colours_and_mixed_depth_are_refused(tmp_path: Path):
     pairs(tmp_path)
     image(tmp_path / "masks" / "0.png")
