@@ -12,7 +12,7 @@ from percept.eval.dense_sets import open_labels
 from percept.eval.labelled import need_task
 from percept.eval.world_labels import world_labels
 from percept.world.write import write
-from tests.eval.sets.layouts import karpathy
+from tests.eval.sets.layouts import encoded, karpathy, shard
 
 
 def image(file: Path, height: int = 12, width: int = 16, value: int = 7) -> Path:
@@ -202,6 +202,13 @@ def test_class_folders_and_captions(tmp_path: Path):
         PerceptError, match=r"has labels for classes, captions, but not for depth\. Give images/ and depth/"
     ):
         need_task(found, "depth", tmp_path)
+
+
+def test_the_first_line_of_a_text_in_benchmark_shards_is_the_caption(tmp_path: Path):
+    texts = [f"first {number}\nsecond {number}".encode() for number in range(6)]
+    shard(tmp_path / "test" / "0.tar", [{"png": encoded(number), "txt": text} for number, text in enumerate(texts)])
+    captions = open_labels(tmp_path)["captions"]
+    assert [captions.target(number) for number in range(6)] == [f"first {number}" for number in range(6)]
 
 
 def test_karpathy_json_gives_the_first_caption_of_the_test_split(tmp_path: Path):
