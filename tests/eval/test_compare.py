@@ -183,6 +183,20 @@ def test_two_models_are_compared_from_the_command_line(runs, capsys):
     (runs / "moved").rename(runs / "set")
 
 
+def test_runs_of_one_model_are_told_apart_and_a_set_is_named_once(tmp_path):
+    for name, size, device in (("a", 96, "cpu, float32"), ("b", 96, "cpu, bfloat16"), ("c", 48, "cpu, bfloat16")):
+        model = {"name": "nano", "image": name, "preprocessing": f"squash to {size} × {size}, hash {name}"}
+        card = {"model": model, "scores": [], "facts": {"device": device}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(card))
+        record.write(tmp_path / f"{name}.samples.jsonl", {"retrieval": [records([1, 0], task="set image→caption R@1")]})
+    a, b, c = (tmp_path / f"{name}.json" for name in "abc")
+    assert compare(a, b).names == ("nano (cpu, float32)", "nano (cpu, bfloat16)")
+    assert compare(b, c).names == ("nano (squash to 96 × 96)", "nano (squash to 48 × 48)")
+    assert compare(a, a).names == ("nano", "nano")
+    assert [each.place for each in compare(a, b).differences] == ["retrieval: set, image→caption R@1"]
+    assert "nano (squash to 48 × 48)" in page(compare(b, c))
+
+
 def test_scenes_of_the_world_are_drawn_again(runs):
     found = compare(runs / "wa.json", runs / "wb.json")
     single = [each for each in found.disagreements if each.task == "category top-1"]

@@ -12,7 +12,7 @@ from percept.eval.dense_sets import open_labels
 from percept.eval.labelled import need_task
 from percept.eval.world_labels import world_labels
 from percept.world.write import write
-from tests.eval.sets.layouts import karpathy
+from tests.eval.sets.layouts import encoded, karpathy, shard
 
 
 def image(file: Path, height: int = 12, width: int = 16, value: int = 7) -> Path:
@@ -173,6 +173,12 @@ def test_images_without_masks_and_masks_of_another_size_are_named(tmp_path: Path
         open_labels(tmp_path)
 
 
+def test_masks_without_an_image_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    numbers(pairs(tmp_path) / "masks" / "other.png", half(0, 1))
+    assert len(open_labels(tmp_path)["masks"]) == 6
+    assert "1 of 7 files in" in capsys.readouterr().err
+
+
 def test_masks_with_colours_and_mixed_depth_are_refused(tmp_path: Path):
     pairs(tmp_path)
     image(tmp_path / "masks" / "0.png")
@@ -196,6 +202,13 @@ def test_class_folders_and_captions(tmp_path: Path):
         PerceptError, match=r"has labels for classes, captions, but not for depth\. Give images/ and depth/"
     ):
         need_task(found, "depth", tmp_path)
+
+
+def test_the_first_line_of_a_text_in_benchmark_shards_is_the_caption(tmp_path: Path):
+    texts = [f"first {number}\nsecond {number}".encode() for number in range(6)]
+    shard(tmp_path / "test" / "0.tar", [{"png": encoded(number), "txt": text} for number, text in enumerate(texts)])
+    captions = open_labels(tmp_path)["captions"]
+    assert [captions.target(number) for number in range(6)] == [f"first {number}" for number in range(6)]
 
 
 def test_karpathy_json_gives_the_first_caption_of_the_test_split(tmp_path: Path):

@@ -163,6 +163,16 @@ def test_two_models_side_by_side(tmp_path, quick, capsys):
     assert "tiny (2)" in (tmp_path / "again.html").read_text()
 
 
+def test_a_model_that_cannot_be_opened_does_not_stop_the_others(tmp_path, capsys):
+    (tmp_path / "card.json").write_text(json.dumps(card()))
+    out = tmp_path / "page.html"
+    assert main(["report", "nano@int8", str(tmp_path / "card.json"), "--out", str(out)]) == 2
+    printed = capsys.readouterr()
+    assert "nano@int8 is not on the page: int8 is only for exports" in " ".join(printed.err.split())
+    assert f"wrote {out}" in printed.err.replace("\n", "")
+    assert out.read_text().startswith("<!doctype html")
+
+
 def test_a_card_has_the_schema_of_percept_eval(tmp_path, quick, capsys):
     model = str(tiny.folder(tmp_path / "model"))
     assert main(["report", model, "--count", "6", "--out", str(tmp_path / "a.html")]) == 0

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from percept.core.errors import PerceptError
-from percept.eval.statistics import drop, mean, mean_of_groups, proportion, wilson
+from percept.eval.statistics import drop, mean, mean_of_groups, mean_share, proportion, wilson
 
 # Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I, method 3.
 NEWCOMBE = {(81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605), (0, 20): (0.0, 0.1611), (1, 29): (0.0061, 0.1718)}
@@ -39,6 +39,28 @@ def test_groups_count_the_same_whatever_their_size():
     assert (score.value, score.n) == (0.5, 1000)
     lost = drop("d", np.ones(50, bool), [large, small])
     assert (lost.value, lost.low, lost.high) == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_means_of_answers_that_all_agree_have_an_interval(value):
+    groups = [np.full(20, value), np.full(5, value)]
+    score = mean_of_groups("g", groups)
+    ends = wilson(16 * value, 16)  # 2² / (1/20 + 1/5)
+    assert (score.low, score.high) == pytest.approx(ends)
+    assert mean_of_groups("g", groups[:1]).interval == proportion("p", groups[0]).interval
+    share = mean_share("s", np.full(12, float(value)))
+    assert (share.low, share.high) == pytest.approx(wilson(12 * value, 12))
+    assert mean_share("s", [0.0, 1.0]) == mean("s", [0.0, 1.0])
+
+
+def test_a_drop_of_nothing_is_uncertain():
+    right = np.ones(20, bool)
+    lost = drop("d", right, [right.copy()])
+    width = 1 - wilson(20, 20)[0]  # Newcombe's interval of 20 of 20 against 20 of 20
+    assert (lost.value, lost.low, lost.high) == pytest.approx((0, -width, width))
+    whole = drop("d", right, [~right])
+    assert whole.value == 1
+    assert whole.low < 1 == whole.high
 
 
 def test_a_drop_has_the_uncertainty_of_both_sides():

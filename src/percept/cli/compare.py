@@ -71,12 +71,13 @@ def compare(
 def _show(found: "Comparison", show: int) -> None:
     rows = [
         (
-            f"{each.evaluation}: {each.data}, {each.task}", each.n, f"{100 * each.a:.1f}", f"{100 * each.b:.1f}", each.shown,
+            each.place, each.n, f"{100 * each.a:.1f}", f"{100 * each.b:.1f}", each.shown,
             each.only_a, each.only_b, "" if each.p is None else f"{each.p:.3g}",
         )
         for each in found.differences
     ]  # fmt: skip
-    table(f"A: {found.a.name} ({found.a.path}), B: {found.b.name} ({found.b.path})", COLUMNS, rows)
+    first, second = found.names
+    table(f"A: {first}, {found.a.path}; B: {second}, {found.b.path}", COLUMNS, rows)
     if show and found.disagreements:
         title = f"{count(len(found.disagreements), 'disagreement')}, {min(show, len(found.disagreements))} shown"
         table(title, ("task", "sample", "truth", "A", "B"), map(_cells, _chosen(found.disagreements, show)))
@@ -97,8 +98,7 @@ def _cells(each: "Disagreement") -> tuple[str, ...]:
         return printable(shown)[:80] + ("" if rank is None else f" (rank {rank:,})")
 
     truth = ", ".join(map(str, each.truth)) if isinstance(each.truth, list) else str(each.truth)
-    task = f"{each.evaluation}: {each.data}, {each.task}"
-    return task, each.key, truth[:80], answer(each.a, each.rank_a), answer(each.b, each.rank_b)
+    return each.place, each.key, truth[:80], answer(each.a, each.rank_a), answer(each.b, each.rank_b)
 
 
 COMMAND = compare

@@ -97,10 +97,15 @@ def _check(
     if samples < 1:
         raise PerceptError(f"--samples must be at least 1, got {samples}.")
     if probe is not None and (tasks is None or len(tasks) > 1):
-        raise PerceptError("--probe belongs to one task. Name it with --task.")
+        raise PerceptError(f"--probe belongs to one task. Name it with --task, such as --task {_task_of(probe)}.")
     check_own_output(out, ".json", ".svg")
     if save is not None and save.exists() and (not save.is_dir() or any(save.iterdir())):
         raise PerceptError(f"{save} exists and is not an empty folder. Give --save a new folder.")
+
+
+def _task_of(probe: str) -> str:
+    """Return the first task that has a probe of this name; the first of all tasks if none has."""
+    return next((task for task, probes in PROBES.items() if probe in probes), next(iter(PROBES)))
 
 
 def _labels(data: Path | None, tasks: Sequence[str] | None, *, world: bool, seed: int) -> "dict[str, Labelled]":
@@ -133,7 +138,7 @@ def _measure(
     """Score the layers on each task; a task that cannot be measured is left out with its reason, unless it was asked for."""
     from percept.eval.layers import layers as score_layers
 
-    curves, errors = [], []
+    curves, errors, last = [], [], None
     for task, labelled in found.items():
         say(f"{task}: {count(min(samples, len(labelled)), 'sample')} of {labelled.name}")
         try:
@@ -141,10 +146,12 @@ def _measure(
         except PerceptError as error:
             if asked:
                 raise
-            errors.append(error)
-            notice(f"{task} is left out: {error}")
-    if not curves:
-        raise errors[0]
+            errors.append(f"{task} is left out: {error}")
+            last = error
+    if last is not None and not curves:
+        raise last
+    for error in errors:
+        notice(error)
     return curves
 
 

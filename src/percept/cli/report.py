@@ -14,7 +14,7 @@ import tyro
 from percept.cli.options import LOAD, Load, LoadOptions, typed
 from percept.cli.show import check_output, say, writing
 from percept.core.errors import PerceptError
-from percept.core.report import printable
+from percept.core.report import notice, printable
 from percept.eval.table import Plan
 
 PLAN = Plan(count=1500)
@@ -37,7 +37,7 @@ def report(
         out: The page, ending in .html. The numbers of each model are written beside it as .json.
 
     Raises:
-        PerceptError: no model, one that cannot be opened, or one of which nothing could be measured.
+        PerceptError: no model, or none that can be opened and measured.
     """
     if not models:
         raise PerceptError("no model was given. Give one or more, for example: percept report nano")
@@ -47,14 +47,20 @@ def report(
     files = _files(out, models)
     saved = {model: read_card(Path(model)) for model in models if model.endswith(".json")}
     cards: list[dict[str, Any]] = []
+    errors: list[PerceptError] = []
     for model in models:
-        if model in saved:
-            cards.append(saved[model])
-        else:
-            cards.append(_measured(model, load, plan, files[model], out))
+        try:
+            cards.append(saved.get(model) or _measured(model, load, plan, files[model], out))
+        except PerceptError as error:  # those that follow are measured nevertheless
+            errors.append(error)
+            if len(models) > 1:
+                notice(f"{model} is not on the page: {error}")
+            continue
         _write_page(out, cards)
+    if not cards:
+        raise errors[0]
     say(f"wrote {out}")
-    return 0
+    return 2 if errors else 0
 
 
 def _measured(model: str, load: LoadOptions, plan: Plan, file: Path, out: Path) -> dict[str, Any]:

@@ -42,14 +42,32 @@ class Run:
         """Name of the model."""
         return str(self.card["model"].get("name", self.path.stem))
 
+    @property
+    def traits(self) -> tuple[str, ...]:
+        """What distinguishes models of one name: preprocessing, number type, weights; empty where the card does not say."""
+        model, facts = self.card["model"], self.card.get("facts", {})
+        sizes = str(model.get("preprocessing", facts.get("preprocessing", ""))).partition(", hash")[0]
+        return sizes, str(facts.get("device", "")), str(model.get("image", ""))[:8]
+
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
-    """The difference of two runs in one task, B minus A."""
+class OfTask:
+    """What differences and disagreements share: the task they belong to."""
 
     evaluation: str
     data: str
     task: str
+
+    @property
+    def place(self) -> str:
+        """The evaluation, the set and the task, as printed; the set is named once."""
+        return f"{self.evaluation}: {self.data}, {self.task.removeprefix(f'{self.data} ')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference(OfTask):
+    """The difference of two runs in one task, B minus A."""
+
     n: int
     a: float
     """Mean of run A."""
@@ -72,12 +90,9 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Disagreement:
+class Disagreement(OfTask):
     """A sample on which two runs disagree: one is right and the other wrong, or its measure differs."""
 
-    evaluation: str
-    data: str
-    task: str
     key: str
     truth: Any
     a: Any
@@ -101,6 +116,15 @@ class Comparison:
     """Those of each task together; the largest differences of rank or measure first."""
     left_out: Sequence[str] = field(default=())
     """Tasks that one run has and the other has not."""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The models of both runs, with the first thing that differs where their names are equal."""
+        if self.a.name != self.b.name:
+            return self.a.name, self.b.name
+        pairs = zip(self.a.traits, self.b.traits, strict=True)
+        left, right = next(((left, right) for left, right in pairs if left != right), ("", ""))
+        return (f"{self.a.name} ({left})", f"{self.b.name} ({right})") if left and right else (self.a.name, self.b.name)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for json."""

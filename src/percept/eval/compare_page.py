@@ -44,7 +44,7 @@ def write_page(file: Path, comparison: Comparison) -> None:
 def page(comparison: Comparison) -> str:
     """Return the page, which needs no other file."""
     images = Images(comparison.a)
-    title = f"A: {_text(comparison.a.name)}, B: {_text(comparison.b.name)}"
+    title = f"A: {_text(comparison.names[0])}, B: {_text(comparison.names[1])}"
     body = [f"<h1>{title}</h1>", _head(comparison), _differences(comparison)]
     for task in comparison.differences:
         found = [
@@ -52,7 +52,7 @@ def page(comparison: Comparison) -> str:
             for each in comparison.disagreements
             if (each.evaluation, each.data, each.task) == (task.evaluation, task.data, task.task)
         ]
-        body += _task(comparison, f"{task.evaluation}: {task.data}, {task.task}", found, images)
+        body += _task(comparison, task.place, found, images)
     return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
 <style>{STYLE}{MORE}</style></head><body><main>
@@ -67,8 +67,8 @@ def _text(value: object) -> str:
 
 def _head(comparison: Comparison) -> str:
     rows = [
-        (f"{side} · {run.name}", run.card.get("command", ""), run.card["model"].get("image", ""))
-        for side, run in (("A", comparison.a), ("B", comparison.b))
+        (f"{side} · {name}", run.card.get("command", ""), run.card["model"].get("image", ""))
+        for side, name, run in zip("AB", comparison.names, (comparison.a, comparison.b), strict=True)
     ]
     return _table(("run", "command", "model and preprocessing"), rows)
 
@@ -83,7 +83,7 @@ def _differences(comparison: Comparison) -> str:
     columns = ("task", "n", "A", "B", "B − A, points [95 %]", "A alone right", "B alone right", "p")
     rows = [
         (
-            f"{each.evaluation}: {each.data}, {each.task}", f"{each.n:,}", f"{100 * each.a:.1f} %", f"{100 * each.b:.1f} %",
+            each.place, f"{each.n:,}", f"{100 * each.a:.1f} %", f"{100 * each.b:.1f} %",
             each.shown, f"{each.only_a:,}", f"{each.only_b:,}", "" if each.p is None else f"{each.p:.3g}",
         )
         for each in comparison.differences
@@ -93,7 +93,7 @@ def _differences(comparison: Comparison) -> str:
 
 def _task(comparison: Comparison, title: str, found: Sequence[Disagreement], images: "Images") -> Iterator[str]:
     """Yield the samples of a task that each run has better than the other."""
-    for name, side in ((comparison.a.name, 1), (comparison.b.name, -1)):
+    for name, side in zip(comparison.names, (1, -1), strict=True):
         better = [each for each in found if side * (each.value_a - each.value_b) > 0]
         if not better:
             continue

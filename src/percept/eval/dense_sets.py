@@ -17,6 +17,7 @@ from percept.eval.label_files import check_size, paired, read_numbers
 from percept.eval.labelled import NEEDED, Labelled
 from percept.eval.sets.item import Request
 from percept.eval.sets.lists import karpathy, karpathy_content
+from percept.eval.sets.shards import splits_of
 from percept.eval.world_labels import folder_labels
 
 ADE_CLASSES, VOID = 150, 255
@@ -232,7 +233,8 @@ def _rows(path: Path) -> Found:
     samples = [rows.read(index) for index in usable]
     names = tuple(sorted({sample.label for sample in samples if sample.label is not None}))
     labelled = [sample for sample in samples if sample.label is not None]
-    captioned = [(sample, text) for sample in samples if (text := _caption(sample.captions))]
+    lines = path.is_dir() and bool(splits_of(path))
+    captioned = [(sample, text) for sample in samples if (text := _caption(sample.captions, lines=lines))]
     found: Found = {}
     if len(names) > 1:
         numbers = {name: number for number, name in enumerate(names)}
@@ -252,10 +254,10 @@ def _is_video(rows: Any, index: int) -> bool:
     return Path(rows.key(index)).suffix.lower() not in image_suffixes() and rows.read(index).video is not None
 
 
-def _caption(captions: Mapping[str, Sequence[str]]) -> str:
-    """Return the first caption of a row; the name of its class is not one."""
-    texts = [text for name, values in captions.items() if name != "label" for text in values if text.strip()]
-    return texts[0] if texts else ""
+def _caption(captions: Mapping[str, Sequence[str]], *, lines: bool) -> str:
+    """Return the first caption of a row; the name of its class is not one. In CLIP-benchmark's shards, each line is a caption."""
+    texts = [text.strip() for name, values in captions.items() if name != "label" for text in values if text.strip()]
+    return (texts[0].splitlines()[0] if lines else texts[0]) if texts else ""
 
 
 READERS: tuple[Callable[[Path], Found], ...] = (_davis, folder_labels, _ade, _karpathy, read_coco, _pairs, _nyu, _rows)

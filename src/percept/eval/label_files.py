@@ -7,6 +7,7 @@ import numpy as np
 
 from percept.core.errors import PerceptError
 from percept.core.io import reasons
+from percept.core.report import notice
 from percept.data.images import upright_size
 
 
@@ -47,7 +48,7 @@ def check_size(labels: np.ndarray, file: Path, image: Path) -> np.ndarray:
 
 
 def paired(images: Sequence[Path], folder: Path, endings: Sequence[str], what: str, *, within: Path) -> list[Path]:
-    """Return the label file of each image: the same path within `folder`, with one of the endings.
+    """Return the label file of each image: the same path within `folder`, with one of the endings. Labels without an image are counted.
 
     Raises:
         PerceptError: images without one; their number and the first of them are named.
@@ -62,5 +63,10 @@ def paired(images: Sequence[Path], folder: Path, endings: Sequence[str], what: s
         name = missing[0].relative_to(within).with_suffix(endings[0])
         raise PerceptError(
             f"{len(missing)} of {len(images)} images in {within} have no {what}, such as {missing[0].name}. Expected {folder / name}."
+        )
+    known = set(found)
+    if alone := sorted(file for file in folder.rglob("*") if file.suffix in endings and file not in known):
+        notice(
+            f"{len(alone)} of {len(found) + len(alone)} files in {folder} have no image, such as {alone[0].name}; they are not used."
         )
     return found

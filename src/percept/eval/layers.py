@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,7 +24,7 @@ from percept.core.seed import derive
 from percept.data.files import in_order
 from percept.eval.curve import LayerCurve, saved_share
 from percept.eval.dense_sets import open_labels
-from percept.eval.labelled import Labelled, need_task
+from percept.eval.labelled import Labelled, Parts, need_task
 from percept.eval.probes.outcome import Difference, Outcome, Sums, difference, join, score_of
 from percept.eval.probes.probe import Fitted, Probe, Setup, find_probe
 from percept.eval.probes.stream import each_layer, frame_of, squashing
@@ -85,6 +86,7 @@ def layers(
     setup, memory = planned(setup, len(parts.train), numbers, name, task)
     measured = run.measure(kind(setup), parts.train.tolist(), parts.validation.tolist(), parts.test.tolist())
     curve = _curve(run, task, name, measured, memory=memory, seconds=time.perf_counter() - start)
+    _tell_unseen(run.labelled, parts)
     if run.bad:
         notice(f"{len(run.bad)} samples cannot be read and are left out, such as {next(iter(run.bad.values()))}")
     numbered = {"train": parts.train, "validation": parts.validation, "test": parts.test}
@@ -103,12 +105,27 @@ def _layers_of(encoder: Encoder, chosen: Layers | None) -> list[int]:
 
 
 def _with_texts(encoder: Encoder, labelled: Labelled) -> Labelled:
-    """Return captions together with their text vectors."""
+    """Return captions together with their text vectors. Classes are remembered: they are asked for twice."""
+    if labelled.task == "classes":
+        return replace(labelled, target=cache(labelled.target))
     if labelled.task != "captions":
         return labelled
     captions = [labelled.target(index) for index in range(len(labelled))]
     vectors = encoder.text(captions)
     return replace(labelled, target=lambda index: (vectors[index], captions[index]))
+
+
+def _tell_unseen(labelled: Labelled, parts: Parts) -> None:
+    """Report test samples that no probe can get right, because no training sample has their class."""
+    if labelled.task != "classes":
+        return
+    trained = {labelled.target(number) for number in parts.train.tolist()}
+    unseen = sum(labelled.target(number) not in trained for number in parts.test.tolist())
+    if unseen:
+        notice(
+            f"{unseen} of {len(parts.test)} test samples are of classes without a training sample, so they count as wrong. "
+            "Give more images per class."
+        )
 
 
 def planned(setup: Setup, train: int, layers: Sequence[int], probe: str, task: str) -> tuple[Setup, int]:

@@ -1,7 +1,7 @@
 """Scores with their unit and uncertainty: a number is never shown without n and a 95 % interval."""
 
 from collections.abc import Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Literal, TypeAlias
 
@@ -99,7 +99,7 @@ def proportion(name: str, right: Sequence[bool] | np.ndarray) -> Score:
     return Score(name=name, value=hits / n, n=n, low=low, high=high)
 
 
-def wilson(hits: int, n: int) -> tuple[float, float]:
+def wilson(hits: int | float, n: int | float) -> tuple[float, float]:
     """Return the Wilson 95 % score interval of a proportion; it stays within 0 and 1.
 
     Wilson 1927, "Probable inference, the law of succession, and statistical inference".
@@ -112,6 +112,19 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     half = Z / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     low = 0.0 if hits == 0 else max(0.0, middle - half)
     return low, 1.0 if hits == n else min(1.0, middle + half)
+
+
+def mean_share(name: str, values: Sequence[float] | np.ndarray, *, seed: int = 0) -> Score:
+    """Return the mean of shares as `mean` does; where all are 0, or all 1, with the Wilson interval, since a bootstrap has no width.
+
+    >>> print(mean_share("mean per class", [1.0, 1.0]))
+    mean per class 100.0 % [34.2 – 100.0], n=2
+    """
+    score = mean(name, values, seed=seed)
+    if score.value not in (0.0, 1.0):
+        return score
+    low, high = wilson(score.value * score.n, score.n)
+    return replace(score, low=low, high=high)
 
 
 def mean(
@@ -142,6 +155,8 @@ def mean(
 def mean_of_groups(name: str, groups: Sequence[np.ndarray], *, seed: int = 0) -> Score:
     """Return the mean of the groups' means, each group with equal weight; every group is resampled within itself.
 
+    If all answers are right, or all wrong, the interval is Wilson's for as many samples as have the variance of this mean.
+
     Raises:
         PerceptError: there are no groups, or an empty one.
     """
@@ -152,6 +167,9 @@ def mean_of_groups(name: str, groups: Sequence[np.ndarray], *, seed: int = 0) ->
     draws = np.mean([resampled_means(group, rng) for group in groups], axis=0)
     low, high = np.quantile(draws, (0.025, 0.975))
     value = float(np.mean([np.mean(group) for group in groups]))
+    if value in (0.0, 1.0):  # resampling would give an interval without width
+        size = len(groups) ** 2 / sum(1 / len(group) for group in groups)
+        low, high = wilson(value * size, size)
     return Score(name=name, value=value, n=n, low=float(low), high=float(high))
 
 
@@ -166,8 +184,21 @@ def drop(name: str, reference: np.ndarray, groups: Sequence[np.ndarray], *, seed
     draws = own - np.mean([own if group is reference else resampled_means(group, rng) for group in groups], axis=0)
     low, high = np.quantile(draws, (0.025, 0.975))
     value = float(np.mean(reference)) - others.value
+    if others.value in (0.0, 1.0) and abs(value) in (0.0, 1.0):
+        low, high = _of_extremes(proportion(name, reference), others)
     n = others.n + (0 if any(group is reference for group in groups) else len(reference))
     return Score(name=name, value=value, better="less", n=n, low=float(low), high=float(high))
+
+
+def _of_extremes(first: Score, second: Score) -> tuple[float, float]:
+    """Return the interval of a difference of proportions from their intervals, for those that are 0 or 1.
+
+    Newcombe 1998, "Interval estimation for the difference between independent proportions", method 10.
+    """
+    value = first.value - second.value
+    below = sqrt((first.value - first.low) ** 2 + (second.high - second.value) ** 2)
+    above = sqrt((first.high - first.value) ** 2 + (second.value - second.low) ** 2)
+    return value - below, value + above
 
 
 def resampled_means(right: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -20,7 +20,7 @@ from percept.eval import world
 from percept.eval.record import Records
 from percept.eval.sets import EvaluationSet, Request, open_set
 from percept.eval.sets.stream import Pass, chunks, unit_vectors
-from percept.eval.statistics import Score, mean, proportion
+from percept.eval.statistics import Score, mean_share, proportion
 from percept.eval.table import Confusion, Evaluation, OnSets, Plan, Result, Unsuited
 from percept.infer.clips import Sampling
 from percept.infer.contracts import Classifies, Embeds
@@ -187,7 +187,7 @@ class Tally:
         scores = [proportion(f"{name} top-1", right)]
         if len(self.names) > 10:
             scores.append(proportion(f"{name} top-5", (ranks < 5).numpy()))
-        scores.append(mean(f"{name} mean per class", recalls(right, labels.numpy())))
+        scores.append(mean_share(f"{name} mean per class", recalls(right, labels.numpy())))
         return ZeroShot(
             scores=scores, confusions=worst(labels, guesses, self.names), right=right, labels=labels.numpy(),
             guesses=guesses.numpy(), ranks=ranks.numpy() + 1, names=self.names,

@@ -20,6 +20,7 @@ from percept.eval.layers import layers, planned, save_best
 from percept.eval.probes.boxes import Truth
 from percept.eval.probes.head import Head, open_head, save_head
 from percept.eval.probes.linear import Linear
+from percept.eval.probes.outcome import Sums, mean_iou, ratio, score_of
 from percept.eval.probes.probe import Setup
 from percept.eval.probes.stream import each_layer, frame_of, patches
 from percept.models.config import VisionConfig
@@ -293,6 +294,23 @@ def test_an_image_that_cannot_be_read_is_left_out(coloured: Path, capsys: pytest
         layers(tiny.encoder(), coloured, "classes")
 
 
+def test_classes_without_training_samples_are_reported(coloured: Path, capsys: pytest.CaptureFixture[str]):
+    for number, file in enumerate(sorted(coloured.rglob("*.png"))):
+        if number % 3 == 0:
+            (coloured / str(number)).mkdir()
+            file.rename(coloured / str(number) / file.name)
+    layers(tiny.encoder(), coloured, "classes", layers=(1,))
+    assert "of 6 test samples are of classes without a training sample" in " ".join(capsys.readouterr().err.split())
+
+
+def test_shares_stay_between_0_and_1():
+    rows = np.array([[1.0, 0.0, 2.0, 400.0], [0.0, 0.0, 2.0, 2.0], [0.0, 3.0, 500.0, 5.0]])
+    score = score_of(Sums(sums=rows, measure=mean_iou), "mIoU")
+    assert 0 <= score.low <= score.value <= score.high <= 1
+    errors = Sums(sums=np.array([[9.0, 3.0], [8.0, 4.0], [1.0, 2.0]]), measure=ratio, better="less")
+    assert score_of(errors, "character error rate").high > 1  # more wrong characters than there are
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -300,7 +318,7 @@ def test_an_image_that_cannot_be_read_is_left_out(coloured: Path, capsys: pytest
         (["DATA", "--task", "mask"], "did you mean 'masks'"),
         (["DATA", "--world"], "give either a folder"),
         ([], "give either a folder"),
-        (["DATA", "--probe", "knn"], "Name it with --task"),
+        (["DATA", "--probe", "knn"], "such as --task classes"),
         (["DATA", "--task", "classes", "--probe", "dpt"], "unknown probe of classes 'dpt'"),
         (["DATA", "--samples", "0"], "at least 1"),
         (["DATA", "--samples", "4"], "samples must be at least 5"),
@@ -316,7 +334,9 @@ def test_mistakes_are_explained(
     model = str(tiny.folder(tmp_path / "model"))
     given = [str(coloured) if argument == "DATA" else argument for argument in arguments]
     assert main(["layers", *given, "--model", model]) == 2
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error
+    assert "left out" not in error  # the reason is given once
 
 
 def test_a_plot_is_valid_xml():

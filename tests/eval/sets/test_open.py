@@ -14,6 +14,7 @@ from percept.data.sources.sample import BadSample
 from percept.eval.sets import Request, open_set
 from percept.eval.sets.classes import read_classes, templates_of
 from percept.eval.sets.domains import open_domains
+from percept.eval.zeroshot import zeroshot_of_set
 from tests.eval.sets.layouts import (
     NAMES,
     SYNSETS,
@@ -22,6 +23,7 @@ from tests.eval.sets.layouts import (
     encoded,
     karpathy,
     objectnet,
+    reader,
     shard,
     write,
 )
@@ -62,7 +64,7 @@ def test_folders_of_classes_with_an_empty_one(tmp_path):
 def test_splits_are_chosen_and_named(tmp_path):
     class_folders(tmp_path / "train", ["a", "b"])
     class_folders(tmp_path / "val", ["a", "b"], each=1)
-    assert len(opened(tmp_path)) == 2
+    assert (len(opened(tmp_path)), opened(tmp_path).name) == (2, f"{tmp_path.name} val")
     assert len(opened(tmp_path, subset="train")) == 4
     with pytest.raises(PerceptError, match=r"no split 'test'. Give --subset train or val"):
         opened(tmp_path, subset="test")
@@ -138,7 +140,7 @@ def test_what_is_missing_in_shards_is_named(tmp_path):
         opened(tmp_path / "bare")
 
 
-def test_a_class_number_out_of_range_is_a_bad_sample(tmp_path):
+def test_a_class_number_out_of_range_is_refused(tmp_path):
     shard(tmp_path / "s" / "test" / "0.tar", [{"png": encoded(0), "cls": b"7"}, {"cls": b"0"}])
     write(tmp_path / "s" / "classnames.txt", "a\nb")
     data = opened(tmp_path / "s")
@@ -146,6 +148,8 @@ def test_a_class_number_out_of_range_is_a_bad_sample(tmp_path):
         data.read(0)
     with pytest.raises(BadSample, match=r"no image"):
         data.read(1)
+    with pytest.raises(PerceptError, match=r"whose class has no name: 0/s0*, class '7' of 2 classes.*--classes FILE"):
+        zeroshot_of_set(reader(["a", "b"]), data)
 
 
 def test_karpathy_takes_five_captions_of_one_split(tmp_path):
@@ -251,6 +255,12 @@ def test_several_classes_in_a_table_and_in_coco(tmp_path):
     data = opened(tmp_path / "instances_val2017.json").check("classes")
     assert sorted(data.read(0).labels) == [0, 1]
     assert data.read(1).labels == ()
+
+
+def test_a_single_class_is_refused(tmp_path):
+    class_folders(tmp_path, ["a"])
+    with pytest.raises(PerceptError, match=r"the single class 'a', so every answer is right. Give at least two"):
+        opened(tmp_path).check("class")
 
 
 def test_what_a_set_lacks_is_said_with_the_command_for_what_it_holds(tmp_path):

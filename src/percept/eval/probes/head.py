@@ -146,7 +146,7 @@ def open_head(folder: Path | str) -> Head:
         folder = folder / "head"
     if not (folder / FACTS).is_file():
         raise PerceptError(
-            f"{folder} holds no head ({FACTS}). Train one with percept layers DATA --task depth --save {folder}."
+            f"{folder} holds no head ({FACTS}). Train one with percept layers DATA --task depth --save HEAD."
         )
     facts, tensors = read_object(folder / FACTS), load_tensors(folder / TENSORS)
     missing = [name for name in ("task", "kind", "layer", "width", "classes") if name not in facts]

@@ -111,7 +111,7 @@ def score_of(outcome: Outcome, name: str, *, value: float | None = None, seed: i
 
     Args:
         outcome: at least one sample.
-        name: name of the score.
+        name: name of the score; no measure is negative, and a share of which more is better is at most 1.
         value: replaces the measure of all samples, where a library computed it.
         seed: of the bootstrap.
 
@@ -128,6 +128,7 @@ def score_of(outcome: Outcome, name: str, *, value: float | None = None, seed: i
         low, high = wilson(int(outcome.sums[:, 0].sum()), n)
     else:
         low, high = interval(outcome.values(resample(n, outcome.resamples, seed)), measured)
+        low, high = max(0.0, low), min(high, 1.0) if outcome.better == "more" and outcome.unit == "share" else high
     value = measured if value is None else value
     return Score(
         name=name, value=value, unit=outcome.unit, better=outcome.better, n=n, low=low, high=high

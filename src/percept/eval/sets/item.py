@@ -10,7 +10,7 @@ import numpy as np
 
 from percept.core.errors import PerceptError
 from percept.core.seed import derive
-from percept.data.sources.sample import Media
+from percept.data.sources.sample import BadSample, Media
 
 COMMANDS = {
     "class": "percept eval zeroshot",
@@ -23,6 +23,10 @@ NEEDED = {
     "classes": "several classes per image, such as a COCO instances file or a table with a column labels",
     "captions": "captions, such as a Karpathy json file or a table with a column caption",
 }
+
+
+class UnknownClass(BadSample):
+    """A sample of a class that has no name: the list of classes belongs to other data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,10 @@ class EvaluationSet:
             needed = " or ".join(NEEDED[each] for each in wanted)
             raise PerceptError(
                 f"{self.path} ({self.layout}) holds {found} of {self.count} samples. {instead} {needed}."
+            )
+        if "class" in set(wanted) & set(self.holds) and len(self.classes) == 1:
+            raise PerceptError(
+                f"{self.path} has the single class {self.classes[0]!r}, so every answer is right. Give at least two classes."
             )
         return self
 

@@ -10,7 +10,7 @@ from typing import Any
 from percept.core.errors import PerceptError
 from percept.eval.sets.classes import class_file, templates_of
 from percept.eval.sets.item import EvaluationSet, Item, Request
-from percept.eval.sets.places import MEDIA, Locator, absent, chosen_split
+from percept.eval.sets.places import MEDIA, SPLITS, Locator, absent, chosen_split
 
 CAPTIONS = 5
 """Captions of an image that are used; a few images of COCO have six or seven."""
@@ -104,7 +104,7 @@ def kinetics(file: Path, request: Request) -> EvaluationSet:
 
     missing = len(items) - len(there)
     return EvaluationSet(
-        name=f"{file.stem}", path=str(file), layout="Kinetics csv", holds=("class",), count=len(there), video=True,
+        name=f"{file.resolve().parent.name} {file.stem}" if file.stem in SPLITS else file.stem, path=str(file), layout="Kinetics csv", holds=("class",), count=len(there), video=True,
         key=lambda number: there[number][1].key, read=read, classes=names,
         templates=templates_of(request.templates, file.parent),
         remark=f"{missing:,} of {len(items):,} videos are missing." if missing else "",

@@ -56,7 +56,7 @@ def _folder(path: Path, request: Request) -> EvaluationSet:
     inside = folders.subfolders(path)
     if inside and set(inside) <= set(SPLITS):
         split = chosen_split(path, inside, request.subset)
-        return _folder(path / split, replace(request, subset=None))
+        return replace(_folder(path / split, replace(request, subset=None)), name=f"{path.resolve().name} {split}")
     lists_there = [file for file in path.iterdir() if file.suffix.lower() in (".json", ".csv") and file.is_file()]
     if len(lists_there) == 1 and (special := _special(lists_there[0], request)) is not None:
         return special

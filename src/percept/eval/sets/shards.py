@@ -12,7 +12,7 @@ from percept.data.sources.joined import JoinedRows
 from percept.data.sources.sample import BadSample, Rows, Sample
 from percept.data.sources.tars import TarRows
 from percept.eval.sets.classes import ClassFile, class_file, templates_of
-from percept.eval.sets.item import EvaluationSet, Item, Request
+from percept.eval.sets.item import EvaluationSet, Item, Request, UnknownClass
 from percept.eval.sets.places import check_no_split, chosen_split
 
 LOOK = 8
@@ -148,7 +148,7 @@ def _classes_of(data: bytes | None, key: str, classes: ClassFile) -> tuple[int, 
     except (ValueError, EOFError):
         raise BadSample("no classes", key, "the sample has no .npy that can be read") from None
     if shown.shape != (len(classes.names),):
-        raise BadSample(
+        raise UnknownClass(
             "other classes", key, f"its .npy has shape {shown.shape}, but there are {len(classes.names)} classes"
         )
     return tuple(np.flatnonzero(shown > 0).tolist())
@@ -157,5 +157,7 @@ def _classes_of(data: bytes | None, key: str, classes: ClassFile) -> tuple[int, 
 def _label(sample: Sample, classes: ClassFile) -> int:
     text = sample.label or ""
     if not text.isdecimal() or int(text) >= len(classes.names):
-        raise BadSample("unknown class", sample.key, f"class {text!r} of {len(classes.names)} classes, numbered from 0")
+        raise UnknownClass(
+            "unknown class", sample.key, f"class {text!r} of {len(classes.names)} classes, numbered from 0"
+        )
     return int(text)

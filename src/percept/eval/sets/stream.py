@@ -21,7 +21,7 @@ from percept.data.images import decoded
 from percept.data.sources.sample import BadSample, Media
 from percept.data.transforms import Preprocess
 from percept.data.video import open_video
-from percept.eval.sets.item import EvaluationSet, Item
+from percept.eval.sets.item import EvaluationSet, Item, UnknownClass
 from percept.infer.clips import Sampling, averaged
 
 IMAGES, CLIPS = 1024, 32
@@ -97,17 +97,28 @@ def _noted(seen: Pass, opened: tuple[Item, int, Any]) -> Any:
 
 
 def _opened(seen: Pass, preprocess: Preprocess | None, sampling: Sampling) -> Iterator[tuple[Item, int, Any]]:
-    """Yield samples, their sizes in bytes, and images or lists of frames; those that cannot be read go to `seen.bad`."""
+    """Yield samples, their sizes in bytes, and images or lists of frames; those that cannot be read go to `seen.bad`.
+
+    Raises:
+        PerceptError: the class of a sample has no name.
+    """
     data = seen.data
 
-    def read(path: Path) -> tuple[Item, int, Any]:
-        item = data.read(int(str(path)))
+    def read(path: Path) -> tuple[Item, int, Any] | UnknownClass:
+        try:
+            item = data.read(int(str(path)))
+        except UnknownClass as error:
+            return error
         content = _frames(item, sampling, preprocess) if data.video else _image(item.media, data.border, preprocess)
         size = len(item.media) if isinstance(item.media, bytes) else item.media.stat().st_size
         return replace(item, media=b""), size, content
 
     numbers = track((Path(str(number)) for number in range(len(data))), data.name, len(data))
     for result in read_each(numbers, read):
+        if isinstance(result, UnknownClass):
+            raise PerceptError(
+                f"{data.path} has a sample whose class has no name: {result.key}, {result.detail}. Give the names of all its classes with --classes FILE."
+            )
         if isinstance(result, BadFile):
             seen.bad.append(BadFile(Path(data.key(int(str(result.path)))), result.reason))
         else:

@@ -9,7 +9,7 @@ from percept.data.sources.captions import USUAL
 from percept.data.sources.open import open_rows
 from percept.data.sources.sample import BadSample, Media, Rows, Sample
 from percept.eval.sets.classes import ClassFile, class_file, templates_of
-from percept.eval.sets.item import EvaluationSet, Item, Request
+from percept.eval.sets.item import EvaluationSet, Item, Request, UnknownClass
 from percept.eval.sets.places import Locator, absent, check_no_split, chosen_split
 
 LOOK = 8
@@ -223,7 +223,7 @@ def _labels(samples: Sequence[Sample], numbers: Mapping[str, int], holds: Sequen
         return ()
     names, key = tuple(dict.fromkeys(name for sample in samples for name in names_of(sample))), samples[0].key
     if unknown := [name for name in names if name not in numbers]:
-        raise BadSample("unknown class", key, f"{unknown[0]!r} is not among the classes")
+        raise UnknownClass("unknown class", key, f"{unknown[0]!r} is not among the classes")
     if "class" in holds and len(names) != 1:
         rows = f"its rows name {' and '.join(names)}; write several in one column labels, separated by {SEPARATOR}"
         raise BadSample("several classes" if names else "no class", key, rows if names else "")
