@@ -67,12 +67,15 @@ def test_the_terms_equal_a_loop_over_pairs() -> None:
     assert float(found["unauthorised"]) == pytest.approx(0.7 * ce_u, rel=1e-4)
     assert float(found["answers"]) == pytest.approx(0.5 * kl, rel=1e-3)
     assert float(found["entropy"]) == pytest.approx(0.2 * entropy, rel=1e-4)
+    with torch.no_grad():
         near, far = (task.generator.domain_tokens(each.style) for each in (one, other))
     assert float(found["tokens"]) == pytest.approx(0.3 * float((near - far).square().mean()), rel=1e-4)
 
 
 def test_a_term_with_a_minus_sign_stops_at_the_cap() -> None:
-    nothing = dict.fromkeys(("authorised", "enhanced_authorised", "enhanced_unauthorised", "answers", "tokens", "entropy"), 0.0)
+    nothing = dict.fromkeys(
+        ("authorised", "enhanced_authorised", "enhanced_unauthorised", "answers", "tokens", "entropy"), 0.0
+    )
     only = Weights(**nothing)
     for cap, moves in ((1e-6, False), (1e6, True)):
         task, batch = method(weights=only, cap=cap)
