@@ -187,3 +187,13 @@ def test_the_mark_covers_three_of_four_pixels_and_styles_are_repeatable() -> Non
     assert np.array_equal(restyled(image, 1), restyled(image, 1))
     assert len({restyled(image, seed).tobytes() for seed in range(12)}) > 6
     assert restyled(image, 3).shape == image.shape
+
+
+def test_pixels_give_the_logits_of_what_the_tower_sees() -> None:
+    task, _ = method()
+    image = torch.randn(3, 3, 16, 16)
+    with torch.no_grad():
+        seen = task.seen_logits(task.see(image, torch.zeros(3, dtype=torch.long)))
+        torch.testing.assert_close(task.class_logits(image), seen)
+        torch.testing.assert_close(task.class_logits(image[1:2]), seen[1:2], atol=1e-4, rtol=1e-4)
+        assert task.use(("cup", "book")).class_logits(image).shape == (3, 2)

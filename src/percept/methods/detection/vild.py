@@ -172,6 +172,7 @@ class ViLD(nn.Module):
 
     def finding(self, batch: Scenes) -> dict[str, Tensor]:
         """Return the losses of proposals and masks, which know no classes."""
+        self._steps += self.training
         tokens = batch.tokens if batch.tokens is not None else self.see(batch.image)
         patches = tokens[:, tokens.shape[1] - self.grid[0] * self.grid[1] :].float()
         size = torch.tensor([self.grid[1], self.grid[0]] * 2, device=tokens.device)
@@ -201,6 +202,7 @@ class ViLD(nn.Module):
 
     def naming(self, batch: Scenes) -> Float[Tensor, ""]:
         """Return the cross-entropy of the text head over the base classes and background."""
+        self._steps += self.training
         tokens = batch.tokens if batch.tokens is not None else self.see(batch.image)
         boxes, labels, owner = [], [], []
         for number in range(len(batch)):
@@ -215,11 +217,9 @@ class ViLD(nn.Module):
         logits = vectors @ self._named(self.class_vectors).T / self.config.temperature
         return F.cross_entropy(logits, torch.where(label == BACKGROUND, len(self.class_vectors), label))
 
-    def _dice(self, *parts: object) -> torch.Generator:
+    def _dice(self, *parts: str | int) -> torch.Generator:
         """Return random numbers that differ in every training step, and are the same whenever nothing is trained."""
-        if self.training and parts == ("names", 0):
-            self._steps += 1
-        return torch.Generator().manual_seed(derive(self._steps if self.training else 0, *parts))  # type: ignore[arg-type]
+        return torch.Generator().manual_seed(derive(self._steps if self.training else 0, *parts))
 
     def text_vectors(
         self, maps: Float[Tensor, "b w y x"], boxes: Float[Tensor, "k 4"], owner: Int[Tensor, " k"]
