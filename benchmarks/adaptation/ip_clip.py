@@ -238,7 +238,9 @@ def run(options: Options, file: Path) -> list[dict[str, Any]]:
         for seed in range(1, options.seeds + 1):
             for scenario in options.scenarios:
                 for cell in CELLS[: options.cells]:
-                    for arm in (*ARMS, VISUAL) if scenario == "given" else ("before", "IP-CLIP"):
+                    for arm in (
+                        ("before", "IP-CLIP", VISUAL, *list(ARMS)[2:]) if scenario == "given" else ("before", "IP-CLIP")
+                    ):
                         if (encoder.name, scenario, cell, arm, seed) in done:
                             continue
                         record = run_cell(domains, scenario, cell, arm, options, seed)
