@@ -19,7 +19,7 @@ def method(**fields: Any) -> tuple[IPCLIP, Pairs]:
     task = IPCLIP(IPCLIP.Config(hidden=8, **fields), tiny_base(), TINY_NAMES)
     label = torch.tensor([0, 1, 2, 1])
     batch = Pairs.of(*(task.see(torch.randn(4, 3, 16, 16) + shift, label) for shift in (0, 1)))
-    task.prepare(batch)
+    task.prepare(batch.split())
     return task.eval(), batch
 
 
@@ -138,7 +138,7 @@ def test_a_bank_holds_the_surest_right_images_of_the_authorised_domain() -> None
     vectors = torch.stack([hand[0], weak, hand[1], hand[2]])
     blank = torch.zeros(4, 3, 16)
     domain = Domain(vector=vectors, style=blank, content=blank, label=torch.tensor([0, 0, 2, 2]))
-    task.prepare(Pairs.of(domain, domain))
+    task.prepare((domain, domain))
     torch.testing.assert_close(task.authorised_bank[0], hand[0])
     assert task.authorised_there.tolist() == [True, False, True]  # hand[1] is labelled 2, so the frozen model is wrong
     assert task.unauthorised_there.tolist() == [True, True, True]  # answers in place of labels

@@ -214,9 +214,9 @@ class IPCLIP(Adaptation):
 
     # training
 
-    def prepare(self, shots: Pairs) -> None:  # type: ignore[override]
+    def prepare(self, shots: tuple[Domain, Domain]) -> None:  # type: ignore[override]
         """Fill the banks: of authorised images those that the frozen model gets right, of the others by its answers."""
-        for domain, batch in zip(("authorised", "unauthorised"), shots.split(), strict=True):
+        for domain, batch in zip(("authorised", "unauthorised"), shots, strict=True):
             best = (self.clip.scale() * batch.vector @ self.hand_vectors().T).softmax(dim=1).max(dim=1)
             sure = best.values if domain == "unauthorised" else best.values * (best.indices == batch.label)
             bank, there = getattr(self, f"{domain}_bank"), getattr(self, f"{domain}_there")
@@ -272,7 +272,7 @@ class IPCLIP(Adaptation):
         task = cls(cls.Config(hidden=8, domain_copies=1, content_copies=1), tiny_base(), TINY_NAMES)
         label = torch.tensor([0, 1, 2, 1])
         batch = Pairs.of(*(task.see(torch.randn(4, 3, 16, 16), label) for _ in range(2)))
-        task.prepare(batch)
+        task.prepare(batch.split())
         return task, batch
 
 
@@ -297,8 +297,7 @@ def protect(
         raise PerceptError(
             f"the class {method.names[min(missing)]} has no unauthorised image. Give one of every class."
         )
-    pairs = paired(authorised, unauthorised, seed)
-    method.prepare(Pairs.of(authorised, unauthorised) if len(authorised) == len(unauthorised) else pairs)
+    method.prepare((authorised, unauthorised))
     method.check_trainable()
     optimiser = optimiser_of(method, training)
     for epoch in range(training.epochs):
