@@ -197,3 +197,13 @@ def test_pixels_give_the_logits_of_what_the_tower_sees() -> None:
         torch.testing.assert_close(task.class_logits(image), seen)
         torch.testing.assert_close(task.class_logits(image[1:2]), seen[1:2], atol=1e-4, rtol=1e-4)
         assert task.use(("cup", "book")).class_logits(image).shape == (3, 2)
+
+
+def test_a_method_of_other_classes_is_trained_and_stored_with_them() -> None:
+    task, batch = method()
+    task.use(("cup", "book"))
+    assert task.authorised_bank.shape == (2, 12)
+    one, other = (Domain(**{name: value[:2] for name, value in each.tensors().items()}) for each in batch.split())
+    protect(task, one, other, Training(epochs=1, batch=2, rate=1e-3, optimiser="adamw"), seed=0)
+    again = IPCLIP(task.config, tiny_base(), ("cup", "book"))
+    again.load_state_dict(task.state_dict())

@@ -146,9 +146,6 @@ class IPCLIP(Adaptation):
         self.prompt = SoftPrompt(PromptConfig(context=count or config.free), base, self.names)
         self.prompt.context.requires_grad_(not count)
         self.interaction = Interaction(text.output_dim).requires_grad_(config.train_interaction and self.enhanced)
-        for domain in ("authorised", "unauthorised"):
-            self.register_buffer(f"{domain}_bank", torch.zeros(len(self.names), text.output_dim))
-            self.register_buffer(f"{domain}_there", torch.zeros(len(self.names), dtype=torch.bool))
         self.use(names)
 
     @property
@@ -157,8 +154,14 @@ class IPCLIP(Adaptation):
         return self.config.self_enhanced or self.config.cross_domain
 
     def on_classes(self) -> None:
-        """Rebuild the layout of the prompts."""
+        """Rebuild the layout of the prompts, and empty the banks of a different number of classes."""
         self.prompt.use(self.names)
+        count, device = len(self.names), self.prompt.context.device
+        for domain in ("authorised", "unauthorised"):
+            if len(getattr(self, f"{domain}_there", ())) != count:
+                vectors = torch.zeros(count, self.base.text.config.output_dim, device=device)
+                self.register_buffer(f"{domain}_bank", vectors)
+                self.register_buffer(f"{domain}_there", torch.zeros(count, dtype=torch.bool, device=device))
 
     def declared(self) -> dict[str, int]:
         """Return the parts of the generator that are used, or the free context, and the interaction if it is trained."""

@@ -89,14 +89,14 @@ class DetPro(Adaptation):
 
     def prepare(self, shots: Regions) -> None:  # type: ignore[override]
         """Compute the weights of the classes of each grade and of background from all regions."""
-        weights = torch.zeros_like(self.weights)
+        weights = torch.zeros(len(self.prompts), len(self.names) + 1, device=self.weights.device)
         outside = shots.label == BACKGROUND
         for grade, inside in enumerate(self.members(shots)):
             total = int(inside.sum() + outside.sum())
             counts = torch.bincount(shots.label[inside], minlength=len(self.names)).float()
             weights[grade, :-1] = torch.where(counts > 0, total / (len(self.names) * counts.clamp(min=1)), 0.0)
             weights[grade, -1] = total / (2 * max(1, int(outside.sum())))
-        self.weights.copy_(weights)
+        self.weights = weights
 
     def members(self, batch: Regions) -> Tensor:
         """Return which regions of a class belong to each grade [g, n]."""
