@@ -4,11 +4,11 @@ The value that is reported is computed by faster-coco-eval, the maintained form 
 for equal weights (`tests/eval/probes/test_boxes.py`) and is used for intervals.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ RECALLS = np.linspace(0, 1, 101)
 MOST = 100
 """Detections of an image and class that count."""
 RESAMPLES = 200
+Matcher: TypeAlias = Callable[[Any, Any, Any], tuple[Any, Any]]
+"""Takes what was found in an image, what is labelled, and which of it is a crowd; returns what `match` returns."""
 PIXELS = 1000.0
 """Size to which boxes are scaled for the library: it groups boxes by area, and takes any number."""
 
@@ -151,13 +153,29 @@ def average_precision(targets: Sequence[Truth], detected: Sequence[Detected], cl
     }
 
 
-def of_class(targets: Sequence[Truth], detected: Sequence[Detected], label: int) -> OfClass:
-    """Match the detections of one class, as COCO does: each takes the free box that it overlaps most."""
+def of_class(
+    targets: Sequence[Truth],
+    detected: Sequence[Detected],
+    label: int,
+    *,
+    field: str = "boxes",
+    matched: Matcher | None = None,
+) -> OfClass:
+    """Match the detections of one class, as COCO does: each takes the free box that it overlaps most.
+
+    Args:
+        targets: of all images.
+        detected: of all images.
+        label: the class.
+        field: what is compared.
+        matched: as `match`, which is the default.
+    """
+    matched = matched or match
     hits, ignored, scores, images, truths = [], [], [], [], []
     for number, (target, found) in enumerate(zip(targets, detected, strict=True)):
         mine, own = target.labels == label, found.labels == label
         order = np.argsort(-found.scores[own], kind="mergesort")[:MOST]
-        hit, skip = match(found.boxes[own][order], target.boxes[mine], target.crowd[mine])
+        hit, skip = matched(getattr(found, field)[own][order], getattr(target, field)[mine], target.crowd[mine])
         hits.append(hit)
         ignored.append(skip)
         scores.append(found.scores[own][order])
@@ -174,15 +192,21 @@ def match(
     boxes: Float[np.ndarray, "d 4"], truth: Float[np.ndarray, "g 4"], crowd: Bool[np.ndarray, " g"]
 ) -> tuple[Bool[np.ndarray, "t d"], Bool[np.ndarray, "t d"]]:
     """Return which detections of an image, best first, are right, and which lie in a crowd, at each IoU threshold."""
-    shape = (len(THRESHOLDS), len(boxes))
-    hit, ignored = np.zeros(shape, bool), np.zeros(shape, bool)
     order = np.argsort(crowd, kind="mergesort")  # crowds last
     truth, crowd = truth[order], crowd[order]
     one, other = (torch.from_numpy(np.ascontiguousarray(part, np.float64)) for part in (boxes, truth))
-    overlaps = iou(one, other, torch.from_numpy(crowd)).numpy()
+    return match_overlaps(iou(one, other, torch.from_numpy(crowd)).numpy(), crowd)
+
+
+def match_overlaps(
+    overlaps: Float[np.ndarray, "d g"], crowd: Bool[np.ndarray, " g"]
+) -> tuple[Bool[np.ndarray, "t d"], Bool[np.ndarray, "t d"]]:
+    """Return what `match` does, from the overlaps of detections, best first, with labelled things, crowds last."""
+    shape = (len(THRESHOLDS), len(overlaps))
+    hit, ignored = np.zeros(shape, bool), np.zeros(shape, bool)
     for row, threshold in enumerate(THRESHOLDS):
-        free = np.ones(len(truth), bool)
-        for place in range(len(boxes)):
+        free = np.ones(len(crowd), bool)
+        for place in range(len(overlaps)):
             taken = _best(overlaps[place], free | crowd, crowd, threshold)
             if taken is not None:
                 free[taken] = False
