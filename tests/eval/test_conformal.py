@@ -116,11 +116,15 @@ def test_a_level_of_abstention_of_its_own_replaces_beta_there_only():
     assert set(np.unique(sizes)) == {0, 1, 2}  # the threshold of sets, 0.2, holds the two likely classes
 
 
+def refused(levels: Levels) -> float:
+    assert levels.refused is not None
+    return levels.refused
+
+
 def test_the_constraint_comes_before_the_cost():
-    reached = lambda levels: max(0.0, 0.1 - levels.refused)  # noqa: E731
-    found = constrained(lambda levels: levels.refused + levels.beta, reached)
+    found = constrained(lambda levels: refused(levels) + levels.beta, lambda levels: max(0.0, 0.1 - refused(levels)))
     assert (found.refused, found.beta) == (0.1, 0.04)
-    nearest = constrained(lambda levels: levels.beta, lambda levels: 1 - levels.refused)
+    nearest = constrained(lambda levels: levels.beta, lambda levels: 1 - refused(levels))
     assert (nearest.refused, nearest.beta) == (0.85, 0.04)
 
 

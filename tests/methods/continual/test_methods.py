@@ -1,6 +1,7 @@
 """The parts of continual methods that their papers define: constants, identities, and what each switch does."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -261,12 +262,11 @@ def test_teachers_are_weighted_by_their_confidence() -> None:
 
 def test_every_stage_can_be_left_out() -> None:
     for name in ("eliciting", "relations", "connections"):
-        method = MulKILike(MulKILike.Config(**{name: 0.0}), tiny_base())
-        for number in range(2):
-            method.begin(tiny_task(method, number))
-            values = method(batch_of(method, number))
-            method.end(tiny_task(method, number))
-        assert name not in values
+        method = MulKILike(replace(MulKILike.Config(), **{name: 0.0}), tiny_base())
+        method.begin(tiny_task(method, 0))
+        method.end(tiny_task(method, 0))
+        method.begin(tiny_task(method, 1))
+        assert name not in method(batch_of(method, 1))
     assert len(method.image_prototypes) == len(method.text_prototypes) == 6
 
 

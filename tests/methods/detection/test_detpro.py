@@ -36,7 +36,7 @@ def by_hand(task: DetPro, batch: Regions) -> float:
 
         def inside(row: int, low: float = limits[grade], high: float = limits[grade + 1], last: bool = last) -> bool:
             overlap = float(batch.overlap[row])
-            return batch.label[row] != BACKGROUND and overlap >= low - 1e-6 and (overlap < high or last)
+            return int(batch.label[row]) != BACKGROUND and overlap >= low - 1e-6 and (overlap < high or last)
 
         rows = [row for row in range(len(batch)) if inside(row)]
         count = len(rows) + n_background

@@ -135,6 +135,11 @@ class IPCLIP(Adaptation):
             if min(self.hidden, self.free, self.bank, self.domain_copies, self.content_copies) < 1 or self.cap <= 0:
                 raise PerceptError("sizes, copies and cap must be above 0. Use style=False or content=False to leave tokens out.")  # fmt: skip
 
+    authorised_bank: Tensor
+    authorised_there: Tensor
+    unauthorised_bank: Tensor
+    unauthorised_there: Tensor
+
     def __init__(self, config: Config, base: Base, names: Sequence[str], template: str = TEMPLATE) -> None:
         super().__init__(config, base, names, template)
         vision, text = base.clip.config.vision, base.text.config
