@@ -54,7 +54,7 @@ class Rehearsal:
 def in_words(seconds: float) -> str:
     """Return a duration in the unit that suits it.
 
-    >>> in_words(8), in_words(600), in_words(9000)
+    >>> in_words(8.0), in_words(600.0), in_words(9000.0)
     ('8 s', '10 min', '2.5 h')
     """
     if seconds < 120:
