@@ -6,6 +6,7 @@ INDEX: dict[str, str] = {
     "continual-fine-tuning": "percept.methods.continual.finetune:FineTuning",
     "contrastive": "percept.methods.pretraining.contrastive:Contrastive",
     "coop": "percept.methods.adaptation.coop:CoOp",
+    "das": "percept.methods.adaptation.das:DAS",
     "distill": "percept.methods.pretraining.distill:Distillation",
     "excl": "percept.methods.video.excl:ExCL",
     "fusioner": "percept.methods.segmentation.fusioner:Fusioner",
