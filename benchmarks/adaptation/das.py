@@ -13,6 +13,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 from beds import about, home
 from das_data import TASKS, Data, Examples
 from das_report import judged, show
-from harness import Turns, save, take_turns, timed
+from harness import Rate, Turns, save, take_turns, timed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,7 +40,7 @@ SIZES = {"single-stream": (SingleStream, 6), "co-attention": (CoAttention, 3)}
 """Class, and layers of one stream, so that both have six candidates."""
 WIDTH, SKIP, HIDDEN, REPLACEMENT = 64, 2, 8, 24
 """Channels, skipped layers, and hidden widths of the adapters: as many channels of 64 as METER's 96 and 288 of 768."""
-BATCH, PRETRAINING, STEPS, RATE = 64, 700, 300, 2e-3
+BATCH, PRETRAINING, STEPS, RATE = 64, 500, 200, 2e-3
 WARMUP, EVERY, JUDGED = 0.25, 10, 128
 """Of the search: share of the steps without search steps, training steps for each of them, and samples for rewards."""
 REWARDS = ("standardised", "exp")
@@ -61,7 +62,12 @@ def batches(examples: Examples, steps: int, seed: int) -> Any:
         yield examples.batch(chosen.tolist())
 
 
-def train(parameters: Sequence[nn.Parameter], steps: int, loss: Callable[[int], Tensor], after: Callable[[int], None] = lambda _: None) -> None:
+def train(
+    parameters: Sequence[nn.Parameter],
+    steps: int,
+    loss: Callable[[int], Tensor],
+    after: Callable[[int], None] = lambda _: None,
+) -> None:
     """Take AdamW steps with a warm-up of 20 steps and a cosine."""
     optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.01)
     for step in range(steps):
@@ -99,7 +105,9 @@ def pretrained(kind: str, seed: int, data: Data, folder: Path) -> nn.Module:
 
     train([*model.parameters(), *heads.parameters()], PRETRAINING, loss)
     last = np.mean(losses[-50:], axis=0).round(3).tolist()
-    out.print(f"{kind}, seed {seed}: matching and next-word loss {last}, {time.perf_counter() - start:.0f} s", soft_wrap=True)
+    out.print(
+        f"{kind}, seed {seed}: matching and next-word loss {last}, {time.perf_counter() - start:.0f} s", soft_wrap=True
+    )
     save_tensors(file, model.state_dict())
     return model.eval().requires_grad_(False)
 
@@ -136,7 +144,13 @@ class Cell:
         self._train(model, head)
         return self.finished(model, head, start)
 
-    def _train(self, model: Any, head: nn.Linear, before: Callable[[], None] = lambda: None, after: Callable[[int], None] = lambda _: None) -> None:
+    def _train(
+        self,
+        model: Any,
+        head: nn.Linear,
+        before: Callable[[], None] = lambda: None,
+        after: Callable[[int], None] = lambda _: None,
+    ) -> None:
         source = batches(self.train, STEPS, derive(self.seed, "order"))
 
         def loss(_: int) -> Tensor:
@@ -165,7 +179,11 @@ class Cell:
 
 def skippable(model: Any) -> list[Any]:
     """Make all layers of a model skippable."""
-    return [layer for stack in model.stacks for layer in make_skippable(stack, WIDTH, hidden=HIDDEN, replacement=REPLACEMENT)]
+    return [
+        layer
+        for stack in model.stacks
+        for layer in make_skippable(stack, WIDTH, hidden=HIDDEN, replacement=REPLACEMENT)
+    ]
 
 
 def skipping(chosen: Sequence[int]) -> Callable[[Any], None]:
@@ -189,7 +207,10 @@ def with_adapters(model: Any) -> None:
 
 def with_lora(model: Any) -> None:
     """Put low-rank adapters into the self-attention of every layer, of the rank that comes nearest to the trainable count of DAS."""
-    layers, each = sum(map(len, model.stacks)), [sum(Bottleneck.sizes(WIDTH, hidden).values()) for hidden in (HIDDEN, REPLACEMENT)]
+    layers, each = (
+        sum(map(len, model.stacks)),
+        [sum(Bottleneck.sizes(WIDTH, hidden).values()) for hidden in (HIDDEN, REPLACEMENT)],
+    )
     rank = round((2 * (layers - SKIP) * each[0] + SKIP * each[1]) / (layers * 6 * WIDTH))
     add_lora(model, r"blocks\.\d+\.attention\.(qkv|out)$", rank=rank, alpha=rank)
 
@@ -234,6 +255,11 @@ def run_cell(cell: Cell, file: Path, most: int) -> None:
         once(f"skip {','.join(map(str, some))}", lambda some=some: cell.tuned(skipping(some)))
 
 
+@torch.no_grad()
+def _timed(model: Any, pairs: Pairs, passes: int) -> Rate:
+    return timed(lambda: model(pairs), torch.device("cpu"), passes)
+
+
 def latency(cell: Cell, chosen: Sequence[int]) -> dict[str, float]:
     """Return by how many times the layers with skipped ones are faster than with adapters in every layer, at two batch sizes."""
     found = {}
@@ -243,7 +269,7 @@ def latency(cell: Cell, chosen: Sequence[int]) -> dict[str, float]:
             model = cell.model()[0]
             change(model)
             model.eval()
-            jobs[name] = lambda passes, model=model: timed(torch.no_grad()(lambda: model(pairs)), torch.device("cpu"), passes)
+            jobs[name] = partial(_timed, model, pairs)
         times = take_turns(jobs, Turns(7))
         found[f"batch of {size}"] = times["das"].speedup_over(times["adapters"])
     return found
@@ -261,16 +287,24 @@ def main() -> None:
     start, folder = time.perf_counter(), options.folder or home() / "das"
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    data, file, ratios = Data(percept.load("nano", dtype="float32", device="cpu"), folder / "data"), folder / "runs.jsonl", {}
+    data, file, ratios = (
+        Data(percept.load("nano", dtype="float32", device="cpu"), folder / "data"),
+        folder / "runs.jsonl",
+        {},
+    )
     for seed, kind, task in itertools.product(range(1, options.seeds + 1), options.models.split(","), TASKS):
         cell = Cell(kind, task, seed, data, folder)
         run_cell(cell, file, options.sets)
         if seed == 1 and task == TASKS[0]:
-            found = [each for each in read_records(file) if each["model"] == kind and each["arm"] == "search standardised"]
+            found = [
+                each for each in read_records(file) if each["model"] == kind and each["arm"] == "search standardised"
+            ]
             ratios[kind] = latency(cell, found[0]["chosen"])
     results = judged(read_records(file))
     show(results, ratios)
-    save(options.json_file, {**about(start), "results": results, "times as fast": ratios, "records": read_records(file)})
+    save(
+        options.json_file, {**about(start), "results": results, "times as fast": ratios, "records": read_records(file)}
+    )
 
 
 if __name__ == "__main__":

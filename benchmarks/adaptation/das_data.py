@@ -35,7 +35,9 @@ TASKS = ("questions", "entailment")
 
 def scene_of(split: str, number: int) -> Scene:
     """Return a scene of one to four things."""
-    return sample_scene(derive(0, "das", split, number), split="train" if split == "train" else "evaluation", things=(1, 4))
+    return sample_scene(
+        derive(0, "das", split, number), split="train" if split == "train" else "evaluation", things=(1, 4)
+    )
 
 
 def texts_of(split: str, number: int) -> dict[str, Any]:
@@ -92,10 +94,18 @@ class Words:
                 self.known[text] = len(self.states)
                 self.states.append(state[1 : count - 1][:WORDS].half())  # without start and end
 
+    def add_cut(self, cut: str, text: str) -> None:
+        """Make the states of the beginning of a known text known: the tower is causal, so they are the first ones of the text."""
+        count = len(self.encoder.tokenizer.encode(cut))
+        self.known.setdefault(cut, len(self.states))
+        self.states.append(self.states[self.known[text]][:count])
+
     def padded(self, texts: Sequence[str]) -> tuple[Float[Tensor, "b n e"], Int[Tensor, " b"]]:
         """Return the states of known texts, and how many words each has."""
         states = [self.states[self.known[text]] for text in texts]
-        return torch.nn.utils.rnn.pad_sequence(states, batch_first=True).float(), torch.tensor([len(each) for each in states])
+        return torch.nn.utils.rnn.pad_sequence(states, batch_first=True).float(), torch.tensor(
+            [len(each) for each in states]
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,7 +126,9 @@ class Examples:
     def batch(self, chosen: Sequence[int]) -> Pairs:
         """Return some pairs."""
         words, count = self.words.padded([self.texts[number] for number in chosen])
-        return Pairs(image=self.images[self.rows[list(chosen)]], words=words, count=count, label=self.labels[list(chosen)])
+        return Pairs(
+            image=self.images[self.rows[list(chosen)]], words=words, count=count, label=self.labels[list(chosen)]
+        )
 
 
 class Data:
@@ -173,16 +185,18 @@ class Data:
         )  # fmt: skip
 
     def next_words(self) -> Examples:
-        """Return training captions cut before a word, with the word."""
-        found = []
+        """Return training captions, each cut before a random word of the first 16, with the word."""
+        found, rng = [], random.Random(1)
         for number, each in enumerate(self.texts["train"]):
             for text in each["captions"]:
-                split = text.replace(".", " .").replace(",", " ,").split()
-                found += [(number, " ".join(split[:place]), split[place]) for place in range(1, min(len(split), 16))]
+                words = text.split()
+                place = rng.randrange(1, max(2, min(len(words), 16)))
+                found.append((number, text, " ".join(words[:place]), words[min(place, len(words) - 1)].strip(".,")))
         vocabulary = {word: place for place, word in enumerate(sorted({word for *_, word in found}))}
-        texts = [text for _, text, _ in found]
-        self.words.add(texts)
+        self.words.add([text for _, text, *_ in found])
+        for _, text, cut, _ in found:
+            self.words.add_cut(cut, text)
         return Examples(
-            images=self.images["train"], words=self.words, rows=np.array([row for row, *_ in found]), texts=texts,
+            images=self.images["train"], words=self.words, rows=np.array([row for row, *_ in found]), texts=[cut for *_, cut, _ in found],
             labels=torch.tensor([vocabulary[word] for *_, word in found]), classes=len(vocabulary),
         )  # fmt: skip

@@ -1,6 +1,6 @@
 """What the runs of benchmarks/adaptation/das.py say: means over cells, paired differences, and the rank of the choice among all sets."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,9 @@ def judged(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         }
         for key, cell in cells.items()
     ]  # fmt: skip
-    pairs = [(f"das - {other}", other) for other in ("adapters", "lora", "random", "first", "last", "das, published reward")]
+    pairs = [
+        (f"das - {other}", other) for other in ("adapters", "lora", "random", "first", "last", "das, published reward")
+    ]
     return {"cells": rows, "differences": [_difference(words, other, rows) for words, other in pairs]}
 
 
@@ -87,16 +89,35 @@ def _difference(words: str, other: str, rows: Sequence[Mapping[str, Any]]) -> di
 def show(results: Mapping[str, Any], ratios: Mapping[str, Mapping[str, float]]) -> None:
     """Print the tables."""
     names = ("adapters", "lora", "das", "das, published reward", "random", "first", "last")
-    percent: Callable[[Any], str] = lambda value: "-" if value is None else f"{100 * value:.1f}"
+
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.1f}"
+
     lines = [
-        (row["model"], row["task"], str(row["seed"]), percent(row["FLOPs saved"]), *(percent(row["accuracy"].get(name)) for name in names))
+        (
+            row["model"],
+            row["task"],
+            str(row["seed"]),
+            percent(row["FLOPs saved"]),
+            *(percent(row["accuracy"].get(name)) for name in names),
+        )
         for row in results["cells"]
     ]
     table("% right", ("model", "task", "seed", "FLOPs saved", *names), lines)
     shown = [
-        (each["difference"], f"{each['points']:+.2f}", " – ".join(f"{end:.2f}" for end in each["interval"]), str(each["cells"]), each["above"])
+        (
+            each["difference"],
+            f"{each['points']:+.2f}",
+            " – ".join(f"{end:.2f}" for end in each["interval"]),
+            str(each["cells"]),
+            each["above"],
+        )
         for each in results["differences"]
         if each["cells"]
     ]
     table("paired differences, points", ("", "difference", "95 % interval", "cells", "above"), shown)
-    table("times as fast as adapters in every layer", ("model", *next(iter(ratios.values()), {})), [(name, *map(str, each.values())) for name, each in ratios.items()])
+    table(
+        "times as fast as adapters in every layer",
+        ("model", *next(iter(ratios.values()), {})),
+        [(name, *map(str, each.values())) for name, each in ratios.items()],
+    )

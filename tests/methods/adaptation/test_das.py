@@ -21,7 +21,9 @@ from percept.train.meters import operations
 SIZES = FusionConfig(image_width=10, word_width=6, width=8, layers=3, heads=2, image_tokens=4, words=7)
 
 
-def stack(count: int = 4, width: int = 8, *, hidden: int = 2, replacement: int = 3) -> tuple[nn.ModuleList, list[Skippable]]:
+def stack(
+    count: int = 4, width: int = 8, *, hidden: int = 2, replacement: int = 3
+) -> tuple[nn.ModuleList, list[Skippable]]:
     torch.manual_seed(0)
     blocks = nn.ModuleList(Block(width, attention=Attention(width, 2), mlp=MLP(width, 16)) for _ in range(count))
     return blocks, make_skippable(blocks, width, hidden=hidden, replacement=replacement)
@@ -41,7 +43,7 @@ def test_the_gates_follow_the_published_rule() -> None:
     skips.gate.copy_(torch.tensor([0.3, -0.2, 0.0, 1.0]))
     drawn, losses = [(0, 1), (1, 3), (2, 3)], torch.tensor([0.5, 1.0, 2.0])
     expected, old = skips.gate.tolist(), skips.gate.sigmoid().tolist()
-    rewards = [2.718281828 ** -loss for loss in losses.tolist()]
+    rewards = [2.718281828**-loss for loss in losses.tolist()]
     for some, reward in zip(drawn, rewards, strict=True):
         for number in some:
             expected[number] += 0.5 * (reward - sum(rewards) / 3) * old[number] * (1 - old[number])
@@ -105,7 +107,11 @@ def test_without_adapters_nothing_changes() -> None:
 
 def test_adapters_have_the_published_sizes() -> None:
     """METER: width 768, 288 hidden in place of a layer, 96 after attention and MLP; counted by hand."""
-    assert sum(Bottleneck.sizes(768, 288).values()) == 444_960 == sum(each.numel() for each in Bottleneck(768, 288).parameters())
+    assert (
+        sum(Bottleneck.sizes(768, 288).values())
+        == 444_960
+        == sum(each.numel() for each in Bottleneck(768, 288).parameters())
+    )
     assert sum(Bottleneck.sizes(768, 96).values()) == 149_856
     adapter = Bottleneck(768, 96)
     assert float(adapter.down.weight.detach().std()) == pytest.approx(0.02, rel=0.05)

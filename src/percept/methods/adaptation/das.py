@@ -129,7 +129,12 @@ class DAS(Adaptation):
 
     def after_step(self, step: int) -> None:
         """Take a search step."""
-        if self.searching and self._held is not None and self._epoch >= self.config.warmup and step % self.config.every == 0:
+        if (
+            self.searching
+            and self._held is not None
+            and self._epoch >= self.config.warmup
+            and step % self.config.every == 0
+        ):
             some = torch.randperm(len(self._held[2]))[: self.config.judged]
             self.skips.learn(lambda: self._loss(some), self.config.samples)
 
@@ -137,9 +142,7 @@ class DAS(Adaptation):
         assert self._held is not None
         device = self.clip.scale().device
         image, label = self._held[1][some].to(device), self._held[2][some].to(device)
-        return F.cross_entropy(
-            self.clip.scale() * unit(self.clip.encode_image(image)) @ self.classes().T, label
-        )
+        return F.cross_entropy(self.clip.scale() * unit(self.clip.encode_image(image)) @ self.classes().T, label)
 
     def decide(self) -> None:
         """Skip the blocks with the largest gates from now on, and write them into the configuration."""

@@ -81,7 +81,8 @@ class SingleStream(nn.Module):
         self.config, width = config, config.width
         self.inputs = Inputs(config)
         self.blocks = nn.ModuleList(
-            Block(width, attention=Attention(width, config.heads), mlp=MLP(width, 4 * width)) for _ in range(config.layers)
+            Block(width, attention=Attention(width, config.heads), mlp=MLP(width, 4 * width))
+            for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(width)
 
@@ -123,7 +124,11 @@ class CoBlock(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.norm_1, self.norm_2, self.norm_3 = (nn.LayerNorm(width) for _ in range(3))
-        self.attention, self.cross, self.mlp = Attention(width, heads), CrossAttention(width, heads), MLP(width, 4 * width)
+        self.attention, self.cross, self.mlp = (
+            Attention(width, heads),
+            CrossAttention(width, heads),
+            MLP(width, 4 * width),
+        )
 
     def forward(
         self, x: Float[Tensor, "b m w"], context: Context, other: Float[Tensor, "b n w"], bias: Tensor | None
