@@ -37,7 +37,7 @@ def ranks(cell: Cell) -> dict[str, Any]:
     return {
         "sets": len(sets), "better than the choice": None if own is None else sum(value > own for value in sets.values()),
         "best set": max(sets, key=lambda key: sets[key]), "best": max(sets.values()), "worst": min(sets.values()),
-        "spearman": round(float(np.corrcoef(*order)[0, 1]), 3),
+        "spearman": round(float(np.corrcoef(order[0], order[1])[0, 1]), 3),
     }  # fmt: skip
 
 
