@@ -40,7 +40,9 @@ SIZES = {"single-stream": (SingleStream, 6), "co-attention": (CoAttention, 3)}
 """Class, and layers of one stream, so that both have six candidates."""
 WIDTH, SKIP, HIDDEN, REPLACEMENT = 64, 2, 8, 24
 """Channels, skipped layers, and hidden widths of the adapters: as many channels of 64 as METER's 96 and 288 of 768."""
-BATCH, PRETRAINING, STEPS, RATE = 64, 500, 200, 2e-3
+BATCH, STEPS, RATE = 32, 500, 2e-3
+PRETRAINING, LARGE = 500, 64
+"""Steps and batch of the training on captions."""
 WARMUP, EVERY, JUDGED = 0.25, 10, 128
 """Of the search: share of the steps without search steps, training steps for each of them, and samples for rewards."""
 FIRST = 5
@@ -52,13 +54,13 @@ def device_free(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def batches(examples: Examples, steps: int, seed: int) -> Any:
+def batches(examples: Examples, steps: int, seed: int, size: int = BATCH) -> Any:
     """Yield batches of random examples, without repetition within a pass."""
     rng, order = device_free(seed), torch.zeros(0, dtype=torch.int64)
     for _ in range(steps):
-        if len(order) < BATCH:
+        if len(order) < size:
             order = torch.randperm(len(examples), generator=rng)
-        chosen, order = order[:BATCH], order[BATCH:]
+        chosen, order = order[:size], order[size:]
         yield examples.batch(chosen.tolist())
 
 
@@ -95,7 +97,7 @@ def pretrained(kind: str, seed: int, data: Data, folder: Path) -> nn.Module:
         return model.eval().requires_grad_(False)
     start, tasks = time.perf_counter(), (data.matching(), data.next_words())
     heads = nn.ModuleList(nn.Linear(WIDTH, each.classes) for each in tasks)
-    sources = [batches(each, PRETRAINING, seed) for each in tasks]
+    sources = [batches(each, PRETRAINING, seed, LARGE) for each in tasks]
     losses = []
 
     def loss(_: int) -> Tensor:
@@ -286,6 +288,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--models", default=",".join(SIZES))
+    parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--sets", type=int, default=15, help="sets of skipped layers that are trained in each cell")
     parser.add_argument("--folder", type=Path, help="data, models and runs; default: das in the cache")
     parser.add_argument("--json-file", type=Path)
@@ -298,7 +301,9 @@ def main() -> None:
         folder / "runs.jsonl",
         {},
     )
-    for seed, kind, task in itertools.product(range(1, options.seeds + 1), options.models.split(","), TASKS):
+    for seed, kind, task in itertools.product(
+        range(1, options.seeds + 1), options.models.split(","), options.tasks.split(",")
+    ):
         cell = Cell(kind, task, seed, data, folder)
         run_cell(cell, file, options.sets)
         records = read_records(file)

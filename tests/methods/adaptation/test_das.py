@@ -1,6 +1,7 @@
 """DAS: the bandit against a loop, replaced layers, counts of the published sizes, search in few-shot training, saving, fusion models."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from percept.methods.adaptation.das import DAS, held_rows
 from percept.methods.adaptation.fusion import CoAttention, FusionConfig, Pairs, SingleStream
 from percept.methods.adaptation.skipping import Adapted, Bottleneck, Skippable, Skips, make_skippable
 from percept.methods.adaptation.trainer import fit
+from percept.methods.saved import open_method, save_method
 from percept.nn.attention import Attention
 from percept.nn.block import Block
 from percept.nn.mlp import MLP
@@ -202,3 +204,24 @@ def test_adapted_adds_to_the_output() -> None:
     layer = Adapted(nn.Linear(4, 4), Bottleneck(4, 2))
     x = torch.randn(3, 4)
     torch.testing.assert_close(layer(x), layer.layer(x) + layer.adapter(layer.layer(x)))
+
+
+def test_a_saved_choice_is_opened_with_the_same_logits(tmp_path: Path) -> None:
+    import percept
+
+    encoder = percept.load("nano", device="cpu", dtype="float32")
+    torch.manual_seed(0)
+    method = DAS.from_encoder(DAS.Config(skip=1, search=0), encoder, ["cat", "car"])
+    method.decide()
+    with torch.no_grad():
+        method.skips.gate[:] = torch.arange(6.0)
+    save_method(tmp_path / "mine", method, base="nano")
+    image = torch.randn(2, 3, 96, 96)
+    opened = open_method(tmp_path / "mine", device="cpu", dtype="float32")
+    assert opened.config.chosen == method.config.chosen
+    assert torch.equal(opened.skips.gate, method.skips.gate)
+    with torch.no_grad():
+        expected = method.eval().class_logits(image)
+        torch.testing.assert_close(opened.class_logits(image), expected, atol=1e-4, rtol=1e-4)
+        rounded = open_method(tmp_path / "mine", device="cpu", dtype="bfloat16").class_logits(image.bfloat16())
+    torch.testing.assert_close(rounded.float(), expected, atol=1.0, rtol=0.1)

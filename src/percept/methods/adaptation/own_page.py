@@ -26,13 +26,13 @@ ABOUT = {
     "base": "trained on the first half of the classes, measured on them among their names",
     "new": "the same model, measured on the other half among their names; it saw neither their names nor their images",
     "harmonic mean": "2 · base · new / (base + new)",
-    "all": "trained on all classes, measured among all names; this model is saved",
+    "all": "trained on all classes, measured among all names; this is the model that --save writes",
 }
 MORE = """
 .sheet { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); margin: 12px 0 24px; }
 .sheet div { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 10px; font-size: 13px; overflow-wrap: anywhere; }
 .sheet img { display: block; width: 100%; height: 130px; object-fit: contain; border-radius: 6px; margin-bottom: 8px; }
-.wrong { color: var(--second); font-weight: 600; } .scroll { overflow-x: auto; } summary { cursor: pointer; font-size: 21px; font-weight: 700; margin: 44px 0 12px; }
+.wrong { color: var(--second); font-weight: 600; } .scroll { overflow-x: auto; } summary { cursor: pointer; font-size: 21px; font-weight: 700; margin: 18px 0 12px; }
 .matrix { width: auto; font-size: 12px; } .matrix td { width: 30px; height: 30px; min-width: 30px; padding: 2px; text-align: center; border: 1px solid var(--line); vertical-align: middle; }
 .matrix th { padding: 4px 8px; border: 0; font-weight: 400; color: var(--ink); white-space: nowrap; }
 .matrix th.row { text-align: right; max-width: 180px; overflow: hidden; text-overflow: ellipsis; }

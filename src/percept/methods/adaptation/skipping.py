@@ -46,8 +46,8 @@ class Bottleneck(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Float[Tensor, "*b w"]) -> Float[Tensor, "*b w"]:
-        """Transform each token, in float32."""
-        return self.up(F.relu(self.down(self.norm(x.float())))).to(x.dtype)
+        """Transform each token."""
+        return self.up(F.relu(self.down(self.norm(x))))
 
     @staticmethod
     def sizes(width: int, hidden: int) -> dict[str, int]:
