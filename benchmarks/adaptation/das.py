@@ -301,9 +301,8 @@ def main() -> None:
         folder / "runs.jsonl",
         {},
     )
-    for seed, kind, task in itertools.product(
-        range(1, options.seeds + 1), options.models.split(","), options.tasks.split(",")
-    ):
+    cells = itertools.product(options.models.split(","), options.tasks.split(","))
+    for seed, (kind, task) in itertools.product(range(1, options.seeds + 1), list(cells)):
         cell = Cell(kind, task, seed, data, folder)
         run_cell(cell, file, options.sets)
         records = read_records(file)

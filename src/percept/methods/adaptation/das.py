@@ -6,7 +6,7 @@ Wu et al. 2023, arXiv:2309.01479 (dynamic architecture skipping); the search is 
 
 The paper skips layers of fusion models (METER, ViLT), see `fusion` and benchmarks/adaptation/das.py; here it is the image tower of a dual
 encoder, in few-shot training. Rewards are computed on a part of the shots that is not trained on while the search lasts. Our guesses: that part,
-the length of the search, and a search step after every second training step (the paper: 10), because there are few.
+the length of the search, a search step after every second training step (the paper: 10), because there are few, and small batches.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,9 @@ class DAS(Adaptation):
         hidden: int = 32
         """Hidden width of the adapters after attention and MLP of the other blocks; 0 for none."""
         search: int = 8
-        """Epochs of search (ours; the paper: 3 on a whole data set). The adapters are then drawn anew."""
+        """Epochs of search (ours; the paper: 3 on a whole data set)."""
+        anew: bool = False
+        """Draw new adapters once the blocks are chosen, as in the last training of the paper; otherwise training goes on with those of the search (ours)."""
         warmup: int = 1
         """Epochs without search steps at the start."""
         every: int = 2
@@ -147,7 +149,7 @@ class DAS(Adaptation):
     def decide(self) -> None:
         """Skip the blocks with the largest gates from now on, and write them into the configuration."""
         chosen = self.skips.best()
-        self.skips.settle(chosen)
+        self.skips.settle(chosen, reset=self.config.anew)
         self.searching, self._held, self.config = False, None, replace(self.config, chosen=chosen)
 
     def finish(self) -> None:
@@ -161,8 +163,8 @@ class DAS(Adaptation):
 
     @classmethod
     def recipe(cls, shots: int) -> Training:
-        """Return 20 epochs of AdamW with rate 0.0005, the rate of the paper for ViLT."""
-        return Training(epochs=20, rate=5e-4, optimiser="adamw", weight_decay=0.01)
+        """Return 20 epochs of AdamW with rate 0.0005, the rate of the paper for ViLT; small batches of few shots, so that there are enough steps (ours)."""
+        return Training(epochs=20, batch=min(32, max(4, 2 * shots)), rate=5e-4, optimiser="adamw", weight_decay=0.01)
 
     @classmethod
     def tiny_config(cls) -> "DAS.Config":

@@ -26,7 +26,7 @@ ABOUT = {
     "base": "trained on the first half of the classes, measured on them among their names",
     "new": "the same model, measured on the other half among their names; it saw neither their names nor their images",
     "harmonic mean": "2 · base · new / (base + new)",
-    "all": "trained on all classes, measured among all names; this is the model that --save writes",
+    "all": "trained on all classes, measured among all names; this is the model that can be saved",
 }
 MORE = """
 .sheet { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); margin: 12px 0 24px; }
