@@ -253,6 +253,7 @@ def run_cell(cell: Cell, file: Path, most: int) -> None:
     found = tuple(once("search standardised", lambda: cell.search("standardised"))["chosen"])
     once("adapters", lambda: cell.tuned(with_adapters))
     trained(found)
+    once("latency", lambda: latency(cell, found))
     once("lora", lambda: cell.tuned(with_lora))
     others = list(itertools.combinations(range(layers), SKIP))
     np.random.default_rng(derive(cell.seed, "sets")).shuffle(others)
@@ -268,19 +269,18 @@ def _timed(model: Any, pairs: Pairs, passes: int) -> Rate:
     return timed(lambda: model(pairs), torch.device("cpu"), passes)
 
 
-def latency(cell: Cell, chosen: Sequence[int]) -> dict[str, float]:
-    """Return by how many times the layers with skipped ones are faster than with adapters in every layer, at two batch sizes."""
-    found = {}
+def latency(cell: Cell, chosen: Sequence[int]) -> dict[str, Any]:
+    """Return by how many times the model with skipped layers is faster than with adapters in every layer, at two batch sizes."""
+    found, start = {}, time.perf_counter()
     for size in (1, 32):
         pairs, jobs = cell.test.batch(range(size)), {}
         for name, change in (("adapters", with_adapters), ("das", skipping(chosen))):
             model = cell.model()[0]
             change(model)
-            model.eval()
-            jobs[name] = partial(_timed, model, pairs)
+            jobs[name] = partial(_timed, model.eval(), pairs)
         times = take_turns(jobs, Turns(7))
         found[f"batch of {size}"] = times["das"].speedup_over(times["adapters"])
-    return found
+    return {"times as fast": found, "seconds": round(time.perf_counter() - start, 1)}
 
 
 def main() -> None:
@@ -290,31 +290,23 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(SIZES))
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--sets", type=int, default=15, help="sets of skipped layers that are trained in each cell")
+    parser.add_argument("--report", action="store_true", help="run nothing, and report what the folder holds")
     parser.add_argument("--folder", type=Path, help="data, models and runs; default: das in the cache")
     parser.add_argument("--json-file", type=Path)
     options = parser.parse_args()
     start, folder = time.perf_counter(), options.folder or home() / "das"
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    data, file, ratios = (
-        Data(percept.load("nano", dtype="float32", device="cpu"), folder / "data"),
-        folder / "runs.jsonl",
-        {},
-    )
+    data, file = None, folder / "runs.jsonl"
+    if not options.report:
+        data = Data(percept.load("nano", dtype="float32", device="cpu"), folder / "data")
     cells = itertools.product(options.models.split(","), options.tasks.split(","))
     for seed, (kind, task) in itertools.product(range(1, options.seeds + 1), list(cells)):
-        cell = Cell(kind, task, seed, data, folder)
-        run_cell(cell, file, options.sets)
-        records = read_records(file)
-        if kind not in ratios:
-            found = [each for each in records if each["model"] == kind and each["arm"] == "search standardised"]
-            ratios[kind] = latency(cell, found[0]["chosen"])
-        results = judged(records)
-        save(
-            options.json_file,
-            {**about(start), "results": results, "times as fast": ratios, "records": records},
-        )
-        show(results, ratios)
+        if data is not None:
+            run_cell(Cell(kind, task, seed, data, folder), file, options.sets)
+    results = judged(read_records(file))
+    show(results)
+    save(options.json_file, {**about(start), "results": results, "records": read_records(file)})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the runs of benchmarks/adaptation/das.py say: means over cells, paired differences, and the rank of the choice among all sets."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from percept.eval.statistics import mean
 from percept.methods.adaptation.bench import verdict
 
 Cell = Mapping[str, Mapping[str, Any]]
+FEWEST = 3
+"""Cells from which the interval is a bootstrap over cells."""
 CHOSEN = {"das": "search standardised", "das, published reward": "search exp"}
 
 
@@ -64,6 +67,7 @@ def judged(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         {
             "model": key[0], "task": key[1], "seed": key[2], "accuracy": {name: round(value, 4) for name, value in named(cell).items()},
             "FLOPs saved": flops_saved(cell), **{name: cell.get(search, {}).get("chosen") for name, search in CHOSEN.items()}, "ranks": ranks(cell),
+            "times as fast": cell.get("latency", {}).get("times as fast"), "n": next((run["n"] for run in cell.values() if "n" in run), 0),
             "trainable": {name: cell[name]["trainable"] for name in ("adapters", "lora") if name in cell}
             | {"das": next((run["trainable"] for name, run in cell.items() if name.startswith("skip")), None)},
         }
@@ -76,17 +80,24 @@ def judged(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _difference(words: str, other: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    both = [row["accuracy"] for row in rows if {"das", other} <= row["accuracy"].keys()]
+    """Return the mean difference over cells; of fewer than `FEWEST` cells with the interval that the number of test pairs gives."""
+    both = [row for row in rows if {"das", other} <= row["accuracy"].keys()]
     if not both:
         return {"difference": words, "cells": 0}
-    found = mean(words, np.array([each["das"] - each[other] for each in both]), seed=0)
+    found = mean(words, np.array([row["accuracy"]["das"] - row["accuracy"][other] for row in both]), seed=0)
+    if len(both) < FEWEST:
+        variances = [
+            value * (1 - value) / row["n"] for row in both for value in (row["accuracy"]["das"], row["accuracy"][other])
+        ]
+        half = 1.96 * sum(variances) ** 0.5 / len(both)
+        found = replace(found, low=found.value - half, high=found.value + half)
     return {
         "difference": words, "cells": len(both), "points": round(100 * found.value, 2),
         "interval": [round(100 * found.low, 2), round(100 * found.high, 2)], "above": verdict(found),
     }  # fmt: skip
 
 
-def show(results: Mapping[str, Any], ratios: Mapping[str, Mapping[str, float]]) -> None:
+def show(results: Mapping[str, Any]) -> None:
     """Print the tables."""
     names = ("adapters", "lora", "das", "das, published reward", "random", "first", "last")
 
@@ -116,8 +127,9 @@ def show(results: Mapping[str, Any], ratios: Mapping[str, Mapping[str, float]]) 
         if each["cells"]
     ]
     table("paired differences, points", ("", "difference", "95 % interval", "cells", "above"), shown)
-    table(
-        "times as fast as adapters in every layer",
-        ("model", *next(iter(ratios.values()), {})),
-        [(name, *map(str, each.values())) for name, each in ratios.items()],
-    )
+    speeds = [
+        (row["model"], row["task"], *map(str, row["times as fast"].values()))
+        for row in results["cells"]
+        if row["times as fast"]
+    ]
+    table("times as fast as adapters in every layer", ("model", "task", "batch of 1", "batch of 32"), speeds)
