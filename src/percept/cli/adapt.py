@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from percept.cli.output import check_rows_output, is_stdout, save_rows
-from percept.cli.show import bad_files, count, say, writing
+from percept.cli.show import bad_files, check_output, count, say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import notice, table
 
@@ -20,13 +20,6 @@ FIELDS = {
     "seconds": float, "trainable": int,
 }  # fmt: skip
 """Of a row of --out: shares from 0 to 1 with 95 % intervals."""
-COLUMNS = (
-    ("base", "base", "base"),
-    ("base", "new", "new"),
-    ("base", "harmonic", "harmonic mean"),
-    ("all", "all", "all"),
-)
-"""Columns of the table: classes that are trained on, score, name."""
 
 
 def adapt(
@@ -38,6 +31,7 @@ def adapt(
     shots: int = 16,
     compare: str = "",
     out: Path | None = None,
+    page: Path | None = None,
     save: Path | None = None,
     template: str = "a photo of a {}.",
     epochs: int | None = None,
@@ -57,6 +51,7 @@ def adapt(
         shots: Training images of each class, drawn at random.
         compare: Methods to compare, such as coop,kgcoop, or all. Nothing is saved.
         out: File for the scores, ending in .csv, .json, .jsonl or .parquet; - for json lines on standard output.
+        page: HTML page with the scores, the confusion matrix and the images on which a method is most confidently wrong.
         save: New folder for the adapted model; percept.load opens it.
         template: Text of a class for methods that start from one, with {} for its name.
         epochs: Passes over the training images. Default: as in the paper of the method.
@@ -64,8 +59,10 @@ def adapt(
         device: auto, cpu, cuda, cuda:1 or mps.
     """
     arms = _arms(method, compare, epochs)
-    _check(arms, out, save, compare, shots)
+    _check(arms, out, save, compare, shots, epochs)
     check_rows_output(out)
+    check_output(page, ".html", ".htm")
+    from percept.core.report import track
     from percept.infer.load import load
     from percept.methods.adaptation.bench import Case
     from percept.methods.adaptation.few import see
@@ -80,7 +77,7 @@ def adapt(
     for split in own.splits:
         for part in ("base", "new") if split == "base" else ("all",):
             own.data.tested(drawn, part)
-    seen = see(encoder, own.data)
+    seen = see(encoder, own.data, progress=lambda parts: track(parts, "encoding images", len(parts)))
     runs = [_run(arm, seen, Case(split=split, shots=shots, seed=seed)) for split in own.splits for arm in arms]
     if not is_stdout(out):
         _show(runs, own)
@@ -88,6 +85,12 @@ def adapt(
     save_rows(out, _rows(runs), FIELDS, facts=facts)
     if save is not None:
         _save(save, runs[-1], init)
+    if page is not None:
+        from percept.methods.adaptation.own_page import write_page
+
+        with writing(page):
+            write_page(page, runs, own, init=init)
+        say(f"wrote {page}")
     return 0
 
 
@@ -101,7 +104,7 @@ def _arms(method: str, compare: str, epochs: int | None) -> "list[Arm]":
     names = (
         list(ADAPTATIONS)
         if compare == "all"
-        else [name.strip() for name in compare.split(",")]
+        else [name.strip() for name in compare.split(",") if name.strip()]
         if compare
         else [method]
     )
@@ -114,11 +117,15 @@ def _arms(method: str, compare: str, epochs: int | None) -> "list[Arm]":
     return arms
 
 
-def _check(arms: "list[Arm]", out: Path | None, save: Path | None, compare: str, shots: int) -> None:
+def _check(
+    arms: "list[Arm]", out: Path | None, save: Path | None, compare: str, shots: int, epochs: int | None
+) -> None:
     from percept.methods import INDEX
 
     if shots < 1:
         raise PerceptError(f"--shots must be at least 1, got {shots}.")
+    if epochs is not None and epochs < 0:
+        raise PerceptError(f"--epochs must be at least 0, got {epochs}.")
     if out is not None and not out.suffix and not is_stdout(out):
         raise PerceptError(f"--out {out} has no ending such as .csv. For the folder of the model use --save {out}.")
     if save is None:
@@ -142,19 +149,18 @@ def _run(arm: "Arm", seen: "Seen", case: "Case") -> "Run":
 
 def _show_found(own: "Own", shots: int, *, aside: bool) -> None:
     bad_files(own.bad, aside=aside)
-    counts = own.counts.values()
     tell = notice if aside else say
     tell(
-        f"{count(sum(counts), 'different image')} to train on in {count(len(own.counts), 'class', 'classes')}, {min(counts)} to "
-        f"{max(counts)} of each; {own.left_out:,} copies left out; {own.similar:,} look nearly like a different one"
+        f"{count(sum(own.counts.values()), 'different image')} to train on in {count(len(own.counts), 'class', 'classes')}: "
+        f"{own.per_class}; {count(own.copies, 'copy', 'copies')} left out; {own.similar:,} look nearly like a different one"
     )
-    if len(own.splits) == 1:
-        tell(f"with {len(own.counts)} classes there is no split into base and new classes")
+    for remark in own.remarks:
+        tell(remark)
 
 
 def _show(runs: "list[Run]", own: "Own") -> None:
     """Print one line for each method, and what the last of two methods confuses most."""
-    from percept.methods.adaptation.own import confusions
+    from percept.methods.adaptation.own import COLUMNS, confusions
 
     labels = list(dict.fromkeys(run.record["label"] for run in runs))
     columns = [column for column in COLUMNS if column[0] in own.splits]

@@ -49,6 +49,8 @@ class Task:
     left_out: int
     """Files that are copies, or whose content is in two classes."""
     bad: tuple[BadFile, ...]
+    conflicts: tuple[tuple[Path, ...], ...] = ()
+    """Files of equal content in different classes; all are left out."""
 
     @property
     def name(self) -> str:
@@ -110,7 +112,7 @@ def open_task(folder: Path | str) -> Task:
     return Task(
         found=found, paths=paths, labels=np.array([labels[path] for path in paths]),
         looks=near_looks(np.array([value for _, value in read], dtype=np.uint64)),
-        left_out=len(copies) + sum(map(len, conflicts)), bad=bad,
+        left_out=len(copies) + sum(map(len, conflicts)), bad=bad, conflicts=conflicts,
     )  # fmt: skip
 
 

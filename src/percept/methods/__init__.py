@@ -8,6 +8,7 @@ INDEX: dict[str, str] = {
     "contrastive": "percept.methods.pretraining.contrastive:Contrastive",
     "coop": "percept.methods.adaptation.coop:CoOp",
     "coprompt": "percept.methods.adaptation.coprompt:CoPrompt",
+    "das": "percept.methods.adaptation.das:DAS",
     "detpro": "percept.methods.detection.detpro:DetPro",
     "distill": "percept.methods.pretraining.distill:Distillation",
     "dpl-like": "percept.methods.adaptation.dpl_like:DPLLike",

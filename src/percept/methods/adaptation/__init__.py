@@ -9,6 +9,7 @@ ADAPTATIONS: dict[str, str] = {
     "linear-probe": "percept.methods.adaptation.linear_probe:LinearProbe",
     "tip-adapter": "percept.methods.adaptation.tip_adapter:TipAdapter",
     "lora": "percept.methods.adaptation.lora:LoRA",
+    "das": "percept.methods.adaptation.das:DAS",
     "wise-ft": "percept.methods.adaptation.wise_ft:WiSEFT",
     "coop": "percept.methods.adaptation.coop:CoOp",
     "cocoop": "percept.methods.adaptation.cocoop:CoCoOp",

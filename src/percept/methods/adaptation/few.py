@@ -1,7 +1,7 @@
 """Labelled image sets for adaptation, their vectors by a frozen encoder, and the few-shot samples that methods are trained on."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,12 +168,20 @@ class Seen:
         )  # fmt: skip
 
 
-def see(encoder: "Encoder", data: LabelledSet, *, cache: Path | None = None, least: float = LEAST) -> Seen:
+def see(
+    encoder: "Encoder",
+    data: LabelledSet,
+    *,
+    cache: Path | None = None,
+    least: float = LEAST,
+    progress: Callable[[Sequence[list[int]]], Iterable[list[int]]] = iter,
+) -> Seen:
     """Encode all images of a set once, or read their vectors from `cache`, where they are stored in float16.
 
     Args:
         cache: folder of vectors.
         least: least share of an image in a random crop.
+        progress: yields the parts that are encoded together.
     """
     folder = None
     if cache is not None:
@@ -181,7 +189,9 @@ def see(encoder: "Encoder", data: LabelledSet, *, cache: Path | None = None, lea
         folder.mkdir(parents=True, exist_ok=True)
     place = None if folder is None else folder / "whole.safetensors"
     everything = np.arange(len(data.labels))
-    vectors = _kept(place, lambda: [encoder.image([data.image(row) for row in part]) for part in _parts(everything)])
+    vectors = _kept(
+        place, lambda: [encoder.image([data.image(row) for row in part]) for part in progress(_parts(everything))]
+    )
     return Seen(data=data, encoder=encoder, vectors=vectors, folder=folder, least=least)
 
 

@@ -110,6 +110,12 @@ def scores_of(answers: dict[str, Answers]) -> dict[str, Score]:
         )
         draws = [harmonic(one, other) for one, other in zip(base, new, strict=True)]
         low, high = np.quantile(draws, (0.025, 0.975))
+        if {answers[part].accuracy for part in ("base", "new")} & {
+            0.0,
+            1.0,
+        }:  # then a draw of these images never varies
+            low = min(low, harmonic(scores["base"].low, scores["new"].low))
+            high = max(high, harmonic(scores["base"].high, scores["new"].high))
         value = harmonic(answers["base"].accuracy, answers["new"].accuracy)
         n = len(answers["base"].rows) + len(answers["new"].rows)
         scores["harmonic"] = Score(name="harmonic mean", value=value, n=n, low=float(low), high=float(high))

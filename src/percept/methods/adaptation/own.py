@@ -19,6 +19,7 @@ from percept.data.check.similar import look_of, near_looks
 from percept.data.files import BadFile, is_video, read_each
 from percept.data.images import read_image
 from percept.eval.folder_models import Task, open_task
+from percept.eval.sets.folders import subfolders
 from percept.eval.teach import class_files
 from percept.eval.zeroshot import worst
 from percept.methods.adaptation.few import LabelledSet
@@ -27,6 +28,15 @@ from percept.methods.adaptation.texts import TEMPLATE, check_names
 
 FEWEST = 4
 """Classes from which a base/new split is measured."""
+LISTED = 12
+"""Classes, and groups of files, that are listed one by one."""
+COLUMNS = (
+    ("base", "base", "base"),
+    ("base", "new", "new"),
+    ("base", "harmonic", "harmonic mean"),
+    ("all", "all", "all"),
+)
+"""Columns of a table of scores: classes that are trained on, score, name."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,8 +46,12 @@ class Own:
     data: LabelledSet
     counts: dict[str, int]
     """Different training images of each class."""
-    left_out: int
-    """Files that are copies, or whose content is in two classes."""
+    copies: int
+    """Files that are copies of another one of their class; they are left out."""
+    conflicts: tuple[tuple[Path, ...], ...]
+    """Files of equal content in different classes; all are left out."""
+    ignored: tuple[str, ...]
+    """Folders without images, and files outside of the folders of classes."""
     similar: int
     """Training images that look nearly the same as a different one."""
     bad: tuple[BadFile, ...]
@@ -46,6 +60,26 @@ class Own:
     def splits(self) -> tuple[str, ...]:
         """Splits that are measured: base, if there are enough classes, and all."""
         return ("base", "all") if len(self.data.classes) >= FEWEST else ("all",)
+
+    @property
+    def per_class(self) -> str:
+        """Number of training images of each class, as text: of every class if there are few, otherwise of the smallest and the largest one."""
+        if len(self.counts) <= LISTED:
+            return ", ".join(f"{name} {count:,}" for name, count in self.counts.items())
+        low, high = (choose(self.counts, key=lambda name: self.counts[name]) for choose in (min, max))
+        return f"{self.counts[low]:,} ({low}) to {self.counts[high]:,} ({high}) of each"
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know about the folder."""
+        remarks = [f"ignored: {each}" for each in self.ignored]
+        for files in self.conflicts[:LISTED]:
+            remarks.append(f"left out, because equal images are in different classes: {', '.join(map(str, files))}")
+        if len(self.conflicts) > LISTED:
+            remarks.append(f"left out for the same reason: {len(self.conflicts) - LISTED:,} further groups of files")
+        if len(self.splits) == 1:
+            remarks.append(f"with {len(self.counts)} classes there is no split into base and new classes")
+        return tuple(remarks)
 
 
 def open_own(folder: Path | str, test: Path | str | None = None, *, template: str = TEMPLATE) -> Own:
@@ -72,7 +106,9 @@ def open_own(folder: Path | str, test: Path | str | None = None, *, template: st
     )  # fmt: skip
     counts = np.bincount(train.labels, minlength=len(names)).tolist()
     return Own(
-        data=data, counts=dict(zip(names, counts, strict=True)), left_out=sum(task.left_out for task in tasks),
+        data=data, counts=dict(zip(names, counts, strict=True)),
+        copies=sum(task.left_out - sum(map(len, task.conflicts)) for task in tasks),
+        conflicts=tuple(files for task in tasks for files in task.conflicts), ignored=tuple(name for task in tasks for name in _ignored(task)),
         similar=_similar(train.looks), bad=tuple(file for task in tasks for file in task.bad),
     )  # fmt: skip
 
@@ -84,6 +120,13 @@ def _task(folder: Path | str) -> Task:
             f"{videos[0]} is a video, and adaptation trains on images. Take the videos out, or save frames of them."
         )
     return open_task(folder)
+
+
+def _ignored(task: Task) -> list[str]:
+    """Return folders without images, and files outside of folders, as text."""
+    path, used = task.found.path, {file.relative_to(task.found.path).parts[0] for file in task.found.files}
+    empty = [f"{path / name}, a folder without images" for name in subfolders(path) if name not in used]
+    return empty + ([f"{task.found.outside:,} files of {path} that are in no folder"] if task.found.outside else [])
 
 
 def _similar(looks: Int[np.ndarray, " n"]) -> int:
@@ -109,8 +152,11 @@ def check_apart(train: Task, held: Task) -> None:
     if not pairs:
         pairs, kind = _alike(train.paths, held.paths), "look nearly the same"
     if pairs:
+        many = (
+            "1 test image is a training image" if len(pairs) == 1 else f"{len(pairs):,} test images are training images"
+        )
         raise PerceptError(
-            f"{len(pairs)} test images are training images too: {pairs[0][0]} and {pairs[0][1]} {kind}. Remove them from one of the folders."
+            f"{many} too: {pairs[0][0]} and {pairs[0][1]} {kind}. Remove copies from one of the folders."
         )
 
 

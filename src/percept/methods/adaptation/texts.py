@@ -74,9 +74,10 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     cleaned = tuple(name.replace("_", " ").strip() for name in names)
     if not cleaned or not all(cleaned):
         raise PerceptError("class names must not be empty. Give every class a name.")
-    if len(set(cleaned)) < len(cleaned):
-        twice = next(name for name in cleaned if cleaned.count(name) > 1)
-        raise PerceptError(f"two classes are called {twice!r}. Give them different names.")
+    lower = [name.lower() for name in cleaned]  # text towers read lower case
+    if len(set(lower)) < len(lower):
+        twice = next(name for name in lower if lower.count(name) > 1)
+        raise PerceptError(f"two classes are called {twice!r}. Give them names that differ in more than capitals.")
     return cleaned
 
 
