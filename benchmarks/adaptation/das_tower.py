@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 from beds import BEDS, about, home, seen_by
-from coop import report
+from claims import Claim
+from family import report
 from harness import Rate, Turns, save, take_turns, timed
 
 import percept
@@ -38,12 +39,12 @@ ARMS = (
 )
 """Random pairs of blocks were drawn once. Hidden width 37 and rank 26 come nearest to the trainable count of DAS, 237,504 values."""
 CLAIMS = (
-    ("DAS loses no more than adapters in every block", "das", "adapters", "base", 1),
-    ("DAS is above LoRA", "das", "lora", "base", 1),
-    ("DAS is above skipping the last two", "das", "skip last", "base", 1),
-    ("DAS is above skipping the first two", "das", "skip first", "base", 1),
-    ("DAS is above two random blocks", "das", "skip random 1", "base", 1),
-    ("DAS is above two other random blocks", "das", "skip random 2", "base", 1),
+    Claim(row="S56", words="DAS loses no more than adapters in every block", arm="das", than="adapters", score="base"),
+    Claim(row="S56", words="DAS is above LoRA", arm="das", than="lora", score="base"),
+    Claim(row="S56", words="DAS is above skipping the last two", arm="das", than="skip last", score="base"),
+    Claim(row="S56", words="DAS is above skipping the first two", arm="das", than="skip first", score="base"),
+    Claim(row="S56", words="DAS is above two random blocks", arm="das", than="skip random 1", score="base"),
+    Claim(row="S56", words="DAS is above two other random blocks", arm="das", than="skip random 2", score="base"),
 )
 
 
@@ -91,7 +92,7 @@ def main() -> None:
     cases = [Case(shots=options.shots, seed=seed) for seed in range(1, options.seeds + 1)]
     run_all(arms, sets, cases, file, told=out.print)
     records = read_records(file)
-    result = report(records, arms, CLAIMS)
+    result = report(records, CLAIMS, arms)
     kept = ("label", "foundation", "data", "seed", "shots", "steps", "seconds", "trainable", "scores")
     save(
         options.json_file,

@@ -291,8 +291,8 @@ def spearman(records: Sequence[dict[str, Any]], score: str, *, resamples: int = 
     return {"score": score, "spearman": round(rho[0], 3), "interval": [round(low, 3), round(high, 3)], "runs": len(values)}  # fmt: skip
 
 
-def means_of(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return mean scores by setting and arm, in the order of `ARMS`."""
+def means_of(records: Sequence[dict[str, Any]], arms: Sequence[Arm] = ARMS) -> dict[str, dict[str, dict[str, float]]]:
+    """Return mean scores by setting and arm, in the order of the arms."""
     parts = {f"{split}, {shots} shots": [] for split, shots in sorted({(r["split"], r["shots"]) for r in records})}
     for record in records:
         parts[f"{record['split']}, {record['shots']} shots"].append(record)
@@ -300,21 +300,21 @@ def means_of(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str,
         part: {
             arm.name: {name: round(value, 4) for name, value in averages(some, arm.name).items()}
             | {"runs": sum(r["label"] == arm.name for r in some)}
-            for arm in ARMS
+            for arm in arms
             if any(r["label"] == arm.name for r in some)
         }
         for part, some in parts.items()
     }
 
 
-def report(records: Sequence[dict[str, Any]], claims: Sequence[Claim]) -> dict[str, Any]:
+def report(records: Sequence[dict[str, Any]], claims: Sequence[Claim], arms: Sequence[Arm] = ARMS) -> dict[str, Any]:
     """Print and return the averages of the arms and the claims."""
-    means = means_of(records)
+    means = means_of(records, arms)
     columns = ("base", "new", "harmonic of means", "harmonic", "all", "cross", "shift")
-    for part, arms in means.items():
+    for part, by_arm in means.items():
         cells = [
             (name, *(f"{100 * each[c]:.1f}" if c in each else "-" for c in columns), each["runs"])
-            for name, each in arms.items()
+            for name, each in by_arm.items()
         ]
         table(f"trained on {part}: means, %", ("method", *columns, "runs"), cells)
     rows = judged(records, claims)

@@ -31,8 +31,8 @@ class Batch:
         }
         return replace(self, **moved)
 
-    def rows(self: B, part: slice | Tensor) -> B:
-        """Return the samples of a slice, of row numbers or of a mask; shared fields stay whole."""
+    def rows(self: B, part: slice) -> B:
+        """Return the samples of a slice; shared fields stay whole."""
         return replace(self, **{name: value[part] for name, value in self._per_sample().items()})
 
     def first(self: B, count: int) -> B:

@@ -106,7 +106,7 @@ class DAS(Adaptation):
             self.skips.skip(self.skips.draw())
             trained = torch.ones(len(batch), dtype=torch.bool) if self._held is None else self._trained(batch)
             if bool(trained.any()):
-                batch = batch.rows(trained)
+                batch = replace(batch, **{name: value[trained] for name, value in batch.tensors().items()})
         return super().losses(batch)
 
     def _trained(self, batch: Views) -> Tensor:
