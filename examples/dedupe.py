@@ -1,7 +1,7 @@
-"""Move near-duplicates of an index aside, and keep the best file of each group. Nothing is deleted, and percept undo takes it back.
+"""Move near-duplicates of an index away, and keep the best file of each group. Nothing is deleted, and percept undo takes it back.
 
 percept index PHOTOS --index photos
-python examples/dedupe.py photos aside --above 0.97 --list copies.csv
+python examples/dedupe.py photos copies --above 0.97 --list copies.csv
 """
 
 import sys
@@ -21,7 +21,7 @@ FIELDS = {"keep": str, "copy": str, "cosine": float, "exact": bool, "bytes": int
 
 def main(
     index: tyro.conf.Positional[Path],
-    aside: tyro.conf.Positional[Path],
+    folder: tyro.conf.Positional[Path],
     above: float = 0.97,
     keep: str = "largest",
     list: Path | None = None,
@@ -30,7 +30,7 @@ def main(
 
     Args:
         index: Folder of the index.
-        aside: Folder for the copies, outside the folders of the index.
+        folder: Folder for the copies, outside the folders of the index.
         above: Cosine from which a file is a copy of the one that is kept.
         keep: Which file is kept: largest, sharpest, oldest, newest or first.
         list: .csv, .json, .jsonl or .parquet file for the copies.
@@ -38,8 +38,8 @@ def main(
     with percept.Index(index) as opened:
         found = opened.dupes(above=above, keep=keep)
         copies = [(group.keep, copy) for group in found.groups for copy in group.copies]
-        undo = aside / f"undo-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
-        moves = planned([(copy.file.path, aside) for _, copy in copies], "move")
+        undo = folder / f"undo-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
+        moves = planned([(copy.file.path, folder) for _, copy in copies], "move")
         failed = [each for each in carry_out(moves, undo) if isinstance(each, BadFile)]
         opened.add()
     rows = [
@@ -50,7 +50,7 @@ def main(
         write_rows(list, rows, FIELDS)
     for each in (*found.bad, *failed):
         notice(f"{each.path}: {each.reason}")
-    title = f"{len(moves) - len(failed)} copies moved to {aside}; percept undo {undo} moves them back"
+    title = f"{len(moves) - len(failed)} copies moved to {folder}; percept undo {undo} moves them back"
     table(title, ("kept", "copy", "cosine"), [(row["keep"], row["copy"], row["cosine"]) for row in rows])
 
 

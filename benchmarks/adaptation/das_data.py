@@ -173,7 +173,7 @@ class Data:
         return list(rows), list(texts), list(labels)
 
     def matching(self) -> Examples:
-        """Return training captions, each with its image (1) and with another one (0)."""
+        """Return each training caption twice: with its own image (label 1) and with the image of another caption (label 0)."""
         rng = random.Random(0)
         captions = [(number, text) for number, each in enumerate(self.texts["train"]) for text in each["captions"]]
         others = [(rng.randrange(COUNTS["train"]), text) for _, text in captions]

@@ -149,14 +149,14 @@ def test_copies_are_found_and_put_aside(model, classes, tmp_path, capsys):
     (classes / "copy.png").write_bytes((classes / "blue/0.png").read_bytes())
     out, page = tmp_path / "d.jsonl", tmp_path / "d.html"
     arguments = ["dupes", str(classes), "--model", model, "--above", "0.9999999", "--keep", "first"]
-    assert main([*arguments, "--out", str(out), "--page", str(page), "--move-to", str(tmp_path / "aside")]) == 0
+    assert main([*arguments, "--out", str(out), "--page", str(page), "--move-to", str(tmp_path / "copies")]) == 0
     assert "1 group among 11 files: 1 copy" in capsys.readouterr().out
     keep, copy = (json.loads(line) for line in out.read_text().splitlines())
     assert (keep["keep"], copy["keep"], copy["exact"], copy["group"]) == (True, False, True, 1)
     assert not Path(copy["path"]).exists()
-    assert (tmp_path / "aside" / Path(copy["path"]).name).exists()
+    assert (tmp_path / "copies" / Path(copy["path"]).name).exists()
     assert "data:image/jpeg" in page.read_text()
-    assert main(["undo", str(next((tmp_path / "aside").glob("undo-*.jsonl")))]) == 0
+    assert main(["undo", str(next((tmp_path / "copies").glob("undo-*.jsonl")))]) == 0
     assert Path(copy["path"]).exists()
     assert main([*arguments, "--keep", "best"]) == 2
     assert "unknown rule" in capsys.readouterr().err

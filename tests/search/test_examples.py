@@ -87,11 +87,11 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_copies_are_put_aside(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     example = runpy.run_path(str(EXAMPLES / "dedupe.py"))
-    example["main"](photos, tmp_path / "aside", above=0.999, list=tmp_path / "copies.jsonl")
+    example["main"](photos, tmp_path / "copies", above=0.999, list=tmp_path / "copies.jsonl")
     assert "1 copies moved" in capsys.readouterr().out
     (row,) = map(json.loads, (tmp_path / "copies.jsonl").read_text().splitlines())
     assert (Path(row["keep"]).name, Path(row["copy"]).name) == ("red.png", "nearly.png")
-    assert (tmp_path / "aside/nearly.png").is_file()
+    assert (tmp_path / "copies/nearly.png").is_file()
     assert not (tmp_path / "pictures/nearly.png").exists()
     with percept.Index(photos) as index:
         assert len(index) == 2

@@ -147,11 +147,11 @@ def test_the_command_puts_copies_of_an_index_aside(encoder: ColourEncoder, tmp_p
     assert main([*arguments, "--out", "-"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sorted((row["group"], row["keep"]) for row in rows) == [(1, False), (1, True), (2, False), (2, True)]
-    assert main([*arguments, "--page", "page.html", "--move-to", "aside"]) == 0
+    assert main([*arguments, "--page", "page.html", "--move-to", "copies"]) == 0
     printed = capsys.readouterr()
     assert "2 groups among 5 files: 2 copies" in printed.out
     assert "brings the index up to date" in printed.err
-    assert sorted(path.name for path in (tmp_path / "aside").glob("*.png")) == ["copy.png", "dark.png"]
+    assert sorted(path.name for path in (tmp_path / "copies").glob("*.png")) == ["copy.png", "dark.png"]
     assert "data:image/jpeg" in (tmp_path / "page.html").read_text()
     assert main(arguments) == 0
     assert "2 files left out" in capsys.readouterr().out

@@ -14,7 +14,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "classify": ("percept.cli.classify", "rank labels for images and videos, and sort files by label"),
     "teach": ("percept.cli.teach", "learn labels from folders of classes"),
     "adapt": ("percept.cli.adapt", "adapt an encoder to folders of classes by published few-shot methods"),
-    "dupes": ("percept.cli.dupes", "find near duplicates, and put the copies aside"),
+    "dupes": ("percept.cli.dupes", "find near duplicates, and move the copies away"),
     "explain": ("percept.cli.explain", "draw what in an image speaks for which label"),
     "undo": ("percept.cli.undo", "put files back that classify or dupes placed"),
     "ask": ("percept.cli.ask", "ask a question about images and videos"),

@@ -72,7 +72,7 @@ def adapt(
     encoder = load(init, device=device, dtype="float32")
     base_of(encoder)  # refuses a model without texts before any work
     own = open_own(data, test, template=template)
-    _show_found(own, shots, aside=is_stdout(out))
+    _show_found(own, shots, on_stderr=is_stdout(out))
     drawn = own.data.drawn(shots, seed)
     for split in own.splits:
         for part in ("base", "new") if split == "base" else ("all",):
@@ -147,9 +147,9 @@ def _run(arm: "Arm", seen: "Seen", case: "Case") -> "Run":
     )
 
 
-def _show_found(own: "Own", shots: int, *, aside: bool) -> None:
-    bad_files(own.bad, aside=aside)
-    tell = notice if aside else say
+def _show_found(own: "Own", shots: int, *, on_stderr: bool) -> None:
+    bad_files(own.bad, on_stderr=on_stderr)
+    tell = notice if on_stderr else say
     tell(
         f"{count(sum(own.counts.values()), 'different image')} to train on in {count(len(own.counts), 'class', 'classes')}: "
         f"{own.per_class}; {count(own.copies, 'copy', 'copies')} left out; {own.similar:,} look nearly like a different one"

@@ -1,4 +1,4 @@
-"""`percept dupes`: find near duplicates among images and videos, and put the copies aside."""
+"""`percept dupes`: find near duplicates among images and videos, and move the copies away."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,11 +80,11 @@ def dupes(
         )
     else:
         found, identity = _of_index(index, above, keep, where)
-    aside = is_stdout(out)
+    on_stderr = is_stdout(out)
     if out is not None:
         facts = {"model": identity, "above": above, "keep": keep, "files": found.files}
         write_rows(out, _rows(found), FIELDS, facts=facts)
-        if not aside:
+        if not on_stderr:
             say(f"wrote {out}")
     if page is not None:
         from percept.infer.dupes_page import write_page
@@ -92,11 +92,11 @@ def dupes(
         with writing(page):
             write_page(page, found, title=f"Near duplicates in {', '.join(map(str, paths[:3])) or index}")
             say(f"wrote {page}")
-    bad_files(found.bad, aside=aside)
-    if not aside:
+    bad_files(found.bad, on_stderr=on_stderr)
+    if not on_stderr:
         _show(found, show)
     copies = [copy.file.path for group in found.groups for copy in group.copies]
-    failed = placing.together(copies, aside=aside) if placing is not None and copies else 0
+    failed = placing.together(copies, on_stderr=on_stderr) if placing is not None and copies else 0
     if index is not None and placing is not None and copies and not placing.dry_run:
         say(f"percept index --index {index} brings the index up to date")
     return 2 if failed else 0

@@ -80,7 +80,7 @@ def _stream(encoder: "Encoder", files: Sequence[Path], sampling: "Sampling") -> 
                 yield {"path": result.path, "vector": result.vector.tolist()}
 
     written = write_rows(Path("-"), rows(), FIELDS)
-    bad_files(bad, aside=True)
+    bad_files(bad, on_stderr=True)
     if not written:
         raise PerceptError("none of the files could be read, so nothing was written")
     return 0

@@ -58,8 +58,8 @@ def folder(
 
     sampling = video.sampling()
     task = open_task(path)
-    aside = is_stdout(out)
-    bad_files(task.bad, aside=aside)
+    on_stderr = is_stdout(out)
+    bad_files(task.bad, on_stderr=on_stderr)
     say(
         f"{count(len(task.paths), 'different image')} in {len(task.found.classes):,} classes; {task.left_out:,} copies left out"
     )
@@ -71,7 +71,7 @@ def folder(
             measure(encoder, task, shots=counts, templates=template or None, sampling=sampling, seed=seed, name=name)
         )
     differences = [{}, *(compared(outcomes[0], each, seed=seed) for each in outcomes[1:])]
-    if not aside:
+    if not on_stderr:
         _show(path, outcomes, differences)
     facts = {"folder": str(path), "images": len(task.paths), "classes": list(task.found.classes), "seed": seed}
     save_rows(out, _rows(outcomes, differences), FIELDS, facts=facts)

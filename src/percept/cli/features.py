@@ -85,7 +85,7 @@ def features(
         files = files[:show]
     say(f"{encoder} reads {count(len(files), 'image')}")
     seen = look(encoder, files, numbers, norm=norm, attention=attention is not None)
-    bad_files(seen.bad, aside=is_stdout(rows))
+    bad_files(seen.bad, on_stderr=is_stdout(rows))
     if not seen.paths:
         raise PerceptError("none of the files could be read, so there is nothing to show")
     names = [within(path, common_folder(seen.paths)) for path in seen.paths[:show]]

@@ -62,19 +62,19 @@ class Placing:
     dry_run: bool
     undo: Path
 
-    def by_folder(self, paths: Sequence[Path], labels: Sequence[str], *, aside: bool = False) -> int:
+    def by_folder(self, paths: Sequence[Path], labels: Sequence[str], *, on_stderr: bool = False) -> int:
         """Place files in folders that are called as their labels."""
         from percept.data.moves import folder_name
 
         return self._run(
-            [(path, self.folder / folder_name(label)) for path, label in zip(paths, labels, strict=True)], aside
+            [(path, self.folder / folder_name(label)) for path, label in zip(paths, labels, strict=True)], on_stderr
         )
 
-    def together(self, paths: Sequence[Path], *, aside: bool = False) -> int:
+    def together(self, paths: Sequence[Path], *, on_stderr: bool = False) -> int:
         """Place all files in the folder."""
-        return self._run([(path, self.folder) for path in paths], aside)
+        return self._run([(path, self.folder) for path in paths], on_stderr)
 
-    def _run(self, wanted: list[tuple[Path, Path]], aside: bool) -> int:
+    def _run(self, wanted: list[tuple[Path, Path]], on_stderr: bool) -> int:
         """Place the files, print what was done, and return the number of those that could not be placed."""
         from percept.data.files import BadFile
         from percept.data.inputs import is_pipe
@@ -85,21 +85,21 @@ class Placing:
             say(f"nothing to {self.how}: all files are in their folders")
             return 0
         if self.dry_run:
-            self._preview(moves, aside)
+            self._preview(moves, on_stderr)
             return 0
         results = list(carry_out(moves, self.undo))
         done = [each for each in results if not isinstance(each, BadFile)]
         bad = [each for each in results if isinstance(each, BadFile)]
-        if not aside:
+        if not on_stderr:
             table(f"{count(len(done), 'file')} {PAST[self.how]}", ("folder", "files"), summary(done))
-        bad_files(bad, aside=aside)
+        bad_files(bad, on_stderr=on_stderr)
         say(f"to undo this: percept undo {self.undo}")
         return len(bad)
 
-    def _preview(self, moves: "list[Move]", aside: bool) -> None:
+    def _preview(self, moves: "list[Move]", on_stderr: bool) -> None:
         from percept.data.moves import summary
 
-        if not aside:
+        if not on_stderr:
             title = f"Would {self.how} {count(len(moves), 'file')}; nothing was done"
             table(title, ("folder", "files"), summary(moves))
             table(f"The first {min(SHOWN, len(moves))}", ("from", "to"), [(m.source, m.target) for m in moves[:SHOWN]])

@@ -162,11 +162,11 @@ class Outputs:
         Raises:
             PerceptError: there are none, or a file cannot be written.
         """
-        aside = is_stdout(self.out)
+        on_stderr = is_stdout(self.out)
         summary = Summary(show=self.show, keep_best=self.sheet is not None or self.placing is not None)
         self._write(summary.watch(items), facts)
-        bad_files(bad, aside=aside)
-        if not aside:
+        bad_files(bad, on_stderr=on_stderr)
+        if not on_stderr:
             summary.show(min(self.top, labels))
         if doubts is not None:
             doubts.show()
@@ -181,7 +181,7 @@ class Outputs:
         if self.placing is None:
             return 0
         failed = self.placing.by_folder(
-            [path for path, *_ in summary.best], [guess.label for _, guess, _ in summary.best], aside=aside
+            [path for path, *_ in summary.best], [guess.label for _, guess, _ in summary.best], on_stderr=on_stderr
         )
         return 2 if failed else 0
 

@@ -69,7 +69,7 @@ def receipt(
     compared = replace(compare(left, right, probes, tolerance=tolerance), command=command)
     if not is_stdout(out):
         _show(compared, a, b)
-    bad_files(probes.bad, aside=is_stdout(out))
+    bad_files(probes.bad, on_stderr=is_stdout(out))
     if out is not None and whole:
         with writing(out):
             compared.save(out)

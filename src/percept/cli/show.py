@@ -53,11 +53,11 @@ def _read_labels(file: str) -> list[str]:
         raise PerceptError(f"{file} cannot be read: {_reason(error)}. {HOW[0].upper()}{HOW[1:]}.") from None
 
 
-def bad_files(bad: Sequence["BadFile"], *, aside: bool = False) -> None:
-    """Print the files that could not be used, with reasons and their count; with `aside` on standard error."""
+def bad_files(bad: Sequence["BadFile"], *, on_stderr: bool = False) -> None:
+    """Print the files that could not be used, with reasons and their count; with `on_stderr` on standard error."""
     if not bad:
         return
-    if aside:
+    if on_stderr:
         for file in bad[:SHOWN_BAD]:
             notice(f"left out: {printable(file.path)}: {printable(file.reason)}")
         notice(f"{count(len(bad), 'file')} left out")

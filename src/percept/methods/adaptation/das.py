@@ -114,7 +114,7 @@ class DAS(Adaptation):
         return ~torch.isin(batch.row, self._held[0].to(batch.row.device))
 
     def prepare(self, shots: Shots) -> None:
-        """Put images for the rewards of the search aside."""
+        """Hold back images for the rewards of the search."""
         if not self.searching:
             return
         assert shots.pixels is not None
