@@ -136,6 +136,8 @@ def recipe(config: Config | None = None, *, command: str = "percept train plm/na
         )
 
     def part(name: str, chosen: Part, before: Path | None) -> Experiment:
+        """Return one run of the chain, which begins with the model of the run before."""
+
         def source(place: Placement) -> QuestionSource:
             processor, settings = processor_for(config, tokenizer(before)), chosen.settings
             return QuestionSource(chosen.data, processor, batch=settings.batch, limit=config.limit, seed=settings.seed)
