@@ -12,7 +12,8 @@ import tyro
 
 import percept
 from percept.cli.output import write_rows
-from percept.core.report import notice, table
+from percept.cli.show import bad_files
+from percept.core.report import table
 from percept.data.files import BadFile
 from percept.data.moves import carry_out, planned
 
@@ -41,16 +42,16 @@ def main(
         undo = folder / f"undo-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
         moves = planned([(copy.file.path, folder) for _, copy in copies], "move")
         failed = [each for each in carry_out(moves, undo) if isinstance(each, BadFile)]
-        opened.add()
+        unread = opened.add().bad
     rows = [
         {"keep": kept.path, "copy": copy.file.path, "cosine": copy.cosine, "exact": copy.exact, "bytes": copy.file.bytes}
         for kept, copy in copies
     ]  # fmt: skip
     if list is not None:
         write_rows(list, rows, FIELDS)
-    for each in (*found.bad, *failed):
-        notice(f"{each.path}: {each.reason}")
-    title = f"{len(moves) - len(failed)} copies moved to {folder}; percept undo {undo} moves them back"
+    bad_files([*found.bad, *failed, *unread])
+    moved = len(moves) - len(failed)
+    title = f"Copies moved to {folder}: {moved}" + f"; percept undo {undo} moves them back" * (moved > 0)
     table(title, ("kept", "copy", "cosine"), [(row["keep"], row["copy"], row["cosine"]) for row in rows])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 
 import percept
+from percept.cli.show import bad_files
 from percept.core.report import table
 from percept.search.nearest import nearest
 
@@ -30,7 +31,7 @@ def main(
         model: The encoder.
     """
     with percept.Index.open_or_create(index, percept.load(model)) as opened:
-        opened.add(folder)
+        bad_files(opened.add(folder).bad)
         groups = near_duplicates(opened, above)
     rows = [(number, path, size) for number, group in enumerate(groups, start=1) for size, path in group]
     table(f"{len(groups)} groups of images with a cosine of {above} or more", ("group", "image", "bytes"), rows)

@@ -2,12 +2,10 @@
 
 percept index PHOTOS --index photos
 python examples/training_set.py photos train-set --query "cup=a cup" --query "cup=a mug" --query "lamp=a lamp"
-OUT/CLASS/ gets copies of the best images, OUT/images.csv says where each comes from; images that other words fit better are left out.
-"""
+OUT/CLASS/ gets copies of the best images, OUT/images.csv says where each comes from; images that other words fit better are left out."""
 
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import tyro
 import percept
 from percept.cli.output import write_rows
 from percept.core.report import table
+from percept.data.moves import folder_name
 from percept.search.hits import Hit
 from percept.search.store import Filter
 
@@ -43,11 +42,12 @@ def main(
         raise percept.PerceptError(f"{out} exists already. Give a new folder.")
     texts: dict[str, list[str]] = {}
     for label, _, text in (each.partition("=") for each in query):
-        texts.setdefault(label, []).append(text or label)
+        texts.setdefault(folder_name(label), []).append(text or label)
     with percept.Index(index) as opened:
         hits = {label: candidates(opened, each, 4 * per_class) for label, each in texts.items()}
     write_rows(out / "images.csv", rows := list(chosen(hits, out, per_class, margin)), FIELDS)
-    table(f"Training set in {out}", ("class", "images"), Counter(row["label"] for row in rows).most_common())
+    counts = [(label, sum(row["label"] == label for row in rows)) for label in texts]
+    table(f"Training set in {out}", ("class", "images"), counts)
 
 
 def candidates(index: percept.Index, texts: list[str], top: int) -> dict[Path, Hit]:

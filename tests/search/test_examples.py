@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -24,11 +25,13 @@ def test_near_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     for name, colour in {"a": (250, 0, 0), "b": (246, 0, 0), "c": (0, 0, 250), "d": (0, 250, 0)}.items():
         picture(tmp_path / "pictures" / f"{name}.png", colour)
     (tmp_path / "pictures" / "copy.png").write_bytes((tmp_path / "pictures" / "c.png").read_bytes())
+    (tmp_path / "pictures" / "broken.png").write_bytes(b"not an image")
     monkeypatch.setattr("percept.load", lambda _: ENCODER)
     example = runpy.run_path(str(EXAMPLES / "near_duplicates.py"))
     example["main"](tmp_path / "pictures", tmp_path / "index", above=0.999)
     printed = capsys.readouterr().out
     assert "2 groups" in printed
+    assert "broken.png" in printed
     with percept.Index(tmp_path / "index", ENCODER) as index:
         groups = example["near_duplicates"](index, 0.999)
     assert sorted(sorted(path.stem for _, path in group) for group in groups) == [["a", "b"], ["c", "copy"]]
@@ -51,7 +54,7 @@ def test_the_folder_is_given_as_the_example_says(tmp_path: Path, monkeypatch: py
         assert len(index) == 1
 
 
-def test_a_training_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(4):
         picture(tmp_path / "pictures" / f"red{number}.png", (255 - 60 * number, 0, 0))
         picture(tmp_path / "pictures" / f"blue{number}.png", (0, 0, 255 - 60 * number))
@@ -70,6 +73,10 @@ def test_a_training_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert float(row["margin"]) >= 0.01
     assert sum(row["label"] == "red" for row in rows) == 3
     example["main"](tmp_path / "index", tmp_path / "fewer", ("red", "blue"), per_class=3)  # a class is its own text
+    capsys.readouterr()
+    example["main"](tmp_path / "index", tmp_path / "inside", ("../red=red", "blue"), margin=3.0)
+    assert "│ _red  │      0 │" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "inside").iterdir()] == ["images.csv"]
     with pytest.raises(percept.PerceptError, match="exists already"):
         example["main"](tmp_path / "index", tmp_path / "out", asked)
 
@@ -88,13 +95,18 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_copies_are_put_aside(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     example = runpy.run_path(str(EXAMPLES / "dedupe.py"))
     example["main"](photos, tmp_path / "copies", above=0.999, list=tmp_path / "copies.jsonl")
-    assert "1 copies moved" in capsys.readouterr().out
+    assert re.search(r"copies: 1; percept undo .*undo-\d+-\d+\.jsonl moves them back", capsys.readouterr().out)
     (row,) = map(json.loads, (tmp_path / "copies.jsonl").read_text().splitlines())
     assert (Path(row["keep"]).name, Path(row["copy"]).name) == ("red.png", "nearly.png")
     assert (tmp_path / "copies/nearly.png").is_file()
     assert not (tmp_path / "pictures/nearly.png").exists()
     with percept.Index(photos) as index:
         assert len(index) == 2
+    (tmp_path / "pictures/broken.png").write_bytes(b"not an image")
+    example["main"](photos, tmp_path / "more", above=0.999)
+    printed = capsys.readouterr().out
+    assert "broken.png" in printed
+    assert "percept undo" not in printed  # nothing was moved
 
 
 def test_files_are_tagged(photos: Path, tmp_path: Path) -> None:

@@ -93,6 +93,19 @@ def test_the_command_labels_an_index(encoder: ColourEncoder, tmp_path: Path, cap
     assert encoder.encoded == 0
 
 
+def test_a_doubt_needs_enough_files_that_pass_the_conditions(encoder: ColourEncoder, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("percept.cli.ranking.MANY", 5)
+    monkeypatch.setattr("percept.cli.classify.MANY", 5)
+    monkeypatch.setattr(
+        "percept.infer.labeller.other_texts", lambda *_: encoder.text(LABELS)
+    )  # these fit every file better
+    command = ["classify", "--index", "percept-index", "--labels", "white,black"]
+    assert main(command) == 0
+    assert "other words fit 5 of 5 files better" in "".join(capsys.readouterr().err.split("\n"))
+    assert main([*command, "--type", "image"]) == 0
+    assert "other words fit" not in capsys.readouterr().err  # 4 different images are too few to say
+
+
 def test_taught_labels_need_no_model(encoder: ColourEncoder, tmp_path: Path, monkeypatch, capsys) -> None:
     weight, bias = encoder.text(LABELS), torch.zeros(3)
     taught = Taught(

@@ -1,13 +1,17 @@
 """`percept index upgrade` as a person types it."""
 
+import json
 import re
 import shutil
+import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from percept.cli import main
+from percept.core.config import to_dict
 from percept.core.errors import PerceptError
 from percept.search.index import Index
 from percept.search.store import Store
@@ -85,6 +89,32 @@ def test_an_old_model_that_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
         index.add("photos")
     assert upgrade("--limit", "0") == 0
     assert "the map is learned from images alone: there is no model lost" in capsys.readouterr().err
+
+
+def test_a_name_that_stands_for_new_weights(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Retrained(TurnedEncoder):
+        """Has the name of the encoder that made the index."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.identity = replace(self.identity, name="nano")
+
+    store = Store("percept-index")
+    connection = sqlite3.connect("percept-index/index.sqlite")
+    with connection:  # the index was made with nano
+        connection.execute("UPDATE space SET stamp = ?", (json.dumps(to_dict(replace(store.stamp, name="nano"))),))
+    store.close()
+    connection.close()
+    monkeypatch.setattr("percept.infer.load.load", lambda *_, **__: Retrained())
+    assert main(["search", "red"]) == 2
+    assert "former weights, or percept index upgrade --to MODEL" in "".join(capsys.readouterr().err.split("\n"))
+    assert main(["index", "upgrade", "--to", "nano", "--texts", "@texts.txt", "--limit", "0"]) == 0
+    printed = "".join(capsys.readouterr())
+    assert "the map is learned from images alone: nano has different weights now." in printed
+    assert "0 texts and 20 images" in printed
+    assert re.search(r"searched with nano \([^)]+\) from now on; the map from nano \([^)]+\)", printed)
 
 
 def test_mistakes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,7 @@ class Doubts:
 
     def show(self) -> None:
         """Print a notice if there are many."""
-        if self.doubted > DOUBTED * self.files:
+        if self.files >= MANY and self.doubted > DOUBTED * self.files:
             notice(
                 f"other words fit {self.doubted:,} of {self.files:,} files better than any of these labels do, so many labels may be "
                 "wrong. percept classify --none-below auto leaves these out; percept teach learns labels from a few images of each."

@@ -103,20 +103,35 @@ def _switch(
     store: "Store", encoder: "Encoder", stamp: "Stamp", *, texts: list[str] | None, images: int, folders: bool
 ) -> None:
     from percept.methods.compatibility.xbt import learned
-    from percept.search.reload import load_stamped
     from percept.search.upgrade import check_upgrade, load_old, upgrade, usual_texts
 
     before = store.stamp
     check_upgrade(store, stamp)  # before another model is loaded
-    old = load_old(lambda: load_stamped(before))
+    old = load_old(lambda: _former(before))
     result = upgrade(
         store, encoder, learned, old=old, texts=usual_texts(store) if texts is None else texts, images=images, stamp=stamp,
         folders=folders,
     )  # fmt: skip
-    say(f"{store.folder} is searched with {stamp.name} from now on; the map from {before.name} was learned from "
+    new, former = (f"{each.name}{f' ({each.image[:8]})' * (stamp.name == before.name)}" for each in (stamp, before))
+    say(f"{store.folder} is searched with {new} from now on; the map from {former} was learned from "
         f"{count(result.texts, 'text')} and {count(result.images, 'image')}")  # fmt: skip
     _show(result.measured)
     bad_files(result.unread)
+
+
+def _former(stamp: "Stamp") -> "Encoder":
+    """Load the model of an index.
+
+    Raises:
+        PerceptError: it cannot be loaded, or its name stands for different weights now.
+    """
+    from percept.search.contracts import stamp_of
+    from percept.search.reload import load_stamped
+
+    encoder = load_stamped(stamp)
+    if not stamp.agrees(stamp_of(encoder)):
+        raise PerceptError(f"{stamp.source} has different weights now.")
+    return encoder
 
 
 def _show(measured: "Measured") -> None:

@@ -79,9 +79,13 @@ class Stamp:
         values = [(name, getattr(self.preprocess, name), getattr(other.preprocess, name)) for name in names]
         return ", ".join(f"{name} {theirs} instead of {ours}" for name, ours, theirs in values if ours != theirs)
 
-    def differs_by(self, other: "Stamp") -> str:
-        """Return the options that select this stamp instead of `other`, which does not agree."""
-        return self.sizing if self.name == other.name and self.sizing != other.sizing else self.options
+    def remedy(self, other: "Stamp") -> str:
+        """Return the options that select this stamp instead of `other`, which does not agree, or how to change the index."""
+        if self.name == other.name and self.sizing != other.sizing:
+            return self.sizing
+        if self.name == other.name == self.source and not self.weights and not self.differences(other):
+            return f"{self.options} if that still loads the former weights, or percept index upgrade --to MODEL"
+        return self.options
 
 
 def _typed(options: Mapping[str, object]) -> str:

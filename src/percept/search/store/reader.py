@@ -91,7 +91,7 @@ class Reader:
             why = f" ({differences})" if differences else ""
             raise PerceptError(
                 f"the index {self.folder} was made with {self.stamp}, the given model is {stamp}: their vectors cannot "
-                f"be compared{why}; use {self.stamp.differs_by(stamp)}, or make another index with --index OTHER"
+                f"be compared{why}; use {self.stamp.remedy(stamp)}, or make another index with --index OTHER"
             )
 
     # Reading
