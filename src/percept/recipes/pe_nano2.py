@@ -172,7 +172,7 @@ def recipe(config: Config, *, command: str = "percept train pe/nano2") -> Experi
         raise PerceptError("no drawings were given. Give --data with tables such as corpora/emoji/train.csv.")
     if not config.init:
         raise PerceptError(
-            "no encoder to begin with was given. Give --init with a folder that percept train pe/nano wrote."
+            "no encoder to begin with was given. Give --init with a folder that percept train pe/nano wrote, or nano."
         )
     pick_device(config.settings.device)
     inputs = Inputs(config)
