@@ -162,6 +162,14 @@ def test_copies_are_found_and_put_aside(model, classes, tmp_path, capsys):
     assert "unknown rule" in capsys.readouterr().err
 
 
+def test_weights_that_cannot_be_fetched_are_reported_before_any_image_is_read(model, classes, monkeypatch, capsys):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["eval", "folder", str(classes), "--model", model, "--model", "hf://nobody/absent"]) == 2
+    error = capsys.readouterr().err
+    assert "nobody/absent" in error
+    assert "reads them" not in error
+
+
 def test_models_are_compared_on_a_folder(model, classes, tmp_path, capsys):
     out = tmp_path / "rows.json"
     arguments = ["eval", "folder", str(classes), "--model", model, "--model", f"{model}@bfloat16", "--shots", "1"]

@@ -51,3 +51,8 @@ def test_impossible_settings_are_refused(wrong) -> None:
 def test_drawings_have_to_be_given() -> None:
     with pytest.raises(PerceptError, match="--data"):
         pe_nano2.recipe(pe_nano2.Config())
+
+
+def test_an_encoder_to_begin_with_has_to_be_given() -> None:
+    with pytest.raises(PerceptError, match="--init with a folder"):
+        pe_nano2.recipe(pe_nano2.Config(data=("rows.csv",)))

@@ -140,23 +140,24 @@ def measure(
     Raises:
         PerceptError: an image cannot be read, a class is too small for the shots, or neither texts nor shots can be measured.
     """
-    read = encoder.files(task.paths, sampling=sampling)
-    if read.bad:
-        raise PerceptError(f"{read.bad[0].path} {read.bad[0].reason}. Take it out of {task.found.path}.")
+    name = name or encoder.name
     prior = None
     if encoder.model.config.text is not None and encoder.tokenizer is not None:
         prior = Prior(texts=class_vectors(encoder, list(task.found.classes), templates).float(), scale=encoder.scale)
     if prior is None and not shots:
-        raise PerceptError(f"{encoder.name} reads no texts. Give a number of shots to teach it the labels.")
+        raise PerceptError(f"{name} reads no texts. Give a number of shots to teach it the labels.")
+    read = encoder.files(task.paths, sampling=sampling)
+    if read.bad:
+        raise PerceptError(f"{read.bad[0].path} {read.bad[0].reason}. Take it out of {task.found.path}.")
     records = {}
     if prior is not None:
         records[ZERO_SHOT] = _records(task, ZERO_SHOT, [(0, np.arange(len(task.paths)), prior.logits(read.vectors))])
     for count in shots:
         records[_shots(count)] = _records(task, _shots(count), _taught(task, read.vectors, prior, count, seed))
     scores = {
-        name: share(name, each.value > 0.5, group_numbers(each.group), seed=seed) for name, each in records.items()
+        kind: share(kind, each.value > 0.5, group_numbers(each.group), seed=seed) for kind, each in records.items()
     }
-    return Outcome(model=name or encoder.name, records=records, scores=scores)
+    return Outcome(model=name, records=records, scores=scores)
 
 
 def _shots(count: int) -> str:

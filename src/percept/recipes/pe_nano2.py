@@ -1,4 +1,4 @@
-"""pe/nano2: the second edition of nano, which also learns from real drawings and reads printed words better.
+"""pe/nano2: the second edition of nano, which also learns from real drawings and from generated signs.
 
     python benchmarks/corpora.py fetch
     percept train pe/nano --out runs/nano
@@ -13,13 +13,13 @@ import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 import percept
 from percept.core import dist
@@ -112,68 +112,87 @@ class Mixture:
         )
 
 
-def recipe(config: Config, *, command: str = "percept train pe/nano2") -> Experiment:
-    """Go on training nano on generated images, signs and real drawings.
+@dataclass(frozen=True)
+class Inputs:
+    """What a run reads: the encoder it begins with, images of the world, and drawings. Each is opened when first used, and once."""
 
-    Raises:
-        PerceptError: no tables were given, or the device does not exist.
-    """
-    if not config.data:
-        raise PerceptError("no drawings were given. Give --data with tables such as corpora/emoji/train.csv.")
-    if not config.init:
-        raise PerceptError(
-            "no encoder to begin with was given. Give --init with a folder that percept train pe/nano wrote."
-        )
-    pick_device(config.settings.device)
-    stages = stages_of(config.stages, config.settings.steps)
-    counts = tuple(round(share * config.settings.batch) for share in (config.drawings, config.signs))
+    config: Config
 
-    @cache
-    def begun() -> tuple[Tokenizer, Preprocess]:
-        return opened(config)
+    @cached_property
+    def start(self) -> tuple[Tokenizer, Preprocess]:
+        """Tokenizer and preprocessing of the encoder that the run begins with."""
+        return opened(self.config)
 
-    @cache
-    def drawn() -> Path:
-        return dist.on_first(lambda: draw_cache(config.world, cache_home()))
+    @cached_property
+    def images(self) -> Path:
+        """Folder of generated images; they are drawn first if needed."""
+        return dist.on_first(lambda: draw_cache(self.config.world, cache_home()))
 
-    @cache
-    def drawings() -> DrawingSource:
-        tokenizer, preprocess = begun()
+    @cached_property
+    def drawings(self) -> DrawingSource:
+        """Captioned drawings of all tables."""
+        config, (tokenizer, preprocess) = self.config, self.start
         return DrawingSource(
             [open_rows(table) for table in config.data], tokenizer, preprocess,
             words=Words(templates=CLASS_TEMPLATES), pasting=config.pasting, labelled=config.labelled,
             background=background, seed=config.settings.seed,
         )  # fmt: skip
 
-    def source(place: Placement) -> Mixture:
-        (tokenizer, preprocess), settings = begun(), config.settings
+    def source(self, place: Placement) -> Mixture:
+        """Return batches of the world, drawings and signs."""
+        (tokenizer, preprocess), config, settings = self.start, self.config, self.config.settings
+        drawings, signs = (round(share * settings.batch) for share in (config.drawings, config.signs))
         world = WorldSource(
-            config.world, drawn(), tokenizer, batch=settings.batch - sum(counts), stages=stages, seed=settings.seed,
+            config.world, self.images, tokenizer, batch=settings.batch - drawings - signs,
+            stages=stages_of(config.stages, settings.steps), seed=settings.seed,
             device=place.device if place.device.type == "cuda" else "cpu",
         )  # fmt: skip
-        return Mixture(world, drawings(), SignSource(tokenizer, preprocess, seed=settings.seed), (counts[0], counts[1]))
+        return Mixture(world, self.drawings, SignSource(tokenizer, preprocess, seed=settings.seed), (drawings, signs))
+
+    def word_weights(self) -> Tensor:
+        """Return the weights of words in the loss, from texts of the world and of drawings."""
+        tokenizer, _ = self.start
+        texts = [*some_texts(self.images, 20_000), *self.drawings.texts()]
+        special = (0, tokenizer.start_id, tokenizer.end_id)
+        return word_weights(tokenizer(texts), tokenizer.vocab_size, special=special)
+
+    def known_words(self) -> set[str]:
+        """Return the words that occur in at least `OFTEN` different texts of drawings."""
+        counts = Counter(word for text in self.drawings.texts() for word in set(words_of(text)))
+        return {word for word, count in counts.items() if count >= OFTEN}
+
+
+def recipe(config: Config, *, command: str = "percept train pe/nano2") -> Experiment:
+    """Go on training nano on generated images, signs and real drawings.
+
+    Raises:
+        PerceptError: no tables or no encoder were given, or the device does not exist.
+    """
+    if not config.data:
+        raise PerceptError("no drawings were given. Give --data with tables such as corpora/emoji/train.csv.")
+    if not config.init:
+        raise PerceptError(
+            "no encoder to begin with was given. Give --init with a folder that percept train pe/nano wrote, or nano."
+        )
+    pick_device(config.settings.device)
+    inputs = Inputs(config)
 
     def task(place: Placement) -> Joined:
-        tokenizer, _ = begun()
-        texts = [*some_texts(drawn(), 20_000), *drawings().texts()]
-        weights = word_weights(
-            tokenizer(texts), tokenizer.vocab_size, special=(0, tokenizer.start_id, tokenizer.end_id)
-        )
         usual = CPU_TOKENS if place.device.type == "cpu" else GPU_TOKENS
         method = replace(config.method, micro_tokens=config.method.micro_tokens or usual)
+        weights = inputs.word_weights()
         return Joined(method, percept.load(config.init, device="cpu", train=True), weights)
 
     def save(out: Path, trained: nn.Module, totals: Mapping[str, Any]) -> None:
-        tokenizer, preprocess = begun()
-        counts = Counter(word for text in drawings().texts() for word in set(words_of(text)))
-        tokenizer.words |= {word for word, count in counts.items() if count >= OFTEN}
+        tokenizer, preprocess = inputs.start
+        tokenizer.words |= inputs.known_words()
         assert isinstance(trained, Joined)
         average_with(trained.clip, percept.load(config.init, device="cpu", train=True), config.average)
         save_joined(out, trained, tokenizer, preprocess, provenance("pe/nano2", command, config, totals))
 
     return Experiment(
-        name="pe/nano2", config=config, settings=config.settings, task=task, source=source, save=save,
-        stages=described(stages),
+        name="pe/nano2", config=config, settings=config.settings, task=task, source=inputs.source, save=save,
+        stages=described(stages_of(config.stages, config.settings.steps)),
     )  # fmt: skip
 
 
