@@ -137,8 +137,11 @@ class Adaptation(nn.Module):
         return self.clip.scale() * self.image_vectors(batch) @ self.classes().T
 
     def image_vectors(self, batch: Views) -> Float[Tensor, "b d"]:
-        """Return unit vectors of the images: those of the frozen tower."""
-        return batch.vector.float()
+        """Return unit vectors of the images: those of the frozen tower, or those of `clip` for methods with `reads = "images"`."""
+        if self.reads == "vectors":
+            return batch.vector.float()
+        assert batch.image is not None
+        return unit(self.clip.encode_image(batch.image))
 
     def losses(self, batch: Views) -> dict[str, Tensor]:
         """Return the named losses, already weighted; the trainer minimises their sum."""
