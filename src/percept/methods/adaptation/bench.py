@@ -158,6 +158,8 @@ def digest(value: Any) -> str:
 
 KEY = ("label", "foundation", "data", "split", "shots", "seed")
 """Fields that identify a run."""
+FEWEST = 6
+"""Cells below which the bootstrap of their mean says little."""
 CELL = ("data", "foundation", "seed", "split", "shots")
 """Fields that two runs of a pair share."""
 
@@ -227,14 +229,17 @@ def paired(
     return mean(f"{label} {'/' if ratio else '-'} {than}, {score}", np.array(values), seed=seed)
 
 
-def verdict(difference: Score | None, *, sign: int = 1, margin: float = 0.0) -> str:
-    """Return whether a difference, or a ratio, is on the claimed side of `margin`: holds, does not hold, or within noise.
+def verdict(difference: Score | None, *, sign: int = 1, margin: float = 0.0, fewest: int = 1) -> str:
+    """Return whether a difference, or a ratio, is on the claimed side of `margin`: holds, does not hold, within noise, or too few cells.
 
     Args:
         sign: 1 if it is claimed to be above, -1 if below.
+        fewest: cells below which nothing is said; `FEWEST` for bootstraps over cells.
     """
     if difference is None:
         return "not measured"
+    if difference.n < fewest:
+        return "too few cells"
     low, high = sorted((sign * (difference.low - margin), sign * (difference.high - margin)))
     return "holds" if low > 0 else "does not hold" if high < 0 else "within noise"
 
