@@ -26,7 +26,6 @@ from percept.methods.adaptation import ADAPTATIONS
 from percept.methods.adaptation.contract import Adaptation, Shots, Training
 from percept.methods.adaptation.few import CROPS, Seen
 from percept.methods.adaptation.measure import Measured, harmonic, measure
-from percept.methods.adaptation.texts import base_of
 from percept.methods.adaptation.trainer import Progress, Trained, fit
 
 
@@ -92,7 +91,7 @@ def build(arm: Arm, encoder: Any, shots: Shots, seed: int) -> Adaptation:
     config = arm.config if arm.config is not None else kind.Config()  # type: ignore[attr-defined]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "method", arm.method))
-        return kind(config, base_of(encoder), shots.names, shots.template)
+        return kind.from_encoder(config, encoder, shots.names, shots.template)
 
 
 def run(arm: Arm, seen: Seen, case: Case, *, progress: Progress = iter, smaller: bool = True) -> Run:

@@ -248,8 +248,10 @@ class Adaptation(nn.Module):
 
     @classmethod
     def from_encoder(cls: type[M], config: Any, encoder: Any, names: Sequence[str], template: str = TEMPLATE) -> M:
-        """Build the method on an encoder, for `percept.methods.saved`."""
-        return cls(config, base_of(encoder), names, template)
+        """Build the method on an encoder, on its device."""
+        base = base_of(encoder)
+        with torch.device(base.text.positions.device):
+            return cls(config, base, names, template)
 
     def neutral_twin(self) -> "Adaptation | None":
         """Return an untrained copy that must equal the frozen model with `TEMPLATE`; None if the method has no such start."""

@@ -99,7 +99,7 @@ class DAS(Adaptation):
         """Return the cross-entropy; while the search lasts, with other blocks skipped in every step and without the images for rewards."""
         if self.searching and self.training:
             self.skips.skip(self.skips.draw())
-            trained = torch.ones(len(batch), dtype=torch.bool) if self._held is None else self._trained(batch)
+            trained = torch.ones_like(batch.label, dtype=torch.bool) if self._held is None else self._trained(batch)
             if bool(trained.any()):
                 batch = replace(batch, **{name: value[trained] for name, value in batch.tensors().items()})
         return super().losses(batch)

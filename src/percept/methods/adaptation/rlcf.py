@@ -176,6 +176,7 @@ class RLCF(nn.Module):
 
     def adapted(self, sample: Sample) -> Float[Tensor, " c"]:
         """Return the logits of the whole image after adaptation to this sample; the policy is the same as before afterwards."""
+        sample = sample.to(next(self.policy.parameters()).device)
         with torch.no_grad():
             rows = confident(self.policy(sample.view), self.config.kept)
         kept = Sample(view=sample.view[rows], cosine=sample.cosine[rows])

@@ -145,7 +145,7 @@ class Rounds:
         if self.second:
             fields["other_vector"] = self._vectors(rows, rng)
             fields["other_image"] = self._pixels(rows.tolist(), derive(seed, "second")) if self.images else None
-        return Views(label=self.shots.label[rows], row=rows, **fields)  # type: ignore[arg-type]
+        return Views(label=self.shots.label[rows], row=rows.to(self.shots.label.device), **fields)  # type: ignore[arg-type]
 
     def _vectors(self, rows: Tensor, rng: torch.Generator) -> Tensor:
         views = len(self.shots.vectors) if self.training.crops else 1
