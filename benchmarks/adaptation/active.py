@@ -23,7 +23,7 @@ from percept.core.io import append_json_line
 from percept.core.report import out, table
 from percept.eval.statistics import mean
 from percept.methods.adaptation.active import ACQUISITIONS, Plan, Round, area, learn, uneven
-from percept.methods.adaptation.bench import Arm, read_records, verdict
+from percept.methods.adaptation.bench import FEWEST, Arm, read_records, verdict
 from percept.methods.adaptation.few import LabelledSet, Seen
 from percept.methods.adaptation.pcb import Described
 
@@ -112,7 +112,7 @@ def difference(
         return row | {"verdict": verdict(None)}
     found = mean(f"{label} - {than}", np.array(values))
     row |= {"difference": round(found.value, 4), "interval": [round(found.low, 4), round(found.high, 4)]}
-    return row | {"cells": found.n, "verdict": verdict(found, sign=sign)}
+    return row | {"cells": found.n, "verdict": verdict(found, sign=sign, fewest=FEWEST)}
 
 
 def claims(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from percept.core.io import read_json, write_json
 from percept.core.report import notice, out, table
 from percept.eval.statistics import Score, mean
 from percept.methods.adaptation.bench import (
+    FEWEST,
     KEY,
     Arm,
     Case,
@@ -49,8 +50,6 @@ from percept.methods.adaptation.shift import embedding_shift
 CROPS = 2
 """Random crops of every training image whose vectors are computed."""
 SHOTS = (1, 2, 4, 8, 16)
-FEWEST = 6
-"""Cells of a verdict; a bootstrap over fewer says too little."""
 METERED = 32
 """Test images that the shift of deep prompts is measured on."""
 SOURCES: dict[str, tuple[str, ...]] = {
@@ -256,9 +255,7 @@ def judged(records: Sequence[dict[str, Any]], claims: Sequence[Claim]) -> list[d
                 "interval": [round(found.low, 4), round(found.high, 4)],
                 "cells": found.n,
             }
-        few = found is not None and found.n < FEWEST
-        judgement = "too few cells" if few else verdict(found, sign=claim.sign, margin=claim.margin)
-        rows.append(row | {"verdict": judgement})
+        rows.append(row | {"verdict": verdict(found, sign=claim.sign, margin=claim.margin, fewest=FEWEST)})
     return rows
 
 

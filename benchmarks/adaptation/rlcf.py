@@ -1,4 +1,4 @@
-"""Does feedback of a reward model help at test time (RLCF), beside entropy minimisation, averaging of views and the reward model itself?
+"""Compare RLCF at test time with entropy minimisation, averaging of views, and the reward model itself.
 
     PYTHONPATH=benchmarks python benchmarks/upgrade.py --train --folder runs/upgrade          # policies: small encoders
     PYTHONPATH=benchmarks python benchmarks/adaptation/rlcf.py --policies runs/upgrade/small-0 runs/upgrade/small-1 \\
@@ -6,9 +6,9 @@
 
 Classification: test images of shifted beds, COUNT of each. Every arm sees the same views of an image and is reset after it. Retrieval: short
 captions of the world among images of the evaluation split in all styles, the query tower adapted; items whose caption is the same are right too.
-Learning rates are those of --rates, chosen on the "train" split of the first bed for the objective `reward` of each policy, and used for all
-objectives. Every cell (policy, bed) is a line of --runs, so the command goes on where it was interrupted. Differences are paired by image; the
-intervals are bootstraps over images.
+Learning rates are those of --rates, chosen on the training images of the first bed for the objective `reward` of each policy, and used for all
+objectives. Every cell (policy, bed) is a line of --runs, so the command goes on where it was interrupted; cells of another reward model, count
+or number of views are measured anew. Differences are paired by image; the intervals are bootstraps over images.
 """
 
 import random
@@ -27,6 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 import percept
+from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import append_json_line
 from percept.core.report import out, table
 from percept.core.seed import derive
@@ -38,8 +39,8 @@ from percept.methods.adaptation.rlcf import RLCF, Prompt, Query, Sample, confide
 from percept.methods.adaptation.texts import base_of, filled, text_vectors
 from percept.world import generate, short_caption
 
-LEAST = 0.5
-"""Least share of an image in a view; the things of these drawings are small."""
+LEAST, KEPT = 0.5, 0.2
+"""Least share of an image in a view, as the things of these drawings are small; share of the views that take part."""
 OBJECTIVES = {"RLCF": "reward", "entropy (TPT)": "entropy", "distilled": "distil", "random reward": "random"}
 
 
@@ -97,9 +98,8 @@ class Judge:
 
 
 def classified(policy: Judge, judge: Judge, data: LabelledSet, rows: Sequence[int], options: Options, rate: float) -> dict[str, list[int]]:  # fmt: skip
-    """Return the answer of every arm for every image."""
-    module = Prompt(base_of(policy.encoder), data.classes, data.template.split(" {}")[0])
-    config = RLCF.Config(rate=rate, kept=0.2, views=options.views)
+    """Return the answer of every arm for every image, and how sure the un-adapted model is in % ("sure")."""
+    module, config = policy_of(policy, data), RLCF.Config(rate=rate, kept=KEPT)
     arms: dict[str, list[int]] = {}
     for row in rows:
         vector, own = policy.see(data, row, options.views)
@@ -123,6 +123,11 @@ def classified(policy: Judge, judge: Judge, data: LabelledSet, rows: Sequence[in
     return arms
 
 
+def policy_of(policy: Judge, data: LabelledSet) -> Prompt:
+    """Return a prompt that starts from the words of the template before the class name."""
+    return Prompt(base_of(policy.encoder), data.classes, data.template.partition(" {}")[0])
+
+
 def best_rate(rates: Sequence[float], right: Callable[[float], float]) -> float:
     """Return the rate with the most right answers; the smallest of equal ones."""
     return max(rates, key=lambda rate: (right(rate), -rate))
@@ -130,27 +135,23 @@ def best_rate(rates: Sequence[float], right: Callable[[float], float]) -> float:
 
 def cells(options: Options, file: Path) -> Iterator[dict[str, Any]]:
     """Yield the classification cells."""
-    done = {(record["policy"], record["bed"]): record for record in read_records(file)}
+    settings = {"reward": options.reward, "count": options.count, "views": options.views}
+    kept = [record for record in read_records(file) if settings.items() <= record.items()]
+    done = {(record["policy"], record["bed"]): record for record in kept}
     reward = percept.load(options.reward, dtype="float32")
     for name in options.policies:
         rate, encoder = None, percept.load(name, dtype="float32")
         for bed in options.beds:
             if (name, bed) not in done:
-                data = BEDS[bed]()
-                assert data is not None
-                policy, judge, dice = Judge.of(encoder, data), Judge.of(reward, data), random.Random(0)
+                data, dice = bed_of(bed), random.Random(0)
+                policy, judge = Judge.of(encoder, data), Judge.of(reward, data)
                 if rate is None:  # chosen once for a policy
-                    rate = chosen_rate(policy, judge, options, bed_of(options.beds[0]))
+                    rate = chosen_rate(encoder, reward, options)
                 rows = sorted(dice.sample(data.test.tolist(), min(options.count, len(data.test))))
                 start = time.perf_counter()
                 answers = classified(policy, judge, data, rows, options, rate)
-                record = {
-                    "policy": name,
-                    "bed": bed,
-                    "rate": rate,
-                    "truth": data.labels[rows].tolist(),
-                    "answers": answers,
-                }
+                truth = data.labels[rows].tolist()
+                record = {"policy": name, "bed": bed, **settings, "rate": rate, "truth": truth, "answers": answers}
                 append_json_line(file, record | {"seconds": round(time.perf_counter() - start, 1)})
                 out.print(f"{name} {bed}: {accuracies(record)}")
                 done[name, bed] = record
@@ -158,20 +159,32 @@ def cells(options: Options, file: Path) -> Iterator[dict[str, Any]]:
 
 
 def bed_of(name: str) -> LabelledSet:
-    """Return a bed that needs no files."""
+    """Return a bed.
+
+    Raises:
+        PerceptError: unknown bed, or its files are missing.
+    """
+    if name not in BEDS:
+        raise unknown_name("bed", name, BEDS)
     data = BEDS[name]()
-    assert data is not None
+    if data is None:
+        raise PerceptError(f"the bed {name} needs files that are not there. Leave it out of --beds, or fetch them.")
     return data
 
 
-def chosen_rate(policy: Judge, judge: Judge, options: Options, data: LabelledSet) -> float:
-    """Choose the learning rate on images that are not tested on."""
-    policy, judge = Judge.of(policy.encoder, data), Judge.of(judge.encoder, data)
-    rows = sorted(random.Random(1).sample(data.pool.tolist(), options.count))
+def chosen_rate(encoder: Encoder, reward: Encoder, options: Options) -> float:
+    """Return the learning rate with the most right answers on training images of the first bed."""
+    data = bed_of(options.beds[0])
+    policy, judge = Judge.of(encoder, data), Judge.of(reward, data)
+    rows = sorted(random.Random(1).sample(data.pool.tolist(), min(options.count, len(data.pool))))
+    module, samples = policy_of(policy, data), []
+    for row in rows:
+        vector, _ = policy.see(data, row, options.views)
+        samples.append(Sample(view=vector, cosine=judge.see(data, row, options.views)[1]))
 
     def right(rate: float) -> float:
-        found = classified(policy, judge, data, rows, options, rate)["RLCF"]
-        return float(np.mean(np.array(found) == data.labels[rows]))
+        task = RLCF(RLCF.Config(rate=rate, kept=KEPT), module, judge.scale)
+        return float(np.mean([int(task.adapted(one).argmax()) for one in samples] == data.labels[rows]))
 
     return best_rate(options.rates, right)
 
@@ -235,13 +248,18 @@ def _row(score: Any, sign: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def corrected(records: Sequence[dict[str, Any]], arm: str) -> dict[str, Any]:
-    """Return the share of confident mistakes of the un-adapted model that an arm corrects; confident: above the median of its confidence."""
+def corrected(records: Sequence[dict[str, Any]], arm: str) -> dict[str, Any] | None:
+    """Return the share of the confident mistakes of the un-adapted model that an arm corrects, None without any.
+
+    A mistake is confident if its confidence is at least the median of its cell.
+    """
     fixed: list[bool] = []
     for record in records:
         truth, sure = np.array(record["truth"]), np.array(record["answers"]["sure"])
         wrong = (np.array(record["answers"]["un-adapted"]) != truth) & (sure >= np.median(sure))
         fixed += (np.array(record["answers"][arm]) == truth)[wrong].tolist()
+    if not fixed:
+        return None
     score = proportion(arm, fixed)
     return {"arm": arm, "corrected": round(score.value, 4), "interval": [round(score.low, 4), round(score.high, 4)], "n": score.n}  # fmt: skip
 
@@ -259,7 +277,7 @@ def main(options: Options) -> None:
     rivals = ("un-adapted", "mean of views", "mean of kept views", "entropy (TPT)", "distilled", "judged by itself", "reward model alone", "both models")  # fmt: skip
     differences = [compared(records, "RLCF", rival) for rival in rivals]
     differences.append(compared(records, "random reward", "un-adapted"))
-    mended = [corrected(records, arm) for arm in ("RLCF", "entropy (TPT)", "mean of kept views")]
+    mended = [row for arm in ("RLCF", "entropy (TPT)", "mean of kept views") if (row := corrected(records, arm))]
     searched = [retrieved(name, options) for name in options.policies]
     found = {arm: np.concatenate([each["hits"][arm] for each in searched]) for arm in searched[0]["hits"]}
     retrieval = {
@@ -270,7 +288,8 @@ def main(options: Options) -> None:
         ],
     }
     for title, rows in (("paired, classification", differences), ("confident mistakes", mended), ("paired, retrieval", retrieval["claims"])):  # fmt: skip
-        table(title, tuple(rows[0]), [[str(value) for value in row.values()] for row in rows])
+        if rows:
+            table(title, tuple(rows[0]), [[str(value) for value in row.values()] for row in rows])
     save(
         options.json_file,
         {

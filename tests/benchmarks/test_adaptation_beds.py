@@ -1,8 +1,7 @@
 """The test beds of adaptation: renderings are deterministic images, sets divide train and test, and the gate refuses sets without room."""
 
 import random
-import sys
-from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,16 +15,10 @@ from percept.methods.adaptation.bench import verdict
 from percept.methods.adaptation.contract import tiny_base
 from percept.methods.adaptation.few import LabelledSet, Seen
 
-FOLDER = str(Path(__file__).parents[2] / "benchmarks" / "adaptation")
-
 
 @pytest.fixture(scope="module")
-def beds() -> Iterator[ModuleType]:
-    sys.path.insert(0, FOLDER)
-    import beds  # pyright: ignore[reportMissingImports]
-
-    yield beds
-    sys.path.remove(FOLDER)
+def beds() -> ModuleType:
+    return import_module("beds")
 
 
 def test_every_rendering_gives_the_same_image_for_a_seed(beds: ModuleType) -> None:

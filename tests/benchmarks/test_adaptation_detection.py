@@ -1,28 +1,20 @@
 """Sets and verdicts of the benchmarks of DetPro and IP-CLIP."""
 
-import sys
-from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-FOLDER = str(Path(__file__).parents[2] / "benchmarks" / "adaptation")
-
 
 @pytest.fixture(scope="module")
-def modules() -> Iterator[Any]:
-    sys.path.insert(0, FOLDER)
-    from types import SimpleNamespace
-
-    import detpro  # pyright: ignore[reportMissingImports]
-    import detpro_sets  # pyright: ignore[reportMissingImports]
-    import ip_clip  # pyright: ignore[reportMissingImports]
-
-    yield SimpleNamespace(detpro=detpro, sets=detpro_sets, ip=ip_clip)
-    sys.path.remove(FOLDER)
+def modules() -> Any:
+    return SimpleNamespace(
+        detpro=import_module("detpro"), sets=import_module("detpro_sets"), ip=import_module("ip_clip")
+    )
 
 
 def test_scenes_hold_boxes_of_their_masks_and_are_read_again(modules: Any, tmp_path: Path, monkeypatch: Any) -> None:

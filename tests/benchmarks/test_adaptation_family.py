@@ -2,29 +2,22 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from percept.methods.adaptation.bench import Arm, adaptation_class, paired, verdict
-from percept.methods.adaptation.contract import tiny_base
-from percept.methods.adaptation.few import LabelledSet, see
-
-FOLDER = str(Path(__file__).parents[2] / "benchmarks" / "adaptation")
+from percept.methods.adaptation.few import see
+from tests.benchmarks.small import noise, tiny_encoder
 
 
 @pytest.fixture(scope="module")
-def family() -> Iterator[ModuleType]:
-    sys.path.insert(0, FOLDER)
-    import family  # pyright: ignore[reportMissingImports]
-
-    yield family
-    sys.path.remove(FOLDER)
+def family() -> ModuleType:
+    return import_module("family")
 
 
 def test_claims_name_arms_that_exist(family: ModuleType) -> None:
@@ -47,25 +40,10 @@ def test_sources_and_targets_are_test_beds(family: ModuleType) -> None:
         assert set(targets) <= set(family.BEDS) - {source}
 
 
-def noise(name: str, classes: tuple[str, ...], seed: int) -> LabelledSet:
-    """Return 16 test and 64 training images of noise."""
-    pixels = np.random.default_rng(seed).integers(0, 255, (80, 16, 16, 3), dtype=np.uint8)
-    labels, inside = np.repeat(np.arange(4), 20), np.tile(np.arange(20), 4) < 16
-    return LabelledSet(
-        name=name, classes=classes, image=lambda row: pixels[row], labels=labels, keys=tuple(f"{name}/{row}" for row in range(80)),
-        pool=np.flatnonzero(inside), test=np.flatnonzero(~inside), looks=np.arange(80),
-    )  # fmt: skip
-
-
 @pytest.fixture
 def small(family: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Three sets of noise on random towers: one source, the same classes again, and other classes; a few arms and claims."""
-    from percept.data.transforms import Preprocess
-    from percept.infer.encoder import Encoder
-
-    torch.manual_seed(0)
-    base, claims = tiny_base(), sys.modules["claims"]
-    encoder = Encoder(base.clip, preprocess=Preprocess(size=16), tokenizer=base.tokenizer, name="tiny")
+    encoder, claims = tiny_encoder(), sys.modules["claims"]
     words, others = ("cup", "old book", "red cup", "photo"), ("book", "red book", "old cup", "a cup")
     sets = {"one": noise("one", words, 0), "again": noise("again", words[::-1], 1), "other": noise("other", others, 2)}
     monkeypatch.setattr(family, "BEDS", {name: lambda data=data: data for name, data in sets.items()})

@@ -176,9 +176,10 @@ def test_images_for_rewards_are_not_trained_on_while_the_search_lasts() -> None:
     method.prepare(tiny_shots(batch.vector, batch.label, batch.image))
     held = method._held
     assert held is not None
+    assert batch.label[held[0]].tolist() == [1]  # the only shot of a class is trained on too
+    assert sorted(held[2].tolist()) == [0, 1, 2]
     kept = [row for row in range(4) if row not in held[0].tolist()]
     calls = []
-    method.clip.register_forward_pre_hook(lambda *_: None)
     encode = method.clip.encode_image
     method.clip.encode_image = lambda image: calls.append(len(image)) or encode(image)  # type: ignore[method-assign]
     method.train()(batch)

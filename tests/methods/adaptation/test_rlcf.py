@@ -145,7 +145,7 @@ def test_views_begin_with_the_whole_image_and_are_repeatable() -> None:
     assert not torch.equal(views, views_of(image, preprocess, 5, seed=2))
 
 
-@pytest.mark.parametrize("wrong", [{"answers": 1}, {"objective": "hope"}, {"kept": 0.0}, {"rate": 0.0}, {"views": 0}])
+@pytest.mark.parametrize("wrong", [{"answers": 1}, {"objective": "hope"}, {"kept": 0.0}, {"rate": 0.0}, {"steps": -1}])
 def test_settings_without_a_meaning_are_refused(wrong: dict) -> None:
     with pytest.raises(PerceptError):
         RLCF.Config(**wrong)

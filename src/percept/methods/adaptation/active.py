@@ -9,7 +9,7 @@ Acquisitions, each of which orders the images that are not labelled yet:
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -257,8 +257,6 @@ def _ask(
 
 def _trained(arm: Arm, seen: Seen, rows: Rows, seed: int) -> tuple[Adaptation, float]:
     """Return a new method trained on labelled images, and the seconds it took."""
-    from dataclasses import replace
-
     shots = seen.shots(rows, "all")
     method = build(arm, seen.encoder, shots, seed)
     trained = fit(method, shots, replace(method.recipe(16), **dict(arm.training)), seed=seed)

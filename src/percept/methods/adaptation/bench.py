@@ -26,7 +26,6 @@ from percept.methods.adaptation import ADAPTATIONS
 from percept.methods.adaptation.contract import Adaptation, Shots, Training
 from percept.methods.adaptation.few import CROPS, Seen
 from percept.methods.adaptation.measure import Measured, harmonic, measure
-from percept.methods.adaptation.texts import base_of
 from percept.methods.adaptation.trainer import Progress, Trained, fit
 
 
@@ -92,7 +91,7 @@ def build(arm: Arm, encoder: Any, shots: Shots, seed: int) -> Adaptation:
     config = arm.config if arm.config is not None else kind.Config()  # type: ignore[attr-defined]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "method", arm.method))
-        return kind(config, base_of(encoder), shots.names, shots.template)
+        return kind.from_encoder(config, encoder, shots.names, shots.template)
 
 
 def run(arm: Arm, seen: Seen, case: Case, *, progress: Progress = iter, smaller: bool = True) -> Run:
@@ -158,6 +157,8 @@ def digest(value: Any) -> str:
 
 KEY = ("label", "foundation", "data", "split", "shots", "seed")
 """Fields that identify a run."""
+FEWEST = 6
+"""Cells below which the bootstrap of their mean says little."""
 CELL = ("data", "foundation", "seed", "split", "shots")
 """Fields that two runs of a pair share."""
 
@@ -227,14 +228,17 @@ def paired(
     return mean(f"{label} {'/' if ratio else '-'} {than}, {score}", np.array(values), seed=seed)
 
 
-def verdict(difference: Score | None, *, sign: int = 1, margin: float = 0.0) -> str:
-    """Return whether a difference, or a ratio, is on the claimed side of `margin`: holds, does not hold, or within noise.
+def verdict(difference: Score | None, *, sign: int = 1, margin: float = 0.0, fewest: int = 1) -> str:
+    """Return whether a difference, or a ratio, is on the claimed side of `margin`: holds, does not hold, within noise, or too few cells.
 
     Args:
         sign: 1 if it is claimed to be above, -1 if below.
+        fewest: cells below which nothing is said; `FEWEST` for bootstraps over cells.
     """
     if difference is None:
         return "not measured"
+    if difference.n < fewest:
+        return "too few cells"
     low, high = sorted((sign * (difference.low - margin), sign * (difference.high - margin)))
     return "holds" if low > 0 else "does not hold" if high < 0 else "within noise"
 

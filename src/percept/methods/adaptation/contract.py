@@ -137,8 +137,11 @@ class Adaptation(nn.Module):
         return self.clip.scale() * self.image_vectors(batch) @ self.classes().T
 
     def image_vectors(self, batch: Views) -> Float[Tensor, "b d"]:
-        """Return unit vectors of the images: those of the frozen tower."""
-        return batch.vector.float()
+        """Return unit vectors of the images: those of the frozen tower, or those of `clip` for methods with `reads = "images"`."""
+        if self.reads == "vectors":
+            return batch.vector.float()
+        assert batch.image is not None
+        return unit(self.clip.encode_image(batch.image))
 
     def losses(self, batch: Views) -> dict[str, Tensor]:
         """Return the named losses, already weighted; the trainer minimises their sum."""
@@ -245,8 +248,10 @@ class Adaptation(nn.Module):
 
     @classmethod
     def from_encoder(cls: type[M], config: Any, encoder: Any, names: Sequence[str], template: str = TEMPLATE) -> M:
-        """Build the method on an encoder, for `percept.methods.saved`."""
-        return cls(config, base_of(encoder), names, template)
+        """Build the method on an encoder, on its device."""
+        base = base_of(encoder)
+        with torch.device(base.text.positions.device):
+            return cls(config, base, names, template)
 
     def neutral_twin(self) -> "Adaptation | None":
         """Return an untrained copy that must equal the frozen model with `TEMPLATE`; None if the method has no such start."""

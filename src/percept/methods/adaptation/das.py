@@ -95,16 +95,11 @@ class DAS(Adaptation):
         """Return the vectors of the template."""
         return self.own_vectors()
 
-    def image_vectors(self, batch: Views) -> Float[Tensor, "b d"]:
-        """Return the unit vectors of the adapted tower."""
-        assert batch.image is not None
-        return unit(self.clip.encode_image(batch.image))
-
     def losses(self, batch: Views) -> dict[str, Tensor]:
         """Return the cross-entropy; while the search lasts, with other blocks skipped in every step and without the images for rewards."""
         if self.searching and self.training:
             self.skips.skip(self.skips.draw())
-            trained = torch.ones(len(batch), dtype=torch.bool) if self._held is None else self._trained(batch)
+            trained = torch.ones_like(batch.label, dtype=torch.bool) if self._held is None else self._trained(batch)
             if bool(trained.any()):
                 batch = replace(batch, **{name: value[trained] for name, value in batch.tensors().items()})
         return super().losses(batch)
@@ -119,9 +114,8 @@ class DAS(Adaptation):
             return
         assert shots.pixels is not None
         rows = held_rows(shots.label, self.config.held)
-        self._held = rows, shots.pixels(rows.tolist(), None), shots.label[rows]
-        if len(set(shots.label.tolist())) == len(shots):  # one shot of each class
-            self._held = rows.new_zeros(0), *self._held[1:]
+        alone = shots.label.bincount()[shots.label[rows]] == 1  # the only shot of its class
+        self._held = rows[~alone], shots.pixels(rows.tolist(), None), shots.label[rows]
 
     def on_epoch(self, epoch: int) -> None:
         """Choose the blocks when the search is over."""
@@ -173,7 +167,7 @@ class DAS(Adaptation):
 
 
 def held_rows(label: Int[Tensor, " n"], share: float) -> Int[Tensor, " h"]:
-    """Return random rows for rewards: of every class a share, at least one; all but one of two."""
+    """Return random rows for rewards: of every class a share, at least one."""
     rows = []
     for number in label.unique():
         own = torch.nonzero(label == number)[:, 0]

@@ -155,15 +155,15 @@ class Seen:
         return _kept(place, lambda: [self.encoder.image(self.pixels(part, seed)) for part in _parts(self.data.pool)])
 
     def shots(self, drawn: Int[np.ndarray, " k"], part: str, *, crops: int = CROPS) -> Shots:
-        """Return what a method may read: the drawn images of some classes, with labels counted from 0."""
-        classes = self.data.part(part)
+        """Return what a method may read, on the device of the encoder: the drawn images of some classes, with labels counted from 0."""
+        classes, device = self.data.part(part), next(self.encoder.model.parameters()).device
         vectors = torch.cat([self.vectors[drawn].float()[None], self.crops(drawn, crops)])
         kept = np.flatnonzero(np.isin(self.data.labels[drawn], list(classes)))
         rows, sentences = drawn[kept], self.data.sentences
         return Shots(
             names=self.data.names(part), template=self.data.template,
-            label=torch.from_numpy(self.data.labels[rows] - classes.start), keys=tuple(self.data.keys[row] for row in rows),
-            vectors=vectors[:, kept], pixels=lambda some, crop: self.pixels([int(rows[each]) for each in some], crop),
+            label=torch.from_numpy(self.data.labels[rows] - classes.start).to(device), keys=tuple(self.data.keys[row] for row in rows),
+            vectors=vectors[:, kept].to(device), pixels=lambda some, crop: self.pixels([int(rows[each]) for each in some], crop).to(device),
             sentences=tuple(sentences[number] for number in classes) if sentences else (),
         )  # fmt: skip
 

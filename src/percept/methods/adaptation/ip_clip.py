@@ -29,9 +29,8 @@ from percept.methods.adaptation.contract import TINY_NAMES, Adaptation, Training
 from percept.methods.adaptation.ip_domains import Domain, Pairs, paired
 from percept.methods.adaptation.prompts import PromptConfig, SoftPrompt
 from percept.methods.adaptation.texts import TEMPLATE, Base
-from percept.methods.adaptation.trainer import optimiser_of
+from percept.methods.adaptation.trainer import fit_batches
 from percept.models.clip import unit
-from percept.optim.schedule import constant_then_cosine
 
 TEXTS = 512
 """Prompts that go through the text tower together outside of training."""
@@ -306,24 +305,12 @@ def protect(
             f"the class {method.names[min(missing)]} has no unauthorised image. Give one of every class."
         )
     method.prepare((authorised, unauthorised))
-    method.check_trainable()
-    optimiser = optimiser_of(method, training)
-    for epoch in range(training.epochs):
-        rate = constant_then_cosine(
-            epoch, rate=training.rate, epochs=training.epochs, warmup=training.warmup, warmup_rate=training.warmup_rate
-        )
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        told(epoch, _epoch(method.train(), paired(authorised, unauthorised, derive(seed, "pairs", epoch)), training.batch, optimiser))  # fmt: skip
-    return method.eval()
+    size = training.batch
 
+    def batches(epoch: int) -> list[Pairs]:
+        """Leave the last batch out if it is smaller, unless it is the only one."""
+        pairs = paired(authorised, unauthorised, derive(seed, "pairs", epoch))
+        return [pairs.rows(slice(start * size, (start + 1) * size)) for start in range(max(1, len(pairs) // size))]
 
-def _epoch(method: IPCLIP, pairs: Pairs, batch: int, optimiser: torch.optim.Optimizer) -> float:
-    sums, steps = 0.0, max(1, len(pairs) // batch)
-    for step in range(steps):
-        loss = method(pairs.rows(slice(step * batch, (step + 1) * batch)))["loss"]
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        sums += float(loss.detach())
-    return sums / steps
+    fit_batches(method, training, batches, told)
+    return method

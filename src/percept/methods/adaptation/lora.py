@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from percept.methods.adaptation.contract import Adaptation, Training, Views
 from percept.methods.adaptation.texts import TEMPLATE, Base
-from percept.models.clip import unit
 from percept.nn.lora import LoRALinear, add_lora
 
 ADAPTED = r"^vision\.blocks\.\d+\.attention\.(qkv|out)$"
@@ -54,11 +53,6 @@ class LoRA(Adaptation):
     def class_vectors(self) -> Float[Tensor, "c d"]:
         """Return the vectors of the template."""
         return self.own_vectors()
-
-    def image_vectors(self, batch: Views) -> Float[Tensor, "b d"]:
-        """Return the unit vectors of the adapted tower."""
-        assert batch.image is not None
-        return unit(self.clip.encode_image(batch.image))
 
     def neutral_twin(self) -> "LoRA":
         """Return new adapters, which change nothing."""

@@ -115,8 +115,6 @@ class RLCF(nn.Module):
         """What a step minimises, a name of `OBJECTIVES`: the method, its rivals TPT and distillation, and a check with random rewards."""
         answers: int = 3
         """Likeliest answers of a view that are judged [K]."""
-        views: int = 64
-        """Views of an image, the whole image included."""
         kept: float = 0.1
         """Share of the views with the least entropy that take part; chosen once, before the first step."""
         steps: int = 3
@@ -129,8 +127,6 @@ class RLCF(nn.Module):
         """Multiplies the cosines of the reward model."""
         over_all: bool = False
         """Subtract the mean over all views and answers instead of that of each view."""
-        least: float = 0.08
-        """Least share of an image in a view."""
 
         def __post_init__(self) -> None:
             if self.objective not in OBJECTIVES:
@@ -139,10 +135,10 @@ class RLCF(nn.Module):
                 raise PerceptError(
                     f"answers={self.answers} leaves no advantage: the mean reward is subtracted. Use at least 2."
                 )
-            if self.views < 1 or self.steps < 0 or not 0 < self.kept <= 1 or self.rate <= 0:
+            if self.steps < 0 or not 0 < self.kept <= 1 or self.rate <= 0:
                 raise PerceptError(
-                    f"views={self.views}, steps={self.steps}, kept={self.kept} and rate={self.rate}: views must be at least 1, steps at least 0, "
-                    "kept a share and rate positive."
+                    f"steps={self.steps}, kept={self.kept} and rate={self.rate}: steps must be at least 0, kept above 0 and at most 1, and rate "
+                    "positive."
                 )
 
         @classmethod
@@ -153,12 +149,12 @@ class RLCF(nn.Module):
         @classmethod
         def queries(cls, side: Literal["text", "image"], **changes: Any) -> "RLCF.Config":
             """Return the setting of the paper for retrieval, by the kind of the queries."""
-            return replace(cls(answers=12 if side == "text" else 20, views=1, kept=1.0, steps=8, rate=1e-6), **changes)
+            return replace(cls(answers=12 if side == "text" else 20, kept=1.0, steps=8, rate=1e-6), **changes)
 
         @classmethod
         def captions(cls, **changes: Any) -> "RLCF.Config":
             """Return the setting of the paper for captions."""
-            return replace(cls(answers=6, views=1, kept=1.0, steps=4, rate=5e-6), **changes)
+            return replace(cls(answers=6, kept=1.0, steps=4, rate=5e-6), **changes)
 
     def __init__(self, config: Config, policy: nn.Module, scale: float = 100.0, seed: int = 0) -> None:
         """Remember where the policy starts.
@@ -180,6 +176,7 @@ class RLCF(nn.Module):
 
     def adapted(self, sample: Sample) -> Float[Tensor, " c"]:
         """Return the logits of the whole image after adaptation to this sample; the policy is the same as before afterwards."""
+        sample = sample.to(next(self.policy.parameters()).device)
         with torch.no_grad():
             rows = confident(self.policy(sample.view), self.config.kept)
         kept = Sample(view=sample.view[rows], cosine=sample.cosine[rows])
@@ -214,7 +211,7 @@ class RLCF(nn.Module):
         """Return a policy of a few thousand parameters and a sample of four views."""
         base = tiny_base()
         image = torch.randn(4, 3, 16, 16)
-        task = cls(cls.Config.images(views=4, kept=0.5, answers=2), Image(base, TINY_NAMES))
+        task = cls(cls.Config.images(kept=0.5, answers=2), Image(base, TINY_NAMES))
         return task, Sample(view=image, cosine=torch.rand(4, len(TINY_NAMES)) - 0.3)
 
 
@@ -265,6 +262,7 @@ def views_of(
     Args:
         image: as `Encoder.image` takes it.
         preprocess: of the model that reads the views.
+        count: number of views; 64 in the paper.
         least: least share of the image in a crop.
         seed: of the crops, which are the same for every model that squashes images.
 

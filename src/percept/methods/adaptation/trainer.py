@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from percept.core.seed import derive
+from percept.data.batch import Batch
 from percept.methods.adaptation.contract import Adaptation, Shots, Training, Views
 from percept.optim.rules import parameter_groups
 from percept.optim.schedule import constant_then_cosine
@@ -81,6 +82,36 @@ def _epoch(method: Adaptation, rounds: "Rounds", epoch: int, optimiser: torch.op
     return {name: value / max(1, count) for name, value in sums.items()}
 
 
+def fit_batches(
+    method: Adaptation, training: Training, batches: Callable[[int], Iterable[Batch]], told: Callable[[int, float], None] = lambda *_: None
+) -> None:  # fmt: skip
+    """Train a method that has been prepared on batches of its own kind, then put it in evaluation mode; its hooks are not called.
+
+    Args:
+        method: `method(batch)["loss"]` is minimised.
+        batches: returns the batches of an epoch, at least one.
+        told: called with the epoch and its mean loss.
+    """
+    method.check_trainable()
+    optimiser = optimiser_of(method, training)
+    for epoch in range(training.epochs):
+        rate = constant_then_cosine(
+            epoch, rate=training.rate, epochs=training.epochs, warmup=training.warmup, warmup_rate=training.warmup_rate
+        )
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        method.train()
+        losses = []
+        for batch in batches(epoch):
+            loss = method(batch)["loss"]
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(float(loss.detach()))
+        told(epoch, sum(losses) / len(losses))
+    method.eval()
+
+
 def optimiser_of(method: Adaptation, training: Training) -> torch.optim.Optimizer:
     """Return the optimiser of all trainable parameters; biases, scales and what a method declares do not decay."""
     groups = parameter_groups(method, method.rules, rate=training.rate, weight_decay=training.weight_decay)
@@ -114,7 +145,7 @@ class Rounds:
         if self.second:
             fields["other_vector"] = self._vectors(rows, rng)
             fields["other_image"] = self._pixels(rows.tolist(), derive(seed, "second")) if self.images else None
-        return Views(label=self.shots.label[rows], row=rows, **fields)  # type: ignore[arg-type]
+        return Views(label=self.shots.label[rows], row=rows.to(self.shots.label.device), **fields)  # type: ignore[arg-type]
 
     def _vectors(self, rows: Tensor, rng: torch.Generator) -> Tensor:
         views = len(self.shots.vectors) if self.training.crops else 1

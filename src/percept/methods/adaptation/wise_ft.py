@@ -15,9 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from percept.core.errors import PerceptError
-from percept.methods.adaptation.contract import Adaptation, Training, Views
+from percept.methods.adaptation.contract import Adaptation, Training
 from percept.methods.adaptation.texts import TEMPLATE, Base
-from percept.models.clip import unit
 
 
 class WiSEFT(Adaptation):
@@ -52,11 +51,6 @@ class WiSEFT(Adaptation):
     def class_vectors(self) -> Float[Tensor, "c d"]:
         """Return the vectors of the template."""
         return self.own_vectors()
-
-    def image_vectors(self, batch: Views) -> Float[Tensor, "b d"]:
-        """Return the unit vectors of the tuned tower."""
-        assert batch.image is not None
-        return unit(self.clip.encode_image(batch.image))
 
     @torch.no_grad()
     def finish(self) -> None:

@@ -7,7 +7,6 @@ arXiv:2109.01903), which averages the weights after a task with those before it.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -25,17 +24,14 @@ class FineTuning(Continual):
         """Plain fine-tuning."""
 
         penalty: float = 0.0
-        """Of the squared distance to the reference weights, summed over all of them [μ]."""
+        """Of the squared distance to the weights before the task, summed over all of them [μ]."""
         share: float = 1.0
         """Weight of the new weights after a task [a]; below 1 for WiSE-FT."""
-        reference: Literal["previous", "initial"] = "previous"
-        """The weights that the penalty and the average take: those before the task, or those before all tasks."""
 
         def __post_init__(self) -> None:
-            if self.penalty < 0 or not 0 <= self.share <= 1 or self.reference not in ("previous", "initial"):
+            if self.penalty < 0 or not 0 <= self.share <= 1:
                 raise PerceptError(
-                    f"penalty={self.penalty}, share={self.share} and reference={self.reference!r}: penalty must be at least 0, share from 0 to 1, and "
-                    "reference previous or initial."
+                    f"penalty must be at least 0 and share from 0 to 1, got penalty={self.penalty} and share={self.share}."
                 )
 
     def __init__(self, config: Config, base: Base) -> None:
@@ -44,7 +40,7 @@ class FineTuning(Continual):
 
     def begin(self, task: Task) -> None:
         """Keep the weights before the task."""
-        if self.anchor is not None and self.config.reference == "previous":
+        if self.anchor is not None:
             copy_weights(self.anchor, self.clip)
 
     def losses(self, batch: TaskBatch) -> dict[str, Tensor]:

@@ -135,9 +135,12 @@ def accuracies(clip: CLIP, tokens: Callable[[Sequence[str]], Tensor], tasks: Seq
     found, union = [], _union(tasks)
     for task in tasks:
         pixels, label = task.tested
+        device = next(clip.parameters()).device
         texts = task.texts if protocol == "task" else list(union.values())
         classes = clip.embed_text(tokens(texts))
-        guess = torch.cat([(clip.embed_image(part) @ classes.T).argmax(dim=1) for part in pixels.split(PART)])
+        guess = torch.cat(
+            [(clip.embed_image(part.to(device)) @ classes.T).argmax(dim=1).cpu() for part in pixels.split(PART)]
+        )
         if protocol == "task":
             right = guess == label
         else:

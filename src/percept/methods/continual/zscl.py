@@ -14,7 +14,7 @@ second distillation trains the image tower alone; `text_student="current"` takes
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -100,7 +100,8 @@ class ZSCL(Continual):
         """Take references, and compute the text vectors of the initial model."""
         if not len(reference.image) or not reference.texts:
             raise PerceptError("the reference needs at least one image and one text.")
-        self.reference = reference
+        device = next(self.clip.parameters()).device
+        self.reference = replace(reference, image=reference.image.to(device))
         self.reference_texts = self.initial.embed_text(self.tokens(reference.texts))
 
     def begin(self, task: Task) -> None:

@@ -26,10 +26,9 @@ from percept.core.seed import derive
 from percept.methods.adaptation.contract import TINY_NAMES, Adaptation, Training, tiny_base
 from percept.methods.adaptation.prompts import PromptConfig, SoftPrompt
 from percept.methods.adaptation.texts import TEMPLATE, Base
-from percept.methods.adaptation.trainer import optimiser_of
+from percept.methods.adaptation.trainer import fit_batches
 from percept.methods.detection.regions import BACKGROUND, Regions
 from percept.models.clip import unit
-from percept.optim.schedule import constant_then_cosine
 
 
 class DetPro(Adaptation):
@@ -166,26 +165,11 @@ def learn(
             "no region overlaps a labelled thing enough for any grade. Give regions with larger overlaps."
         )
     method.prepare(regions)
-    method.check_trainable()
-    optimiser = optimiser_of(method, training)
-    for epoch in range(training.epochs):
-        rate = constant_then_cosine(
-            epoch, rate=training.rate, epochs=training.epochs, warmup=training.warmup, warmup_rate=training.warmup_rate
-        )
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        told(epoch, _epoch(method.train(), regions, training.batch, optimiser, derive(seed, "regions", epoch)))
-    return method.eval()
 
+    def batches(epoch: int) -> list[Regions]:
+        dice = torch.Generator().manual_seed(derive(seed, "regions", epoch))
+        parts = torch.randperm(len(regions), generator=dice).split(training.batch)
+        return [Regions(**{name: value[rows] for name, value in regions.tensors().items()}) for rows in parts]
 
-def _epoch(method: DetPro, regions: Regions, batch: int, optimiser: torch.optim.Optimizer, seed: int) -> float:
-    order = torch.randperm(len(regions), generator=torch.Generator().manual_seed(seed))
-    sums, parts = 0.0, order.split(batch)
-    for rows in parts:
-        picked = {name: value[rows] for name, value in regions.tensors().items()}
-        loss = method(Regions(**picked))["loss"]
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        sums += float(loss.detach())
-    return sums / len(parts)
+    fit_batches(method, training, batches, told)
+    return method

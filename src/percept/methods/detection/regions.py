@@ -68,7 +68,8 @@ def assigned(
 ) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"], Int[Tensor, " k"]]:
     """Return the label of each box, its largest overlap, and the thing that it overlaps most (0 without any)."""
     if not len(truth):
-        return torch.full((len(boxes),), BACKGROUND), torch.zeros(len(boxes)), torch.zeros(len(boxes), dtype=torch.long)
+        nothing = labels.new_zeros(len(boxes))
+        return nothing + BACKGROUND, boxes.new_zeros(len(boxes)), nothing
     best = iou(boxes, truth).max(dim=1)
     return torch.where(best.values >= 0.5, labels[best.indices], BACKGROUND), best.values, best.indices
 
@@ -77,7 +78,8 @@ def jittered(boxes: Float[Tensor, "m 4"], count: int, rng: torch.Generator) -> F
     """Return `count` shifted and resized copies of every box, the first of them exact; their overlaps reach from below 0.5 to 1."""
     size = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     amount = torch.linspace(0, 0.3, count)[:, None, None]
-    moved = boxes + amount * (2 * torch.rand(count, *boxes.shape, generator=rng) - 1) * size
+    by = amount * (2 * torch.rand(count, *boxes.shape, generator=rng) - 1)
+    moved = boxes + by.to(boxes) * size
     return ordered(moved.flatten(0, 1))
 
 

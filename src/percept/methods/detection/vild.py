@@ -191,9 +191,9 @@ class ViLD(nn.Module):
                 continue
             truth = batch.boxes[number, there]
             loose = jittered(truth, 3, self._dice("masks", number))
-            thing = torch.arange(len(truth)).repeat(3)
+            thing = torch.arange(len(truth), device=truth.device).repeat(3)
             boxes.append(loose)
-            owner.append(torch.full((len(loose),), number))
+            owner.append(torch.full((len(loose),), number, device=truth.device))
             masks.append(crops(batch.masks[number, there][:, None].float(), loose, thing, self.config.mask_side)[:, 0])
         if not boxes:
             return tokens.sum() * 0
@@ -208,10 +208,10 @@ class ViLD(nn.Module):
         for number in range(len(batch)):
             there, dice = batch.label[number] != BACKGROUND, self._dice("names", number)
             truth = batch.boxes[number, there]
-            tried = torch.cat([jittered(truth, 5, dice), scattered(8, dice)])
+            tried = torch.cat([jittered(truth, 5, dice), scattered(8, dice).to(truth)])
             boxes.append(tried)
             labels.append(assigned(tried, truth, batch.label[number, there])[0])
-            owner.append(torch.full((len(tried),), number))
+            owner.append(torch.full((len(tried),), number, device=truth.device))
         label = torch.cat(labels)
         vectors = self.text_vectors(self.maps(tokens), torch.cat(boxes), torch.cat(owner))
         logits = vectors @ self._named(self.class_vectors).T / self.config.temperature
