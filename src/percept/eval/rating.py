@@ -110,7 +110,9 @@ def _one_rater(file: Path, key: Mapping[str, Any]) -> tuple[str, dict[str, np.nd
     values = {question: np.full(len(key["rows"]), np.nan) for question in QUESTIONS}
     for place, answers in given["ratings"].items():
         if not isinstance(answers, dict):
-            raise PerceptError(f"{file} gives caption {place} {answers!r} in place of its ratings. Save it again from the page.")
+            raise PerceptError(
+                f"{file} gives caption {place} {answers!r} in place of its ratings. Save it again from the page."
+            )
         for question, value in answers.items():
             _check(file, place, question, value, len(key["rows"]))
             values[question][int(place)] = value
