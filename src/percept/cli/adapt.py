@@ -11,6 +11,7 @@ from percept.core.errors import PerceptError
 from percept.core.report import notice, table
 
 if TYPE_CHECKING:
+    from percept.infer.encoder import Encoder
     from percept.methods.adaptation.bench import Arm, Case, Run
     from percept.methods.adaptation.few import Seen
     from percept.methods.adaptation.own import Own
@@ -62,23 +63,15 @@ def adapt(
     _check(arms, out, save, compare, shots, epochs)
     check_rows_output(out)
     check_output(page, ".html", ".htm")
-    from percept.core.report import track
     from percept.infer.load import load
-    from percept.methods.adaptation.bench import Case
-    from percept.methods.adaptation.few import see
     from percept.methods.adaptation.own import open_own
     from percept.methods.adaptation.texts import base_of
 
     encoder = load(init, device=device, dtype="float32")
     base_of(encoder)  # refuses a model without texts before any work
     own = open_own(data, test, template=template)
-    _show_found(own, shots, on_stderr=is_stdout(out))
-    drawn = own.data.drawn(shots, seed)
-    for split in own.splits:
-        for part in ("base", "new") if split == "base" else ("all",):
-            own.data.tested(drawn, part)
-    seen = see(encoder, own.data, progress=lambda parts: track(parts, "encoding images", len(parts)))
-    runs = [_run(arm, seen, Case(split=split, shots=shots, seed=seed)) for split in own.splits for arm in arms]
+    _show_found(own, on_stderr=is_stdout(out))
+    runs = _runs(arms, encoder, own, shots=shots, seed=seed)
     if not is_stdout(out):
         _show(runs, own)
     facts = {"command": "percept adapt", "data": str(data), "init": init, "classes": list(own.data.classes)}
@@ -86,35 +79,30 @@ def adapt(
     if save is not None:
         _save(save, runs[-1], init)
     if page is not None:
-        from percept.methods.adaptation.own_page import write_page
-
-        with writing(page):
-            write_page(page, runs, own, init=init)
-        say(f"wrote {page}")
+        _write_page(page, runs, own, init)
     return 0
 
 
 def _arms(method: str, compare: str, epochs: int | None) -> "list[Arm]":
     """Return the methods that run; zero-shot is always measured with them."""
-    from percept.methods.adaptation import ADAPTATIONS
     from percept.methods.adaptation.bench import Arm, adaptation_class
+
+    names = ["zero-shot", *_names(method, compare)]
+    trains = {name: adaptation_class(name).recipe(1).epochs > 0 for name in names}
+    return [
+        Arm(method=name, training={"epochs": epochs} if trained and epochs is not None else {})
+        for name, trained in trains.items()
+    ]
+
+
+def _names(method: str, compare: str) -> list[str]:
+    from percept.methods.adaptation import ADAPTATIONS
 
     if bool(method) == bool(compare):
         raise PerceptError(f"give one method, or several with --compare. The methods are {', '.join(ADAPTATIONS)}.")
-    names = (
-        list(ADAPTATIONS)
-        if compare == "all"
-        else [name.strip() for name in compare.split(",") if name.strip()]
-        if compare
-        else [method]
-    )
-    for name in names:
-        adaptation_class(name)
-    arms = []
-    for name in dict.fromkeys(["zero-shot", *names]):
-        trains = adaptation_class(name).recipe(1).epochs > 0
-        arms.append(Arm(method=name, training={} if epochs is None or not trains else {"epochs": epochs}))
-    return arms
+    if compare == "all":
+        return list(ADAPTATIONS)
+    return [name.strip() for name in compare.split(",") if name.strip()] if compare else [method]
 
 
 def _check(
@@ -138,6 +126,20 @@ def _check(
         raise PerceptError(f"{save} exists and is not empty. Give --save a new folder.")
 
 
+def _runs(arms: "list[Arm]", encoder: "Encoder", own: "Own", *, shots: int, seed: int) -> "list[Run]":
+    """Draw the shots and train every method on every split; a class with too few images is an error before any encoding."""
+    from percept.core.report import track
+    from percept.methods.adaptation.bench import Case
+    from percept.methods.adaptation.few import see
+
+    drawn = own.data.drawn(shots, seed)
+    for split in own.splits:
+        for part in ("base", "new") if split == "base" else ("all",):
+            own.data.tested(drawn, part)
+    seen = see(encoder, own.data, progress=lambda parts: track(parts, "encoding images", len(parts)))
+    return [_run(arm, seen, Case(split=split, shots=shots, seed=seed)) for split in own.splits for arm in arms]
+
+
 def _run(arm: "Arm", seen: "Seen", case: "Case") -> "Run":
     from percept.core.report import track
     from percept.methods.adaptation.bench import run
@@ -147,7 +149,7 @@ def _run(arm: "Arm", seen: "Seen", case: "Case") -> "Run":
     )
 
 
-def _show_found(own: "Own", shots: int, *, on_stderr: bool) -> None:
+def _show_found(own: "Own", *, on_stderr: bool) -> None:
     bad_files(own.bad, on_stderr=on_stderr)
     tell = notice if on_stderr else say
     tell(
@@ -209,6 +211,14 @@ def _save(folder: Path, run: "Run", init: str) -> None:
     with writing(folder):
         save_method(folder, run.method, base=init)
     say(f"wrote {folder}; open it with: percept.load({str(folder)!r})")
+
+
+def _write_page(page: Path, runs: "list[Run]", own: "Own", init: str) -> None:
+    from percept.methods.adaptation.own_page import write_page
+
+    with writing(page):
+        write_page(page, runs, own, init=init)
+    say(f"wrote {page}")
 
 
 COMMAND = adapt

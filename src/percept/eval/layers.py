@@ -88,7 +88,10 @@ def layers(
     curve = _curve(run, task, name, measured, memory=memory, seconds=time.perf_counter() - start)
     _tell_unseen(run.labelled, parts)
     if run.bad:
-        notice(f"{len(run.bad)} samples cannot be read and are left out, such as {next(iter(run.bad.values()))}")
+        total = len(parts.train) + len(parts.validation) + len(parts.test)
+        notice(
+            f"{len(run.bad):,} of {total:,} samples cannot be read and are left out, such as {next(iter(run.bad.values()))}"
+        )
     numbered = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     counts = {name: len(part) - len(run.bad.keys() & set(part.tolist())) for name, part in numbered.items()}
     facts = {

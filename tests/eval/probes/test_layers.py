@@ -287,7 +287,7 @@ def test_an_image_that_cannot_be_read_is_left_out(coloured: Path, capsys: pytest
     files[0].write_bytes(b"damaged")
     curve = layers(tiny.encoder(), coloured, "classes")
     assert sum(curve.samples.values()) == 29
-    assert "1 samples cannot be read" in capsys.readouterr().err
+    assert "1 of 30 samples cannot be read" in capsys.readouterr().err
     for file in files:
         file.write_bytes(b"damaged")
     with pytest.raises(PerceptError, match="none of 18 samples can be read"):

@@ -1,5 +1,6 @@
 """The harness of adaptation: layouts, counts of the papers, schedule, sampling, records and paired comparisons."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,18 @@ def test_a_bench_goes_on_where_it_stopped_and_pairs_runs(tiny_encoder: Any, tmp_
     broken = [record | {"shots hash": record["label"]} for record in records]
     with pytest.raises(AssertionError, match="different shots"):
         paired(broken, "coop", "zero-shot", "base")
+
+
+@pytest.mark.parametrize("stored", [{"vectors": "0" * 16}, {}])
+def test_runs_with_different_weights_are_not_continued(
+    stored: dict[str, str], tiny_encoder: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "runs.jsonl"
+    run_all([Arm(method="zero-shot")], [seen := see(tiny_encoder, noise_set())], [Case(shots=2)], file)
+    (record,) = read_records(file)
+    file.write_text(json.dumps({key: value for key, value in record.items() if key != "vectors"} | stored) + "\n")
+    with pytest.raises(PerceptError, match="different weights"):
+        run_all([Arm(method="coop")], [seen], [Case(shots=2)], file)
 
 
 def test_a_trained_method_is_measured_on_a_different_set(tiny_encoder: Any) -> None:

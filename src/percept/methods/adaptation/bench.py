@@ -1,6 +1,6 @@
 """Run methods over sets, foundations and seeds, keep one record per run, and compare methods in pairs.
 
-A run is one line of a json-lines file, so an interrupted bench goes on where it stopped. Paired differences are taken between runs of
+A run is one line of a json-lines file, so an interrupted bench goes on where it stopped, with the same weights only. Paired differences are taken between runs of
 one set, foundation and seed, whose training images are equal; the interval is a bootstrap over these cells.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from percept.core.config import to_dict
-from percept.core.errors import unknown_name
+from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import append_json_line
 from percept.core.seed import derive
 from percept.eval.statistics import Score, mean
@@ -129,6 +129,7 @@ def record_of(
         "trainable": trained.trainable, "loss": {name: round(value, 5) for name, value in trained.losses.items()},
         "scores": rounded(replace(each, name=name) for name, each in measured.scores.items()),
         "per class": per_class(seen, measured), "leaks": list(method.leaks), "settings": digest(settings), "shots hash": digest(shots.keys),
+        "vectors": vectors_hash(seen),
     }  # fmt: skip
 
 
@@ -151,6 +152,12 @@ def per_class(seen: Seen, measured: Measured) -> dict[str, dict[str, float]]:
 def digest(value: Any) -> str:
     """Return a short hash of plain data."""
     return hashlib.blake2b(json.dumps(value, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+
+
+def vectors_hash(seen: Seen) -> str:
+    """Return a short hash of what decides the vectors of a foundation: weights, configuration, preprocessing, tokenizer."""
+    identity = seen.encoder.identity
+    return digest([identity.image, identity.text])
 
 
 # many runs
@@ -179,9 +186,14 @@ def run_all(
     Args:
         told: called with a line about each run.
         more: returns further scores of a trained method; they are stored with the others, by name.
+
+    Raises:
+        PerceptError: the file has runs of a foundation of the same name with different weights.
     """
-    done = {tuple(record[name] for name in KEY) for record in read_records(file)}
+    records = read_records(file)
+    done = {tuple(record[name] for name in KEY) for record in records}
     for seen in sets:
+        _check_weights(records, seen, file)
         for case in cases:
             for arm in arms:
                 key = (arm.name, seen.encoder.name, seen.data.name, case.split, case.shots, case.seed)
@@ -193,6 +205,14 @@ def run_all(
                 scores = " ".join(f"{name} {score.value:.1%}" for name, score in result.measured.scores.items())
                 told(f"{' '.join(map(str, key))}: {scores}, {result.trained.seconds:.0f} s")
     return read_records(file)
+
+
+def _check_weights(records: Iterable[Mapping[str, Any]], seen: Seen, file: Path) -> None:
+    found = {record.get("vectors") for record in records if record["foundation"] == seen.encoder.name}
+    if found - {vectors_hash(seen)}:
+        raise PerceptError(
+            f"{file} has runs of {seen.encoder.name} with different weights, or without a hash of its weights. Give a new file."
+        )
 
 
 def value_of(record: Mapping[str, Any], score: str) -> float | None:
