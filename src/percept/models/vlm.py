@@ -155,7 +155,8 @@ def reconfigured(model: VLM, **settings: Any) -> VLM:
     with torch.device("meta"):
         new = VLM(config)
     new.vision, new.decoder = model.vision, model.decoder
-    new.projector.up, new.projector.down = model.projector.up, model.projector.down
+    for name, part in model.projector.named_children():
+        setattr(new.projector, name, part)
     return new.train(model.training)
 
 

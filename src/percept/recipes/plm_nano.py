@@ -41,7 +41,7 @@ from percept.world.clips import clip_rows, generate_clip
 from percept.world.conversations import QuestionData, QuestionSource
 from percept.world.qa import examples
 
-SHORT = {"category": 2, "colour": 2, "count": 1, "side": 1, "existence": 1, "reading": 1}
+SHORT = {"category": 1, "colour": 2, "count": 2, "side": 2, "existence": 2, "reading": 1}
 """Kinds of questions of stage 1: all are answered with a word or two."""
 FOLLOWING = {
     "existence": 4, "side": 4, "count": 2, "colour": 2, "reading": 2, "attribute": 2, "category": 1, "comparison": 1,
@@ -81,7 +81,7 @@ class Config:
     """Encoder whose image tower is used."""
     width: int = 256
     """Channels of the decoder; a head has 64."""
-    layers: int = 6
+    layers: int = 4
     kv_heads: int = 2
     hidden: int = 704
     """Channels inside the MLP of a block."""
@@ -98,26 +98,28 @@ class Config:
     method: plm.Config = field(default_factory=lambda: plm.Config(by_answer=True))
     language: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=250, hold=100), data=QuestionData(clips=0.3, blind=True)
+            settings=replace(BASE, steps=120, hold=60), data=QuestionData(clips=0.3, blind=True)
         )
     )
     """The decoder alone."""
     stage1: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=240, batch=128, hold=120), data=QuestionData(kinds=SHORT, more=0), tower=0.0
+            settings=replace(BASE, steps=400, hold=300),
+            data=QuestionData(kinds=SHORT, more=8, others=SHORT, apart=1.0),
+            tower=0.0,
         )
     )
     stage2: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=1_200, hold=600),
-            data=QuestionData(clips=0.1, more=8, others=FOLLOWING),
+            settings=replace(BASE, steps=600, hold=300),
+            data=QuestionData(clips=0.1, more=8, others=FOLLOWING, apart=0.8),
             tower=0.0,
         )
     )
     stage3: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=1_000, learning_rate=1e-3, hold=400),
-            data=QuestionData(clips=0.4, more=8, others=FOLLOWING),
+            settings=replace(BASE, steps=400, learning_rate=1e-3, hold=150),
+            data=QuestionData(clips=0.4, more=8, others=FOLLOWING, apart=0.6),
         )
     )
 
@@ -221,7 +223,7 @@ def _specials(template: Template) -> list[str]:
 
 
 def _texts(count: int) -> Iterator[str]:
-    yield from ("user", "assistant", "system")
+    yield from ("user", "assistant", "system") * count  # often, so that each becomes one token
     for drawn in itertools.islice(examples(0, more=6, style="mixed"), count):
         for pair in drawn.pairs:
             yield pair.question

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from percept.core.seed import derive
@@ -29,6 +29,8 @@ class QuestionData:
     """Most further questions about the same image."""
     others: Mapping[str, int] | None = None
     """Relative frequency of the kinds of further questions, which may then occur again; by default each other kind at most once."""
+    apart: float = 0.0
+    """Share of the images whose questions are conversations of their own. In one conversation a question may be answered from the words before it."""
     style: str = "mixed"
     """A style of the world, or "mixed"."""
     clips: float = 0.0
@@ -49,7 +51,7 @@ class QuestionSource:
 
         Args:
             processor: its tiler gives the size of the images.
-            batch: conversations of a global batch.
+            batch: images and clips of a global batch.
             limit: most tokens of a conversation; what follows is cut off between turns.
             seed: of everything that is drawn.
         """
@@ -57,32 +59,38 @@ class QuestionSource:
         self.limit, self.seed = limit, seed
 
     def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> ChatBatch:
-        """Return a rank's share of the batch of a step."""
+        """Return a rank's share of the batch of a step; an image whose questions are apart gives a row for each of them."""
         part = share(self.size, rank, world_size)
-        return chat_batch([self.sample(step * self.size + slot) for slot in range(part.start, part.stop)])
+        numbers = range(step * self.size + part.start, step * self.size + part.stop)
+        return chat_batch([row for number in numbers for row in self.rows(number)])
 
-    def sample(self, number: int) -> Prepared:
-        """Return conversation number `number`; one that does not fit the limit is replaced."""
+    def rows(self, number: int) -> list[Prepared]:
+        """Return the conversations about image or clip number `number`; it is replaced if none fits the limit."""
         attempt = 0
         while True:
             rng = random.Random(derive(self.seed, "question", number, attempt))
-            prepared = self.processor(self._conversation(rng))
-            rendered = prepared.rendered.cut(self.limit)
-            if rendered is not None:
-                return Prepared(rendered=rendered, tiles=prepared.tiles)
+            prepared = [self.processor(conversation) for conversation in self._conversations(rng)]
+            rendered = [found for each in prepared if (found := each.rendered.cut(self.limit)) is not None]
+            if rendered:  # all are about the same image
+                return [Prepared(rendered=each, tiles=prepared[0].tiles) for each in rendered]
             attempt += 1
 
-    def _conversation(self, rng: random.Random) -> Conversation:
+    def _conversations(self, rng: random.Random) -> list[Conversation]:
+        """Return one conversation, or several about the same image."""
         data, side = self.data, self.processor.tiler.size
         if rng.random() < data.clips:
             clip = generate_clip(rng.getrandbits(48), frames=data.frames, size=side)
-            return conversation_of_clip(
+            asked = conversation_of_clip(
                 clip, rng, most=data.more + 1, sampled=self.processor.frames, regions=data.regions, blind=data.blind
             )
+            return [asked]
         kind = rng.choices(tuple(data.kinds), tuple(data.kinds.values()))[0]
         more = 0 if kind in SEVERAL else data.more
         drawn = example(rng.getrandbits(48), kind=kind, style=data.style, size=side, more=more, others=data.others)
-        return conversation_of_example(drawn, blind=data.blind)
+        if rng.random() < data.apart:
+            singles = [replace(drawn, pairs=(pair,)) for pair in drawn.pairs]
+            return [conversation_of_example(single, blind=data.blind) for single in singles]
+        return [conversation_of_example(drawn, blind=data.blind)]
 
 
 def conversation_of_example(drawn: Example, *, blind: bool = False) -> Conversation:

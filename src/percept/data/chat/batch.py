@@ -28,7 +28,15 @@ class ChatBatch(Batch):
     tile_counts: Int[Tensor, " b"]
     """Tiles and frames of each row."""
     tiles: UInt8[Tensor, "k 3 y x"] = field(metadata=SHARED)
-    """Tiles and frames of all rows in the order of the rows; values 0 to 255."""
+    """Tiles and frames; values 0 to 255."""
+    tile_places: Int[Tensor, " t"] | None = field(default=None, metadata=SHARED)
+    """Places in `tiles` of the tiles and frames of all rows, in the order of the rows; None if they stand in that order, each once."""
+
+    @property
+    def places(self) -> Int[Tensor, " t"]:
+        """Places in `tiles` of the tiles and frames of all rows, in the order of the rows."""
+        given = self.tile_places
+        return torch.arange(len(self.tiles), device=self.ids.device) if given is None else given
 
     def rows(self: B, part: slice) -> B:
         """Return the rows of a slice with their tiles, cut to the longest of them."""
@@ -38,18 +46,40 @@ class ChatBatch(Batch):
         last = first + int(self.tile_counts[start:stop].sum())
         longest = int(chosen.lengths.max()) if len(chosen.lengths) else 0
         changes: dict[str, Any] = {"ids": chosen.ids[:, :longest], "learned": chosen.learned[:, :longest]}
-        return replace(chosen, tiles=self.tiles[first:last], **changes)
+        if self.tile_places is None:
+            return replace(chosen, tiles=self.tiles[first:last], **changes)
+        used, places = self.tile_places[first:last].unique(return_inverse=True)
+        return replace(chosen, tiles=self.tiles[used], tile_places=places, **changes)
+
+    def sorted_by_length(self: B) -> B:
+        """Return the batch with the shortest row first, so that rows of one length are neighbours."""
+        assert isinstance(self, ChatBatch)
+        order = self.lengths.argsort(stable=True)
+        parts = self.places.split(self.tile_counts.tolist())
+        return replace(
+            self,
+            ids=self.ids[order],
+            learned=self.learned[order],
+            lengths=self.lengths[order],
+            tile_counts=self.tile_counts[order],
+            tile_places=torch.cat([parts[place] for place in order.tolist()]) if len(self.tiles) else None,
+        )
 
 
 def chat_batch(samples: Sequence[Prepared]) -> ChatBatch:
-    """Make a batch of prepared conversations."""
+    """Make a batch of prepared conversations. Tiles that several of them share, as one tensor, are in it once."""
     ids = [torch.tensor(sample.rendered.ids) for sample in samples]
     learned = [torch.tensor(sample.rendered.learned) for sample in samples]
-    tiles = [sample.stacked for sample in samples if sample.tiles]
+    parts = [part for sample in samples for part in sample.tiles]
+    found: dict[int, int] = {}
+    unique = [part for part in parts if id(part) not in found and found.setdefault(id(part), len(found)) >= 0]
+    starts = torch.tensor([0, *map(len, unique)]).cumsum(0).tolist()
+    places = [torch.arange(len(part)) + starts[found[id(part)]] for part in parts]
     return ChatBatch(
         ids=pad_sequence(ids, batch_first=True),
         learned=pad_sequence(learned, batch_first=True),
         lengths=torch.tensor([len(sample) for sample in samples]),
         tile_counts=torch.tensor([sum(len(part) for part in sample.tiles) for sample in samples]),
-        tiles=torch.cat(tiles) if tiles else torch.empty(0, 3, 1, 1, dtype=torch.uint8),
+        tiles=torch.cat(unique) if unique else torch.empty(0, 3, 1, 1, dtype=torch.uint8),
+        tile_places=torch.cat(places) if len(unique) < len(parts) else None,
     )

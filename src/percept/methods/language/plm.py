@@ -65,7 +65,7 @@ class PLM(nn.Module):
 
         A batch without answer tokens gives a loss of 0.
         """
-        batch = by_length(batch)
+        batch = batch.sorted_by_length()
         parts = [self._part(part) for part in self._parts(batch)]
         losses, hits, counts, answers = (torch.stack(values).sum() for values in zip(*parts, strict=True))
         total = answers if self.config.by_answer else counts
@@ -113,6 +113,8 @@ class PLM(nn.Module):
             side = self.vlm.config.vision.image_size
             tiles = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=batch.ids.device)
         visual = self.vlm.encode(normalised(tiles, next(self.vlm.projector.parameters()).dtype))
+        if batch.tile_places is not None:
+            visual = visual[batch.tile_places]
         return (None, 0.0 * visual.float().sum()) if blank else (visual, visual.new_zeros(()).float())
 
     @classmethod
@@ -141,21 +143,6 @@ class PLM(nn.Module):
 def normalised(tiles: Tensor, dtype: torch.dtype) -> Float[Tensor, "k 3 y x"]:
     """Turn values 0 to 255 into -1 to 1, as all Perception Encoders take them."""
     return ((tiles.float() / 255 - 0.5) / 0.5).to(dtype)
-
-
-def by_length(batch: ChatBatch) -> ChatBatch:
-    """Return the batch with its rows sorted by length, so that rows of one length can be attended to together."""
-    order = batch.lengths.argsort(stable=True)
-    tiles = batch.tiles.split(batch.tile_counts.tolist())
-    sorted_tiles = torch.cat([tiles[place] for place in order.tolist()]) if len(batch.tiles) else batch.tiles
-    return replace(
-        batch,
-        ids=batch.ids[order],
-        learned=batch.learned[order],
-        lengths=batch.lengths[order],
-        tile_counts=batch.tile_counts[order],
-        tiles=sorted_tiles,
-    )
 
 
 def packed(batch: ChatBatch) -> tuple[Int[Tensor, "1 n"], Bool[Tensor, "1 n"], Segments]:
