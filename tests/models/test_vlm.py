@@ -48,6 +48,12 @@ def test_a_norm_before_the_projector_makes_the_scale_of_the_tower_irrelevant() -
 
 
 @torch.no_grad()
+def test_the_norm_before_the_projector_stays_when_the_pooling_changes() -> None:
+    model = VLM(replace(vlm().config, projector_norm=True))
+    assert reconfigured(model, pooling=1).encode(small.images(1)).shape == (1, 16, DECODER.width)
+
+
+@torch.no_grad()
 def test_a_tile_of_other_sides_is_pooled_too() -> None:
     assert vlm().encode(small.images(1, 24, 16)).shape == (1, 3 * 2, DECODER.width)
     assert vlm().encode(small.images(1, 20, 16)).shape == (1, 2 * 2, DECODER.width)

@@ -76,6 +76,24 @@ def test_padding_and_the_order_of_rows_have_no_meaning() -> None:
         assert torch.allclose(each(turned)["loss"], each(batch)["loss"], atol=1e-6)
 
 
+def test_an_image_of_several_rows_is_encoded_once() -> None:
+    task, batch = PLM.tiny()
+    ids, learned = batch.ids[[1, 0, 2, 0]], batch.learned[[1, 0, 2, 0]]
+    lengths, counts = batch.lengths[[1, 0, 2, 0]], torch.tensor([1, 1, 0, 1])
+    common = {"ids": ids, "learned": learned, "lengths": lengths, "tile_counts": counts}
+    repeated = ChatBatch(**common, tiles=batch.tiles[[1, 0, 0]])
+    shared = ChatBatch(**common, tiles=batch.tiles, tile_places=torch.tensor([1, 0, 0]))
+    seen: list[int] = []
+    task.vlm.vision.register_forward_hook(lambda module, given, out: seen.append(len(given[0])))
+    for config in (Config(), Config(packed=False), Config(micro_tokens=13)):
+        each = PLM(config, task.vlm)
+        assert torch.allclose(each(shared)["loss"], each(repeated)["loss"], atol=1e-6)
+    assert seen[:2] == [2, 3]
+    part = shared.rows(slice(1, 4))
+    assert torch.equal(part.tiles, batch.tiles[:1])
+    assert part.places.tolist() == [0, 0]
+
+
 def test_a_batch_without_targets_gives_zero_and_no_nan() -> None:
     task, batch = PLM.tiny()
     empty = replace(batch, learned=torch.zeros_like(batch.learned))
