@@ -104,7 +104,7 @@ class Config:
     """The decoder alone."""
     stage1: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=400, hold=300),
+            settings=replace(BASE, steps=800, learning_rate=1e-3, hold=600),
             data=QuestionData(kinds=SHORT, more=8, others=SHORT, apart=1.0),
             tower=0.0,
         )
