@@ -41,7 +41,7 @@ from percept.world.clips import clip_rows, generate_clip
 from percept.world.conversations import QuestionData, QuestionSource
 from percept.world.qa import examples
 
-SHORT = {"category": 1, "colour": 2, "count": 2, "side": 2, "existence": 2, "reading": 1}
+SHORT = {"category": 1, "colour": 1, "count": 3, "side": 3, "existence": 4, "reading": 1}
 """Kinds of questions of stage 1: all are answered with a word or two."""
 FOLLOWING = {
     "existence": 4, "side": 4, "count": 2, "colour": 2, "reading": 2, "attribute": 2, "category": 1, "comparison": 1,
@@ -104,21 +104,21 @@ class Config:
     """The decoder alone."""
     stage1: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=800, learning_rate=1e-3, hold=600),
+            settings=replace(BASE, steps=1_400, learning_rate=1e-3, hold=1_200),
             data=QuestionData(kinds=SHORT, more=8, others=SHORT, apart=1.0),
             tower=0.0,
         )
     )
     stage2: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=600, hold=300),
+            settings=replace(BASE, steps=450, learning_rate=1e-3, hold=250),
             data=QuestionData(clips=0.1, more=8, others=FOLLOWING, apart=0.8),
             tower=0.0,
         )
     )
     stage3: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=400, learning_rate=1e-3, hold=150),
+            settings=replace(BASE, steps=300, learning_rate=5e-4, hold=100),
             data=QuestionData(clips=0.4, more=8, others=FOLLOWING, apart=0.6),
         )
     )
