@@ -65,6 +65,7 @@ def test_finished_parts_of_a_different_configuration_are_refused(tmp_path: Path)
     fit_chain(chain([]), tmp_path / "run")
     with pytest.raises(PerceptError, match=r"one holds a finished model .* different values of steps"):
         fit_chain(chain([], steps=4), tmp_path / "run")
+    assert fit_chain(chain([], steps=4), tmp_path / "run", replan=True)[2]
 
 
 def test_a_chain_that_is_out_of_time_stops_and_resumes(tmp_path: Path) -> None:

@@ -35,13 +35,13 @@ def fit_chain(
     Args:
         folder: new, or one that a run of this chain has made.
         minutes: stop after this time with a checkpoint; the same call resumes later.
-        replan: resume from checkpoints even if the configuration has changed.
+        replan: resume from checkpoints even if the configuration has changed; finished parts stay as they are.
 
     Returns:
         The folder of the last part, the progress of the part that this call worked on last, and whether all parts are finished.
 
     Raises:
-        PerceptError: as `fit`, or a finished part has a different configuration.
+        PerceptError: as `fit`, or a finished part has a different configuration and `replan` is False.
     """
     folder = Path(folder)
     names = [name for name, _ in chain.parts]
@@ -56,7 +56,8 @@ def fit_chain(
     for name, build in chain.parts:
         place, experiment = folder / name, build(before)
         if (place / MODEL).is_file():
-            _check_finished(place, experiment)
+            if not replan:
+                _check_finished(place, experiment)
         else:
             left = None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)
             if dist.launched_rank() == 0:
