@@ -41,7 +41,7 @@ from percept.world.clips import clip_rows, generate_clip
 from percept.world.conversations import QuestionData, QuestionSource
 from percept.world.qa import examples
 
-SHORT = {"category": 1, "colour": 1, "count": 3, "side": 3, "existence": 4, "reading": 1}
+SHORT = {"category": 1, "colour": 1, "count": 3, "side": 5, "existence": 3, "reading": 1}
 """Kinds of questions of stage 1: all are answered with a word or two."""
 FOLLOWING = {
     "existence": 4, "side": 4, "count": 2, "colour": 2, "reading": 2, "attribute": 2, "category": 1, "comparison": 1,
@@ -104,7 +104,7 @@ class Config:
     """The decoder alone."""
     stage1: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=1_400, learning_rate=1e-3, hold=1_200),
+            settings=replace(BASE, steps=2_000, learning_rate=1e-3, hold=1_750),
             data=QuestionData(kinds=SHORT, more=8, others=SHORT, apart=1.0),
             tower=0.0,
         )
