@@ -44,8 +44,8 @@ from percept.world.qa import examples
 SHORT = {"category": 1, "colour": 1, "count": 3, "side": 5, "existence": 3, "reading": 1}
 """Kinds of questions of stage 1: all are answered with a word or two."""
 FOLLOWING = {
-    "existence": 4, "side": 4, "count": 2, "colour": 2, "reading": 2, "attribute": 2, "category": 1, "comparison": 1,
-    "region": 1, "region_caption": 2, "referring": 1,
+    "side": 4, "referring": 4, "count": 3, "region": 2, "region_caption": 2, "existence": 2, "attribute": 2, "colour": 1, "category": 1,
+    "comparison": 1, "reading": 1,
 }  # fmt: skip
 """Relative frequency of the kinds of further questions in stages 2 and 3."""
 FRAMES = 8
@@ -111,7 +111,7 @@ class Config:
     )
     stage2: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=450, learning_rate=1e-3, hold=250),
+            settings=replace(BASE, steps=1_000, learning_rate=1e-3, hold=700),
             data=QuestionData(clips=0.1, more=8, others=FOLLOWING, apart=0.8),
             tower=0.0,
         )
