@@ -5,9 +5,12 @@
 
 The parts follow the three stages of PLM (Cho et al. 2025, arXiv:2504.13180, section 3) with two differences. There is no trained language
 model of this size, so in a part before them the decoder learns the language of the world from questions and answers without images. And a
-decoder without any training on images first has to learn to look at them; so stage 1 trains decoder and projector on one short question
-per image, where PLM trains the projector alone on captions. Stage 2 trains them
-on the whole mix, stage 3 everything at a lower rate. The tower is that of nano.
+decoder without any training on images first has to learn to find the thing that a question names; so stage 1 trains decoder and projector on
+short questions, where PLM trains the projector alone on captions. Stage 2 trains them on the whole mix, stage 3 everything at a lower
+rate. The tower is that of nano.
+
+Most questions are conversations of their own (`QuestionData.apart`), because in a common conversation many are answered by the words before them. The image is
+encoded once for all of them.
 """
 
 import itertools
