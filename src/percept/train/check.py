@@ -80,8 +80,12 @@ def rehearse(experiment: Experiment, steps: int = STEPS) -> Rehearsal:
         notice(f"stopped after {run.progress.step} steps")
     taken = [row for row in rows if "samples_per_second" in row]
     later = taken[1:] or taken
-    seconds = [settings.batch / row["samples_per_second"] for row in later]
+    counts = [
+        row["samples"] - before for before, row in zip([0, *(row["samples"] for row in taken)], taken, strict=False)
+    ]
+    seconds = [count / row["samples_per_second"] for count, row in zip(counts[-len(later) :], later, strict=True)]
     typical = sorted(seconds)[len(seconds) // 2] if seconds else 0.0
+    rates = sorted(row["samples_per_second"] for row in later)
     shares = sorted(row["share_of_peak"] for row in later)
     return Rehearsal(
         remarks=tuple(run.doctor.remarks),
@@ -89,7 +93,7 @@ def rehearse(experiment: Experiment, steps: int = STEPS) -> Rehearsal:
         steps=run.progress.step,
         planned=experiment.settings.steps,
         seconds=typical,
-        samples_per_second=settings.batch / typical if typical else 0.0,
+        samples_per_second=rates[len(rates) // 2] if rates else 0.0,
         share_of_peak=shares[len(shares) // 2] if shares else 0.0,
         memory=peak_memory(device),
         skipped=run.progress.skipped,
