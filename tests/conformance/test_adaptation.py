@@ -9,6 +9,7 @@ import torch
 
 from percept.core.errors import PerceptError
 from percept.core.io import same_tensors
+from percept.infer.identity import Identity
 from percept.methods import INDEX
 from percept.methods.adaptation import ADAPTATIONS
 from percept.methods.adaptation.bench import Arm, Case, adaptation_class, run
@@ -146,6 +147,7 @@ class Encoder:
     """As much of an encoder as the harness needs, on random towers; remembers nothing."""
 
     name = "tiny"
+    identity = Identity(name="tiny", image="0", text="0", dim=16)
 
     def __init__(self, base: Base) -> None:
         from percept.data.transforms import Preprocess
