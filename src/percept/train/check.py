@@ -1,6 +1,7 @@
 """Rehearse a run: a few steps, every evaluation once, then a report; nothing is saved."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -80,9 +81,7 @@ def rehearse(experiment: Experiment, steps: int = STEPS) -> Rehearsal:
         notice(f"stopped after {run.progress.step} steps")
     taken = [row for row in rows if "samples_per_second" in row]
     later = taken[1:] or taken
-    counts = [
-        row["samples"] - before for before, row in zip([0, *(row["samples"] for row in taken)], taken, strict=False)
-    ]
+    counts = [now - before for before, now in pairwise([0, *(row["samples"] for row in taken)])]
     seconds = [count / row["samples_per_second"] for count, row in zip(counts[-len(later) :], later, strict=True)]
     typical = sorted(seconds)[len(seconds) // 2] if seconds else 0.0
     rates = sorted(row["samples_per_second"] for row in later)

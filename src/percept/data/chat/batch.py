@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import torch
@@ -53,7 +54,6 @@ class ChatBatch(Batch):
 
     def sorted_by_length(self: B) -> B:
         """Return the batch with the shortest row first, so that rows of one length are neighbours."""
-        assert isinstance(self, ChatBatch)
         order = self.lengths.argsort(stable=True)
         parts = self.places.split(self.tile_counts.tolist())
         return replace(
@@ -71,15 +71,14 @@ def chat_batch(samples: Sequence[Prepared]) -> ChatBatch:
     ids = [torch.tensor(sample.rendered.ids) for sample in samples]
     learned = [torch.tensor(sample.rendered.learned) for sample in samples]
     parts = [part for sample in samples for part in sample.tiles]
-    found: dict[int, int] = {}
-    unique = [part for part in parts if id(part) not in found and found.setdefault(id(part), len(found)) >= 0]
-    starts = torch.tensor([0, *map(len, unique)]).cumsum(0).tolist()
-    places = [torch.arange(len(part)) + starts[found[id(part)]] for part in parts]
+    unique = {id(part): part for part in parts}
+    starts = dict(zip(unique, accumulate(map(len, unique.values()), initial=0), strict=False))
+    places = [torch.arange(len(part)) + starts[id(part)] for part in parts]
     return ChatBatch(
         ids=pad_sequence(ids, batch_first=True),
         learned=pad_sequence(learned, batch_first=True),
         lengths=torch.tensor([len(sample) for sample in samples]),
         tile_counts=torch.tensor([sum(len(part) for part in sample.tiles) for sample in samples]),
-        tiles=torch.cat(unique) if unique else torch.empty(0, 3, 1, 1, dtype=torch.uint8),
+        tiles=torch.cat(list(unique.values())) if unique else torch.empty(0, 3, 1, 1, dtype=torch.uint8),
         tile_places=torch.cat(places) if len(unique) < len(parts) else None,
     )
