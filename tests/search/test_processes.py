@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -203,7 +204,10 @@ def test_ctrl_c_ends_a_watch_cleanly(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(REPOSITORY)])}
     command = [sys.executable, "-c", program, str(pictures(tmp_path / "photos", 4)), str(tmp_path / "index")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=REPOSITORY) as process:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background begins with SIGINT ignored
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment, cwd=REPOSITORY, preexec_fn=heard
+    ) as process:
         assert process.stderr is not None
         while "following the folders" not in (line := process.stderr.readline()):
             assert line, "it ended early"
