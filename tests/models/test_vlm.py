@@ -12,7 +12,7 @@ from percept.core.errors import PerceptError
 from percept.models import config as config_module
 from percept.models.config import Kind
 from percept.models.language import VLMConfig
-from percept.models.projector import Projector
+from percept.models.projector import Projector, position_features
 from percept.models.towers import build_tower
 from percept.models.vision import VisionTower
 from percept.models.vlm import VLM, assembled, reconfigured, with_layer_scale
@@ -48,8 +48,24 @@ def test_a_norm_before_the_projector_makes_the_scale_of_the_tower_irrelevant() -
 
 
 @torch.no_grad()
-def test_the_norm_before_the_projector_stays_when_the_pooling_changes() -> None:
-    model = VLM(replace(vlm().config, projector_norm=True))
+def test_positions_tell_equal_tokens_of_an_image_apart() -> None:
+    model, plain = Projector(8, 12, pooling=2, positions=True), Projector(8, 12, pooling=2)
+    plain.up, plain.down = model.up, model.down
+    states = torch.randn(1, 1, 8).expand(2, 24, 8)
+    assert_close(model(states, (4, 6)), plain(states, (4, 6)))  # they begin at zero
+    assert model.place is not None
+    model.place.weight.normal_()
+    tokens = model(states, (4, 6))
+    assert torch.equal(tokens[0], tokens[1])
+    assert torch.cdist(tokens[0], tokens[0])[~torch.eye(6, dtype=torch.bool)].min() > 0.1
+    expected = [[torch.pi * rate * (cell + 0.5) / 3 for rate in (1, 2, 4, 8)] for cell in range(3)]
+    across = position_features((2, 3), states)[:3, 8:]
+    assert_close(across, torch.cat([torch.tensor(expected).sin(), torch.tensor(expected).cos()], dim=1))
+
+
+@torch.no_grad()
+def test_norm_and_positions_of_the_projector_stay_when_the_pooling_changes() -> None:
+    model = VLM(replace(vlm().config, projector_norm=True, projector_positions=True))
     assert reconfigured(model, pooling=1).encode(small.images(1)).shape == (1, 16, DECODER.width)
 
 

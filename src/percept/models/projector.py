@@ -10,21 +10,26 @@ from torch.nn import functional as F
 
 CUT = 3
 """Standard deviations at which new weights are cut off."""
+FREQUENCIES = 4
+"""Frequencies of the position features of an axis: half a period over the image, one, two and four."""
 
 
 class Projector(nn.Module):
     """Linear, GELU, linear; then each square of `pooling` x `pooling` tokens is averaged to one.
 
     With `norm` the tokens are normalised first. Those of a residual stream without a final norm can be many times as long as
-    embeddings of text, and then hardly change on their way through a shallow decoder. Published models have no such norm.
+    embeddings of text, and then hardly change on their way through a shallow decoder. With `positions` a linear layer without bias adds
+    the place of each pooled token in the image; it begins at zero. The last tokens of a tower trained on whole images need not say
+    where they are: in those of nano, a linear map finds 16 to 31 % of the variance of row and column. Published models have neither.
     """
 
-    def __init__(self, width: int, dim: int, *, pooling: int = 1, norm: bool = False) -> None:
+    def __init__(self, width: int, dim: int, *, pooling: int = 1, norm: bool = False, positions: bool = False) -> None:
         super().__init__()
         self.pooling = pooling
         self.norm = nn.LayerNorm(width) if norm else nn.Identity()
         self.up = nn.Linear(width, dim)
         self.down = nn.Linear(dim, dim)
+        self.place = nn.Linear(4 * FREQUENCIES, dim, bias=False) if positions else None
         if not self.up.weight.is_meta:
             self.reset_parameters()
 
@@ -37,6 +42,8 @@ class Projector(nn.Module):
                 nn.init.trunc_normal_(parameter, std=deviation, a=-CUT * deviation, b=CUT * deviation)
         if isinstance(self.norm, nn.LayerNorm):
             self.norm.reset_parameters()
+        if self.place is not None:
+            nn.init.zeros_(self.place.weight)
 
     def forward(self, x: Float[Tensor, "k n w"], grid: tuple[int, int]) -> Float[Tensor, "k m d"]:
         """Project the tokens of images, row by row, and pool them.
@@ -45,8 +52,20 @@ class Projector(nn.Module):
             grid: tokens down and across.
         """
         x = self.down(F.gelu(self.up(self.norm(x))))
-        if self.pooling == 1:
-            return x
-        square = x.transpose(1, 2).unflatten(-1, grid)
-        small = (max(1, grid[0] // self.pooling), max(1, grid[1] // self.pooling))
-        return F.adaptive_avg_pool2d(square, small).flatten(2).transpose(1, 2)
+        if self.pooling > 1:
+            square = x.transpose(1, 2).unflatten(-1, grid)
+            grid = (max(1, grid[0] // self.pooling), max(1, grid[1] // self.pooling))
+            x = F.adaptive_avg_pool2d(square, grid).flatten(2).transpose(1, 2)
+        return x if self.place is None else x + self.place(position_features(grid, x))
+
+
+def position_features(grid: tuple[int, int], like: Tensor) -> Float[Tensor, "m f"]:
+    """Return sines and cosines of the centres of a grid's cells, row by row; a coordinate goes from 0 to 1 across the image.
+
+    >>> position_features((1, 2), torch.zeros(1)).shape
+    torch.Size([2, 16])
+    """
+    rates = torch.pi * 2.0 ** torch.arange(FREQUENCIES, device=like.device)
+    down, across = ((torch.arange(n, device=like.device) + 0.5) / n for n in grid)
+    angles = torch.cartesian_prod(down, across)[..., None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1).to(like.dtype)

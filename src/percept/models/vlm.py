@@ -31,9 +31,7 @@ class VLM(nn.Module):
         super().__init__()
         self.config = config
         self.vision: ImageTower = build_tower(config.vision)
-        self.projector = Projector(
-            config.vision.width, config.decoder.width, pooling=config.pooling, norm=config.projector_norm
-        )
+        self.projector = new_projector(config)
         self.decoder = Decoder(config.decoder)
 
     def reset_parameters(self) -> None:
@@ -116,6 +114,14 @@ class VLM(nn.Module):
         return self.embed(ids, visual if tiles is None else self.encode(tiles))
 
 
+def new_projector(config: VLMConfig) -> Projector:
+    """Return a projector with new weights between tower and decoder of this configuration."""
+    return Projector(
+        config.vision.width, config.decoder.width, pooling=config.pooling, norm=config.projector_norm,
+        positions=config.projector_positions,
+    )  # fmt: skip
+
+
 def _mismatch(found: int, visual: Tensor | None) -> str:
     """Return the message for `found` placeholders with other visual tokens than these."""
     if visual is None:
@@ -144,8 +150,7 @@ def assembled(tower: ImageTower, decoder: Decoder, *, layer: int = -1, **setting
     with torch.device("meta"):
         model = VLM(config)
     model.vision, model.decoder = vision, decoder
-    projector = Projector(config.vision.width, config.decoder.width, pooling=config.pooling, norm=config.projector_norm)
-    model.projector = projector.to(weight.device, weight.dtype)
+    model.projector = new_projector(config).to(weight.device, weight.dtype)
     return model.train(decoder.training)
 
 

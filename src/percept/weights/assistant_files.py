@@ -49,10 +49,11 @@ def write_assistant(
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
     kind, folder = LAYOUTS[layout], Path(folder)
-    if layout != "percept" and getattr(config, "projector_norm", False):
-        raise PerceptError(
-            f"the {layout} layout has no place for the norm before this model's projector. Write it in the percept layout."
-        )
+    for part, what in (("projector_norm", "norm before"), ("projector_positions", "positions after")):
+        if layout != "percept" and getattr(config, part, False):
+            raise PerceptError(
+                f"the {layout} layout has no place for the {what} this model's projector. Write it in the percept layout."
+            )
     record = Record(
         config=config, name=checked_name(name, "this"), preprocess=preprocess, provenance=provenance or {},
         metrics=metrics or {},
