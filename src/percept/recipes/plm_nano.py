@@ -44,10 +44,10 @@ from percept.world.clips import clip_rows, generate_clip
 from percept.world.conversations import QuestionData, QuestionSource
 from percept.world.qa import examples
 
-SHORT = {"category": 1, "colour": 1, "count": 4, "side": 4, "existence": 4, "reading": 1}
+SHORT = {"category": 1, "colour": 1, "count": 3, "side": 5, "existence": 3, "reading": 1}
 """Kinds of questions of stage 1: all are answered with a word or two."""
 FOLLOWING = {
-    "count": 4, "side": 3, "referring": 3, "region_caption": 3, "region": 2, "existence": 2, "attribute": 2, "colour": 1, "category": 1,
+    "side": 6, "count": 5, "region_caption": 4, "referring": 2, "region": 2, "existence": 2, "attribute": 1, "colour": 1, "category": 1,
     "comparison": 1, "reading": 1,
 }  # fmt: skip
 """Relative frequency of the kinds of further questions in stages 2 and 3."""
@@ -107,14 +107,14 @@ class Config:
     """The decoder alone."""
     stage1: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=1_600, learning_rate=1e-3, hold=1_500),
+            settings=replace(BASE, steps=2_000, learning_rate=1e-3, hold=1_750),
             data=QuestionData(kinds=SHORT, more=8, others=SHORT, apart=1.0),
             tower=0.0,
         )
     )
     stage2: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=1_200, learning_rate=1e-3, hold=900),
+            settings=replace(BASE, steps=1_700, learning_rate=1e-3, hold=1_400),
             data=QuestionData(clips=0.1, more=8, others=FOLLOWING, apart=0.8),
             tower=0.0,
         )
