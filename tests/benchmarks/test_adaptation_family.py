@@ -171,6 +171,17 @@ def test_threads_are_set_only_if_asked_for(small: ModuleType, monkeypatch: pytes
     assert asked == [1]
 
 
+def test_every_number_of_steps_has_a_file_of_its_own(
+    family: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(family, "home", lambda: tmp_path)
+    names = []
+    for more in ((), ("--steps", "40"), ("--steps", "0")):
+        monkeypatch.setattr(sys, "argv", ["family.py", *more])
+        names.append([file.name for file in family.options_of().runs])
+    assert names == [["family-300.jsonl"], ["family-40.jsonl"], ["family-own.jsonl"]]
+
+
 def test_not_above_means_less_than_a_point(family: ModuleType) -> None:
     claims: Any = sys.modules["claims"]
     rows = [claim for claim in claims.CLAIMS if "not above" in claim.words]
