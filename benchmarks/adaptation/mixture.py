@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from beds import KINDS, about, drawn_set, home, seen_by, styled
 from claims import ARMS, CLAIMS
-from family import CROPS, capped, judged
+from family import CROPS, STEPS
+from family_report import judged
 from harness import save
 
 import percept
@@ -118,15 +119,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="nano", help="encoders, separated by commas")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, help="most epochs of every arm")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of every arm, nearly; 0: the epochs of each paper")
     parser.add_argument("--runs", type=Path, help="json-lines file of the runs; default: mixture.jsonl in the cache")
     parser.add_argument("--json-file", type=Path)
     options = parser.parse_args()
     start, file = time.perf_counter(), options.runs or home() / "mixture.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
-    arms = [with_groups(capped(arm, options.epochs)) for arm in ARMS if arm.name in NAMES]
+    arms = [with_groups(arm) for arm in ARMS if arm.name in NAMES]
     sets = (seen_by(percept.load(model, dtype="float32"), two_styles()) for model in options.models.split(","))
-    cases = [Case(shots=16, seed=seed, crops=CROPS) for seed in range(1, options.seeds + 1)]
+    cases = [Case(shots=16, seed=seed, crops=CROPS, steps=options.steps) for seed in range(1, options.seeds + 1)]
     records = run_all(arms, sets, cases, file, told=out.print, more=routing)
     save(options.json_file, {**about(start), **report(records), "records": records})
 

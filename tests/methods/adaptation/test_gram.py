@@ -138,14 +138,15 @@ def test_it_plugs_into_prompt_methods(base: Any, name: str) -> None:
     with torch.no_grad():
         shots = tiny_shots(base.clip.embed_image(image), label, image)
     before = {name: each.clone() for name, each in method.inner.named_parameters() if each.requires_grad}
-    trained = fit(method, shots, Training(epochs=1, batch=4, rate=0.1), seed=0)
+    trained = fit(method, shots, Training(epochs=1, batch=4, rate=0.1), seed=3)
     method.check_trainable()
     assert trained.steps == 1
     assert method.start is not None
     assert set(method.start.values) == set(before)
     assert any(not torch.equal(method.start.values[name], before[name]) for name in before)
     assert method.leaks == ("unlabelled image-text pairs of the labelled world",)
-    assert method.recipe(16) == type(method.inner).recipe(16)
+    assert (method.inner.epochs, method.inner.seed) == (1, 3)
+    assert Gram.recipe_of(config, 16) == type(method.inner).recipe(16)
     assert method.eval().class_logits(image).shape == (4, 3)
 
 
@@ -153,6 +154,10 @@ def test_a_start_is_learned_once_and_regulates_the_gradients(base: Any) -> None:
     config = Gram.Config(settings={"prompt": {"context": 2}}, meta=replace(META, episodes=1))
     one, other = (Gram(config, base, names) for names in (("cup", "book"), ("red cup", "old", "photo")))
     assert one.learned_start() is other.learned_start()
+    other.seed = 1
+    second = other.learned_start()
+    assert not torch.equal(second.values["prompt.context"], one.learned_start().values["prompt.context"])
+    assert other.learned_start() is second
     one.start = replace(one.learned_start(), regulation=Regulation("scale", 1))
     with torch.no_grad():
         one.start.regulation.gain[0], one.start.regulation.shift[0] = -100.0, 0.25

@@ -13,7 +13,7 @@ import percept
 from percept.core.errors import PerceptError
 from percept.data.few_shot import base_and_new, few_shot
 from percept.data.tokenizers import Tokenizer
-from percept.methods.adaptation.bench import Arm, Case, averages, paired, read_records, run, run_all, verdict
+from percept.methods.adaptation.bench import Arm, Case, averages, by_key, paired, read_records, run, run_all, verdict
 from percept.methods.adaptation.cocoop import CoCoOp
 from percept.methods.adaptation.contract import Training, Views, tiny_base, tiny_shots
 from percept.methods.adaptation.coop import CoOp, epochs_of
@@ -24,7 +24,7 @@ from percept.methods.adaptation.measure import harmonic, measure
 from percept.methods.adaptation.prompts import PHRASE, PromptConfig
 from percept.methods.adaptation.texts import Base, base_of, lay_out
 from percept.methods.adaptation.tip_adapter import TipAdapter
-from percept.methods.adaptation.trainer import Rounds, fit
+from percept.methods.adaptation.trainer import Rounds, fit, with_steps
 from percept.methods.saved import save_method
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
@@ -246,6 +246,80 @@ def test_runs_with_different_weights_are_not_continued(
     file.write_text(json.dumps({key: value for key, value in record.items() if key != "vectors"} | stored) + "\n")
     with pytest.raises(PerceptError, match="different weights"):
         run_all([Arm(method="coop")], [seen], [Case(shots=2)], file)
+
+
+def test_runs_with_different_settings_are_not_continued(tiny_encoder: Any, tmp_path: Path) -> None:
+    file, seen, case = tmp_path / "runs.jsonl", see(tiny_encoder, noise_set()), Case(shots=2)
+    arm = Arm(method="coop", config=CoOp.Config(prompt=PromptConfig(context=2)), training={"epochs": 1})
+    run_all([arm], [seen], [case], file)
+    changed = [
+        replace(arm, config=CoOp.Config(prompt=PromptConfig(context=3))), replace(arm, training={"epochs": 2}), replace(arm, training={"epochs": 1, "rate": 0.1}),
+    ]  # fmt: skip
+    for other in changed:
+        with pytest.raises(PerceptError, match="coop tiny noise base 2 1 with different settings"):
+            run_all([other], [seen], [case], file)
+    with pytest.raises(PerceptError, match="different settings"):
+        run_all([arm], [seen], [replace(case, steps=5)], file)
+    assert len(run_all([arm], [seen], [case], file)) == 1
+
+
+def test_records_of_several_files_are_merged(tiny_encoder: Any) -> None:
+    record = {"label": "a", "foundation": "b", "data": "c", "split": "base", "shots": 1, "seed": 1, "settings": "x", "vectors": "y"}  # fmt: skip
+    assert list(by_key([record, {**record, "seed": 2}, dict(record)]).values()) == [record, {**record, "seed": 2}]
+    for changed in ({"settings": "z"}, {"seed": 2, "vectors": "z"}):
+        with pytest.raises(PerceptError, match="different settings or weights"):
+            by_key([record, record | changed])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batch", "images", "expected"),
+    [(200, 32, 96, (100, 1)), (5, 4, 96, (12, 1)), (100, 128, 96, (300, 1)), (10, 1, 320, (1, 0)), (5, 4, 320, (4, 1)), (0, 32, 96, (0, 1))],
+)  # fmt: skip
+def test_a_number_of_steps_gives_whole_epochs(epochs: int, batch: int, images: int, expected: tuple[int, int]) -> None:
+    found = with_steps(Training(epochs=epochs, batch=batch, rate=0.5), images, 300)
+    assert (found.epochs, found.warmup) == expected
+    assert (found.batch, found.rate) == (batch, 0.5)
+    assert with_steps(Training(warmup=5), 64, 8).warmup == 2
+
+
+def test_arms_take_the_steps_of_the_case(tiny_encoder: Any) -> None:
+    seen, few = see(tiny_encoder, noise_set()), CoOp.Config(prompt=PromptConfig(context=2))
+    arms = (
+        Arm(method="coop", config=few),
+        Arm(method="coop", label="small", config=few, training={"batch": 1}),
+        Arm(method="zero-shot"),
+    )
+    steps = [run(arm, seen, Case(shots=3, steps=6)).record["steps"] for arm in arms]
+    assert steps == [6, 6, 0]
+
+
+def test_differences_are_resampled_over_cells_or_over_sets() -> None:
+    values = {"x": (0.1, 0.2, 0.3), "y": (0.5, 0.6, 0.7)}
+    records = [
+        {"label": label, "data": data, "foundation": "f", "seed": seed, "split": "all", "shots": 2, "shots hash": data, "scores": {"all": [value, 0, 1]}}
+        for data, each in values.items() for seed, own in enumerate(each) for label, value in (("a", own), ("b", 0.0))
+    ]  # fmt: skip
+    cells, sets = (paired(records, "a", "b", "all", over=over) for over in ("cells", "sets"))
+    assert cells is not None
+    assert sets is not None
+    assert (cells.n, sets.n) == (6, 2)
+    assert cells.value == pytest.approx(0.4)
+    assert sets.value == pytest.approx(0.4)
+    assert (sets.low, sets.high) == pytest.approx((0.2, 0.6))
+    assert cells.high - cells.low < sets.high - sets.low
+
+
+def test_one_arm_is_paired_with_itself_by_shots() -> None:
+    cell = {"label": "a", "data": "x", "foundation": "f", "split": "all"}
+    records = [
+        cell | {"seed": seed, "shots": shots, "shots hash": str(shots), "scores": {"all": [shots / 16, 0, 1]}}
+        for seed in range(3)
+        for shots in (1, 4, 16)
+    ]
+    kept = [record for record in records if record["shots"] != 4]
+    found = paired(kept, "a", "a", "all", than_shots=1)
+    assert found is not None
+    assert (found.n, found.value) == (3, pytest.approx(15 / 16))
 
 
 def test_a_trained_method_is_measured_on_a_different_set(tiny_encoder: Any) -> None:

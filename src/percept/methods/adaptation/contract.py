@@ -111,6 +111,8 @@ class Adaptation(nn.Module):
 
     epochs: int = 0
     """Epochs of the training, set by the trainer before the first hook."""
+    seed: int = 0
+    """Seed of the training, set by the trainer before the first hook."""
     config: Any
     names: tuple[str, ...]
 
@@ -174,6 +176,11 @@ class Adaptation(nn.Module):
     def recipe(cls, shots: int) -> Training:
         """Return the optimisation that the paper uses for this number of shots."""
         return Training()
+
+    @classmethod
+    def recipe_of(cls, config: Any, shots: int) -> Training:
+        """Return the optimisation with a configuration; it does not depend on it, unless the method trains a different one."""
+        return cls.recipe(shots)
 
     # shared
 

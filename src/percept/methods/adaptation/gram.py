@@ -41,7 +41,7 @@ from percept.models.clip import CLIP
 HIDDEN = 8
 """Hidden units of the element-wise network."""
 _learned: "WeakKeyDictionary[nn.Module, dict[Any, Any]]" = WeakKeyDictionary()
-"""Pairs and starts that were made for a pair of towers in this process."""
+"""Starts that were made for a pair of towers in this process, by configuration and seed, and the pairs that were drawn last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +73,6 @@ class MetaConfig:
     """Rate of Adam for the regulation."""
     second_order: bool = True
     """Differentiate through the gradient of the inner step too."""
-    seed: int = 0
-    """Of the pairs and episodes."""
 
     def __post_init__(self) -> None:
         if self.learn not in ("gram", "maml", "pretraining", "nothing") or self.regulation not in ("scale", "mlp"):
@@ -149,11 +147,12 @@ def inner_step(
     }
 
 
-def meta_learn(method: Adaptation, pairs: Pairs, config: MetaConfig) -> Start:
+def meta_learn(method: Adaptation, pairs: Pairs, config: MetaConfig, *, seed: int = 0) -> Start:
     """Learn the start of a method's trained values, and the regulation of their gradients.
 
     Args:
         method: is changed; its trained values are the start of meta-learning.
+        seed: of the episodes.
     """
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -167,7 +166,7 @@ def meta_learn(method: Adaptation, pairs: Pairs, config: MetaConfig) -> Start:
     optimiser = torch.optim.Adam(groups, lr=config.outer_rate)
     losses = []
     for number in track(range(config.episodes), f"meta-learning, {config.learn}", config.episodes):
-        rng = random.Random(derive(config.seed, "episode", number))
+        rng = random.Random(derive(seed, "episode", number))
         support, query = episode(pairs, rng, leaves=config.leaves, each=config.each)
         with sdpa_kernel(SDPBackend.MATH):  # other kernels have no second derivative
             if config.learn == "pretraining":
@@ -231,7 +230,6 @@ class Gram(Adaptation):
         self.reads, self.second_view = self.inner.reads, self.inner.second_view
         self.rules = tuple((pattern.replace("^", r"^inner\."), action) for pattern, action in self.inner.rules)
         self.zero_at_first = tuple(f"inner.{name}" for name in self.inner.zero_at_first)
-        self.recipe = kind.recipe
         self.leaks = (*self.inner.leaks, *(() if config.meta.learn == "nothing" else type(self).leaks))
         self.start: Start | None = None
         self.use(names)
@@ -242,7 +240,8 @@ class Gram(Adaptation):
         return self.inner.clip
 
     def prepare(self, shots: Shots) -> None:
-        """Learn the start, once for each pair of towers, and take it."""
+        """Learn the start, once for each pair of towers and seed of a training, and take it."""
+        self.inner.epochs, self.inner.seed = self.epochs, self.seed
         if self.config.meta.learn != "nothing":
             self.start = self.learned_start()
             for name, parameter in self.inner.named_parameters():
@@ -251,21 +250,27 @@ class Gram(Adaptation):
         self.inner.prepare(shots)
 
     def learned_start(self) -> Start:
-        """Return the start for the method on its towers; it is computed once in a process."""
+        """Return the start for the method on its towers and for its seed; it is computed once in a process."""
         from percept.core.config import to_dict
 
-        known, meta = _learned.setdefault(self.base.clip, {}), self.config.meta
-        drawn = ("pairs", meta.pairs, meta.shown, meta.top, meta.leaf, meta.seed)
-        if drawn not in known:
-            chosen = {"top": meta.top, "leaf": meta.leaf, "seed": meta.seed, "shown": meta.shown}
-            known[drawn] = world_pairs(self.base, meta.pairs, **chosen)
-        key = repr(to_dict(self.config))
+        known, key = _learned.setdefault(self.base.clip, {}), (repr(to_dict(self.config)), self.seed)
         if key not in known:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(derive(meta.seed, "start"))
+                torch.manual_seed(derive(self.seed, "start"))
                 inner = type(self.inner)(self.inner.config, self.base, self.names)
-                known[key] = meta_learn(inner, known[drawn], meta)
+                known[key] = meta_learn(inner, self._pairs(known), self.config.meta, seed=self.seed)
         return known[key]
+
+    def _pairs(self, known: dict[Any, Any]) -> Pairs:
+        """Return the pairs of the seed; only those that were drawn last are kept, as their images need much memory."""
+        meta = self.config.meta
+        drawn = (meta.pairs, meta.shown, meta.top, meta.leaf, self.seed)
+        if known.get("pairs", (None,))[0] != drawn:
+            for each in _learned.values():
+                each.pop("pairs", None)
+            found = world_pairs(self.base, meta.pairs, top=meta.top, leaf=meta.leaf, seed=self.seed, shown=meta.shown)
+            known["pairs"] = drawn, found
+        return known["pairs"][1]
 
     def after_backward(self) -> None:
         """Regulate the gradients."""
@@ -325,8 +330,13 @@ class Gram(Adaptation):
 
     @classmethod
     def recipe(cls, shots: int) -> Training:
-        """Return the optimisation of CoOp; an instance has that of its method."""
+        """Return the optimisation of CoOp, the default method."""
         return method_of("coop").recipe(shots)
+
+    @classmethod
+    def recipe_of(cls, config: Config, shots: int) -> Training:
+        """Return the optimisation of the method that gets a start."""
+        return method_of(config.method).recipe(shots)
 
     @classmethod
     def tiny_config(cls) -> Config:

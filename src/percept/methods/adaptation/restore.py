@@ -7,7 +7,8 @@ Yang et al. 2024, arXiv:2403.06136, section 4. Reference: Yaphabates/RESTORE_, t
 
 The shares r are not trained: after a third of the epochs, r_t grows by 0.02 Ḡ_t and r_v by 0.005 Ḡ_v once, Ḡ the mean norm of
 the Gram matrices of the deep tokens. Differs from it: the first norms of the Gram matrices, which the shift is divided by, are stored, so
-that a saved method goes on with the same ones.
+that a saved method goes on with the same ones; runs that are measured on other data sets have the settings for base and new classes too,
+where the paper trains for 2 epochs.
 """
 
 from collections.abc import Sequence
@@ -120,5 +121,5 @@ class RESTORE(DeepPrompted):
 
     @classmethod
     def recipe(cls, shots: int) -> Training:
-        """Return 10 epochs with rate 0.0035 and batches of 4."""
+        """Return that for base and new classes: 10 epochs with rate 0.0035 and batches of 4."""
         return Training(epochs=10, batch=4, rate=3.5e-3)

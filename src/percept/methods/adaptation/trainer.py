@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -24,10 +24,34 @@ class Trained:
 
     steps: int
     seconds: float
+    """On the clock, with the preparation."""
+    processor: float
+    """Processor seconds of the steps, without the preparation; unlike `seconds` they hardly depend on what else a machine does."""
     trainable: int
     """Number of trained values."""
     losses: dict[str, float]
     """Mean of each loss over the last epoch."""
+
+
+def steps_of(images: int, batch: int) -> int:
+    """Return the steps of an epoch: a last batch with fewer images is left out, unless it is the only one."""
+    return max(1, images // batch)
+
+
+def with_steps(training: Training, images: int, steps: int) -> Training:
+    """Return a training of about so many steps: the nearest number of whole epochs, at least one, of which at most half warm up.
+
+    Args:
+        training: its batch, rates and schedule are kept; one without epochs is returned as it is.
+        images: that are trained on.
+
+    >>> with_steps(Training(epochs=200, batch=32), 96, 300).epochs, with_steps(Training(epochs=5, batch=4), 96, 300).epochs
+    (100, 12)
+    """
+    if not training.epochs:
+        return training
+    epochs = max(1, round(steps / steps_of(images, training.batch)))
+    return replace(training, epochs=epochs, warmup=min(training.warmup, epochs // 2))
 
 
 def fit(method: Adaptation, shots: Shots, training: Training, *, seed: int, progress: Progress = iter) -> Trained:
@@ -39,12 +63,13 @@ def fit(method: Adaptation, shots: Shots, training: Training, *, seed: int, prog
         progress: yields the epochs.
     """
     assert method.names == shots.names
-    start, method.epochs = time.perf_counter(), training.epochs
+    start, method.epochs, method.seed = time.perf_counter(), training.epochs, seed
     method.prepare(shots)
     method.check_trainable()
     rounds, means = Rounds(shots, training, method, seed), {}
     optimiser = optimiser_of(method, training) if training.epochs and method.declared() else None
     rates = [group["lr"] for group in optimiser.param_groups] if optimiser else []
+    busy = time.process_time()
     for epoch in progress(range(training.epochs if optimiser else 0)):
         assert optimiser is not None
         method.train()
@@ -54,12 +79,14 @@ def fit(method: Adaptation, shots: Shots, training: Training, *, seed: int, prog
                 epoch, rate=rate, epochs=training.epochs, warmup=training.warmup, warmup_rate=training.warmup_rate
             )
         means = _epoch(method, rounds, epoch, optimiser)
+    busy = time.process_time() - busy
     if optimiser is not None:
         method.finish()
     method.eval()
     return Trained(
         steps=rounds.steps,
         seconds=time.perf_counter() - start,
+        processor=busy,
         trainable=sum(method.trainable().values()),
         losses=means,
     )
@@ -133,8 +160,7 @@ class Rounds:
         """Yield the batches of an epoch in random order."""
         rng = torch.Generator().manual_seed(derive(self.seed, "epoch", epoch))
         order, size = torch.randperm(len(self.shots), generator=rng), self.training.batch
-        whole = len(order) // size * size or len(order)
-        for place, rows in enumerate(order[:whole].split(size)):
+        for place, rows in enumerate(order.split(size)[: steps_of(len(order), size)]):
             yield self.batch(rows, derive(self.seed, "batch", epoch, place), rng)
 
     def batch(self, rows: Tensor, seed: int, rng: torch.Generator) -> Views:
