@@ -18,6 +18,8 @@ from percept.methods.adaptation.bench import FEWEST, digest, read_records, verdi
 from percept.methods.adaptation.few import LabelledSet
 
 Record = dict[str, Any]
+ABOVE: Mapping[str, Any] = {}
+"""Arguments of `claim`: above zero everywhere in the interval."""
 ABOUT: Mapping[str, Any] = {"margin": -0.01}
 """Arguments of `claim`: about equal, which is more than 1 point below zero nowhere in the interval."""
 NOT_ABOVE: Mapping[str, Any] = {"sign": -1, "margin": 0.01}
