@@ -22,7 +22,7 @@ from beds import about
 from claims import Claim
 from family import passed, report
 from harness import Rate, Turns, save, take_turns, timed
-from recorded import files_of, read_files
+from recorded import files_of, of_one_setting, read_files
 
 import percept
 from percept.core.report import out
@@ -132,7 +132,7 @@ def main() -> None:
         run_all(arms, sets, cases, files[0], told=out.print)
         if sets:
             measured[encoder.name] = costs(encoder, sets[0])
-    records = read_files(files, KEY)
+    records = of_one_setting(read_files(files, (*KEY, "settings", "vectors")), KEY)
     kept = ("label", "foundation", "data", "seed", "shots", "steps", "seconds", "trainable", "scores")
     result = report(records, CLAIMS, [Arm(method="das", label=name) for name in NAMES])
     rows = [{name: each[name] for name in kept} for each in records]

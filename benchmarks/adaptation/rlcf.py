@@ -267,7 +267,7 @@ class Searching:
         self, policy: Encoder, reward: Encoder, direction: str, *, split: str, seed: int, gallery: int, queries: int
     ) -> None:
         """Draw images with their captions, and encode them."""
-        self.side = SIDES[direction]
+        self.side: Literal["text", "image"] = SIDES[direction]
         drawn = [
             generate(1_000_000 * seed + n, split=split, style="mixed", things=(1, 3), truth=False)
             for n in range(gallery)
