@@ -11,7 +11,8 @@ over the parts seen so far. A task takes 41 steps of 32 images, where ZSCL takes
 The reference of ZSCL: images and sentences of the world that were drawn apart from each other, of seeds that nano was not trained on; "noise
 reference" replaces the images by noise and the sentences by random words. All arms take the same steps, batches and label smoothing; the learning
 rate of each is the best of `TOWER` or `LOW_RANK` by the mean of Transfer and Last on the first two sets, trained and measured on training images alone.
-"WiSE-FT 0.5" is the mean of the initial weights and those of plain fine-tuning, measured after every task of the run of fine-tuning itself. The
+"WiSE-FT 0.5" is the mean of the initial weights and those of plain fine-tuning, measured after every task of the run of fine-tuning itself; "WiSE-FT after
+each task" goes on from the mean of the weights before and after a task, with a share of 0.8, as the release of ZSCL does. The
 largest threshold of CoDyRA is raised as its steps are fewer than the paper's, so that gates shrink as much over a task.
 
 Runs are lines of --runs, so the command goes on where it was interrupted. Two processes may share the work, each with --threads 1, its own --runs
@@ -29,17 +30,16 @@ import numpy as np
 import torch
 import tyro
 from beds import about
+from continual_arms import ARMS, Arm, Group, config_of
+from continual_report import report
 from family import passed
 from harness import save
 from recorded import (
     Record,
-    claim,
     content_of,
-    differences,
     files_of,
     of_one_setting,
     read_files,
-    show_claims,
     use_threads,
     weights_of,
 )
@@ -48,17 +48,13 @@ import percept
 from percept.core.config import to_dict
 from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import append_json_line
-from percept.core.report import out, table
+from percept.core.report import out
 from percept.methods.adaptation.bench import digest
 from percept.methods.adaptation.few import LabelledSet, Seen
 from percept.methods.adaptation.texts import base_of
 from percept.methods.continual.codyra import CoDyRA
-from percept.methods.continual.contract import CommonConfig, Continual, Schedule
-from percept.methods.continual.finetune import FineTuning
+from percept.methods.continual.contract import Schedule
 from percept.methods.continual.harness import Matrix, run, tasks_of
-from percept.methods.continual.lwf import LwF
-from percept.methods.continual.mulki import MulKILike
-from percept.methods.continual.replay import Replay
 from percept.methods.continual.zscl import ZSCL, Reference
 from percept.world import generate, long_caption, sample_scene, short_caption
 
@@ -69,148 +65,10 @@ REFERENCES = 500
 """Images, and as many sentences, of a reference; their seeds start at 10 million."""
 PARTS = 5
 """Parts of the class-incremental set."""
-SMOOTHING = 0.2
-"""Label smoothing of every arm."""
-SCORES = {
-    "sequences": ("transfer", "average", "last", "forgetting", "mean", "never"),
-    "class-incremental": ("incremental", "last", "forgetting"),
-}
-"""Scores of both kinds; mean is that of transfer and last, never the accuracy on the set that is never learned."""
 PLACE = ("model", "weights", "sequence", "arm", "seed", "protocol")
 """Fields that identify a run, with `settings`, the hash of everything else that changes its result."""
-CELL = ("model", "weights", "sequence", "seed")
-"""Fields that two runs of a pair share."""
 TUNED = "tuning"
 """Name of the sequence on which learning rates are chosen."""
-UNTOUCHED = "untouched"
-"""Arm of the model that nothing is taught to; it is measured in every run."""
-BLENDS = (0.2, 0.5, 0.8)
-"""Shares of the fine-tuned weights in WiSE-FT."""
-TOWER, LOW_RANK = (3e-6, 1e-5, 3e-5, 1e-4), (1e-4, 5e-4, 2e-3)
-"""Learning rates that are tried for whole towers and for low-rank updates."""
-Group = Literal["headline", "ablations", "location"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """A method with its configuration."""
-
-    name: str
-    kind: type[Continual]
-    config: Any
-    rates: tuple[float, ...] = TOWER
-    reference: str = ""
-    """Kind of the reference: world, noise or none."""
-    blends: tuple[float, ...] = ()
-    """Shares of the trained weights in means with the initial ones that are measured too."""
-    group: Group = "ablations"
-
-
-def lora(name: str, **fields: Any) -> Arm:
-    """Return plain LoRA, or CoDyRA with some fields."""
-    return Arm(name=name, kind=CoDyRA, config=CoDyRA.Config(**fields), rates=LOW_RANK)
-
-
-ZSCL_ = ZSCL.Config(every=10)
-MULKI = MulKILike.Config()
-HEADLINE = (
-    Arm(name="fine-tuning", kind=FineTuning, config=FineTuning.Config(), blends=BLENDS),
-    Arm(name="LwF", kind=LwF, config=LwF.Config()),
-    Arm(name="replay", kind=Replay, config=Replay.Config()),
-    Arm(name="ZSCL", kind=ZSCL, config=ZSCL_, reference="world"),
-    Arm(name="mulki-like", kind=MulKILike, config=MULKI),
-    lora("CoDyRA"),
-    *(lora(f"LoRA {rank}", rank=rank, gates="one") for rank in (1, 4, 8, 16)),
-)
-ABLATIONS = (
-    Arm(name="L2", kind=FineTuning, config=FineTuning.Config(penalty=1.0)),
-    Arm(name="WiSE-FT after each task", kind=FineTuning, config=FineTuning.Config(share=0.5)),
-    Arm(name="ZSCL, features alone", kind=ZSCL, config=replace(ZSCL_, penalty=0.0, every=0), reference="world"),
-    Arm(name="ZSCL, weights alone", kind=ZSCL, config=replace(ZSCL_, images=0.0, sentences=0.0)),
-    Arm(name="ZSCL, noise reference", kind=ZSCL, config=ZSCL_, reference="noise"),
-    Arm(name="mulki-like, equal teachers", kind=MulKILike, config=replace(MULKI, teachers="fixed")),
-    Arm(name="mulki-like, initial teacher", kind=MulKILike, config=replace(MULKI, teachers="initial")),
-    Arm(name="mulki-like, previous teacher", kind=MulKILike, config=replace(MULKI, teachers="previous")),
-    Arm(name="mulki-like, no eliciting", kind=MulKILike, config=replace(MULKI, eliciting=0.0)),
-    Arm(name="mulki-like, no relations", kind=MulKILike, config=replace(MULKI, relations=0.0)),
-    Arm(name="mulki-like, no connections", kind=MulKILike, config=replace(MULKI, connections=0.0)),
-    lora("CoDyRA, no threshold", threshold=0.0),
-    lora("CoDyRA, random gates", gates="random"),
-)
-LOCATION = tuple(
-    lora(f"LoRA {rank}, {tower} {'+'.join(layers)}", rank=rank, gates="one", towers=(tower,), layers=layers)
-    for tower in ("vision", "text")
-    for layers in (("qkv",), ("out",), ("up", "down"))
-    for rank in (1, 8)
-)
-ARMS: tuple[Arm, ...] = (
-    *(replace(arm, group="headline") for arm in HEADLINE), *ABLATIONS, *(replace(arm, group="location") for arm in LOCATION),
-)  # fmt: skip
-NAMES = (
-    UNTOUCHED,
-    "fine-tuning",
-    *(f"WiSE-FT {share:g}" for share in BLENDS),
-    *(arm.name for arm in ARMS if arm.name != "fine-tuning"),
-)
-"""All arms in the order of tables, those that are measured in the runs of others included."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """That an arm is above a rival in a score, by more than a margin."""
-
-    row: str
-    words: str
-    arm: str
-    than: str
-    score: str
-    margin: float = 0.0
-
-
-def above(row: str, arm: str, rivals: Sequence[str], *scores: str) -> list[Claim]:
-    """Claim that an arm is above its rivals."""
-    return [
-        Claim(row=row, words=f"{score} of {arm} is above {than}", arm=arm, than=than, score=score)
-        for than in rivals
-        for score in scores
-    ]
-
-
-def forgets_less(row: str, arm: str, rivals: Sequence[str]) -> list[Claim]:
-    """Claim that the forgetting of the rivals is above that of an arm."""
-    return [
-        Claim(row=row, words=f"{arm} forgets less than {than}", arm=than, than=arm, score="forgetting")
-        for than in rivals
-    ]
-
-
-WISE = tuple(f"WiSE-FT {share:g}" for share in BLENDS)
-LORA = tuple(f"LoRA {rank}" for rank in (1, 4, 8, 16))
-CLAIMS: tuple[Claim, ...] = (
-    Claim(row="S54", words="ZSCL keeps Transfer within 2 points of zero-shot", arm="ZSCL", than=UNTOUCHED, score="transfer", margin=-0.02),
-    Claim(row="S54", words="ZSCL loses at most 2 points of Last to fine-tuning", arm="ZSCL", than="fine-tuning", score="last", margin=-0.02),
-    *above("S54", "ZSCL", ["fine-tuning"], "transfer"),
-    *forgets_less("S54", "ZSCL", ["fine-tuning"]),
-    *above("S54", "ZSCL", ["LwF", *WISE, "replay", UNTOUCHED], "average", "incremental"),
-    *above("S54", "ZSCL", ["ZSCL, features alone", "ZSCL, weights alone", "L2", "WiSE-FT after each task"], "average", "incremental"),
-    *above("S54", "ZSCL", ["ZSCL, noise reference"], "transfer"),
-    *above("S38", "mulki-like", ["fine-tuning", "LwF", "mulki-like, initial teacher", "mulki-like, previous teacher"], "transfer", "last"),
-    *above("S38", "mulki-like", ["mulki-like, equal teachers"], "transfer", "last", "mean"),
-    *above("S38", "mulki-like", [f"mulki-like, no {stage}" for stage in ("eliciting", "relations", "connections")], "mean"),
-    *above("S30", "CoDyRA", LORA, "transfer", "last"),
-    *forgets_less("S30", "CoDyRA", [*LORA, "fine-tuning"]),
-    Claim(row="S30", words="CoDyRA loses at most 1 point to zero-shot on sets not yet learned", arm="CoDyRA", than=UNTOUCHED, score="transfer", margin=-0.01),
-    Claim(row="S30", words="CoDyRA loses at most 1 point to zero-shot on the set never learned", arm="CoDyRA", than=UNTOUCHED, score="never", margin=-0.01),
-    *above("S30", "CoDyRA", ["CoDyRA, random gates", "CoDyRA, no threshold"], "transfer", "last"),
-)  # fmt: skip
-"""What is claimed. Scores that one kind of sequence does not have are left out there."""
-GAP = Claim(
-    row="S38",
-    words="mean of mulki-like minus that of ZSCL, which has references",
-    arm="mulki-like",
-    than="ZSCL",
-    score="mean",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,14 +200,6 @@ def see_part(seen: Seen, part: LabelledSet) -> Seen:
     return replace(seen, data=part, vectors=seen.vectors[[place[key] for key in part.keys]], folder=None)
 
 
-def config_of(arm: Arm, steps: int) -> CommonConfig:
-    """Return the configuration of an arm with the smoothing of all; gates shrink as much in `steps` as in the steps of the paper."""
-    config = replace(arm.config, smoothing=SMOOTHING)
-    if arm.kind is not CoDyRA:
-        return config
-    return replace(config, threshold=config.threshold * CoDyRA.schedule().steps / max(1, steps))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One run: an arm on a sequence. `settings` holds everything that changes the result, besides encoder and seed."""
@@ -479,19 +329,6 @@ def recorded(options: Options, files: Sequence[Path]) -> list[Record]:
     return of_one_setting(kept, PLACE)
 
 
-def derived(records: Sequence[Record]) -> list[Record]:
-    """Return the records, with those of arms that were measured in the runs of others: WiSE-FT, and the untouched model once in every cell."""
-    found, known = [], set()
-    for record in records:
-        cell = tuple(record[name] for name in CELL)
-        if cell not in known:
-            found.append(record | {"arm": UNTOUCHED, "scores": record["untouched"], "kept bytes": {}})
-            known.add(cell)
-        found.append(record)
-        found += [record | {"arm": f"WiSE-FT {share}", "scores": scores} for share, scores in record["blends"].items()]
-    return found
-
-
 def main(options: Options) -> None:
     """Run what is missing, print and write the comparison."""
     use_threads(options.threads)
@@ -500,71 +337,6 @@ def main(options: Options) -> None:
     result = report(records)
     settings = to_dict(replace(options, runs=(), json_file=None))
     save(options.json_file, {**about(start), "options": settings, **result})
-
-
-def report(records: Sequence[Record]) -> Record:
-    """Print means and claims of both kinds of sequences, and return them."""
-    everything, results = derived(records), {}
-    for kind, scores in SCORES.items():
-        chosen = [each for each in everything if (each["sequence"] == "class-incremental") == (kind != "sequences")]
-        if not chosen:
-            continue
-        means = means_of(chosen, scores)
-        rows = [(name, *(f"{100 * row[score]:.1f}" if score in row else "-" for score in scores), str(row["runs"])) for name, row in means.items()]  # fmt: skip
-        table(f"{kind}, %", ("arm", *scores, "runs"), rows)
-        claims = [judged(chosen, each) for each in CLAIMS if each.score in scores]
-        show_claims(kind, claims)
-        gap = judged(chosen, GAP) if GAP.score in scores else None
-        if gap is not None and "value" in gap:
-            out.print(f"{gap['claim']}: {gap['value']:+.3f}, 95 % interval {gap['interval']}", soft_wrap=True)
-        results[kind] = {"means": means, "claims": claims, "gap to ZSCL": gap}
-    return {"results": results, **costs(records), "runs": len(records)}
-
-
-def means_of(records: Sequence[Record], scores: Sequence[str]) -> dict[str, Record]:
-    """Return the mean scores of every arm."""
-    found: dict[str, Record] = {}
-    for name in NAMES:
-        own = [record["scores"] for record in records if record["arm"] == name]
-        if own:
-            found[name] = {score: round(float(np.mean([each[score] for each in own if score in each])), 4) for score in scores if any(score in each for each in own)}  # fmt: skip
-            found[name]["runs"] = len(own)
-    return found
-
-
-def judged(records: Sequence[Record], made: Claim) -> Record:
-    """Return a claim with its paired difference and verdict."""
-    values = differences(records, CELL, made.arm, made.than, lambda record: record["scores"].get(made.score))
-    row = claim(f"{made.row}: {made.words}", values, margin=made.margin)
-    return row | {"arm": made.arm, "than": made.than, "score": made.score}
-
-
-def costs(records: Sequence[Record]) -> Record:
-    """Print and return what arms keep from task to task, their active ranks with those of gates without a gradient, and their rates."""
-    chosen = [record for record in records if record["sequence"] != "class-incremental"] or list(records)
-    kept, ranks, rates = {}, {}, {}
-    for name in dict.fromkeys(record["arm"] for record in chosen):
-        own = [record for record in chosen if record["arm"] == name]
-        kept[name] = {part: round(size / 1e6, 2) for part, size in own[0]["kept bytes"].items()}
-        if "mean rank" in own[0]:
-            ranks[name] = round(float(np.mean([record["mean rank"] for record in own])), 2)
-        rates[name] = {record["model"]: record["rate"] for record in own}
-    table("kept from task to task besides the model, MB", ("arm", "MB", "what"), [(name, f"{sum(parts.values()):.2f}", ", ".join(parts) or "nothing") for name, parts in kept.items()])  # fmt: skip
-    null = {steps: ranks_by_chance(steps) for steps in sorted({record["steps"] for record in chosen})}
-    for name, rank in ranks.items():
-        out.print(f"{name}: mean active rank {rank}", soft_wrap=True)
-    for steps, (value, deviation) in null.items() if ranks else ():
-        out.print(f"CoDyRA gates without a gradient, {steps} steps: active rank {value:.2f}, standard deviation {deviation:.2f}", soft_wrap=True)  # fmt: skip
-    return {
-        "kept from task to task, MB": kept, "mean active rank": ranks, "rates": rates,
-        "active rank without a gradient": {str(steps): [round(each, 2) for each in values] for steps, values in null.items()},
-    }  # fmt: skip
-
-
-def ranks_by_chance(steps: int) -> tuple[float, float]:
-    """Return mean and standard deviation of the active ranks of an update of CoDyRA whose gates get no gradient."""
-    config: Any = config_of(next(arm for arm in ARMS if arm.name == "CoDyRA"), steps)
-    return CoDyRA.ranks_by_chance(config, steps)
 
 
 if __name__ == "__main__":

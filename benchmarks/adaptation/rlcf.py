@@ -29,26 +29,15 @@ from beds import BEDS, about
 from family import passed
 from harness import save
 from PIL import Image
-from recorded import (
-    ABOVE,
-    NOT_ABOVE,
-    Record,
-    claim,
-    content_of,
-    files_of,
-    of_one_setting,
-    read_files,
-    show_claims,
-    use_threads,
-    weights_of,
-)
+from recorded import Record, content_of, files_of, of_one_setting, read_files, use_threads, weights_of
+from rlcf_report import ITSELF, OBJECTIVES, SIDES, accuracies, classification_report, found_shares, retrieval_report
 from torch import Tensor
 
 import percept
 from percept.core.config import to_dict
 from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import append_json_line
-from percept.core.report import out, table
+from percept.core.report import out
 from percept.core.seed import derive
 from percept.infer.encoder import Encoder
 from percept.methods.adaptation.bench import digest
@@ -59,29 +48,10 @@ from percept.world import generate, short_caption
 
 LEAST, KEPT = 0.5, 0.2
 """Least share of an image in a view, as the things of these drawings are small; share of the views that take part."""
-OBJECTIVES: dict[str, Any] = {
-    "RLCF": "reward",
-    "entropy (TPT)": "entropy",
-    "distilled": "distil",
-    "random reward": "random",
-}
-ITSELF = "judged by itself"
 SEARCHING = ("RLCF", "distilled", "random reward")
 """Arms of retrieval."""
-RIVALS = (
-    "un-adapted",
-    "mean of views",
-    "mean of kept views",
-    "entropy (TPT)",
-    "distilled",
-    ITSELF,
-    "reward model alone",
-    "both models",
-)
 PLACE = ("kind", "policy", "weights", "reward", "reward weights", "bed", "seed")
 """Fields that identify a cell, with `settings`, the hash of everything else that changes its result."""
-SIDES: dict[str, Literal["text", "image"]] = {"text to image": "text", "image to text": "image"}
-"""Directions of retrieval to the kind of their queries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,19 +217,6 @@ def bed_of(name: str) -> LabelledSet:
     return data
 
 
-def accuracies(record: Record) -> dict[str, float]:
-    """Return the accuracy of every arm of a cell."""
-    truth = np.array(record["truth"])
-    return {
-        arm: round(float((np.array(answers) == truth).mean()), 4)
-        for arm, answers in record["answers"].items()
-        if arm != "sure"
-    }
-
-
-# retrieval
-
-
 class Searching:
     """A policy and a reward model with queries and a gallery of the world."""
 
@@ -338,11 +295,6 @@ class Run:
         return self.done[key]
 
 
-def found_shares(record: Record) -> dict[str, float]:
-    """Return R@1 of every arm of a cell of retrieval."""
-    return {arm: round(float(np.mean(hits)), 4) for arm, hits in record["hits"].items()}
-
-
 def run_all(options: Options, files: Sequence[Path]) -> list[Record]:
     """Run what the files do not hold yet, and return the records of these options.
 
@@ -418,65 +370,6 @@ def recorded(options: Options, files: Sequence[Path]) -> list[Record]:
         if options.told(record["kind"]).items() <= record.items()
     ]
     return of_one_setting(kept, PLACE)
-
-
-# report
-
-
-def compared(words: str, values: Sequence[dict[str, float]], arm: str, than: str, **how: Any) -> Record:
-    """Return a claim about the difference of two arms in every cell."""
-    return claim(f"{words}: {arm} - {than}", [each[arm] - each[than] for each in values], **how)
-
-
-def corrected(record: Record, arm: str) -> float | None:
-    """Return the share of the confident mistakes of the un-adapted model that an arm corrects, None without any.
-
-    A mistake is confident if its confidence is at least the median of its cell.
-    """
-    truth, sure = np.array(record["truth"]), np.array(record["answers"]["sure"])
-    wrong = (np.array(record["answers"]["un-adapted"]) != truth) & (sure >= np.median(sure))
-    return float((np.array(record["answers"][arm]) == truth)[wrong].mean()) if wrong.any() else None
-
-
-def classification_report(records: Sequence[Record]) -> Record:
-    """Print and return accuracies and claims of classification."""
-    values = [accuracies(record) for record in records]
-    table(
-        "accuracy, %", ("policy", "bed", "seed", *values[0]),
-        [(r["policy"], r["bed"], str(r["seed"]), *(f"{100 * value:.1f}" for value in each.values())) for r, each in zip(records, values, strict=True)],
-    )  # fmt: skip
-    claims = [compared("accuracy", values, "RLCF", rival, **ABOVE) for rival in RIVALS]
-    claims.append(compared("accuracy", values, "random reward", "un-adapted", **NOT_ABOVE))
-    mended = [{arm: corrected(record, arm) for arm in (*OBJECTIVES, "mean of kept views")} for record in records]
-    some: list[dict[str, Any]] = [each for each in mended if None not in each.values()]
-    claims += [
-        compared("share of confident mistakes corrected", some, "RLCF", rival)
-        for rival in ("entropy (TPT)", "mean of kept views")
-    ]
-    means = {arm: round(float(np.mean([each[arm] for each in some])), 4) for arm in (some[0] if some else ())}
-    show_claims("classification, over cells", claims)
-    cells = [
-        {name: r[name] for name in ("policy", "bed", "seed", "rates")} | each
-        for r, each in zip(records, values, strict=True)
-    ]
-    return {"cells": cells, "confident mistakes corrected": means, "claims": claims}
-
-
-def retrieval_report(records: Sequence[Record]) -> Record:
-    """Print and return R@1 and claims of both directions."""
-    result: Record = {}
-    for direction in SIDES:
-        own = [record for record in records if record["bed"] == direction]
-        values = [found_shares(record) for record in own]
-        if not values:
-            continue
-        means = {arm: round(float(np.mean([each[arm] for each in values])), 4) for arm in values[0]}
-        claims = [compared(direction, values, arm, "un-adapted", **how) for arm, how in (("RLCF", ABOVE), ("distilled", ABOVE), ("random reward", NOT_ABOVE))]  # fmt: skip
-        table(f"{direction}, R@1", tuple(means), [[f"{100 * value:.1f}" for value in means.values()]])
-        show_claims(f"{direction}, over cells", claims)
-        rates = {record["policy"]: record["rates"] for record in own}
-        result[direction] = {"R@1": means, "cells": len(own), "rates": rates, "claims": claims}
-    return result
 
 
 def main(options: Options) -> None:

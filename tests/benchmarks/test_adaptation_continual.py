@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import continual
+import continual_arms
+import continual_report
 import numpy as np
 import pytest
 
@@ -46,21 +48,21 @@ def lines_of(options: continual.Options) -> list[str]:
 def test_claims_and_sets_name_what_exists() -> None:
     names = [arm.name for arm in continual.ARMS]
     assert len(set(names)) == len(names)
-    assert set(names) < set(continual.NAMES)
-    assert len(set(continual.NAMES)) == len(continual.NAMES)
-    claims = [*continual.CLAIMS, continual.GAP]
-    assert {name for each in claims for name in (each.arm, each.than)} <= set(continual.NAMES)
-    assert {each.score for each in claims} <= {score for scores in continual.SCORES.values() for score in scores}
+    assert set(names) < set(continual_arms.NAMES)
+    assert len(set(continual_arms.NAMES)) == len(continual_arms.NAMES)
+    claims = [*continual_report.CLAIMS, continual_report.GAP]
+    assert {name for each in claims for name in (each.arm, each.than)} <= set(continual_arms.NAMES)
+    assert {each.score for each in claims} <= {score for scores in continual_report.SCORES.values() for score in scores}
     assert len({(each.words, each.score) for each in claims}) == len(claims)
     assert set(continual.ORDER) <= set(import_module("beds").BEDS)
     assert sorted(continual.SECOND) == list(range(len(continual.ORDER)))
-    assert {arm.name for arm in continual.Options().chosen} == {arm.name for arm in continual.HEADLINE}
+    assert {arm.name for arm in continual.Options().chosen} == {arm.name for arm in continual_arms.HEADLINE}
     with pytest.raises(PerceptError, match="arm"):
         assert continual.Options(arms=("ZSLC",)).chosen
 
 
 def test_all_arms_have_the_same_label_smoothing() -> None:
-    assert {continual.config_of(arm, 41).smoothing for arm in continual.ARMS} == {continual.SMOOTHING}
+    assert {continual_arms.config_of(arm, 41).smoothing for arm in continual.ARMS} == {continual_arms.SMOOTHING}
 
 
 def test_a_small_comparison_is_run_resumed_and_judged(
@@ -149,13 +151,13 @@ def test_a_set_is_divided_into_parts_of_its_classes() -> None:
 
 def test_gates_shrink_as_much_in_fewer_steps() -> None:
     arm = next(each for each in continual.ARMS if each.name == "CoDyRA")
-    config: Any = continual.config_of(arm, 60)
+    config: Any = continual_arms.config_of(arm, 60)
     sums = [
         sum(CoDyRA.threshold_of(step, steps, 0.5, threshold) for step in range(steps))
         for steps, threshold in ((500, arm.config.threshold), (60, config.threshold))
     ]
     assert sums[1] == pytest.approx(sums[0], rel=0.05)
-    value, deviation = continual.ranks_by_chance(60)
+    value, deviation = continual_arms.ranks_by_chance(60)
     gates = np.random.default_rng(0).normal(size=(20_000, config.rank))
     active = (np.abs(gates) > sums[1]).sum(axis=1)
     assert (value, deviation) == (pytest.approx(active.mean(), abs=0.1), pytest.approx(active.std(), abs=0.1))

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import recorded
 import rlcf
+import rlcf_report
 import torch
 
 from percept.core.errors import PerceptError
@@ -126,17 +128,17 @@ def test_confident_mistakes_are_those_above_the_median() -> None:
     record: dict[str, Any] = {
         "truth": [0, 0, 0, 0], "answers": {"un-adapted": [1, 1, 0, 1], "sure": [90, 20, 80, 70], "RLCF": [0, 0, 0, 1]},
     }  # fmt: skip
-    assert rlcf.corrected(record, "RLCF") == 1.0  # only the first: it is wrong and its confidence is above 75
+    assert rlcf_report.corrected(record, "RLCF") == 1.0  # only the first: it is wrong and its confidence is above 75
     right = record | {"answers": record["answers"] | {"un-adapted": [0, 0, 0, 0]}}
-    assert rlcf.corrected(right, "RLCF") is None
+    assert rlcf_report.corrected(right, "RLCF") is None
     values = [rlcf.accuracies(record), rlcf.accuracies(right)]
-    row = rlcf.compared("accuracy", values, "RLCF", "un-adapted")
+    row = rlcf_report.compared("accuracy", values, "RLCF", "un-adapted")
     assert (row["value"], row["cells"]) == (pytest.approx((0.5 - 0.25) / 2), 2)  # one value of each cell
 
 
 def test_a_true_null_is_not_above() -> None:
     values = [{"a": 0.5 + 0.001 * seed, "b": 0.5} for seed in (-2, -1, 0, 1, 2, 0)]
-    assert rlcf.compared("accuracy", values, "a", "b", **rlcf.NOT_ABOVE)["verdict"] == "holds"
-    assert rlcf.compared("accuracy", values, "a", "b", **rlcf.ABOVE)["verdict"] == "within noise"
+    assert rlcf_report.compared("accuracy", values, "a", "b", **recorded.NOT_ABOVE)["verdict"] == "holds"
+    assert rlcf_report.compared("accuracy", values, "a", "b", **recorded.ABOVE)["verdict"] == "within noise"
     better = [{"a": 0.6, "b": 0.5}] * 6
-    assert rlcf.compared("accuracy", better, "a", "b", **rlcf.NOT_ABOVE)["verdict"] == "does not hold"
+    assert rlcf_report.compared("accuracy", better, "a", "b", **recorded.NOT_ABOVE)["verdict"] == "does not hold"

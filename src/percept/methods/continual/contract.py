@@ -91,7 +91,7 @@ class CommonConfig:
     """Fields that the configurations of all continual methods share."""
 
     smoothing: float = 0.2
-    """Label smoothing of the cross-entropy over classes; 0.2 in every script of ZSCL, those of its rivals included."""
+    """Label smoothing of the cross-entropy over classes; 0.2 in the scripts of ZSCL, of which those for fine-tuning, WiSE-FT and LwF are rivals."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:

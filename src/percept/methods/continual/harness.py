@@ -246,7 +246,10 @@ def run(
     }  # fmt: skip
     for share, found in mixed.items():
         with blended(method.clip, initial, share):
-            facts["blends"][share] = replace(matrix, after=np.array(found)), paired(others, never, _never(method, others))
+            facts["blends"][share] = (
+                replace(matrix, after=np.array(found)),
+                paired(others, never, _never(method, others)),
+            )
     return matrix, {**facts, "seconds": round(time.perf_counter() - start, 1)}
 
 
