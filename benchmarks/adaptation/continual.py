@@ -5,7 +5,7 @@
 
 Ten sets, less those that do not pass the gate of an encoder, in two orders, 16 images of a class, each image classified among the names of its set
 ("task") or of all sets ("union"). The classes of one bed come in five parts, each image classified among the names seen so far; the average there is
-over the parts seen so far. A task takes 41 steps of 32 images, where ZSCL takes 1,001 of 64, so that three encoders and three seeds fit into a day.
+over the parts seen so far. A task takes 41 steps of 32 images, where ZSCL takes 1,001 of 64: the cheap setting for three encoders and three seeds.
 
 --groups: headline is the published methods and their rivals; ablations leaves parts out; location has LoRA in one tower and one kind of layer each.
 The reference of ZSCL: images and sentences of the world that were drawn apart from each other, of seeds that nano was not trained on; "noise
@@ -16,7 +16,7 @@ each task" goes on from the mean of the weights before and after a task, with a 
 largest threshold of CoDyRA is raised as its steps are fewer than the paper's, so that gates shrink as much over a task.
 
 Runs are lines of --runs, so the command goes on where it was interrupted. Two processes may share the work, each with --threads 1, its own --runs
-file and its own --arms, --seeds or --models; --report --runs ONE OTHER judges both. Intervals are bootstraps over (encoder, order, seed).
+file and its own --arms or --models; --report --runs ONE OTHER judges both. Intervals are bootstraps over (encoder, order, seed).
 """
 
 import random
@@ -176,7 +176,7 @@ def subset(data: LabelledSet, classes: list[int], number: int) -> LabelledSet:
 
 
 def sequences(options: Options, encoder: Any) -> dict[str, list[Seen]]:
-    """Return the sequences of sets that pass the gate of the encoder, by name.
+    """Return the sequences of sets that pass the gate of the encoder, by name; and that of `TUNED`, the same whatever orders are run.
 
     Raises:
         PerceptError: fewer than three sets pass.
@@ -191,7 +191,7 @@ def sequences(options: Options, encoder: Any) -> dict[str, list[Seen]]:
     found = {f"order {number}": [kept[name] for name in orders[number] if name in kept] for number in options.orders}
     if options.class_incremental and (seen := passed(encoder, options.class_incremental)) is not None:
         found["class-incremental"] = [see_part(seen, part) for part in parts_of(seen.data, PARTS)]
-    return found
+    return found | {TUNED: [held_back(seen) for seen in list(kept.values())[:2]]}
 
 
 def see_part(seen: Seen, part: LabelledSet) -> Seen:
@@ -309,7 +309,7 @@ def run_all(options: Options, files: Sequence[Path]) -> list[Record]:
     for model in options.models:
         encoder, references = percept.load(model, dtype="float32"), dict[str, Reference | None]()
         all_sets = sequences(options, encoder)
-        tuned = [held_back(seen) for seen in next(iter(all_sets.values()))[:2]]
+        tuned = all_sets.pop(TUNED)
         for arm in options.chosen:
             if arm.reference not in references:
                 references[arm.reference] = reference(arm.reference, encoder)

@@ -105,7 +105,20 @@ def report(records: Sequence[Record]) -> Record:
         if gap is not None and "value" in gap:
             out.print(f"{gap['claim']}: {gap['value']:+.3f}, 95 % interval {gap['interval']}", soft_wrap=True)
         results[kind] = {"means": means, "claims": claims, "gap to ZSCL": gap}
-    return {"results": results, **costs(records), "runs": len(records)}
+    return {"results": results, "matrices": matrices_of(records), **costs(records), "runs": len(records)}
+
+
+def matrices_of(records: Sequence[Record]) -> Record:
+    """Return for every encoder and sequence the tasks, and the mean over seeds of the accuracy on every task after every task, by arm."""
+    found: Record = {}
+    for model, sequence in dict.fromkeys((record["model"], record["sequence"]) for record in records):
+        own = [record for record in records if (record["model"], record["sequence"]) == (model, sequence)]
+        means = {
+            arm: np.mean([record["after"] for record in own if record["arm"] == arm], axis=0).round(3).tolist()
+            for arm in dict.fromkeys(record["arm"] for record in own)
+        }
+        found[f"{model}, {sequence}"] = {"tasks": own[0]["tasks"], "before": own[0]["before"], "after": means}
+    return found
 
 
 def means_of(records: Sequence[Record], scores: Sequence[str]) -> dict[str, Record]:

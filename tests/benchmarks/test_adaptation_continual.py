@@ -100,6 +100,8 @@ def test_a_small_comparison_is_run_resumed_and_judged(
     assert result["kept from task to task, MB"]["fine-tuning"] == {}
     assert {"initial model", "reference images"} < set(result["kept from task to task, MB"]["ZSCL"])
     assert result["runs"] == len(CHOSEN) * 3
+    matrix = result["matrices"]["tiny, order 1"]
+    assert (matrix["tasks"], np.shape(matrix["after"]["ZSCL"])) == (["one", "two"], (2, 2))
     continual.main(options)
     assert lines_of(options) == lines
     continual.main(replace(options, report=True, arms=(), models=("absent",)))
@@ -114,13 +116,17 @@ def test_other_settings_are_run_anew_and_reported_apart(options: continual.Optio
         runs.append(continual.run_all(other, other.runs))
         assert len(lines_of(options)) == count + (1 if other.protocol == few.protocol and other.shots == 2 else 3)
         assert continual.recorded(other, other.runs) == runs[-1]
-    assert continual.recorded(few, few.runs) == runs[0]
+    tuned = sum(json.loads(line)["sequence"] == continual.TUNED for line in lines_of(options))
+    continual.run_all(replace(few, orders=(2,)), few.runs)
+    assert tuned == sum(json.loads(line)["sequence"] == continual.TUNED for line in lines_of(options))
+    few_runs = [record for record in continual.recorded(few, few.runs) if record["sequence"] == "order 1"]
+    assert few_runs == runs[0]
     second = tmp_path / "second.jsonl"
     second.write_text(json.dumps(runs[0][0] | {"settings": "another"}) + "\n")
     with pytest.raises(PerceptError, match="two different settings"):
         continual.recorded(few, [*few.runs, second])
     second.write_text(json.dumps(runs[0][0] | {"seed": 9}) + "\n")
-    assert len(continual.recorded(few, [*few.runs, second])) == 2
+    assert len(continual.recorded(few, [*few.runs, second])) == 3
 
 
 def test_rates_are_chosen_without_a_test_image(options: continual.Options) -> None:
