@@ -1,7 +1,8 @@
 """Compare continual methods by what they keep and what they learn, on sequences of test beds and on one bed whose classes come in parts.
 
-    PERCEPT_CACHE=... PYTHONPATH=benchmarks python benchmarks/adaptation/continual.py --models nano runs/upgrade/small-0 runs/upgrade/small-1 \\
-        --json-file benchmarks/adaptation/continual.json
+    PYTHONPATH=benchmarks python benchmarks/upgrade.py --train --folder runs/upgrade          # small encoders
+    PERCEPT_CACHE=... PYTHONPATH=benchmarks python benchmarks/adaptation/continual.py --models runs/upgrade/small-0 runs/upgrade/small-1 \\
+        runs/upgrade/small-2 --json-file benchmarks/adaptation/continual.json
 
 Ten sets, less those that do not pass the gate of an encoder, in two orders, 16 images of a class, each image classified among the names of its set
 ("task") or of all sets ("union"). The classes of one bed come in five parts, each image classified among the names seen so far; the average there is
