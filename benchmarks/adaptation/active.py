@@ -1,11 +1,15 @@
 """Which images are worth a label? Acquisitions with and without the balance of PCB, on pools with even and uneven classes.
 
-    PYTHONPATH=benchmarks PERCEPT_CACHE=... python benchmarks/adaptation/active.py --json-file benchmarks/adaptation/active.json
+    PYTHONPATH=benchmarks PERCEPT_CACHE=... python benchmarks/adaptation/active.py --models nano,runs/upgrade/small-0,runs/upgrade/small-1 \\
+        --json-file benchmarks/adaptation/active.json
 
 Every acquisition plain, balanced by predicted classes (PCB), and balanced by true classes as a bound; equal budgets, the same first round.
-Classes are equally frequent in a pool, or their frequencies fall as 1 / rank. Reported are accuracy and entropy of the labels after every round, how often the model had
-predicted the label, and differences of the mean over all rounds, paired by set and seed. Runs are lines of --runs, so the command goes on where
-it was interrupted.
+Classes are equally frequent in a pool, or their frequencies fall as 1 / rank. Sets that do not pass the gate of an encoder are left out. A round trains
+100 epochs, where the paper trains 200; the arms with descriptions run with --descriptions only. Reported are accuracy and entropy of the labels after
+every round, how often the model had predicted the label, and differences of the mean over all rounds, paired by set, encoder and seed.
+
+Runs are lines of --runs, so the command goes on where it was interrupted. Two processes may share the work, each with --threads 1, its own --runs
+file and its own --models, --sets or --arms; --report --runs ONE OTHER judges both.
 """
 
 import argparse
@@ -15,195 +19,255 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from beds import BEDS, DRAWN, about, drawn, home, seen_by
+from beds import about, drawn, seen_by
+from family import passed
 from harness import save
+from recorded import (
+    Record,
+    claim,
+    content_of,
+    differences,
+    files_of,
+    of_one_setting,
+    read_files,
+    show_claims,
+    use_threads,
+    weights_of,
+)
 
 import percept
+from percept.core.config import to_dict
 from percept.core.io import append_json_line
 from percept.core.report import out, table
-from percept.eval.statistics import mean
 from percept.methods.adaptation.active import ACQUISITIONS, Plan, Round, area, learn, uneven
-from percept.methods.adaptation.bench import FEWEST, Arm, read_records, verdict
-from percept.methods.adaptation.few import LabelledSet, Seen
+from percept.methods.adaptation.bench import Arm, digest
+from percept.methods.adaptation.few import Seen
 from percept.methods.adaptation.pcb import Described
 
-SETS = ("chalk", "fog", "pixels", "psychedelic", "satellite", "x-ray", "histology", "digits")
-"""Digits have a pool of their own; those of the others are drawn."""
-CELL = ("data", "foundation", "seed", "power")
+SETS = ("chalk", "fog", "pixels", "psychedelic", "satellite", "x-ray", "histology")
+PLACE = ("data", "foundation", "weights", "seed", "power", "label")
+"""Fields that identify a run, with `settings`, the hash of everything else that changes its result."""
+CELL = PLACE[:-1]
 """Fields that two runs of a pair share."""
 BALANCES = ("none", "predicted", "true")
 DESCRIBED = (("names", "nothing"), ("scores", "scores"), ("embeddings", "embeddings"))
 """Labels of the arms of descriptions, which are compared with BADGE + PCB."""
 
 
-def large(name: str, pool: int) -> LabelledSet | None:
-    """Return a set with `pool` images of every class, or with those that there are."""
-    return drawn(name, pool) if name in DRAWN else BEDS[name]()
+def arm_of(describe: Any, epochs: int) -> Arm:
+    """Return the method that every round trains."""
+    return Arm(method="pcb", config=Described.Config(describe=describe), training={"epochs": epochs})
 
 
-def rounds_of(seen: Seen, plan: Plan, describe: Any, seed: int, epochs: int, power: float) -> list[Round]:
+def settings_of(seen: Seen, plan: Plan, arm: Arm) -> str:
+    """Return a short hash of what changes the result of a run, besides encoder, seed and power."""
+    return digest(
+        [to_dict(plan), arm.method, to_dict(arm.config), dict(arm.training), content_of(seen.data), seen.least]
+    )
+
+
+def rounds_of(seen: Seen, plan: Plan, arm: Arm, seed: int, power: float) -> list[Round]:
     """Return the rounds of one run."""
-    arm = Arm(method="pcb", config=Described.Config(describe=describe), training={"epochs": epochs})
-    pool = uneven(seen.data.pool, seen.data.labels, power=power, seed=seed)
-    return learn(arm, seen, plan, seed=seed, pool=pool)
+    return learn(arm, seen, plan, seed=seed, pool=uneven(seen.data.pool, seen.data.labels, power=power, seed=seed))
 
 
-def as_record(name: str, seen: Seen, seed: int, power: float, rounds: Sequence[Round]) -> dict[str, Any]:
-    """Return a run as plain data."""
+def as_record(rounds: Sequence[Round]) -> Record:
+    """Return the measurements of a run as plain data."""
     return {
-        "label": name, "data": seen.data.name, "foundation": seen.encoder.name, "seed": seed, "power": power, "area": area(rounds),
-        "labels": [each.labelled for each in rounds], "accuracy": [round(each.accuracy.value, 4) for each in rounds],
+        "area": area(rounds), "labels": [each.labelled for each in rounds], "accuracy": [round(each.accuracy.value, 4) for each in rounds],
         "label entropy": [round(each.label_entropy, 4) for each in rounds],
         "predicted right": [each.predicted_right for each in rounds], "seconds": round(sum(each.seconds for each in rounds), 1),
     }  # fmt: skip
 
 
-def plans(rounds: int) -> list[tuple[str, Plan, str]]:
-    """Return the arms: name, plan and how descriptions are used."""
+def plans(options: argparse.Namespace) -> list[tuple[str, Plan, str]]:
+    """Return the arms that are run: name, plan and how descriptions are used."""
     found = [
         (plan.name, plan, "nothing")
         for acquisition in ACQUISITIONS
         for balance in BALANCES
-        if (plan := Plan(acquisition=acquisition, balance=balance, rounds=rounds))
+        if (plan := Plan(acquisition=acquisition, balance=balance, rounds=options.rounds))
         and (acquisition != "random" or balance == "none")  # type: ignore[arg-type]
     ]
-    badge = Plan(acquisition="badge", rounds=rounds)
-    return [*found, *((f"{badge.name}, {label}", badge, describe) for label, describe in DESCRIBED[1:])]
+    badge = Plan(acquisition="badge", rounds=options.rounds)
+    chosen = options.arms.split(",") if options.arms else []
+    if options.descriptions or any(name not in {arm[0] for arm in found} for name in chosen):
+        found += [(f"{badge.name}, {label}", badge, describe) for label, describe in DESCRIBED[1:]]
+    return [arm for arm in found if not chosen or arm[0] in chosen]
 
 
-def run_all(options: argparse.Namespace, file: Path) -> list[dict[str, Any]]:
-    """Run what the file does not hold yet, and return all of its records."""
-    done = {tuple(each[name] for name in (*CELL, "label")) for each in read_records(file)}
-    arms = [arm for arm in plans(options.rounds) if not options.arms or arm[0] in options.arms.split(",")]
+def told(options: argparse.Namespace) -> Record:
+    """Return the settings that every record has in words, besides the hash."""
+    return {"rounds": options.rounds, "epochs": options.epochs, "pool": options.pool}
+
+
+def run_all(options: argparse.Namespace, files: Sequence[Path]) -> list[Record]:
+    """Run what the files do not hold yet, and return the records of these options."""
+    key, found = (*PLACE, "settings"), []
+    done = {tuple(record[name] for name in key): record for record in read_files(files, key)}
     cases = [(seed, power) for seed in range(1, options.seeds + 1) for power in map(float, options.powers.split(","))]
-    for seen in sets(options):
+    for name, seen in sets(options):
         for seed, power in cases:
-            for label, plan, describe in arms:
-                if (seen.data.name, seen.encoder.name, seed, power, label) in done:
-                    continue
-                rounds = rounds_of(seen, plan, describe, seed, options.epochs, power)
-                append_json_line(file, as_record(label, seen, seed, power, rounds))
-                curve = " ".join(f"{each.accuracy.value:.0%}" for each in rounds)
-                out.print(f"{seen.data.name} {power:g} {seed} {label}: {curve}", soft_wrap=True)
-    return read_records(file)
+            for label, plan, describe in plans(options):
+                arm = arm_of(describe, options.epochs)
+                place = (
+                    name,
+                    seen.encoder.name,
+                    weights_of(seen.encoder),
+                    seed,
+                    power,
+                    label,
+                    settings_of(seen, plan, arm),
+                )
+                if place not in done:
+                    rounds = rounds_of(seen, plan, arm, seed, power)
+                    done[place] = dict(zip(key, place, strict=True)) | told(options) | as_record(rounds)
+                    append_json_line(files[0], done[place])
+                    curve = " ".join(f"{each.accuracy.value:.0%}" for each in rounds)
+                    out.print(f"{name} {seen.encoder.name} {power:g} {seed} {label}: {curve}", soft_wrap=True)
+                found.append(done[place])
+    return found
 
 
-def sets(options: argparse.Namespace) -> Iterator[Seen]:
-    """Yield the sets with the vectors of every encoder."""
+def recorded(options: argparse.Namespace, files: Sequence[Path]) -> list[Record]:
+    """Return the records of the files that have these rounds, epochs and pools."""
+    wanted = told(options)
+    records = [each for each in read_files(files, (*PLACE, "settings", *wanted)) if wanted.items() <= each.items()]
+    return of_one_setting(records, PLACE)
+
+
+def sets(options: argparse.Namespace) -> Iterator[tuple[str, Seen]]:
+    """Yield the sets that pass the gate of an encoder, with larger pools and its vectors."""
     for model in options.models.split(","):
         encoder = percept.load(model, dtype="float32")
         for name in options.sets.split(","):
-            data = large(name, options.pool)
-            if data is not None:
-                yield seen_by(encoder, data)
+            if passed(encoder, name) is not None:
+                yield name, seen_by(encoder, drawn(name, options.pool))
 
 
-def difference(
-    records: Sequence[dict[str, Any]], label: str, than: str, score: Callable[[dict[str, Any]], float], *, sign: int = 1
-) -> dict[str, Any]:
-    """Return the paired difference of two arms over sets, encoders and seeds, judged."""
-    cells: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for record in records:
-        if record["label"] in (label, than):
-            cells.setdefault(tuple(record[name] for name in CELL), {})[record["label"]] = record
-    values = [score(both[label]) - score(both[than]) for both in cells.values() if len(both) == 2]
-    row: dict[str, Any] = {"arm": label, "than": than}
-    if not values:
-        return row | {"verdict": verdict(None)}
-    found = mean(f"{label} - {than}", np.array(values))
-    row |= {"difference": round(found.value, 4), "interval": [round(found.low, 4), round(found.high, 4)]}
-    return row | {"cells": found.n, "verdict": verdict(found, sign=sign, fewest=FEWEST)}
+def evenness(record: Record) -> float:
+    """Return the mean entropy of the labels over all rounds but the first."""
+    return float(np.mean(record["label entropy"][1:]))
 
 
-def claims(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def compared(
+    words: str, records: Sequence[Record], label: str, than: str, score: Callable[[Record], float], **how: Any
+) -> Record:
+    """Return a claim about the paired difference of two arms over sets, encoders and seeds."""
+    row = claim(words, differences(records, CELL, label, than, score, field="label"), **how)
+    return row | {"arm": label, "than": than}
+
+
+def in_every_round(acquisition: str, records: Sequence[Record]) -> Record:
+    """Return the claim that PCB makes labels more even in each round after the first; its value is the least difference of a round."""
+    own, count = f"{acquisition} + PCB", max(len(record["labels"]) for record in records)
+    rows = [
+        compared(f"round {number + 1}", records, own, acquisition, lambda record, number=number: record["label entropy"][number])
+        for number in range(1, count)
+    ]  # fmt: skip
+    least = min(rows, key=lambda row: row.get("interval", [0])[0])
+    verdicts = {row["verdict"] for row in rows}
+    whole = "holds" if verdicts == {"holds"} else next(each for each in ("not measured", "too few cells", "does not hold", "within noise") if each in verdicts)  # fmt: skip
+    return least | {"claim": f"PCB makes the labels of {acquisition} more even in every round; the least:", "verdict": whole, "rounds": rows}  # fmt: skip
+
+
+def claims(records: Sequence[Record]) -> list[Record]:
     """Return what is claimed of PCB, judged."""
 
-    def curve(record: dict[str, Any]) -> float:
+    def curve(record: Record) -> float:
         return record["area"]
 
-    def spread(record: dict[str, Any]) -> float:
-        return float(np.mean(record["label entropy"][1:]))
-
-    rows = []
-    for acquisition in ("entropy", "coreset"):
-        rows.append(
-            {"claim": f"labels of plain {acquisition} are less even than random ones"}
-            | difference(records, acquisition, "random", spread, sign=-1)
-        )
-    for acquisition in ("entropy", "coreset", "badge"):
-        own = f"{acquisition} + PCB"
-        rows.append(
-            {"claim": f"PCB makes the labels of {acquisition} more even"}
-            | difference(records, own, acquisition, spread)
-        )
-        rows.append({"claim": f"PCB raises the curve of {acquisition}"} | difference(records, own, acquisition, curve))
-        rows.append(
-            {"claim": f"{acquisition} with PCB is above random over all rounds"}
-            | difference(records, own, "random", curve)
-        )
-        rows.append(
-            {"claim": f"the true balance is above PCB with {acquisition}"}
-            | difference(records, f"{acquisition} + true balance", own, curve)
-        )
-    for label, _ in DESCRIBED[1:]:
-        rows.append(
-            {"claim": f"descriptions by {label} raise the curve"}
-            | difference(records, f"badge + PCB, {label}", "badge + PCB", curve)
-        )
-    return rows
+    rows = [
+        compared(f"labels of plain {name} are less even than random ones", records, name, "random", evenness, sign=-1)
+        for name in ("entropy", "coreset")
+    ]
+    for name in ("entropy", "coreset", "badge"):
+        own = f"{name} + PCB"
+        rows += [
+            compared(f"PCB makes the labels of {name} more even", records, own, name, evenness), in_every_round(name, records),
+            compared(f"PCB raises the curve of {name}", records, own, name, curve),
+            compared(f"plain {name} is below random over all rounds", records, name, "random", curve, sign=-1),
+            compared(f"{name} with PCB is above random over all rounds", records, own, "random", curve),
+            compared(f"the true balance is above PCB with {name}", records, f"{name} + true balance", own, curve),
+        ]  # fmt: skip
+    return rows + [
+        compared(f"descriptions by {label} raise the curve", records, f"badge + PCB, {label}", "badge + PCB", curve)
+        for label, _ in DESCRIBED[1:]
+    ]
 
 
-def means_of(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return the means of every arm."""
+def means_of(records: Sequence[Record]) -> dict[str, Record]:
+    """Return the means of every arm, over all rounds and round by round."""
     found = {}
     for label in dict.fromkeys(record["label"] for record in records):
         own = [record for record in records if record["label"] == label]
         found[label] = {
             "mean accuracy": float(np.mean([each["area"] for each in own])),
             "last accuracy": float(np.mean([each["accuracy"][-1] for each in own])),
-            "label entropy": float(np.mean([np.mean(each["label entropy"][1:]) for each in own])),
+            "label entropy": float(np.mean([evenness(each) for each in own])),
             "predicted right": float(np.mean([value for each in own for value in each["predicted right"][1:]])),
             "runs": len(own),
+            "by round": {name: by_round(own, name) for name in ("accuracy", "label entropy", "predicted right")},
         }
     return found
 
 
-def report(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def by_round(records: Sequence[Record], name: str) -> list[float | None]:
+    """Return the mean of a measurement over runs in every round; None where it was not measured."""
+    columns = zip(*(record[name] for record in records), strict=True)
+    return [None if None in column else round(float(np.mean(column)), 4) for column in columns]
+
+
+def report(records: Sequence[Record]) -> Record:
     """Print and return the means of the arms and the claims, for each kind of pool."""
-    result: dict[str, Any] = {"runs": len(records)}
+    result: Record = {"runs": len(records)}
     for power in sorted({record["power"] for record in records}):
         mine = [record for record in records if record["power"] == power]
         means, rows, kind = means_of(mine), claims(mine), f"class frequencies as rank^-{power:g}"
         columns = ("mean accuracy", "last accuracy", "label entropy", "predicted right")
         cells = [(name, *(f"{each[column]:.3f}" for column in columns), each["runs"]) for name, each in means.items()]
         table(f"{kind}: means", ("arm", *columns, "runs"), cells)
-        shown = [
-            (row["claim"], f"{row['difference']:+.3f}", " – ".join(f"{end:+.3f}" for end in row["interval"]), row["cells"], row["verdict"])
-            for row in rows
-            if "difference" in row
-        ]  # fmt: skip
-        table(f"{kind}: claims", ("claim", "difference", "95 % interval", "cells", "verdict"), shown)
+        rounds = [(name, *(f"{value:.3f}" for value in each["by round"]["label entropy"])) for name, each in means.items()]  # fmt: skip
+        table(f"{kind}: entropy of the labels", ("arm", *(f"round {number}" for number in range(1, len(rounds[0])))), rounds)  # fmt: skip
+        show_claims(f"{kind}: claims", rows)
         result[kind] = {"means": means, "claims": rows}
     return result
 
 
-def main() -> None:
-    """Run, print and write the comparison."""
+def options_of() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="nano", help="encoders, separated by commas")
     parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--arms", default="", help="names of arms, separated by commas; default: all")
+    parser.add_argument(
+        "--arms", default="", help="names of arms, separated by commas; default: all without descriptions"
+    )
+    parser.add_argument("--descriptions", action="store_true", help="run the arms with descriptions too")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--epochs", type=int, default=200, help="of every round")
+    parser.add_argument("--epochs", type=int, default=100, help="of every round; 200 in the paper")
     parser.add_argument("--pool", type=int, default=300, help="images of every class that a pool is taken from")
     parser.add_argument("--powers", default="0,1", help="class frequencies of a pool fall as rank to the minus power")
-    parser.add_argument("--runs", type=Path, help="json-lines file of the runs; default: active.jsonl in the cache")
+    parser.add_argument("--threads", type=int, help="of PyTorch")
+    parser.add_argument(
+        "--report", action="store_true", help="run nothing, and judge the runs of these rounds, epochs and pools"
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        nargs="+",
+        help="files of the runs, of which the first is written to; default: active.jsonl in the cache",
+    )
     parser.add_argument("--json-file", type=Path)
-    options = parser.parse_args()
-    start, file = time.perf_counter(), options.runs or home() / "active.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    records = run_all(options, file)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run, print and write the comparison."""
+    options, start = options_of(), time.perf_counter()
+    use_threads(options.threads)
+    files = files_of(options.runs, "active.jsonl")
+    records = recorded(options, files) if options.report else run_all(options, files)
     save(options.json_file, {**about(start), **report(records), "records": records})
 
 

@@ -1,11 +1,13 @@
-"""DAS: what do skipped layers cost and save? Two fusion models x two tasks, and the image tower of nano in few-shot training.
+"""DAS: what do skipped layers cost and save? Two fusion models x two tasks on the frozen towers of several encoders.
 
-    PYTHONPATH=benchmarks PERCEPT_CACHE=... python benchmarks/adaptation/das.py --json-file benchmarks/adaptation/das.json
+    PYTHONPATH=benchmarks PERCEPT_CACHE=... python benchmarks/adaptation/das.py --models nano,runs/upgrade/small-0,runs/upgrade/small-1 \\
+        --json-file benchmarks/adaptation/das.json
 
-A fusion model (`methods/adaptation/fusion.py`) is trained on captions, then frozen. A cell is a model, a task and a seed. Its arms are adapters in
-every layer and LoRA at about the trainable count of DAS, the search of DAS, and a training for each set of skipped layers: the set that the
-search found, first, last, and all others, which rank it. Runs are lines of runs.jsonl in the folder, so the command goes on where it stopped; `--sets`
-limits how many sets of a cell are trained. FLOPs are those of the layers, adapters included, counted by torch; latency is a ratio of turns.
+A fusion model (`methods/adaptation/fusion.py`) is trained on captions, then frozen. A cell is an encoder, a model, a task and a seed. Its arms are
+adapters in every layer and LoRA at about the trainable count of DAS, the search of DAS, and a training for each set of skipped layers: the set that the
+search found, first, last, and all others, which rank it. Runs are lines of --runs, so the command goes on where it stopped; `--sets` limits how many
+sets of a cell are trained. FLOPs are those of the layers, adapters included, counted by torch; latency is a ratio of turns. One thread is used; two
+processes may share the work, each with its own --runs file and its own --models, --kinds or --tasks; --report --runs ONE OTHER judges both.
 """
 
 import argparse
@@ -20,9 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 from beds import about, home
-from das_data import TASKS, Data, Examples
+from das_data import ANSWERS, COUNTS, EACH, GRID, TASKS, WORDS, Data, Examples
 from das_report import judged, show
 from harness import Rate, Turns, save, take_turns, timed
+from recorded import Record, files_of, read_files
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,7 +33,7 @@ import percept
 from percept.core.io import append_json_line, load_tensors, save_tensors
 from percept.core.report import out
 from percept.core.seed import derive
-from percept.methods.adaptation.bench import read_records
+from percept.methods.adaptation.bench import digest
 from percept.methods.adaptation.fusion import CoAttention, FusionConfig, Pairs, SingleStream
 from percept.methods.adaptation.skipping import Bottleneck, Skips, make_skippable
 from percept.nn.lora import add_lora
@@ -38,8 +41,10 @@ from percept.train.meters import operations
 
 SIZES = {"single-stream": (SingleStream, 6), "co-attention": (CoAttention, 3)}
 """Class, and layers of one stream, so that both have six candidates."""
-WIDTH, SKIP, HIDDEN, REPLACEMENT = 64, 2, 8, 24
-"""Channels, skipped layers, and hidden widths of the adapters: as many channels of 64 as METER's 96 and 288 of 768."""
+WIDTH, SKIP, HIDDEN = 64, 2, 8
+"""Channels, skipped layers, and hidden width of the adapters in a layer: as many channels of 64 as 96 of 768."""
+REPLACEMENT = {"single-stream": 16, "co-attention": 24}
+"""Hidden width of the adapter in place of a layer: as many channels of 64 as ViLT's 192 and METER's 288 of 768."""
 BATCH, STEPS, RATE = 32, 500, 2e-3
 PRETRAINING, LARGE = 500, 64
 """Steps and batch of the training on captions."""
@@ -47,6 +52,15 @@ WARMUP, EVERY, JUDGED = 0.25, 10, 128
 """Of the search: share of the steps without search steps, training steps for each of them, and samples for rewards."""
 FIRST = 5
 """Sets of a cell that are trained before the search with the published reward is run; the choice that is compared is that with standardised rewards."""
+
+KEY = ("foundation", "weights", "model", "task", "seed", "arm", "settings")
+"""Fields that identify a run."""
+
+
+def settings() -> str:
+    """Return a short hash of what changes the result of a run, besides the fields of `KEY`."""
+    sizes = {kind: layers for kind, (_, layers) in SIZES.items()}
+    return digest([sizes, WIDTH, SKIP, HIDDEN, REPLACEMENT, BATCH, STEPS, RATE, PRETRAINING, LARGE, WARMUP, EVERY, JUDGED, COUNTS, GRID, WORDS, ANSWERS, EACH])  # fmt: skip
 
 
 def device_free(seed: int) -> torch.Generator:
@@ -91,7 +105,7 @@ def new_model(kind: str, data: Data) -> nn.Module:
 def pretrained(kind: str, seed: int, data: Data, folder: Path) -> nn.Module:
     """Return a fusion model trained on captions: which belong to an image, and the next word of a cut one."""
     torch.manual_seed(derive(seed, "das", kind))
-    model, file = new_model(kind, data), folder / f"{kind}-{seed}-{PRETRAINING}.safetensors"
+    model, file = new_model(kind, data), folder / f"{kind}-{seed}-{data.weights}-{settings()}.safetensors"
     if file.is_file():
         model.load_state_dict(load_tensors(file))
         return model.eval().requires_grad_(False)
@@ -165,7 +179,7 @@ class Cell:
     def search(self, reward: Any) -> dict[str, Any]:
         """Search for the layers to skip; return them with the gates."""
         (model, head), start = self.model(), time.perf_counter()
-        skips = Skips(skippable(model), SKIP, reward=reward)
+        skips = Skips(skippable(model, self.kind), SKIP, reward=reward)
         rng = device_free(derive(self.seed, "valid"))
         torch.manual_seed(derive(self.seed, "draws", reward))
 
@@ -179,41 +193,42 @@ class Cell:
         return {"chosen": list(skips.best()), "gates": gates, "seconds": round(time.perf_counter() - start, 1)}
 
 
-def skippable(model: Any) -> list[Any]:
+def skippable(model: Any, kind: str) -> list[Any]:
     """Make all layers of a model skippable."""
     return [
         layer
         for stack in model.stacks
-        for layer in make_skippable(stack, WIDTH, hidden=HIDDEN, replacement=REPLACEMENT)
+        for layer in make_skippable(stack, WIDTH, hidden=HIDDEN, replacement=REPLACEMENT[kind])
     ]
 
 
-def skipping(chosen: Sequence[int]) -> Callable[[Any], None]:
+def skipping(chosen: Sequence[int], kind: str) -> Callable[[Any], None]:
     """Return a change of a model: these layers are skipped, the others have adapters."""
-    return lambda model: Skips(skippable(model), len(chosen)).settle(chosen)
+    return lambda model: Skips(skippable(model, kind), len(chosen)).settle(chosen)
 
 
-def equal_adapters(layers: int) -> int:
-    """Return the hidden width of two adapters in every layer with about as many values as DAS trains."""
-    each = [sum(Bottleneck.sizes(WIDTH, hidden).values()) for hidden in range(64)]
-    wanted = 2 * (layers - SKIP) * each[HIDDEN] + SKIP * each[REPLACEMENT]
-    return min(range(1, 64), key=lambda hidden: abs(2 * layers * each[hidden] - wanted))
+def values_of(hidden: int) -> int:
+    """Return the number of values of an adapter."""
+    return sum(Bottleneck.sizes(WIDTH, hidden).values())
 
 
-def with_adapters(model: Any) -> None:
-    """Put adapters into every layer."""
-    hidden = equal_adapters(sum(map(len, model.stacks)))
+def trained_by_das(layers: int, kind: str) -> int:
+    """Return the number of values that DAS trains in a model."""
+    return 2 * (layers - SKIP) * values_of(HIDDEN) + SKIP * values_of(REPLACEMENT[kind])
+
+
+def with_adapters(model: Any, kind: str) -> None:
+    """Put two adapters into every layer, of the width that comes nearest to the trainable count of DAS."""
+    count = sum(map(len, model.stacks))
+    hidden = min(range(1, 64), key=lambda hidden: abs(2 * count * values_of(hidden) - trained_by_das(count, kind)))
     layers = [layer for stack in model.stacks for layer in make_skippable(stack, WIDTH, hidden=hidden, replacement=0)]
     Skips(layers, 0).settle(())
 
 
-def with_lora(model: Any) -> None:
+def with_lora(model: Any, kind: str) -> None:
     """Put low-rank adapters into the self-attention of every layer, of the rank that comes nearest to the trainable count of DAS."""
-    layers, each = (
-        sum(map(len, model.stacks)),
-        [sum(Bottleneck.sizes(WIDTH, hidden).values()) for hidden in (HIDDEN, REPLACEMENT)],
-    )
-    rank = round((2 * (layers - SKIP) * each[0] + SKIP * each[1]) / (layers * 6 * WIDTH))
+    layers = sum(map(len, model.stacks))
+    rank = round(trained_by_das(layers, kind) / (layers * 6 * WIDTH))
     add_lora(model, r"blocks\.\d+\.attention\.(qkv|out)$", rank=rank, alpha=rank)
 
 
@@ -233,28 +248,32 @@ def layer_flops(model: Any, pairs: Pairs) -> int:
     return (operations(lambda: model(pairs)) - operations(lambda: model.inputs(pairs))) // len(pairs)
 
 
-def run_cell(cell: Cell, file: Path, most: int) -> None:
-    """Run what the file does not hold yet."""
-    key = {"model": cell.kind, "task": cell.task, "seed": cell.seed}
-    done = {each["arm"]: each for each in read_records(file) if all(each[name] == key[name] for name in key)}
+def run_cell(cell: Cell, files: Sequence[Path], most: int) -> None:
+    """Run what the files do not hold yet."""
+    data, kind = cell.data, cell.kind
+    key = {"foundation": data.foundation, "weights": data.weights, "model": kind, "task": cell.task, "seed": cell.seed, "settings": settings()}  # fmt: skip
+    done: dict[str, Record] = {each["arm"]: each for each in read_files(files, KEY) if key.items() <= each.items()}
 
     def once(arm: str, job: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         if arm not in done:
             done[arm] = key | {"arm": arm} | job()
-            append_json_line(file, done[arm])
+            append_json_line(files[0], done[arm])
             shown = done[arm].get("accuracy", done[arm].get("chosen"))
-            out.print(f"{cell.kind}, {cell.task}, {cell.seed}: {arm} {shown}, {done[arm]['seconds']} s", soft_wrap=True)
+            out.print(
+                f"{data.foundation}, {kind}, {cell.task}, {cell.seed}: {arm} {shown}, {done[arm]['seconds']} s",
+                soft_wrap=True,
+            )
         return done[arm]
 
     def trained(some: tuple[int, ...]) -> None:
-        once(f"skip {','.join(map(str, some))}", lambda: cell.tuned(skipping(some)))
+        once(f"skip {','.join(map(str, some))}", lambda: cell.tuned(skipping(some, kind)))
 
     layers = sum(map(len, cell.model()[0].stacks))
     found = tuple(once("search standardised", lambda: cell.search("standardised"))["chosen"])
-    once("adapters", lambda: cell.tuned(with_adapters))
+    once("adapters", lambda: cell.tuned(partial(with_adapters, kind=kind)))
     trained(found)
     once("latency", lambda: latency(cell, found))
-    once("lora", lambda: cell.tuned(with_lora))
+    once("lora", lambda: cell.tuned(partial(with_lora, kind=kind)))
     others = list(itertools.combinations(range(layers), SKIP))
     np.random.default_rng(derive(cell.seed, "sets")).shuffle(others)
     sets = [found, tuple(range(layers - SKIP, layers)), tuple(range(SKIP)), *map(tuple, others)]
@@ -274,7 +293,10 @@ def latency(cell: Cell, chosen: Sequence[int]) -> dict[str, Any]:
     found, start = {}, time.perf_counter()
     for size in (1, 32):
         pairs, jobs = cell.test.batch(range(size)), {}
-        for name, change in (("adapters", with_adapters), ("das", skipping(chosen))):
+        for name, change in (
+            ("adapters", partial(with_adapters, kind=cell.kind)),
+            ("das", skipping(chosen, cell.kind)),
+        ):
             model = cell.model()[0]
             change(model)
             jobs[name] = partial(_timed, model.eval(), pairs)
@@ -283,30 +305,37 @@ def latency(cell: Cell, chosen: Sequence[int]) -> dict[str, Any]:
     return {"times as fast": found, "seconds": round(time.perf_counter() - start, 1)}
 
 
-def main() -> None:
-    """Run, print and write the comparison."""
+def options_of() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default="nano", help="encoders, separated by commas")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--models", default=",".join(SIZES))
+    parser.add_argument("--kinds", default=",".join(SIZES), help="fusion models")
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--sets", type=int, default=15, help="sets of skipped layers that are trained in each cell")
-    parser.add_argument("--report", action="store_true", help="run nothing, and report what the folder holds")
-    parser.add_argument("--folder", type=Path, help="data, models and runs; default: das in the cache")
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
+    parser.add_argument("--report", action="store_true", help="run nothing, and judge the runs of the files")
+    parser.add_argument("--folder", type=Path, help="data and fusion models; default: das in the cache")
+    parser.add_argument("--runs", type=Path, nargs="+", help="files of the runs, of which the first is written to; default: runs.jsonl in the folder")  # fmt: skip
     parser.add_argument("--json-file", type=Path)
-    options = parser.parse_args()
-    start, folder = time.perf_counter(), options.folder or home() / "das"
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    data, file = None, folder / "runs.jsonl"
-    if not options.report:
-        data = Data(percept.load("nano", dtype="float32", device="cpu"), folder / "data")
-    cells = itertools.product(options.models.split(","), options.tasks.split(","))
-    for seed, (kind, task) in itertools.product(range(1, options.seeds + 1), list(cells)):
-        if data is not None:
-            run_cell(Cell(kind, task, seed, data, folder), file, options.sets)
-    results = judged(read_records(file))
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run, print and write the comparison."""
+    options, start = options_of(), time.perf_counter()
+    torch.set_num_threads(options.threads)
+    folder = options.folder or home() / "das"
+    files = files_of(options.runs or [folder / "runs.jsonl"], "")
+    for model in () if options.report else options.models.split(","):
+        data = Data(percept.load(model, dtype="float32", device="cpu"), folder / "data")
+        pairs = list(itertools.product(options.kinds.split(","), options.tasks.split(",")))
+        for seed, (kind, task) in itertools.product(range(1, options.seeds + 1), pairs):
+            run_cell(Cell(kind, task, seed, data, folder), files, options.sets)
+    records = [record for record in read_files(files, KEY) if record["settings"] == settings()]
+    results = judged(records)
     show(results)
-    save(options.json_file, {**about(start), "results": results, "records": read_records(file)})
+    save(options.json_file, {**about(start), "results": results, "records": records})
 
 
 if __name__ == "__main__":

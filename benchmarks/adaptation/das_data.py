@@ -1,4 +1,4 @@
-"""Image-text pairs of the labelled world for fusion models, as frozen states of nano's towers: pretraining, questions, entailment.
+"""Image-text pairs of the labelled world for fusion models, as frozen states of an encoder's towers: pretraining, questions, entailment.
 
 Pretraining: whether a caption is that of the image, and the next word of a cut caption. Questions: those of the world whose answer is among the
 `ANSWERS` most frequent ones. Entailment: a right text, or one that differs from it in one colour, side or kind. Splits have different scenes.
@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from PIL import Image
+from recorded import weights_of
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,8 +30,8 @@ from percept.world.questions import questions
 
 COUNTS = {"train": 2000, "valid": 300, "test": 800}
 """Scenes."""
-GRID, WORDS, ANSWERS, EACH = 4, 24, 48, 4
-"""Parts of an image along each side; most words of a text; answers; questions of a scene."""
+SIDE, GRID, WORDS, ANSWERS, EACH = 96, 4, 24, 48, 4
+"""Pixels along a side; parts of an image along each side; most words of a text; answers; questions of a scene."""
 TASKS = ("questions", "entailment")
 
 
@@ -55,8 +57,8 @@ def _image_states(encoder: Any, split: str) -> Float[Tensor, "n k d"]:
     starts = range(0, COUNTS[split], 50)
     for start in track(starts, f"images of {split}", len(starts)):
         numbers = range(start, min(start + 50, COUNTS[split]))
-        images = [render(scene_of(split, number), size=96, truth=False).image for number in numbers]
-        pixels = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in images])
+        images = [render(scene_of(split, number), size=SIDE, truth=False).image for number in numbers]
+        pixels = encoder.preprocess.stack([Image.fromarray(image) for image in images])
         out = encoder.model.vision(encoder.preprocess.normalise(pixels))
         tokens = out.tokens[:, out.prefix :].float().transpose(1, 2).unflatten(2, out.grid)
         parts.append(F.adaptive_avg_pool2d(tokens, GRID).flatten(2).transpose(1, 2).half())
@@ -65,8 +67,8 @@ def _image_states(encoder: Any, split: str) -> Float[Tensor, "n k d"]:
 
 @torch.no_grad()
 def image_states(encoder: Any, folder: Path, split: str) -> Float[Tensor, "n k d"]:
-    """Return the mean states of 4 x 4 parts of every image; computed once."""
-    file = folder / f"images-{split}-{COUNTS[split]}.safetensors"
+    """Return the mean states of 4 x 4 parts of every image; computed once for an encoder."""
+    file = folder / f"images-{split}-{COUNTS[split]}-{encoder.identity.image[:16]}.safetensors"
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         save_tensors(file, {"states": _image_states(encoder, split)})
@@ -135,7 +137,7 @@ class Data:
     """Everything that the benchmark trains on and measures."""
 
     def __init__(self, encoder: Any, folder: Path) -> None:
-        self.words = Words(encoder)
+        self.foundation, self.weights, self.words = encoder.name, weights_of(encoder), Words(encoder)
         self.images = {split: image_states(encoder, folder, split) for split in COUNTS}
         file = folder / "texts.json"
         if not file.is_file():

@@ -1,24 +1,35 @@
 """What the runs of benchmarks/adaptation/das.py say: means over cells, paired differences, and the rank of the choice among all sets."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from recorded import ABOUT, ABOVE, Record, claim, show_claims
 
-from percept.core.report import table
-from percept.eval.statistics import mean
-from percept.methods.adaptation.bench import verdict
+from percept.core.report import out, table
 
 Cell = Mapping[str, Mapping[str, Any]]
-FEWEST = 3
-"""Cells from which the interval is a bootstrap over cells."""
+PLACE = ("foundation", "weights", "model", "task", "seed")
+"""Fields that identify a cell."""
 CHOSEN = {"das": "search standardised", "das, published reward": "search exp"}
+TOP = 0.2
+"""Share of the sets of skipped layers among which the choice is claimed to be."""
+LEAST_SETS = 5
+"""Sets of skipped layers below which the rank of the choice says nothing."""
+RIVALS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("adapters", ABOUT), ("lora", ABOUT), ("random", ABOVE), ("first", ABOVE), ("last", ABOVE), ("das, published reward", ABOVE),
+)  # fmt: skip
+"""What DAS is compared with: about equal to the first two, above the others."""
+
+
+def sets_of(cell: Cell) -> dict[str, float]:
+    """Return the accuracy of every set of skipped layers that was trained."""
+    return {name.removeprefix("skip "): run["accuracy"] for name, run in cell.items() if name.startswith("skip")}
 
 
 def named(cell: Cell) -> dict[str, float]:
     """Return the accuracy of every arm of a cell; random is the mean of all sets that were trained."""
-    sets = {name.removeprefix("skip "): run["accuracy"] for name, run in cell.items() if name.startswith("skip")}
+    sets = sets_of(cell)
     found = {name: cell[name]["accuracy"] for name in ("adapters", "lora") if name in cell}
     for name, search in CHOSEN.items():
         if search in cell and (chosen := ",".join(map(str, cell[search]["chosen"]))) in sets:
@@ -28,17 +39,17 @@ def named(cell: Cell) -> dict[str, float]:
 
 
 def ranks(cell: Cell) -> dict[str, Any]:
-    """Return the share of the other sets that are better than the choice, and Spearman's correlation of the gates with what sets gain."""
-    sets = {name.removeprefix("skip "): run["accuracy"] for name, run in cell.items() if name.startswith("skip")}
-    search = cell.get(CHOSEN["das"])
-    if search is None or len(sets) < 4:
+    """Return the share of the sets that are better than the choice, and Spearman's correlation of the gates with what sets gain."""
+    sets, search = sets_of(cell), cell.get(CHOSEN["das"])
+    if search is None or len(sets) < LEAST_SETS:
         return {}
     own = sets.get(",".join(map(str, search["chosen"])))
     keys = sorted(sets)
     gates = [sum(search["gates"][int(number)] for number in key.split(",")) for key in keys]
     order = [np.argsort(np.argsort(values)) for values in (gates, [sets[key] for key in keys])]
+    better = None if own is None else sum(value > own for value in sets.values())
     return {
-        "sets": len(sets), "better than the choice": None if own is None else sum(value > own for value in sets.values()),
+        "sets": len(sets), "better than the choice": better, "share better": None if better is None else round(better / len(sets), 4),
         "best set": max(sets, key=lambda key: sets[key]), "best": max(sets.values()), "worst": min(sets.values()),
         "spearman": round(float(np.corrcoef(order[0], order[1])[0, 1]), 3),
     }  # fmt: skip
@@ -56,45 +67,52 @@ def cells_of(records: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], dict
     """Return the runs of every cell by arm."""
     cells: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
     for each in records:
-        cells.setdefault((each["model"], each["task"], each["seed"]), {})[each["arm"]] = each
+        cells.setdefault(tuple(each[name] for name in PLACE), {})[each["arm"]] = each
     return cells
 
 
 def judged(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the table of cells and the paired differences of DAS to its rivals."""
-    cells = cells_of(records)
+    """Return the table of cells and the claims over them."""
     rows = [
-        {
-            "model": key[0], "task": key[1], "seed": key[2], "accuracy": {name: round(value, 4) for name, value in named(cell).items()},
+        dict(zip(PLACE, key, strict=True)) | {
+            "accuracy": {name: round(value, 4) for name, value in named(cell).items()},
             "FLOPs saved": flops_saved(cell), **{name: cell.get(search, {}).get("chosen") for name, search in CHOSEN.items()}, "ranks": ranks(cell),
             "times as fast": cell.get("latency", {}).get("times as fast"), "n": next((run["n"] for run in cell.values() if "n" in run), 0),
             "trainable": {name: cell[name]["trainable"] for name in ("adapters", "lora") if name in cell}
             | {"das": next((run["trainable"] for name, run in cell.items() if name.startswith("skip")), None)},
         }
-        for key, cell in cells.items()
+        for key, cell in cells_of(records).items()
     ]  # fmt: skip
-    pairs = [
-        (f"das - {other}", other) for other in ("adapters", "lora", "random", "first", "last", "das, published reward")
+    return {"cells": rows, "claims": [*differences(rows), *savings(rows), ranked(rows)]}
+
+
+def differences(rows: Sequence[Record]) -> list[Record]:
+    """Return the claims about accuracy: about that of adapters and of LoRA, above that of skipping without a search."""
+    found = []
+    for other, how in RIVALS:
+        both = [row["accuracy"] for row in rows if {"das", other} <= row["accuracy"].keys()]
+        found.append(claim(f"accuracy, das - {other}", [each["das"] - each[other] for each in both], **how))
+    return found
+
+
+def savings(rows: Sequence[Record]) -> list[Record]:
+    """Return the claims about FLOPs and latency."""
+    saved = [row["FLOPs saved"] for row in rows if row["FLOPs saved"] is not None]
+    found = [
+        claim(f"share of the layers' FLOPs saved, at least {least:.0%}", saved, margin=least) for least in (0.12, 0.3)
     ]
-    return {"cells": rows, "differences": [_difference(words, other, rows) for words, other in pairs]}
+    times = [row["times as fast"] for row in rows if row["times as fast"]]
+    return found + [
+        claim(f"times as fast as adapters in every layer (ratio), {size}", [each[size] for each in times], margin=1.0)
+        for size in (times[0] if times else ())
+    ]
 
 
-def _difference(words: str, other: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the mean difference over cells; of fewer than `FEWEST` cells with the interval that the number of test pairs gives."""
-    both = [row for row in rows if {"das", other} <= row["accuracy"].keys()]
-    if not both:
-        return {"difference": words, "cells": 0}
-    found = mean(words, np.array([row["accuracy"]["das"] - row["accuracy"][other] for row in both]), seed=0)
-    if len(both) < FEWEST:
-        variances = [
-            value * (1 - value) / row["n"] for row in both for value in (row["accuracy"]["das"], row["accuracy"][other])
-        ]
-        half = 1.96 * sum(variances) ** 0.5 / len(both)
-        found = replace(found, low=found.value - half, high=found.value + half)
-    return {
-        "difference": words, "cells": len(both), "points": round(100 * found.value, 2),
-        "interval": [round(100 * found.low, 2), round(100 * found.high, 2)], "above": verdict(found),
-    }  # fmt: skip
+def ranked(rows: Sequence[Record]) -> Record:
+    """Return the claim that the choice is among the best sets; its value is the share of sets that are better."""
+    shares = [row["ranks"]["share better"] for row in rows if row["ranks"].get("share better") is not None]
+    row = claim(f"share of the trained sets better than the choice, below {TOP:.0%}", shares, sign=-1, margin=TOP)
+    return row | {"cells within": sum(share < TOP for share in shares)}
 
 
 def show(results: Mapping[str, Any]) -> None:
@@ -104,32 +122,28 @@ def show(results: Mapping[str, Any]) -> None:
     def percent(value: float | None) -> str:
         return "-" if value is None else f"{100 * value:.1f}"
 
+    def better(row: Record) -> str:
+        return f"{row['ranks']['better than the choice']} of {row['ranks']['sets']}" if row["ranks"] else "-"
+
     lines = [
         (
-            row["model"],
-            row["task"],
-            str(row["seed"]),
-            percent(row["FLOPs saved"]),
-            *(percent(row["accuracy"].get(name)) for name in names),
+            *(str(row[name]) for name in PLACE if name != "weights"), percent(row["FLOPs saved"]),
+            *(percent(row["accuracy"].get(name)) for name in names), better(row),
         )
         for row in results["cells"]
-    ]
-    table("% right", ("model", "task", "seed", "FLOPs saved", *names), lines)
-    shown = [
-        (
-            each["difference"],
-            f"{each['points']:+.2f}",
-            " – ".join(f"{end:.2f}" for end in each["interval"]),
-            str(each["cells"]),
-            each["above"],
-        )
-        for each in results["differences"]
-        if each["cells"]
-    ]
-    table("paired differences, points", ("", "difference", "95 % interval", "cells", "above"), shown)
+    ]  # fmt: skip
+    table("% right", ("encoder", "model", "task", "seed", "FLOPs saved", *names, "better sets"), lines)
+    show_claims("claims over cells", results["claims"])
+    within = results["claims"][-1]
+    out.print(
+        f"the choice is in the top {TOP:.0%} in {within['cells within']} of {within.get('cells', 0)} cells",
+        soft_wrap=True,
+    )
     speeds = [
-        (row["model"], row["task"], *map(str, row["times as fast"].values()))
+        (row["foundation"], row["model"], row["task"], *map(str, row["times as fast"].values()))
         for row in results["cells"]
         if row["times as fast"]
     ]
-    table("times as fast as adapters in every layer", ("model", "task", "batch of 1", "batch of 32"), speeds)
+    if speeds:
+        sizes = next(row["times as fast"] for row in results["cells"] if row["times as fast"])
+        table("times as fast as adapters in every layer", ("encoder", "model", "task", *sizes), speeds)

@@ -4,36 +4,43 @@
     PYTHONPATH=benchmarks python benchmarks/adaptation/rlcf.py --policies runs/upgrade/small-0 runs/upgrade/small-1 \\
         --json-file benchmarks/adaptation/rlcf.json
 
-Classification: test images of shifted beds, COUNT of each. Every arm sees the same views of an image and is reset after it. Retrieval: short
-captions of the world among images of the evaluation split in all styles, the query tower adapted; items whose caption is the same are right too.
-Learning rates are those of --rates, chosen on the training images of the first bed for the objective `reward` of each policy, and used for all
-objectives. Every cell (policy, bed) is a line of --runs, so the command goes on where it was interrupted; cells of another reward model, count
-or number of views are measured anew. Differences are paired by image; the intervals are bootstraps over images.
+Classification: test images of shifted beds that pass the gate of a policy, COUNT of each. Every arm sees the same views of an image and is reset after
+it. Retrieval: short captions of the world and images of the evaluation split in all styles, in both directions, the tower of the queries adapted;
+answers whose caption is the same are right too. Learning rates are those of --rates, chosen for each policy and objective on the training images of the
+first bed, or on a gallery of the training split.
+
+Every cell (policy, bed or direction, seed of samples) is a line of --runs, so the command goes on where it was interrupted. Two processes may share
+the work, each with --threads 1, its own --runs file and its own --policies or --seeds; --report --runs ONE OTHER judges both. Differences are those of
+accuracies of a cell; the intervals are bootstraps over cells. Captioning is in `percept.methods.adaptation.rlcf_captions` and not measured here.
 """
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import tyro
-from beds import BEDS, about, home
+from beds import BEDS, about
+from family import passed
 from harness import save
 from PIL import Image
+from recorded import Record, content_of, files_of, of_one_setting, read_files, use_threads, weights_of
+from rlcf_report import ITSELF, OBJECTIVES, SIDES, accuracies, classification_report, found_shares, retrieval_report
 from torch import Tensor
 
 import percept
+from percept.core.config import to_dict
 from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import append_json_line
-from percept.core.report import out, table
+from percept.core.report import out
 from percept.core.seed import derive
-from percept.eval.statistics import mean, proportion
 from percept.infer.encoder import Encoder
-from percept.methods.adaptation.bench import read_records, verdict
+from percept.methods.adaptation.bench import digest
 from percept.methods.adaptation.few import LabelledSet
 from percept.methods.adaptation.rlcf import RLCF, Prompt, Query, Sample, confident, views_of
 from percept.methods.adaptation.texts import base_of, filled, text_vectors
@@ -41,33 +48,49 @@ from percept.world import generate, short_caption
 
 LEAST, KEPT = 0.5, 0.2
 """Least share of an image in a view, as the things of these drawings are small; share of the views that take part."""
-OBJECTIVES = {"RLCF": "reward", "entropy (TPT)": "entropy", "distilled": "distil", "random reward": "random"}
+SEARCHING = ("RLCF", "distilled", "random reward")
+"""Arms of retrieval."""
+PLACE = ("kind", "policy", "weights", "reward", "reward weights", "bed", "seed")
+"""Fields that identify a cell, with `settings`, the hash of everything else that changes its result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Options of the benchmark."""
 
-    policies: tuple[str, ...]
+    policies: tuple[str, ...] = ()
     """Encoders that are adapted."""
     reward: str = "nano"
     """Encoder that judges; the policy itself is tried as a weaker judge."""
     beds: tuple[str, ...] = ("chalk", "fog", "pixels", "psychedelic")
     """Shifted sets."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """Seeds of the samples and of their views."""
     count: int = 60
     """Test images of each set."""
     gallery: int = 200
-    """Images and queries of retrieval."""
+    """Images and captions of retrieval."""
+    queries: int = 60
+    """How many of them are queries."""
     views: int = 32
     """Views of an image; 64 in the paper."""
     rates: tuple[float, ...] = (1e-3, 7e-3, 3e-2)
     """Learning rates that are tried for a prompt; 7e-3 in the paper."""
     query_rates: tuple[float, ...] = (1e-6, 1e-5, 1e-4)
     """Learning rates that are tried for the tower of queries; 1e-6 in the paper."""
-    runs: Path | None = None
-    """File of the cells; rlcf.jsonl in the cache by default."""
+    threads: int | None = None
+    """Threads of PyTorch."""
+    report: bool = False
+    """Run nothing, and judge the cells of this reward model, these counts and views."""
+    runs: tuple[Path, ...] = ()
+    """Files of the cells, the first of which is written to; rlcf.jsonl in the cache by default."""
     json_file: Path | None = None
     """File for the result."""
+
+    def told(self, kind: str) -> Record:
+        """Return the settings that every record of a kind has in words, besides the hash."""
+        sizes = {"count": self.count, "views": self.views} if kind == "classification" else {"gallery": self.gallery, "queries": self.queries}  # fmt: skip
+        return {"kind": kind, "reward": self.reward, **sizes}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,50 +105,24 @@ class Judge:
         """Embed the class texts."""
         return cls(encoder=encoder, classes=text_vectors(base_of(encoder), filled(data.template, data.classes)))
 
-    def see(self, data: LabelledSet, row: int, views: int) -> tuple[Tensor, Tensor]:
+    def see(self, data: LabelledSet, row: int, views: int, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Return the unit vectors of the views of an image, and their cosines with the classes."""
         image = data.image(row)
         source = Image.fromarray(image) if isinstance(image, np.ndarray) else image
         vector = self.encoder.image(
-            views_of(source, self.encoder.preprocess, views, least=LEAST, seed=derive(0, data.name, row))
+            views_of(source, self.encoder.preprocess, views, least=LEAST, seed=derive(seed, data.name, row))
         )
         return vector, vector @ self.classes.T
 
     @property
     def scale(self) -> float:
         """The scale of the logits."""
-        return float(self.encoder.model.scale())
+        return scale_of(self.encoder)
 
 
-def classified(policy: Judge, judge: Judge, data: LabelledSet, rows: Sequence[int], options: Options, rate: float) -> dict[str, list[int]]:  # fmt: skip
-    """Return the answer of every arm for every image, and how sure the un-adapted model is in % ("sure")."""
-    module, config = policy_of(policy, data), RLCF.Config(rate=rate, kept=KEPT)
-    arms: dict[str, list[int]] = {}
-    for row in rows:
-        vector, own = policy.see(data, row, options.views)
-        _, judged = judge.see(data, row, options.views)
-        logits, other = policy.scale * own, judge.scale * judged
-        kept = confident(logits, config.kept)
-        found = {
-            "un-adapted": logits[0],
-            "mean of views": logits.softmax(1).mean(0),
-            "mean of kept views": logits[kept].softmax(1).mean(0),
-            "reward model alone": other[0],
-            "both models": logits[0].softmax(0) + other[0].softmax(0),
-        }
-        for name, objective in OBJECTIVES.items():
-            task = RLCF(replace(config, objective=objective), module, judge.scale, seed=row)
-            found[name] = task.adapted(Sample(view=vector, cosine=judged))
-        found["judged by itself"] = RLCF(config, module, policy.scale).adapted(Sample(view=vector, cosine=own))
-        for name, scores in found.items():
-            arms.setdefault(name, []).append(int(scores.argmax()))
-        arms.setdefault("sure", []).append(round(100 * float(logits[0].softmax(0).max())))
-    return arms
-
-
-def policy_of(policy: Judge, data: LabelledSet) -> Prompt:
-    """Return a prompt that starts from the words of the template before the class name."""
-    return Prompt(base_of(policy.encoder), data.classes, data.template.partition(" {}")[0])
+def scale_of(encoder: Encoder) -> float:
+    """Return what multiplies cosines before the softmax."""
+    return float(encoder.model.scale())
 
 
 def best_rate(rates: Sequence[float], right: Callable[[float], float]) -> float:
@@ -133,29 +130,77 @@ def best_rate(rates: Sequence[float], right: Callable[[float], float]) -> float:
     return max(rates, key=lambda rate: (right(rate), -rate))
 
 
-def cells(options: Options, file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the classification cells."""
-    settings = {"reward": options.reward, "count": options.count, "views": options.views}
-    kept = [record for record in read_records(file) if settings.items() <= record.items()]
-    done = {(record["policy"], record["bed"]): record for record in kept}
-    reward = percept.load(options.reward, dtype="float32")
-    for name in options.policies:
-        rate, encoder = None, percept.load(name, dtype="float32")
-        for bed in options.beds:
-            if (name, bed) not in done:
-                data, dice = bed_of(bed), random.Random(0)
-                policy, judge = Judge.of(encoder, data), Judge.of(reward, data)
-                if rate is None:  # chosen once for a policy
-                    rate = chosen_rate(encoder, reward, options)
-                rows = sorted(dice.sample(data.test.tolist(), min(options.count, len(data.test))))
-                start = time.perf_counter()
-                answers = classified(policy, judge, data, rows, options, rate)
-                truth = data.labels[rows].tolist()
-                record = {"policy": name, "bed": bed, **settings, "rate": rate, "truth": truth, "answers": answers}
-                append_json_line(file, record | {"seconds": round(time.perf_counter() - start, 1)})
-                out.print(f"{name} {bed}: {accuracies(record)}")
-                done[name, bed] = record
-            yield done[name, bed]
+# classification
+
+
+@dataclass(frozen=True)
+class Classifying:
+    """A policy and a reward model on a set."""
+
+    policy: Judge
+    judge: Judge
+    data: LabelledSet
+    options: Options
+
+    @classmethod
+    def of(cls, policy: Encoder, reward: Encoder, data: LabelledSet, options: Options) -> "Classifying":
+        """Embed the class texts with both."""
+        return cls(Judge.of(policy, data), Judge.of(reward, data), data, options)
+
+    @cached_property
+    def module(self) -> Prompt:
+        """A prompt that starts from the words of the template before the class name."""
+        return Prompt(base_of(self.policy.encoder), self.data.classes, self.data.template.partition(" {}")[0])
+
+    def task(self, arm: str, rate: float, seed: int) -> RLCF:
+        """Return the loop of an arm; the policy judges itself in one of them."""
+        config = RLCF.Config(rate=rate, kept=KEPT, objective=OBJECTIVES.get(arm, "reward"))
+        return RLCF(config, self.module, (self.policy if arm == ITSELF else self.judge).scale, seed=seed)
+
+    def seen(self, row: int, seed: int) -> dict[str, Sample]:
+        """Return the views of an image with what either model says of them."""
+        vector, own = self.policy.see(self.data, row, self.options.views, seed)
+        judged = self.judge.see(self.data, row, self.options.views, seed)[1]
+        return {"own": Sample(view=vector, cosine=own), "judged": Sample(view=vector, cosine=judged)}
+
+    def chosen_rates(self) -> dict[str, float]:
+        """Return for every arm the rate with the most right answers on training images, whose views are computed once."""
+        count = min(self.options.count, len(self.data.pool))
+        rows = sorted(random.Random(1).sample(self.data.pool.tolist(), count))
+        samples = [self.seen(row, 0) for row in rows]
+
+        def right(arm: str, rate: float) -> float:
+            found = [self.answer(arm, rate, sample, row) for row, sample in zip(rows, samples, strict=True)]
+            return float(np.mean(np.array(found) == self.data.labels[rows]))
+
+        return {
+            arm: best_rate(self.options.rates, lambda rate, arm=arm: right(arm, rate)) for arm in (*OBJECTIVES, ITSELF)
+        }
+
+    def answer(self, arm: str, rate: float, sample: dict[str, Sample], seed: int) -> int:
+        """Return the class after adaptation."""
+        return int(self.task(arm, rate, seed).adapted(sample["own" if arm == ITSELF else "judged"]).argmax())
+
+    def answers(self, rows: Sequence[int], rates: dict[str, float], seed: int) -> dict[str, list[int]]:
+        """Return the answer of every arm for every image, and how sure the un-adapted model is in % ("sure")."""
+        arms: dict[str, list[int]] = {}
+        for row in rows:
+            sample = self.seen(row, seed)
+            logits, other = self.policy.scale * sample["own"].cosine, self.judge.scale * sample["judged"].cosine
+            kept = confident(logits, KEPT)
+            plain = {
+                "un-adapted": logits[0],
+                "mean of views": logits.softmax(1).mean(0),
+                "mean of kept views": logits[kept].softmax(1).mean(0),
+                "reward model alone": other[0],
+                "both models": logits[0].softmax(0) + other[0].softmax(0),
+            }
+            found = {name: int(scores.argmax()) for name, scores in plain.items()}
+            found |= {arm: self.answer(arm, rate, sample, row) for arm, rate in rates.items()}
+            found["sure"] = round(100 * float(logits[0].softmax(0).max()))
+            for name, value in found.items():
+                arms.setdefault(name, []).append(value)
+        return arms
 
 
 def bed_of(name: str) -> LabelledSet:
@@ -172,131 +217,174 @@ def bed_of(name: str) -> LabelledSet:
     return data
 
 
-def chosen_rate(encoder: Encoder, reward: Encoder, options: Options) -> float:
-    """Return the learning rate with the most right answers on training images of the first bed."""
-    data = bed_of(options.beds[0])
-    policy, judge = Judge.of(encoder, data), Judge.of(reward, data)
-    rows = sorted(random.Random(1).sample(data.pool.tolist(), min(options.count, len(data.pool))))
-    module, samples = policy_of(policy, data), []
-    for row in rows:
-        vector, _ = policy.see(data, row, options.views)
-        samples.append(Sample(view=vector, cosine=judge.see(data, row, options.views)[1]))
+class Searching:
+    """A policy and a reward model with queries and a gallery of the world."""
 
-    def right(rate: float) -> float:
-        task = RLCF(RLCF.Config(rate=rate, kept=KEPT), module, judge.scale)
-        return float(np.mean([int(task.adapted(one).argmax()) for one in samples] == data.labels[rows]))
-
-    return best_rate(options.rates, right)
-
-
-def accuracies(record: dict[str, Any]) -> dict[str, float]:
-    """Return the accuracy of every arm of a cell."""
-    truth = np.array(record["truth"])
-    return {
-        arm: round(float((np.array(answers) == truth).mean()), 3)
-        for arm, answers in record["answers"].items()
-        if arm != "sure"
-    }
-
-
-def retrieved(name: str, options: Options) -> dict[str, Any]:
-    """Return the hits of captions among images, before and after, with the rate that was best on other queries."""
-    policy, reward = percept.load(name, dtype="float32"), percept.load(options.reward, dtype="float32")
-
-    def measured(split: str, rate: float, count: int) -> dict[str, list[int]]:
-        drawn = [generate(n, split=split, style="mixed", things=(1, 3), truth=False) for n in range(count)]
-        texts = [short_caption(each.scene, random.Random(n)) for n, each in enumerate(drawn)]
-        galleries = [each.image([one.image for one in drawn]) for each in (policy, reward)]
-        judged = reward.text(texts) @ galleries[1].T
-        module = Query(base_of(policy), galleries[0], "text")
-        arms = {
-            arm: RLCF(RLCF.Config.queries("text", rate=rate, objective=objective), module)
-            for arm, objective in (("RLCF", "reward"), ("random reward", "random"), ("distilled", "distil"))
-        }
-        hits: dict[str, list[int]] = {}
-        for number, text in enumerate(texts):
+    def __init__(
+        self, policy: Encoder, reward: Encoder, direction: str, *, split: str, seed: int, gallery: int, queries: int
+    ) -> None:
+        """Draw images with their captions, and encode them."""
+        self.side: Literal["text", "image"] = SIDES[direction]
+        drawn = [
+            generate(1_000_000 * seed + n, split=split, style="mixed", things=(1, 3), truth=False)
+            for n in range(gallery)
+        ]
+        self.texts = [short_caption(each.scene, random.Random(n)) for n, each in enumerate(drawn)]
+        images = [each.image for each in drawn]
+        own, others = ((each.image(images), each.text(self.texts)) for each in (policy, reward))
+        asked, items = (1, 0) if self.side == "text" else (0, 1)
+        self.judged = (others[asked] @ others[items].T)[:queries]
+        self.module, self.scale = Query(base_of(policy), own[items], self.side), scale_of(reward)
+        if self.side == "text":
             assert policy.tokenizer is not None
-            view = policy.tokenizer([text])
-            sample = Sample(view=view, cosine=judged[number : number + 1])
-            with torch.no_grad():
-                found = {"un-adapted": module(view)[0], "reward model alone": judged[number]}
-            found |= {arm: task.adapted(sample) for arm, task in arms.items()}
-            for arm, scores in found.items():
-                hits.setdefault(arm, []).append(int(texts[int(scores.argmax())] == text))
-        return hits
+            self.views = policy.tokenizer(self.texts[:queries])
+        else:
+            stacked = policy.preprocess.stack([Image.fromarray(image) for image in images[:queries]])
+            self.views = policy.preprocess.normalise(stacked)
 
-    rate = best_rate(
-        options.query_rates, lambda rate: float(np.mean(measured("train", rate, options.gallery // 2)["RLCF"]))
-    )
-    return {"policy": name, "rate": rate, "hits": measured("evaluation", rate, options.gallery)}
+    def hits(self, scores: Callable[[int], Tensor]) -> list[int]:
+        """Return for every query whether the best item has its caption."""
+        return [int(self.texts[int(scores(query).argmax())] == self.texts[query]) for query in range(len(self.views))]
+
+    def adapted(self, arm: str, rate: float) -> list[int]:
+        """Return the hits of an arm."""
+        task = RLCF(RLCF.Config.queries(self.side, rate=rate, objective=OBJECTIVES[arm]), self.module, self.scale)
+        return self.hits(
+            lambda query: task.adapted(
+                Sample(view=self.views[query : query + 1], cosine=self.judged[query : query + 1])
+            )
+        )
+
+    @torch.no_grad()
+    def plain(self) -> dict[str, list[int]]:
+        """Return the hits of both models without adaptation."""
+        return {
+            "un-adapted": self.hits(lambda query: self.module(self.views[query : query + 1])[0]),
+            "reward model alone": self.hits(lambda query: self.judged[query]),
+        }
+
+    def chosen_rates(self, rates: Sequence[float]) -> dict[str, float]:
+        """Return for every arm the rate with the most hits."""
+        return {
+            arm: best_rate(rates, lambda rate, arm=arm: float(np.mean(self.adapted(arm, rate)))) for arm in SEARCHING
+        }
 
 
-def compared(records: Sequence[dict[str, Any]], arm: str, than: str) -> dict[str, Any]:
-    """Return the paired difference of two arms over all images."""
-    differences = [
-        (np.array(record["answers"][arm]) == record["truth"]).astype(float) - (np.array(record["answers"][than]) == record["truth"])
-        for record in records
-    ]  # fmt: skip
-    score = mean(f"{arm} - {than}", np.concatenate(differences))
-    return _row(score, 1 if arm == "RLCF" else -1)
+# cells
 
 
-def _row(score: Any, sign: int) -> dict[str, Any]:
-    return {
-        "arms": score.name, "difference": round(score.value, 4), "interval": [round(score.low, 4), round(score.high, 4)],
-        "n": score.n, "verdict": verdict(score, sign=sign),
-    }  # fmt: skip
+class Run:
+    """What the files hold, and what is added to them."""
+
+    def __init__(self, options: Options, files: Sequence[Path]) -> None:
+        """Read the files."""
+        key = (*PLACE, "settings")
+        self.options, self.file, self.key = options, files[0], key
+        self.done = {tuple(record[name] for name in key): record for record in read_files(files, key)}
+
+    def cell(self, place: Sequence[Any], settings: Any, measured: Callable[[], Record]) -> Record:
+        """Return the record of a cell, which is measured if it is not done."""
+        key = (*place, digest(settings))
+        if key not in self.done:
+            start = time.perf_counter()
+            record = dict(zip(self.key, key, strict=True)) | self.options.told(place[0]) | measured()
+            self.done[key] = record | {"seconds": round(time.perf_counter() - start, 1)}
+            append_json_line(self.file, self.done[key])
+            shown = accuracies(record) if place[0] == "classification" else found_shares(record)
+            out.print(f"{record['policy']} {record['bed']} {record['seed']}: {shown}", soft_wrap=True)
+        return self.done[key]
 
 
-def corrected(records: Sequence[dict[str, Any]], arm: str) -> dict[str, Any] | None:
-    """Return the share of the confident mistakes of the un-adapted model that an arm corrects, None without any.
+def run_all(options: Options, files: Sequence[Path]) -> list[Record]:
+    """Run what the files do not hold yet, and return the records of these options.
 
-    A mistake is confident if its confidence is at least the median of its cell.
+    Raises:
+        PerceptError: there is no policy.
     """
-    fixed: list[bool] = []
-    for record in records:
-        truth, sure = np.array(record["truth"]), np.array(record["answers"]["sure"])
-        wrong = (np.array(record["answers"]["un-adapted"]) != truth) & (sure >= np.median(sure))
-        fixed += (np.array(record["answers"][arm]) == truth)[wrong].tolist()
-    if not fixed:
-        return None
-    score = proportion(arm, fixed)
-    return {"arm": arm, "corrected": round(score.value, 4), "interval": [round(score.low, 4), round(score.high, 4)], "n": score.n}  # fmt: skip
+    if not options.policies:
+        raise PerceptError("there is no policy to adapt. Give one or more encoders to --policies.")
+    run, reward, found = Run(options, files), percept.load(options.reward, dtype="float32"), []
+    for name in options.policies:
+        encoder = percept.load(name, dtype="float32")
+        found += classification(run, encoder, reward)
+        found += [record for direction in SIDES for record in retrieval(run, encoder, reward, direction)]
+    return found
+
+
+def classification(run: Run, policy: Encoder, reward: Encoder) -> list[Record]:
+    """Return the cells of a policy on all beds that pass its gate."""
+    options = run.options
+    beds = {bed: bed_of(bed) for bed in options.beds}
+    sets = [data for bed, data in beds.items() if passed(policy, bed) is not None]
+    rates: dict[str, float] = {}
+
+    def measured(data: LabelledSet, seed: int) -> Record:
+        if not rates:  # chosen once for a policy
+            rates.update(Classifying.of(policy, reward, sets[0], options).chosen_rates())
+        rows = sorted(random.Random(seed).sample(data.test.tolist(), min(options.count, len(data.test))))
+        answers = Classifying.of(policy, reward, data, options).answers(rows, rates, seed)
+        return {"rates": dict(rates), "truth": data.labels[rows].tolist(), "answers": answers}
+
+    found = []
+    for data in sets:
+        settings = [options.count, options.views, options.rates, LEAST, to_dict(RLCF.Config(kept=KEPT)), content_of(data), content_of(sets[0])]  # fmt: skip
+        for seed in options.seeds:
+            place = (
+                "classification",
+                policy.name,
+                weights_of(policy),
+                options.reward,
+                weights_of(reward),
+                data.name,
+                seed,
+            )
+            found.append(run.cell(place, settings, lambda data=data, seed=seed: measured(data, seed)))
+    return found
+
+
+def retrieval(run: Run, policy: Encoder, reward: Encoder, direction: str) -> list[Record]:
+    """Return the cells of a policy in one direction."""
+    options, rates = run.options, dict[str, float]()
+    drawn = {"gallery": options.gallery, "queries": options.queries}
+
+    def measured(seed: int) -> Record:
+        if not rates:
+            half = {name: max(1, size // 2) for name, size in drawn.items()}
+            rates.update(Searching(policy, reward, direction, split="train", seed=0, **half).chosen_rates(options.query_rates))  # fmt: skip
+        searching = Searching(policy, reward, direction, split="evaluation", seed=seed, **drawn)
+        hits = searching.plain() | {arm: searching.adapted(arm, rate) for arm, rate in rates.items()}
+        return {"rates": dict(rates), "hits": hits}
+
+    settings = [drawn, options.query_rates, to_dict(RLCF.Config.queries(SIDES[direction]))]
+    return [
+        run.cell(("retrieval", policy.name, weights_of(policy), options.reward, weights_of(reward), direction, seed), settings, lambda seed=seed: measured(seed))
+        for seed in options.seeds
+    ]  # fmt: skip
+
+
+def recorded(options: Options, files: Sequence[Path]) -> list[Record]:
+    """Return the records of the files that have these options, whatever their policies, beds and seeds."""
+    kept = [
+        record
+        for record in read_files(files, (*PLACE, "settings"))
+        if options.told(record["kind"]).items() <= record.items()
+    ]
+    return of_one_setting(kept, PLACE)
 
 
 def main(options: Options) -> None:
     """Run what is missing, print and write the comparison."""
-    start, file = time.perf_counter(), options.runs or home() / "rlcf.jsonl"
-    records = list(cells(options, file))
-    arms = [arm for arm in records[0]["answers"] if arm != "sure"]
-    table(
-        "accuracy, %",
-        ("policy", "bed", *arms),
-        [(r["policy"], r["bed"], *(f"{100 * accuracies(r)[arm]:.1f}" for arm in arms)) for r in records],
+    use_threads(options.threads)
+    start, files = time.perf_counter(), files_of(options.runs, "rlcf.jsonl")
+    records = recorded(options, files) if options.report else run_all(options, files)
+    classified, searched = (
+        [record for record in records if record["kind"] == kind] for kind in ("classification", "retrieval")
     )
-    rivals = ("un-adapted", "mean of views", "mean of kept views", "entropy (TPT)", "distilled", "judged by itself", "reward model alone", "both models")  # fmt: skip
-    differences = [compared(records, "RLCF", rival) for rival in rivals]
-    differences.append(compared(records, "random reward", "un-adapted"))
-    mended = [row for arm in ("RLCF", "entropy (TPT)", "mean of kept views") if (row := corrected(records, arm))]
-    searched = [retrieved(name, options) for name in options.policies]
-    found = {arm: np.concatenate([each["hits"][arm] for each in searched]) for arm in searched[0]["hits"]}
-    retrieval = {
-        "R@1": {arm: round(float(values.mean()), 4) for arm, values in found.items()},
-        "claims": [
-            _row(mean(f"{arm} - un-adapted", found[arm] - found["un-adapted"].astype(float)), sign)
-            for arm, sign in (("RLCF", 1), ("distilled", 1), ("random reward", -1))
-        ],
+    result = {
+        "classification": classification_report(classified) if classified else {},
+        "retrieval": retrieval_report(searched),
     }
-    for title, rows in (("paired, classification", differences), ("confident mistakes", mended), ("paired, retrieval", retrieval["claims"])):  # fmt: skip
-        if rows:
-            table(title, tuple(rows[0]), [[str(value) for value in row.values()] for row in rows])
-    save(
-        options.json_file,
-        {
-            **about(start), "classification": {"cells": [{"policy": r["policy"], "bed": r["bed"], "rate": r["rate"], **accuracies(r)} for r in records], "claims": differences},
-            "confident mistakes": mended, "retrieval": retrieval | {"rates": {each["policy"]: each["rate"] for each in searched}},
-        },
-    )  # fmt: skip
+    save(options.json_file, {**about(start), **result})
 
 
 if __name__ == "__main__":

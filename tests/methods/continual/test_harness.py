@@ -76,6 +76,11 @@ def test_the_metrics_of_a_small_matrix() -> None:
     assert matrix.forgetting == pytest.approx(0.125)
     assert matrix.backward == pytest.approx((60 - 80 + 85 - 90) / 200)
     assert matrix.zero_shot_transfer == pytest.approx(0.5)
+    assert matrix.incremental == pytest.approx((0.8 + (0.7 + 0.9) / 2 + 0.8) / 3)
+    plain = matrix.zero_shot
+    assert plain.transfer == pytest.approx(0.5)
+    assert plain.average == plain.last == pytest.approx(0.5)
+    assert plain.forgetting == 0
 
 
 @pytest.mark.parametrize("name", list(CONTINUAL))
@@ -130,6 +135,72 @@ def test_the_union_of_names_is_harder_and_equal_names_are_one() -> None:
     assert np.allclose(by_task, union)  # all tasks have the same three names
     with pytest.raises(PerceptError, match="protocol"):
         accuracies(method.clip, method.tokens, sequence, "all")
+
+
+def test_learned_tasks_are_classified_among_the_names_so_far() -> None:
+    sequence, _ = tasks(2)
+    later = replace(sequence[1], shots=replace(sequence[1].shots, names=("a cup", "red book", "old photo")))
+    matrix, _ = run(
+        made("continual-fine-tuning"), [sequence[0], later], protocol="seen", schedule=replace(QUICK, steps=0)
+    )
+    alone = made("continual-fine-tuning")
+    assert matrix.after[0, 0] == accuracies(alone.clip, alone.tokens, sequence[:1], "task")[0]
+    assert np.allclose(matrix.after[1], accuracies(alone.clip, alone.tokens, [sequence[0], later], "union"))
+    assert matrix.untouched is not None
+    assert np.array_equal(matrix.after, matrix.untouched)
+
+
+def test_means_with_the_initial_weights_are_measured_and_training_goes_on_without_them() -> None:
+    found = []
+    for blends in ((), (0.0, 0.5, 1.0)):
+        method, (sequence, _) = made("continual-fine-tuning"), tasks()
+        found.append(run(method, sequence[:2], schedule=QUICK, others=sequence[2:], blends=blends))
+    (plain, _), (matrix, facts) = found
+    assert np.array_equal(plain.after, matrix.after)
+    assert set(facts["blends"]) == {0.0, 0.5, 1.0}
+    assert np.array_equal(facts["blends"][1.0][0].after, matrix.after)
+    assert np.array_equal(facts["blends"][0.0][0].after, matrix.zero_shot.after)
+    before, after = facts["blends"][0.0][1]["task 2"]
+    assert before == after
+
+
+@pytest.mark.parametrize("name", list(CONTINUAL))
+def test_teachers_stay_in_evaluation_mode(name: str) -> None:
+    method = made(name).train()
+    assert method.clip.training
+    for part, child in method.named_children():
+        assert part == "clip" or not any(each.training for each in child.modules())
+
+
+@pytest.mark.parametrize("name", list(CONTINUAL))
+def test_label_smoothing_is_a_field_of_every_method(name: str) -> None:
+    losses = []
+    for smoothing in (0.0, 0.4):
+        method, (sequence, _) = made(name), tasks()
+        method.config = replace(method.config, smoothing=smoothing)
+        method.begin(sequence[0])
+        batch = sequence[0].batch(range(4), None, method.tokens(sequence[0].texts))
+        found = method(batch)
+        losses.append(next(value for loss, value in found.items() if loss in ("cross_entropy", "image_to_text")))
+    assert not torch.isclose(*losses)
+    with pytest.raises(PerceptError, match="smoothing"):
+        replace(made(name).config, smoothing=1.0)
+
+
+def test_what_is_kept_grows_with_the_tasks() -> None:
+    sizes = {}
+    for name in CONTINUAL:
+        method, (sequence, _) = made(name), tasks()
+        sizes[name] = []
+        for task in sequence[:2]:
+            learn(method, task, QUICK, seed=0)
+            sizes[name].append(sum(method.kept().values()))
+    assert sizes["continual-fine-tuning"] == sizes["lwf"] == sizes["codyra"] == [0, 0]
+    assert sizes["replay"][1] == 2 * sizes["replay"][0] > 0
+    assert (
+        sizes["mulki-like"][1] - sizes["mulki-like"][0] == 2 * 3 * 12 * 4
+    )  # vectors of 12 numbers, three classes, both modalities
+    assert sizes["zscl"][1] == sizes["zscl"][0] > 0
 
 
 def test_batches_are_whole_epochs_in_random_order() -> None:

@@ -129,9 +129,17 @@ def test_without_a_threshold_it_is_gated_lora_and_ungated_it_is_lora() -> None:
     gates = {name: update.gate.clone() for name, update in method.updates.items()}
     method.after_step(999)
     assert all(torch.equal(update.gate, gates[name]) for name, update in method.updates.items())
-    plain = CoDyRA(CoDyRA.Config(rank=2, gated=False), tiny_base())
+    plain = CoDyRA(CoDyRA.Config(rank=2, gates="one"), tiny_base())
     assert not any(update.gate.requires_grad for update in plain.updates.values())
     assert all(bool((update.gate == 1).all()) for update in plain.updates.values())
+    fixed = CoDyRA(CoDyRA.Config(rank=2, gates="random"), tiny_base())
+    before = {name: update.gate.clone() for name, update in fixed.updates.items()}
+    assert not any(update.gate.requires_grad for update in fixed.updates.values())
+    assert not any(bool((gate == 1).any()) for gate in before.values())
+    fixed.after_step(999)
+    assert all(torch.equal(update.gate, before[name]) for name, update in fixed.updates.items())
+    fixed.end(tiny_task(fixed, 0))
+    assert not any(torch.equal(update.gate, before[name]) for name, update in fixed.updates.items())
 
 
 def test_the_number_of_trained_values_is_that_of_the_reference() -> None:

@@ -157,7 +157,8 @@ def by_badge(logits: Float[Tensor, "n c"], vectors: Float[Tensor, "n d"], count:
         inner = (error @ error[last]) * (vector @ vector[last])
         nearest = torch.minimum(nearest, (length + length[last] - 2 * inner).clamp(min=0))
         nearest[chosen] = 0
-        left = [each for each in range(len(length)) if each not in set(chosen)]
+        taken = set(chosen)
+        left = [each for each in range(len(length)) if each not in taken]
         weights = nearest[left].tolist()
         chosen.append(rng.choices(left, weights)[0] if sum(weights) > 0 else rng.choice(left))
     return chosen

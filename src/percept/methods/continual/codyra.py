@@ -17,7 +17,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, TypeAlias, cast
 
 import torch
 from jaxtyping import Float
@@ -26,38 +26,40 @@ from torch.nn import functional as F
 
 from percept.core.errors import PerceptError
 from percept.methods.adaptation.texts import Base
-from percept.methods.continual.contract import Continual, Schedule, Task, TaskBatch
+from percept.methods.continual.contract import CommonConfig, Continual, Schedule, Task, TaskBatch
 from percept.optim.rules import Scale
 
 STAGES = 50
 """Stages in which the threshold rises."""
+Gates: TypeAlias = Literal["trained", "random", "one"]
+GATES: tuple[Gates, ...] = ("trained", "random", "one")
 
 
 class GatedLoRA(nn.Module):
     """y = W x + b + Σ_i g_i b_i (a_i · x), separately for equal parts of the outputs. Nothing changes before training, as b = 0."""
 
-    def __init__(self, base: nn.Linear, *, rank: int, parts: int = 1, gated: bool = True) -> None:
+    def __init__(self, base: nn.Linear, *, rank: int, parts: int = 1, gates: Gates = "trained") -> None:
         """Wrap a layer.
 
         Args:
             rank: of the update of each part.
             parts: equal parts of the outputs, such as queries, keys and values.
-            gated: train the gates, which start from a normal distribution; otherwise all are 1, as in LoRA with its scale at 1.
+            gates: trained from a normal distribution, random but not trained, or all 1, as in LoRA with its scale at 1.
         """
         super().__init__()
         self.base, self.parts = base.requires_grad_(False), parts
         like = {"dtype": base.weight.dtype, "device": base.weight.device}
         self.down = nn.Parameter(torch.empty(parts, rank, base.in_features, **like))
         self.up = nn.Parameter(torch.zeros(parts, base.out_features // parts, rank, **like))
-        self.gate = nn.Parameter(torch.randn(parts, rank, **like) if gated else torch.ones(parts, rank, **like))
-        self.gate.requires_grad_(gated)
+        self.random = gates != "one"
+        self.gate = nn.Parameter(torch.ones(parts, rank, **like), requires_grad=gates == "trained")
         self.restart()
 
     def restart(self) -> None:
         """Begin a new update."""
         nn.init.kaiming_uniform_(self.down.view(-1, self.down.shape[-1]), a=math.sqrt(5))
         nn.init.zeros_(self.up)
-        if self.gate.requires_grad:
+        if self.random:
             nn.init.normal_(self.gate)
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
@@ -88,29 +90,34 @@ class CoDyRA(Continual):
     rules = ((r"\.gate$", Scale(decay=0)),)
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(CommonConfig):
         """Defaults of the reference."""
 
+        smoothing: float = 0.0
+        """Label smoothing of images among classes; classes among images are never smoothed."""
         rank: int = 16
         """Largest rank of an update."""
         threshold: float = 0.005
         """Largest step towards 0 of a gate after an optimiser step [κ_max]; relative to the learning rate. 0 prunes nothing."""
         dense: float = 0.5
         """Share of the steps before the first proximal step."""
-        gated: bool = True
-        """Train gates; False for plain LoRA of the same rank, merged after each task."""
+        gates: Gates = "trained"
+        """trained, as published; random: drawn in the same way but fixed; one: plain LoRA of the same rank, merged after each task."""
         towers: tuple[str, ...] = ("vision", "text")
         """Towers that are updated."""
         layers: tuple[str, ...] = ("qkv", "out", "up", "down")
         """Linear layers of a block that are updated: of the attention and of the MLP."""
 
         def __post_init__(self) -> None:
+            super().__post_init__()
             for name in ("towers", "layers"):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
             if self.rank < 1 or self.threshold < 0 or not 0 <= self.dense <= 1:
                 raise PerceptError(
                     f"rank={self.rank}, threshold={self.threshold} and dense={self.dense}: rank must be at least 1, threshold at least 0 and dense a share."
                 )
+            if self.gates not in GATES:
+                raise PerceptError(f"gates={self.gates!r} is unknown. Use one of {', '.join(GATES)}.")
             if not set(self.towers) <= {"vision", "text"} or not set(self.layers) <= {"qkv", "out", "up", "down"}:
                 raise PerceptError(
                     f"towers={self.towers} and layers={self.layers}: towers are vision and text, layers qkv, out, up and down."
@@ -124,7 +131,7 @@ class CoDyRA(Continual):
         for name, layer in list(self._layers()):
             parent, _, child = name.rpartition(".")
             parts = 3 if child == "qkv" else 1
-            gated = GatedLoRA(layer, rank=config.rank, parts=parts, gated=config.gated)
+            gated = GatedLoRA(layer, rank=config.rank, parts=parts, gates=config.gates)
             setattr(self.clip.get_submodule(parent), child, gated)
 
     def _layers(self) -> Iterator[tuple[str, nn.Linear]]:
@@ -146,13 +153,13 @@ class CoDyRA(Continual):
         columns = logits.T[batch.label].masked_fill(same, -torch.inf)
         target = torch.arange(len(columns), device=columns.device)
         return {
-            "image_to_text": F.cross_entropy(logits, batch.label),
+            "image_to_text": self.cross_entropy(logits, batch.label),
             "text_to_image": F.cross_entropy(columns, target),
         }
 
     def after_step(self, step: int) -> None:
         """Shrink the gates in the second part of a task."""
-        if not self.config.gated or not (by := self.threshold_at(step)):
+        if self.config.gates != "trained" or not (by := self.threshold_at(step)):
             return
         for update in self.updates.values():
             update.shrink(by)
@@ -172,6 +179,19 @@ class CoDyRA(Continual):
         if step < first or steps <= first:
             return 0.0
         return most * ((step - first) * STAGES // (steps - first)) / STAGES
+
+    @staticmethod
+    def ranks_by_chance(config: "CoDyRA.Config", steps: int) -> tuple[float, float]:
+        """Return mean and standard deviation of the active ranks of an update whose gates get no gradient.
+
+        Gates start from a normal distribution, so that those farther from 0 than the sum of all thresholds stay.
+
+        >>> [round(value, 1) for value in CoDyRA.ranks_by_chance(CoDyRA.Config(), 500)]
+        [8.6, 2.0]
+        """
+        total = sum(CoDyRA.threshold_of(step, steps, config.dense, config.threshold) for step in range(steps))
+        share = math.erfc(total / math.sqrt(2))
+        return config.rank * share, math.sqrt(config.rank * share * (1 - share))
 
     def end(self, task: Task) -> None:
         """Count the ranks, and make the updates part of the weights."""

@@ -86,8 +86,20 @@ class Task:
         return self.seen.pixels(rows.tolist(), None), torch.from_numpy(self.seen.data.labels[rows])
 
 
+@dataclass(frozen=True, kw_only=True)
+class CommonConfig:
+    """Fields that the configurations of all continual methods share."""
+
+    smoothing: float = 0.2
+    """Label smoothing of the cross-entropy over classes; 0.2 in the scripts of ZSCL, of which those for fine-tuning, WiSE-FT and LwF are rivals."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1:
+            raise PerceptError(f"smoothing={self.smoothing} is not a share. Use at least 0 and less than 1.")
+
+
 class Continual(nn.Module):
-    """A method on a copy of a dual encoder. Subclasses have a nested frozen `Config` and override what they change."""
+    """A method on a copy of a dual encoder. Subclasses have a nested frozen `Config(CommonConfig)` and override what they change."""
 
     shown: ClassVar[tuple[str, ...]] = ()
     rules: ClassVar[Rules] = ()
@@ -113,7 +125,7 @@ class Continual(nn.Module):
 
     def losses(self, batch: TaskBatch) -> dict[str, Tensor]:
         """Return the named losses, already weighted; the harness minimises their sum."""
-        return {"cross_entropy": F.cross_entropy(self.logits(batch), batch.label)}
+        return {"cross_entropy": self.cross_entropy(self.logits(batch), batch.label)}
 
     def begin(self, task: Task) -> None:
         """Read the task before its first step: copy teachers, compute prototypes."""
@@ -124,12 +136,28 @@ class Continual(nn.Module):
     def end(self, task: Task) -> None:
         """Change weights after the last step of a task, such as averaging or merging them."""
 
+    def kept(self) -> dict[str, int]:
+        """Return the bytes of everything that has to be kept from one task to the next besides the model; class names are not counted."""
+        return {}
+
     @classmethod
     def schedule(cls) -> Schedule:
         """Return the optimisation of the paper."""
         return Schedule()
 
     # shared
+
+    def cross_entropy(self, logits: Float[Tensor, "b c"], label: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+        """Return the cross-entropy over classes with the label smoothing of the configuration."""
+        return F.cross_entropy(logits, label, label_smoothing=self.config.smoothing)
+
+    def train(self: M, mode: bool = True) -> M:
+        """Set the training mode; parts without trained parameters, such as teachers, stay in evaluation mode."""
+        super().train(mode)
+        for part in self.children():
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+        return self
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -184,6 +212,15 @@ def tiny_task(method: Continual, number: int) -> Task:
         keys=tuple(map(str, range(4))), pixels=lambda rows, seed: image[list(rows)],
     )  # fmt: skip
     return Task(name=f"task {number}", shots=shots)
+
+
+def bytes_of(*tensors: Tensor) -> int:
+    """Return the memory that tensors take.
+
+    >>> bytes_of(torch.zeros(2, 3), torch.zeros(4, dtype=torch.uint8))
+    28
+    """
+    return sum(each.numel() * each.element_size() for each in tensors)
 
 
 def frozen(clip: CLIP) -> CLIP:

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.methods.adaptation.texts import Base
-from percept.methods.continual.contract import Continual, Task, TaskBatch, copy_weights, drift, frozen
+from percept.methods.continual.contract import CommonConfig, Continual, Task, TaskBatch, copy_weights, drift, frozen
 
 
 class FineTuning(Continual):
     """Both towers, trained without a teacher."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(CommonConfig):
         """Plain fine-tuning."""
 
         penalty: float = 0.0
@@ -29,6 +29,7 @@ class FineTuning(Continual):
         """Weight of the new weights after a task [a]; below 1 for WiSE-FT."""
 
         def __post_init__(self) -> None:
+            super().__post_init__()
             if self.penalty < 0 or not 0 <= self.share <= 1:
                 raise PerceptError(
                     f"penalty must be at least 0 and share from 0 to 1, got penalty={self.penalty} and share={self.share}."

@@ -4,7 +4,8 @@ Zheng et al. 2023 (ZSCL), arXiv:2303.06628, section 5.1; the reference computes 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,8 +23,9 @@ from percept.models.clip import CLIP
 from percept.optim.rules import parameter_groups
 from percept.optim.schedule import warmup_cosine
 
-PROTOCOLS = ("task", "union")
-"""Names among which an image is classified: those of its task (MTIL) or those of all tasks (X-TAIL). Their numbers cannot be compared."""
+PROTOCOLS = ("task", "union", "seen")
+"""Names among which an image is classified: those of its task (MTIL), those of all tasks (X-TAIL), or those of the tasks learned so far (class-incremental; images
+of later tasks among all names). Their numbers cannot be compared."""
 PART = 64
 """Images that are encoded together."""
 
@@ -36,6 +38,14 @@ class Matrix:
     """Row j: accuracy on every task once task j is learned."""
     before: Float[np.ndarray, " t"]
     """Accuracy on every task of the model that nothing was taught to."""
+    untouched: Float[np.ndarray, "t t"] | None = None
+    """As `after`, of the model that nothing was taught to; None if every row is `before`."""
+
+    @property
+    def zero_shot(self) -> "Matrix":
+        """The matrix of the model that nothing was taught to."""
+        rows = np.tile(self.before, (len(self.before), 1)) if self.untouched is None else self.untouched
+        return replace(self, after=rows, untouched=rows)
 
     @property
     def transfer(self) -> float:
@@ -46,6 +56,11 @@ class Matrix:
     def average(self) -> float:
         """Mean over tasks of their accuracy after every task."""
         return float(self.after.mean())
+
+    @property
+    def incremental(self) -> float:
+        """Mean over rows of the mean accuracy on the tasks learned so far; the average accuracy of class-incremental learning."""
+        return float(np.mean([row[: task + 1].mean() for task, row in enumerate(self.after)]))
 
     @property
     def last(self) -> float:
@@ -70,7 +85,7 @@ class Matrix:
     def summary(self) -> dict[str, float]:
         """Return all numbers."""
         return {
-            "transfer": self.transfer, "average": self.average, "last": self.last, "forgetting": self.forgetting,
+            "transfer": self.transfer, "average": self.average, "incremental": self.incremental, "last": self.last, "forgetting": self.forgetting,
             "backward": self.backward, "zero-shot transfer": self.zero_shot_transfer, "zero-shot": float(self.before.mean()),
         }  # fmt: skip
 
@@ -125,13 +140,13 @@ def learn(method: Continual, task: Task, schedule: Schedule, *, seed: int) -> di
 
 @torch.no_grad()
 def accuracies(clip: CLIP, tokens: Callable[[Sequence[str]], Tensor], tasks: Sequence[Task], protocol: str) -> Float[np.ndarray, " t"]:  # fmt: skip
-    """Return the accuracy on the test images of every task.
+    """Return the accuracy on the test images of every task; with the protocol "seen" all of these tasks are taken as learned.
 
     Raises:
         PerceptError: unknown protocol.
     """
     if protocol not in PROTOCOLS:
-        raise PerceptError(f"unknown protocol {protocol!r}. Use task or union.")
+        raise PerceptError(f"unknown protocol {protocol!r}. Use one of {', '.join(PROTOCOLS)}.")
     found, union = [], _union(tasks)
     for task in tasks:
         pixels, label = task.tested
@@ -159,6 +174,29 @@ def _union(tasks: Sequence[Task]) -> dict[str, str]:
     return union
 
 
+def row_after(method: Continual, tasks: Sequence[Task], number: int, protocol: str) -> Float[np.ndarray, " t"]:
+    """Return the accuracy on every task once task `number` is learned."""
+    row = accuracies(method.clip, method.tokens, tasks, protocol)
+    if protocol == "seen":
+        row[: number + 1] = accuracies(method.clip, method.tokens, tasks[: number + 1], protocol)
+    return row
+
+
+@contextmanager
+def blended(clip: CLIP, start: Sequence[Tensor], share: float) -> Iterator[None]:
+    """Replace the weights by share · weights + (1 - share) · start, and restore them at the end."""
+    now = [each.detach().clone() for each in clip.parameters()]
+    try:
+        with torch.no_grad():
+            for each, first in zip(clip.parameters(), start, strict=True):
+                each.lerp_(first, 1 - share)
+        yield
+    finally:
+        with torch.no_grad():
+            for each, value in zip(clip.parameters(), now, strict=True):
+                each.copy_(value)
+
+
 def run(
     method: Continual,
     tasks: Sequence[Task],
@@ -167,6 +205,7 @@ def run(
     schedule: Schedule | None = None,
     seed: int = 0,
     others: Sequence[Task] = (),
+    blends: Sequence[float] = (),
     told: Callable[[str], Any] = lambda _: None,
 ) -> tuple[Matrix, dict[str, Any]]:
     """Teach a method all tasks in order, and measure it on all of them before the first and after each.
@@ -174,29 +213,50 @@ def run(
     Args:
         schedule: of each task; that of the method if None.
         seed: of the order of images and of crops.
-        others: sets that are never learned, measured before and at the end.
+        others: sets that are never learned, measured before and at the end, each among its own names.
+        blends: shares of the trained weights in means with the initial ones (WiSE-FT), which are measured in the same way; training goes on
+            from the trained weights. Only for methods that keep the parameters of the towers.
         told: receives a line after each task.
 
     Returns:
-        the accuracies, and facts of the run.
+        the accuracies, and facts of the run; "blends" holds share → (accuracies, accuracies on the others).
     """
     schedule, start = schedule or type(method).schedule(), time.perf_counter()
     method.eval()
-    before, rows = accuracies(method.clip, method.tokens, tasks, protocol), []
-    never = accuracies(method.clip, method.tokens, others, "task") if others else np.zeros(0)
+    initial = [each.detach().clone() for each in method.clip.parameters()] if blends else []
+    before, untouched = accuracies(method.clip, method.tokens, tasks, protocol), None
+    if protocol == "seen":
+        untouched = np.array([row_after(method, tasks, number, protocol) for number in range(len(tasks))])
+    never, rows, mixed = _never(method, others), [], {share: [] for share in blends}
     taught = 0.0
     for number, task in enumerate(tasks):
         began = time.perf_counter()
         learn(method, task, schedule, seed=derive(seed, "task", number))
         taught += time.perf_counter() - began
-        rows.append(accuracies(method.clip, method.tokens, tasks, protocol))
+        rows.append(row_after(method, tasks, number, protocol))
+        for share, found in mixed.items():
+            with blended(method.clip, initial, share):
+                found.append(row_after(method, tasks, number, protocol))
         told(f"{task.name}: {' '.join(f'{100 * value:.0f}' for value in rows[-1])}")
+    matrix = Matrix(after=np.array(rows), before=before, untouched=untouched)
     facts = {
         "protocol": protocol, "tasks": [task.name for task in tasks], "schedule": replace(schedule), "reads": list(method.reads),
-        "never learned": {
-            task.name: [float(one), float(two)]
-            for task, one, two in zip(others, never, accuracies(method.clip, method.tokens, others, "task") if others else (), strict=True)
-        },
-        "seconds of training": round(taught, 1), "seconds": round(time.perf_counter() - start, 1),
+        "never learned": paired(others, never, _never(method, others)), "kept bytes": method.kept(),
+        "blends": {}, "seconds of training": round(taught, 1),
     }  # fmt: skip
-    return Matrix(after=np.array(rows), before=before), facts
+    for share, found in mixed.items():
+        with blended(method.clip, initial, share):
+            facts["blends"][share] = (
+                replace(matrix, after=np.array(found)),
+                paired(others, never, _never(method, others)),
+            )
+    return matrix, {**facts, "seconds": round(time.perf_counter() - start, 1)}
+
+
+def _never(method: Continual, others: Sequence[Task]) -> Float[np.ndarray, " k"]:
+    return accuracies(method.clip, method.tokens, others, "task") if others else np.zeros(0)
+
+
+def paired(tasks: Sequence[Task], before: Float[np.ndarray, " k"], after: Float[np.ndarray, " k"]) -> dict[str, list[float]]:  # fmt: skip
+    """Return the accuracies before and after by the name of the set."""
+    return {task.name: [float(one), float(two)] for task, one, two in zip(tasks, before, after, strict=True)}

@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from percept.methods.adaptation.texts import Base
-from percept.methods.continual.contract import Continual, Task, TaskBatch, copy_weights, frozen, soft_cross_entropy
+from percept.methods.continual.contract import (
+    CommonConfig,
+    Continual,
+    Task,
+    TaskBatch,
+    copy_weights,
+    frozen,
+    soft_cross_entropy,
+)
 
 
 class LwF(Continual):
@@ -22,7 +30,7 @@ class LwF(Continual):
     reads = ("names of earlier tasks",)
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(CommonConfig):
         """Defaults of the baseline in ZSCL."""
 
         weight: float = 1.0
@@ -49,7 +57,7 @@ class LwF(Continual):
         logits = scale * image @ self.clip.embed_text(batch.texts).T
         kept = soft_cross_entropy(target, student, self.config.temperature)
         return {
-            "cross_entropy": torch.nn.functional.cross_entropy(logits, batch.label),
+            "cross_entropy": self.cross_entropy(logits, batch.label),
             "distillation": self.config.weight * kept,
         }
 

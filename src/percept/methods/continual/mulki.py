@@ -27,9 +27,11 @@ from torch.nn import functional as F
 from percept.core.errors import PerceptError
 from percept.methods.adaptation.texts import Base
 from percept.methods.continual.contract import (
+    CommonConfig,
     Continual,
     Task,
     TaskBatch,
+    bytes_of,
     copy_weights,
     frozen,
     image_vectors,
@@ -46,7 +48,7 @@ class MulKILike(Continual):
     reads = ("prototypes and names of earlier tasks",)
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(CommonConfig):
         """All values are ours."""
 
         eliciting: float = 0.1
@@ -61,6 +63,7 @@ class MulKILike(Continual):
         """Of the relations [τ]."""
 
         def __post_init__(self) -> None:
+            super().__post_init__()
             if self.teachers not in TEACHERS or self.temperature <= 0:
                 raise PerceptError(
                     f"teachers={self.teachers!r} and temperature={self.temperature}: teachers must be one of {', '.join(TEACHERS)}, and temperature "
@@ -97,7 +100,7 @@ class MulKILike(Continual):
         """Return the cross-entropy and the losses of the stages that are on."""
         config, scale = self.config, self.clip.scale()
         image, text = self.clip.embed_image(batch.image), self.clip.embed_text(batch.texts)
-        found = {"cross_entropy": F.cross_entropy(scale * image @ text.T, batch.label)}
+        found = {"cross_entropy": self.cross_entropy(scale * image @ text.T, batch.label)}
         if config.eliciting:
             own = self.image_prototypes[-self.classes :]
             target = torch.arange(len(text), device=text.device)
@@ -131,6 +134,13 @@ class MulKILike(Continual):
         banks = torch.cat([self.image_prototypes, self.text_prototypes])
         sure = torch.stack([(vectors @ banks.T).amax(dim=1) for vectors in (first, second)], dim=1)
         return sure.softmax(dim=1)[:, :1]
+
+    def kept(self) -> dict[str, int]:
+        """Return the bytes of the prototypes, and of the initial model unless the previous one is the only teacher."""
+        found = {"prototypes": bytes_of(self.image_prototypes, self.text_prototypes)}
+        if self.config.teachers != "previous":
+            found["initial model"] = bytes_of(*self.initial.parameters())
+        return found
 
     def end(self, task: Task) -> None:
         """Remember the texts of the task."""

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from percept.core.errors import PerceptError
 from percept.core.seed import derive
 from percept.methods.adaptation.texts import Base
-from percept.methods.continual.contract import Continual, Task, TaskBatch
+from percept.methods.continual.contract import CommonConfig, Continual, Task, TaskBatch, bytes_of
 
 
 class Replay(Continual):
@@ -24,7 +23,7 @@ class Replay(Continual):
     reads = ("images and names of earlier tasks",)
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(CommonConfig):
         """Size of the memory."""
 
         images: int = 2
@@ -33,6 +32,7 @@ class Replay(Continual):
         """Of the loss on stored images [λ]."""
 
         def __post_init__(self) -> None:
+            super().__post_init__()
             if self.images < 1:
                 raise PerceptError(f"images={self.images} keeps nothing. Use at least 1.")
 
@@ -48,7 +48,7 @@ class Replay(Continual):
             dice = torch.Generator().manual_seed(derive(0, "replay", self.step))
             rows = torch.randperm(len(kept), generator=dice)[: len(batch)]
             part = TaskBatch(image=kept.image[rows], label=kept.label[rows], texts=kept.texts)
-            found["replay"] = self.config.weight * F.cross_entropy(self.logits(part), part.label)
+            found["replay"] = self.config.weight * self.cross_entropy(self.logits(part), part.label)
         return found
 
     def end(self, task: Task) -> None:
@@ -56,3 +56,7 @@ class Replay(Continual):
         label = task.shots.label
         rows = torch.cat([(label == number).nonzero()[: self.config.images, 0] for number in label.unique()])
         self.memory.append(task.batch(rows.tolist(), None, self.tokens(task.texts)))
+
+    def kept(self) -> dict[str, int]:
+        """Return the bytes of the stored images."""
+        return {"images of earlier tasks": bytes_of(*(each.image for each in self.memory))}

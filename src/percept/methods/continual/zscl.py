@@ -20,16 +20,17 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from percept.core.errors import PerceptError
 from percept.core.seed import derive
 from percept.methods.adaptation.contract import tiny_base
 from percept.methods.adaptation.texts import Base
 from percept.methods.continual.contract import (
+    CommonConfig,
     Continual,
     Task,
     TaskBatch,
+    bytes_of,
     copy_weights,
     drift,
     frozen,
@@ -53,7 +54,7 @@ class ZSCL(Continual):
     reads = ("unlabelled reference images and sentences",)
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(CommonConfig):
         """Defaults of the reference for the multi-domain benchmark."""
 
         images: float = 1.0
@@ -68,12 +69,11 @@ class ZSCL(Continual):
         """Steps between two weights of the mean [I]; 0 to keep the last weights."""
         batch: int = 64
         """Reference images of a step."""
-        smoothing: float = 0.2
-        """Label smoothing of the cross-entropy."""
         text_student: Literal["initial", "current"] = "initial"
         """Text tower that gives the student's vectors of the reference texts."""
 
         def __post_init__(self) -> None:
+            super().__post_init__()
             if self.text_student not in ("initial", "current") or self.every < 0 or self.batch < 1:
                 raise PerceptError(
                     f"text_student={self.text_student!r}, every={self.every} and batch={self.batch}: text_student must be initial or current, every at "
@@ -119,7 +119,7 @@ class ZSCL(Continual):
     def losses(self, batch: TaskBatch) -> dict[str, Tensor]:
         """Return the cross-entropy, both distillations and the penalty."""
         config = self.config
-        found = {"cross_entropy": F.cross_entropy(self.logits(batch), batch.label, label_smoothing=config.smoothing)}
+        found = {"cross_entropy": self.cross_entropy(self.logits(batch), batch.label)}
         if self.reference is not None and (config.images or config.sentences):
             student, teacher = self._relations()
             found["images"] = config.images * soft_cross_entropy(teacher, student, config.temperature)
@@ -153,6 +153,15 @@ class ZSCL(Continual):
         """Go on with the mean."""
         if self.config.every:
             copy_weights(self.clip, self.mean)
+
+    def kept(self) -> dict[str, int]:
+        """Return the bytes of the initial model and of the reference, with the text vectors in place of the sentences; nothing without a reference."""
+        if self.reference is None:
+            return {}
+        return {
+            "initial model": bytes_of(*self.initial.parameters()), "reference images": bytes_of(self.reference.image),
+            "reference texts": bytes_of(self.reference_texts),
+        }  # fmt: skip
 
     @classmethod
     def tiny_config(cls) -> Config:
