@@ -47,7 +47,7 @@ def precisions(targets: Sequence[MaskTruth], found: Sequence[MaskDetected], styl
 
 
 def resampled(precision: Precision, weights: np.ndarray) -> np.ndarray:
-    """Return `precision.values(weights)` [r], for all rows of weights [r, n] together."""
+    """Return `precision.values(weights)` [r], for all rows of whole weights [r, n] together."""
     sums, counts = np.zeros(len(weights)), np.zeros(len(weights))
     for one in precision.classes:
         total = weights @ one.truths
@@ -66,10 +66,10 @@ def _weighted(found: OfClass, weights: np.ndarray, total: np.ndarray, at: int) -
     seen, right = np.cumsum(weight, axis=1), np.cumsum(weight * found.hit[at][kept], axis=1)
     precision = right / np.maximum(seen, np.finfo(np.float64).tiny)
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    apart = 2.0 * np.arange(len(weights))[:, None]  # one sorted row after the other
-    places = np.searchsorted((right / total[:, None] + apart).ravel(), (RECALLS + apart).ravel()).reshape(
-        len(weights), -1
-    )
+    needed = np.floor(RECALLS * total[:, None])
+    needed += needed / total[:, None] < RECALLS  # the least whole number that is a recall of at least so much
+    apart = (total.max() + 1) * np.arange(len(weights))[:, None]  # one sorted row after the other
+    places = np.searchsorted((right + apart).ravel(), (needed + apart).ravel()).reshape(needed.shape)
     places -= weight.shape[1] * np.arange(len(weights))[:, None]
     padded = np.pad(precision, ((0, 0), (0, 1)))
     return np.take_along_axis(padded, places, axis=1).mean(axis=1)

@@ -24,7 +24,7 @@ import torch
 import tyro
 from beds import HIGHEST, KINDS, LOWEST, about, drawn_set, home, single
 from beds import harder as made_harder
-from cells import HEADINGS, settings_of, space_of
+from cells import HEADINGS, settings_of, shown, space_of
 from harness import save
 from ip_clip_report import against, measures, thresholds
 from torch import Tensor, nn

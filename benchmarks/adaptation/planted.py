@@ -73,7 +73,7 @@ def planted(names: Sequence[str], share: float, pattern: str, seed: int) -> tupl
 
 def arms(epochs: int) -> dict[str, Arm]:
     """Return the arms by name; all have the optimisation and the learned tokens of BiomedCoOp."""
-    training = to_dict(BiomedCoOp.recipe(1)) | {"epochs": epochs}
+    training = vars(BiomedCoOp.recipe(1)) | {"epochs": epochs}
     config = BiomedCoOp.Config()
     return {
         "coop": Arm(method="coop", config=CoOp.Config(prompt=config.prompt), training=training),
