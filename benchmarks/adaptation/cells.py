@@ -11,7 +11,7 @@ from percept.methods.adaptation.bench import FEWEST, digest, verdict
 
 RESAMPLES = 1000
 """Of the bootstrap over images."""
-UNSETTLING = ("models", "seeds", "arms", "cells", "scenarios", "runs", "json_file", "report", "threads")
+UNSETTLING = ("models", "seeds", "arms", "cells", "scenarios", "streams", "runs", "json_file", "report", "threads")
 """Options that do not change what a cell measures."""
 Images = Sequence[Sequence[np.ndarray]]
 """For each kind of cell the addends of its value, each with one value for every image."""
@@ -40,24 +40,25 @@ def over_images(parts: Images, *, seed: int = 0) -> tuple[float, float]:
 
 
 def claim_row(
-    words: str, values: Sequence[float], images: tuple[float, float] | None = None, *, margin: float = 0.0, places: int = 4
+    words: str, values: Sequence[float], images: tuple[float, float] | None = None, *, sign: int = 1, margin: float = 0.0, places: int = 4
 ) -> dict[str, Any]:  # fmt: skip
-    """Return a claim that the mean of `values` is above `margin`.
+    """Return a claim that the mean of `values` is above `margin`, or below it.
 
     Args:
         values: one for each cell of set, foundation and seed; the first interval is a bootstrap over them.
         images: ends of an interval over test images.
+        sign: 1 for above, -1 for below.
     """
     found = mean(words, np.asarray(values))
     row: dict[str, Any] = {
         "claim": words, "difference": round(found.value, places), "interval": [round(found.low, places), round(found.high, places)],
-        "cells": found.n, "verdict": verdict(found, margin=margin, fewest=FEWEST),
+        "cells": found.n, "verdict": verdict(found, sign=sign, margin=margin, fewest=FEWEST),
     }  # fmt: skip
     if images is not None:
         drawn = Score(name=words, value=found.value, n=found.n, low=images[0], high=images[1])
         row |= {
             "interval over images": [round(end, places) for end in images],
-            "verdict over images": verdict(drawn, margin=margin),
+            "verdict over images": verdict(drawn, sign=sign, margin=margin),
         }
     return row
 

@@ -67,6 +67,12 @@ class ModX(nn.Module):
         self.clip = base.copied().clip.requires_grad_(True)
         self.previous = frozen(self.clip)
 
+    def train(self, mode: bool = True) -> "ModX":
+        """Set the mode of what is trained; the model before stays in evaluation mode."""
+        super().train(mode)
+        self.previous.eval()
+        return self
+
     def begin(self) -> None:
         """Begin a phase: the model as it is becomes the one to agree with."""
         copy_weights(self.previous, self.clip)
