@@ -32,6 +32,7 @@ from modx_streams import (
     OLD,
     STREAMS,
     VERSION,
+    Domain,
     Pairs,
     Stream,
     joined,
@@ -144,6 +145,13 @@ class Foundation:
                 self.known[domain.name, seed] = pairs_of(self.encoder, domain, self.options.test, seed)
         return {domain.name: self.known[domain.name, seed] for domain in (OLD, *stream.parts, stream.never)}
 
+    def learned(self, domain: Domain, seed: int) -> Pairs:
+        """Return training pairs; those of the last seed are kept."""
+        if self.known.get(("seed", domain.name)) != seed:
+            self.known["seed", domain.name] = seed
+            self.known["pairs", domain.name] = pairs_of(self.encoder, domain, self.options.pairs, seed)
+        return self.known["pairs", domain.name]
+
     def before(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Return the vectors of the untrained encoder."""
         if id(pairs) not in self.known:
@@ -229,7 +237,7 @@ def run(foundation: Foundation, stream: Stream, arm: str, seed: int, rate: float
     torch.manual_seed(derive(seed, "modx"))
     method = method_of(arm, encoder, options.batch)
     tests, names = foundation.tested(stream, tested), [part.name for part in stream.parts]
-    parts = [pairs_of(encoder, part, options.pairs, seed) for part in stream.parts]
+    parts = [foundation.learned(part, seed) for part in stream.parts]
     before = {"trained": [], "domains": {name: measured(*foundation.before(each), each) for name, each in tests.items()}}  # fmt: skip
     phases, kept = [before], []
     for number in range(len(parts)) if arm != JOINT else (len(parts) - 1,):

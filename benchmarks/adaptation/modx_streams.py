@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from beds import HIGHEST, LOWEST
+from beds import HIGHEST, LOWEST, harder
 from PIL import Image
 from torch import Tensor
 
@@ -35,6 +35,8 @@ class Domain:
     variant: str | None = None
     groups: tuple[str, ...] = ()
     """All groups if empty."""
+    hard: bool = False
+    """Blur the images, take colour and contrast away, add noise."""
     split: str = "evaluation"
     """Unseen variants occur in the evaluation split only; training and test pairs have different seeds."""
 
@@ -60,13 +62,13 @@ OLD = Domain(name="old", style="mixed", split="validation")
 STREAMS = {
     "styles": Stream(
         parts=(
-            Domain(name="comic", style="rendition", variant="comic"),
-            Domain(name="chalk", style="sketch", variant="chalk"),
-            Domain(name="fog", style="corruption", variant="fog"),
-            Domain(name="psychedelic", style="unusual", variant="psychedelic"),
-            Domain(name="pixels", style="rendition", variant="pixel art"),
+            Domain(name="comic", style="rendition", variant="comic", hard=True),
+            Domain(name="chalk", style="sketch", variant="chalk", hard=True),
+            Domain(name="fog", style="corruption", variant="fog", hard=True),
+            Domain(name="psychedelic", style="unusual", variant="psychedelic", hard=True),
+            Domain(name="pixels", style="rendition", variant="pixel art", hard=True),
         ),
-        never=Domain(name="blueprint", style="sketch", variant="blueprint"),
+        never=Domain(name="blueprint", style="sketch", variant="blueprint", hard=True),
     ),
     "contents": Stream(
         parts=(
@@ -102,6 +104,7 @@ def pairs_of(encoder: Any, domain: Domain, count: int, seed: int) -> Pairs:
     scenes, rng = domain.scenes(seed), random.Random(derive(seed, "captions", domain.name))
     drawn = [next(scenes) for _ in range(count)]
     pictures = [Image.fromarray(render(scene, size=SIDE, truth=False).image) for scene in drawn]
+    pictures = [harder(each, rng) for each in pictures] if domain.hard else pictures
     captions = [short_caption(scene, rng) for scene in drawn]
     return Pairs(
         pictures=pictures, pixels=encoder.preprocess.stack(pictures), captions=captions, tokens=tokens_of(encoder, captions),
@@ -162,9 +165,9 @@ def measured(image: Tensor, text: Tensor, pairs: Pairs) -> dict[str, Any]:
 
 
 def passes(name: str, found: dict[str, Any], count: int, encoder: Any) -> bool:
-    """Return whether R@1 of an encoder leaves room to gain and to lose in a domain."""
+    """Return whether R@1 of an encoder leaves room to gain and to lose in a domain; in the old domain nothing is to be gained."""
     share = float(np.mean(found["R@1"]))
-    if not (passed := LOWEST / count <= share <= HIGHEST):
+    if not (passed := LOWEST / count <= share <= (1.0 if name == OLD.name else HIGHEST)):
         notice(f"{name} is left out: R@1 {share:.1%} does not pass the gate of {encoder.name}")
     return passed
 
