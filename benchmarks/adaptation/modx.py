@@ -75,7 +75,7 @@ KEY = ("model", "vectors", "settings", "stream", "arm", "seed")
 """Fields that identify a run."""
 TUNED, PLANTED = "contents", "planted rotation"
 """Stream on whose first parts rates are chosen; name of the control in place of a stream."""
-ANGLES = (5.0, 10.0, 20.0, 30.0, 45.0)
+ANGLES = (10.0, 30.0, 45.0, 60.0, 75.0)
 """Degrees of the planted rotations."""
 DECAY, WARMUP, VIEW_SCALE = 0.1, 0.2, 10.0
 """Weight decay, share of the steps of a part in which the rate grows, and scale of the cosines of views."""
@@ -102,7 +102,9 @@ class Options:
     pairs: int = 600
     """Training pairs of a part."""
     test: int = 200
-    """Test pairs of a domain, and validation pairs."""
+    """Test pairs of a part, and validation pairs."""
+    old: int = 400
+    """Test pairs of the old domain; at least as many as the vectors are long, so that images show how all of a space turned."""
     rates: tuple[float, ...] = (5e-5, 2e-4, 5e-4)
     """Learning rates that are tried; 5e-4 in the reference."""
     threads: int = 1
@@ -115,7 +117,7 @@ class Options:
     """File for the result."""
 
     def __post_init__(self) -> None:
-        if self.batch > self.pairs or min(self.batch, self.test) < 2 or self.steps < 1:
+        if self.batch > self.pairs or min(self.batch, self.test, self.old) < 2 or self.steps < 1:
             raise PerceptError(
                 f"batch={self.batch}, pairs={self.pairs}, test={self.test} and steps={self.steps}: a batch is of at least two and at most all pairs of a "
                 "part, which has at least one step. Change them."
@@ -142,7 +144,8 @@ class Foundation:
         """Return the pairs that are measured: old domain, parts, and the part that is never learned."""
         for domain in (OLD, *stream.parts, stream.never):
             if (domain.name, seed) not in self.known:
-                self.known[domain.name, seed] = pairs_of(self.encoder, domain, self.options.test, seed)
+                count = self.options.old if domain is OLD else self.options.test
+                self.known[domain.name, seed] = pairs_of(self.encoder, domain, count, seed)
         return {domain.name: self.known[domain.name, seed] for domain in (OLD, *stream.parts, stream.never)}
 
     def learned(self, domain: Domain, seed: int) -> Pairs:

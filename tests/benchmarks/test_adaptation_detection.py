@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from percept.methods.adaptation.contract import TINY_NAMES, Training, tiny_base
 from percept.methods.detection.vild import ViLD
-from tests.benchmarks.small import tiny_encoder
+from tests.benchmarks.small import noise, tiny_encoder
 
 
 @pytest.fixture(scope="module")
@@ -115,21 +115,21 @@ def test_arms_are_trained_alike_whether_they_run_at_once_or_later(
     monkeypatch.setattr(bench, "scenes", lambda *about: things(modules, *about))
     monkeypatch.setattr(bench.percept, "load", lambda name, dtype: encoder)
     options = bench.Options(
-        models=("tiny",), seeds=1, train=6, test=4, sets=("comic", "halftone"), steps=3, name_steps=2, epochs=2
+        models=("tiny",), seeds=1, train=6, test=4, sets=("comic",), steps=3, name_steps=2, epochs=2
     )
-    arms, results = {name: bench.ARMS[name] for name in ("hand prompt", "DetPro", "DetPro - grading")}, []
-    for folder, at_first in ((tmp_path / "whole", 3), (tmp_path / "resumed", 1)):
+    arms, results = {name: bench.ARMS[name] for name in ("hand prompt", "DetPro")}, []
+    for folder, at_first in ((tmp_path / "whole", 2), (tmp_path / "resumed", 1)):
         monkeypatch.setenv("PERCEPT_CACHE", str(folder))
-        for count in (at_first, 3):
+        for count in (at_first, 2):
             monkeypatch.setattr(bench, "ARMS", dict(list(arms.items())[:count]))
             records = bench.run(options, folder / "runs.jsonl")
         results.append([{name: value for name, value in each.items() if name != "seconds"} for each in records])
-    assert len(results[0]) == 3
+    assert len(results[0]) == 2
     assert results[0] == results[1]
-    assert steps["whole"] == steps["resumed"] == [1, 2] * 3
+    assert steps["whole"] == steps["resumed"] == [1, 2] * 2
     assert results[0][0]["model"] == encoder.name != "tiny"
-    assert len(bench.run(replace(options, name_steps=1), folder / "runs.jsonl")) == 3
-    assert len((folder / "runs.jsonl").read_text().splitlines()) == 6
+    assert len(bench.run(replace(options, name_steps=1), folder / "runs.jsonl")) == 2
+    assert len((folder / "runs.jsonl").read_text().splitlines()) == 4
 
 
 def protected(arm: str, authorised: Sequence[float], unauthorised: Sequence[float], seed: int = 1) -> dict[str, Any]:
@@ -193,3 +193,25 @@ def test_the_visual_rival_has_the_batches_and_the_schedule_of_the_prompts(
     assert own == rates
     assert len(own) == 3 * 2
     assert own[0] == 1e-3 > own[-1]
+
+
+def test_runs_of_ip_protection_are_resumed_and_pass_the_gate(
+    modules: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, encoder = modules.ip, tiny_encoder()
+    monkeypatch.setenv("PERCEPT_CACHE", str(tmp_path))
+    sets = {name: noise(f"ip-{name}", bench.KINDS[:3], seed, pool=4, test=4) for seed, name in enumerate(bench.DOMAINS)}
+    monkeypatch.setattr(bench, "domain_set", lambda name, classes: sets[name])
+    monkeypatch.setattr(bench.percept, "load", lambda name, dtype: encoder)
+    monkeypatch.setattr(bench, "LOWEST", 0.0)
+    options = bench.Options(models=("tiny",), seeds=1, cells=1, classes=3, epochs=1, batch=4, scenarios=("given", "applicability"))  # fmt: skip
+    first = bench.run(options, tmp_path / "runs.jsonl")
+    assert [each["arm"] for each in first if each["scenario"] == "given"] == ["before", "IP-CLIP", bench.VISUAL, *list(bench.ARMS)[2:]]  # fmt: skip
+    lines = (tmp_path / "runs.jsonl").read_text()
+    assert bench.run(options, tmp_path / "runs.jsonl") == first
+    assert (tmp_path / "runs.jsonl").read_text() == lines
+    assert len(bench.run(replace(options, epochs=2, scenarios=("ownership",)), tmp_path / "runs.jsonl")) == 2
+    assert modules.ip_report.thresholds(first, "given")[0]["cells"] == 1
+    assert len(first[0]["authorised"]) == 12
+    monkeypatch.setattr(bench, "LOWEST", 3.1)
+    assert bench.run(options, tmp_path / "runs.jsonl") == []

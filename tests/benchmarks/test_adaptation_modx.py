@@ -29,7 +29,7 @@ def options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> modx.Options:
     monkeypatch.setattr(modx.percept, "load", lambda name, dtype: tiny_encoder(int(name)))
     monkeypatch.setattr(modx, "passes", lambda name, *_: name not in ("fog", "psychedelic", "pixels"))
     return modx.Options(
-        models=("0",), seeds=(1,), steps=2, batch=4, pairs=6, test=6, rates=(1e-3, 1e-2), runs=(tmp_path / "a.jsonl",), json_file=tmp_path / "modx.json",
+        models=("0",), seeds=(1,), steps=2, batch=4, pairs=6, test=6, old=12, rates=(1e-3, 1e-2), runs=(tmp_path / "a.jsonl",), json_file=tmp_path / "modx.json",
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from percept.core.errors import PerceptError
 from percept.models.clip import unit
 from percept.nn.across import procrustes
 
-SPAN = 0.01
+SPAN = 1e-3
 """Directions in which the images have less than this part of their largest singular value do not count as reached."""
 
 
