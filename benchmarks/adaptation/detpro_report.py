@@ -109,7 +109,9 @@ def judged(records: Sequence[dict[str, Any]], sets: Sequence[str]) -> list[dict[
     for number, (words, arm, than, part) in enumerate(CLAIMS):
         cases: list[tuple[Sequence[str], str]] = [(sets[:1], "both heads"), (sets[:1], "image head")]
         if number < 2 and len(sets) > 1:
-            cases += [(sets[1:], "both heads"), *(([style], "both heads") for style in sets[1:])]
+            cases += [
+                (styles, "both heads") for styles in dict.fromkeys((tuple(sets[1:]), *zip(sets[1:], strict=True)))
+            ]
         for styles, heads in cases:
             told = words if styles[0] == sets[0] else f"{words}, untrained on {', '.join(styles)}"
             rows += [compared(records, told, (arm, than), styles, f"{part} {kind}", heads) for kind in ("box", "mask")]

@@ -138,7 +138,7 @@ def protected(arm: str, authorised: Sequence[float], unauthorised: Sequence[floa
 
 
 def shares(share: float) -> list[float]:
-    return [1] * round(100 * share) + [0] * round(100 - 100 * share)
+    return [1.0] * round(100 * share) + [0.0] * round(100 - 100 * share)
 
 
 def test_protection_is_judged_against_the_unprotected_arm(modules: Any) -> None:
@@ -162,7 +162,7 @@ def test_seeds_of_one_pair_of_domains_are_not_more_images(modules: Any) -> None:
     widths = []
     for seeds in (1, 8):
         records = [
-            protected(arm, *(part.astype(float) for part in parts), seed)
+            protected(arm, parts[0].astype(float).tolist(), parts[1].astype(float).tolist(), seed)
             for arm, parts in values.items()
             for seed in range(seeds)
         ]

@@ -24,7 +24,6 @@ from percept.methods.adaptation.contract import tiny_base
 from percept.methods.adaptation.texts import Base
 from percept.methods.continual.contract import copy_weights, frozen
 
-
 BATCH = 280
 """Pairs of a step of the reference; the weight of the alignment suits this many."""
 
