@@ -5,14 +5,16 @@
 Domains are hard styles of the labelled world with the same classes; pool and test images have different seeds. Four scenarios: the
 unauthorised domain is given; it is not (styles are made from the authorised images); images with a mark are unauthorised (ownership); only
 marked images are authorised (applicability). "before" is the same generator trained on the authorised images alone. Every arm has the same
-images, steps and rate. Besides the measures, two attacks are printed: images of a domain that nobody trained on, and 4 labelled unauthorised
+images, steps and schedule: 10 epochs without warm-up (50 and 1 in the release). A pair of domains takes part if zero-shot passes the gate of
+`beds.py` in both. Besides the measures, two attacks are printed: images of a domain that nobody trained on, and 4 labelled unauthorised
 images of each class to train the prompt on again; and what an attacker gets who drops the prompt, because the towers are not changed. Cells
-are lines of --runs, so that the command goes on where it was interrupted. Intervals: 95 %, a paired bootstrap over test images.
+are lines of --runs, so that the command goes on where it was interrupted. Two intervals of 95 %: a bootstrap over cells of a pair of domains,
+foundation and seed, and a paired one over test images, whose values are first averaged over foundations and seeds.
 """
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,25 +22,30 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from beds import KINDS, about, drawn_set, home, single
+from beds import HIGHEST, KINDS, LOWEST, about, drawn_set, home, single
 from beds import harder as made_harder
+from cells import HEADINGS, settings_of, shown
 from harness import save
+from ip_clip_report import against, measures, thresholds
+from recorded import weights_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import percept
 from percept.core.io import append_json_line, load_tensors, save_tensors
-from percept.core.report import out, table
+from percept.core.report import notice, out, table
 from percept.core.seed import derive
-from percept.eval.statistics import mean
-from percept.methods.adaptation.bench import read_records, verdict
+from percept.methods.adaptation.bench import digest, read_records
 from percept.methods.adaptation.contract import Training
 from percept.methods.adaptation.few import LabelledSet
 from percept.methods.adaptation.ip_clip import IPCLIP, Weights, protect
-from percept.methods.adaptation.ip_domains import Domain, applicability, marked, ownership, protection, restyled
+from percept.methods.adaptation.ip_domains import Domain, marked, pair_batches, restyled
 from percept.methods.adaptation.texts import TEMPLATE, base_of
 from percept.models.clip import unit
+from percept.optim.schedule import constant_then_cosine
 
+VERSION = 1
+"""Changes with what is computed of the images, and with the arms."""
 DOMAINS = {
     "comic": ("rendition", "comic"),
     "chalk": ("sketch", "chalk"),
@@ -71,6 +78,8 @@ VISUAL = "visual adapter"
 SCENARIOS = ("given", "not given", "ownership", "applicability")
 RECOVERY = 4
 """Labelled images of each class that an attacker has."""
+KEY = ("model", "vectors", "settings", "scenario", "cell", "arm", "seed")
+"""Fields that identify a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +132,10 @@ class Domains:
         rows = data.pool if part == "pool" else data.test
         order = [KINDS.index(each) for each in data.classes]  # sets have an order of classes of their own
         label = torch.tensor([order[number] for number in data.labels[rows]])
-        place = home() / "ip_clip" / f"{data.name}-{part}-{change}-{self.encoder.identity.image[:12]}.safetensors"
+        content = digest([data.keys, rows.tolist(), VERSION])
+        place = (
+            home() / "ip_clip" / f"{data.name}-{part}-{change}-{content}-{self.encoder.identity.image[:12]}.safetensors"
+        )
         if not place.is_file():
             edit: dict[str, Callable[[Any, int], Any]] = {"": lambda each, _: each, "marked": lambda each, _: marked(each), "restyled": restyled}  # fmt: skip
             images = [self.encoder.prepare(edit[change](np.asarray(data.image(row)), int(row))) for row in rows]
@@ -131,6 +143,13 @@ class Domains:
             place.parent.mkdir(parents=True, exist_ok=True)
             save_tensors(place, {key: torch.cat([one.tensors()[key] for one in seen]) for key in ("vector", "style", "content")})  # fmt: skip
         return Domain(**load_tensors(place), label=label)
+
+    def passes(self, name: str) -> bool:
+        """Return whether zero-shot leaves room to gain and to lose in a domain."""
+        share = float(np.mean(right(lambda each: each.vector @ self.seer.hand_vectors().T, self.of(name, "test"))))
+        if not (passed := LOWEST / self.classes <= share <= HIGHEST):
+            notice(f"{name} is left out: zero-shot {share:.1%} does not pass the gate of {self.encoder.name}")
+        return passed
 
 
 def joined(*parts: Domain) -> Domain:
@@ -169,19 +188,20 @@ class Adapter(nn.Module):
 
 
 def visual(method: IPCLIP, pool: tuple[Domain, Domain], options: Options, seed: int) -> Callable[[Domain], Tensor]:
-    """Train the visual rival for as many steps."""
+    """Train the visual rival on the batches and with the schedule of `protect`."""
     torch.manual_seed(derive(seed, "adapter"))
     adapter, scale, classes = Adapter(pool[0].vector.shape[1]), method.clip.scale(), method.hand_vectors()
     optimiser = torch.optim.AdamW(adapter.parameters(), lr=options.rate, weight_decay=0.0)
-    rng = torch.Generator().manual_seed(derive(seed, "adapter batches"))
+    batches = pair_batches(*pool, options.batch, seed)
     answers = lambda batch: scale * adapter(batch.vector) @ classes.T  # noqa: E731
-    for _ in range(options.epochs * (len(pool[0]) // options.batch)):
-        rows = [torch.randint(len(one), (options.batch,), generator=rng) for one in pool]
-        losses = [F.cross_entropy(scale * adapter(one.vector[row]) @ classes.T, one.label[row]) for one, row in zip(pool, rows, strict=True)]  # fmt: skip
-        loss = losses[0] - losses[1].clamp(max=method.config.cap)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+    for epoch in range(options.epochs):
+        optimiser.param_groups[0]["lr"] = constant_then_cosine(epoch, rate=options.rate, epochs=options.epochs, warmup=0)  # fmt: skip
+        for batch in batches(epoch):
+            losses = [F.cross_entropy(answers(one), one.label) for one in batch.split()]
+            loss = losses[0] - losses[1].clamp(max=method.config.cap)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
     return torch.no_grad()(answers)
 
 
@@ -193,7 +213,9 @@ def right(answers: Callable[[Domain], Tensor], images: Domain) -> list[int]:
 
 def attacked(method: IPCLIP, unauthorised: Domain, test: Domain, options: Options, seed: int) -> list[int]:
     """Train the prompt again on few unauthorised images, and return which test images are recognised."""
-    rows = torch.cat([(unauthorised.label == label).nonzero()[:RECOVERY, 0] for label in range(len(method.names))])
+    dice = torch.Generator().manual_seed(derive(seed, "stolen"))
+    order = torch.randperm(len(unauthorised), generator=dice)
+    rows = torch.cat([order[unauthorised.label[order] == label][:RECOVERY] for label in range(len(method.names))])
     few = Domain(**{name: value[rows] for name, value in unauthorised.tensors().items()})
     stolen = copy.deepcopy(method)
     stolen.config = replace(method.config, weights=UNPROTECTED, self_enhanced=False, cross_domain=False)
@@ -218,7 +240,7 @@ def run_cell(
         training = Training(epochs=options.epochs, batch=options.batch, rate=options.rate, optimiser="adamw", weight_decay=0.0, warmup=0)  # fmt: skip
         answers = protect(method, *images["pool"], training, seed=seed).seen_logits
     record = {
-        "model": domains.encoder.name, "scenario": scenario, "cell": list(cell), "arm": arm, "seed": seed, "seconds": round(time.perf_counter() - start, 1),
+        "scenario": scenario, "cell": list(cell), "arm": arm, "seed": seed, "seconds": round(time.perf_counter() - start, 1),
         "trainable": sum(method.declared().values()), "authorised": right(answers, images["test"][0]), "unauthorised": right(answers, images["test"][1]),
         "unseen": right(answers, domains.of(UNSEEN, "test")), "prompt dropped": right(lambda each: each.vector @ method.hand_vectors().T, images["test"][1]),
     }  # fmt: skip
@@ -227,85 +249,44 @@ def run_cell(
     return record
 
 
+def jobs(domains: Domains, options: Options) -> list[tuple[str, tuple[str, str], str, int]]:
+    """Return scenario, pair of domains, arm and seed of every run."""
+    cells = CELLS[: options.cells]
+    passed = {name: domains.passes(name) for name in dict.fromkeys(name for cell in cells for name in cell)}
+    removals = (VISUAL, *list(ARMS)[2:])
+    return [
+        (scenario, cell, arm, seed)
+        for seed in range(1, options.seeds + 1)
+        for scenario in options.scenarios
+        for cell in cells
+        if all(passed[name] for name in cell)
+        for arm in ("before", "IP-CLIP", *(removals if scenario == "given" else ()))
+    ]
+
+
 def run(options: Options, file: Path) -> list[dict[str, Any]]:
-    """Run the cells that the file does not hold, and return all of them."""
-    key = lambda record: (record["model"], record["scenario"], tuple(record["cell"]), record["arm"], record["seed"])  # noqa: E731
-    done = {key(record) for record in read_records(file)}
+    """Run what the file does not hold, and return the runs of these options."""
+    key = lambda record: tuple(tuple(each) if isinstance(each, list) else each for each in map(record.get, KEY))  # noqa: E731
+    done, wanted = {key(record): record for record in read_records(file)}, []
     for name in options.models:
         encoder = percept.load(name, dtype="float32")
         seer = IPCLIP(IPCLIP.Config(), base_of(encoder), KINDS[: options.classes])
         domains = Domains(encoder=encoder, classes=options.classes, seer=seer)
-        for seed in range(1, options.seeds + 1):
-            for scenario in options.scenarios:
-                for cell in CELLS[: options.cells]:
-                    for arm in (
-                        ("before", "IP-CLIP", VISUAL, *list(ARMS)[2:]) if scenario == "given" else ("before", "IP-CLIP")
-                    ):
-                        if (encoder.name, scenario, cell, arm, seed) in done:
-                            continue
-                        record = run_cell(domains, scenario, cell, arm, options, seed)
-                        append_json_line(file, record)
-                        shares = {part: f"{np.mean(record[part]):.1%}" for part in ("authorised", "unauthorised", "unseen")}  # fmt: skip
-                        out.print(f"{name} {seed} {scenario} {cell} {arm}: {shares}, {record['seconds']} s", soft_wrap=True)  # fmt: skip
-    return read_records(file)
-
-
-def measures(records: Sequence[dict[str, Any]], scenario: str, arm: str) -> dict[str, float]:
-    """Return the measures of an arm, averaged over its cells."""
-    rows = []
-    for one in (r for r in records if r["scenario"] == scenario and r["arm"] == arm):
-        start = next(r for r in records if r["arm"] == "before" and all(r[k] == one[k] for k in ("model", "scenario", "cell", "seed")))  # fmt: skip
-        before, after = ([float(np.mean(r[part])) for part in ("authorised", "unauthorised")] for r in (start, one))
-        row = {"A_a": after[0], "A_u": after[1], **protection((before[0], before[1]), (after[0], after[1]))}
-        row |= {"O_ua": ownership(before[1], (after[0], after[1]))} if scenario == "ownership" else {}
-        row |= {"A_a (A_a - A_u)": applicability(*after)} if scenario == "applicability" else {}
-        row |= {name: float(np.mean(one[name])) for name in ("unseen", "prompt dropped", "recovered") if name in one}
-        rows.append(row | {"share of A_u lost": row["D_u"] / max(before[1], 1e-9)})
-    return {name: round(float(np.mean([row[name] for row in rows])), 4) for name in rows[0]} if rows else {}
-
-
-def gap(record: dict[str, Any], rng: np.random.Generator) -> np.ndarray:
-    """Return resampled values of A_a - A_u; the same images are drawn for every arm of a cell."""
-    draws = []
-    for part in ("authorised", "unauthorised"):
-        values = np.array(record[part], float)
-        draws.append(values[rng.integers(len(values), size=(1000, len(values)))].mean(axis=1))
-    return draws[0] - draws[1]
-
-
-def against(records: Sequence[dict[str, Any]], than: str) -> dict[str, Any]:
-    """Return how much larger the gap between both domains is with IP-CLIP than with a different arm, where the domain is given."""
-    draws, values = [], []
-    keys = ("model", "cell", "seed")
-    for one in (r for r in records if r["scenario"] == "given" and r["arm"] == "IP-CLIP"):
-        other = next((r for r in records if r["scenario"] == "given" and r["arm"] == than and all(r[k] == one[k] for k in keys)), None)  # fmt: skip
-        if other is not None:
-            draws.append(gap(one, np.random.default_rng(0)) - gap(other, np.random.default_rng(0)))
-            values.append((np.mean(one["authorised"]) - np.mean(one["unauthorised"])) - (np.mean(other["authorised"]) - np.mean(other["unauthorised"])))  # fmt: skip
-    if not values:
-        return {}
-    low, high = np.quantile(np.mean(draws, axis=0), (0.025, 0.975))
-    return {
-        "claim": f"the gap A_a - A_u is larger than with: {than}", "difference": round(float(np.mean(values)), 4), "interval": [round(float(low), 4), round(float(high), 4)],
-        "cells": len(values), "verdict": "holds" if low > 0 else "does not hold" if high < 0 else "within noise",
-    }  # fmt: skip
-
-
-def thresholds(records: Sequence[dict[str, Any]], scenario: str) -> list[dict[str, Any]]:
-    """Return whether the drop in the authorised domain is at most 2 points, and the other at least half of the accuracy."""
-    rows: list[dict[str, Any]] = []
-    pairs = [
-        (next(r for r in records if r["arm"] == "before" and all(r[k] == one[k] for k in ("model", "scenario", "cell", "seed"))), one)
-        for one in records if one["scenario"] == scenario and one["arm"] == "IP-CLIP"
-    ]  # fmt: skip
-    if not pairs:
-        return rows
-    kept = np.concatenate([np.subtract(after["authorised"], before["authorised"]) + 0.02 for before, after in pairs])
-    lost = np.concatenate([0.5 * np.array(before["unauthorised"]) - after["unauthorised"] for before, after in pairs])
-    for words, values in (("the authorised drop is at most 2 points", kept), ("the unauthorised drop is at least half", lost)):  # fmt: skip
-        score = mean(words, values)
-        rows.append({"claim": f"{scenario}: {words}", "difference": round(score.value, 4), "interval": [round(score.low, 4), round(score.high, 4)], "cells": len(pairs), "verdict": verdict(score)})  # fmt: skip
-    return rows
+        shared = {
+            "model": encoder.name,
+            "vectors": weights_of(encoder),
+            "settings": settings_of(options, version=VERSION),
+        }
+        for scenario, cell, arm, seed in jobs(domains, options):
+            wanted.append((*shared.values(), scenario, cell, arm, seed))
+            if wanted[-1] in done:
+                continue
+            record: dict[str, Any] = shared | run_cell(domains, scenario, cell, arm, options, seed)
+            done[wanted[-1]] = record
+            append_json_line(file, record)
+            shares = {part: f"{np.mean(record[part]):.1%}" for part in ("authorised", "unauthorised", "unseen")}
+            out.print(f"{name} {seed} {scenario} {cell} {arm}: {shares}, {record['seconds']} s", soft_wrap=True)
+    return [done[each] for each in wanted]
 
 
 def main(options: Options) -> None:
@@ -320,13 +301,11 @@ def main(options: Options) -> None:
     }
     for scenario, rows in found.items():
         names = list(dict.fromkeys(name for row in rows.values() for name in row))
-        shown = [(arm, *(f"{100 * row[name]:.1f}" if name in row else "" for name in names)) for arm, row in rows.items()]  # fmt: skip
-        table(f"unauthorised domain: {scenario}, %", ("arm", *names), shown)
+        lines = [(arm, *(f"{100 * row[name]:.1f}" if name in row else "" for name in names)) for arm, row in rows.items()]  # fmt: skip
+        table(f"unauthorised domain: {scenario}, %", ("arm", *names), lines)
     claims = [row for scenario in options.scenarios for row in thresholds(records, scenario)]
     claims += [row for arm in (*ARMS, VISUAL) if arm != "IP-CLIP" and (row := against(records, arm))]
-    table("claims, points", ("claim", "difference", "95 %", "cells", "verdict"), [
-        (r["claim"], f"{100 * r['difference']:+.1f}", f"{100 * r['interval'][0]:.1f} – {100 * r['interval'][1]:.1f}", r["cells"], r["verdict"]) for r in claims
-    ])  # fmt: skip
+    table("claims, points", HEADINGS, [shown(row) for row in claims])
     save(options.json_file, {**about(start), "measures": found, "claims": claims, "runs": len(records)})
 
 

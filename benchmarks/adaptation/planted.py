@@ -4,8 +4,10 @@
 
 Every class has 24 written sentences. places: the wrong ones stand at the same places for all classes and are about nothing; classes: each
 class has wrong ones at places of its own, which are about a different class. Sentences are selected by their place for all classes together, so
-only the first pattern can be found. Arms: CoOp, BiomedCoOp without and with selection, and with the wrong sentences taken out (oracle). Reported
-are accuracies with few shots, and the share of rejections among wrong sentences (recall) and of wrong ones among rejections (precision).
+only the first pattern can be found. Arms: CoOp, BiomedCoOp without distillation, without and with selection, and with the wrong sentences taken
+out (oracle); all of them have the tokens, the batches and the steps of BiomedCoOp. Reported are accuracies with few shots, and the share of
+rejections among wrong sentences (recall) and of wrong ones among rejections (precision). Sets have to pass the gate of `beds.py`. Runs are lines
+of --runs, so that the command goes on where it was interrupted. Intervals: 95 %, a bootstrap over set, foundation and seed; shots are averaged.
 """
 
 import argparse
@@ -17,16 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from beds import BEDS, FAMILY, about, home, seen_by
+import torch
+from beds import FAMILY, about, home
+from cells import claim_row
+from family import passed
 from harness import save
+from recorded import weights_of
 
 import percept
+from percept.core.config import to_dict
 from percept.core.io import append_json_line
 from percept.core.report import out, table
 from percept.core.seed import derive
-from percept.eval.statistics import mean
-from percept.methods.adaptation.bench import Arm, Case, read_records, run
+from percept.methods.adaptation.bench import Arm, Case, digest, read_records, run
 from percept.methods.adaptation.biomedcoop import BiomedCoOp
+from percept.methods.adaptation.coop import CoOp
 from percept.methods.adaptation.few import Seen
 from percept.methods.adaptation.sentences import PATTERNS
 
@@ -39,6 +46,8 @@ OFF_TOPIC = (
     "thanks and please wait",
 )
 """About nothing that a class could be."""
+KEY = ("model", "vectors", "settings", "label", "data", "share", "pattern", "shots", "seed")
+"""Fields that identify a run."""
 Flags = np.ndarray
 """True where the sentence of a class is wrong [c, s]."""
 
@@ -64,11 +73,11 @@ def planted(names: Sequence[str], share: float, pattern: str, seed: int) -> tupl
 
 
 def arms(epochs: int) -> dict[str, Arm]:
-    """Return the arms by name."""
-    training = {"epochs": epochs}
+    """Return the arms by name; all have the optimisation and the learned tokens of BiomedCoOp."""
+    training = vars(BiomedCoOp.recipe(1)) | {"epochs": epochs}
     config = BiomedCoOp.Config()
     return {
-        "coop": Arm(method="coop", training=training),
+        "coop": Arm(method="coop", config=CoOp.Config(prompt=config.prompt), training=training),
         "consistency": Arm(method="biomedcoop", config=replace(config, distillation=0.0), training=training),
         "no selection": Arm(method="biomedcoop", config=replace(config, select=False), training=training),
         "selection": Arm(method="biomedcoop", training=training),
@@ -88,6 +97,12 @@ def rejection(kept: np.ndarray, wrong: Flags) -> dict[str, float]:
     }
 
 
+def settings_of(arm: Arm) -> str:
+    """Return a short hash of what decides a run besides its key."""
+    config = None if arm.config is None else to_dict(arm.config)
+    return digest([PATTERNS, OFF_TOPIC, config, dict(arm.training)])
+
+
 def one(seen: Seen, name: str, arm: Arm, share: float, pattern: str, shots: int, seed: int) -> dict[str, Any]:
     """Return the record of a run."""
     sentences, wrong = planted(seen.data.classes, share, pattern, seed)
@@ -99,6 +114,10 @@ def one(seen: Seen, name: str, arm: Arm, share: float, pattern: str, shots: int,
     told = replace(seen, data=replace(seen.data, sentences=sentences))
     result = run(arm, told, Case(split="all", shots=shots, seed=seed, crops=2))
     record = {
+        "model": seen.encoder.name,
+        "vectors": weights_of(seen.encoder),
+        "settings": settings_of(arm),
+        "steps": result.trained.steps,
         "label": name,
         "data": seen.data.name,
         "share": share,
@@ -121,6 +140,14 @@ def cases(options: argparse.Namespace) -> Iterable[tuple[float, str, int, int]]:
                     yield share, pattern, shots, seed
 
 
+def above_base(records: Sequence[dict[str, Any]]) -> list[float]:
+    """Return precision - share of wrong sentences for each set, model and seed, averaged over shots."""
+    cells: dict[tuple[Any, ...], list[float]] = {}
+    for each in records:
+        cells.setdefault((each["data"], each["model"], each["seed"]), []).append(each["precision"] - each["wrong"])
+    return [float(np.mean(values)) for values in cells.values()]
+
+
 def report(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Print and return means by share and pattern, and whether rejections are wrong more often than sentences are."""
     rows = []
@@ -131,17 +158,10 @@ def report(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
             row[label] = float(np.mean([each["all"] for each in mine if each["label"] == label]))
         judged = [each for each in mine if "precision" in each]
         if judged and share:
-            above = mean(
-                "precision above the base rate", np.array([each["precision"] - each["wrong"] for each in judged])
-            )
             row |= {
                 name: float(np.mean([each[name] for each in judged])) for name in ("precision", "recall", "rejected")
             }
-            row |= {
-                "above": above.value,
-                "interval": [above.low, above.high],
-                "verdict": "holds" if above.low > 0 else "does not hold" if above.high < 0 else "within noise",
-            }
+            row |= claim_row("the precision of rejections is above the base rate", above_base(judged))
         rows.append(row)
     names = [*arms(1), "precision", "recall", "rejected"]
     table(
@@ -155,10 +175,27 @@ def report(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"rows": rows, "runs": len(records)}
 
 
+def run_all(options: argparse.Namespace, file: Path) -> list[dict[str, Any]]:
+    """Run what the file does not hold, and return the runs of these options."""
+    done, wanted = {tuple(each.get(name) for name in KEY): each for each in read_records(file)}, []
+    for model in options.models.split(","):
+        encoder = percept.load(model, dtype="float32")
+        for seen in (found for name in options.sets.split(",") if (found := passed(encoder, name)) is not None):
+            for share, pattern, shots, seed in cases(options):
+                for name, arm in arms(options.epochs).items():
+                    about_it = (encoder.name, weights_of(encoder), settings_of(arm))
+                    wanted.append((*about_it, name, seen.data.name, share, pattern, shots, seed))
+                    if wanted[-1] not in done:
+                        done[wanted[-1]] = one(seen, name, arm, share, pattern, shots, seed)
+                        append_json_line(file, done[wanted[-1]])
+            out.print(f"{encoder.name} {seen.data.name} is done", soft_wrap=True)
+    return [done[each] for each in wanted]
+
+
 def main() -> None:
     """Run, print and write the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="nano")
+    parser.add_argument("--models", default="nano", help="encoders, separated by commas")
     parser.add_argument("--sets", default=",".join(FAMILY))
     parser.add_argument("--shots", default="1,2,4")
     parser.add_argument("--shares", default="0,0.25,0.5", help="of wrong sentences")
@@ -167,19 +204,11 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="json-lines file of the runs; default: planted.jsonl in the cache")
     parser.add_argument("--json-file", type=Path)
     options = parser.parse_args()
+    torch.set_num_threads(1)
     start, file = time.perf_counter(), options.runs or home() / "planted.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
-    key = ("label", "data", "share", "pattern", "shots", "seed")
-    done = {tuple(each[name] for name in key) for each in read_records(file)}
-    encoder = percept.load(options.model, dtype="float32")
-    for data in (found for name in options.sets.split(",") if (found := BEDS[name]()) is not None):
-        seen = seen_by(encoder, data)
-        for share, pattern, shots, seed in cases(options):
-            for name, arm in arms(options.epochs).items():
-                if (name, data.name, share, pattern, shots, seed) not in done:
-                    append_json_line(file, one(seen, name, arm, share, pattern, shots, seed))
-        out.print(f"{data.name} is done", soft_wrap=True)
-    save(options.json_file, {**about(start), "model": options.model, **report(read_records(file))})
+    records = run_all(options, file)
+    save(options.json_file, {**about(start), "models": options.models, **report(records)})
 
 
 if __name__ == "__main__":

@@ -1,13 +1,21 @@
 """The comparisons of methods with several texts: information of a router, planted sentences, and curves of labelling rounds."""
 
+from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from percept.methods.adaptation.bench import build
+from percept.methods.adaptation.biomedcoop import BiomedCoOp
+from percept.methods.adaptation.contract import tiny_shots
+from percept.methods.adaptation.few import see
 from percept.methods.adaptation.sentences import PATTERNS
+from tests.benchmarks.small import noise, tiny_encoder
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +58,54 @@ def test_rejections_are_compared_with_what_was_planted(bench: SimpleNamespace) -
     assert found["recall"] == pytest.approx(2.5 / 3)
     assert found["wrong"] == pytest.approx(3 / 8)
     assert found["rejected"] == pytest.approx(1.5 / 4)
+
+
+def test_all_arms_with_planted_sentences_take_the_same_steps(bench: SimpleNamespace) -> None:
+    arms, shots = (
+        bench.planted.arms(7),
+        tiny_shots(torch.randn(6, 12), torch.arange(3).repeat(2), torch.randn(6, 3, 16, 16)),
+    )
+    methods = {name: build(arm, tiny_encoder(), shots, 1) for name, arm in arms.items()}
+    trainings = [replace(methods[name].recipe(1), **dict(arm.training)) for name, arm in arms.items()]
+    assert trainings == [replace(BiomedCoOp.recipe(1), epochs=7)] * len(arms)
+    assert len({sum(method.declared().values()) for method in methods.values()}) == 1
+    assert (
+        len({bench.planted.settings_of(arm) for arm in arms.values()}) == len(arms) - 1
+    )  # the oracle has other sentences
+
+
+def test_planted_sentences_are_run_once_for_each_model(
+    bench: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = noise("one", ("cup", "book", "photo", "red cup"), 0, pool=4, test=6)
+    encoders = {name: tiny_encoder(seed) for seed, name in enumerate(("a", "b"))}
+    monkeypatch.setattr(bench.planted, "passed", lambda encoder, name: see(encoder, data) if name == "one" else None)
+    monkeypatch.setattr(bench.planted.percept, "load", lambda name, dtype: encoders[name])
+    options = SimpleNamespace(models="a", sets="one,two", shots="1,2", shares="0.25", seeds=1, epochs=2)
+    first = bench.planted.run_all(options, tmp_path / "runs.jsonl")
+    assert {(r["model"], r["data"]) for r in first} == {("tiny 0", "one")}
+    assert len({r["steps"] for r in first if r["shots"] == 2}) == 1
+    options.models = "a,b"
+    both = bench.planted.run_all(options, tmp_path / "runs.jsonl")
+    assert both[: len(first)] == first
+    assert len(both) == len((tmp_path / "runs.jsonl").read_text().splitlines()) == 2 * len(first)
+    row = bench.planted.report(both)["rows"][0]
+    assert (row["cells"], row["verdict"]) == (2, "too few cells")  # two models, whose shots are averaged
+
+
+def test_bits_have_an_interval_over_images_and_one_over_cells(bench: SimpleNamespace) -> None:
+    rng = np.random.default_rng(0)
+    style = rng.integers(0, 2, 80)
+    weights = np.where(rng.random(80) < 0.8, style, 1 - style)[:, None] == np.arange(2)
+    found = bench.mixture.bits_of(weights.astype(float), style)
+    assert 0 < found.low < found.value < found.high < 1
+    runs = [
+        {"label": "mocoop", "data": "near-far", "foundation": "m", "seed": seed, "split": "base", "shots": 16, "scores": {"bits": [0.3 + seed / 100, 0.1, 0.5]}}
+        for seed in range(6)
+    ]  # fmt: skip
+    row = bench.mixture.report(runs)["claims"][-1]
+    assert (row["verdict"], row["cells"]) == ("holds", 6)
+    assert 0.3 <= row["interval"][0] < row["interval"][1] <= 0.35
 
 
 def record(label: str, seed: int, area: float, spread: float) -> dict[str, Any]:

@@ -237,6 +237,33 @@ def test_disorder_sees_a_planted_rotation() -> None:
     assert disorder((image, text), (image, text)).total == pytest.approx(0, abs=0.1)
 
 
+@pytest.mark.parametrize("count", [20, 300])
+def test_a_rotation_of_both_leaves_no_deviation_even_with_fewer_pairs_than_dimensions(count: int) -> None:
+    torch.manual_seed(0)
+    width = 64
+    image = unit(torch.randn(count, width))
+    text = unit(image + 0.3 * torch.randn(count, width))
+    turn = procrustes(torch.randn(width, width), torch.randn(width, width))
+    together = disorder((image, text), (image @ turn.T, text @ turn.T))
+    assert together.deviation == pytest.approx(0, abs=0.1)
+    assert together.image_rotation > 45
+    assert (together.covered < 0.9) == (count < width)
+    apart = disorder((image, text), (image @ turn.T, text))
+    assert apart.deviation > 45
+
+
+def test_one_pair_shows_no_disorder() -> None:
+    vectors = unit(torch.randn(1, 8))
+    with pytest.raises(PerceptError, match="1 pairs"):
+        disorder((vectors, vectors), (vectors, vectors))
+
+
+def test_the_weight_of_the_alignment_follows_the_batch() -> None:
+    config = ModX.Config.of_batch(48, kept="all")
+    assert config.weight == pytest.approx(20 * 280 / 48)
+    assert config.kept == "all"
+
+
 # the teachers
 
 

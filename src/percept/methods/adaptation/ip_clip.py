@@ -24,9 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from percept.core.errors import PerceptError
-from percept.core.seed import derive
 from percept.methods.adaptation.contract import TINY_NAMES, Adaptation, Training, Views, tiny_base
-from percept.methods.adaptation.ip_domains import Domain, Pairs, paired
+from percept.methods.adaptation.ip_domains import Domain, Pairs, pair_batches
 from percept.methods.adaptation.prompts import PromptConfig, SoftPrompt
 from percept.methods.adaptation.texts import TEMPLATE, Base
 from percept.methods.adaptation.trainer import fit_batches
@@ -305,12 +304,5 @@ def protect(
             f"the class {method.names[min(missing)]} has no unauthorised image. Give one of every class."
         )
     method.prepare((authorised, unauthorised))
-    size = training.batch
-
-    def batches(epoch: int) -> list[Pairs]:
-        """Leave the last batch out if it is smaller, unless it is the only one."""
-        pairs = paired(authorised, unauthorised, derive(seed, "pairs", epoch))
-        return [pairs.rows(slice(start * size, (start + 1) * size)) for start in range(max(1, len(pairs) // size))]
-
-    fit_batches(method, training, batches, told)
+    fit_batches(method, training, pair_batches(authorised, unauthorised, training.batch, seed), told)
     return method

@@ -4,6 +4,7 @@ Wang et al. 2025, arXiv:2503.02393 (IP-CLIP). Which styles the paper draws is no
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,16 @@ def paired(authorised: Domain, unauthorised: Domain, seed: int) -> Pairs:
     one = Domain(**{name: value[order] for name, value in authorised.tensors().items()})
     other = Domain(**{name: value[partner] for name, value in unauthorised.tensors().items()})
     return Pairs.of(one, other)
+
+
+def pair_batches(authorised: Domain, unauthorised: Domain, size: int, seed: int) -> Callable[[int], list[Pairs]]:
+    """Return a function of the epoch that returns its batches: those of `paired`, without a last one that is smaller, unless it is the only one."""
+
+    def batches(epoch: int) -> list[Pairs]:
+        pairs = paired(authorised, unauthorised, derive(seed, "pairs", epoch))
+        return [pairs.rows(slice(start * size, (start + 1) * size)) for start in range(max(1, len(pairs) // size))]
+
+    return batches
 
 
 def marked(image: UInt8[np.ndarray, "y x 3"]) -> UInt8[np.ndarray, "y x 3"]:

@@ -10,7 +10,7 @@ which is why α is 20 and the sum is taken; `scaled` multiplies the cosines of t
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,9 @@ from percept.methods.adaptation.contract import tiny_base
 from percept.methods.adaptation.texts import Base
 from percept.methods.continual.contract import copy_weights, frozen
 
+BATCH = 280
+"""Pairs of a step of the reference; the weight of the alignment suits this many."""
+
 
 class ModX(nn.Module):
     """A dual encoder that is trained on one phase of a stream after the other."""
@@ -35,11 +38,20 @@ class ModX(nn.Module):
         """Defaults of the reference."""
 
         weight: float = 20.0
-        """Of the alignment with the model before [α]; 0 for plain continued training."""
+        """Of the alignment with the model before [α], for batches of `BATCH` pairs; 0 for plain continued training."""
         kept: Literal["right", "all"] = "right"
         """Rows that are aligned: those in which the model before finds the right partner, or all."""
         scaled: bool = False
         """Multiply cosines by the scale of the logits before the softmax of the alignment."""
+
+        @classmethod
+        def of_batch(cls, batch: int, **fields: Any) -> "ModX.Config":
+            """Return the weight of the reference for batches of another size: the alignment is a sum over rows, the contrast a mean.
+
+            >>> ModX.Config.of_batch(280).weight, ModX.Config.of_batch(56).weight
+            (20.0, 100.0)
+            """
+            return cls(weight=cls.weight * BATCH / batch, **fields)
 
         def __post_init__(self) -> None:
             if self.kept not in ("right", "all") or self.weight < 0:
@@ -53,6 +65,12 @@ class ModX(nn.Module):
         self.config = config
         self.clip = base.copied().clip.requires_grad_(True)
         self.previous = frozen(self.clip)
+
+    def train(self, mode: bool = True) -> "ModX":
+        """Set the mode of what is trained; the model before stays in evaluation mode."""
+        super().train(mode)
+        self.previous.eval()
+        return self
 
     def begin(self) -> None:
         """Begin a phase: the model as it is becomes the one to agree with."""

@@ -132,7 +132,8 @@ class ViLD(nn.Module):
             self.elsewhere = nn.Parameter(torch.randn(length) * length**-0.5)
         self.class_vectors: Tensor
         self.register_buffer("class_vectors", text_vectors(base, filled(template, self.names)))
-        self._steps = 0
+        self.steps = 0
+        """Training steps taken, which decide the random boxes of the next one; 0 repeats those of a new detector."""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -172,7 +173,7 @@ class ViLD(nn.Module):
 
     def finding(self, batch: Scenes) -> dict[str, Tensor]:
         """Return the losses of proposals and masks, which know no classes."""
-        self._steps += self.training
+        self.steps += self.training
         tokens = batch.tokens if batch.tokens is not None else self.see(batch.image)
         patches = tokens[:, tokens.shape[1] - self.grid[0] * self.grid[1] :].float()
         size = torch.tensor([self.grid[1], self.grid[0]] * 2, device=tokens.device)
@@ -202,7 +203,7 @@ class ViLD(nn.Module):
 
     def naming(self, batch: Scenes) -> Float[Tensor, ""]:
         """Return the cross-entropy of the text head over the base classes and background."""
-        self._steps += self.training
+        self.steps += self.training
         tokens = batch.tokens if batch.tokens is not None else self.see(batch.image)
         boxes, labels, owner = [], [], []
         for number in range(len(batch)):
@@ -219,7 +220,7 @@ class ViLD(nn.Module):
 
     def _dice(self, *parts: str | int) -> torch.Generator:
         """Return random numbers that differ in every training step, and are the same whenever nothing is trained."""
-        return torch.Generator().manual_seed(derive(self._steps if self.training else 0, *parts))
+        return torch.Generator().manual_seed(derive(self.steps if self.training else 0, *parts))
 
     def text_vectors(
         self, maps: Float[Tensor, "b w y x"], boxes: Float[Tensor, "k 4"], owner: Int[Tensor, " k"]
