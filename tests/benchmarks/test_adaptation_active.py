@@ -77,3 +77,12 @@ def test_arms_with_descriptions_are_asked_for(monkeypatch: pytest.MonkeyPatch, a
     assert len(active.plans(options)) == 10
     options.descriptions = True
     assert len(active.plans(options)) == 12
+
+
+def test_every_acquisition_runs_plain_and_balanced(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["active.py"])
+    names = [name for name, *_ in active.plans(active.options_of())]
+    assert len(names) == len(set(names))
+    assert {"random", "badge", "badge + PCB", "badge + true balance"} <= set(names)
+    assert "digits" not in active.SETS
+    assert len(active.SETS) >= 7

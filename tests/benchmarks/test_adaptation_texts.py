@@ -4,7 +4,6 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -106,42 +105,3 @@ def test_bits_have_an_interval_over_images_and_one_over_cells(bench: SimpleNames
     row = bench.mixture.report(runs)["claims"][-1]
     assert (row["verdict"], row["cells"]) == ("holds", 6)
     assert 0.3 <= row["interval"][0] < row["interval"][1] <= 0.35
-
-
-def record(label: str, seed: int, area: float, spread: float) -> dict[str, Any]:
-    return {
-        "label": label, "data": "x", "foundation": "nano", "seed": seed, "power": 1.0, "area": area, "accuracy": [area] * 2, "label entropy": [0.5, spread],
-        "predicted right": [None, 0.5],
-    }  # fmt: skip
-
-
-def test_curves_are_paired_by_set_and_seed(bench: SimpleNamespace) -> None:
-    records = [record("random", seed, 0.5 + seed / 10, 0.9) for seed in range(6)]
-    records += [record("entropy", seed, 0.4 + seed / 10, 0.7) for seed in range(6)]
-    records += [record("entropy + PCB", seed, 0.55 + seed / 10, 0.95) for seed in range(2)]
-    rows = {row["claim"]: row for row in bench.active.claims(records)}
-    assert rows["labels of plain entropy are less even than random ones"]["verdict"] == "holds"
-    assert rows["PCB raises the curve of entropy"]["cells"] == 2
-    assert rows["PCB raises the curve of entropy"]["verdict"] == "too few cells"
-    assert rows["PCB raises the curve of entropy"]["difference"] == pytest.approx(0.15)
-    assert rows["PCB makes the labels of badge more even"]["verdict"] == "not measured"
-    assert bench.active.report(records)["class frequencies as rank^-1"]["means"]["random"][
-        "label entropy"
-    ] == pytest.approx(0.9)
-
-
-def test_every_acquisition_runs_plain_balanced_and_with_the_bound(bench: SimpleNamespace) -> None:
-    names = [name for name, *_ in bench.active.plans(8)]
-    assert len(names) == len(set(names)) == 1 + 3 * 3 + 2
-    assert {"random", "badge", "badge + PCB", "badge + true balance", "badge + PCB, scores"} <= set(names)
-    assert {name for name in bench.active.SETS if name != "digits"} <= set(bench.beds.DRAWN)
-    assert len(bench.active.SETS) >= 7
-
-
-@pytest.mark.parametrize("row", ["S41", "S42", "S53", "S59"])
-def test_the_claims_of_a_row_cover_three_settings_and_its_ablations(row: str, bench: SimpleNamespace) -> None:
-    own = [claim for claim in bench.claims.CLAIMS if claim.row == row]
-    assert {claim.setting for claim in own} == {"base-new", "few-shot", "transfer"}
-    assert len([arm for arm in bench.claims.arms_of(own, "base-new") if ":" in arm.name]) >= 3
-    assert set(bench.mixture.NAMES) <= {arm.name for arm in bench.claims.arms_of(bench.claims.CLAIMS, "base-new")}
-    assert len(bench.beds.FAMILY) >= 11
