@@ -51,6 +51,8 @@ FOLLOWING = {
     "comparison": 1, "reading": 1,
 }  # fmt: skip
 """Relative frequency of the kinds of further questions in stages 2 and 3."""
+OF_CLIPS = {"direction": 8, "moment": 6, "order": 3, "action": 3, "speed": 2, "frame": 2}
+"""Relative frequency of the kinds of questions about clips in stage 3; all others have 1."""
 FRAMES = 8
 """Most frames of a clip."""
 BASE = Settings(
@@ -122,7 +124,7 @@ class Config:
     stage3: Part = field(
         default_factory=lambda: Part(
             settings=replace(BASE, steps=300, learning_rate=5e-4, hold=100),
-            data=QuestionData(clips=0.4, more=8, others=FOLLOWING, apart=0.6),
+            data=QuestionData(clips=0.5, more=8, others=FOLLOWING, apart=0.8, clip_kinds=OF_CLIPS, clip_questions=4),
         )
     )
 

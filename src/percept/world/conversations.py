@@ -1,7 +1,7 @@
 """Batches of conversations about generated images and clips, drawn as they are needed: a batch is a function of seed and step."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ class QuestionData:
     others: Mapping[str, int] | None = None
     """Relative frequency of the kinds of further questions, which may then occur again; by default each other kind at most once."""
     apart: float = 0.0
-    """Share of the images whose questions are conversations of their own. In one conversation a question may be answered from the words before it."""
+    """Share of the images and clips whose questions are conversations of their own. In one conversation a question may be answered from the words before it."""
     style: str = "mixed"
     """A style of the world, or "mixed"."""
     clips: float = 0.0
@@ -39,6 +39,10 @@ class QuestionData:
     """Frames of a clip, of which the model sees as many as its processor takes."""
     regions: float = 0.3
     """Share of the clips in which one object is marked and all questions are about it."""
+    clip_kinds: Mapping[str, int] = field(default_factory=dict)
+    """Relative frequency of the kinds of questions about clips: tasks such as moment, or types such as direction; 1 where none is given."""
+    clip_questions: int | None = None
+    """Most questions about a clip; as many as about an image if None."""
     blind: bool = False
     """Leave images and clips out, for a baseline that knows the questions and answers alone."""
 
@@ -80,10 +84,9 @@ class QuestionSource:
         data, side = self.data, self.processor.tiler.size
         if rng.random() < data.clips:
             clip = generate_clip(rng.getrandbits(48), frames=data.frames, size=side)
-            asked = conversation_of_clip(
-                clip, rng, most=data.more + 1, sampled=self.processor.frames, regions=data.regions, blind=data.blind
-            )
-            return [asked]
+            rows = rows_of_clip(clip, rng, data, sampled=self.processor.frames)
+            parts = [[row] for row in rows] if rng.random() < data.apart else [rows]
+            return [conversation_of_clip(clip, part, blind=data.blind) for part in parts]
         kind = rng.choices(tuple(data.kinds), tuple(data.kinds.values()))[0]
         more = 0 if kind in SEVERAL else data.more
         drawn = example(rng.getrandbits(48), kind=kind, style=data.style, size=side, more=more, others=data.others)
@@ -104,22 +107,26 @@ def conversation_of_example(drawn: Example, *, blind: bool = False) -> Conversat
     return converse(turns, media)
 
 
-def conversation_of_clip(
-    clip: Clip, rng: random.Random, *, most: int, sampled: int, regions: float = 0.0, blind: bool = False
-) -> Conversation:
-    """Return up to `most` questions and answers about a clip in random order; about a marked object with chance `regions`.
+def rows_of_clip(clip: Clip, rng: random.Random, data: QuestionData, *, sampled: int) -> list[Row]:
+    """Return questions about a clip in random order; about a marked object with chance `data.regions`.
 
     Args:
         sampled: frames that the model sees, which the texts count.
     """
     marked = list(clip_rows(clip, video="", tasks=("rcap", "rtloc", "rdcap"), sampled=sampled))
-    rows = (
-        marked if marked and rng.random() < regions else list(clip_rows(clip, video="", tasks=PLAIN, sampled=sampled))
-    )
-    if rows is marked:
+    if marked and rng.random() < data.regions:
         chosen = rng.choice(marked).data["masklet_id"]
         rows = [row for row in marked if row.data["masklet_id"] == chosen]
-    rows = rng.sample(rows, min(most, len(rows)))
+    else:
+        rows = list(clip_rows(clip, video="", tasks=PLAIN, sampled=sampled))
+    most = data.more + 1 if data.clip_questions is None else data.clip_questions
+    weights = [data.clip_kinds.get(row.data.get("question_type", ""), data.clip_kinds.get(row.task, 1)) for row in rows]
+    order = sorted(zip(rows, weights, strict=True), key=lambda each: rng.random() ** (1 / each[1]), reverse=True)
+    return [row for row, _ in order[:most]]
+
+
+def conversation_of_clip(clip: Clip, rows: Sequence[Row], *, blind: bool = False) -> Conversation:
+    """Return questions and answers about a clip as one conversation, with the clip first."""
     turns = [(ROLES[turn["from"]], turn["value"]) for row in rows for turn in row.data["conversations"]]
     return converse(turns, [] if blind else [_video(clip, rows[0])])
 
