@@ -36,12 +36,12 @@ def numbers_apart(text: str) -> tuple[list[float], str]:
     return [float(number) for number in re.findall(pattern, text)], re.sub(pattern, "#", text)
 
 
-def test_there_are_two_snippets():
-    assert len(SNIPPETS) == 2
+def test_there_are_three_snippets():
+    assert len(SNIPPETS) == 3
     assert all(len(code.strip().splitlines()) <= 12 for code, _ in SNIPPETS)
 
 
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("number", range(3))
 def test_a_snippet_prints_what_the_readme_shows(number: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     code, expected = SNIPPETS[number]
     monkeypatch.chdir(ROOT)

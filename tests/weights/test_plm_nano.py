@@ -12,6 +12,7 @@ from percept.eval.vlm.judge import RulesJudge
 from percept.eval.vlm.run import measure
 from percept.infer.assistant import Assistant
 from percept.infer.load import PACKAGED
+from percept.weights.fingerprint import hash_tensors, joined_hash
 
 FOLDER = PACKAGED / "plm-nano"
 CLOSE = 0.24
@@ -33,6 +34,10 @@ def test_it_is_small_and_says_how_it_was_made() -> None:
     assert provenance["command"].startswith("percept train plm/nano")
     assert {"seconds", "config", "steps"} <= provenance.keys()
     assert report()["command"].startswith("percept eval plm")
+
+
+def test_the_stored_report_is_that_of_the_stored_weights(assistant: Assistant) -> None:
+    assert report()["facts"]["weights"] == joined_hash(hash_tensors(assistant.model.state_dict()))
 
 
 def test_every_goal_is_measured_beside_chance_and_a_blind_model() -> None:
