@@ -226,7 +226,7 @@ def loaded(prompt: Prompt, processor: Processor, visual: Bounded[Tensor]) -> Loa
     squash = processor.squashes(prompt)
     entries = [_entry(medium, processor, squash, visual) for medium in prompt.media]
     counts = [processor.per_tile * len(_first(known, tiles)) for _, known, tiles in entries]
-    rendered = render(prompt, processor.template, processor.tokenizer, counts, ask=True)
+    rendered = render(prompt, processor.template, processor.tokenizer, counts, ask=True, per_tile=processor.per_tile)
     order = [part for turn in prompt.turns for part in turn.parts if isinstance(part, int)]
     return Loaded(ids=rendered.ids, media=[entries[number] for number in order])
 

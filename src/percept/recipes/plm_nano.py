@@ -217,7 +217,7 @@ def processor_for(config: Config, tokenizer: LanguageTokenizer) -> Processor:
     """Return the processor of the model: one tile for an image."""
     vision = vision_of(config.base)
     return Processor(
-        tokenizer=tokenizer, template=named_template("plm"), tiler=Tiler(size=vision.image_size, mode="single"),
+        tokenizer=tokenizer, template=replace(named_template("plm"), numbered=True), tiler=Tiler(size=vision.image_size, mode="single"),
         per_tile=(vision.grid // config.pooling) ** 2, frames=FRAMES,
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,21 @@ def test_the_plm_template(tokenizer: LanguageTokenizer) -> None:
         spelled(tokenizer, learned)
         == "<|start_header_id|>assistant<|end_header_id|>\n\na red cup<|eot_id|><|end_of_text|>"
     )
+
+
+def test_a_template_can_number_frames_and_several_images(tokenizer: LanguageTokenizer) -> None:
+    template = replace(named_template("plm"), numbered=True)
+    video, single = converse([("user", "what?")], [IMAGE]), converse([("user", "what?")], [IMAGE])
+    several = converse([("user", "<image><image>what?")], [IMAGE, IMAGE])
+    place = "<|image|><|image|>"
+    for chat, counts, expected in (
+        (video, [6], f"0{place}1{place}2{place}what?"),
+        (single, [2], f"{place}what?"),
+        (several, [2, 2], f"1{place}2{place}what?"),
+    ):
+        result = render(chat, template, tokenizer, counts, ask=True, per_tile=2)
+        assert expected in spelled(tokenizer, result.ids)
+        assert sum(number == tokenizer.special("<|image|>") for number in result.ids) == sum(counts)
 
 
 def test_the_warmup_template_drops_the_question(tokenizer: LanguageTokenizer) -> None:

@@ -92,7 +92,7 @@ class Processor:
         """
         by_number = [self.read(media, several=self.squashes(conversation)) for media in conversation.media]
         counts = [len(tiles) * self.per_tile for tiles in by_number]
-        rendered = render(conversation, self.template, self.tokenizer, counts, ask=ask)
+        rendered = render(conversation, self.template, self.tokenizer, counts, ask=ask, per_tile=self.per_tile)
         order = [part for turn in conversation.turns for part in turn.parts if isinstance(part, int)]
         return Prepared(rendered=rendered, tiles=tuple(by_number[number] for number in order))
 

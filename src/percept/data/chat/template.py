@@ -41,6 +41,8 @@ class Template:
     """False to drop what the user and the system say, as in PLM's first stage: media and answer remain."""
     learn_headers: bool = True
     """True to count the header of an answer among the tokens to learn, as PLM does."""
+    numbered: bool = False
+    """True to write its number before each frame of a video, from 0, and before each of several images, from 1. Published models do not."""
 
     def stops(self, tokenizer: LanguageTokenizer) -> tuple[int, ...]:
         """Return the ids at which generation ends."""
@@ -150,11 +152,13 @@ def render(
     counts: Sequence[int],
     *,
     ask: bool = False,
+    per_tile: int = 0,
 ) -> Rendered:
     """Return a conversation as ids.
 
     Args:
         counts: visual tokens of each medium; that many image tokens stand at its place.
+        per_tile: visual tokens of a tile or frame, for templates that number them.
         ask: end with the header of an answer, for generation; otherwise with the end token of a training sample.
 
     Raises:
@@ -165,7 +169,7 @@ def render(
     writer.special(template.begin, False)
     ends = []
     for turn in turns:
-        _write_turn(writer, turn, template, counts)
+        _write_turn(writer, turn, template, counts, per_tile)
         ends.append(writer.flush())
     if ask:
         _write_header(writer, "assistant", template, False)
@@ -212,14 +216,25 @@ def _write_header(writer: _Writer, role: str, template: Template, learn: bool) -
         writer.flush()  # so that a prompt and a training sample begin with the same ids
 
 
-def _write_turn(writer: _Writer, turn: Turn, template: Template, counts: Sequence[int]) -> None:
+def _write_turn(writer: _Writer, turn: Turn, template: Template, counts: Sequence[int], per_tile: int) -> None:
     learn = turn.role == "assistant"
     _write_header(writer, turn.role, template, learn and template.learn_headers)
     for part in turn.parts:
         if isinstance(part, int):
-            writer.special(template.image, False, counts[part])
+            _write_medium(writer, part, template, counts, per_tile)
         elif learn or template.user_text:
             writer.text(part, learn)
     writer.special(template.end_of_turn, learn)
     if learn or template.end_of_turn is not None:
         writer.text(template.after_turn, learn and template.end_of_turn is None)
+
+
+def _write_medium(writer: _Writer, number: int, template: Template, counts: Sequence[int], per_tile: int) -> None:
+    tiles = counts[number] // per_tile if template.numbered else 1
+    if tiles == 1:
+        writer.text(str(number + 1) if template.numbered and len(counts) > 1 else "", False)
+        writer.special(template.image, False, counts[number])
+        return
+    for tile in range(tiles):
+        writer.text(str(tile), False)
+        writer.special(template.image, False, per_tile)
