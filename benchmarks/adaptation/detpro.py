@@ -22,11 +22,10 @@ import numpy as np
 import torch
 import tyro
 from beds import about, home
-from cells import HEADINGS, settings_of, shown
 from detpro_report import SCORES, averages, judged, precisions
 from detpro_sets import BASE, NAMES, VERSION, Drawn, scenes
 from harness import save
-from recorded import weights_of
+from recorded import settings_of, show_claims, weights_of
 from torch import Tensor
 
 import percept
@@ -308,9 +307,8 @@ def main(options: Options) -> None:
     for style, rows in means.items():
         table(f"{style}: AP", ("arm", *SCORES), [(arm, *(f"{row[s]:.1f}" for s in SCORES)) for arm, row in rows.items()])  # fmt: skip
     claims = judged(records, tuple(means))
-    table("paired differences, points of AP", ("heads", "score", *HEADINGS), [
-        (row["heads"], row["score"], *shown(row, factor=1.0)) for row in claims
-    ])  # fmt: skip
+    rows = [row | {"claim": f"{row['claim']}; {row['heads']}, {row['score']}"} for row in claims]
+    show_claims("paired differences, points of AP", rows)
     kept = [
         {name: record[name] for name in ("model", "seed", "arm", "trainable", "seconds", "regions")}
         | {"AP": {s: {h: {k: v["AP"] for k, v in row.items()} for h, row in each.items()} for s, each in record["sets"].items()}}
