@@ -227,14 +227,12 @@ def run(options: Options, file: Path) -> list[dict[str, Any]]:
     done, wanted = {tuple(record.get(name) for name in KEY): record for record in read_records(file)}, []
     for name in options.models:
         encoder = percept.load(name, dtype="float32")
-        shared = {
-            "model": encoder.name,
-            "vectors": weights_of(encoder),
-            "settings": settings_of(options, version=VERSION),
-        }
         data = seen(encoder, options.sets[0], "train", options.train)
         assert data is not None
         tests = {style: each for style in options.sets if (each := seen(encoder, style, "test", options.test)) is not None}  # fmt: skip
+        images = [data.content, {style: each.content for style, each in tests.items()}]
+        settings = settings_of(options, version=VERSION, images=images)
+        shared = {"model": encoder.name, "vectors": weights_of(encoder), "settings": settings}
         for seed in range(1, options.seeds + 1):
             keys = {arm: (*shared.values(), seed, arm) for arm in ARMS}
             wanted += keys.values()

@@ -267,6 +267,7 @@ def run(options: Options, file: Path) -> list[dict[str, Any]]:
     """Run what the file does not hold, and return the runs of these options."""
     key = lambda record: tuple(tuple(each) if isinstance(each, list) else each for each in map(record.get, KEY))  # noqa: E731
     done, wanted = {key(record): record for record in read_records(file)}, []
+    images = {name: digest(domain_set(name, options.classes).keys) for name in DOMAINS}
     for name in options.models:
         encoder = percept.load(name, dtype="float32")
         seer = IPCLIP(IPCLIP.Config(), base_of(encoder), KINDS[: options.classes])
@@ -274,7 +275,7 @@ def run(options: Options, file: Path) -> list[dict[str, Any]]:
         shared = {
             "model": encoder.name,
             "vectors": weights_of(encoder),
-            "settings": settings_of(options, version=VERSION),
+            "settings": settings_of(options, version=VERSION, images=images),
         }
         for scenario, cell, arm, seed in jobs(domains, options):
             wanted.append((*shared.values(), scenario, cell, arm, seed))

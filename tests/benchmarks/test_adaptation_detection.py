@@ -227,6 +227,12 @@ def test_runs_of_ip_protection_are_resumed_and_pass_the_gate(
     assert bench.run(options, tmp_path / "runs.jsonl") == first
     assert (tmp_path / "runs.jsonl").read_text() == lines
     assert len(bench.run(replace(options, epochs=2, scenarios=("ownership",)), tmp_path / "runs.jsonl")) == 2
+    ownership = replace(options, epochs=2, scenarios=("ownership",))
+    old = bench.run(ownership, tmp_path / "runs.jsonl")
+    pixels = sets["pixels"]
+    sets["pixels"] = replace(pixels, keys=tuple(f"redrawn {key}" for key in pixels.keys))
+    assert {each["settings"] for each in bench.run(ownership, tmp_path / "runs.jsonl")}.isdisjoint({each["settings"] for each in old})  # fmt: skip
+    sets["pixels"] = pixels
     assert modules.ip_report.thresholds(first, "given")[0]["cells"] == 1
     assert len(first[0]["authorised"]) == 12
     monkeypatch.setattr(bench, "LOWEST", 3.1)
