@@ -133,7 +133,7 @@ def recorded(options: argparse.Namespace, files: Sequence[Path]) -> list[Record]
     """Return the records of the files that have these rounds, epochs and pools."""
     wanted = told(options)
     records = [each for each in read_files(files, (*PLACE, "settings", *wanted)) if wanted.items() <= each.items()]
-    return of_one_setting(records, PLACE)
+    return of_one_setting(records, PLACE, {"foundation": "weights"})
 
 
 def sets(options: argparse.Namespace) -> Iterator[tuple[str, Seen]]:

@@ -327,7 +327,7 @@ def recorded(options: Options, files: Sequence[Path]) -> list[Record]:
         record for record in records
         if options.told.items() <= record.items() and record["sequence"] != TUNED and record["protocol"] in (options.protocol, "seen")
     ]  # fmt: skip
-    return of_one_setting(kept, PLACE)
+    return of_one_setting(kept, PLACE, {"model": "weights"})
 
 
 def main(options: Options) -> None:

@@ -25,7 +25,7 @@ from beds import about, home
 from das_data import ANSWERS, COUNTS, EACH, GRID, TASKS, WORDS, Data, Examples
 from das_report import judged, show
 from harness import Rate, Turns, save, take_turns, timed
-from recorded import Record, files_of, read_files
+from recorded import Record, files_of, of_one_setting, read_files
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -327,12 +327,16 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     folder = options.folder or home() / "das"
     files = files_of(options.runs or [folder / "runs.jsonl"], "")
+    used: set[tuple[str, str]] = set()
     for model in () if options.report else options.models.split(","):
         data = Data(percept.load(model, dtype="float32", device="cpu"), folder / "data")
+        used.add((data.foundation, data.weights))
         pairs = list(itertools.product(options.kinds.split(","), options.tasks.split(",")))
         for seed, (kind, task) in itertools.product(range(1, options.seeds + 1), pairs):
             run_cell(Cell(kind, task, seed, data, folder), files, options.sets)
     records = [record for record in read_files(files, KEY) if record["settings"] == settings()]
+    records = [each for each in records if options.report or (each["foundation"], each["weights"]) in used]
+    records = of_one_setting(records, KEY[:-1], {"foundation": "weights"})
     results = judged(records)
     show(results)
     save(options.json_file, {**about(start), "results": results, "records": records})

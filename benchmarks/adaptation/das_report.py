@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from family_report import rank
 from recorded import ABOUT, ABOVE, Record, claim, show_claims
 
 from percept.core.report import out, table
@@ -46,12 +47,13 @@ def ranks(cell: Cell) -> dict[str, Any]:
     own = sets.get(",".join(map(str, search["chosen"])))
     keys = sorted(sets)
     gates = [sum(search["gates"][int(number)] for number in key.split(",")) for key in keys]
-    order = [np.argsort(np.argsort(values)) for values in (gates, [sets[key] for key in keys])]
+    order = [rank(np.array(values)) for values in (gates, [sets[key] for key in keys])]
+    level = any(np.ptp(each) == 0 for each in order)  # equal values have no correlation
     better = None if own is None else sum(value > own for value in sets.values())
     return {
         "sets": len(sets), "better than the choice": better, "share better": None if better is None else round(better / len(sets), 4),
         "best set": max(sets, key=lambda key: sets[key]), "best": max(sets.values()), "worst": min(sets.values()),
-        "spearman": round(float(np.corrcoef(order[0], order[1])[0, 1]), 3),
+        "spearman": None if level else round(float(np.corrcoef(order[0], order[1])[0, 1]), 3),
     }  # fmt: skip
 
 

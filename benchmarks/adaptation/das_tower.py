@@ -22,11 +22,11 @@ from beds import about
 from claims import Claim
 from family import passed, report
 from harness import Rate, Turns, save, take_turns, timed
-from recorded import files_of, of_one_setting, read_files
+from recorded import files_of
 
 import percept
 from percept.core.report import out
-from percept.methods.adaptation.bench import KEY, Arm, Case, build, run_all
+from percept.methods.adaptation.bench import Arm, Case, build, by_key, read_records, run_all
 from percept.methods.adaptation.das import DAS
 from percept.methods.adaptation.lora import LoRA
 from percept.methods.adaptation.skipping import Bottleneck
@@ -132,7 +132,7 @@ def main() -> None:
         run_all(arms, sets, cases, files[0], told=out.print)
         if sets:
             measured[encoder.name] = costs(encoder, sets[0])
-    records = of_one_setting(read_files(files, (*KEY, "settings", "vectors")), KEY)
+    records = list(by_key(record for file in files for record in read_records(file)).values())
     kept = ("label", "foundation", "data", "seed", "shots", "steps", "seconds", "trainable", "scores")
     result = report(records, CLAIMS, [Arm(method="das", label=name) for name in NAMES])
     rows = [{name: each[name] for name in kept} for each in records]

@@ -22,11 +22,10 @@ import numpy as np
 import torch
 import tyro
 from beds import about, home
-from cells import HEADINGS, settings_of, shown
 from detpro_report import SCORES, averages, judged, precisions
 from detpro_sets import BASE, NAMES, VERSION, Drawn, scenes
 from harness import save
-from recorded import weights_of
+from recorded import settings_of, show_claims, weights_of
 from torch import Tensor
 
 import percept
@@ -228,14 +227,12 @@ def run(options: Options, file: Path) -> list[dict[str, Any]]:
     done, wanted = {tuple(record.get(name) for name in KEY): record for record in read_records(file)}, []
     for name in options.models:
         encoder = percept.load(name, dtype="float32")
-        shared = {
-            "model": encoder.name,
-            "vectors": weights_of(encoder),
-            "settings": settings_of(options, version=VERSION),
-        }
         data = seen(encoder, options.sets[0], "train", options.train)
         assert data is not None
         tests = {style: each for style in options.sets if (each := seen(encoder, style, "test", options.test)) is not None}  # fmt: skip
+        images = [data.content, {style: each.content for style, each in tests.items()}]
+        settings = settings_of(options, version=VERSION, images=images)
+        shared = {"model": encoder.name, "vectors": weights_of(encoder), "settings": settings}
         for seed in range(1, options.seeds + 1):
             keys = {arm: (*shared.values(), seed, arm) for arm in ARMS}
             wanted += keys.values()
@@ -308,9 +305,8 @@ def main(options: Options) -> None:
     for style, rows in means.items():
         table(f"{style}: AP", ("arm", *SCORES), [(arm, *(f"{row[s]:.1f}" for s in SCORES)) for arm, row in rows.items()])  # fmt: skip
     claims = judged(records, tuple(means))
-    table("paired differences, points of AP", ("heads", "score", *HEADINGS), [
-        (row["heads"], row["score"], *shown(row, factor=1.0)) for row in claims
-    ])  # fmt: skip
+    rows = [row | {"claim": f"{row['claim']}; {row['heads']}, {row['score']}"} for row in claims]
+    show_claims("paired differences, points of AP", rows)
     kept = [
         {name: record[name] for name in ("model", "seed", "arm", "trainable", "seconds", "regions")}
         | {"AP": {s: {h: {k: v["AP"] for k, v in row.items()} for h, row in each.items()} for s, each in record["sets"].items()}}

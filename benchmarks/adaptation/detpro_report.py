@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from cells import RESAMPLES, claim_row
 from detpro_sets import BASE, NAMES
+from recorded import RESAMPLES, claim
 
 from percept.core.seed import derive
 from percept.eval.probes.boxes import RECALLS, OfClass, Precision, average_precision
@@ -99,7 +99,7 @@ def compared(
     together = np.mean([np.mean(each, axis=0) for each in draws.values() if each], axis=0)
     low, high = np.nanquantile(together, (0.025, 0.975))
     about_it = {"arms": " - ".join(pair), "set": ", ".join(styles), "heads": heads, "score": score}
-    row = claim_row(words, values, (float(low), float(high)), margin=-MARGIN[score.split()[0]], places=2)
+    row = claim(words, values, (float(low), float(high)), margin=-MARGIN[score.split()[0]], places=2)
     return about_it | row
 
 

@@ -9,7 +9,7 @@ images, steps and schedule: 10 epochs without warm-up (50 and 1 in the release).
 `beds.py` in both. Besides the measures, two attacks are printed: images of a domain that nobody trained on, and 4 labelled unauthorised
 images of each class to train the prompt on again; and what an attacker gets who drops the prompt, because the towers are not changed. Cells
 are lines of --runs, so that the command goes on where it was interrupted. Two intervals of 95 %: a bootstrap over cells of a pair of domains,
-foundation and seed, and a paired one over test images, whose values are first averaged over foundations and seeds.
+foundation and seed, and a paired one over test images, whose values are first added up over all cells that share them.
 """
 
 import copy
@@ -24,10 +24,9 @@ import torch
 import tyro
 from beds import HIGHEST, KINDS, LOWEST, about, drawn_set, home, single
 from beds import harder as made_harder
-from cells import HEADINGS, settings_of, shown
 from harness import save
 from ip_clip_report import against, measures, thresholds
-from recorded import weights_of
+from recorded import settings_of, show_claims, weights_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -268,6 +267,7 @@ def run(options: Options, file: Path) -> list[dict[str, Any]]:
     """Run what the file does not hold, and return the runs of these options."""
     key = lambda record: tuple(tuple(each) if isinstance(each, list) else each for each in map(record.get, KEY))  # noqa: E731
     done, wanted = {key(record): record for record in read_records(file)}, []
+    images = {name: digest(domain_set(name, options.classes).keys) for name in DOMAINS}
     for name in options.models:
         encoder = percept.load(name, dtype="float32")
         seer = IPCLIP(IPCLIP.Config(), base_of(encoder), KINDS[: options.classes])
@@ -275,7 +275,7 @@ def run(options: Options, file: Path) -> list[dict[str, Any]]:
         shared = {
             "model": encoder.name,
             "vectors": weights_of(encoder),
-            "settings": settings_of(options, version=VERSION),
+            "settings": settings_of(options, version=VERSION, images=images),
         }
         for scenario, cell, arm, seed in jobs(domains, options):
             wanted.append((*shared.values(), scenario, cell, arm, seed))
@@ -305,7 +305,7 @@ def main(options: Options) -> None:
         table(f"unauthorised domain: {scenario}, %", ("arm", *names), lines)
     claims = [row for scenario in options.scenarios for row in thresholds(records, scenario)]
     claims += [row for arm in (*ARMS, VISUAL) if arm != "IP-CLIP" and (row := against(records, arm))]
-    table("claims, points", HEADINGS, [shown(row) for row in claims])
+    show_claims("claims, shares", claims)
     save(options.json_file, {**about(start), "measures": found, "claims": claims, "runs": len(records)})
 
 

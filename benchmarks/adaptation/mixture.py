@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from beds import KINDS, about, drawn_set, gate, home, seen_by, styled
-from cells import RESAMPLES, claim_row
 from claims import ARMS, CLAIMS
 from family import CROPS, STEPS
 from family_report import judged
 from harness import save
+from recorded import RESAMPLES, claim
 
 import percept
 from percept.core.report import notice, out, table
@@ -114,16 +114,17 @@ def report(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ("arm", *columns),
         [(name, *(f"{each[c]:.3f}" if c in each else "-" for c in columns)) for name, each in means.items()],
     )
-    rows = judged(records, [claim for claim in CLAIMS if claim.row == "S42" and claim.setting == "base-new"])
+    rows = judged(records, [each for each in CLAIMS if each.row == "S42" and each.setting == "base-new"])
     bits = [record["scores"]["bits"] for record in records if record["label"] == "mocoop"]
     if bits:
         words = f"the router gives more than {LEAST_BITS} bits about the style"
         rows.append(
-            claim_row(words, [each[0] for each in bits], margin=LEAST_BITS) | {"runs, with intervals over images": bits}
+            claim(words, [each[0] for each in bits], margin=LEAST_BITS) | {"runs, with intervals over images": bits}
         )
     for row in rows:
         out.print(
-            f"{row['claim']}: {row.get('difference', '')} {row.get('interval', '')} {row['verdict']}", soft_wrap=True
+            f"{row['claim']}: {row.get('difference', row.get('value', ''))} {row.get('interval', '')} {row['verdict']}",
+            soft_wrap=True,
         )
     return {"means": means, "claims": rows}
 

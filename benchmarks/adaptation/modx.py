@@ -25,7 +25,6 @@ from typing import Any
 import torch
 import tyro
 from beds import about, home
-from cells import settings_of
 from harness import save
 from modx_report import report, worth
 from modx_streams import (
@@ -45,7 +44,7 @@ from modx_streams import (
     vectors,
     views,
 )
-from recorded import weights_of
+from recorded import of_one_setting, settings_of, weights_of
 from torch import Tensor
 
 import percept
@@ -325,21 +324,21 @@ def main(options: Options) -> None:
         Cells(Foundation(encoder=encoder, options=options), files[0], done).all()
     mine = [each for each in done.values() if each["settings"] == options.settings]
     mine = [each for each in mine if options.report or (each["model"], each["vectors"]) in used]
-    check(mine)
-    save(options.json_file, {**about(start), "steps": options.steps, "batch": options.batch, **report(mine, PLANTED)})
+    save(
+        options.json_file,
+        {**about(start), "steps": options.steps, "batch": options.batch, **report(checked(mine), PLANTED)},
+    )
 
 
-def check(records: Sequence[dict[str, Any]]) -> None:
-    """Check that there are runs, and that each name of a model stands for one model.
+def checked(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records.
 
     Raises:
-        PerceptError: neither.
+        PerceptError: there is none, or a name of a model stands for several.
     """
     if not records:
         raise PerceptError("no run has these options. Give the options that the runs were made with, or leave --report out.")  # fmt: skip
-    for model in {each["model"] for each in records}:
-        if len({each["vectors"] for each in records if each["model"] == model}) > 1:
-            raise PerceptError(f"the runs of {model} have different weights. Give files of runs with the same weights.")
+    return of_one_setting(records, KEY, {"model": "vectors"})
 
 
 if __name__ == "__main__":

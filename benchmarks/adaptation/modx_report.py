@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from cells import claim_row
 from family_report import rank
+from recorded import Record, claim, show_claims
 
 from percept.core.report import table
 
-Record = dict[str, Any]
+UNITS = "shares, and angles in degrees"
 SEQUENTIAL = ("continued", "Mod-X", "all rows")
 """Arms with texts that learn one part after the other."""
 CLOSE = 0.02
@@ -69,18 +69,18 @@ def scores(record: Record) -> dict[str, float]:
     return found
 
 
-def judged(records: Sequence[Record], claim: Claim) -> Record | None:
+def judged(records: Sequence[Record], made: Claim) -> Record | None:
     """Return a claim over the cells of stream, encoder and seed, or None where an arm is missing."""
     cells: dict[tuple[Any, ...], dict[str, float]] = {}
     for record in records:
-        if record["arm"] in (claim.arm, claim.than) and claim.score in (found := scores(record)):
-            cells.setdefault((record["stream"], record["model"], record["seed"]), {})[record["arm"]] = found[claim.score]  # fmt: skip
+        if record["arm"] in (made.arm, made.than) and made.score in (found := scores(record)):
+            cells.setdefault((record["stream"], record["model"], record["seed"]), {})[record["arm"]] = found[made.score]  # fmt: skip
     values = [
-        both[claim.arm] - both.get(claim.than, 0.0)
+        both[made.arm] - both.get(made.than, 0.0)
         for both in cells.values()
-        if claim.arm in both and (not claim.than or claim.than in both)
+        if made.arm in both and (not made.than or made.than in both)
     ]
-    return claim_row(claim.words, values, sign=claim.sign, margin=claim.margin) if values else None
+    return claim(made.words, values, sign=made.sign, margin=made.margin) if values else None
 
 
 def correlated(records: Sequence[Record], measure: str) -> Record | None:
@@ -97,7 +97,7 @@ def correlated(records: Sequence[Record], measure: str) -> Record | None:
         if len(both) > 3 and both.std(axis=0).min() > 0:
             values.append(float(np.corrcoef(rank(both[:, 0]), rank(both[:, 1]))[0, 1]))
     words = f"{measure} ranks the parts and arms as the loss of R@1 of the old domain does (Spearman)"
-    return claim_row(words, values) if values else None
+    return claim(words, values) if values else None
 
 
 def turned(records: Sequence[Record]) -> list[Record]:
@@ -111,11 +111,11 @@ def turned(records: Sequence[Record]) -> list[Record]:
     read = [max(abs(row["texts"]["deviation"] - row["angle"]) for row in r["turns"]) for r in records]
     calm = [max(row["both"]["deviation"] for row in r["turns"]) for r in records]
     return [
-        claim_row("a turn of both modalities changes R@1 by less than half a point", kept, margin=-0.005),
-        claim_row("a turn of the texts by 75 degrees lowers R@1", lower),
-        claim_row("R@1 after a turn of the texts is predicted within 2 points", wrong, sign=-1, margin=CLOSE),
-        claim_row("the deviation is the angle of a turn of the texts, within 1 degree", read, sign=-1, margin=1.0),
-        claim_row("the deviation of a turn of both is below 1 degree", calm, sign=-1, margin=1.0),
+        claim("a turn of both modalities changes R@1 by less than half a point", kept, margin=-0.005),
+        claim("a turn of the texts by 75 degrees lowers R@1", lower),
+        claim("R@1 after a turn of the texts is predicted within 2 points", wrong, sign=-1, margin=CLOSE),
+        claim("the deviation is the angle of a turn of the texts, within 1 degree", read, sign=-1, margin=1.0),
+        claim("the deviation of a turn of both is below 1 degree", calm, sign=-1, margin=1.0),
     ]
 
 
@@ -153,29 +153,20 @@ def report(records: Sequence[Record], planted: str) -> Record:
     streams = tuple(dict.fromkeys(each["stream"] for each in runs))
     for stream in (*streams, *(("all streams",) if len(streams) > 1 else ())):
         own = [each for each in runs if stream in (each["stream"], "all streams")]
-        rows = [row for claim in CLAIMS if (row := judged(own, claim))]
+        rows = [row for each in CLAIMS if (row := judged(own, each))]
         rows += [row for name in ("total", "deviation", "image_rotation", "text_rotation") if (row := correlated(own, name))]  # fmt: skip
         result["claims"][stream] = rows
-        _claims(stream, rows)
+        show_claims(f"{stream}: {UNITS}", rows)
         if stream in streams:
             result["means"][stream], result["by part"][stream] = means_of(own), by_part(own)
             _tables(stream, result["means"][stream], result["by part"][stream])
     result["claims"]["planted rotation"] = turned(turns)
-    _claims("planted rotation", result["claims"]["planted rotation"])
+    show_claims(f"planted rotation: {UNITS}", result["claims"]["planted rotation"])
     rates = sorted({(each["model"], each["arm"], each["rate"]) for each in runs})
     return result | {
         "turns": [{name: each[name] for name in ("model", "seed", "R@1", "turns")} for each in turns], "rates": rates, "runs": len(runs),
         "models": sorted({each["model"] for each in runs}), "seconds of processor": round(sum(each["seconds"] for each in runs)),
     }  # fmt: skip
-
-
-def _claims(title: str, rows: Sequence[Record]) -> None:
-    lines = [
-        (row["claim"], f"{row['difference']:+.3f}", " – ".join(f"{end:+.3f}" for end in row["interval"]), str(row["cells"]), row["verdict"])
-        for row in rows
-    ]  # fmt: skip
-    if lines:
-        table(f"{title}: shares, and angles in degrees", ("claim", "mean", "95 % interval", "cells", "verdict"), lines)
 
 
 def _tables(stream: str, means: dict[str, dict[str, float]], parts: Sequence[Record]) -> None:

@@ -21,10 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from beds import FAMILY, about, home
-from cells import claim_row
 from family import passed
 from harness import save
-from recorded import weights_of
+from recorded import claim, content_of, weights_of
 
 import percept
 from percept.core.config import to_dict
@@ -97,10 +96,10 @@ def rejection(kept: np.ndarray, wrong: Flags) -> dict[str, float]:
     }
 
 
-def settings_of(arm: Arm) -> str:
+def settings_of(arm: Arm, seen: Seen) -> str:
     """Return a short hash of what decides a run besides its key."""
     config = None if arm.config is None else to_dict(arm.config)
-    return digest([PATTERNS, OFF_TOPIC, config, dict(arm.training)])
+    return digest([PATTERNS, OFF_TOPIC, config, dict(arm.training), content_of(seen.data), seen.least])
 
 
 def one(seen: Seen, name: str, arm: Arm, share: float, pattern: str, shots: int, seed: int) -> dict[str, Any]:
@@ -116,7 +115,7 @@ def one(seen: Seen, name: str, arm: Arm, share: float, pattern: str, shots: int,
     record = {
         "model": seen.encoder.name,
         "vectors": weights_of(seen.encoder),
-        "settings": settings_of(arm),
+        "settings": settings_of(arm, seen),
         "steps": result.trained.steps,
         "label": name,
         "data": seen.data.name,
@@ -157,11 +156,11 @@ def report(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for label in dict.fromkeys(each["label"] for each in mine):
             row[label] = float(np.mean([each["all"] for each in mine if each["label"] == label]))
         judged = [each for each in mine if "precision" in each]
+        rejecting = [each for each in judged if each["rejected"]]  # a run that rejects nothing has no precision
         if judged and share:
-            row |= {
-                name: float(np.mean([each[name] for each in judged])) for name in ("precision", "recall", "rejected")
-            }
-            row |= claim_row("the precision of rejections is above the base rate", above_base(judged))
+            row |= {name: float(np.mean([each[name] for each in judged])) for name in ("recall", "rejected")}
+            row |= {"precision": float(np.mean([each["precision"] for each in rejecting]))} if rejecting else {}
+            row |= claim("the precision of rejections is above the base rate", above_base(rejecting))
         rows.append(row)
     names = [*arms(1), "precision", "recall", "rejected"]
     table(
@@ -183,7 +182,7 @@ def run_all(options: argparse.Namespace, file: Path) -> list[dict[str, Any]]:
         for seen in (found for name in options.sets.split(",") if (found := passed(encoder, name)) is not None):
             for share, pattern, shots, seed in cases(options):
                 for name, arm in arms(options.epochs).items():
-                    about_it = (encoder.name, weights_of(encoder), settings_of(arm))
+                    about_it = (encoder.name, weights_of(encoder), settings_of(arm, seen))
                     wanted.append((*about_it, name, seen.data.name, share, pattern, shots, seed))
                     if wanted[-1] not in done:
                         done[wanted[-1]] = one(seen, name, arm, share, pattern, shots, seed)

@@ -1,9 +1,10 @@
-"""Runs of several benchmarks of adaptation as lines of files: what identifies them, reading more than one file, and claims over cells.
+"""Runs of the benchmarks of adaptation as lines of files: what identifies them, reading more than one file, and claims over cells and over images.
 
 Two processes may work side by side on different arms, encoders or seeds if each has its own file; `--report` reads all files.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from beds import home
 
 from percept.core.errors import PerceptError
 from percept.core.report import table
-from percept.eval.statistics import mean
+from percept.eval.statistics import Score, mean
 from percept.methods.adaptation.bench import FEWEST, digest, read_records, verdict
 from percept.methods.adaptation.few import LabelledSet
 
 Record = dict[str, Any]
+RESAMPLES = 1000
+"""Of the bootstrap over images."""
+UNSETTLING = ("models", "seeds", "arms", "cells", "scenarios", "streams", "runs", "json_file", "report", "threads")
+"""Options that do not change what a run measures."""
 ABOVE: Mapping[str, Any] = {}
 """Arguments of `claim`: above zero everywhere in the interval."""
 ABOUT: Mapping[str, Any] = {"margin": -0.01}
@@ -34,6 +39,12 @@ def weights_of(encoder: Any) -> str:
 def content_of(data: LabelledSet) -> str:
     """Return a short hash of the images, classes and template of a set."""
     return digest([data.name, data.classes, data.template, data.keys, data.labels.tolist(), data.pool.tolist(), data.test.tolist(), data.sentences])  # fmt: skip
+
+
+def settings_of(options: Any, **more: Any) -> str:
+    """Return a short hash of the options that decide what a run measures, and of anything else that does."""
+    own = {each.name: getattr(options, each.name) for each in fields(options) if each.name not in UNSETTLING}
+    return digest([own, more])
 
 
 def use_threads(count: int | None) -> None:
@@ -55,19 +66,28 @@ def read_files(files: Iterable[Path], key: Sequence[str]) -> list[Record]:
     return list({tuple(record[name] for name in key): record for record in reversed(records)}.values())[::-1]
 
 
-def of_one_setting(records: Iterable[Record], place: Sequence[str]) -> list[Record]:
-    """Return the records if no two of one place differ in their settings.
+def of_one_setting(records: Iterable[Record], place: Sequence[str], models: Mapping[str, str]) -> list[Record]:
+    """Return the records if no two of one place differ in their settings, and no two of one encoder in its weights.
+
+    Args:
+        models: field with the name of an encoder → field with the hash of its weights.
 
     Raises:
         PerceptError: two of them do.
     """
     found: dict[tuple[Any, ...], Record] = {}
+    weights: dict[str, str] = {}
     for record in records:
         where = tuple(record[name] for name in place)
         if found.setdefault(where, record)["settings"] != record["settings"]:
             raise PerceptError(
                 f"the runs of {' '.join(map(str, where))} have two different settings. Give --runs files of one setting only."
             )
+        for name, own in models.items():
+            if weights.setdefault(record[name], record[own]) != record[own]:
+                raise PerceptError(
+                    f"the runs of {record[name]} have different weights. Give --runs files of runs with the same weights."
+                )
     return list(found.values())
 
 
@@ -82,22 +102,56 @@ def differences(
     return [both[arm] - both[than] for both in cells.values() if len(both) == 2]
 
 
-def claim(words: str, values: Sequence[float], *, sign: int = 1, margin: float = 0.0) -> Record:
-    """Return the mean of one value per cell, with a bootstrap interval over cells, judged; below `FEWEST` cells nothing is said."""
+def over_images(parts: Sequence[np.ndarray], *, seed: int = 0) -> tuple[float, float]:
+    """Return a 95 % interval of the sum of the means of `parts`, each with one value for every image of a set; sets are resampled independently."""
+    rng = np.random.default_rng(seed)
+    draws = np.zeros(RESAMPLES)
+    for values in parts:
+        draws += values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def claim(
+    words: str, values: Sequence[float], images: tuple[float, float] | None = None, *, sign: int = 1, margin: float = 0.0, places: int = 4
+) -> Record:  # fmt: skip
+    """Return the claim that the mean of one value per cell is above a margin, or below it; under `FEWEST` cells there is no verdict.
+
+    Args:
+        values: one per cell; the first interval is a bootstrap over them.
+        images: ends of an interval over test images.
+        sign: 1 for above, -1 for below.
+        places: decimals that are kept.
+    """
     row: Record = {"claim": words, "claimed": f"{'above' if sign > 0 else 'below'} {margin:g}"}
     if not len(values):
         return row | {"verdict": verdict(None)}
     found = mean(words, np.array(values, dtype=float), unit="")
-    row |= {"value": round(found.value, 4), "interval": [round(found.low, 4), round(found.high, 4)], "cells": found.n}
-    return row | {"verdict": verdict(found, sign=sign, margin=margin, fewest=FEWEST)}
+    row |= {"value": round(found.value, places), "interval": [round(found.low, places), round(found.high, places)], "cells": found.n}  # fmt: skip
+    row |= {"verdict": verdict(found, sign=sign, margin=margin, fewest=FEWEST)}
+    if images is not None:
+        low, high = (round(end, places) for end in images)
+        drawn = Score(name=words, value=found.value, n=found.n, low=images[0], high=images[1])
+        row |= {"interval over images": [low, high], "verdict over images": verdict(drawn, sign=sign, margin=margin)}
+    return row
 
 
 def show_claims(title: str, rows: Iterable[Record]) -> None:
-    """Print those claims that were measured; values are shares, or ratios where the words say so."""
-    shown = [
-        (row["claim"], f"{row['value']:+.3f}", " – ".join(f"{end:+.3f}" for end in row["interval"]), row["claimed"], str(row["cells"]), row["verdict"])
+    """Print those claims that were measured, in the unit of their values."""
+    rows = [row for row in rows if "value" in row]
+    columns = ("claim", "value", "95 % over cells", "claimed", "cells", "verdict")
+    over = [name for name in ("interval over images", "verdict over images") if any(name in row for row in rows)]
+    lines = [
+        (
+            row["claim"], f"{row['value']:+.3f}", ends(row["interval"]), row["claimed"], str(row["cells"]), row["verdict"],
+            *(ends(row.get(name, "")) for name in over),
+        )
         for row in rows
-        if "value" in row
     ]  # fmt: skip
-    if shown:
-        table(title, ("claim", "value", "95 % interval", "claimed", "cells", "verdict"), shown)
+    if lines:
+        table(title, (*columns, *over), lines)
+
+
+def ends(interval: Sequence[float] | str) -> str:
+    """Return both ends of an interval as text; a text is returned as it is."""
+    return interval if isinstance(interval, str) else " – ".join(f"{end:+.3f}" for end in interval)

@@ -369,7 +369,7 @@ def recorded(options: Options, files: Sequence[Path]) -> list[Record]:
         for record in read_files(files, (*PLACE, "settings"))
         if options.told(record["kind"]).items() <= record.items()
     ]
-    return of_one_setting(kept, PLACE)
+    return of_one_setting(kept, PLACE, {"policy": "weights", "reward": "reward weights"})
 
 
 def main(options: Options) -> None:

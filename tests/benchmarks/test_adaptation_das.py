@@ -85,6 +85,14 @@ def test_verdicts_follow_from_cells(chosen: list[int], verdict: str) -> None:
     assert {row["verdict"] for row in few} == {"too few cells", "not measured"}
 
 
+def test_equal_accuracies_share_their_rank() -> None:
+    cells = das_report.cells_of(cell(1, [4, 5], {"skip 0,1": 0.5, "skip 0,2": 0.5, "skip 1,2": 0.5, "skip 2,3": 0.7, "skip 4,5": 0.8}))  # fmt: skip
+    (row,) = cells.values()
+    assert das_report.ranks(row)["spearman"] == pytest.approx(0.894, abs=1e-3)
+    (level,) = das_report.cells_of(cell(1, [4, 5], {name: 0.5 for name in row if name.startswith("skip")})).values()
+    assert das_report.ranks(level)["spearman"] is None
+
+
 def test_the_arms_of_a_tower_train_about_as_many_values() -> None:
     encoder = tiny_encoder()
     arms = {arm.name: arm for arm in das_tower.arms_of(encoder)}

@@ -62,7 +62,7 @@ def test_differences_of_precision_are_paired_by_image_and_by_cell(modules: Any) 
     records = [precision_record("DetPro", 1.0 + seed / 10, seed) for seed in range(6)]
     records += [precision_record("hand prompt", 0.0, seed) for seed in range(6)]
     row = modules.report.compared(records, "above", ("DetPro", "hand prompt"), ["comic"], "new box")
-    assert (row["difference"], row["interval over images"], row["cells"]) == (1.25, [1.25, 1.25], 6)
+    assert (row["value"], row["interval over images"], row["cells"]) == (1.25, [1.25, 1.25], 6)
     assert 1.0 < row["interval"][0] < row["interval"][1] < 1.5
     assert row["verdict"] == row["verdict over images"] == "holds"
     both = modules.report.compared(records, "above", ("DetPro", "hand prompt"), ["comic", "halftone"], "new box")
@@ -151,7 +151,7 @@ def test_protection_is_judged_against_the_unprotected_arm(modules: Any) -> None:
     assert (found["D_a"], found["D_u"], found["W_ua"]) == (0.0, 0.7, 0.63)
     rows = modules.ip_report.thresholds(records, "given")
     assert [row["verdict"] for row in rows] == [row["verdict over images"] for row in rows] == ["holds", "holds"]
-    assert [row["difference"] for row in rows] == [0.0, 0.3]
+    assert [row["value"] for row in rows] == [0.0, 0.3]
     assert modules.ip_report.against(records, "- banks")["verdict"] == "holds"
     assert modules.ip_report.against(records, "- style") == {}
 
@@ -170,6 +170,22 @@ def test_seeds_of_one_pair_of_domains_are_not_more_images(modules: Any) -> None:
         widths.append([row["interval over images"] for row in rows])
         assert {row["cells"] for row in rows} == {seeds}
     assert widths[0] == widths[1]
+
+
+def test_images_that_pairs_of_domains_share_are_resampled_together(modules: Any) -> None:
+    rng = np.random.default_rng(0)
+    shown, steady = (rng.random(60) < 0.5).astype(float), [1.0] * 60
+    records = []
+    for arm, of_shown in (("IP-CLIP", shown), ("- banks", np.zeros(60))):
+        records.append(protected(arm, of_shown.tolist(), steady) | {"cell": ["a", "b"]})
+        records.append(protected(arm, steady, of_shown.tolist()) | {"cell": ["b", "a"]})
+    row = modules.ip_report.against(records, "- banks")
+    assert (row["value"], row["interval over images"]) == (
+        0.0,
+        [0.0, 0.0],
+    )  # what an image adds to one pair, it takes from the other
+    parts = modules.ip_report.domains_of(records[0] | {"scenario": "applicability"}, "unauthorised")
+    assert parts == ("a", "b")
 
 
 def test_the_visual_rival_has_the_batches_and_the_schedule_of_the_prompts(
@@ -211,6 +227,12 @@ def test_runs_of_ip_protection_are_resumed_and_pass_the_gate(
     assert bench.run(options, tmp_path / "runs.jsonl") == first
     assert (tmp_path / "runs.jsonl").read_text() == lines
     assert len(bench.run(replace(options, epochs=2, scenarios=("ownership",)), tmp_path / "runs.jsonl")) == 2
+    ownership = replace(options, epochs=2, scenarios=("ownership",))
+    old = bench.run(ownership, tmp_path / "runs.jsonl")
+    pixels = sets["pixels"]
+    sets["pixels"] = replace(pixels, keys=tuple(f"redrawn {key}" for key in pixels.keys))
+    assert {each["settings"] for each in bench.run(ownership, tmp_path / "runs.jsonl")}.isdisjoint({each["settings"] for each in old})  # fmt: skip
+    sets["pixels"] = pixels
     assert modules.ip_report.thresholds(first, "given")[0]["cells"] == 1
     assert len(first[0]["authorised"]) == 12
     monkeypatch.setattr(bench, "LOWEST", 3.1)

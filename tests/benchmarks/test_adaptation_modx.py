@@ -170,5 +170,5 @@ def test_verdicts_follow_the_sign_and_the_margin() -> None:
     assert found["the filter keeps the old domain above the alignment of all rows"] is None
     row = modx_report.correlated(records, "total")
     assert row is not None
-    assert (row["difference"], row["cells"], row["verdict"]) == (1.0, 6, "holds")
+    assert (row["value"], row["cells"], row["verdict"]) == (1.0, 6, "holds")
     assert modx_report.worth(records[0], False) == pytest.approx((0.5 + 0.5 + 0.4) / 3)

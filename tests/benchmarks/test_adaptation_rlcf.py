@@ -142,3 +142,14 @@ def test_a_true_null_is_not_above() -> None:
     assert rlcf_report.compared("accuracy", values, "a", "b", **recorded.ABOVE)["verdict"] == "within noise"
     better = [{"a": 0.6, "b": 0.5}] * 6
     assert rlcf_report.compared("accuracy", better, "a", "b", **recorded.NOT_ABOVE)["verdict"] == "does not hold"
+
+
+def test_runs_of_two_editions_of_an_encoder_are_refused() -> None:
+    record = {"kind": "a", "policy": "p", "weights": "1", "reward": "nano", "reward weights": "1", "settings": "s"}
+    place, models = ("kind", "policy", "weights"), {"policy": "weights", "reward": "reward weights"}
+    assert recorded.of_one_setting([record, record], place, models) == [record]
+    for other in ({"weights": "2"}, {"reward weights": "2", "kind": "b"}):
+        with pytest.raises(PerceptError, match="different weights"):
+            recorded.of_one_setting([record, record | other], place, models)
+    with pytest.raises(PerceptError, match="two different settings"):
+        recorded.of_one_setting([record, record | {"settings": "t"}], place, models)

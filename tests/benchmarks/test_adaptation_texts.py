@@ -68,9 +68,10 @@ def test_all_arms_with_planted_sentences_take_the_same_steps(bench: SimpleNamesp
     trainings = [replace(methods[name].recipe(1), **dict(arm.training)) for name, arm in arms.items()]
     assert trainings == [replace(BiomedCoOp.recipe(1), epochs=7)] * len(arms)
     assert len({sum(method.declared().values()) for method in methods.values()}) == 1
-    assert (
-        len({bench.planted.settings_of(arm) for arm in arms.values()}) == len(arms) - 1
-    )  # the oracle has other sentences
+    seen, other = (see(tiny_encoder(), noise("one", ("cup", name, "photo"), 0)) for name in ("book", "pen"))
+    settings = {bench.planted.settings_of(arm, seen) for arm in arms.values()}
+    assert len(settings) == len(arms) - 1  # the oracle has other sentences
+    assert settings.isdisjoint({bench.planted.settings_of(arm, other) for arm in arms.values()})
 
 
 def test_planted_sentences_are_run_once_for_each_model(
@@ -90,6 +91,24 @@ def test_planted_sentences_are_run_once_for_each_model(
     assert len(both) == len((tmp_path / "runs.jsonl").read_text().splitlines()) == 2 * len(first)
     row = bench.planted.report(both)["rows"][0]
     assert (row["cells"], row["verdict"]) == (2, "too few cells")  # two models, whose shots are averaged
+
+
+def test_a_run_that_rejects_nothing_has_no_precision(bench: SimpleNamespace) -> None:
+    common = {
+        "share": 0.5,
+        "pattern": "places",
+        "label": "selection",
+        "data": "one",
+        "model": "m",
+        "all": 0.5,
+        "wrong": 0.5,
+    }
+    runs = [common | {"seed": seed, "recall": 0.5, "rejected": 0.2, "precision": 0.9} for seed in range(6)]
+    idle = [each | {"shots": 4, "recall": 0.0, "rejected": 0.0, "precision": 0.0} for each in runs]
+    (row,) = bench.planted.report([*runs, *idle])["rows"]
+    assert (row["precision"], row["recall"], row["verdict"]) == (pytest.approx(0.9), 0.25, "holds")
+    (row,) = bench.planted.report(idle)["rows"]
+    assert ("precision" in row, row["verdict"]) == (False, "not measured")
 
 
 def test_bits_have_an_interval_over_images_and_one_over_cells(bench: SimpleNamespace) -> None:

@@ -1,10 +1,15 @@
 """Conversations about generated images as batches."""
 
+import random
+from dataclasses import replace
+
 import pytest
 import torch
 
+from percept.core.errors import PerceptError
 from percept.recipes import plm_nano
-from percept.world.conversations import QuestionData, QuestionSource
+from percept.world.clips import generate_clip
+from percept.world.conversations import PLAIN, QuestionData, QuestionSource, rows_of_clip
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +55,35 @@ def test_roles_are_single_tokens(source: QuestionSource) -> None:
         plm_nano._texts(200), vocab_size=1_000, specials=plm_nano._specials(plm_nano.named_template("plm"))
     )
     assert [len(tokenizer.encode(role)) for role in ("user", "assistant", "system")] == [1, 1, 1]
+
+
+def test_questions_about_clips_are_weighted_and_counted() -> None:
+    clip = generate_clip(5, frames=8, size=32)
+    never = QuestionData(regions=0.0, clip_kinds=dict.fromkeys(PLAIN, 0) | {"moment": 3}, clip_questions=4)
+    rows = rows_of_clip(clip, random.Random(0), never, sampled=8)
+    assert {row.task for row in rows} == {"moment"}
+    none = QuestionData(regions=0.0, clip_kinds=dict.fromkeys(PLAIN, 0))
+    assert rows_of_clip(clip, random.Random(0), none, sampled=8) == []
+    likely = QuestionData(regions=0.0, clip_kinds={"caption": 1000}, clip_questions=1)
+    first = [rows_of_clip(clip, random.Random(seed), likely, sampled=8)[0].task for seed in range(20)]
+    assert first.count("caption") > 17
+
+
+def test_questions_about_clips_apart_are_rows_that_share_their_clip(source: QuestionSource) -> None:
+    data = QuestionData(clips=1.0, frames=8, apart=1.0, clip_questions=3)
+    for regions in (0.0, 1.0):
+        apart = of(source, replace(data, regions=regions))
+        found = apart._conversations(random.Random(2))
+        assert 1 < len(found) <= 3
+        first, *others = [apart.processor(each).tiles for each in found]
+        assert all(torch.equal(one, two) for other in others for one, two in zip(first, other, strict=True))
+    together = of(source, replace(data, apart=0.0))
+    assert len(together._conversations(random.Random(2))) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"clip_questions": 0}, {"clip_kinds": {"moment": -1}}, {"clip_kinds": {"movement": 1}}]
+)
+def test_impossible_questions_about_clips_are_refused(wrong: dict) -> None:
+    with pytest.raises(PerceptError, match="clip"):
+        QuestionData(**wrong)

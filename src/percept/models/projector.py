@@ -11,16 +11,16 @@ from torch.nn import functional as F
 CUT = 3
 """Standard deviations at which new weights are cut off."""
 FREQUENCIES = 4
-"""Frequencies of the position features of an axis: half a period over the image, one, two and four."""
+"""Number of frequencies of the position features of an axis: half a period over the tile, one, two and four."""
 
 
 class Projector(nn.Module):
     """Linear, GELU, linear; then each square of `pooling` x `pooling` tokens is averaged to one.
 
     With `norm` the tokens are normalised first. Those of a residual stream without a final norm can be many times as long as
-    embeddings of text, and then hardly change on their way through a shallow decoder. With `positions` a linear layer without bias adds
-    the place of each pooled token in the image; it begins at zero. The last tokens of a tower trained on whole images need not say
-    where they are: in those of nano, a linear map finds 16 to 31 % of the variance of row and column. Published models have neither.
+    embeddings of text, and then hardly change on their way through a shallow decoder. With `positions`, the place of each pooled token in its
+    tile is added, through a linear layer without bias whose weights start at zero; the last tokens of a tower trained on whole images hardly
+    contain it. Published models have neither.
     """
 
     def __init__(self, width: int, dim: int, *, pooling: int = 1, norm: bool = False, positions: bool = False) -> None:
@@ -60,7 +60,7 @@ class Projector(nn.Module):
 
 
 def position_features(grid: tuple[int, int], like: Tensor) -> Float[Tensor, "m f"]:
-    """Return sines and cosines of the centres of a grid's cells, row by row; a coordinate goes from 0 to 1 across the image.
+    """Return sines and cosines of the centres of a grid's cells, row by row; coordinates go from 0 to 1 across the tile.
 
     >>> position_features((1, 2), torch.zeros(1)).shape
     torch.Size([2, 16])

@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from percept.core.errors import PerceptError, unknown_name
 from percept.core.seed import derive
 from percept.data.chat.batch import ChatBatch, chat_batch
 from percept.data.chat.conversation import Conversation, ImageInput, VideoInput, converse
 from percept.data.chat.processor import Prepared, Processor
 from percept.data.source import share
 from percept.world.clips import Clip, Row, clip_rows, generate_clip
+from percept.world.clips.questions import KINDS
+from percept.world.clips.rows import TASKS
 from percept.world.qa import SEVERAL, WEIGHTS, example
 from percept.world.qa.pair import Example
 
@@ -40,11 +43,21 @@ class QuestionData:
     regions: float = 0.3
     """Share of the clips in which one object is marked and all questions are about it."""
     clip_kinds: Mapping[str, int] = field(default_factory=dict)
-    """Relative frequency of the kinds of questions about clips: tasks such as moment, or types such as direction; 1 where none is given."""
+    """Relative frequency of the kinds of questions about clips: types such as direction, or else tasks such as moment; 1 where none is given, 0 for never."""
     clip_questions: int | None = None
     """Most questions about a clip; as many as about an image if None."""
     blind: bool = False
     """Leave images and clips out, for a baseline that knows the questions and answers alone."""
+
+    def __post_init__(self) -> None:
+        if self.clip_questions is not None and self.clip_questions < 1:
+            raise PerceptError(f"clip_questions={self.clip_questions} asks nothing about a clip. Use at least 1.")
+        if unknown := [name for name in self.clip_kinds if name not in (*TASKS, *KINDS)]:
+            raise unknown_name("kind of questions about clips", unknown[0], (*TASKS, *KINDS))
+        if wrong := [f"{name}={weight}" for name, weight in self.clip_kinds.items() if weight < 0]:
+            raise PerceptError(
+                f"clip_kinds has {', '.join(wrong)}. Use 0 for kinds that are never asked, and positive numbers."
+            )
 
 
 class QuestionSource:
@@ -63,29 +76,29 @@ class QuestionSource:
         self.limit, self.seed = limit, seed
 
     def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> ChatBatch:
-        """Return a rank's share of the batch of a step; an image whose questions are apart gives a row for each of them."""
+        """Return a rank's share of the batch of a step; an image or clip whose questions are apart gives a row for each of them."""
         part = share(self.size, rank, world_size)
         numbers = range(step * self.size + part.start, step * self.size + part.stop)
         return chat_batch([row for number in numbers for row in self.rows(number)])
 
     def rows(self, number: int) -> list[Prepared]:
-        """Return the conversations about image or clip number `number`; it is replaced if none fits the limit."""
+        """Return the conversations about image or clip number `number`; it is replaced if it has no question, or none fits the limit."""
         attempt = 0
         while True:
             rng = random.Random(derive(self.seed, "question", number, attempt))
             prepared = [self.processor(conversation) for conversation in self._conversations(rng)]
             rendered = [found for each in prepared if (found := each.rendered.cut(self.limit)) is not None]
-            if rendered:  # all are about the same image
+            if rendered:  # all are about the same image or clip
                 return [Prepared(rendered=each, tiles=prepared[0].tiles) for each in rendered]
             attempt += 1
 
     def _conversations(self, rng: random.Random) -> list[Conversation]:
-        """Return one conversation, or several about the same image."""
+        """Return the conversations about one image or clip: one, several if its questions are apart, or none if a clip has no question that is asked."""
         data, side = self.data, self.processor.tiler.size
         if rng.random() < data.clips:
             clip = generate_clip(rng.getrandbits(48), frames=data.frames, size=side)
             rows = rows_of_clip(clip, rng, data, sampled=self.processor.frames)
-            parts = [[row] for row in rows] if rng.random() < data.apart else [rows]
+            parts = [[row] for row in rows] if rng.random() < data.apart else [rows] * bool(rows)
             return [conversation_of_clip(clip, part, blind=data.blind) for part in parts]
         kind = rng.choices(tuple(data.kinds), tuple(data.kinds.values()))[0]
         more = 0 if kind in SEVERAL else data.more
@@ -121,7 +134,8 @@ def rows_of_clip(clip: Clip, rng: random.Random, data: QuestionData, *, sampled:
         rows = list(clip_rows(clip, video="", tasks=PLAIN, sampled=sampled))
     most = data.more + 1 if data.clip_questions is None else data.clip_questions
     weights = [data.clip_kinds.get(row.data.get("question_type", ""), data.clip_kinds.get(row.task, 1)) for row in rows]
-    order = sorted(zip(rows, weights, strict=True), key=lambda each: rng.random() ** (1 / each[1]), reverse=True)
+    asked = [(row, weight) for row, weight in zip(rows, weights, strict=True) if weight]
+    order = sorted(asked, key=lambda each: rng.random() ** (1 / each[1]), reverse=True)  # draws without replacement
     return [row for row, _ in order[:most]]
 
 

@@ -110,8 +110,8 @@ def images_of(seen: Seen, case: Case) -> int:
 
 def settings_of(arm: Arm, seen: Seen, case: Case) -> str:
     """Return a short hash of what decides a run besides the fields of `KEY` and the weights of the foundation."""
-    training = to_dict(training_of(arm, case, images_of(seen, case)))
-    return digest([to_dict(config_of(arm)), training, case.crops, seen.least])
+    data, training = seen.data, to_dict(training_of(arm, case, images_of(seen, case)))
+    return digest([to_dict(config_of(arm)), training, case.crops, seen.least, data.keys, data.template, data.sentences])
 
 
 def build(arm: Arm, encoder: Any, shots: Shots, seed: int) -> Adaptation:
