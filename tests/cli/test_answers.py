@@ -238,6 +238,8 @@ REFUSED: dict[str, Any] = {
     "no words": (["ask"], "no question was given"),
     "a file for a question": (["ask", "some/0.png"], "the last argument has to be the question"),
     "a missing file alone": (["ask", "none.png"], "there is no file none.png, and no question follows it"),
+    "two questions": (["ask", "some/0.png", "what is it?", "which colour?"], "Only the last argument is the question"),
+    "a broken file to chat about": (["chat", "some/broken.png"], "is empty"),
     "a missing file": (["ask", "none.png", "what?"], "there is no file or folder none.png"),
     "a box of three": (["ask", "some/0.png", "what?", "--region", "1,2,3"], "--region 1,2,3 is not a box"),
     "a region of many": (["ask", "some", "what?", "--region", "1,2,3,4"], "--region and --together print one answer"),

@@ -215,3 +215,4 @@ def test_a_packaged_model_that_does_not_open(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(load, "open_packaged", gone)
     assert one(diagnosis.packaged(), "nano").problem == "its files are not there"
+    assert one(diagnosis.packaged(), "plm-nano") == Finding("plm-nano", "opens, context of 2,048 tokens")

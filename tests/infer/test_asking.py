@@ -319,6 +319,7 @@ REFUSED: dict[str, Any] = {
     "more images than tags": (([PICTURE] * 3, "<image> or <image>?"), {}, "More images or videos were given than the text has tags"),
     "more tags than images": ((PICTURE, "<image> or <image>?"), {}, "The text has more tags"),
     "a box outside": ((PICTURE, QUESTION), {"regions": [(0, 0, 21, 5)]}, "does not lie in an image of 20 × 16 pixels"),
+    "a box from right to left": ((PICTURE, QUESTION), {"regions": [(9, 0, 5, 5)]}, "does not lie in any image"),
     "a written box outside": ((PICTURE, "<|bbox0|>?"), {"regions": [(0, 0, 21, 5)]}, "does not lie in an image of 20 × 16"),
     "not a box": ((PICTURE, QUESTION), {"regions": [(0, 0, 5)]}, "is not four finite numbers"),
     "a region of a video": ((speaking.clip(0, 2), QUESTION), {"regions": [(0, 0, 5, 5)]}, "regions belong to one image"),

@@ -157,6 +157,7 @@ def test_the_memory_is_that_of_one_process(start: Path, rows: Path, capsys: pyte
     alone, of_eight = ([float(number) for number in re.findall(r"\d+\.\d+", text)] for text in shown)
     assert of_eight == pytest.approx([number / 8 for number in alone], rel=0.15)
     assert shown[1].startswith("each process of plm/finetune needs about")
+    assert shown[1].endswith("short rows take less")
     plm.finetune(config).task(Placement(device=torch.device("cpu"), rank=1, world_size=8))
     assert capsys.readouterr().err == ""
 

@@ -305,6 +305,18 @@ def test_other_towers_and_damaged_configurations_are_refused(tmp_path: Path) -> 
             percept.assistant(folder)
 
 
+def test_a_folder_of_models_names_them(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(PerceptError, match="has neither a config"):
+        percept.assistant(tmp_path)
+    for stage in ("stage1", "stage2"):
+        speaking.folder(tmp_path / stage)
+    with pytest.raises(PerceptError, match=r"holds no model itself.* one of them: \S+stage1, \S+stage2\."):
+        percept.assistant(tmp_path)
+
+
 def test_encoders_and_assistants_name_each_other(tmp_path: Path) -> None:
     encoder, model = tiny.folder(tmp_path / "encoder"), talking.vlm()
     for name in ("nano", "PE-Core-L14-336", "hf://facebook/PE-Core-L14-336", encoder):

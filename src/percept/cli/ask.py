@@ -55,6 +55,11 @@ def _split(words: Sequence[str]) -> tuple[list[Path], str]:
     if not words:
         raise PerceptError('no question was given. Write for example: percept ask cat.jpg "what is it?"')
     *paths, question = words
+    for path in paths:
+        if any(letter.isspace() for letter in path) and not path.startswith("@") and not os.path.lexists(path):
+            raise PerceptError(
+                f"there is no file or folder {path!r}. Only the last argument is the question: ask one question per command."
+            )
     if os.path.lexists(question):
         raise PerceptError(
             f"the last argument has to be the question, but {question} is a file or folder. Add the question in quotes."

@@ -51,9 +51,15 @@ def _line() -> str | None:
 
 
 def _check(path: Path) -> None:
+    """Open a file, so that one that cannot be read never becomes part of a conversation; a pipe can be read only once."""
+    from percept.data.files import is_video
+    from percept.data.images import decoded
     from percept.data.inputs import check_file
+    from percept.data.video import open_video
 
-    check_file(path, "image or video")
+    if check_file(path, "image or video") is not None:
+        with open_video(path) if is_video(path) else decoded(path):
+            pass
 
 
 class _Talk:

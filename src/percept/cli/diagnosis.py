@@ -190,13 +190,20 @@ def peaks(device: "torch.device", seconds: float) -> Iterator[Finding]:
 
 def packaged() -> Iterator[Finding]:
     """Open the models that ship with percept."""
-    from percept.infer.load import open_packaged
-    from percept.models.zoo import PACKAGED
+    import percept
+    from percept.infer import load
+    from percept.models.zoo import ASSISTANTS, PACKAGED
 
-    for name in PACKAGED:
+    def encoder(name: str) -> str:
+        return f"opens, image identity {load.open_packaged(name).image_identity[:8]}"
+
+    def assistant(name: str) -> str:
+        return f"opens, context of {percept.assistant(name).model.config.decoder.context:,} tokens"
+
+    assistants = [name for name, entry in ASSISTANTS.items() if entry.config is None]
+    for name, opened in [*((name, encoder) for name in PACKAGED), *((name, assistant) for name in assistants)]:
         try:
-            opened = open_packaged(name)
-            yield Finding(name, f"opens, image identity {opened.image_identity[:8]}")
+            yield Finding(name, opened(name))
         except PerceptError as error:
             yield Finding(name, "does not open", str(error), "install percept again")
 

@@ -232,12 +232,14 @@ def experiment(name: str, config: Config, command: str) -> Experiment:
 
     def task(place: Placement) -> plm.PLM:
         model = prepared(config, start()[0])
+        tokens = _tokens(config, model, place.world_size)
         need = memory.estimate(
-            model, config.settings, tokens=_tokens(config, model, place.world_size),
-            checkpointing=config.method.checkpointing, shards=place.world_size if config.settings.shard else 1,
+            model, config.settings, tokens=tokens, checkpointing=config.method.checkpointing,
+            shards=place.world_size if config.settings.shard else 1,
         )  # fmt: skip
         if place.rank == 0:
-            notice(f"{name if place.world_size == 1 else f'each process of {name}'} needs about {need}")
+            who = name if place.world_size == 1 else f"each process of {name}"
+            notice(f"{who} needs about {need} for {tokens:,} tokens at once; short rows take less")
         return plm.PLM(config.method, model)
 
     def save(out: Path, trained: nn.Module, totals: Mapping[str, Any]) -> None:

@@ -168,7 +168,25 @@ def _layout_of(folder: Path) -> PlmLayout:
         raise _is_encoder(str(folder))
     if "model_type" in config:
         raise PerceptError(f"{folder} holds a model of type {config['model_type']!r}, which is not read here. {_READ}")
+    if inside := _inside(folder):
+        raise PerceptError(
+            f"{folder} holds no model itself, but in its folders. Give one of them: {', '.join(inside)}."
+        )
     raise PerceptError(f"{folder} has neither a config.json nor a params.json of a model that is read here. {_READ}")
+
+
+def _inside(folder: Path) -> list[str]:
+    """Return the folders in a folder that hold a model, such as those of the stages of a training run."""
+    with reasons(folder):
+        return [str(path) for path in sorted(folder.iterdir()) if path.is_dir() and _is_model(path)]
+
+
+def _is_model(folder: Path) -> bool:
+    try:
+        names, config = _names(folder), read_object(folder / CONFIG)
+    except PerceptError:  # a folder that has nothing to do with models
+        return False
+    return any(layout.claims(names, config) for layout in LAYOUTS.values())
 
 
 _READ = "Perception-LM, Llama 3 and Qwen2.5 are, as transformers or their authors store them."

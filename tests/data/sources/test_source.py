@@ -124,7 +124,9 @@ def read(one: RowSource) -> None:
 
 def test_a_source_of_bad_rows_only_ends() -> None:
     only = RowSource(NumberRows(3, frozenset(range(3))), number_and_seed, collate_numbers, batch=2, max_bad=1.0)
-    with pytest.raises(PerceptError, match=r"^3 of 3 rows are bad, the last one because: made bad .*Check the source"):
+    with pytest.raises(
+        PerceptError, match=r"^3 of 3 rows are bad, the last one because: made bad \(row [0-2]: .*Check the source"
+    ):
         only.batch(0)
     many = RowSource(NumberRows(500, frozenset(range(500))), number_and_seed, collate_numbers, batch=2, max_bad=1.0)
     with pytest.raises(PerceptError, match=r"^100 samples in a row cannot be used"):

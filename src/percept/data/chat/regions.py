@@ -1,5 +1,6 @@
 """Boxes in text and drawn on images, as PLM writes and draws them (Cho et al. 2025, arXiv:2504.13180)."""
 
+import math
 import re
 from collections.abc import Iterable
 
@@ -16,25 +17,23 @@ _BOX = re.compile(r"\[\s*(\d{1,4})\s*,\s*(\d{1,4})\s*,\s*(\d{1,4})\s*,\s*(\d{1,4
 
 
 def check_box(box: Iterable[Number], width: Number, height: Number) -> Box:
-    """Return a box as four numbers.
+    """Return a box as four numbers; width and height are infinite while the image is not known.
 
     Raises:
         PerceptError: not four numbers, empty, or outside the image.
     """
     values = tuple(float(value) for value in box)
-    if len(values) != 4 or not all(map(_finite, values)):
+    if len(values) != 4 or not all(map(math.isfinite, values)):
         raise PerceptError(f"the box {list(values)} is not four finite numbers. Give x0, y0, x1, y1 in pixels.")
     x0, y0, x1, y1 = values
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        known = math.isfinite(width) and math.isfinite(height)
+        place = f"in an image of {width:g} × {height:g} pixels" if known else "in any image"
         raise PerceptError(
-            f"the box [{x0:g}, {y0:g}, {x1:g}, {y1:g}] does not lie in an image of {width:g} × {height:g} pixels. Give x0, y0, x1, "
+            f"the box [{x0:g}, {y0:g}, {x1:g}, {y1:g}] does not lie {place}. Give x0, y0, x1, "
             "y1 in pixels with 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height."
         )
     return x0, y0, x1, y1
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0
 
 
 def box_text(box: Box, width: Number = 1, height: Number = 1) -> str:

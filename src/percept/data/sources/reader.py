@@ -83,7 +83,9 @@ class Reader:
         count = sum(self.draws.counts)
         found = f"{count} of {count} rows are bad" if len(rows) == count else f"{TRIES} samples in a row cannot be used"
         todo = advice(last.reason, "Check the source and what is asked of it.")
-        raise PerceptError(f"{found}, the last one because: {last.reason} ({last.detail or last.key}). {todo}")
+        raise PerceptError(
+            f"{found}, the last one because: {last.reason} ({': '.join(filter(None, (last.key, last.detail)))}). {todo}"
+        )
 
     def _take(self, result: Read, number: int, row: int, epoch: int) -> bool:
         """Read and prepare one row; False if it is bad."""
