@@ -197,9 +197,9 @@ def predicted(image: Tensor, text: Tensor, positive: Tensor, angle: float, *, dr
     for _ in range(draws):
         both = []
         for query, others, right in ((text, image, positive), (image, text, positive.T)):
-            aside = torch.randn(query.shape, generator=rng)
-            aside -= (aside * query).sum(1, keepdim=True) * query
-            turned = radians.cos() * query + radians.sin() * torch.nn.functional.normalize(aside, dim=1)
+            orthogonal = torch.randn(query.shape, generator=rng)
+            orthogonal -= (orthogonal * query).sum(1, keepdim=True) * query
+            turned = radians.cos() * query + radians.sin() * torch.nn.functional.normalize(orthogonal, dim=1)
             best = (turned @ others.T).argmax(1, keepdim=True)
             both.append(float(right.gather(1, best).float().mean()))
         found.append(both)

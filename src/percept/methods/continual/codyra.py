@@ -5,7 +5,7 @@ of both towers has an update ΔW = Σ_i g_i b_i a_iᵀ, three of them in the joi
 
     CE of images among the classes of the task + CE of the class of each image among the images of the batch
 
-where images of one class are no negatives of each other. In the second half of the steps a proximal step follows each optimiser step,
+where images of one class do not count as negatives of each other. In the second half of the steps a proximal step follows each optimiser step,
 
     g ← sign(g) max(|g| - κ, 0),    κ rising from 0 to κ_max in 50 equal stages
 
