@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
 from percept.core.errors import PerceptError, unknown_name
+from percept.data.video.choice import choose
 from percept.world.clips.clip import Clip
 from percept.world.clips.language import (
     OUT_OF_FRAME,
@@ -26,8 +30,9 @@ from percept.world.clips.language import (
 from percept.world.clips.questions import questions
 from percept.world.clips.splits import is_held_out
 
-TASKS = ("caption", "dense", "moment", "qa", "choice", "rcap", "rtloc", "rdcap")
-"""Kinds of rows: caption, dense event list, time of an event, question, question with two options, and the region tasks of PLM."""
+TASKS = ("caption", "dense", "moment", "path", "qa", "choice", "rcap", "rtloc", "rdcap")
+"""Kinds of rows: caption, dense event list, time of an event, places of an object in all frames, question, question with two options, and the region
+tasks of PLM."""
 SAMPLED = 32
 """Frames that PLM samples from a video."""
 
@@ -68,6 +73,7 @@ def clip_rows(clip: Clip, *, video: str, tasks: tuple[str, ...] = TASKS, sampled
         "caption": _caption_rows,
         "dense": _dense_rows,
         "moment": _moment_rows,
+        "path": _path_rows,
         "qa": _question_rows,
         "choice": _choice_rows,
     }
@@ -109,6 +115,21 @@ def _moment_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
             f"The video has {sampled} frames. In which frames does this happen: {segment.text}? Answer as [start, end]."
         )
         yield (ask, _span(clip, segment, sampled)), _relies(clip, segment), {}
+
+
+def _path_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
+    """Ask where an object is in every sampled frame: the centre of its visible box, in tenths of width and height."""
+    total = clip.plan.frames
+    seen = choose(np.arange(total, dtype=np.float64), float(total), sampled, "plm")
+    for track in clip.tracks:
+        boxes = _true_boxes(clip)[seen, track.number]
+        lines = [f"{number}: {_centre(box) if box.any() else OUT_OF_FRAME}" for number, box in enumerate(boxes)]
+        ask = (
+            f"The video has {len(seen)} frames. Where is {name(clip.plan, track.number)} in each of them? "
+            "Answer with a line for each frame, as frame: x, y in tenths."
+        )
+        acts = [event for event in clip.events if track.number in event.subjects]
+        yield (ask, "\n".join(lines)), any(is_held_out(clip.plan, event) for event in acts), {}
 
 
 def _question_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
@@ -192,9 +213,23 @@ def _line(clip: Clip, segment: Segment, text: str, sampled: int) -> str:
 
 def _boxes(clip: Clip, track: int) -> dict[str, list[float] | None]:
     """Return the box of a track in each original frame, xyxy in pixels; None where it is not visible."""
-    if clip.boxes is None:
-        raise PerceptError("the clip was rendered without ground truth. Render it with truth=True.")
     return {
         str(frame): [round(float(edge) * clip.size, 1) for edge in box] if box.any() else None
-        for frame, box in enumerate(clip.boxes[:, track])
+        for frame, box in enumerate(_true_boxes(clip)[:, track])
     }
+
+
+def _true_boxes(clip: Clip) -> Float[np.ndarray, "t k 4"]:
+    if clip.boxes is None:
+        raise PerceptError("the clip was rendered without ground truth. Render it with truth=True.")
+    return clip.boxes
+
+
+def _centre(box: Float[np.ndarray, " 4"]) -> str:
+    """Return the tenths of width and height in which the centre of a box lies.
+
+    >>> _centre(np.array([0.2, 0.5, 0.3, 1.0]))
+    '2, 7'
+    """
+    x, y = (min(9, int(10 * (box[axis] + box[axis + 2]) / 2)) for axis in (0, 1))
+    return f"{x}, {y}"
