@@ -140,7 +140,7 @@ def questions_about_an_image() -> tuple[PLM, ChatBatch]:
     for image, ends in ((0, (7, 4, 9)), (1, (5, 5))):
         beginning = [5 + image, 3, 3, 3, 3, 8]
         for number, end in enumerate(ends):
-            rows.append(beginning + [10 + number, *torch.randint(4, 40, (end,)).tolist()])
+            rows.append([*beginning, 10 + number, *torch.randint(4, 40, (end,)).tolist()])
             learned.append([place >= 9 for place in range(len(rows[-1]))])
             counts.append(1)
             places.append(image)
@@ -171,7 +171,9 @@ def test_questions_about_an_image_share_their_beginning_and_nothing_else() -> No
         task.zero_grad()
         loss = PLM(config, task.vlm)(batch)["loss"]
         loss.backward()
-        gradients.append([loss.detach()] + [each.grad.clone() for each in task.vlm.parameters() if each.grad is not None])
+        gradients.append(
+            [loss.detach()] + [each.grad.clone() for each in task.vlm.parameters() if each.grad is not None]
+        )
     for one, other in (gradients[:2], gradients[2:]):
         for left, right in zip(one, other, strict=True):
             torch.testing.assert_close(left, right, atol=2e-6, rtol=1e-4)
