@@ -30,9 +30,11 @@ from percept.world.clips.language import (
 from percept.world.clips.questions import questions
 from percept.world.clips.splits import is_held_out
 
-TASKS = ("caption", "dense", "moment", "path", "qa", "choice", "rcap", "rtloc", "rdcap")
-"""Kinds of rows: caption, dense event list, time of an event, places of an object in all frames, question, question with two options, and the region
+TASKS = ("caption", "dense", "moment", "place", "qa", "choice", "rcap", "rtloc", "rdcap")
+"""Kinds of rows: caption, dense event list, time of an event, place of an object in a frame, question, question with two options, and the region
 tasks of PLM."""
+PLACES = 2
+"""Frames in which each object is asked for."""
 SAMPLED = 32
 """Frames that PLM samples from a video."""
 
@@ -73,7 +75,7 @@ def clip_rows(clip: Clip, *, video: str, tasks: tuple[str, ...] = TASKS, sampled
         "caption": _caption_rows,
         "dense": _dense_rows,
         "moment": _moment_rows,
-        "path": _path_rows,
+        "place": _place_rows,
         "qa": _question_rows,
         "choice": _choice_rows,
     }
@@ -117,19 +119,17 @@ def _moment_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
         yield (ask, _span(clip, segment, sampled)), _relies(clip, segment), {}
 
 
-def _path_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
-    """Ask where an object is in every sampled frame: the centre of its visible box, in tenths of width and height."""
+def _place_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
+    """Ask where each object is in two of the sampled frames: the centre of its visible box, in tenths of width and height."""
     total = clip.plan.frames
     seen = choose(np.arange(total, dtype=np.float64), float(total), sampled, "plm")
     for track in clip.tracks:
-        boxes = _true_boxes(clip)[seen, track.number]
-        lines = [f"{number}: {_centre(box) if box.any() else OUT_OF_FRAME}" for number, box in enumerate(boxes)]
-        ask = (
-            f"The video has {len(seen)} frames. Where is {name(clip.plan, track.number)} in each of them? "
-            "Answer with a line for each frame, as frame: x, y in tenths."
-        )
         acts = [event for event in clip.events if track.number in event.subjects]
-        yield (ask, "\n".join(lines)), any(is_held_out(clip.plan, event) for event in acts), {}
+        held_out = any(is_held_out(clip.plan, event) for event in acts)
+        for number in sorted(rng.sample(range(len(seen)), min(PLACES, len(seen)))):
+            box = _true_boxes(clip)[seen[number], track.number]
+            ask = f"Where is {name(clip.plan, track.number)} in frame {number} of {len(seen)}? Answer as x, y in tenths."
+            yield (ask, _centre(box) if box.any() else OUT_OF_FRAME), held_out, {}
 
 
 def _question_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
