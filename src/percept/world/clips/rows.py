@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from percept.core.errors import PerceptError, unknown_name
+from percept.data.chat.regions import box_text
 from percept.data.video.choice import choose
 from percept.world.clips.clip import Clip
 from percept.world.clips.language import (
@@ -120,7 +121,7 @@ def _moment_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
 
 
 def _place_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
-    """Ask where each object is in two of the sampled frames: the centre of its visible box, in tenths of width and height."""
+    """Ask for the visible box of each object in two of the sampled frames."""
     total = clip.plan.frames
     seen = choose(np.arange(total, dtype=np.float64), float(total), sampled, "plm")
     for track in clip.tracks:
@@ -128,10 +129,15 @@ def _place_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
         held_out = any(is_held_out(clip.plan, event) for event in acts)
         for number in sorted(rng.sample(range(len(seen)), min(PLACES, len(seen)))):
             box = _true_boxes(clip)[seen[number], track.number]
+<<<<<<< HEAD
             ask = (
                 f"Where is {name(clip.plan, track.number)} in frame {number} of {len(seen)}? Answer as x, y in tenths."
             )
             yield (ask, _centre(box) if box.any() else OUT_OF_FRAME), held_out, {}
+=======
+            ask = f"Give the box of {name(clip.plan, track.number)} in frame {number} of {len(seen)}."
+            yield (ask, box_text(tuple(box.tolist())) if box.any() else OUT_OF_FRAME), held_out, {}
+>>>>>>> s8-path
 
 
 def _question_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
@@ -225,13 +231,3 @@ def _true_boxes(clip: Clip) -> Float[np.ndarray, "t k 4"]:
     if clip.boxes is None:
         raise PerceptError("the clip was rendered without ground truth. Render it with truth=True.")
     return clip.boxes
-
-
-def _centre(box: Float[np.ndarray, " 4"]) -> str:
-    """Return the tenths of width and height in which the centre of a box lies.
-
-    >>> _centre(np.array([0.2, 0.5, 0.3, 1.0]))
-    '2, 7'
-    """
-    x, y = (min(9, int(10 * (box[axis] + box[axis + 2]) / 2)) for axis in (0, 1))
-    return f"{x}, {y}"
