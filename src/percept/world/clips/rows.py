@@ -129,15 +129,8 @@ def _place_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
         held_out = any(is_held_out(clip.plan, event) for event in acts)
         for number in sorted(rng.sample(range(len(seen)), min(PLACES, len(seen)))):
             box = _true_boxes(clip)[seen[number], track.number]
-<<<<<<< HEAD
-            ask = (
-                f"Where is {name(clip.plan, track.number)} in frame {number} of {len(seen)}? Answer as x, y in tenths."
-            )
-            yield (ask, _centre(box) if box.any() else OUT_OF_FRAME), held_out, {}
-=======
             ask = f"Give the box of {name(clip.plan, track.number)} in frame {number} of {len(seen)}."
             yield (ask, box_text(tuple(box.tolist())) if box.any() else OUT_OF_FRAME), held_out, {}
->>>>>>> s8-path
 
 
 def _question_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
