@@ -138,7 +138,7 @@ def test_places_are_those_of_the_boxes_in_the_frames_that_a_model_sees() -> None
         for number, row in enumerate(made):
             thing = clip.tracks[number // 2].thing
             question, answer = (turn["value"] for turn in row.data["conversations"])
-            found = re.search(rf"box of the {thing.colour}.* {thing.category} in frame (\d) of 8", question)
+            found = re.search(rf"In frame (\d) of 8: Give the box of the {thing.colour}.* {thing.category}", question)
             assert found is not None
             box = clip.boxes[seen[int(found[1])], number // 2]
             hidden += answer == "out of frame"

@@ -129,7 +129,7 @@ def _place_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
         held_out = any(is_held_out(clip.plan, event) for event in acts)
         for number in sorted(rng.sample(range(len(seen)), min(PLACES, len(seen)))):
             box = _true_boxes(clip)[seen[number], track.number]
-            ask = f"Give the box of {name(clip.plan, track.number)} in frame {number} of {len(seen)}."
+            ask = f"In frame {number} of {len(seen)}: Give the box of {name(clip.plan, track.number)}."
             yield (ask, box_text(tuple(box.tolist())) if box.any() else OUT_OF_FRAME), held_out, {}
 
 
