@@ -22,7 +22,7 @@ from percept.nn.context import Rope
 from percept.nn.grouped import GroupedAttention
 from percept.nn.mlp import SwiGLU
 from percept.nn.norm import RMSNorm
-from percept.nn.packing import Segments
+from percept.nn.packing import Branches, Segments, branch_bias, packed_positions
 from percept.nn.rope_1d import frequencies_1d, rope_1d, stretched
 from percept.nn.stack import Call, call_block, run_stack
 from percept.nn.tied import TiedEmbedding
@@ -42,15 +42,6 @@ class DecoderOut:
 
 
 torch.export.register_dataclass(DecoderOut)  # torch.export and FSDP look for the tensors in it
-
-
-def packed_positions(segments: Segments, device: torch.device | None = None) -> Int[Tensor, " n"]:
-    """Return the positions of the tokens of a packed row: every sequence counts from 0.
-
-    >>> packed_positions([(2, 2), (1, 3)]).tolist()
-    [0, 1, 0, 1, 0, 1, 2]
-    """
-    return torch.cat([torch.arange(length, device=device).repeat(count) for count, length in segments])
 
 
 class Decoder(nn.Module):
@@ -125,6 +116,7 @@ class Decoder(nn.Module):
         cache: KVCache | None = None,
         counts: Sequence[int] | None = None,
         segments: Segments | None = None,
+        branches: Branches | None = None,
         layers: Collection[int] = (),
     ) -> DecoderOut:
         """Run the decoder on token ids, or on embeddings in their place.
@@ -136,6 +128,7 @@ class Decoder(nn.Module):
             cache: keys and values of earlier tokens of these rows, to which the new ones are added.
             counts: with a cache, the real tokens of each row, first in the row; all are real if None.
             segments: the input is one packed row of these sequences, which do not see each other; positions restart in each.
+            branches: of the runs of a packed row; branches see the beginning of their sequence and themselves, and positions restart at its end.
             layers: blocks whose output to return in `hidden`, counted from either end.
 
         Raises:
@@ -143,15 +136,18 @@ class Decoder(nn.Module):
         """
         x = self.embed(ids, embeddings)
         step = None if cache is None else cache.begin(x.shape[1], counts)
-        self._check_length(max(length for _, length in segments) if segments else x.shape[1] if step is None else 0)
+        positions = _positions(x, step, segments, branches)
+        if step is None:
+            self._check_length(x.shape[1] if segments is None else _longest(segments, branches))
         out = run_stack(
             self.blocks,
             x,
             layers=layers,
-            rope=self._rope(x, step, segments),
+            rope=self._rope(positions),
             bias=None if step is None else step.bias,
             causal=step is None or step.bias is None,
             segments=segments,
+            biases=None if branches is None else [parts and branch_bias(parts, x.device) for parts in branches],
             caches=None if cache is None else cache.layers,
             checkpointing=self.checkpointing and cache is None,
             call=self.call if cache is None else call_block,
@@ -195,15 +191,9 @@ class Decoder(nn.Module):
                 "text, or use fewer tiles, frames or new tokens."
             )
 
-    def _rope(self, x: Tensor, step: Step | None, segments: Segments | None) -> Any:
+    def _rope(self, positions: Int[Tensor, "..."]) -> Any:
         """Return the function that gives the stack its rotation table."""
-        if step is not None:
-            positions = step.positions
-        elif segments is not None:
-            positions = packed_positions(segments, x.device)
-        else:
-            positions = torch.arange(x.shape[1], device=x.device)
-        table: Rope = rope_1d(positions, self.frequencies(x.device))
+        table: Rope = rope_1d(positions, self.frequencies(positions.device))
         return lambda _: table
 
     def frequencies(self, device: torch.device) -> Float[Tensor, " f"]:
@@ -217,3 +207,21 @@ class Decoder(nn.Module):
                     )
                 self._frequencies[device] = table.to(device)
         return self._frequencies[device]
+
+
+def _positions(
+    x: Float[Tensor, "b n w"], step: Step | None, segments: Segments | None, branches: Branches | None
+) -> Int[Tensor, "..."]:
+    if step is not None:
+        return step.positions
+    if segments is not None:
+        return packed_positions(segments, branches, x.device)
+    return torch.arange(x.shape[1], device=x.device)
+
+
+def _longest(segments: Segments, branches: Branches | None) -> int:
+    """Return the tokens of the longest sequence of a packed row, one branch included."""
+    given = branches or [None] * len(segments)
+    return max(
+        parts[0] + max(parts[1:]) if parts else length for (_, length), parts in zip(segments, given, strict=True)
+    )

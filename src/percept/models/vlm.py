@@ -18,7 +18,7 @@ from percept.models.lm import Decoder
 from percept.models.projector import Projector
 from percept.models.towers import ImageTower, build_tower
 from percept.nn.cache import KVCache
-from percept.nn.packing import Segments
+from percept.nn.packing import Branches, Segments
 
 CHUNK = 16
 """Tiles that go through the image tower together."""
@@ -85,6 +85,7 @@ class VLM(nn.Module):
         cache: KVCache | None = None,
         counts: Sequence[int] | None = None,
         segments: Segments | None = None,
+        branches: Branches | None = None,
         at: Bool[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "... v"]:
         """Return the logits of the next token, [b, n, v], or [p, v] for the p positions chosen by `at`.
@@ -93,7 +94,7 @@ class VLM(nn.Module):
             tiles: of all images of all rows, in order; they are encoded first.
             visual: what `encode` returned for them, in their place.
             embeddings: what `embed` returned, in place of ids and images.
-            cache: see `percept.models.lm.Decoder.forward`, also for counts and segments.
+            cache: see `percept.models.lm.Decoder.forward`, also for counts, segments and branches.
             at: positions whose logits are computed; in training those before the tokens to predict.
 
         Raises:
@@ -103,7 +104,7 @@ class VLM(nn.Module):
             embeddings = self._embedded(ids, tiles, visual)
         elif ids is not None or tiles is not None or visual is not None:
             raise PerceptError("embeddings were given together with ids or images; give one of the two")
-        out = self.decoder(embeddings=embeddings, cache=cache, counts=counts, segments=segments)
+        out = self.decoder(embeddings=embeddings, cache=cache, counts=counts, segments=segments, branches=branches)
         return self.decoder.logits(out.tokens if at is None else out.tokens[at])
 
     def _embedded(self, ids: Tensor | None, tiles: Tensor | None, visual: Tensor | None) -> Float[Tensor, "b n d"]:

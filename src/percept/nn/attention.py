@@ -1,6 +1,6 @@
 """Multi-head self-attention with rotary positions, masks, packed rows and a cache; attention pooling is in `pool`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -47,14 +47,20 @@ def attend_within(
     segments: Segments,
     *,
     causal: bool = False,
+    biases: Sequence[Float[Tensor, "_ _"] | None] | None = None,
 ) -> Float[Tensor, "1 h n e"]:
     """Attend within each sequence of a packed row: one dense batch for each run of equal lengths.
 
     Args:
         kernel: computes the attention of a batch, as `attend` does.
+        biases: of the runs that have one, in place of `causal`.
     """
     runs = zip(*(unpack(part, segments) for part in (q, k, v)), strict=True)
-    return torch.cat([kernel(*run, causal=causal).movedim(0, 1).flatten(1, 2) for run in runs], dim=1)[None]
+    given = [None] * len(segments) if biases is None else biases
+    mixed = [
+        kernel(*run, bias=bias, causal=causal and bias is None) for run, bias in zip(runs, given, strict=True)
+    ]  # fmt: skip
+    return torch.cat([part.movedim(0, 1).flatten(1, 2) for part in mixed], dim=1)[None]
 
 
 class Attention(nn.Module):

@@ -1,5 +1,6 @@
 """What travels with the tokens through a stack of blocks: positions, masks, packing and a cache, in one value."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -35,6 +36,8 @@ class Context:
     """A token attends to itself and the tokens before it only."""
     segments: Segments | None = None
     """The tokens are one packed row of these sequences, which do not attend to each other. Excludes bias and cache."""
+    biases: Sequence[Float[Tensor, "_ _"] | None] | None = None
+    """With segments: the bias of each run that has one, in place of `causal`."""
     cache: Cache | None = None
     """Keys and values of earlier tokens; these tokens are appended to it."""
 

@@ -36,7 +36,9 @@ class GroupedAttention(nn.Module):
         if context.segments is None:
             mixed = self.attend(q, k, v, bias=context.bias, causal=context.causal)
         else:
-            mixed = attend_within(self.attend, q, k, v, context.segments, causal=context.causal)
+            mixed = attend_within(
+                self.attend, q, k, v, context.segments, causal=context.causal, biases=context.biases
+            )  # fmt: skip
         return self.out(mixed.transpose(1, 2).flatten(-2))
 
     def project(

@@ -109,6 +109,7 @@ def run_stack(
     bias: Tensor | None = None,
     causal: bool = False,
     segments: Segments | None = None,
+    biases: Sequence[Tensor | None] | None = None,
     caches: Sequence[Cache] | None = None,
     checkpointing: bool = False,
     call: Call = call_block,
@@ -125,6 +126,7 @@ def run_stack(
             With caches it is over the cached tokens too, and used as it is.
         causal: a token attends to itself and the tokens before it only.
         segments: the tokens are one packed row of these sequences. Excludes extra, bias and caches.
+        biases: of the runs of a packed row that have one, in place of `causal`.
         caches: one for each block. Excludes extra and checkpointing.
         checkpointing: recompute activations in the backward pass instead of storing them.
         call: runs a block; `percept.fast.compiled_call` returns a compiled one.
@@ -153,7 +155,9 @@ def run_stack(
         fitted, cache = bias, None if caches is None else caches[index]
         if bias is not None and caches is None:
             fitted = fit_bias(bias, x.shape[1], prefix=prefix, inserted=inserted, most=most)
-        context = Context(rope=table, bias=fitted, causal=causal, segments=segments, cache=cache)
+        context = Context(
+            rope=table, bias=fitted, causal=causal, segments=segments, biases=biases, cache=cache
+        )  # fmt: skip
         x = checkpoint(call, block, x, context, use_reentrant=False) if recompute else call(block, x, context)
         if index in wanted.values():
             states[index] = x

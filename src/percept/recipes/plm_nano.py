@@ -51,7 +51,7 @@ FOLLOWING = {
     "comparison": 1, "reading": 1,
 }  # fmt: skip
 """Relative frequency of the kinds of further questions in stages 2 and 3."""
-OF_CLIPS = {"direction": 8, "moment": 6, "order": 3, "action": 3, "speed": 2, "frame": 2}
+OF_CLIPS = {"place": 12, "direction": 10, "moment": 6, "order": 2, "action": 3, "speed": 2}
 """Relative frequency of the kinds of questions about clips in stage 3; all others have 1."""
 FRAMES = 8
 """Most frames of a clip."""

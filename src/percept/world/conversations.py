@@ -17,7 +17,7 @@ from percept.world.clips.rows import TASKS
 from percept.world.qa import SEVERAL, WEIGHTS, example
 from percept.world.qa.pair import Example
 
-PLAIN = ("caption", "dense", "moment", "qa", "choice")
+PLAIN = ("caption", "dense", "moment", "place", "qa", "choice")
 """Tasks of a clip in which nothing is marked."""
 ROLES = {"human": "user", "assistant": "assistant"}
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from percept.core.errors import PerceptError
 from percept.data.chat.batch import ChatBatch
-from percept.methods.language.plm import PLM, Config, normalised
+from percept.methods.language.plm import PLM, Config, normalised, packed
 
 
 def by_hand(task: PLM, batch: ChatBatch) -> torch.Tensor:
@@ -131,3 +131,62 @@ def test_every_answer_weighs_the_same_if_asked() -> None:
     assert not torch.isclose(single(batch)["loss"], whole["loss"])
     parts = PLM(Config(by_answer=True, micro_tokens=12), task.vlm)
     torch.testing.assert_close(parts(batch)["loss"], single(batch)["loss"])
+
+
+def questions_about_an_image() -> tuple[PLM, ChatBatch]:
+    """Two images with three and two questions, and a row of text."""
+    task, _ = PLM.tiny()
+    rows, learned, counts, places = [], [], [], []
+    for image, ends in ((0, (7, 4, 9)), (1, (5, 5))):
+        beginning = [5 + image, 3, 3, 3, 3, 8]
+        for number, end in enumerate(ends):
+            rows.append([*beginning, 10 + number, *torch.randint(4, 40, (end,)).tolist()])
+            learned.append([place >= 9 for place in range(len(rows[-1]))])
+            counts.append(1)
+            places.append(image)
+    rows.insert(1, [9, 4, 7, 11])
+    learned.insert(1, [False, False, True, True])
+    counts.insert(1, 0)
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    known = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in learned], batch_first=True)
+    return task, ChatBatch(
+        ids=ids,
+        learned=known,
+        lengths=torch.tensor([len(row) for row in rows]),
+        tile_counts=torch.tensor(counts),
+        tiles=torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8),
+        tile_places=torch.tensor(places),
+    )
+
+
+def test_questions_about_an_image_share_their_beginning_and_nothing_else() -> None:
+    task, batch = questions_about_an_image()
+    ordered = batch.sorted_by_length()
+    row = packed(ordered, task.vlm.placeholders(ordered.ids))
+    assert row.branches == [None, (6, 6, 6), (6, 5, 8, 10)]
+    assert row.segments == [(1, 4), (1, 18), (1, 29)]
+    assert int((row.ids == 3).sum()) == 8
+    gradients = []
+    for config in (Config(), Config(packed=False), Config(by_answer=True), Config(by_answer=True, packed=False)):
+        task.zero_grad()
+        loss = PLM(config, task.vlm)(batch)["loss"]
+        loss.backward()
+        gradients.append(
+            [loss.detach()] + [each.grad.clone() for each in task.vlm.parameters() if each.grad is not None]
+        )
+    for one, other in (gradients[:2], gradients[2:]):
+        for left, right in zip(one, other, strict=True):
+            torch.testing.assert_close(left, right, atol=2e-6, rtol=1e-4)
+
+
+def test_rows_that_differ_before_their_image_or_answer_at_once_share_nothing() -> None:
+    task, batch = questions_about_an_image()
+    other = batch.ids.clone()
+    other[:, 0] = torch.arange(len(batch)) + 20
+    early = batch.learned.clone()
+    early[:, 2:] = torch.arange(2, early.shape[1]) < batch.lengths[:, None]
+    for changed in (replace(batch, ids=other), replace(batch, learned=early)):
+        ordered = changed.sorted_by_length()
+        assert packed(ordered, task.vlm.placeholders(ordered.ids)).branches is None
+        losses = [PLM(config, task.vlm)(changed)["loss"] for config in (Config(), Config(packed=False))]
+        torch.testing.assert_close(*losses)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from percept.core.errors import PerceptError
+from percept.data.chat.regions import box_text
+from percept.data.video.choice import choose
 from percept.world.clips import clip_rows, generate_clip, plan_clip, pvd_record, render_clip
 from percept.world.clips.rows import TASKS, Row, sampled_frame
 
@@ -122,3 +124,23 @@ def test_mistakes_are_refused() -> None:
     bare = render_clip(plan_clip(1, frames=8), size=32, truth=False)
     with pytest.raises(PerceptError, match="truth=True"):
         list(clip_rows(bare, video="a.mp4", tasks=("rcap",)))
+
+
+def test_places_are_those_of_the_boxes_in_the_frames_that_a_model_sees() -> None:
+    hidden = 0
+    for clip in CLIPS:
+        total = clip.plan.frames
+        seen = choose(np.arange(total, dtype=float), float(total), 8, "plm")
+        assert [sampled_frame(frame, total, 8) for frame in seen] == list(range(8))
+        made = list(clip_rows(clip, video="a.mp4", tasks=("place",), sampled=8))
+        assert len(made) == 2 * len(clip.tracks)
+        assert clip.boxes is not None
+        for number, row in enumerate(made):
+            thing = clip.tracks[number // 2].thing
+            question, answer = (turn["value"] for turn in row.data["conversations"])
+            found = re.search(rf"In frame (\d) of 8: Give the box of the {thing.colour}.* {thing.category}", question)
+            assert found is not None
+            box = clip.boxes[seen[int(found[1])], number // 2]
+            hidden += answer == "out of frame"
+            assert answer == ("out of frame" if not box.any() else box_text(tuple(box.tolist())))
+    assert hidden

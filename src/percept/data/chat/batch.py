@@ -53,9 +53,15 @@ class ChatBatch(Batch):
         return replace(chosen, tiles=self.tiles[used], tile_places=places, **changes)
 
     def sorted_by_length(self: B) -> B:
-        """Return the batch with the shortest row first, so that rows of one length are neighbours."""
-        order = self.lengths.argsort(stable=True)
+        """Return the batch with the shortest row first, so that rows of one length are neighbours; rows about the same images stay together."""
         parts = self.places.split(self.tile_counts.tolist())
+        lengths = self.lengths.tolist()
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for row, part in enumerate(parts):
+            alike.setdefault(tuple(part.tolist()) or (-1 - row,), []).append(row)
+        groups = [sorted(rows, key=lengths.__getitem__) for rows in alike.values()]
+        groups.sort(key=lambda rows: lengths[rows[-1]])
+        order = torch.tensor([row for rows in groups for row in rows], device=self.lengths.device)
         return replace(
             self,
             ids=self.ids[order],

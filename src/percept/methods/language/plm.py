@@ -2,7 +2,8 @@
 
 Cho et al. 2025, arXiv:2504.13180; reference: facebookresearch/perception_models, apps/plm. The loss is the mean negative log-likelihood
 of the tokens of the answers, their headers and end tokens included (`percept.data.chat.template`).
-Differs from it: the conversations of a batch are packed into one row, in which they do not see each other, instead of padded; the mean
+Differs from it: the conversations of a batch are packed into one row, in which they do not see each other, instead of padded, and those about the
+same images share their beginning; the mean
 is over the answers of all processes, instead of a mean of their means; both are switches. A third one, off by default, gives every answer the
 same weight, however long it is: with a mean over tokens, long captions outweigh answers of one word (InternVL 2.5, arXiv:2412.05271, takes the
 square root between the two).
@@ -23,7 +24,7 @@ from percept.data.chat.batch import ChatBatch
 from percept.models.config import VisionConfig
 from percept.models.language import DecoderConfig, VLMConfig
 from percept.models.vlm import VLM
-from percept.nn.packing import Segments
+from percept.nn.packing import Branches, Segments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,18 +95,23 @@ class PLM(nn.Module):
 
     def _part(self, batch: ChatBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the summed loss, the tokens predicted, the tokens to predict, and the answers."""
-        ids, learned, segments = packed(batch) if self.config.packed else padded(batch, self.vlm.config.stop_ids[0])
-        visual, unused = self._see(batch)
-        logits = self.vlm(ids, visual=visual, segments=segments, at=before(learned))
-        targets = ids[learned]
-        lengths = answer_lengths(learned)
+        if self.config.packed:
+            rows = packed(batch, self.vlm.placeholders(batch.ids))
+        else:
+            rows = padded(batch, self.vlm.config.stop_ids[0])
+        visual, unused = self._see(batch, rows.places)
+        logits = self.vlm(
+            rows.ids, visual=visual, segments=rows.segments, branches=rows.branches, at=before(rows.learned)
+        )  # fmt: skip
+        targets = rows.ids[rows.learned]
+        lengths = answer_lengths(rows.learned)
         losses = F.cross_entropy(logits.float(), targets, reduction="none")
         if self.config.by_answer:
             losses = losses / lengths.repeat_interleave(lengths)
         hits = (logits.detach().argmax(-1) == targets).sum()
         return losses.sum() + unused, hits.float(), losses.new_tensor(len(targets)), losses.new_tensor(len(lengths))
 
-    def _see(self, batch: ChatBatch) -> tuple[Tensor | None, Tensor]:
+    def _see(self, batch: ChatBatch, places: Tensor | None) -> tuple[Tensor | None, Tensor]:
         """Return the visual tokens of a batch. Without images, a blank one keeps the processes of a run in step and adds 0."""
         tiles = batch.tiles
         blank = not len(tiles)
@@ -113,8 +119,8 @@ class PLM(nn.Module):
             side = self.vlm.config.vision.image_size
             tiles = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=batch.ids.device)
         visual = self.vlm.encode(normalised(tiles, next(self.vlm.projector.parameters()).dtype))
-        if batch.tile_places is not None:
-            visual = visual[batch.tile_places]
+        if places is not None:
+            visual = visual[places]
         return (None, 0.0 * visual.float().sum()) if blank else (visual, visual.new_zeros(()).float())
 
     @classmethod
@@ -145,18 +151,80 @@ def normalised(tiles: Tensor, dtype: torch.dtype) -> Float[Tensor, "k 3 y x"]:
     return ((tiles.float() / 255 - 0.5) / 0.5).to(dtype)
 
 
-def packed(batch: ChatBatch) -> tuple[Int[Tensor, "1 n"], Bool[Tensor, "1 n"], Segments]:
-    """Return the rows of a batch, sorted by length, as one row, with the tokens to learn and the segments."""
-    real = torch.arange(batch.ids.shape[1], device=batch.ids.device) < batch.lengths[:, None]
-    learned = learnable(batch)
-    segments = [(len(list(alike)), length) for length, alike in groupby(batch.lengths.tolist())]
-    return batch.ids[real][None], learned[real][None], segments
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """The rows of a batch as the decoder takes them: packed into one, or padded."""
+
+    ids: Int[Tensor, "b n"]
+    learned: Bool[Tensor, "b n"]
+    segments: Segments | None
+    branches: Branches | None = None
+    places: Int[Tensor, " t"] | None = None
+    """Places in `tiles` of the tiles and frames, in the order of the row; None if they stand in that order, each once."""
 
 
-def padded(batch: ChatBatch, padding: int) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"], None]:
-    """Return the rows of a batch, padded on the right with an id, and the tokens to learn."""
+def packed(batch: ChatBatch, visual: Bool[Tensor, "b n"]) -> Rows:
+    """Return the rows of a batch, sorted by length, as one; what rows about the same images begin with is in it once.
+
+    Args:
+        visual: which ids stand for a visual token.
+    """
+    lengths, common = batch.lengths.tolist(), common_beginnings(batch, visual)
+    columns = torch.arange(batch.ids.shape[1], device=batch.ids.device)
+    starts = torch.tensor(common, device=batch.ids.device)
+    kept = (columns >= starts[:, None]) & (columns < batch.lengths[:, None])
+    runs: list[list[int]] = []  # lengths of rows that follow each other, and of the branches of a row
+    branching: list[tuple[int, ...] | None] = []
+    for length, shared in zip(lengths, common, strict=True):
+        if not shared:
+            runs.append([length])
+            branching.append(None)
+        else:
+            before_it = branching[-1] or (shared, runs[-1][0] - shared)
+            branching[-1] = (*before_it, length - shared)
+    segments, branches = [], []
+    for (length, parts), alike in groupby(zip((run[0] for run in runs), branching, strict=True)):
+        count = len(list(alike))
+        segments += [(count, length)] if parts is None else [(1, sum(parts))] * count
+        branches += [None] if parts is None else [parts] * count
+    places = batch.tile_places
+    if places is not None:
+        own = torch.tensor([not shared for shared in common], device=places.device)
+        places = places[own.repeat_interleave(batch.tile_counts)]
+    return Rows(
+        ids=batch.ids[kept][None], learned=learnable(batch)[kept][None], segments=segments,
+        branches=branches if any(branches) else None, places=places,
+    )  # fmt: skip
+
+
+def common_beginnings(batch: ChatBatch, visual: Bool[Tensor, "b n"]) -> list[int]:
+    """Return for each row the tokens that it has in common with the row before, from the start; 0 where it does not share them.
+
+    Rows share what all neighbours about the same images begin with, up to a token before the first one to learn, if that
+    holds all their images.
+    """
+    if batch.tile_places is None or len(batch) < 2:
+        return [0] * len(batch)
+    columns = torch.arange(batch.ids.shape[1], device=batch.ids.device)
+    last = torch.where(learnable(batch), columns, batch.lengths[:, None]).amin(1) - 1
+    alike = (batch.ids[1:] == batch.ids[:-1]).cumprod(1).sum(1)
+    seen = torch.where(visual & (columns < batch.lengths[:, None]), columns + 1, 0).amax(1)
+    last, alike, seen = last.tolist(), [0, *alike.tolist()], seen.tolist()
+    parts = [tuple(part.tolist()) for part in batch.places.split(batch.tile_counts.tolist())]
+    found: list[int] = []
+    for media, group in groupby(range(len(batch)), key=parts.__getitem__):
+        rows = list(group)
+        shared = min([*(alike[row] for row in rows[1:]), *(last[row] for row in rows)])
+        fits = media and len(rows) > 1 and shared >= max(seen[row] for row in rows)
+        found += [0, *([shared if fits else 0] * (len(rows) - 1))]
+    return found
+
+
+def padded(batch: ChatBatch, padding: int) -> Rows:
+    """Return the rows of a batch, padded on the right with an id."""
     real = torch.arange(batch.ids.shape[1], device=batch.ids.device) < batch.lengths[:, None]
-    return batch.ids.masked_fill(~real, padding), learnable(batch), None
+    ids = batch.ids.masked_fill(~real, padding)
+    return Rows(ids=ids, learned=learnable(batch), segments=None, places=batch.tile_places)
 
 
 def learnable(batch: ChatBatch) -> Bool[Tensor, "b n"]:

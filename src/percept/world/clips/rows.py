@@ -11,7 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
 from percept.core.errors import PerceptError, unknown_name
+from percept.data.chat.regions import box_text
+from percept.data.video.choice import choose
 from percept.world.clips.clip import Clip
 from percept.world.clips.language import (
     OUT_OF_FRAME,
@@ -26,8 +31,11 @@ from percept.world.clips.language import (
 from percept.world.clips.questions import questions
 from percept.world.clips.splits import is_held_out
 
-TASKS = ("caption", "dense", "moment", "qa", "choice", "rcap", "rtloc", "rdcap")
-"""Kinds of rows: caption, dense event list, time of an event, question, question with two options, and the region tasks of PLM."""
+TASKS = ("caption", "dense", "moment", "place", "qa", "choice", "rcap", "rtloc", "rdcap")
+"""Kinds of rows: caption, dense event list, time of an event, place of an object in a frame, question, question with two options, and the region
+tasks of PLM."""
+PLACES = 2
+"""Frames in which each object is asked for."""
 SAMPLED = 32
 """Frames that PLM samples from a video."""
 
@@ -68,6 +76,7 @@ def clip_rows(clip: Clip, *, video: str, tasks: tuple[str, ...] = TASKS, sampled
         "caption": _caption_rows,
         "dense": _dense_rows,
         "moment": _moment_rows,
+        "place": _place_rows,
         "qa": _question_rows,
         "choice": _choice_rows,
     }
@@ -109,6 +118,19 @@ def _moment_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
             f"The video has {sampled} frames. In which frames does this happen: {segment.text}? Answer as [start, end]."
         )
         yield (ask, _span(clip, segment, sampled)), _relies(clip, segment), {}
+
+
+def _place_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
+    """Ask for the visible box of each object in two of the sampled frames."""
+    total = clip.plan.frames
+    seen = choose(np.arange(total, dtype=np.float64), float(total), sampled, "plm")
+    for track in clip.tracks:
+        acts = [event for event in clip.events if track.number in event.subjects]
+        held_out = any(is_held_out(clip.plan, event) for event in acts)
+        for number in sorted(rng.sample(range(len(seen)), min(PLACES, len(seen)))):
+            box = _true_boxes(clip)[seen[number], track.number]
+            ask = f"In frame {number} of {len(seen)}: Give the box of {name(clip.plan, track.number)}."
+            yield (ask, box_text(tuple(box.tolist())) if box.any() else OUT_OF_FRAME), held_out, {}
 
 
 def _question_rows(clip: Clip, rng: random.Random, sampled: int) -> _Made:
@@ -192,9 +214,13 @@ def _line(clip: Clip, segment: Segment, text: str, sampled: int) -> str:
 
 def _boxes(clip: Clip, track: int) -> dict[str, list[float] | None]:
     """Return the box of a track in each original frame, xyxy in pixels; None where it is not visible."""
-    if clip.boxes is None:
-        raise PerceptError("the clip was rendered without ground truth. Render it with truth=True.")
     return {
         str(frame): [round(float(edge) * clip.size, 1) for edge in box] if box.any() else None
-        for frame, box in enumerate(clip.boxes[:, track])
+        for frame, box in enumerate(_true_boxes(clip)[:, track])
     }
+
+
+def _true_boxes(clip: Clip) -> Float[np.ndarray, "t k 4"]:
+    if clip.boxes is None:
+        raise PerceptError("the clip was rendered without ground truth. Render it with truth=True.")
+    return clip.boxes
