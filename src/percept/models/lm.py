@@ -147,7 +147,9 @@ class Decoder(nn.Module):
             bias=None if step is None else step.bias,
             causal=step is None or step.bias is None,
             segments=segments,
-            biases=None if branches is None else [parts and branch_bias(parts, x.device) for parts in branches],
+            biases=None
+            if branches is None
+            else [branch_bias(parts, x.device) if parts else None for parts in branches],
             caches=None if cache is None else cache.layers,
             checkpointing=self.checkpointing and cache is None,
             call=self.call if cache is None else call_block,

@@ -173,17 +173,17 @@ def packed(batch: ChatBatch, visual: Bool[Tensor, "b n"]) -> Rows:
     columns = torch.arange(batch.ids.shape[1], device=batch.ids.device)
     starts = torch.tensor(common, device=batch.ids.device)
     kept = (columns >= starts[:, None]) & (columns < batch.lengths[:, None])
-    runs: list[list[int]] = []  # lengths of rows that follow each other, and of the branches of a row
-    branching: list[tuple[int, ...] | None] = []
+    rows: list[
+        tuple[int, tuple[int, ...] | None]
+    ] = []  # tokens of each row without branches, or of its beginning and branches
     for length, shared in zip(lengths, common, strict=True):
         if not shared:
-            runs.append([length])
-            branching.append(None)
-        else:
-            before_it = branching[-1] or (shared, runs[-1][0] - shared)
-            branching[-1] = (*before_it, length - shared)
+            rows.append((length, None))
+            continue
+        first, parts = rows[-1]
+        rows[-1] = first, (*(parts or (shared, first - shared)), length - shared)
     segments, branches = [], []
-    for (length, parts), alike in groupby(zip((run[0] for run in runs), branching, strict=True)):
+    for (length, parts), alike in groupby(rows):
         count = len(list(alike))
         segments += [(count, length)] if parts is None else [(1, sum(parts))] * count
         branches += [None] if parts is None else [parts] * count
