@@ -173,9 +173,8 @@ def packed(batch: ChatBatch, visual: Bool[Tensor, "b n"]) -> Rows:
     columns = torch.arange(batch.ids.shape[1], device=batch.ids.device)
     starts = torch.tensor(common, device=batch.ids.device)
     kept = (columns >= starts[:, None]) & (columns < batch.lengths[:, None])
-    rows: list[
-        tuple[int, tuple[int, ...] | None]
-    ] = []  # tokens of each row without branches, or of its beginning and branches
+    # tokens of each row without branches, or of its beginning and branches
+    rows: list[tuple[int, tuple[int, ...] | None]] = []
     for length, shared in zip(lengths, common, strict=True):
         if not shared:
             rows.append((length, None))
