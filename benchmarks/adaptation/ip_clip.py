@@ -22,17 +22,17 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from beds import HIGHEST, KINDS, LOWEST, about, drawn_set, home, single
+from beds import KINDS, about, drawn_set, home, single
 from beds import harder as made_harder
 from harness import save
 from ip_clip_report import against, measures, thresholds
-from recorded import settings_of, show_claims, weights_of
+from recorded import passes_gate, settings_of, show_claims, weights_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import percept
 from percept.core.io import append_json_line, load_tensors, save_tensors
-from percept.core.report import notice, out, table
+from percept.core.report import out, table
 from percept.core.seed import derive
 from percept.methods.adaptation.bench import digest, read_records
 from percept.methods.adaptation.contract import Training
@@ -146,9 +146,7 @@ class Domains:
     def passes(self, name: str) -> bool:
         """Return whether zero-shot leaves room to gain and to lose in a domain."""
         share = float(np.mean(right(lambda each: each.vector @ self.seer.hand_vectors().T, self.of(name, "test"))))
-        if not (passed := LOWEST / self.classes <= share <= HIGHEST):
-            notice(f"{name} is left out: zero-shot {share:.1%} does not pass the gate of {self.encoder.name}")
-        return passed
+        return passes_gate(name, share, 1 / self.classes, self.encoder.name)
 
 
 def joined(*parts: Domain) -> Domain:

@@ -1,19 +1,21 @@
-"""Runs of the benchmarks of adaptation as lines of files: what identifies them, reading more than one file, and claims over cells and over images.
+"""Runs of the benchmarks of adaptation as lines of files: options, what identifies runs, reading and adding them, and claims over cells and over images.
 
 Two processes may work side by side on different arms, encoders or seeds if each has its own file; `--report` reads all files.
 """
 
+import argparse
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from beds import home
+from beds import HIGHEST, LOWEST, home
 
 from percept.core.errors import PerceptError
-from percept.core.report import table
+from percept.core.io import append_json_line
+from percept.core.report import notice, out, table
 from percept.eval.statistics import Score, mean
 from percept.methods.adaptation.bench import FEWEST, digest, read_records, verdict
 from percept.methods.adaptation.few import LabelledSet
@@ -47,10 +49,29 @@ def settings_of(options: Any, **more: Any) -> str:
     return digest([own, more])
 
 
-def use_threads(count: int | None) -> None:
-    """Limit the threads of PyTorch; None leaves them as they are."""
-    if count is not None:
-        torch.set_num_threads(count)
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options that the benchmarks share."""
+
+    threads: int = 1
+    """Threads of PyTorch."""
+    report: bool = False
+    """Run nothing, and judge the runs of the files that have these options."""
+    runs: tuple[Path, ...] = ()
+    """Files of the runs, the first of which is written to; one in the cache by default."""
+    json_file: Path | None = None
+    """File for the result."""
+
+
+def parser_of(description: str | None, *, report: bool = True) -> argparse.ArgumentParser:
+    """Return a parser of the options that the benchmarks share, those of `RunOptions`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
+    if report:
+        parser.add_argument("--report", action="store_true", help="run nothing, and judge the runs of the files that have these options")  # fmt: skip
+    parser.add_argument("--runs", type=Path, nargs="+", help="files of the runs, of which the first is written to; default: one in the cache")  # fmt: skip
+    parser.add_argument("--json-file", type=Path, help="for the result")
+    return parser
 
 
 def files_of(given: Sequence[Path] | None, name: str) -> list[Path]:
@@ -60,10 +81,58 @@ def files_of(given: Sequence[Path] | None, name: str) -> list[Path]:
     return files
 
 
+def passes_gate(name: str, share: float, chance: float, model: str, *, what: str = "zero-shot", highest: float = HIGHEST) -> bool:  # fmt: skip
+    """Return whether a share that a model gets right leaves room to gain and to lose, as the gate of `beds.py`; if it does not, say so."""
+    if LOWEST * chance <= share <= highest:
+        return True
+    notice(f"{name} is left out: {what} {share:.1%} does not pass the gate of {model}")
+    return False
+
+
+def place_of(record: Record, key: Sequence[str]) -> tuple[Any, ...]:
+    """Return the values of the fields that identify a run."""
+    return tuple(tuple(value) if isinstance(value := record[name], list) else value for name in key)
+
+
+class Runs:
+    """Records of runs in files by the fields of a key; new ones are added to the first file."""
+
+    def __init__(self, files: Sequence[Path], key: Sequence[str]) -> None:
+        """Read the files."""
+        self.file, self.key = files[0], tuple(key)
+        self.done = {place_of(record, key): record for record in read_files(files, key)}
+
+    def once(
+        self, place: Sequence[Any], made: Callable[[], Record], told: Callable[[Record], str] | None = None
+    ) -> Record:
+        """Return the record of a run, which is made if it is not done; it gets its seconds if it has none.
+
+        Args:
+            place: values of the key.
+            made: measures what the record holds besides.
+            told: returns a line that is printed about a new record.
+        """
+        where = tuple(place)
+        if where not in self.done:
+            start = time.perf_counter()
+            record = dict(zip(self.key, where, strict=True)) | made()
+            record.setdefault("seconds", round(time.perf_counter() - start, 1))
+            self.done[where] = record
+            append_json_line(self.file, self.done[where])
+            if told is not None:
+                out.print(told(record), soft_wrap=True)
+        return self.done[where]
+
+
+def best_rate(rates: Sequence[float], worth: Callable[[float], float]) -> float:
+    """Return the rate of the largest worth; the smallest of equal ones. A single one is not tried."""
+    return rates[0] if len(rates) == 1 else max(rates, key=lambda rate: (worth(rate), -rate))
+
+
 def read_files(files: Iterable[Path], key: Sequence[str]) -> list[Record]:
     """Return the records of all files that have the fields of `key`, each key once; those of older formats are left out."""
     records = [record for file in files for record in read_records(file) if set(key) <= record.keys()]
-    return list({tuple(record[name] for name in key): record for record in reversed(records)}.values())[::-1]
+    return list({place_of(record, key): record for record in reversed(records)}.values())[::-1]
 
 
 def of_one_setting(records: Iterable[Record], place: Sequence[str], models: Mapping[str, str]) -> list[Record]:
@@ -78,7 +147,7 @@ def of_one_setting(records: Iterable[Record], place: Sequence[str], models: Mapp
     found: dict[tuple[Any, ...], Record] = {}
     weights: dict[str, str] = {}
     for record in records:
-        where = tuple(record[name] for name in place)
+        where = place_of(record, place)
         if found.setdefault(where, record)["settings"] != record["settings"]:
             raise PerceptError(
                 f"the runs of {' '.join(map(str, where))} have two different settings. Give --runs files of one setting only."
