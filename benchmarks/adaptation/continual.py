@@ -37,19 +37,19 @@ from family import passed
 from harness import save
 from recorded import (
     Record,
+    RunOptions,
+    Runs,
+    best_rate,
     content_of,
     files_of,
     of_one_setting,
     read_files,
-    use_threads,
     weights_of,
 )
 
 import percept
 from percept.core.config import to_dict
 from percept.core.errors import PerceptError, unknown_name
-from percept.core.io import append_json_line
-from percept.core.report import out
 from percept.methods.adaptation.bench import digest
 from percept.methods.adaptation.few import LabelledSet, Seen
 from percept.methods.adaptation.texts import base_of
@@ -68,12 +68,13 @@ PARTS = 5
 """Parts of the class-incremental set."""
 PLACE = ("model", "weights", "sequence", "arm", "seed", "protocol")
 """Fields that identify a run, with `settings`, the hash of everything else that changes its result."""
+KEY = (*PLACE, "settings")
 TUNED = "tuning"
 """Name of the sequence on which learning rates are chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(RunOptions):
     """Options of the benchmark."""
 
     models: tuple[str, ...] = ("nano",)
@@ -98,14 +99,6 @@ class Options:
     """Groups of arms that are run."""
     arms: tuple[str, ...] = ()
     """Arms that are run, in place of the groups."""
-    threads: int | None = None
-    """Threads of PyTorch."""
-    report: bool = False
-    """Run nothing, and judge the runs of these steps, shots, batches, sets and protocol."""
-    runs: tuple[Path, ...] = ()
-    """Files of the runs, the first of which is written to; continual.jsonl in the cache by default."""
-    json_file: Path | None = None
-    """File for the result."""
 
     @property
     def chosen(self) -> list[Arm]:
@@ -281,32 +274,29 @@ class Cells:
     arm: Arm
     given: Reference | None
     options: Options
-    file: Path
-    done: dict[tuple[Any, ...], Record]
+    runs: Runs
 
     def record(self, name: str, sets: Sequence[Seen], seed: int, rate: float) -> Record:
         """Return the record of a run, which takes place if it is not done."""
         job = Job(arm=self.arm, sequence=name, sets=sets, rate=rate, options=self.options)
         place = (self.model, weights_of(self.encoder), name, self.arm.name, seed, job.protocol)
-        key = (*place, job.settings)
-        if key not in self.done:
-            result = job.run(self.encoder, seed, self.given)
-            about_run = dict(zip((*PLACE, "settings"), key, strict=True)) | self.options.told | {"rate": rate}
-            self.done[key] = about_run | result
-            append_json_line(self.file, self.done[key])
-            shown = " ".join(f"{score} {100 * result['scores'][score]:.1f}" for score in ("transfer", "average", "last", "forgetting"))  # fmt: skip
-            out.print(f"{' '.join(map(str, place))}, rate {rate:g}: {shown}, {result['seconds']:.0f} s", soft_wrap=True)
-        return self.done[key]
+
+        def told(record: Record) -> str:
+            shown = " ".join(f"{score} {100 * record['scores'][score]:.1f}" for score in ("transfer", "average", "last", "forgetting"))  # fmt: skip
+            return f"{' '.join(map(str, place))}, rate {rate:g}: {shown}, {record['seconds']:.0f} s"
+
+        return self.runs.once(
+            (*place, job.settings), lambda: self.options.told | {"rate": rate} | job.run(self.encoder, seed, self.given), told
+        )  # fmt: skip
 
     def best_rate(self, sets: Sequence[Seen]) -> float:
-        """Return the rate with the largest mean of Transfer and Last; the smallest of equal ones."""
-        return max(self.arm.rates, key=lambda rate: (self.record(TUNED, sets, 0, rate)["scores"]["mean"], -rate))
+        """Return the rate with the largest mean of Transfer and Last."""
+        return best_rate(self.arm.rates, lambda rate: self.record(TUNED, sets, 0, rate)["scores"]["mean"])
 
 
 def run_all(options: Options, files: Sequence[Path]) -> list[Record]:
     """Run what the files do not hold yet, and return the records of these options."""
-    key, found = (*PLACE, "settings"), []
-    done = {tuple(record[name] for name in key): record for record in read_files(files, key)}
+    runs, found = Runs(files, KEY), []
     for model in options.models:
         encoder, references = percept.load(model, dtype="float32"), dict[str, Reference | None]()
         all_sets = sequences(options, encoder)
@@ -314,7 +304,7 @@ def run_all(options: Options, files: Sequence[Path]) -> list[Record]:
         for arm in options.chosen:
             if arm.reference not in references:
                 references[arm.reference] = reference(arm.reference, encoder)
-            cells = Cells(model, encoder, arm, references[arm.reference], options, files[0], done)
+            cells = Cells(model, encoder, arm, references[arm.reference], options, runs)
             rate = cells.best_rate(tuned)
             found += [cells.record(name, sets, seed, rate) for name, sets in all_sets.items() for seed in options.seeds]
     return found
@@ -322,7 +312,7 @@ def run_all(options: Options, files: Sequence[Path]) -> list[Record]:
 
 def recorded(options: Options, files: Sequence[Path]) -> list[Record]:
     """Return the records of the files that have these options, whatever their encoders, arms and seeds."""
-    records = read_files(files, (*PLACE, "settings", *options.told))
+    records = read_files(files, (*KEY, *options.told))
     kept = [
         record for record in records
         if options.told.items() <= record.items() and record["sequence"] != TUNED and record["protocol"] in (options.protocol, "seen")
@@ -332,7 +322,7 @@ def recorded(options: Options, files: Sequence[Path]) -> list[Record]:
 
 def main(options: Options) -> None:
     """Run what is missing, print and write the comparison."""
-    use_threads(options.threads)
+    torch.set_num_threads(options.threads)
     start, files = time.perf_counter(), files_of(options.runs, "continual.jsonl")
     records = recorded(options, files) if options.report else run_all(options, files)
     result = report(records)

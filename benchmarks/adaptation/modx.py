@@ -16,15 +16,14 @@ on where it was interrupted. Intervals: 95 %, a bootstrap over cells of stream, 
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
-from beds import about, home
+from beds import about
 from harness import save
 from modx_report import report, worth
 from modx_streams import (
@@ -44,18 +43,16 @@ from modx_streams import (
     vectors,
     views,
 )
-from recorded import of_one_setting, settings_of, weights_of
+from recorded import Record, RunOptions, Runs, best_rate, files_of, of_one_setting, settings_of, weights_of
 from torch import Tensor
 
 import percept
 from percept.core.errors import PerceptError
-from percept.core.io import append_json_line
-from percept.core.report import notice, out
+from percept.core.report import notice
 from percept.core.seed import derive
 from percept.data.batch import ImageText
 from percept.eval.retrieval import same
 from percept.losses.contrastive import info_nce
-from percept.methods.adaptation.bench import read_records
 from percept.methods.adaptation.texts import base_of
 from percept.methods.continual.disorder import disorder
 from percept.methods.continual.modx import ModX
@@ -84,7 +81,7 @@ VALIDATION, TESTED = 1_000_003, 2_000_003
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(RunOptions):
     """Options of the benchmark."""
 
     models: tuple[str, ...] = ("nano",)
@@ -107,14 +104,6 @@ class Options:
     """Test pairs of the old domain; at least as many as the vectors are long, so that images show how all of a space turned."""
     rates: tuple[float, ...] = (5e-5, 2e-4, 5e-4)
     """Learning rates that are tried; 5e-4 in the reference."""
-    threads: int = 1
-    """Of the processor."""
-    runs: tuple[Path, ...] = ()
-    """Files of the runs; modx.jsonl in the cache by default. The first one is written to."""
-    report: bool = False
-    """Run nothing, and judge the runs that there are."""
-    json_file: Path | None = None
-    """File for the result."""
 
     def __post_init__(self) -> None:
         if self.batch > self.pairs or min(self.batch, self.test, self.old) < 2 or self.steps < 1:
@@ -271,33 +260,26 @@ def planted(foundation: Foundation, seed: int) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The runs with one encoder; what is done is read from and added to a file."""
+    """The runs with one encoder; what is done is read from and added to files."""
 
     foundation: Foundation
-    file: Path
-    done: dict[tuple[Any, ...], dict[str, Any]]
+    runs: Runs
 
-    def record(self, stream: str, arm: str, seed: int, made: Any) -> dict[str, Any]:
+    def record(self, stream: str, arm: str, seed: int, made: Callable[[], Record]) -> Record:
         """Return the record of a run, which `made` makes if it is not done."""
         encoder, options = self.foundation.encoder, self.foundation.options
         place = (encoder.name, weights_of(encoder), options.settings, stream, arm, seed)
-        if place not in self.done:
-            self.done[place] = dict(zip(KEY, place, strict=True)) | made()
-            append_json_line(self.file, self.done[place])
-            shown = f", {self.done[place]['seconds']} s" if "seconds" in self.done[place] else ""
-            out.print(f"{encoder.name} {stream} {arm} {seed}{shown}", soft_wrap=True)
-        return self.done[place]
+        return self.runs.once(place, made, lambda each: f"{encoder.name} {stream} {arm} {seed}, {each['seconds']} s")
 
     def best_rate(self, arm: str) -> float:
-        """Return the rate with the best result on validation pairs; the smallest of equal ones."""
-        foundation, rates = self.foundation, self.foundation.options.rates
-        if len(rates) == 1:
-            return rates[0]
-        values = {
-            rate: worth(self.record("tuning", f"{arm} {rate:g}", 0, lambda rate=rate: run(foundation, foundation.tuned, arm, 0, rate, VALIDATION)), arm == IMAGES)
-            for rate in rates
-        }  # fmt: skip
-        return max(rates, key=lambda rate: (values[rate], -rate))
+        """Return the rate with the best result on validation pairs."""
+        foundation = self.foundation
+
+        def value(rate: float) -> float:
+            tried = self.record("tuning", f"{arm} {rate:g}", 0, lambda: run(foundation, foundation.tuned, arm, 0, rate, VALIDATION))  # fmt: skip
+            return worth(tried, arm == IMAGES)
+
+        return best_rate(foundation.options.rates, value)
 
     def all(self) -> None:
         """Run what is missing, seed by seed, so that a part of the table is complete early."""
@@ -314,15 +296,13 @@ class Cells:
 def main(options: Options) -> None:
     """Run what is missing, print and write the comparison."""
     torch.set_num_threads(options.threads)
-    start, files = time.perf_counter(), options.runs or (home() / "modx.jsonl",)
-    files[0].parent.mkdir(parents=True, exist_ok=True)
-    done = {tuple(record[name] for name in KEY): record for file in files for record in read_records(file)}
-    used: set[tuple[str, str]] = set()
+    start, files = time.perf_counter(), files_of(options.runs, "modx.jsonl")
+    runs, used = Runs(files, KEY), set[tuple[str, str]]()
     for model in () if options.report else options.models:
         encoder = percept.load(model, dtype="float32")
         used.add((encoder.name, weights_of(encoder)))
-        Cells(Foundation(encoder=encoder, options=options), files[0], done).all()
-    mine = [each for each in done.values() if each["settings"] == options.settings]
+        Cells(Foundation(encoder=encoder, options=options), runs).all()
+    mine = [each for each in runs.done.values() if each["settings"] == options.settings]
     mine = [each for each in mine if options.report or (each["model"], each["vectors"]) in used]
     save(
         options.json_file,

@@ -17,7 +17,7 @@ from percept.core.errors import PerceptError
 from percept.core.io import append_json_line
 from percept.core.report import notice, out, table
 from percept.eval.statistics import Score, mean
-from percept.methods.adaptation.bench import FEWEST, digest, read_records, verdict
+from percept.methods.adaptation.bench import FEWEST, by_key, digest, read_records, verdict
 from percept.methods.adaptation.few import LabelledSet
 
 Record = dict[str, Any]
@@ -63,12 +63,11 @@ class RunOptions:
     """File for the result."""
 
 
-def parser_of(description: str | None, *, report: bool = True) -> argparse.ArgumentParser:
+def parser_of(description: str | None) -> argparse.ArgumentParser:
     """Return a parser of the options that the benchmarks share, those of `RunOptions`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
-    if report:
-        parser.add_argument("--report", action="store_true", help="run nothing, and judge the runs of the files that have these options")  # fmt: skip
+    parser.add_argument("--report", action="store_true", help="run nothing, and judge the runs of the files that have these options")  # fmt: skip
     parser.add_argument("--runs", type=Path, nargs="+", help="files of the runs, of which the first is written to; default: one in the cache")  # fmt: skip
     parser.add_argument("--json-file", type=Path, help="for the result")
     return parser
@@ -133,6 +132,15 @@ def read_files(files: Iterable[Path], key: Sequence[str]) -> list[Record]:
     """Return the records of all files that have the fields of `key`, each key once; those of older formats are left out."""
     records = [record for file in files for record in read_records(file) if set(key) <= record.keys()]
     return list({place_of(record, key): record for record in reversed(records)}.values())[::-1]
+
+
+def records_of(files: Iterable[Path]) -> list[Record]:
+    """Return the records of `percept.methods.adaptation.bench` in all files, each run once.
+
+    Raises:
+        PerceptError: two files have a run with different settings or weights.
+    """
+    return list(by_key(record for file in files for record in read_records(file)).values())
 
 
 def of_one_setting(records: Iterable[Record], place: Sequence[str], models: Mapping[str, str]) -> list[Record]:

@@ -138,7 +138,7 @@ def test_rates_are_chosen_without_a_test_image(options: continual.Options) -> No
     seen = [see(encoder, each) for each in (data, noise("two", WORDS[3:6], 1))]
     read.clear()
     arm = next(each for each in continual.ARMS if each.name == "fine-tuning")
-    cells = continual.Cells("tiny", encoder, arm, None, options, options.runs[0], {})
+    cells = continual.Cells("tiny", encoder, arm, None, options, continual.Runs(options.runs, continual.KEY))
     assert cells.best_rate([continual.held_back(each) for each in seen]) in arm.rates
     assert read
     assert not set(read) & set(data.test.tolist())
