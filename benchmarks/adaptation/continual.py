@@ -39,7 +39,7 @@ from recorded import (
     Record,
     RunOptions,
     Runs,
-    best_rate,
+    best_of,
     content_of,
     files_of,
     of_one_setting,
@@ -291,7 +291,7 @@ class Cells:
 
     def best_rate(self, sets: Sequence[Seen]) -> float:
         """Return the rate with the largest mean of Transfer and Last."""
-        return best_rate(self.arm.rates, lambda rate: self.record(TUNED, sets, 0, rate)["scores"]["mean"])
+        return best_of(self.arm.rates, lambda rate: self.record(TUNED, sets, 0, rate)["scores"]["mean"])
 
 
 def run_all(options: Options, files: Sequence[Path]) -> list[Record]:

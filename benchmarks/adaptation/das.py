@@ -14,7 +14,7 @@ import argparse
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from das_data import ANSWERS, COUNTS, EACH, GRID, TASKS, WORDS, Data, Examples
 from das_report import judged, show
 from harness import Rate, Turns, save, take_turns, timed
 from recorded import Record, Runs, files_of, of_one_setting, parser_of, read_files
+from recorded import batches as rows_of_batches
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -68,14 +69,9 @@ def device_free(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def batches(examples: Examples, steps: int, seed: int, size: int = BATCH) -> Any:
+def batches(examples: Examples, steps: int, seed: int, size: int = BATCH) -> Iterator[Pairs]:
     """Yield batches of random examples, without repetition within a pass."""
-    rng, order = device_free(seed), torch.zeros(0, dtype=torch.int64)
-    for _ in range(steps):
-        if len(order) < size:
-            order = torch.randperm(len(examples), generator=rng)
-        chosen, order = order[:size], order[size:]
-        yield examples.batch(chosen.tolist())
+    return map(examples.batch, rows_of_batches(len(examples), size, steps, device_free(seed)))
 
 
 def train(

@@ -5,12 +5,13 @@ Two processes may work side by side on different arms, encoders or seeds if each
 
 import argparse
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from beds import HIGHEST, LOWEST, home
 
 from percept.core.errors import PerceptError
@@ -21,6 +22,7 @@ from percept.methods.adaptation.bench import FEWEST, by_key, digest, read_record
 from percept.methods.adaptation.few import LabelledSet
 
 Record = dict[str, Any]
+T = TypeVar("T")
 RESAMPLES = 1000
 """Of the bootstrap over images."""
 UNSETTLING = ("models", "seeds", "arms", "cells", "scenarios", "streams", "runs", "json_file", "report", "threads")
@@ -123,9 +125,19 @@ class Runs:
         return self.done[where]
 
 
-def best_rate(rates: Sequence[float], worth: Callable[[float], float]) -> float:
-    """Return the rate of the largest worth; the smallest of equal ones. A single one is not tried."""
-    return rates[0] if len(rates) == 1 else max(rates, key=lambda rate: (worth(rate), -rate))
+def best_of(candidates: Sequence[T], worth: Callable[[T], float]) -> T:
+    """Return the candidate of the largest worth, such as a learning rate; the smallest of equal ones. A single one is not tried."""
+    return candidates[0] if len(candidates) == 1 else max(sorted(candidates), key=worth)  # type: ignore[type-var]
+
+
+def batches(count: int, size: int, steps: int, rng: torch.Generator) -> Iterator[list[int]]:
+    """Yield the rows of each step: all rows in random order, again and again, without a last batch that is smaller."""
+    order = torch.zeros(0, dtype=torch.long)
+    for _ in range(steps):
+        if len(order) < size:
+            order = torch.randperm(count, generator=rng)
+        rows, order = order[:size], order[size:]
+        yield rows.tolist()
 
 
 def read_files(files: Iterable[Path], key: Sequence[str]) -> list[Record]:
@@ -177,6 +189,41 @@ def differences(
         if record[field] in (arm, than) and (value := score(record)) is not None:
             cells.setdefault(tuple(record[name] for name in cell), {})[record[field]] = value
     return [both[arm] - both[than] for both in cells.values() if len(both) == 2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """That a score of an arm is above, or with sign -1 below, that of a different one by `margin`."""
+
+    words: str
+    arm: str
+    than: str = ""
+    """Empty where the score itself is compared with the margin."""
+    score: str
+    row: str = ""
+    """Of the list of systems."""
+    sign: int = 1
+    margin: float = 0.0
+
+
+def judged(
+    records: Iterable[Record], made: Claim, cell: Sequence[str], scores: Callable[[Record], Mapping[str, float]]
+) -> Record:
+    """Return a claim over cells, not measured where there is none that has both arms.
+
+    Args:
+        cell: fields that two runs of a pair share.
+        scores: returns the scores of a run by name.
+    """
+    records = list(records)
+    if made.than:
+        values = differences(records, cell, made.arm, made.than, lambda record: scores(record).get(made.score))
+    else:
+        own = [scores(record).get(made.score) for record in records if record["arm"] == made.arm]
+        values = [value for value in own if value is not None]
+    words = f"{made.row}: {made.words}" if made.row else made.words
+    row = claim(words, values, sign=made.sign, margin=made.margin)
+    return row | {"arm": made.arm, "than": made.than, "score": made.score}
 
 
 def over_images(parts: Sequence[np.ndarray], *, seed: int = 0) -> tuple[float, float]:

@@ -33,7 +33,7 @@ from recorded import (
     Record,
     RunOptions,
     Runs,
-    best_rate,
+    best_of,
     content_of,
     files_of,
     of_one_setting,
@@ -163,7 +163,7 @@ class Classifying:
             return float(np.mean(np.array(found) == self.data.labels[rows]))
 
         return {
-            arm: best_rate(self.options.rates, lambda rate, arm=arm: right(arm, rate)) for arm in (*OBJECTIVES, ITSELF)
+            arm: best_of(self.options.rates, lambda rate, arm=arm: right(arm, rate)) for arm in (*OBJECTIVES, ITSELF)
         }
 
     def answer(self, arm: str, rate: float, sample: dict[str, Sample], seed: int) -> int:

@@ -28,7 +28,7 @@ from beds import about, harder
 from harness import save
 from modx_streams import SIDE, STREAMS
 from PIL import Image
-from recorded import Record, RunOptions, Runs, best_rate, files_of, of_one_setting, passes_gate, read_files, weights_of
+from recorded import Record, RunOptions, Runs, best_of, files_of, of_one_setting, passes_gate, read_files, weights_of
 from rlcf_report import caption_shares, captions_report
 from torch import Tensor
 
@@ -183,7 +183,7 @@ class Captioning:
         def worth(arm: str, rate: float) -> float:
             return sum(one.right(self.adapted(arm, rate, one)) for one in images)
 
-        return {arm: best_rate(self.options.rates, lambda rate, arm=arm: worth(arm, rate)) for arm in OBJECTIVES}
+        return {arm: best_of(self.options.rates, lambda rate, arm=arm: worth(arm, rate)) for arm in OBJECTIVES}
 
     def captions(self, one: Shown) -> dict[str, str]:
         """Return the caption of every arm."""

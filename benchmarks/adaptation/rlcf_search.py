@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image
-from recorded import Record, best_rate
+from recorded import Record, best_of
 from rlcf_report import OBJECTIVES, SIDES
 from torch import Tensor
 
@@ -73,9 +73,7 @@ class Searching:
 
     def chosen_rates(self, rates: Sequence[float]) -> dict[str, float]:
         """Return for every arm the rate with the most hits."""
-        return {
-            arm: best_rate(rates, lambda rate, arm=arm: float(np.mean(self.adapted(arm, rate)))) for arm in SEARCHING
-        }
+        return {arm: best_of(rates, lambda rate, arm=arm: float(np.mean(self.adapted(arm, rate)))) for arm in SEARCHING}
 
 
 def measured(

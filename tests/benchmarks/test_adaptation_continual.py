@@ -97,8 +97,8 @@ def test_a_small_comparison_is_run_resumed_and_judged(
     assert by_parts["S54: incremental of ZSCL is above untouched"]["cells"] == 1
     assert {"CoDyRA", "LoRA 4"} == set(result["mean active rank"])
     assert set(result["rates"]) == set(CHOSEN)
-    assert result["kept from task to task, MB"]["fine-tuning"] == {}
-    assert {"initial model", "reference images"} < set(result["kept from task to task, MB"]["ZSCL"])
+    assert result["kept from task to task, MB"]["fine-tuning"] == {"tiny": {}}
+    assert {"initial model", "reference images"} < set(result["kept from task to task, MB"]["ZSCL"]["tiny"])
     assert result["runs"] == len(CHOSEN) * 3
     matrix = result["matrices"]["tiny, order 1"]
     assert (matrix["tasks"], np.shape(matrix["after"]["ZSCL"])) == (["one", "two"], (2, 2))
