@@ -14,7 +14,8 @@ reference" replaces the images by noise and the sentences by random words. All a
 rate of each is the best of `TOWER` or `LOW_RANK` by the mean of Transfer and Last on the first two sets, trained and measured on training images alone.
 "WiSE-FT 0.5" is the mean of the initial weights and those of plain fine-tuning, measured after every task of the run of fine-tuning itself; "WiSE-FT after
 each task" goes on from the mean of the weights before and after a task, with a share of 0.8, as the release of ZSCL does. The
-largest threshold of CoDyRA is raised as its steps are fewer than the paper's, so that gates shrink as much over a task.
+largest threshold of CoDyRA is raised as its steps are fewer than the paper's, so that gates shrink as much over a task. Its towers are timed in turns with
+those of the encoder, after an update is merged and before.
 
 Runs are lines of --runs, so the command goes on where it was interrupted. Two processes may share the work, each with --threads 1, its own --runs
 file and its own --arms or --models; --report --runs ONE OTHER judges both. Intervals are bootstraps over (encoder, order, seed).
@@ -24,6 +25,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,9 +34,9 @@ import torch
 import tyro
 from beds import about
 from continual_arms import ARMS, Arm, Group, config_of
-from continual_report import report
+from continual_report import LATENCY, report
 from family import passed
-from harness import save
+from harness import Rate, Turns, save, take_turns, timed
 from recorded import (
     Record,
     RunOptions,
@@ -57,6 +59,7 @@ from percept.methods.continual.codyra import CoDyRA
 from percept.methods.continual.contract import Schedule
 from percept.methods.continual.harness import Matrix, run, tasks_of
 from percept.methods.continual.zscl import ZSCL, Reference
+from percept.models.clip import CLIP
 from percept.world import generate, long_caption, sample_scene, short_caption
 
 ORDER = ("chalk", "satellite", "colours", "emoji", "fog", "fills", "pixels", "openclipart", "x-ray", "psychedelic")
@@ -71,6 +74,8 @@ PLACE = ("model", "weights", "sequence", "arm", "seed", "protocol")
 KEY = (*PLACE, "settings")
 TUNED = "tuning"
 """Name of the sequence on which learning rates are chosen."""
+TIMED = {"images": 16, "texts": 16, "turns": 9, "span": 4.0}
+"""What the latency of CoDyRA is measured with: sizes of a batch, and at least so many turns in so many seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +255,27 @@ class Job:
         }  # fmt: skip
 
 
+def latency(encoder: Any) -> Record:
+    """Return how many times the processor time of the encoder's towers those of CoDyRA take, after an update is merged and before; measured in turns."""
+    size = encoder.preprocess.size
+    method = CoDyRA(CoDyRA.Config(), base_of(encoder)).eval()
+    image = torch.randn(TIMED["images"], 3, size, size)
+    tokens = method.tokens([f"a photo of number {number}" for number in range(TIMED["texts"])])
+
+    @torch.no_grad()
+    def embed(clip: CLIP, passes: int) -> Rate:
+        return timed(lambda: (clip.embed_image(image), clip.embed_text(tokens)), torch.device("cpu"), passes)
+
+    clips = {"plain": base_of(encoder).copied().clip, "merged": method.merged(), "not merged": method.clip}
+    times = take_turns({name: partial(embed, clip.eval()) for name, clip in clips.items()}, Turns(TIMED["turns"], TIMED["span"]))  # fmt: skip
+    turns = {name: [each.processor for each in own.passes] for name, own in times.items()}
+    return {
+        "times the processor time": {name: round(float(np.median(np.divide(turns[name], turns["plain"]))), 4) for name in ("merged", "not merged")},
+        "seconds of a pass": {name: each.summary() for name, each in times.items()},
+        "parameters": {name: sum(each.numel() for each in clip.parameters()) for name, clip in clips.items()},
+    }  # fmt: skip
+
+
 def scores_of(matrix: Matrix, never: dict[str, list[float]]) -> dict[str, float]:
     """Return all scores of a run."""
     found = matrix.summary()
@@ -289,6 +315,11 @@ class Cells:
             (*place, job.settings), lambda: self.options.told | {"rate": rate} | job.run(self.encoder, seed, self.given), told
         )  # fmt: skip
 
+    def latency(self) -> Record:
+        """Return the record of the latency of the arm."""
+        place = (self.model, weights_of(self.encoder), LATENCY, self.arm.name, 0, self.options.protocol, digest(TIMED))
+        return self.runs.once(place, lambda: self.options.told | latency(self.encoder), lambda each: f"{self.model}: times the processor time of the encoder, {each['times the processor time']}")  # fmt: skip
+
     def best_rate(self, sets: Sequence[Seen]) -> float:
         """Return the rate with the largest mean of Transfer and Last."""
         return best_of(self.arm.rates, lambda rate: self.record(TUNED, sets, 0, rate)["scores"]["mean"])
@@ -307,6 +338,7 @@ def run_all(options: Options, files: Sequence[Path]) -> list[Record]:
             cells = Cells(model, encoder, arm, references[arm.reference], options, runs)
             rate = cells.best_rate(tuned)
             found += [cells.record(name, sets, seed, rate) for name, sets in all_sets.items() for seed in options.seeds]
+            found += [cells.latency()] if arm.name == "CoDyRA" else []
     return found
 
 

@@ -13,6 +13,8 @@ SCORES = {
     "class-incremental": ("incremental", "last", "forgetting"),
 }
 """Scores of both kinds; mean is that of transfer and last, never the accuracy on the set that is never learned."""
+LATENCY = "latency"
+"""Name in place of a sequence where CoDyRA is timed."""
 CELL = ("model", "weights", "sequence", "seed")
 """Fields that two runs of a pair share."""
 
@@ -78,6 +80,8 @@ def derived(records: Sequence[Record]) -> list[Record]:
 
 def report(records: Sequence[Record]) -> Record:
     """Print means and claims of both kinds of sequences, and return them."""
+    timed = [record for record in records if record["sequence"] == LATENCY]
+    records = [record for record in records if record["sequence"] != LATENCY]
     everything, results = derived(records), {}
     for kind, scores in SCORES.items():
         chosen = [each for each in everything if (each["sequence"] == "class-incremental") == (kind != "sequences")]
@@ -92,7 +96,20 @@ def report(records: Sequence[Record]) -> Record:
         if gap is not None and "value" in gap:
             out.print(f"{gap['claim']}: {gap['value']:+.3f}, 95 % interval {gap['interval']}", soft_wrap=True)
         results[kind] = {"means": means, "claims": claims, "gap to ZSCL": gap}
-    return {"results": results, "matrices": matrices_of(records), **costs(records), "runs": len(records)}
+    more = {"matrices": matrices_of(records), **costs(records), "latency of CoDyRA": latencies(timed)}
+    return {"results": results, **more, "runs": len(records)}
+
+
+def latencies(records: Sequence[Record]) -> Record:
+    """Print and return how many times the processor time of an encoder the towers of CoDyRA take."""
+    found = {record["model"]: {"times the processor time": record["times the processor time"], "parameters": record["parameters"]} for record in records}  # fmt: skip
+    rows = [
+        (model, *(f"{value:.3f}" for value in each["times the processor time"].values()))
+        for model, each in found.items()
+    ]
+    if rows:
+        table("towers of CoDyRA, times the processor time of those of the encoder", ("encoder", *records[0]["times the processor time"]), rows)  # fmt: skip
+    return found
 
 
 def matrices_of(records: Sequence[Record]) -> Record:

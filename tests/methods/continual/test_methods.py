@@ -163,6 +163,21 @@ def test_pruned_ranks_are_counted_and_merged_weights_have_the_old_form() -> None
     torch.testing.assert_close(method.clip.embed_image(batch.image), before, atol=1e-4, rtol=1e-4)
 
 
+def test_the_merged_model_is_the_one_before_with_other_weights() -> None:
+    method, batch = CoDyRA.tiny()
+    plain, before = tiny_base().clip, {name: value.clone() for name, value in method.state_dict().items()}
+    with torch.no_grad():
+        image, text = method.clip.embed_image(batch.image), method.clip.embed_text(batch.texts)
+    merged = method.merged()
+    assert [(name, type(each)) for name, each in merged.named_modules()] == [(name, type(each)) for name, each in plain.named_modules()]  # fmt: skip
+    assert {name: value.shape for name, value in merged.state_dict().items()} == {name: value.shape for name, value in plain.state_dict().items()}  # fmt: skip
+    with torch.no_grad():
+        torch.testing.assert_close(merged.embed_image(batch.image), image, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(merged.embed_text(batch.texts), text, atol=1e-4, rtol=1e-4)
+        assert float((plain.embed_image(batch.image) - image).abs().max()) > 1e-3
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+
+
 def test_images_of_one_class_are_no_negatives() -> None:
     method = CoDyRA(CoDyRA.Config(rank=2), tiny_base())
     batch = batch_of(method)  # labels 0, 1, 2, 1
