@@ -141,9 +141,18 @@ def batches(count: int, size: int, steps: int, rng: torch.Generator) -> Iterator
 
 
 def read_files(files: Iterable[Path], key: Sequence[str]) -> list[Record]:
-    """Return the records of all files that have the fields of `key`, each key once; those of older formats are left out."""
-    records = [record for file in files for record in read_records(file) if set(key) <= record.keys()]
-    return list({place_of(record, key): record for record in reversed(records)}.values())[::-1]
+    """Return the records of all files, each key once.
+
+    Raises:
+        PerceptError: a record lacks a field of the key, because an earlier version of the benchmark wrote it.
+    """
+    found: dict[tuple[Any, ...], Record] = {}
+    for file in files:
+        for record in read_records(file):
+            if absent := [name for name in key if name not in record]:
+                raise PerceptError(f"{file} has runs of an earlier version, without {', '.join(absent)}. Give --runs a new file.")  # fmt: skip
+            found.setdefault(place_of(record, key), record)
+    return list(found.values())
 
 
 def records_of(files: Iterable[Path]) -> list[Record]:

@@ -88,7 +88,6 @@ def test_rates_are_chosen_on_training_images_and_views_are_computed_once(
     assert set(rates.values()) <= set(options.rates)
     assert sorted(read) == sorted([*data.pool.tolist(), *data.pool.tolist()])  # once by each of both models
     assert set(tried) == {(arm, rate) for arm in rates for rate in options.rates}
-    assert recorded.best_of((3e-2, 1e-3, 7e-3), lambda rate: 0.5) == 1e-3
 
 
 def test_retrieval_ranks_items_for_the_query() -> None:
