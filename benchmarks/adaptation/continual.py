@@ -318,7 +318,11 @@ class Cells:
     def latency(self) -> Record:
         """Return the record of the latency of the arm."""
         place = (self.model, weights_of(self.encoder), LATENCY, self.arm.name, 0, self.options.protocol, digest(TIMED))
-        return self.runs.once(place, lambda: self.options.told | latency(self.encoder), lambda each: f"{self.model}: times the processor time of the encoder, {each['times the processor time']}")  # fmt: skip
+
+        def told(record: Record) -> str:
+            return f"{self.model}: CoDyRA takes {record['times the processor time']} times the processor time of the encoder"
+
+        return self.runs.once(place, lambda: self.options.told | latency(self.encoder), told)
 
     def best_rate(self, sets: Sequence[Seen]) -> float:
         """Return the rate with the largest mean of Transfer and Last."""

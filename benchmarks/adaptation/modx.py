@@ -3,23 +3,23 @@
     PYTHONPATH=benchmarks PERCEPT_CACHE=... python benchmarks/adaptation/modx.py --models nano --json-file benchmarks/adaptation/modx.json
     PYTHONPATH=benchmarks PERCEPT_CACHE=... python benchmarks/adaptation/modx.py --report --runs one.jsonl two.jsonl
 
-Two streams of image-text pairs of the labelled world: five unseen styles, and three groups of categories in one unseen style. From an encoder
-that was trained on the world, each arm is trained on part after part: plain continued training; Mod-X; the alignment of all rows, without the
-filter; EWC, which weighs weights by pairs of the part before, of the old domain at first; all parts at once, an upper bound; and contrast of two views of
-each image, a control without texts. --arms also runs other weights of the alignment and scaled cosines. Measured after each part: R@1 both
-ways on the parts so far, on a part that is never learned, and on the old domain; the rotation of the vectors of the old domain and the deviation
-of its texts. All arms take the same steps and batches of the same pairs (AdamW, weight decay 0.1, a warm-up over a fifth of each part, then a
-cosine, as in the reference); weights of the alignment are scaled from the batch of the reference. The rate of each arm, and the strength of EWC, is the
-best of --rates and --strengths for each encoder on validation pairs of the first two parts of the second stream: by the mean R@1 of parts and old domain, or for the control the
-share of nearest images with a common category. Parts have to pass the gate of `beds.py` with R@1. As a control, the vectors of the old domain
-are turned by known angles: both modalities together, then the texts alone. Runs are lines of the first file of --runs, so that the command goes
-on where it was interrupted. Intervals: 95 %, a bootstrap over cells of stream, encoder and seed.
+Two streams of image-text pairs of the labelled world: five unseen styles, and three groups of categories in one unseen style. From an encoder that
+was trained on the world, each arm is trained on part after part: plain continued training; Mod-X; the alignment of all rows, without the filter; EWC,
+which weighs weights by pairs of the part before, of the old domain at first; all parts at once, an upper bound; and contrast of two views of each
+image, a control without texts. --arms also runs other weights of the alignment and scaled cosines. Measured after each part: R@1 both ways on the
+parts so far, on a part that is never learned, and on the old domain; the rotation of the vectors of the old domain and the deviation of its texts.
+All arms take the same steps and batches of the same pairs (AdamW, weight decay 0.1, a warm-up over a fifth of each part, then a cosine, as in the
+reference); weights of the alignment are scaled from the batch of the reference. The rate of each arm, and the strength of EWC, is the best of --rates
+and --strengths for each encoder on validation pairs of the first two parts of the second stream: by the mean R@1 of parts and old domain, or for the
+control the share of nearest images with a common category. Parts have to pass the gate of `beds.py` with R@1. As a control, the vectors of the old
+domain are turned by known angles: both modalities together, then the texts alone. Runs are lines of the first file of --runs, so that the command
+goes on where it was interrupted. Intervals: 95 %, a bootstrap over cells of stream, encoder and seed.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -217,11 +217,12 @@ def method_of(arm: str, encoder: Any, batch: int, strength: float = 0.0) -> ModX
     return ModX(ModX.Config.of_batch(batch, **ARMS[arm]), base_of(encoder))
 
 
-def begin(method: ModX | EWC, foundation: Foundation, before: Pairs, seed: int) -> None:
-    """Begin a phase; EWC weighs the weights by pairs of the domain before."""
+def begin(method: ModX | EWC, foundation: Foundation, before: Callable[[], Pairs], seed: int) -> None:
+    """Begin a phase; EWC weighs the weights by pairs of the domain before, which only it needs."""
     if isinstance(method, EWC):
-        rows = batches(len(before), foundation.options.batch, WEIGHED, order(seed))
-        method.weigh(foundation.batch(before, each) for each in rows)
+        pairs = before()
+        rows = batches(len(pairs), foundation.options.batch, WEIGHED, order(seed))
+        method.weigh(foundation.batch(pairs, each) for each in rows)
     method.begin()
 
 
@@ -252,7 +253,8 @@ def run(foundation: Foundation, stream: Stream, arm: str, seed: int, tuned: tupl
     before = {"trained": [], "domains": {name: measured(*foundation.before(each), each) for name, each in tests.items()}}  # fmt: skip
     phases, kept = [before], []
     for number in range(len(parts)) if arm != JOINT else (len(parts) - 1,):
-        begin(method, foundation, parts[number - 1] if number else foundation.learned(OLD, seed), derive(seed, number))
+        earlier = partial(foundation.learned, stream.parts[number - 1] if number else OLD, seed)
+        begin(method, foundation, earlier, derive(seed, number))
         method.train()
         pairs, steps = (joined(parts), options.steps * len(parts)) if arm == JOINT else (parts[number], options.steps)
         kept.append(train(method, foundation, pairs, steps, rate, derive(seed, number), texts=arm != IMAGES))
@@ -306,12 +308,12 @@ class Cells:
         """Run what is missing, seed by seed, so that a part of the table is complete early."""
         foundation, options = self.foundation, self.foundation.options
         streams = {name: stream for name in options.streams if (stream := foundation.open(name)) is not None}
-        rates = {arm: self.tuned(arm) for arm in options.arms} if streams else {}
+        tuned = {arm: self.tuned(arm) for arm in options.arms} if streams else {}
         for seed in options.seeds:
-            self.record(PLANTED, PLANTED, seed, lambda seed=seed: planted(foundation, seed))
+            self.record(PLANTED, PLANTED, seed, partial(planted, foundation, seed))
             for name, stream in streams.items():
-                for arm, rate in rates.items():
-                    self.record(name, arm, seed, lambda stream=stream, arm=arm, seed=seed, rate=rate: run(foundation, stream, arm, seed, rate))  # fmt: skip
+                for arm, best in tuned.items():
+                    self.record(name, arm, seed, partial(run, foundation, stream, arm, seed, best))
 
 
 def main(options: Options) -> None:

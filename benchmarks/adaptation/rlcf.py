@@ -209,7 +209,9 @@ def bed_of(name: str) -> LabelledSet:
 # cells
 
 
-def cell(run: Runs, options: Options, kind: str, pair: tuple[Encoder, Encoder], bed: str, seed: int, settings: Any, made: Callable[[], Record]) -> Record:  # fmt: skip
+def cell(
+    run: Runs, options: Options, kind: str, pair: tuple[Encoder, Encoder], bed: str, seed: int, settings: Any, made: Callable[[], Record]
+) -> Record:  # fmt: skip
     """Return the record of a cell of a policy and a reward model, which is measured if it is not done."""
     policy, reward = pair
     place = (kind, policy.name, weights_of(policy), options.reward, weights_of(reward), bed, seed, digest(settings))

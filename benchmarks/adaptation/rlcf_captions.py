@@ -18,7 +18,8 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -214,13 +215,17 @@ def run_all(options: Options, files: Sequence[Path]) -> list[Record]:
     """Run what the files do not hold yet, and return the records of these options."""
     run, reward, found = Runs(files, KEY), percept.load(options.reward, dtype="float32"), []
     for name in options.policies:
-        policy = percept.assistant(name, dtype="float32")
-        work = Captioning(policy, reward, options)
-        for seed in options.seeds:
-            for bed in work.beds:
-                place = (policy.name, weights(policy), options.reward, weights_of(reward), bed, seed, options.settings)
-                found.append(run.once(place, lambda work=work, bed=bed, seed=seed: work.measured(bed, seed), lambda each: f"{each['policy']} {each['bed']} {each['seed']}: {caption_shares(each)}"))  # fmt: skip
+        work = Captioning(percept.assistant(name, dtype="float32"), reward, options)
+        hashes = work.policy.name, weights(work.policy), options.reward, weights_of(reward)
+        for seed, bed in product(options.seeds, work.beds):
+            made = partial(work.measured, bed, seed)
+            found.append(run.once((*hashes, bed, seed, options.settings), made, shown))
     return found
+
+
+def shown(record: Record) -> str:
+    """Return a line about a cell."""
+    return f"{record['policy']} {record['bed']} {record['seed']}: {caption_shares(record)}"
 
 
 def recorded(options: Options, files: Sequence[Path]) -> list[Record]:
