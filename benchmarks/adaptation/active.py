@@ -19,26 +19,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from beds import about, drawn, seen_by
 from family import passed
 from harness import save
 from recorded import (
     Record,
+    Runs,
     claim,
     content_of,
     differences,
     files_of,
     of_one_setting,
+    parser_of,
     read_files,
     show_claims,
-    use_threads,
     weights_of,
 )
 
 import percept
 from percept.core.config import to_dict
-from percept.core.io import append_json_line
-from percept.core.report import out, table
+from percept.core.report import table
 from percept.methods.adaptation.active import ACQUISITIONS, Plan, Round, area, learn, uneven
 from percept.methods.adaptation.bench import Arm, digest
 from percept.methods.adaptation.few import Seen
@@ -47,6 +48,7 @@ from percept.methods.adaptation.pcb import Described
 SETS = ("chalk", "fog", "pixels", "psychedelic", "satellite", "x-ray", "histology")
 PLACE = ("data", "foundation", "weights", "seed", "power", "label")
 """Fields that identify a run, with `settings`, the hash of everything else that changes its result."""
+KEY = (*PLACE, "settings")
 CELL = PLACE[:-1]
 """Fields that two runs of a pair share."""
 BALANCES = ("none", "predicted", "true")
@@ -103,36 +105,29 @@ def told(options: argparse.Namespace) -> Record:
 
 def run_all(options: argparse.Namespace, files: Sequence[Path]) -> list[Record]:
     """Run what the files do not hold yet, and return the records of these options."""
-    key, found = (*PLACE, "settings"), []
-    done = {tuple(record[name] for name in key): record for record in read_files(files, key)}
+    runs, found = Runs(files, KEY), []
     cases = [(seed, power) for seed in range(1, options.seeds + 1) for power in map(float, options.powers.split(","))]
     for name, seen in sets(options):
         for seed, power in cases:
             for label, plan, describe in plans(options):
                 arm = arm_of(describe, options.epochs)
-                place = (
-                    name,
-                    seen.encoder.name,
-                    weights_of(seen.encoder),
-                    seed,
-                    power,
-                    label,
-                    settings_of(seen, plan, arm),
-                )
-                if place not in done:
-                    rounds = rounds_of(seen, plan, arm, seed, power)
-                    done[place] = dict(zip(key, place, strict=True)) | told(options) | as_record(rounds)
-                    append_json_line(files[0], done[place])
-                    curve = " ".join(f"{each.accuracy.value:.0%}" for each in rounds)
-                    out.print(f"{name} {seen.encoder.name} {power:g} {seed} {label}: {curve}", soft_wrap=True)
-                found.append(done[place])
+                place = (name, seen.encoder.name, weights_of(seen.encoder), seed, power, label, settings_of(seen, plan, arm))  # fmt: skip
+                found.append(runs.once(
+                    place, lambda seen=seen, plan=plan, arm=arm, seed=seed, power=power: told(options) | as_record(rounds_of(seen, plan, arm, seed, power)),
+                    lambda each: f"{each['data']} {each['foundation']} {each['power']:g} {each['seed']} {each['label']}: {curve_of(each)}",
+                ))  # fmt: skip
     return found
+
+
+def curve_of(record: Record) -> str:
+    """Return the accuracy after every round as text."""
+    return " ".join(f"{value:.0%}" for value in record["accuracy"])
 
 
 def recorded(options: argparse.Namespace, files: Sequence[Path]) -> list[Record]:
     """Return the records of the files that have these rounds, epochs and pools."""
     wanted = told(options)
-    records = [each for each in read_files(files, (*PLACE, "settings", *wanted)) if wanted.items() <= each.items()]
+    records = [each for each in read_files(files, (*KEY, *wanted)) if wanted.items() <= each.items()]
     return of_one_setting(records, PLACE, {"foundation": "weights"})
 
 
@@ -236,7 +231,7 @@ def report(records: Sequence[Record]) -> Record:
 
 def options_of() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--models", default="nano", help="encoders, separated by commas")
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument(
@@ -248,24 +243,13 @@ def options_of() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=100, help="of every round; 200 in the paper")
     parser.add_argument("--pool", type=int, default=300, help="images of every class that a pool is taken from")
     parser.add_argument("--powers", default="0,1", help="class frequencies of a pool fall as rank to the minus power")
-    parser.add_argument("--threads", type=int, help="of PyTorch")
-    parser.add_argument(
-        "--report", action="store_true", help="run nothing, and judge the runs of these rounds, epochs and pools"
-    )
-    parser.add_argument(
-        "--runs",
-        type=Path,
-        nargs="+",
-        help="files of the runs, of which the first is written to; default: active.jsonl in the cache",
-    )
-    parser.add_argument("--json-file", type=Path)
     return parser.parse_args()
 
 
 def main() -> None:
     """Run, print and write the comparison."""
     options, start = options_of(), time.perf_counter()
-    use_threads(options.threads)
+    torch.set_num_threads(options.threads)
     files = files_of(options.runs, "active.jsonl")
     records = recorded(options, files) if options.report else run_all(options, files)
     save(options.json_file, {**about(start), **report(records), "records": records})

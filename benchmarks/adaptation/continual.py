@@ -14,7 +14,8 @@ reference" replaces the images by noise and the sentences by random words. All a
 rate of each is the best of `TOWER` or `LOW_RANK` by the mean of Transfer and Last on the first two sets, trained and measured on training images alone.
 "WiSE-FT 0.5" is the mean of the initial weights and those of plain fine-tuning, measured after every task of the run of fine-tuning itself; "WiSE-FT after
 each task" goes on from the mean of the weights before and after a task, with a share of 0.8, as the release of ZSCL does. The
-largest threshold of CoDyRA is raised as its steps are fewer than the paper's, so that gates shrink as much over a task.
+largest threshold of CoDyRA is raised as its steps are fewer than the paper's, so that gates shrink as much over a task. Its towers are timed in turns with
+those of the encoder, after an update is merged and before.
 
 Runs are lines of --runs, so the command goes on where it was interrupted. Two processes may share the work, each with --threads 1, its own --runs
 file and its own --arms or --models; --report --runs ONE OTHER judges both. Intervals are bootstraps over (encoder, order, seed).
@@ -24,6 +25,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,24 +34,24 @@ import torch
 import tyro
 from beds import about
 from continual_arms import ARMS, Arm, Group, config_of
-from continual_report import report
+from continual_report import LATENCY, report
 from family import passed
-from harness import save
+from harness import Rate, Turns, save, take_turns, timed
 from recorded import (
     Record,
+    RunOptions,
+    Runs,
+    best_of,
     content_of,
     files_of,
     of_one_setting,
     read_files,
-    use_threads,
     weights_of,
 )
 
 import percept
 from percept.core.config import to_dict
 from percept.core.errors import PerceptError, unknown_name
-from percept.core.io import append_json_line
-from percept.core.report import out
 from percept.methods.adaptation.bench import digest
 from percept.methods.adaptation.few import LabelledSet, Seen
 from percept.methods.adaptation.texts import base_of
@@ -57,6 +59,7 @@ from percept.methods.continual.codyra import CoDyRA
 from percept.methods.continual.contract import Schedule
 from percept.methods.continual.harness import Matrix, run, tasks_of
 from percept.methods.continual.zscl import ZSCL, Reference
+from percept.models.clip import CLIP
 from percept.world import generate, long_caption, sample_scene, short_caption
 
 ORDER = ("chalk", "satellite", "colours", "emoji", "fog", "fills", "pixels", "openclipart", "x-ray", "psychedelic")
@@ -68,12 +71,15 @@ PARTS = 5
 """Parts of the class-incremental set."""
 PLACE = ("model", "weights", "sequence", "arm", "seed", "protocol")
 """Fields that identify a run, with `settings`, the hash of everything else that changes its result."""
+KEY = (*PLACE, "settings")
 TUNED = "tuning"
 """Name of the sequence on which learning rates are chosen."""
+TIMED = {"images": 16, "texts": 16, "turns": 9, "span": 4.0}
+"""What the latency of CoDyRA is measured with: sizes of a batch, and at least so many turns in so many seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(RunOptions):
     """Options of the benchmark."""
 
     models: tuple[str, ...] = ("nano",)
@@ -98,14 +104,6 @@ class Options:
     """Groups of arms that are run."""
     arms: tuple[str, ...] = ()
     """Arms that are run, in place of the groups."""
-    threads: int | None = None
-    """Threads of PyTorch."""
-    report: bool = False
-    """Run nothing, and judge the runs of these steps, shots, batches, sets and protocol."""
-    runs: tuple[Path, ...] = ()
-    """Files of the runs, the first of which is written to; continual.jsonl in the cache by default."""
-    json_file: Path | None = None
-    """File for the result."""
 
     @property
     def chosen(self) -> list[Arm]:
@@ -257,6 +255,27 @@ class Job:
         }  # fmt: skip
 
 
+def latency(encoder: Any) -> Record:
+    """Return how many times the processor time of the encoder's towers those of CoDyRA take, after an update is merged and before; measured in turns."""
+    size = encoder.preprocess.size
+    method = CoDyRA(CoDyRA.Config(), base_of(encoder)).eval()
+    image = torch.randn(TIMED["images"], 3, size, size)
+    tokens = method.tokens([f"a photo of number {number}" for number in range(TIMED["texts"])])
+
+    @torch.no_grad()
+    def embed(clip: CLIP, passes: int) -> Rate:
+        return timed(lambda: (clip.embed_image(image), clip.embed_text(tokens)), torch.device("cpu"), passes)
+
+    clips = {"plain": base_of(encoder).copied().clip, "merged": method.merged(), "not merged": method.clip}
+    times = take_turns({name: partial(embed, clip.eval()) for name, clip in clips.items()}, Turns(TIMED["turns"], TIMED["span"]))  # fmt: skip
+    turns = {name: [each.processor for each in own.passes] for name, own in times.items()}
+    return {
+        "times the processor time": {name: round(float(np.median(np.divide(turns[name], turns["plain"]))), 4) for name in ("merged", "not merged")},
+        "seconds of a pass": {name: each.summary() for name, each in times.items()},
+        "parameters": {name: sum(each.numel() for each in clip.parameters()) for name, clip in clips.items()},
+    }  # fmt: skip
+
+
 def scores_of(matrix: Matrix, never: dict[str, list[float]]) -> dict[str, float]:
     """Return all scores of a run."""
     found = matrix.summary()
@@ -281,32 +300,38 @@ class Cells:
     arm: Arm
     given: Reference | None
     options: Options
-    file: Path
-    done: dict[tuple[Any, ...], Record]
+    runs: Runs
 
     def record(self, name: str, sets: Sequence[Seen], seed: int, rate: float) -> Record:
         """Return the record of a run, which takes place if it is not done."""
         job = Job(arm=self.arm, sequence=name, sets=sets, rate=rate, options=self.options)
         place = (self.model, weights_of(self.encoder), name, self.arm.name, seed, job.protocol)
-        key = (*place, job.settings)
-        if key not in self.done:
-            result = job.run(self.encoder, seed, self.given)
-            about_run = dict(zip((*PLACE, "settings"), key, strict=True)) | self.options.told | {"rate": rate}
-            self.done[key] = about_run | result
-            append_json_line(self.file, self.done[key])
-            shown = " ".join(f"{score} {100 * result['scores'][score]:.1f}" for score in ("transfer", "average", "last", "forgetting"))  # fmt: skip
-            out.print(f"{' '.join(map(str, place))}, rate {rate:g}: {shown}, {result['seconds']:.0f} s", soft_wrap=True)
-        return self.done[key]
+
+        def told(record: Record) -> str:
+            shown = " ".join(f"{score} {100 * record['scores'][score]:.1f}" for score in ("transfer", "average", "last", "forgetting"))  # fmt: skip
+            return f"{' '.join(map(str, place))}, rate {rate:g}: {shown}, {record['seconds']:.0f} s"
+
+        return self.runs.once(
+            (*place, job.settings), lambda: self.options.told | {"rate": rate} | job.run(self.encoder, seed, self.given), told
+        )  # fmt: skip
+
+    def latency(self) -> Record:
+        """Return the record of the latency of the arm."""
+        place = (self.model, weights_of(self.encoder), LATENCY, self.arm.name, 0, self.options.protocol, digest(TIMED))
+
+        def told(record: Record) -> str:
+            return f"{self.model}: CoDyRA takes {record['times the processor time']} times the processor time of the encoder"
+
+        return self.runs.once(place, lambda: self.options.told | latency(self.encoder), told)
 
     def best_rate(self, sets: Sequence[Seen]) -> float:
-        """Return the rate with the largest mean of Transfer and Last; the smallest of equal ones."""
-        return max(self.arm.rates, key=lambda rate: (self.record(TUNED, sets, 0, rate)["scores"]["mean"], -rate))
+        """Return the rate with the largest mean of Transfer and Last."""
+        return best_of(self.arm.rates, lambda rate: self.record(TUNED, sets, 0, rate)["scores"]["mean"])
 
 
 def run_all(options: Options, files: Sequence[Path]) -> list[Record]:
     """Run what the files do not hold yet, and return the records of these options."""
-    key, found = (*PLACE, "settings"), []
-    done = {tuple(record[name] for name in key): record for record in read_files(files, key)}
+    runs, found = Runs(files, KEY), []
     for model in options.models:
         encoder, references = percept.load(model, dtype="float32"), dict[str, Reference | None]()
         all_sets = sequences(options, encoder)
@@ -314,15 +339,16 @@ def run_all(options: Options, files: Sequence[Path]) -> list[Record]:
         for arm in options.chosen:
             if arm.reference not in references:
                 references[arm.reference] = reference(arm.reference, encoder)
-            cells = Cells(model, encoder, arm, references[arm.reference], options, files[0], done)
+            cells = Cells(model, encoder, arm, references[arm.reference], options, runs)
             rate = cells.best_rate(tuned)
             found += [cells.record(name, sets, seed, rate) for name, sets in all_sets.items() for seed in options.seeds]
+            found += [cells.latency()] if arm.name == "CoDyRA" else []
     return found
 
 
 def recorded(options: Options, files: Sequence[Path]) -> list[Record]:
     """Return the records of the files that have these options, whatever their encoders, arms and seeds."""
-    records = read_files(files, (*PLACE, "settings", *options.told))
+    records = read_files(files, (*KEY, *options.told))
     kept = [
         record for record in records
         if options.told.items() <= record.items() and record["sequence"] != TUNED and record["protocol"] in (options.protocol, "seen")
@@ -332,7 +358,7 @@ def recorded(options: Options, files: Sequence[Path]) -> list[Record]:
 
 def main(options: Options) -> None:
     """Run what is missing, print and write the comparison."""
-    use_threads(options.threads)
+    torch.set_num_threads(options.threads)
     start, files = time.perf_counter(), files_of(options.runs, "continual.jsonl")
     records = recorded(options, files) if options.report else run_all(options, files)
     result = report(records)

@@ -1,11 +1,10 @@
 """What the runs of benchmarks/adaptation/continual.py say: mean scores, claims, and what methods keep."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from continual_arms import BLENDS, NAMES, UNTOUCHED, ranks_by_chance
-from recorded import Record, claim, differences, show_claims
+from recorded import Claim, Record, judged, show_claims
 
 from percept.core.report import out, table
 
@@ -14,20 +13,10 @@ SCORES = {
     "class-incremental": ("incremental", "last", "forgetting"),
 }
 """Scores of both kinds; mean is that of transfer and last, never the accuracy on the set that is never learned."""
+LATENCY = "latency"
+"""Name in place of a sequence where CoDyRA is timed."""
 CELL = ("model", "weights", "sequence", "seed")
 """Fields that two runs of a pair share."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """That an arm is above a rival in a score, by more than a margin."""
-
-    row: str
-    words: str
-    arm: str
-    than: str
-    score: str
-    margin: float = 0.0
 
 
 def above(row: str, arm: str, rivals: Sequence[str], *scores: str) -> list[Claim]:
@@ -91,6 +80,8 @@ def derived(records: Sequence[Record]) -> list[Record]:
 
 def report(records: Sequence[Record]) -> Record:
     """Print means and claims of both kinds of sequences, and return them."""
+    timed = [record for record in records if record["sequence"] == LATENCY]
+    records = [record for record in records if record["sequence"] != LATENCY]
     everything, results = derived(records), {}
     for kind, scores in SCORES.items():
         chosen = [each for each in everything if (each["sequence"] == "class-incremental") == (kind != "sequences")]
@@ -99,13 +90,26 @@ def report(records: Sequence[Record]) -> Record:
         means = means_of(chosen, scores)
         rows = [(name, *(f"{100 * row[score]:.1f}" if score in row else "-" for score in scores), str(row["runs"])) for name, row in means.items()]  # fmt: skip
         table(f"{kind}, %", ("arm", *scores, "runs"), rows)
-        claims = [judged(chosen, each) for each in CLAIMS if each.score in scores]
+        claims = [judged(chosen, each, CELL, scores_of) for each in CLAIMS if each.score in scores]
         show_claims(kind, claims)
-        gap = judged(chosen, GAP) if GAP.score in scores else None
+        gap = judged(chosen, GAP, CELL, scores_of) if GAP.score in scores else None
         if gap is not None and "value" in gap:
             out.print(f"{gap['claim']}: {gap['value']:+.3f}, 95 % interval {gap['interval']}", soft_wrap=True)
         results[kind] = {"means": means, "claims": claims, "gap to ZSCL": gap}
-    return {"results": results, "matrices": matrices_of(records), **costs(records), "runs": len(records)}
+    more = {"matrices": matrices_of(records), **costs(records), "latency of CoDyRA": latencies(timed)}
+    return {"results": results, **more, "runs": len(records)}
+
+
+def latencies(records: Sequence[Record]) -> Record:
+    """Print and return how many times the processor time of an encoder the towers of CoDyRA take."""
+    found = {record["model"]: {"times the processor time": record["times the processor time"], "parameters": record["parameters"]} for record in records}  # fmt: skip
+    rows = [
+        (model, *(f"{value:.3f}" for value in each["times the processor time"].values()))
+        for model, each in found.items()
+    ]
+    if rows:
+        table("towers of CoDyRA, times the processor time of those of the encoder", ("encoder", *records[0]["times the processor time"]), rows)  # fmt: skip
+    return found
 
 
 def matrices_of(records: Sequence[Record]) -> Record:
@@ -132,11 +136,9 @@ def means_of(records: Sequence[Record], scores: Sequence[str]) -> dict[str, Reco
     return found
 
 
-def judged(records: Sequence[Record], made: Claim) -> Record:
-    """Return a claim with its paired difference and verdict."""
-    values = differences(records, CELL, made.arm, made.than, lambda record: record["scores"].get(made.score))
-    row = claim(f"{made.row}: {made.words}", values, margin=made.margin)
-    return row | {"arm": made.arm, "than": made.than, "score": made.score}
+def scores_of(record: Record) -> dict[str, float]:
+    """Return the scores of a run."""
+    return record["scores"]
 
 
 def costs(records: Sequence[Record]) -> Record:
@@ -145,11 +147,12 @@ def costs(records: Sequence[Record]) -> Record:
     kept, ranks, rates = {}, {}, {}
     for name in dict.fromkeys(record["arm"] for record in chosen):
         own = [record for record in chosen if record["arm"] == name]
-        kept[name] = {part: round(size / 1e6, 2) for part, size in own[0]["kept bytes"].items()}
+        kept[name] = {record["model"]: {part: round(size / 1e6, 2) for part, size in record["kept bytes"].items()} for record in own}  # fmt: skip
         if "mean rank" in own[0]:
             ranks[name] = round(float(np.mean([record["mean rank"] for record in own])), 2)
         rates[name] = {record["model"]: record["rate"] for record in own}
-    table("kept from task to task besides the model, MB", ("arm", "MB", "what"), [(name, f"{sum(parts.values()):.2f}", ", ".join(parts) or "nothing") for name, parts in kept.items()])  # fmt: skip
+    rows = [(name, model, f"{sum(parts.values()):.2f}", ", ".join(parts) or "nothing") for name, each in kept.items() for model, parts in each.items()]  # fmt: skip
+    table("kept from task to task besides the model, MB", ("arm", "encoder", "MB", "what"), rows)
     null = {steps: ranks_by_chance(steps) for steps in sorted({record["steps"] for record in chosen})}
     for name, rank in ranks.items():
         out.print(f"{name}: mean active rank {rank}", soft_wrap=True)

@@ -14,7 +14,7 @@ import argparse
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,13 @@ from beds import about, home
 from das_data import ANSWERS, COUNTS, EACH, GRID, TASKS, WORDS, Data, Examples
 from das_report import judged, show
 from harness import Rate, Turns, save, take_turns, timed
-from recorded import Record, files_of, of_one_setting, read_files
+from recorded import Record, Runs, files_of, of_one_setting, parser_of, read_files
+from recorded import batches as rows_of_batches
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import percept
-from percept.core.io import append_json_line, load_tensors, save_tensors
+from percept.core.io import load_tensors, save_tensors
 from percept.core.report import out
 from percept.core.seed import derive
 from percept.methods.adaptation.bench import digest
@@ -68,14 +69,9 @@ def device_free(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def batches(examples: Examples, steps: int, seed: int, size: int = BATCH) -> Any:
+def batches(examples: Examples, steps: int, seed: int, size: int = BATCH) -> Iterator[Pairs]:
     """Yield batches of random examples, without repetition within a pass."""
-    rng, order = device_free(seed), torch.zeros(0, dtype=torch.int64)
-    for _ in range(steps):
-        if len(order) < size:
-            order = torch.randperm(len(examples), generator=rng)
-        chosen, order = order[:size], order[size:]
-        yield examples.batch(chosen.tolist())
+    return map(examples.batch, rows_of_batches(len(examples), size, steps, device_free(seed)))
 
 
 def train(
@@ -250,20 +246,12 @@ def layer_flops(model: Any, pairs: Pairs) -> int:
 
 def run_cell(cell: Cell, files: Sequence[Path], most: int) -> None:
     """Run what the files do not hold yet."""
-    data, kind = cell.data, cell.kind
-    key = {"foundation": data.foundation, "weights": data.weights, "model": kind, "task": cell.task, "seed": cell.seed, "settings": settings()}  # fmt: skip
-    done: dict[str, Record] = {each["arm"]: each for each in read_files(files, KEY) if key.items() <= each.items()}
+    data, kind, runs = cell.data, cell.kind, Runs(files, KEY)
+    words = f"{data.foundation}, {kind}, {cell.task}, {cell.seed}"
 
-    def once(arm: str, job: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        if arm not in done:
-            done[arm] = key | {"arm": arm} | job()
-            append_json_line(files[0], done[arm])
-            shown = done[arm].get("accuracy", done[arm].get("chosen"))
-            out.print(
-                f"{data.foundation}, {kind}, {cell.task}, {cell.seed}: {arm} {shown}, {done[arm]['seconds']} s",
-                soft_wrap=True,
-            )
-        return done[arm]
+    def once(arm: str, job: Callable[[], dict[str, Any]]) -> Record:
+        place = (data.foundation, data.weights, kind, cell.task, cell.seed, arm, settings())
+        return runs.once(place, job, lambda each: f"{words}: {arm} {each.get('accuracy', each.get('chosen'))}, {each['seconds']} s")  # fmt: skip
 
     def trained(some: tuple[int, ...]) -> None:
         once(f"skip {','.join(map(str, some))}", lambda: cell.tuned(skipping(some, kind)))
@@ -307,17 +295,13 @@ def latency(cell: Cell, chosen: Sequence[int]) -> dict[str, Any]:
 
 def options_of() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--models", default="nano", help="encoders, separated by commas")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--kinds", default=",".join(SIZES), help="fusion models")
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--sets", type=int, default=15, help="sets of skipped layers that are trained in each cell")
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
-    parser.add_argument("--report", action="store_true", help="run nothing, and judge the runs of the files")
     parser.add_argument("--folder", type=Path, help="data and fusion models; default: das in the cache")
-    parser.add_argument("--runs", type=Path, nargs="+", help="files of the runs, of which the first is written to; default: runs.jsonl in the folder")  # fmt: skip
-    parser.add_argument("--json-file", type=Path)
     return parser.parse_args()
 
 

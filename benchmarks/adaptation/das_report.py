@@ -28,15 +28,21 @@ def sets_of(cell: Cell) -> dict[str, float]:
     return {name.removeprefix("skip "): run["accuracy"] for name, run in cell.items() if name.startswith("skip")}
 
 
+def choice(cell: Cell, name: str = "das") -> str | None:
+    """Return the set that a search chose, as sets are named; None if it was not run."""
+    search = cell.get(CHOSEN[name])
+    return None if search is None else ",".join(map(str, search["chosen"]))
+
+
 def named(cell: Cell) -> dict[str, float]:
-    """Return the accuracy of every arm of a cell; random is the mean of all sets that were trained."""
+    """Return the accuracy of every arm of a cell; random is the mean of the sets that were trained, without those that a search chose."""
     sets = sets_of(cell)
     found = {name: cell[name]["accuracy"] for name in ("adapters", "lora") if name in cell}
-    for name, search in CHOSEN.items():
-        if search in cell and (chosen := ",".join(map(str, cell[search]["chosen"]))) in sets:
-            found[name] = sets[chosen]
+    chosen = {name: own for name in CHOSEN if (own := choice(cell, name)) is not None}
+    found |= {name: sets[own] for name, own in chosen.items() if own in sets}
     found |= {name: sets[each] for name, each in (("first", "0,1"), ("last", "4,5")) if each in sets}
-    return found | ({"random": float(np.mean(list(sets.values())))} if sets else {})
+    others = [value for each, value in sets.items() if each not in chosen.values()]
+    return found | ({"random": float(np.mean(others))} if others else {})
 
 
 def ranks(cell: Cell) -> dict[str, Any]:
@@ -44,7 +50,7 @@ def ranks(cell: Cell) -> dict[str, Any]:
     sets, search = sets_of(cell), cell.get(CHOSEN["das"])
     if search is None or len(sets) < LEAST_SETS:
         return {}
-    own = sets.get(",".join(map(str, search["chosen"])))
+    own = sets.get(choice(cell) or "")
     keys = sorted(sets)
     gates = [sum(search["gates"][int(number)] for number in key.split(",")) for key in keys]
     order = [rank(np.array(values)) for values in (gates, [sets[key] for key in keys])]
@@ -61,7 +67,7 @@ def flops_saved(cell: Cell) -> float | None:
     """Return the share of the layers' FLOPs that the choice saves, against adapters in every layer."""
     if CHOSEN["das"] not in cell or "adapters" not in cell:
         return None
-    run = cell.get(f"skip {','.join(map(str, cell[CHOSEN['das']]['chosen']))}")
+    run = cell.get(f"skip {choice(cell)}")
     return None if run is None else round(1 - run["layer FLOPs"] / cell["adapters"]["layer FLOPs"], 4)
 
 

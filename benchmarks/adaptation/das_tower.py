@@ -13,7 +13,6 @@ import argparse
 import itertools
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,11 @@ from beds import about
 from claims import Claim
 from family import passed, report
 from harness import Rate, Turns, save, take_turns, timed
-from recorded import files_of
+from recorded import files_of, parser_of, records_of
 
 import percept
 from percept.core.report import out
-from percept.methods.adaptation.bench import Arm, Case, build, by_key, read_records, run_all
+from percept.methods.adaptation.bench import Arm, Case, build, run_all
 from percept.methods.adaptation.das import DAS
 from percept.methods.adaptation.lora import LoRA
 from percept.methods.adaptation.skipping import Bottleneck
@@ -106,16 +105,12 @@ def costs(encoder: Any, seen: Any) -> dict[str, Any]:
 
 def options_of() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--models", default="nano", help="encoders, separated by commas")
     parser.add_argument("--sets", default="colours,histology,x-ray")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--shots", type=int, default=4)
     parser.add_argument("--arms", default="", help="names of arms, separated by commas; default: all")
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
-    parser.add_argument("--report", action="store_true", help="run nothing, and judge the runs of the files")
-    parser.add_argument("--runs", type=Path, nargs="+", help="files of the runs, of which the first is written to; default: das_tower.jsonl in the cache")  # fmt: skip
-    parser.add_argument("--json-file", type=Path)
     return parser.parse_args()
 
 
@@ -132,7 +127,7 @@ def main() -> None:
         run_all(arms, sets, cases, files[0], told=out.print)
         if sets:
             measured[encoder.name] = costs(encoder, sets[0])
-    records = list(by_key(record for file in files for record in read_records(file)).values())
+    records = records_of(files)
     kept = ("label", "foundation", "data", "seed", "shots", "steps", "seconds", "trainable", "scores")
     result = report(records, CLAIMS, [Arm(method="das", label=name) for name in NAMES])
     rows = [{name: each[name] for name in kept} for each in records]

@@ -8,13 +8,14 @@ labelled world; new classes occur in its images unlabelled. Every arm gives it c
 base classes. Tested on 36 classes: average precision of boxes and masks (COCO, faster-coco-eval), base and new classes apart, on the style
 that was trained on and, without any training, on two others and on emoji on backgrounds. Prompts have SGD with momentum 0.9, weight decay
 5e-4 and 20 epochs in every arm; the paper has no momentum and 6 epochs of far more regions. Cells are lines of --runs, so that the command
-goes on where it was interrupted. Two intervals of 95 %: a bootstrap over cells of set, foundation and seed, and a paired one over test images,
-in which cells are averaged.
+goes on where it was interrupted; two processes may share the work, each with its own --runs file and its own --models, and --report --runs ONE OTHER
+judges both. Two intervals of 95 %: a bootstrap over cells of set, foundation and seed, and a paired one over test images, in which cells are averaged.
 """
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,24 @@ from beds import about, home
 from detpro_report import SCORES, averages, judged, precisions
 from detpro_sets import BASE, NAMES, VERSION, Drawn, scenes
 from harness import save
-from recorded import settings_of, show_claims, weights_of
+from recorded import (
+    Record,
+    RunOptions,
+    Runs,
+    files_of,
+    of_one_setting,
+    read_files,
+    settings_of,
+    show_claims,
+    weights_of,
+)
 from torch import Tensor
 
 import percept
-from percept.core.io import append_json_line, content_hash, load_tensors, save_tensors
+from percept.core.io import content_hash, load_tensors, save_tensors
 from percept.core.report import out, table
 from percept.core.seed import derive
 from percept.eval.probes.masks import MaskDetected
-from percept.methods.adaptation.bench import read_records
 from percept.methods.adaptation.contract import Training
 from percept.methods.adaptation.texts import SELECTED, TEMPLATE, Base, averaged_vectors, base_of
 from percept.methods.detection.detpro import DetPro, learn
@@ -55,12 +65,13 @@ ELSEWHERE = ("hand prompt", "DetPro", "CoOp, exact boxes", "CoOp, all regions")
 """Arms that are tested on the other sets too."""
 NEGATIVES = 0.3
 """Share of background regions that is kept; 1 of 10 of far more in the paper."""
-KEY = ("model", "vectors", "settings", "seed", "arm")
-"""Fields that identify a cell."""
+PLACE = ("model", "vectors", "seed", "arm")
+KEY = ("options", "settings", *PLACE)
+"""Fields that identify a cell: hashes of the options, and of these with the images, and where it belongs."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(RunOptions):
     """Options of the benchmark."""
 
     models: tuple[str, ...] = ("nano",)
@@ -81,10 +92,6 @@ class Options:
     """Of the prompts, about 12 steps each."""
     rate: float = 2e-3
     """Of the prompts."""
-    runs: Path | None = None
-    """File of the cells; detpro.jsonl in the cache by default."""
-    json_file: Path | None = None
-    """File for the result."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -222,37 +229,64 @@ def background_errors(vectors: Tensor, found: Regions, scale: float) -> dict[str
     return {"false alarms": round(float((shares.values[~things] > limit).float().mean()), 4), "accuracy": round(float(right.float().mean()), 4)}  # fmt: skip
 
 
-def run(options: Options, file: Path) -> list[dict[str, Any]]:
-    """Run the cells that the file does not hold, and return those of these options."""
-    done, wanted = {tuple(record.get(name) for name in KEY): record for record in read_records(file)}, []
+def run(options: Options, files: Sequence[Path]) -> list[Record]:
+    """Run the cells that the files do not hold, and return those of these options."""
+    runs, found = Runs(files, KEY), []
     for name in options.models:
         encoder = percept.load(name, dtype="float32")
         data = seen(encoder, options.sets[0], "train", options.train)
         assert data is not None
         tests = {style: each for style in options.sets if (each := seen(encoder, style, "test", options.test)) is not None}  # fmt: skip
         images = [data.content, {style: each.content for style, each in tests.items()}]
-        settings = settings_of(options, version=VERSION, images=images)
-        shared = {"model": encoder.name, "vectors": weights_of(encoder), "settings": settings}
+        hashes = (settings_of(options, version=VERSION), settings_of(options, version=VERSION, images=images))
+        shared = (*hashes, encoder.name, weights_of(encoder))
         for seed in range(1, options.seeds + 1):
-            keys = {arm: (*shared.values(), seed, arm) for arm in ARMS}
-            wanted += keys.values()
-            if all(key in done for key in keys.values()):
-                continue
-            model = finder(encoder, data, options, seed)
-            found = regions(model, data, seed)
-            proposed = {style: [model.propose(*pair) for pair in zip(each.image, each.tokens, strict=True)] for style, each in tests.items()}  # fmt: skip
-            out.print(f"{name} {seed}: {len(found)} regions, {int((found.label == BACKGROUND).sum())} of background")
-            for arm, key in keys.items():
-                if key not in done:
-                    done[key] = shared | cell(arm, encoder, model, data, found, tests, proposed, options, seed)
-                    append_json_line(file, done[key])
-    return [done[key] for key in wanted]
+            trained = Detector(encoder=encoder, data=data, tests=tests, options=options, seed=seed)
+            found += [
+                runs.once((*shared, seed, arm), lambda trained=trained, arm=arm: cell(arm, trained), shown) for arm in ARMS
+            ]  # fmt: skip
+    return found
 
 
-def cell(
-    arm: str, encoder: Any, model: ViLD, data: Set, found: Regions, tests: dict[str, Set], proposed: dict[str, list[Proposed]], options: Options, seed: int
-) -> dict[str, Any]:  # fmt: skip
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Detector:
+    """A detector whose proposals and masks are trained, with what all arms share; computed when an arm needs it."""
+
+    encoder: Any
+    data: Set
+    tests: dict[str, Set]
+    options: Options
+    seed: int
+
+    @cached_property
+    def model(self) -> ViLD:
+        """The detector."""
+        return finder(self.encoder, self.data, self.options, self.seed)
+
+    @cached_property
+    def regions(self) -> Regions:
+        """What prompts are trained on."""
+        found = regions(self.model, self.data, self.seed)
+        background = int((found.label == BACKGROUND).sum())
+        out.print(f"{self.encoder.name} {self.seed}: {len(found)} regions, {background} of background", soft_wrap=True)
+        return found
+
+    @cached_property
+    def proposed(self) -> dict[str, list[Proposed]]:
+        """Proposals in the test images of every set."""
+        return {style: [self.model.propose(*pair) for pair in zip(each.image, each.tokens, strict=True)] for style, each in self.tests.items()}  # fmt: skip
+
+
+def shown(record: Record) -> str:
+    """Return a line about a cell."""
+    new = {style: {kind: each["both heads"][f"new {kind}"]["AP"] for kind in ("box", "mask")} for style, each in record["sets"].items()}  # fmt: skip
+    return f"{record['model']} {record['seed']} {record['arm']}: {record['seconds']} s, new {new}, {record['regions']}"
+
+
+def cell(arm: str, trained: Detector) -> Record:
     """Learn the class vectors of an arm, train the text head with those of the base classes, and measure."""
+    encoder, options, seed, model = trained.encoder, trained.options, trained.seed, trained.model
+    found, proposed = trained.regions, trained.proposed
     vectors, facts = class_vectors(arm, base_of(encoder), found, options, seed)
     model.class_vectors.copy_(vectors[: len(BASE)])
     torch.manual_seed(derive(seed, "text head"))
@@ -261,9 +295,9 @@ def cell(
         if isinstance(layer, torch.nn.Linear):
             layer.reset_parameters()
     torch.nn.init.normal_(model.elsewhere, std=len(model.elsewhere) ** -0.5)
-    fitted(model, data, ("naming",), options.name_steps, seed)
-    record = {"seed": seed, "arm": arm, **facts, "sets": {}}
-    for style, each in tests.items():
+    fitted(model, trained.data, ("naming",), options.name_steps, seed)
+    record: Record = {**facts, "sets": {}}
+    for style, each in trained.tests.items():
         if style != options.sets[0] and arm not in ELSEWHERE:
             continue
         targets = [one.truth for one in each.drawn]
@@ -277,8 +311,6 @@ def cell(
             )
             model.text = text
             record["regions"] = background_errors(vectors, tested_regions(model, each), float(encoder.model.scale()))
-    new = {style: {kind: each["both heads"][f"new {kind}"]["AP"] for kind in ("box", "mask")} for style, each in record["sets"].items()}  # fmt: skip
-    out.print(f"{encoder.name} {seed} {arm}: {facts['seconds']} s, new {new}, {record['regions']}", soft_wrap=True)
     return record
 
 
@@ -295,12 +327,18 @@ def tested_regions(model: ViLD, data: Set) -> Regions:
     return Regions(vector=vector, label=label, overlap=overlap)
 
 
+def recorded(options: Options, files: Sequence[Path]) -> list[Record]:
+    """Return the records of the files that have these options, whatever their encoders and seeds."""
+    kept = [record for record in read_files(files, KEY) if record["options"] == settings_of(options, version=VERSION)]
+    return of_one_setting(kept, PLACE, {"model": "vectors"})
+
+
 def main(options: Options) -> None:
     """Run what is missing, print and write the comparison."""
-    torch.set_num_threads(1)
-    start, file = time.perf_counter(), options.runs or home() / "detpro.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    records = run(options, file)
+    torch.set_num_threads(options.threads)
+    start = time.perf_counter()
+    files = files_of(options.runs, "detpro.jsonl")
+    records = recorded(options, files) if options.report else run(options, files)
     means = {style: row for style in options.sets if (row := averages(records, style, tuple(ARMS)))}
     for style, rows in means.items():
         table(f"{style}: AP", ("arm", *SCORES), [(arm, *(f"{row[s]:.1f}" for s in SCORES)) for arm, row in rows.items()])  # fmt: skip

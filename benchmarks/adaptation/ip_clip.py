@@ -8,13 +8,14 @@ marked images are authorised (applicability). "before" is the same generator tra
 images, steps and schedule: 10 epochs without warm-up (50 and 1 in the release). A pair of domains takes part if zero-shot passes the gate of
 `beds.py` in both. Besides the measures, two attacks are printed: images of a domain that nobody trained on, and 4 labelled unauthorised
 images of each class to train the prompt on again; and what an attacker gets who drops the prompt, because the towers are not changed. Cells
-are lines of --runs, so that the command goes on where it was interrupted. Two intervals of 95 %: a bootstrap over cells of a pair of domains,
+are lines of --runs, so that the command goes on where it was interrupted; two processes may share the work, each with its own --runs file and its own
+--models or --scenarios; --report --runs ONE OTHER judges both. Two intervals of 95 %: a bootstrap over cells of a pair of domains,
 foundation and seed, and a paired one over test images, whose values are first added up over all cells that share them.
 """
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,30 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from beds import HIGHEST, KINDS, LOWEST, about, drawn_set, home, single
+from beds import KINDS, about, drawn_set, home, single
 from beds import harder as made_harder
 from harness import save
 from ip_clip_report import against, measures, thresholds
-from recorded import settings_of, show_claims, weights_of
+from recorded import (
+    Record,
+    RunOptions,
+    Runs,
+    files_of,
+    of_one_setting,
+    passes_gate,
+    read_files,
+    settings_of,
+    show_claims,
+    weights_of,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import percept
-from percept.core.io import append_json_line, load_tensors, save_tensors
-from percept.core.report import notice, out, table
+from percept.core.io import load_tensors, save_tensors
+from percept.core.report import table
 from percept.core.seed import derive
-from percept.methods.adaptation.bench import digest, read_records
+from percept.methods.adaptation.bench import digest
 from percept.methods.adaptation.contract import Training
 from percept.methods.adaptation.few import LabelledSet
 from percept.methods.adaptation.ip_clip import IPCLIP, Weights, protect
@@ -77,12 +89,13 @@ VISUAL = "visual adapter"
 SCENARIOS = ("given", "not given", "ownership", "applicability")
 RECOVERY = 4
 """Labelled images of each class that an attacker has."""
-KEY = ("model", "vectors", "settings", "scenario", "cell", "arm", "seed")
-"""Fields that identify a run."""
+PLACE = ("model", "vectors", "scenario", "cell", "arm", "seed")
+KEY = ("options", "settings", *PLACE)
+"""Fields that identify a run: hashes of the options, and of these with the images, and where it belongs."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(RunOptions):
     """Options of the benchmark."""
 
     models: tuple[str, ...] = ("nano",)
@@ -101,10 +114,6 @@ class Options:
     """Of AdamW; between the two that are published."""
     scenarios: tuple[str, ...] = SCENARIOS
     """Of given, not given, ownership and applicability; removals are measured in the first."""
-    runs: Path | None = None
-    """File of the cells; ip_clip.jsonl in the cache by default."""
-    json_file: Path | None = None
-    """File for the result."""
 
 
 def domain_set(name: str, classes: int) -> LabelledSet:
@@ -146,9 +155,7 @@ class Domains:
     def passes(self, name: str) -> bool:
         """Return whether zero-shot leaves room to gain and to lose in a domain."""
         share = float(np.mean(right(lambda each: each.vector @ self.seer.hand_vectors().T, self.of(name, "test"))))
-        if not (passed := LOWEST / self.classes <= share <= HIGHEST):
-            notice(f"{name} is left out: zero-shot {share:.1%} does not pass the gate of {self.encoder.name}")
-        return passed
+        return passes_gate(name, share, 1 / self.classes, self.encoder.name)
 
 
 def joined(*parts: Domain) -> Domain:
@@ -223,9 +230,7 @@ def attacked(method: IPCLIP, unauthorised: Domain, test: Domain, options: Option
     return right(protect(stolen, few, few, training, seed=seed).seen_logits, test)
 
 
-def run_cell(
-    domains: Domains, scenario: str, cell: tuple[str, str], arm: str, options: Options, seed: int
-) -> dict[str, Any]:
+def run_cell(domains: Domains, scenario: str, cell: tuple[str, str], arm: str, seed: int, options: Options) -> Record:
     """Train one arm and return which test images it recognises."""
     images, start = images_of(domains, scenario, cell), time.perf_counter()
     fields = dict(ARMS.get(arm, {}))
@@ -239,7 +244,7 @@ def run_cell(
         training = Training(epochs=options.epochs, batch=options.batch, rate=options.rate, optimiser="adamw", weight_decay=0.0, warmup=0)  # fmt: skip
         answers = protect(method, *images["pool"], training, seed=seed).seen_logits
     record = {
-        "scenario": scenario, "cell": list(cell), "arm": arm, "seed": seed, "seconds": round(time.perf_counter() - start, 1),
+        "cell": list(cell), "seconds": round(time.perf_counter() - start, 1),
         "trainable": sum(method.declared().values()), "authorised": right(answers, images["test"][0]), "unauthorised": right(answers, images["test"][1]),
         "unseen": right(answers, domains.of(UNSEEN, "test")), "prompt dropped": right(lambda each: each.vector @ method.hand_vectors().T, images["test"][1]),
     }  # fmt: skip
@@ -263,38 +268,41 @@ def jobs(domains: Domains, options: Options) -> list[tuple[str, tuple[str, str],
     ]
 
 
-def run(options: Options, file: Path) -> list[dict[str, Any]]:
-    """Run what the file does not hold, and return the runs of these options."""
-    key = lambda record: tuple(tuple(each) if isinstance(each, list) else each for each in map(record.get, KEY))  # noqa: E731
-    done, wanted = {key(record): record for record in read_records(file)}, []
+def run(options: Options, files: Sequence[Path]) -> list[Record]:
+    """Run what the files do not hold, and return the runs of these options."""
+    runs, found = Runs(files, KEY), []
     images = {name: digest(domain_set(name, options.classes).keys) for name in DOMAINS}
     for name in options.models:
         encoder = percept.load(name, dtype="float32")
         seer = IPCLIP(IPCLIP.Config(), base_of(encoder), KINDS[: options.classes])
         domains = Domains(encoder=encoder, classes=options.classes, seer=seer)
-        shared = {
-            "model": encoder.name,
-            "vectors": weights_of(encoder),
-            "settings": settings_of(options, version=VERSION, images=images),
-        }
-        for scenario, cell, arm, seed in jobs(domains, options):
-            wanted.append((*shared.values(), scenario, cell, arm, seed))
-            if wanted[-1] in done:
-                continue
-            record: dict[str, Any] = shared | run_cell(domains, scenario, cell, arm, options, seed)
-            done[wanted[-1]] = record
-            append_json_line(file, record)
-            shares = {part: f"{np.mean(record[part]):.1%}" for part in ("authorised", "unauthorised", "unseen")}
-            out.print(f"{name} {seed} {scenario} {cell} {arm}: {shares}, {record['seconds']} s", soft_wrap=True)
-    return [done[each] for each in wanted]
+        hashes = (settings_of(options, version=VERSION), settings_of(options, version=VERSION, images=images))
+        shared = (*hashes, encoder.name, weights_of(encoder))
+        found += [
+            runs.once((*shared, *job), lambda domains=domains, job=job: run_cell(domains, *job, options), shown) for job in jobs(domains, options)
+        ]  # fmt: skip
+    return found
+
+
+def shown(record: Record) -> str:
+    """Return a line about a run."""
+    shares = {part: f"{np.mean(record[part]):.1%}" for part in ("authorised", "unauthorised", "unseen")}
+    place = [str(record[name]) for name in ("model", "seed", "scenario", "cell", "arm")]
+    return f"{' '.join(place)}: {shares}, {record['seconds']} s"
+
+
+def recorded(options: Options, files: Sequence[Path]) -> list[Record]:
+    """Return the records of the files that have these options, whatever their encoders and seeds."""
+    kept = [record for record in read_files(files, KEY) if record["options"] == settings_of(options, version=VERSION)]
+    return of_one_setting(kept, PLACE, {"model": "vectors"})
 
 
 def main(options: Options) -> None:
     """Run what is missing, print and write the comparison."""
-    torch.set_num_threads(1)
-    start, file = time.perf_counter(), options.runs or home() / "ip_clip.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    records = run(options, file)
+    torch.set_num_threads(options.threads)
+    start = time.perf_counter()
+    files = files_of(options.runs, "ip_clip.jsonl")
+    records = recorded(options, files) if options.report else run(options, files)
     found = {
         scenario: {arm: row for arm in (*ARMS, VISUAL) if (row := measures(records, scenario, arm))}
         for scenario in options.scenarios

@@ -7,21 +7,19 @@ classes; reported are accuracies, bits of information that the experts of an ima
 has to pass the gate of `beds.py`. Intervals: 95 %, a bootstrap over foundation and seed; those of the bits of a run are over test images.
 """
 
-import argparse
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from beds import KINDS, about, drawn_set, gate, home, seen_by, styled
+from beds import KINDS, about, drawn_set, gate, seen_by, styled
 from claims import ARMS, CLAIMS
 from family import CROPS, STEPS
 from family_report import judged
 from harness import save
-from recorded import RESAMPLES, claim
+from recorded import RESAMPLES, claim, files_of, parser_of, records_of
 
 import percept
 from percept.core.report import notice, out, table
@@ -131,20 +129,19 @@ def report(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     """Run, print and write the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--models", default="nano", help="encoders, separated by commas")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=STEPS, help="of every arm, nearly; 0: the epochs of each paper")
-    parser.add_argument("--runs", type=Path, help="json-lines file of the runs; default: mixture.jsonl in the cache")
-    parser.add_argument("--json-file", type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    start, file = time.perf_counter(), options.runs or home() / "mixture.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(options.threads)
+    start, files = time.perf_counter(), files_of(options.runs, "mixture.jsonl")
     arms = [with_groups(arm) for arm in ARMS if arm.name in NAMES]
-    sets = (seen for model in options.models.split(",") if (seen := passed(percept.load(model, dtype="float32"))))
+    models = () if options.report else options.models.split(",")
+    sets = (seen for model in models if (seen := passed(percept.load(model, dtype="float32"))))
     cases = [Case(shots=16, seed=seed, crops=CROPS, steps=options.steps) for seed in range(1, options.seeds + 1)]
-    records = run_all(arms, sets, cases, file, told=out.print, more=routing)
+    run_all(arms, sets, cases, files[0], told=out.print, more=routing)
+    records = records_of(files)
     save(options.json_file, {**about(start), **report(records), "records": records})
 
 

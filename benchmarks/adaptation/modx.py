@@ -3,28 +3,28 @@
     PYTHONPATH=benchmarks PERCEPT_CACHE=... python benchmarks/adaptation/modx.py --models nano --json-file benchmarks/adaptation/modx.json
     PYTHONPATH=benchmarks PERCEPT_CACHE=... python benchmarks/adaptation/modx.py --report --runs one.jsonl two.jsonl
 
-Two streams of image-text pairs of the labelled world: five unseen styles, and three groups of categories in one unseen style. From an encoder
-that was trained on the world, each arm is trained on part after part: plain continued training; Mod-X; the alignment of all rows, without the
-filter; all parts at once, an upper bound; and contrast of two views of each image, a control without texts. Measured after each part: R@1 both
-ways on the parts so far, on a part that is never learned, and on the old domain; the rotation of the vectors of the old domain and the deviation
-of its texts. All arms take the same steps and batches of the same pairs (AdamW, weight decay 0.1, a warm-up over a fifth of each part, then a
-cosine, as in the reference); the weight of the alignment is the reference's, scaled to the batch. The rate of each arm is the best of --rates
-for each encoder on validation pairs of the first two parts of the second stream: by the mean R@1 of parts and old domain, or for the control the
-share of nearest images with a common category. Parts have to pass the gate of `beds.py` with R@1. As a control, the vectors of the old domain
-are turned by known angles: both modalities together, then the texts alone. Runs are lines of the first file of --runs, so that the command goes
-on where it was interrupted. Intervals: 95 %, a bootstrap over cells of stream, encoder and seed.
+Two streams of image-text pairs of the labelled world: five unseen styles, and three groups of categories in one unseen style. From an encoder that
+was trained on the world, each arm is trained on part after part: plain continued training; Mod-X; the alignment of all rows, without the filter; EWC,
+which weighs weights by pairs of the part before, of the old domain at first; all parts at once, an upper bound; and contrast of two views of each
+image, a control without texts. --arms also runs other weights of the alignment and scaled cosines. Measured after each part: R@1 both ways on the
+parts so far, on a part that is never learned, and on the old domain; the rotation of the vectors of the old domain and the deviation of its texts.
+All arms take the same steps and batches of the same pairs (AdamW, weight decay 0.1, a warm-up over a fifth of each part, then a cosine, as in the
+reference); weights of the alignment are scaled from the batch of the reference. The rate of each arm, and the strength of EWC, is the best of --rates
+and --strengths for each encoder on validation pairs of the first two parts of the second stream: by the mean R@1 of parts and old domain, or for the
+control the share of nearest images with a common category. Parts have to pass the gate of `beds.py` with R@1. As a control, the vectors of the old
+domain are turned by known angles: both modalities together, then the texts alone. Runs are lines of the first file of --runs, so that the command
+goes on where it was interrupted. Intervals: 95 %, a bootstrap over cells of stream, encoder and seed.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 import tyro
-from beds import about, home
+from beds import about
 from harness import save
 from modx_report import report, worth
 from modx_streams import (
@@ -44,55 +44,61 @@ from modx_streams import (
     vectors,
     views,
 )
-from recorded import of_one_setting, settings_of, weights_of
+from recorded import Record, RunOptions, Runs, batches, best_of, files_of, of_one_setting, settings_of, weights_of
 from torch import Tensor
 
 import percept
 from percept.core.errors import PerceptError
-from percept.core.io import append_json_line
-from percept.core.report import notice, out
+from percept.core.report import notice
 from percept.core.seed import derive
 from percept.data.batch import ImageText
 from percept.eval.retrieval import same
 from percept.losses.contrastive import info_nce
-from percept.methods.adaptation.bench import read_records
 from percept.methods.adaptation.texts import base_of
 from percept.methods.continual.disorder import disorder
+from percept.methods.continual.ewc import EWC
 from percept.methods.continual.modx import ModX
 from percept.optim.rules import parameter_groups
 from percept.optim.schedule import warmup_cosine
 
-JOINT, IMAGES = "joint", "images alone"
-ARMS: dict[str, dict[str, Any]] = {
+JOINT, IMAGES, ELASTIC = "joint", "images alone", "EWC"
+HEADLINE: dict[str, dict[str, Any]] = {
     "continued": {"weight": 0.0},
     "Mod-X": {},
     "all rows": {"kept": "all"},
+    ELASTIC: {},
     JOINT: {"weight": 0.0},
     IMAGES: {"weight": 0.0},
 }
 """Arm to what differs from the configuration of the reference."""
+GRID: dict[str, dict[str, Any]] = {
+    **{f"Mod-X, weight {weight:g}": {"weight": weight} for weight in (1.0, 5.0, 100.0)},
+    "Mod-X, scaled cosines": {"weight": 1.0, "scaled": True},
+}
+"""The weights of the alignment that are tried besides the reference's 20, and cosines with the temperature of the contrast."""
+ARMS = HEADLINE | GRID
 KEY = ("model", "vectors", "settings", "stream", "arm", "seed")
 """Fields that identify a run."""
 TUNED, PLANTED = "contents", "planted rotation"
 """Stream on whose first parts rates are chosen; name of the control in place of a stream."""
 ANGLES = (10.0, 30.0, 45.0, 60.0, 75.0)
 """Degrees of the planted rotations."""
-DECAY, WARMUP, VIEW_SCALE = 0.1, 0.2, 10.0
-"""Weight decay, share of the steps of a part in which the rate grows, and scale of the cosines of views."""
+DECAY, WARMUP, VIEW_SCALE, WEIGHED = 0.1, 0.2, 10.0, 10
+"""Weight decay, share of the steps of a part in which the rate grows, scale of the cosines of views, and batches by which EWC weighs weights."""
 VALIDATION, TESTED = 1_000_003, 2_000_003
 """Seeds of validation and test pairs; those of training pairs are smaller."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(RunOptions):
     """Options of the benchmark."""
 
     models: tuple[str, ...] = ("nano",)
     """Encoders that were trained on the labelled world."""
     streams: tuple[str, ...] = tuple(STREAMS)
     """Of styles and contents."""
-    arms: tuple[str, ...] = field(default_factory=lambda: tuple(ARMS))
-    """Arms that are run."""
+    arms: tuple[str, ...] = tuple(HEADLINE)
+    """Arms that are run; those of the grid of weights have to be named."""
     seeds: tuple[int, ...] = (1, 2, 3)
     """Of the training pairs and their order."""
     steps: int = 40
@@ -107,14 +113,8 @@ class Options:
     """Test pairs of the old domain; at least as many as the vectors are long, so that images show how all of a space turned."""
     rates: tuple[float, ...] = (5e-5, 2e-4, 5e-4)
     """Learning rates that are tried; 5e-4 in the reference."""
-    threads: int = 1
-    """Of the processor."""
-    runs: tuple[Path, ...] = ()
-    """Files of the runs; modx.jsonl in the cache by default. The first one is written to."""
-    report: bool = False
-    """Run nothing, and judge the runs that there are."""
-    json_file: Path | None = None
-    """File for the result."""
+    strengths: tuple[float, ...] = (0.1, 1.0, 10.0)
+    """Weights of the penalty of EWC that are tried with each rate."""
 
     def __post_init__(self) -> None:
         if self.batch > self.pairs or min(self.batch, self.test, self.old) < 2 or self.steps < 1:
@@ -155,6 +155,10 @@ class Foundation:
             self.known["pairs", domain.name] = pairs_of(self.encoder, domain, self.options.pairs, seed)
         return self.known["pairs", domain.name]
 
+    def batch(self, pairs: Pairs, rows: Sequence[int]) -> ImageText:
+        """Return some pairs as a method takes them."""
+        return ImageText(image=self.encoder.preprocess.normalise(pairs.pixels[rows]), tokens=pairs.tokens[rows])
+
     def before(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Return the vectors of the untrained encoder."""
         if id(pairs) not in self.known:
@@ -178,48 +182,53 @@ class Foundation:
 
 
 def train(
-    method: ModX, foundation: Foundation, pairs: Pairs, steps: int, rate: float, seed: int, *, texts: bool
+    method: ModX | EWC, foundation: Foundation, pairs: Pairs, steps: int, rate: float, seed: int, *, texts: bool
 ) -> float:
     """Train on pairs, or on their images alone; return the mean share of the rows that were kept."""
     options, kept = foundation.options, 0.0
     optimiser = torch.optim.AdamW(parameter_groups(method.clip, rate=rate, weight_decay=DECAY), lr=rate)
     rates = [group["lr"] for group in optimiser.param_groups]
-    for step, rows in enumerate(batches(len(pairs), options.batch, steps, seed)):
+    for step, rows in enumerate(batches(len(pairs), options.batch, steps, order(seed))):
         factor = warmup_cosine(step, warmup=max(1, round(WARMUP * steps)), steps=steps)
         for group, own in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = factor * own
         if texts:
-            image = foundation.encoder.preprocess.normalise(pairs.pixels[rows])
-            found = method(ImageText(image=image, tokens=pairs.tokens[rows]))
+            found = method(foundation.batch(pairs, rows))
         else:
             one, other = map(method.clip.embed_image, views(foundation.encoder, pairs, rows, derive(seed, "views", step)))  # fmt: skip
-            found = {"loss": info_nce(one, other, torch.tensor(VIEW_SCALE)), "kept": torch.zeros(())}
+            found = {"loss": info_nce(one, other, torch.tensor(VIEW_SCALE))}
         optimiser.zero_grad()
         found["loss"].backward()
         optimiser.step()
         method.after_step()
-        kept += float(found["kept"]) / steps
+        kept += float(found.get("kept", 0.0)) / steps
     return round(kept, 4)
 
 
-def method_of(arm: str, encoder: Any, batch: int) -> ModX:
+def order(seed: int) -> torch.Generator:
+    """Return the random numbers for the order of pairs."""
+    return torch.Generator().manual_seed(derive(seed, "order"))
+
+
+def method_of(arm: str, encoder: Any, batch: int, strength: float = 0.0) -> ModX | EWC:
     """Return an untrained arm."""
-    fields = ARMS[arm]
-    config = ModX.Config(**fields) if "weight" in fields else ModX.Config.of_batch(batch, **fields)
-    return ModX(config, base_of(encoder))
+    if arm == ELASTIC:
+        return EWC(EWC.Config(strength=strength), base_of(encoder))
+    return ModX(ModX.Config.of_batch(batch, **ARMS[arm]), base_of(encoder))
 
 
-def batches(count: int, size: int, steps: int, seed: int) -> Iterator[list[int]]:
-    """Yield the rows of each step: all pairs in random order, again and again, without a last batch that is smaller."""
-    rng, order = torch.Generator().manual_seed(derive(seed, "order")), torch.zeros(0, dtype=torch.long)
-    for _ in range(steps):
-        if len(order) < size:
-            order = torch.randperm(count, generator=rng)
-        rows, order = order[:size], order[size:]
-        yield rows.tolist()
+def begin(method: ModX | EWC, foundation: Foundation, before: Callable[[], Pairs], seed: int) -> None:
+    """Begin a phase; EWC weighs the weights by pairs of the domain before, which only it needs."""
+    if isinstance(method, EWC):
+        pairs = before()
+        rows = batches(len(pairs), foundation.options.batch, WEIGHED, order(seed))
+        method.weigh(foundation.batch(pairs, each) for each in rows)
+    method.begin()
 
 
-def state(method: ModX, foundation: Foundation, tests: dict[str, Pairs], trained: Sequence[str]) -> dict[str, Any]:
+def state(
+    method: ModX | EWC, foundation: Foundation, tests: dict[str, Pairs], trained: Sequence[str]
+) -> dict[str, Any]:
     """Return what is measured of a model that was trained on some parts: R@1, neighbours, and the disorder of the old domain."""
     method.eval()
     last = list(tests)[-1]
@@ -234,23 +243,24 @@ def state(method: ModX, foundation: Foundation, tests: dict[str, Pairs], trained
     }  # fmt: skip
 
 
-def run(foundation: Foundation, stream: Stream, arm: str, seed: int, rate: float, tested: int = TESTED) -> dict[str, Any]:  # fmt: skip
-    """Train an arm on a stream, and return what is measured before the first part and after each one."""
-    start, options, encoder = time.process_time(), foundation.options, foundation.encoder
+def run(foundation: Foundation, stream: Stream, arm: str, seed: int, tuned: tuple[float, float], tested: int = TESTED) -> Record:  # fmt: skip
+    """Train an arm on a stream, and return what is measured before the first part and after each one; `tuned` is its rate and strength."""
+    start, options, (rate, strength) = time.process_time(), foundation.options, tuned
     torch.manual_seed(derive(seed, "modx"))
-    method = method_of(arm, encoder, options.batch)
+    method = method_of(arm, foundation.encoder, options.batch, strength)
     tests, names = foundation.tested(stream, tested), [part.name for part in stream.parts]
     parts = [foundation.learned(part, seed) for part in stream.parts]
     before = {"trained": [], "domains": {name: measured(*foundation.before(each), each) for name, each in tests.items()}}  # fmt: skip
     phases, kept = [before], []
     for number in range(len(parts)) if arm != JOINT else (len(parts) - 1,):
-        method.begin()
+        earlier = partial(foundation.learned, stream.parts[number - 1] if number else OLD, seed)
+        begin(method, foundation, earlier, derive(seed, number))
         method.train()
         pairs, steps = (joined(parts), options.steps * len(parts)) if arm == JOINT else (parts[number], options.steps)
         kept.append(train(method, foundation, pairs, steps, rate, derive(seed, number), texts=arm != IMAGES))
         phases.append(state(method, foundation, tests, names[: number + 1]))
     seconds = round(time.process_time() - start, 1)
-    return {"rate": rate, "parts": names, "never": stream.never.name, "kept": kept, "seconds": seconds, "phases": phases}  # fmt: skip
+    return {"rate": rate, "strength": strength, "parts": names, "never": stream.never.name, "kept": kept, "seconds": seconds, "phases": phases}  # fmt: skip
 
 
 def planted(foundation: Foundation, seed: int) -> dict[str, Any]:
@@ -271,58 +281,51 @@ def planted(foundation: Foundation, seed: int) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The runs with one encoder; what is done is read from and added to a file."""
+    """The runs with one encoder; what is done is read from and added to files."""
 
     foundation: Foundation
-    file: Path
-    done: dict[tuple[Any, ...], dict[str, Any]]
+    runs: Runs
 
-    def record(self, stream: str, arm: str, seed: int, made: Any) -> dict[str, Any]:
+    def record(self, stream: str, arm: str, seed: int, made: Callable[[], Record]) -> Record:
         """Return the record of a run, which `made` makes if it is not done."""
         encoder, options = self.foundation.encoder, self.foundation.options
         place = (encoder.name, weights_of(encoder), options.settings, stream, arm, seed)
-        if place not in self.done:
-            self.done[place] = dict(zip(KEY, place, strict=True)) | made()
-            append_json_line(self.file, self.done[place])
-            shown = f", {self.done[place]['seconds']} s" if "seconds" in self.done[place] else ""
-            out.print(f"{encoder.name} {stream} {arm} {seed}{shown}", soft_wrap=True)
-        return self.done[place]
+        return self.runs.once(place, made, lambda each: f"{encoder.name} {stream} {arm} {seed}, {each['seconds']} s")
 
-    def best_rate(self, arm: str) -> float:
-        """Return the rate with the best result on validation pairs; the smallest of equal ones."""
-        foundation, rates = self.foundation, self.foundation.options.rates
-        if len(rates) == 1:
-            return rates[0]
-        values = {
-            rate: worth(self.record("tuning", f"{arm} {rate:g}", 0, lambda rate=rate: run(foundation, foundation.tuned, arm, 0, rate, VALIDATION)), arm == IMAGES)
-            for rate in rates
-        }  # fmt: skip
-        return max(rates, key=lambda rate: (values[rate], -rate))
+    def tuned(self, arm: str) -> tuple[float, float]:
+        """Return the rate and the strength of EWC, 0 for other arms, with the best result on validation pairs."""
+        foundation, options = self.foundation, self.foundation.options
+        strengths = options.strengths if arm == ELASTIC else (0.0,)
+
+        def value(tuned: tuple[float, float]) -> float:
+            name = f"{arm} {tuned[0]:g}" + (f" {tuned[1]:g}" if tuned[1] else "")
+            tried = self.record("tuning", name, 0, lambda: run(foundation, foundation.tuned, arm, 0, tuned, VALIDATION))
+            return worth(tried, arm == IMAGES)
+
+        return best_of([(rate, strength) for rate in options.rates for strength in strengths], value)
 
     def all(self) -> None:
         """Run what is missing, seed by seed, so that a part of the table is complete early."""
         foundation, options = self.foundation, self.foundation.options
         streams = {name: stream for name in options.streams if (stream := foundation.open(name)) is not None}
-        rates = {arm: self.best_rate(arm) for arm in options.arms} if streams else {}
+        tuned = {arm: self.tuned(arm) for arm in options.arms} if streams else {}
         for seed in options.seeds:
-            self.record(PLANTED, PLANTED, seed, lambda seed=seed: planted(foundation, seed))
+            self.record(PLANTED, PLANTED, seed, partial(planted, foundation, seed))
             for name, stream in streams.items():
-                for arm, rate in rates.items():
-                    self.record(name, arm, seed, lambda stream=stream, arm=arm, seed=seed, rate=rate: run(foundation, stream, arm, seed, rate))  # fmt: skip
+                for arm, best in tuned.items():
+                    self.record(name, arm, seed, partial(run, foundation, stream, arm, seed, best))
 
 
 def main(options: Options) -> None:
     """Run what is missing, print and write the comparison."""
     torch.set_num_threads(options.threads)
-    start, files = time.perf_counter(), options.runs or (home() / "modx.jsonl",)
-    files[0].parent.mkdir(parents=True, exist_ok=True)
-    done = {tuple(record[name] for name in KEY): record for file in files for record in read_records(file)}
-    used: set[tuple[str, str]] = set()
+    start, files = time.perf_counter(), files_of(options.runs, "modx.jsonl")
+    runs, used = Runs(files, KEY), set[tuple[str, str]]()
     for model in () if options.report else options.models:
         encoder = percept.load(model, dtype="float32")
         used.add((encoder.name, weights_of(encoder)))
-        Cells(Foundation(encoder=encoder, options=options), files[0], done).all()
-    mine = [each for each in done.values() if each["settings"] == options.settings]
+        Cells(Foundation(encoder=encoder, options=options), runs).all()
+    mine = [each for each in runs.done.values() if each["settings"] == options.settings]
     mine = [each for each in mine if options.report or (each["model"], each["vectors"]) in used]
     save(
         options.json_file,

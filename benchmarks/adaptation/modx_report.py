@@ -1,45 +1,43 @@
 """What the runs of `modx.py` show: means by arm and by part, claims over cells, disorder against what is lost, and the planted rotation."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from family_report import rank
-from recorded import Record, claim, show_claims
+from recorded import Claim, Record, claim, judged, place_of, show_claims
 
 from percept.core.report import table
 
 UNITS = "shares, and angles in degrees"
-SEQUENTIAL = ("continued", "Mod-X", "all rows")
-"""Arms with texts that learn one part after the other."""
+TOGETHER = ("joint", "images alone")
+"""Arms that do not learn one part with texts after the other."""
+CELL = ("stream", "model", "seed")
+"""Fields that the runs of different arms share."""
 CLOSE = 0.02
 """Share that R@1 may be below that of continued training on a part just learned, and by which a prediction may be wrong."""
 
 
-class Claim(NamedTuple):
-    """That a score of an arm is above, or with sign -1 below, that of a different one by `margin`."""
-
-    words: str
-    arm: str
-    than: str
-    """Empty where the score itself is compared with the margin."""
-    score: str
-    sign: int = 1
-    margin: float = 0.0
+def says(words: str, arm: str, than: str, score: str, sign: int = 1, margin: float = 0.0) -> Claim:
+    """Return a claim."""
+    return Claim(words=words, arm=arm, than=than, score=score, sign=sign, margin=margin)
 
 
 CLAIMS = (
-    Claim("continued training loses R@1 of the old domain", "continued", "", "lost"),
-    Claim("Mod-X keeps the old domain above continued training", "Mod-X", "continued", "old"),
-    Claim("Mod-X has less disorder than continued training", "Mod-X", "continued", "total", -1),
-    Claim("Mod-X is at most 2 points below continued training on a part just learned", "Mod-X", "continued", "new", 1, -CLOSE),
-    Claim("Mod-X keeps earlier parts above continued training", "Mod-X", "continued", "seen"),
-    Claim("Mod-X forgets less of earlier parts than continued training", "Mod-X", "continued", "forgotten", -1),
-    Claim("Mod-X is above continued training on a part that is never learned", "Mod-X", "continued", "never"),
-    Claim("the filter keeps the old domain above the alignment of all rows", "Mod-X", "all rows", "old"),
-    Claim("the filter is above the alignment of all rows on a part just learned", "Mod-X", "all rows", "new"),
-    Claim("all parts at once are above Mod-X on earlier parts", "joint", "Mod-X", "seen"),
-    Claim("training on images alone loses fewer neighbours of the first part", "images alone", "continued", "alike lost", -1),
+    says("continued training loses R@1 of the old domain", "continued", "", "lost"),
+    says("Mod-X keeps the old domain above continued training", "Mod-X", "continued", "old"),
+    says("Mod-X has less disorder than continued training", "Mod-X", "continued", "total", -1),
+    says("Mod-X is at most 2 points below continued training on a part just learned", "Mod-X", "continued", "new", 1, -CLOSE),
+    says("Mod-X keeps earlier parts above continued training", "Mod-X", "continued", "seen"),
+    says("Mod-X forgets less of earlier parts than continued training", "Mod-X", "continued", "forgotten", -1),
+    says("Mod-X is above continued training on a part that is never learned", "Mod-X", "continued", "never"),
+    says("the filter keeps the old domain above the alignment of all rows", "Mod-X", "all rows", "old"),
+    says("the filter is above the alignment of all rows on a part just learned", "Mod-X", "all rows", "new"),
+    says("all parts at once are above Mod-X on earlier parts", "joint", "Mod-X", "seen"),
+    says("training on images alone loses fewer neighbours of the first part", "images alone", "continued", "alike lost", -1),
+    says("Mod-X keeps the old domain above EWC", "Mod-X", "EWC", "old"),
+    says("Mod-X keeps earlier parts above EWC", "Mod-X", "EWC", "seen"),
+    says("Mod-X is at most 2 points below EWC on a part just learned", "Mod-X", "EWC", "new", 1, -CLOSE),
 )  # fmt: skip
 SHOWN = ("old", "lost", "seen", "new", "forgotten", "never", "alike lost", "image_rotation", "text_rotation", "deviation", "covered", "total")  # fmt: skip
 
@@ -69,26 +67,12 @@ def scores(record: Record) -> dict[str, float]:
     return found
 
 
-def judged(records: Sequence[Record], made: Claim) -> Record | None:
-    """Return a claim over the cells of stream, encoder and seed, or None where an arm is missing."""
-    cells: dict[tuple[Any, ...], dict[str, float]] = {}
-    for record in records:
-        if record["arm"] in (made.arm, made.than) and made.score in (found := scores(record)):
-            cells.setdefault((record["stream"], record["model"], record["seed"]), {})[record["arm"]] = found[made.score]  # fmt: skip
-    values = [
-        both[made.arm] - both.get(made.than, 0.0)
-        for both in cells.values()
-        if made.arm in both and (not made.than or made.than in both)
-    ]
-    return claim(made.words, values, sign=made.sign, margin=made.margin) if values else None
-
-
 def correlated(records: Sequence[Record], measure: str) -> Record | None:
     """Return Spearman's correlation of a measure of disorder with the R@1 that the old domain lost, over the arms and parts of each cell."""
     cells: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
-    for record in (each for each in records if each["arm"] in SEQUENTIAL):
+    for record in (each for each in records if each["arm"] not in TOGETHER):
         before, *phases = record["phases"]
-        cells.setdefault((record["stream"], record["model"], record["seed"]), []).extend(
+        cells.setdefault(place_of(record, CELL), []).extend(
             (phase["disorder"][measure], r1(before, "old") - r1(phase, "old")) for phase in phases
         )
     values = []
@@ -122,7 +106,7 @@ def turned(records: Sequence[Record]) -> list[Record]:
 def by_part(records: Sequence[Record]) -> list[Record]:
     """Return the means of every arm with texts after each part."""
     rows = []
-    for arm in dict.fromkeys(each["arm"] for each in records if each["arm"] in SEQUENTIAL):
+    for arm in dict.fromkeys(each["arm"] for each in records if each["arm"] not in TOGETHER):
         own = [each for each in records if each["arm"] == arm]
         for number in range(max(len(each["phases"]) for each in own)):
             some = [(each, each["phases"][number]) for each in own if number < len(each["phases"])]
@@ -153,7 +137,7 @@ def report(records: Sequence[Record], planted: str) -> Record:
     streams = tuple(dict.fromkeys(each["stream"] for each in runs))
     for stream in (*streams, *(("all streams",) if len(streams) > 1 else ())):
         own = [each for each in runs if stream in (each["stream"], "all streams")]
-        rows = [row for each in CLAIMS if (row := judged(own, each))]
+        rows = [judged(own, each, CELL, scores) for each in CLAIMS]
         rows += [row for name in ("total", "deviation", "image_rotation", "text_rotation") if (row := correlated(own, name))]  # fmt: skip
         result["claims"][stream] = rows
         show_claims(f"{stream}: {UNITS}", rows)
@@ -162,7 +146,7 @@ def report(records: Sequence[Record], planted: str) -> Record:
             _tables(stream, result["means"][stream], result["by part"][stream])
     result["claims"]["planted rotation"] = turned(turns)
     show_claims(f"planted rotation: {UNITS}", result["claims"]["planted rotation"])
-    rates = sorted({(each["model"], each["arm"], each["rate"]) for each in runs})
+    rates = sorted({(each["model"], each["arm"], each["rate"], each["strength"]) for each in runs})
     return result | {
         "turns": [{name: each[name] for name in ("model", "seed", "R@1", "turns")} for each in turns], "rates": rates, "runs": len(runs),
         "models": sorted({each["model"] for each in runs}), "seconds of processor": round(sum(each["seconds"] for each in runs)),

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from beds import HIGHEST, LOWEST, harder
+from beds import HIGHEST, harder
 from PIL import Image
+from recorded import passes_gate
 from torch import Tensor
 
-from percept.core.report import notice
 from percept.core.seed import derive
 from percept.data.augment.recipe import Augment, augmented
 from percept.data.augment.view import normalise_jittered
@@ -39,12 +39,14 @@ class Domain:
     """Blur the images, take colour and contrast away, add noise."""
     split: str = "evaluation"
     """Unseen variants occur in the evaluation split only; training and test pairs have different seeds."""
+    things: tuple[int, int] = (1, 3)
+    """Least and most things of a scene."""
 
     def scenes(self, seed: int) -> Iterator[Scene]:
-        """Yield different random scenes of one to three things."""
+        """Yield different random scenes."""
         rng = random.Random(derive(seed, "stream", self.name))
         while True:
-            scene = sample_scene(rng.getrandbits(40), split=self.split, style=self.style, variant=self.variant, things=(1, 3))  # fmt: skip
+            scene = sample_scene(rng.getrandbits(40), split=self.split, style=self.style, variant=self.variant, things=self.things)  # fmt: skip
             if not self.groups or all(CATEGORIES[thing.category].group in self.groups for thing in scene.things):
                 yield scene
 
@@ -166,10 +168,8 @@ def measured(image: Tensor, text: Tensor, pairs: Pairs) -> dict[str, Any]:
 
 def passes(name: str, found: dict[str, Any], count: int, encoder: Any) -> bool:
     """Return whether R@1 of an encoder leaves room to gain and to lose in a domain; in the old domain nothing is to be gained."""
-    share = float(np.mean(found["R@1"]))
-    if not (passed := LOWEST / count <= share <= (1.0 if name == OLD.name else HIGHEST)):
-        notice(f"{name} is left out: R@1 {share:.1%} does not pass the gate of {encoder.name}")
-    return passed
+    share, highest = float(np.mean(found["R@1"])), 1.0 if name == OLD.name else HIGHEST
+    return passes_gate(name, share, 1 / count, encoder.name, what="R@1", highest=highest)
 
 
 # a planted rotation

@@ -7,7 +7,8 @@ class has wrong ones at places of its own, which are about a different class. Se
 only the first pattern can be found. Arms: CoOp, BiomedCoOp without distillation, without and with selection, and with the wrong sentences taken
 out (oracle); all of them have the tokens, the batches and the steps of BiomedCoOp. Reported are accuracies with few shots, and the share of
 rejections among wrong sentences (recall) and of wrong ones among rejections (precision). Sets have to pass the gate of `beds.py`. Runs are lines
-of --runs, so that the command goes on where it was interrupted. Intervals: 95 %, a bootstrap over set, foundation and seed; shots are averaged.
+of --runs, so that the command goes on where it was interrupted; two processes may share the work, each with its own --runs file and its own --models or
+--sets; --report --runs ONE OTHER judges both. Intervals: 95 %, a bootstrap over set, foundation and seed; shots are averaged.
 """
 
 import argparse
@@ -20,17 +21,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from beds import FAMILY, about, home
+from beds import FAMILY, about
 from family import passed
 from harness import save
-from recorded import claim, content_of, weights_of
+from recorded import Record, Runs, claim, content_of, files_of, of_one_setting, parser_of, read_files, weights_of
 
 import percept
 from percept.core.config import to_dict
-from percept.core.io import append_json_line
 from percept.core.report import out, table
 from percept.core.seed import derive
-from percept.methods.adaptation.bench import Arm, Case, digest, read_records, run
+from percept.methods.adaptation.bench import Arm, Case, digest, run
 from percept.methods.adaptation.biomedcoop import BiomedCoOp
 from percept.methods.adaptation.coop import CoOp
 from percept.methods.adaptation.few import Seen
@@ -45,7 +45,8 @@ OFF_TOPIC = (
     "thanks and please wait",
 )
 """About nothing that a class could be."""
-KEY = ("model", "vectors", "settings", "label", "data", "share", "pattern", "shots", "seed")
+PLACE = ("model", "vectors", "label", "data", "share", "pattern", "shots", "seed")
+KEY = ("epochs", "settings", *PLACE)
 """Fields that identify a run."""
 Flags = np.ndarray
 """True where the sentence of a class is wrong [c, s]."""
@@ -102,8 +103,8 @@ def settings_of(arm: Arm, seen: Seen) -> str:
     return digest([PATTERNS, OFF_TOPIC, config, dict(arm.training), content_of(seen.data), seen.least])
 
 
-def one(seen: Seen, name: str, arm: Arm, share: float, pattern: str, shots: int, seed: int) -> dict[str, Any]:
-    """Return the record of a run."""
+def one(seen: Seen, name: str, arm: Arm, share: float, pattern: str, shots: int, seed: int) -> Record:
+    """Return what is measured in a run."""
     sentences, wrong = planted(seen.data.classes, share, pattern, seed)
     if name == "oracle":
         sentences = tuple(
@@ -112,19 +113,7 @@ def one(seen: Seen, name: str, arm: Arm, share: float, pattern: str, shots: int,
         )
     told = replace(seen, data=replace(seen.data, sentences=sentences))
     result = run(arm, told, Case(split="all", shots=shots, seed=seed, crops=2))
-    record = {
-        "model": seen.encoder.name,
-        "vectors": weights_of(seen.encoder),
-        "settings": settings_of(arm, seen),
-        "steps": result.trained.steps,
-        "label": name,
-        "data": seen.data.name,
-        "share": share,
-        "pattern": pattern,
-        "shots": shots,
-        "seed": seed,
-        "all": result.measured.scores["all"].value,
-    }
+    record: Record = {"steps": result.trained.steps, "all": result.measured.scores["all"].value}
     if name == "selection" and isinstance(result.method, BiomedCoOp):
         record |= rejection(result.method.kept_share.numpy(), wrong)
     return record
@@ -174,39 +163,40 @@ def report(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"rows": rows, "runs": len(records)}
 
 
-def run_all(options: argparse.Namespace, file: Path) -> list[dict[str, Any]]:
-    """Run what the file does not hold, and return the runs of these options."""
-    done, wanted = {tuple(each.get(name) for name in KEY): each for each in read_records(file)}, []
+def run_all(options: argparse.Namespace, files: Sequence[Path]) -> list[Record]:
+    """Run what the files do not hold, and return the runs of these options."""
+    runs, found = Runs(files, KEY), []
     for model in options.models.split(","):
         encoder = percept.load(model, dtype="float32")
-        for seen in (found for name in options.sets.split(",") if (found := passed(encoder, name)) is not None):
-            for share, pattern, shots, seed in cases(options):
+        for seen in (each for name in options.sets.split(",") if (each := passed(encoder, name)) is not None):
+            for case in cases(options):
                 for name, arm in arms(options.epochs).items():
-                    about_it = (encoder.name, weights_of(encoder), settings_of(arm, seen))
-                    wanted.append((*about_it, name, seen.data.name, share, pattern, shots, seed))
-                    if wanted[-1] not in done:
-                        done[wanted[-1]] = one(seen, name, arm, share, pattern, shots, seed)
-                        append_json_line(file, done[wanted[-1]])
+                    place = (options.epochs, settings_of(arm, seen), encoder.name, weights_of(encoder), name, seen.data.name, *case)  # fmt: skip
+                    found.append(runs.once(place, lambda seen=seen, name=name, arm=arm, case=case: one(seen, name, arm, *case)))  # fmt: skip
             out.print(f"{encoder.name} {seen.data.name} is done", soft_wrap=True)
-    return [done[each] for each in wanted]
+    return found
+
+
+def recorded(options: argparse.Namespace, files: Sequence[Path]) -> list[Record]:
+    """Return the runs of the files that have these epochs."""
+    kept = [record for record in read_files(files, KEY) if record["epochs"] == options.epochs]
+    return of_one_setting(kept, PLACE, {"model": "vectors"})
 
 
 def main() -> None:
     """Run, print and write the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--models", default="nano", help="encoders, separated by commas")
     parser.add_argument("--sets", default=",".join(FAMILY))
     parser.add_argument("--shots", default="1,2,4")
     parser.add_argument("--shares", default="0,0.25,0.5", help="of wrong sentences")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=50)
-    parser.add_argument("--runs", type=Path, help="json-lines file of the runs; default: planted.jsonl in the cache")
-    parser.add_argument("--json-file", type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    start, file = time.perf_counter(), options.runs or home() / "planted.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    records = run_all(options, file)
+    torch.set_num_threads(options.threads)
+    start = time.perf_counter()
+    files = files_of(options.runs, "planted.jsonl")
+    records = recorded(options, files) if options.report else run_all(options, files)
     save(options.json_file, {**about(start), "models": options.models, **report(records)})
 
 

@@ -1,24 +1,28 @@
-"""Runs of the benchmarks of adaptation as lines of files: what identifies them, reading more than one file, and claims over cells and over images.
+"""Runs of the benchmarks of adaptation as lines of files: options, what identifies runs, reading and adding them, and claims over cells and over images.
 
 Two processes may work side by side on different arms, encoders or seeds if each has its own file; `--report` reads all files.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+import argparse
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from beds import home
+from beds import HIGHEST, LOWEST, home
 
 from percept.core.errors import PerceptError
-from percept.core.report import table
+from percept.core.io import append_json_line
+from percept.core.report import notice, out, table
 from percept.eval.statistics import Score, mean
-from percept.methods.adaptation.bench import FEWEST, digest, read_records, verdict
+from percept.methods.adaptation.bench import FEWEST, by_key, digest, read_records, verdict
 from percept.methods.adaptation.few import LabelledSet
 
 Record = dict[str, Any]
+T = TypeVar("T")
 RESAMPLES = 1000
 """Of the bootstrap over images."""
 UNSETTLING = ("models", "seeds", "arms", "cells", "scenarios", "streams", "runs", "json_file", "report", "threads")
@@ -47,10 +51,28 @@ def settings_of(options: Any, **more: Any) -> str:
     return digest([own, more])
 
 
-def use_threads(count: int | None) -> None:
-    """Limit the threads of PyTorch; None leaves them as they are."""
-    if count is not None:
-        torch.set_num_threads(count)
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options that the benchmarks share."""
+
+    threads: int = 1
+    """Threads of PyTorch."""
+    report: bool = False
+    """Run nothing, and judge the runs of the files that have these options."""
+    runs: tuple[Path, ...] = ()
+    """Files of the runs, the first of which is written to; one in the cache by default."""
+    json_file: Path | None = None
+    """File for the result."""
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of the options that the benchmarks share, those of `RunOptions`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
+    parser.add_argument("--report", action="store_true", help="run nothing, and judge the runs of the files that have these options")  # fmt: skip
+    parser.add_argument("--runs", type=Path, nargs="+", help="files of the runs, of which the first is written to; default: one in the cache")  # fmt: skip
+    parser.add_argument("--json-file", type=Path, help="for the result")
+    return parser
 
 
 def files_of(given: Sequence[Path] | None, name: str) -> list[Path]:
@@ -60,10 +82,86 @@ def files_of(given: Sequence[Path] | None, name: str) -> list[Path]:
     return files
 
 
+def passes_gate(name: str, share: float, chance: float, model: str, *, what: str = "zero-shot", highest: float = HIGHEST) -> bool:  # fmt: skip
+    """Return whether a share that a model gets right leaves room to gain and to lose, as the gate of `beds.py`; if it does not, say so."""
+    if LOWEST * chance <= share <= highest:
+        return True
+    notice(f"{name} is left out: {what} {share:.1%} does not pass the gate of {model}")
+    return False
+
+
+def place_of(record: Record, key: Sequence[str]) -> tuple[Any, ...]:
+    """Return the values of the fields that identify a run."""
+    return tuple(tuple(value) if isinstance(value := record[name], list) else value for name in key)
+
+
+class Runs:
+    """Records of runs in files by the fields of a key; new ones are added to the first file."""
+
+    def __init__(self, files: Sequence[Path], key: Sequence[str]) -> None:
+        """Read the files."""
+        self.file, self.key = files[0], tuple(key)
+        self.done = {place_of(record, key): record for record in read_files(files, key)}
+
+    def once(
+        self, place: Sequence[Any], made: Callable[[], Record], told: Callable[[Record], str] | None = None
+    ) -> Record:
+        """Return the record of a run, which is made if it is not done; it gets its seconds if it has none.
+
+        Args:
+            place: values of the key.
+            made: measures what the record holds besides.
+            told: returns a line that is printed about a new record.
+        """
+        where = tuple(place)
+        if where not in self.done:
+            start = time.perf_counter()
+            record = dict(zip(self.key, where, strict=True)) | made()
+            record.setdefault("seconds", round(time.perf_counter() - start, 1))
+            self.done[where] = record
+            append_json_line(self.file, self.done[where])
+            if told is not None:
+                out.print(told(record), soft_wrap=True)
+        return self.done[where]
+
+
+def best_of(candidates: Sequence[T], worth: Callable[[T], float]) -> T:
+    """Return the candidate of the largest worth, such as a learning rate; the smallest of equal ones. A single one is not tried."""
+    return candidates[0] if len(candidates) == 1 else max(sorted(candidates), key=worth)  # type: ignore[type-var]
+
+
+def batches(count: int, size: int, steps: int, rng: torch.Generator) -> Iterator[list[int]]:
+    """Yield the rows of each step: all rows in random order, again and again, without a last batch that is smaller."""
+    order = torch.zeros(0, dtype=torch.long)
+    for _ in range(steps):
+        if len(order) < size:
+            order = torch.randperm(count, generator=rng)
+        rows, order = order[:size], order[size:]
+        yield rows.tolist()
+
+
 def read_files(files: Iterable[Path], key: Sequence[str]) -> list[Record]:
-    """Return the records of all files that have the fields of `key`, each key once; those of older formats are left out."""
-    records = [record for file in files for record in read_records(file) if set(key) <= record.keys()]
-    return list({tuple(record[name] for name in key): record for record in reversed(records)}.values())[::-1]
+    """Return the records of all files, each key once.
+
+    Raises:
+        PerceptError: a record lacks a field of the key, because an earlier version of the benchmark wrote it.
+    """
+    found: dict[tuple[Any, ...], Record] = {}
+    for file in files:
+        for record in read_records(file):
+            if absent := [name for name in key if name not in record]:
+                raise PerceptError(f"{file} has runs of an earlier version, without {', '.join(absent)}. Give --runs a new file.")  # fmt: skip
+            found.setdefault(place_of(record, key), record)
+    return list(found.values())
+
+
+def records_of(files: Iterable[Path]) -> list[Record]:
+    """Return the records of `percept.methods.adaptation.bench` in all files, each run once.
+
+    Raises:
+        PerceptError: two files have a run with different settings or weights.
+    """
+    return list(by_key(record for file in files for record in read_records(file)).values())
 
 
 def of_one_setting(records: Iterable[Record], place: Sequence[str], models: Mapping[str, str]) -> list[Record]:
@@ -78,7 +176,7 @@ def of_one_setting(records: Iterable[Record], place: Sequence[str], models: Mapp
     found: dict[tuple[Any, ...], Record] = {}
     weights: dict[str, str] = {}
     for record in records:
-        where = tuple(record[name] for name in place)
+        where = place_of(record, place)
         if found.setdefault(where, record)["settings"] != record["settings"]:
             raise PerceptError(
                 f"the runs of {' '.join(map(str, where))} have two different settings. Give --runs files of one setting only."
@@ -100,6 +198,41 @@ def differences(
         if record[field] in (arm, than) and (value := score(record)) is not None:
             cells.setdefault(tuple(record[name] for name in cell), {})[record[field]] = value
     return [both[arm] - both[than] for both in cells.values() if len(both) == 2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """That a score of an arm is above, or with sign -1 below, that of a different one by `margin`."""
+
+    words: str
+    arm: str
+    than: str = ""
+    """Empty where the score itself is compared with the margin."""
+    score: str
+    row: str = ""
+    """Of the list of systems."""
+    sign: int = 1
+    margin: float = 0.0
+
+
+def judged(
+    records: Iterable[Record], made: Claim, cell: Sequence[str], scores: Callable[[Record], Mapping[str, float]]
+) -> Record:
+    """Return a claim over cells, not measured where there is none that has both arms.
+
+    Args:
+        cell: fields that two runs of a pair share.
+        scores: returns the scores of a run by name.
+    """
+    records = list(records)
+    if made.than:
+        values = differences(records, cell, made.arm, made.than, lambda record: scores(record).get(made.score))
+    else:
+        own = [scores(record).get(made.score) for record in records if record["arm"] == made.arm]
+        values = [value for value in own if value is not None]
+    words = f"{made.row}: {made.words}" if made.row else made.words
+    row = claim(words, values, sign=made.sign, margin=made.margin)
+    return row | {"arm": made.arm, "than": made.than, "score": made.score}
 
 
 def over_images(parts: Sequence[np.ndarray], *, seed: int = 0) -> tuple[float, float]:

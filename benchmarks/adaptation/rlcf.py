@@ -11,7 +11,7 @@ first bed, or on a gallery of the training split.
 
 Every cell (policy, bed or direction, seed of samples) is a line of --runs, so the command goes on where it was interrupted. Two processes may share
 the work, each with --threads 1, its own --runs file and its own --policies or --seeds; --report --runs ONE OTHER judges both. Differences are those of
-accuracies of a cell; the intervals are bootstraps over cells. Captioning is in `percept.methods.adaptation.rlcf_captions` and not measured here.
+accuracies of a cell; the intervals are bootstraps over cells. Captions are compared by `rlcf_captions.py`.
 """
 
 import random
@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,33 +29,40 @@ from beds import BEDS, about
 from family import passed
 from harness import save
 from PIL import Image
-from recorded import Record, content_of, files_of, of_one_setting, read_files, use_threads, weights_of
+from recorded import (
+    Record,
+    RunOptions,
+    Runs,
+    best_of,
+    content_of,
+    files_of,
+    of_one_setting,
+    read_files,
+    weights_of,
+)
 from rlcf_report import ITSELF, OBJECTIVES, SIDES, accuracies, classification_report, found_shares, retrieval_report
+from rlcf_search import chosen_rates, measured, scale_of
 from torch import Tensor
 
 import percept
 from percept.core.config import to_dict
 from percept.core.errors import PerceptError, unknown_name
-from percept.core.io import append_json_line
-from percept.core.report import out
 from percept.core.seed import derive
 from percept.infer.encoder import Encoder
 from percept.methods.adaptation.bench import digest
 from percept.methods.adaptation.few import LabelledSet
-from percept.methods.adaptation.rlcf import RLCF, Prompt, Query, Sample, confident, views_of
+from percept.methods.adaptation.rlcf import RLCF, Prompt, Sample, confident, views_of
 from percept.methods.adaptation.texts import base_of, filled, text_vectors
-from percept.world import generate, short_caption
 
 LEAST, KEPT = 0.5, 0.2
 """Least share of an image in a view, as the things of these drawings are small; share of the views that take part."""
-SEARCHING = ("RLCF", "distilled", "random reward")
-"""Arms of retrieval."""
 PLACE = ("kind", "policy", "weights", "reward", "reward weights", "bed", "seed")
 """Fields that identify a cell, with `settings`, the hash of everything else that changes its result."""
+KEY = (*PLACE, "settings")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(RunOptions):
     """Options of the benchmark."""
 
     policies: tuple[str, ...] = ()
@@ -78,14 +85,6 @@ class Options:
     """Learning rates that are tried for a prompt; 7e-3 in the paper."""
     query_rates: tuple[float, ...] = (1e-6, 1e-5, 1e-4)
     """Learning rates that are tried for the tower of queries; 1e-6 in the paper."""
-    threads: int | None = None
-    """Threads of PyTorch."""
-    report: bool = False
-    """Run nothing, and judge the cells of this reward model, these counts and views."""
-    runs: tuple[Path, ...] = ()
-    """Files of the cells, the first of which is written to; rlcf.jsonl in the cache by default."""
-    json_file: Path | None = None
-    """File for the result."""
 
     def told(self, kind: str) -> Record:
         """Return the settings that every record of a kind has in words, besides the hash."""
@@ -118,16 +117,6 @@ class Judge:
     def scale(self) -> float:
         """The scale of the logits."""
         return scale_of(self.encoder)
-
-
-def scale_of(encoder: Encoder) -> float:
-    """Return what multiplies cosines before the softmax."""
-    return float(encoder.model.scale())
-
-
-def best_rate(rates: Sequence[float], right: Callable[[float], float]) -> float:
-    """Return the rate with the most right answers; the smallest of equal ones."""
-    return max(rates, key=lambda rate: (right(rate), -rate))
 
 
 # classification
@@ -174,7 +163,7 @@ class Classifying:
             return float(np.mean(np.array(found) == self.data.labels[rows]))
 
         return {
-            arm: best_rate(self.options.rates, lambda rate, arm=arm: right(arm, rate)) for arm in (*OBJECTIVES, ITSELF)
+            arm: best_of(self.options.rates, lambda rate, arm=arm: right(arm, rate)) for arm in (*OBJECTIVES, ITSELF)
         }
 
     def answer(self, arm: str, rate: float, sample: dict[str, Sample], seed: int) -> int:
@@ -217,82 +206,17 @@ def bed_of(name: str) -> LabelledSet:
     return data
 
 
-class Searching:
-    """A policy and a reward model with queries and a gallery of the world."""
-
-    def __init__(
-        self, policy: Encoder, reward: Encoder, direction: str, *, split: str, seed: int, gallery: int, queries: int
-    ) -> None:
-        """Draw images with their captions, and encode them."""
-        self.side: Literal["text", "image"] = SIDES[direction]
-        drawn = [
-            generate(1_000_000 * seed + n, split=split, style="mixed", things=(1, 3), truth=False)
-            for n in range(gallery)
-        ]
-        self.texts = [short_caption(each.scene, random.Random(n)) for n, each in enumerate(drawn)]
-        images = [each.image for each in drawn]
-        own, others = ((each.image(images), each.text(self.texts)) for each in (policy, reward))
-        asked, items = (1, 0) if self.side == "text" else (0, 1)
-        self.judged = (others[asked] @ others[items].T)[:queries]
-        self.module, self.scale = Query(base_of(policy), own[items], self.side), scale_of(reward)
-        if self.side == "text":
-            assert policy.tokenizer is not None
-            self.views = policy.tokenizer(self.texts[:queries])
-        else:
-            stacked = policy.preprocess.stack([Image.fromarray(image) for image in images[:queries]])
-            self.views = policy.preprocess.normalise(stacked)
-
-    def hits(self, scores: Callable[[int], Tensor]) -> list[int]:
-        """Return for every query whether the best item has its caption."""
-        return [int(self.texts[int(scores(query).argmax())] == self.texts[query]) for query in range(len(self.views))]
-
-    def adapted(self, arm: str, rate: float) -> list[int]:
-        """Return the hits of an arm."""
-        task = RLCF(RLCF.Config.queries(self.side, rate=rate, objective=OBJECTIVES[arm]), self.module, self.scale)
-        return self.hits(
-            lambda query: task.adapted(
-                Sample(view=self.views[query : query + 1], cosine=self.judged[query : query + 1])
-            )
-        )
-
-    @torch.no_grad()
-    def plain(self) -> dict[str, list[int]]:
-        """Return the hits of both models without adaptation."""
-        return {
-            "un-adapted": self.hits(lambda query: self.module(self.views[query : query + 1])[0]),
-            "reward model alone": self.hits(lambda query: self.judged[query]),
-        }
-
-    def chosen_rates(self, rates: Sequence[float]) -> dict[str, float]:
-        """Return for every arm the rate with the most hits."""
-        return {
-            arm: best_rate(rates, lambda rate, arm=arm: float(np.mean(self.adapted(arm, rate)))) for arm in SEARCHING
-        }
-
-
 # cells
 
 
-class Run:
-    """What the files hold, and what is added to them."""
-
-    def __init__(self, options: Options, files: Sequence[Path]) -> None:
-        """Read the files."""
-        key = (*PLACE, "settings")
-        self.options, self.file, self.key = options, files[0], key
-        self.done = {tuple(record[name] for name in key): record for record in read_files(files, key)}
-
-    def cell(self, place: Sequence[Any], settings: Any, measured: Callable[[], Record]) -> Record:
-        """Return the record of a cell, which is measured if it is not done."""
-        key = (*place, digest(settings))
-        if key not in self.done:
-            start = time.perf_counter()
-            record = dict(zip(self.key, key, strict=True)) | self.options.told(place[0]) | measured()
-            self.done[key] = record | {"seconds": round(time.perf_counter() - start, 1)}
-            append_json_line(self.file, self.done[key])
-            shown = accuracies(record) if place[0] == "classification" else found_shares(record)
-            out.print(f"{record['policy']} {record['bed']} {record['seed']}: {shown}", soft_wrap=True)
-        return self.done[key]
+def cell(
+    run: Runs, options: Options, kind: str, pair: tuple[Encoder, Encoder], bed: str, seed: int, settings: Any, made: Callable[[], Record]
+) -> Record:  # fmt: skip
+    """Return the record of a cell of a policy and a reward model, which is measured if it is not done."""
+    policy, reward = pair
+    place = (kind, policy.name, weights_of(policy), options.reward, weights_of(reward), bed, seed, digest(settings))
+    shown = accuracies if kind == "classification" else found_shares
+    return run.once(place, lambda: options.told(kind) | made(), lambda each: f"{policy.name} {bed} {seed}: {shown(each)}")  # fmt: skip
 
 
 def run_all(options: Options, files: Sequence[Path]) -> list[Record]:
@@ -303,78 +227,63 @@ def run_all(options: Options, files: Sequence[Path]) -> list[Record]:
     """
     if not options.policies:
         raise PerceptError("there is no policy to adapt. Give one or more encoders to --policies.")
-    run, reward, found = Run(options, files), percept.load(options.reward, dtype="float32"), []
+    run, reward, found = Runs(files, KEY), percept.load(options.reward, dtype="float32"), []
     for name in options.policies:
-        encoder = percept.load(name, dtype="float32")
-        found += classification(run, encoder, reward)
-        found += [record for direction in SIDES for record in retrieval(run, encoder, reward, direction)]
+        pair = percept.load(name, dtype="float32"), reward
+        found += classification(run, options, pair)
+        found += [record for direction in SIDES for record in retrieval(run, options, pair, direction)]
     return found
 
 
-def classification(run: Run, policy: Encoder, reward: Encoder) -> list[Record]:
+def classification(run: Runs, options: Options, pair: tuple[Encoder, Encoder]) -> list[Record]:
     """Return the cells of a policy on all beds that pass its gate."""
-    options = run.options
     beds = {bed: bed_of(bed) for bed in options.beds}
-    sets = [data for bed, data in beds.items() if passed(policy, bed) is not None]
+    sets = [data for bed, data in beds.items() if passed(pair[0], bed) is not None]
     rates: dict[str, float] = {}
 
-    def measured(data: LabelledSet, seed: int) -> Record:
+    def answered(data: LabelledSet, seed: int) -> Record:
         if not rates:  # chosen once for a policy
-            rates.update(Classifying.of(policy, reward, sets[0], options).chosen_rates())
+            rates.update(Classifying.of(*pair, sets[0], options).chosen_rates())
         rows = sorted(random.Random(seed).sample(data.test.tolist(), min(options.count, len(data.test))))
-        answers = Classifying.of(policy, reward, data, options).answers(rows, rates, seed)
+        answers = Classifying.of(*pair, data, options).answers(rows, rates, seed)
         return {"rates": dict(rates), "truth": data.labels[rows].tolist(), "answers": answers}
 
     found = []
     for data in sets:
         settings = [options.count, options.views, options.rates, LEAST, to_dict(RLCF.Config(kept=KEPT)), content_of(data), content_of(sets[0])]  # fmt: skip
-        for seed in options.seeds:
-            place = (
-                "classification",
-                policy.name,
-                weights_of(policy),
-                options.reward,
-                weights_of(reward),
-                data.name,
-                seed,
-            )
-            found.append(run.cell(place, settings, lambda data=data, seed=seed: measured(data, seed)))
+        found += [
+            cell(run, options, "classification", pair, data.name, seed, settings, lambda data=data, seed=seed: answered(data, seed))
+            for seed in options.seeds
+        ]  # fmt: skip
     return found
 
 
-def retrieval(run: Run, policy: Encoder, reward: Encoder, direction: str) -> list[Record]:
+def retrieval(run: Runs, options: Options, pair: tuple[Encoder, Encoder], direction: str) -> list[Record]:
     """Return the cells of a policy in one direction."""
-    options, rates = run.options, dict[str, float]()
+    rates: dict[str, float] = {}
     drawn = {"gallery": options.gallery, "queries": options.queries}
 
-    def measured(seed: int) -> Record:
+    def searched(seed: int) -> Record:
         if not rates:
-            half = {name: max(1, size // 2) for name, size in drawn.items()}
-            rates.update(Searching(policy, reward, direction, split="train", seed=0, **half).chosen_rates(options.query_rates))  # fmt: skip
-        searching = Searching(policy, reward, direction, split="evaluation", seed=seed, **drawn)
-        hits = searching.plain() | {arm: searching.adapted(arm, rate) for arm, rate in rates.items()}
-        return {"rates": dict(rates), "hits": hits}
+            rates.update(chosen_rates(*pair, direction, drawn, options.query_rates))
+        return measured(*pair, direction, seed, drawn, rates)
 
     settings = [drawn, options.query_rates, to_dict(RLCF.Config.queries(SIDES[direction]))]
     return [
-        run.cell(("retrieval", policy.name, weights_of(policy), options.reward, weights_of(reward), direction, seed), settings, lambda seed=seed: measured(seed))
+        cell(run, options, "retrieval", pair, direction, seed, settings, lambda seed=seed: searched(seed))
         for seed in options.seeds
-    ]  # fmt: skip
+    ]
 
 
 def recorded(options: Options, files: Sequence[Path]) -> list[Record]:
     """Return the records of the files that have these options, whatever their policies, beds and seeds."""
-    kept = [
-        record
-        for record in read_files(files, (*PLACE, "settings"))
-        if options.told(record["kind"]).items() <= record.items()
-    ]
+    kept = [record for record in read_files(files, KEY) if options.told(record["kind"]).items() <= record.items()]
     return of_one_setting(kept, PLACE, {"policy": "weights", "reward": "reward weights"})
 
 
 def main(options: Options) -> None:
     """Run what is missing, print and write the comparison."""
-    use_threads(options.threads)
+    torch.set_num_threads(options.threads)
     start, files = time.perf_counter(), files_of(options.runs, "rlcf.jsonl")
     records = recorded(options, files) if options.report else run_all(options, files)
     classified, searched = (

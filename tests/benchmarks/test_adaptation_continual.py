@@ -9,6 +9,7 @@ from typing import Any
 import continual
 import continual_arms
 import continual_report
+import harness
 import numpy as np
 import pytest
 
@@ -34,6 +35,8 @@ def options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> continual.Option
     monkeypatch.setattr(continual, "passed", lambda encoder, name: see(encoder, sets[name]) if name in sets else None)
     monkeypatch.setattr(continual, "ARMS", tuple(replace(arm, rates=arm.rates[:2]) for arm in continual.ARMS))
     monkeypatch.setattr(continual, "REFERENCES", 4)
+    monkeypatch.setattr(continual, "TIMED", {"images": 1, "texts": 1, "turns": 1, "span": 0.0})
+    monkeypatch.setattr(harness, "BURST_SECONDS", 0.0)
     monkeypatch.setattr(continual.percept, "load", lambda name, dtype: encoder)
     return continual.Options(
         models=("tiny",), sets=("one", "absent", "two", "three"), seeds=(1,), shots=2, steps=2, batch=4, class_incremental="ten", arms=CHOSEN,
@@ -74,7 +77,9 @@ def test_a_small_comparison_is_run_resumed_and_judged(
     continual.main(options)
     assert sorted(kinds) == ["", "noise", "world"]  # once each
     lines = lines_of(options)
-    assert len(lines) == len(CHOSEN) * (2 + 3)  # two rates; two orders and the classes in parts
+    assert (
+        len(lines) == len(CHOSEN) * (2 + 3) + 1
+    )  # two rates; two orders and the classes in parts; and the latency of CoDyRA
     records = [json.loads(line) for line in lines]
     first = next(r for r in records if r["sequence"] == "order 1")
     assert (first["tasks"], list(first["never learned"])) == (["one", "two"], ["three"])
@@ -97,9 +102,12 @@ def test_a_small_comparison_is_run_resumed_and_judged(
     assert by_parts["S54: incremental of ZSCL is above untouched"]["cells"] == 1
     assert {"CoDyRA", "LoRA 4"} == set(result["mean active rank"])
     assert set(result["rates"]) == set(CHOSEN)
-    assert result["kept from task to task, MB"]["fine-tuning"] == {}
-    assert {"initial model", "reference images"} < set(result["kept from task to task, MB"]["ZSCL"])
+    assert result["kept from task to task, MB"]["fine-tuning"] == {"tiny": {}}
+    assert {"initial model", "reference images"} < set(result["kept from task to task, MB"]["ZSCL"]["tiny"])
     assert result["runs"] == len(CHOSEN) * 3
+    timed = result["latency of CoDyRA"]["tiny"]
+    assert set(timed["times the processor time"]) == {"merged", "not merged"}
+    assert timed["parameters"]["merged"] == timed["parameters"]["plain"] < timed["parameters"]["not merged"]
     matrix = result["matrices"]["tiny, order 1"]
     assert (matrix["tasks"], np.shape(matrix["after"]["ZSCL"])) == (["one", "two"], (2, 2))
     continual.main(options)
@@ -138,7 +146,7 @@ def test_rates_are_chosen_without_a_test_image(options: continual.Options) -> No
     seen = [see(encoder, each) for each in (data, noise("two", WORDS[3:6], 1))]
     read.clear()
     arm = next(each for each in continual.ARMS if each.name == "fine-tuning")
-    cells = continual.Cells("tiny", encoder, arm, None, options, options.runs[0], {})
+    cells = continual.Cells("tiny", encoder, arm, None, options, continual.Runs(options.runs, continual.KEY))
     assert cells.best_rate([continual.held_back(each) for each in seen]) in arm.rates
     assert read
     assert not set(read) & set(data.test.tolist())

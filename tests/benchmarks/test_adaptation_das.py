@@ -85,6 +85,14 @@ def test_verdicts_follow_from_cells(chosen: list[int], verdict: str) -> None:
     assert {row["verdict"] for row in few} == {"too few cells", "not measured"}
 
 
+def test_random_sets_are_others_than_those_that_a_search_chose() -> None:
+    (own,) = das_report.cells_of(cell(1, [4, 5], {"skip 0,1": 0.5, "skip 0,2": 0.7, "skip 4,5": 0.9})).values()
+    found = das_report.named(own)
+    assert (found["das"], found["random"]) == (0.9, pytest.approx(0.6))
+    (alone,) = das_report.cells_of(cell(1, [4, 5], {"skip 4,5": 0.9})).values()
+    assert "random" not in das_report.named(alone)
+
+
 def test_equal_accuracies_share_their_rank() -> None:
     cells = das_report.cells_of(cell(1, [4, 5], {"skip 0,1": 0.5, "skip 0,2": 0.5, "skip 1,2": 0.5, "skip 2,3": 0.7, "skip 4,5": 0.8}))  # fmt: skip
     (row,) = cells.values()

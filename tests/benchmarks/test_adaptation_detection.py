@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import recorded
 import torch
 from PIL import Image, ImageDraw
 
+from percept.core.errors import PerceptError
 from percept.methods.adaptation.contract import TINY_NAMES, Training, tiny_base
 from percept.methods.detection.vild import ViLD
 from tests.benchmarks.small import noise, tiny_encoder
@@ -122,13 +124,14 @@ def test_arms_are_trained_alike_whether_they_run_at_once_or_later(
         monkeypatch.setenv("PERCEPT_CACHE", str(folder))
         for count in (at_first, 2):
             monkeypatch.setattr(bench, "ARMS", dict(list(arms.items())[:count]))
-            records = bench.run(options, folder / "runs.jsonl")
+            records = bench.run(options, [folder / "runs.jsonl"])
         results.append([{name: value for name, value in each.items() if name != "seconds"} for each in records])
     assert len(results[0]) == 2
     assert results[0] == results[1]
     assert steps["whole"] == steps["resumed"] == [1, 2] * 2
     assert results[0][0]["model"] == encoder.name != "tiny"
-    assert len(bench.run(replace(options, name_steps=1), folder / "runs.jsonl")) == 2
+    assert bench.recorded(options, [folder / "runs.jsonl"]) == records
+    assert len(bench.run(replace(options, name_steps=1), [folder / "runs.jsonl"])) == 2
     assert len((folder / "runs.jsonl").read_text().splitlines()) == 4
 
 
@@ -219,21 +222,24 @@ def test_runs_of_ip_protection_are_resumed_and_pass_the_gate(
     sets = {name: noise(f"ip-{name}", bench.KINDS[:3], seed, pool=4, test=4) for seed, name in enumerate(bench.DOMAINS)}
     monkeypatch.setattr(bench, "domain_set", lambda name, classes: sets[name])
     monkeypatch.setattr(bench.percept, "load", lambda name, dtype: encoder)
-    monkeypatch.setattr(bench, "LOWEST", 0.0)
+    monkeypatch.setattr(recorded, "LOWEST", 0.0)
     options = bench.Options(models=("tiny",), seeds=1, cells=1, classes=3, epochs=1, batch=4, scenarios=("given", "applicability"))  # fmt: skip
-    first = bench.run(options, tmp_path / "runs.jsonl")
+    first = bench.run(options, [tmp_path / "runs.jsonl"])
     assert [each["arm"] for each in first if each["scenario"] == "given"] == ["before", "IP-CLIP", bench.VISUAL, *list(bench.ARMS)[2:]]  # fmt: skip
     lines = (tmp_path / "runs.jsonl").read_text()
-    assert bench.run(options, tmp_path / "runs.jsonl") == first
+    assert bench.run(options, [tmp_path / "runs.jsonl"]) == first
     assert (tmp_path / "runs.jsonl").read_text() == lines
-    assert len(bench.run(replace(options, epochs=2, scenarios=("ownership",)), tmp_path / "runs.jsonl")) == 2
+    assert bench.recorded(options, [tmp_path / "runs.jsonl"]) == first
+    assert len(bench.run(replace(options, epochs=2, scenarios=("ownership",)), [tmp_path / "runs.jsonl"])) == 2
     ownership = replace(options, epochs=2, scenarios=("ownership",))
-    old = bench.run(ownership, tmp_path / "runs.jsonl")
+    old = bench.run(ownership, [tmp_path / "runs.jsonl"])
     pixels = sets["pixels"]
     sets["pixels"] = replace(pixels, keys=tuple(f"redrawn {key}" for key in pixels.keys))
-    assert {each["settings"] for each in bench.run(ownership, tmp_path / "runs.jsonl")}.isdisjoint({each["settings"] for each in old})  # fmt: skip
+    assert {each["settings"] for each in bench.run(ownership, [tmp_path / "runs.jsonl"])}.isdisjoint({each["settings"] for each in old})  # fmt: skip
+    with pytest.raises(PerceptError, match="two different settings"):
+        bench.recorded(ownership, [tmp_path / "runs.jsonl"])
     sets["pixels"] = pixels
     assert modules.ip_report.thresholds(first, "given")[0]["cells"] == 1
     assert len(first[0]["authorised"]) == 12
-    monkeypatch.setattr(bench, "LOWEST", 3.1)
-    assert bench.run(options, tmp_path / "runs.jsonl") == []
+    monkeypatch.setattr(recorded, "LOWEST", 3.1)
+    assert bench.run(options, [tmp_path / "runs.jsonl"]) == []

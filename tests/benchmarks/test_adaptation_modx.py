@@ -11,6 +11,7 @@ import modx_report
 import modx_streams
 import numpy as np
 import pytest
+import recorded
 import torch
 
 from percept.core.errors import PerceptError
@@ -29,18 +30,20 @@ def options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> modx.Options:
     monkeypatch.setattr(modx.percept, "load", lambda name, dtype: tiny_encoder(int(name)))
     monkeypatch.setattr(modx, "passes", lambda name, *_: name not in ("fog", "psychedelic", "pixels"))
     return modx.Options(
-        models=("0",), seeds=(1,), steps=2, batch=4, pairs=6, test=6, old=12, rates=(1e-3, 1e-2), runs=(tmp_path / "a.jsonl",), json_file=tmp_path / "modx.json",
+        models=("0",), seeds=(1,), steps=2, batch=4, pairs=6, test=6, old=12, rates=(1e-3, 1e-2), strengths=(1.0, 2.0), runs=(tmp_path / "a.jsonl",), json_file=tmp_path / "modx.json",
     )  # fmt: skip
 
 
 def test_claims_name_arms_and_streams_differ_in_size() -> None:
-    assert {arm for claim in modx_report.CLAIMS for arm in (claim.arm, claim.than) if arm} == set(modx.ARMS)
-    assert set(modx_report.SEQUENTIAL) <= set(modx.ARMS)
+    assert {arm for claim in modx_report.CLAIMS for arm in (claim.arm, claim.than) if arm} == set(modx.HEADLINE)
+    assert set(modx_report.TOGETHER) <= set(modx.HEADLINE)
+    assert modx.method_of("Mod-X, weight 5", tiny_encoder(), 40).config == modx.ModX.Config(weight=5 * BATCH / 40)
+    assert modx.method_of("EWC", tiny_encoder(), 40, 3.0).config == modx.EWC.Config(strength=3.0)
     assert [len(each.parts) for each in modx_streams.STREAMS.values()] == [5, 3]
     groups = [part.groups for part in (*modx_streams.STREAMS["contents"].parts, modx_streams.STREAMS["contents"].never)]
     assert sorted(sum(groups, ())) == sorted({each.group for each in CATEGORIES.values()})
-    assert modx.method_of("Mod-X", tiny_encoder(), 40).config.weight == 20 * BATCH / 40
-    assert modx.method_of("continued", tiny_encoder(), 40).config.weight == 0
+    assert modx.method_of("Mod-X", tiny_encoder(), 40).config == modx.ModX.Config(weight=20 * BATCH / 40)
+    assert modx.method_of("continued", tiny_encoder(), 40).config == modx.ModX.Config(weight=0.0)
 
 
 def test_pairs_are_of_their_domain_and_differ_between_seeds() -> None:
@@ -68,8 +71,10 @@ def test_a_small_comparison_is_run_resumed_and_judged(options: modx.Options) -> 
     lines = file.read_text().splitlines()
     records = [json.loads(line) for line in lines]
     tuned = [each for each in records if each["stream"] == "tuning"]
-    assert len(tuned) == len(modx.ARMS) * 2
-    assert len(lines) == len(tuned) + 2 * (1 + len(modx.ARMS)) + 2
+    assert len(tuned) == len(modx.HEADLINE) * 2 + 2  # two rates, and EWC two strengths with each
+    assert len(lines) == len(tuned) + 2 * (1 + len(modx.HEADLINE)) + 2
+    assert {each["strength"] for each in records if each["arm"] == "EWC"} <= {1.0, 2.0}
+    assert {each["strength"] for each in records if each["arm"] == "Mod-X"} == {0.0}
     styles = next(r for r in records if (r["stream"], r["arm"]) == ("styles", "Mod-X"))
     assert styles["parts"] == ["comic", "chalk"]
     assert [len(phase["trained"]) for phase in styles["phases"]] == [0, 1, 2]
@@ -85,7 +90,7 @@ def test_a_small_comparison_is_run_resumed_and_judged(options: modx.Options) -> 
         3,
     }  # the second seed has two arms of one stream
     assert {row["verdict"] for row in result["claims"]["all streams"]} == {"too few cells"}
-    assert result["runs"] == 2 * len(modx.ARMS) + 2
+    assert result["runs"] == 2 * len(modx.HEADLINE) + 2
 
 
 def test_runs_of_several_files_are_judged_together(options: modx.Options, tmp_path: Path) -> None:
@@ -99,7 +104,9 @@ def test_runs_of_several_files_are_judged_together(options: modx.Options, tmp_pa
     assert few.json_file is not None
     result = json.loads(few.json_file.read_text())
     assert result["models"] == ["tiny 0", "tiny 1"]
-    assert {row["cells"] for row in result["claims"]["contents"]} == {2}
+    measured = [row for row in result["claims"]["contents"] if row["verdict"] != "not measured"]
+    assert {row["cells"] for row in measured} == {2}
+    assert not any("EWC" in row["claim"] for row in measured)
     with pytest.raises(PerceptError, match="no run has these options"):
         modx.main(replace(few, steps=3, runs=files, report=True))
     files[1].write_text(before[0].replace('"vectors": "', '"vectors": "x'))
@@ -108,8 +115,8 @@ def test_runs_of_several_files_are_judged_together(options: modx.Options, tmp_pa
 
 
 def test_arms_are_trained_on_the_same_batches_and_the_pairs_are_used_evenly() -> None:
-    rows = list(modx.batches(10, 4, 5, seed=3))
-    assert rows == list(modx.batches(10, 4, 5, seed=3)) != list(modx.batches(10, 4, 5, seed=4))
+    rows = list(modx.batches(10, 4, 5, modx.order(3)))
+    assert rows == list(modx.batches(10, 4, 5, modx.order(3))) != list(modx.batches(10, 4, 5, modx.order(4)))
     assert all(len(set(first + second)) == 8 for first, second in ((rows[0], rows[1]), (rows[2], rows[3])))
 
 
@@ -151,7 +158,7 @@ def record(arm: str, seed: int, old: Sequence[float], disorder: Sequence[float],
         angles = dict.fromkeys(("image_rotation", "text_rotation", "deviation", "covered", "total"), disorder[number])
         return {"domains": domains, "disorder": angles, "predicted R@1": [0.5, 0.5]}
 
-    common = {"model": "m", "stream": "s", "arm": arm, "seed": seed, "parts": ["one", "two"], "never": "never", "rate": 1e-4, "seconds": 1.0}  # fmt: skip
+    common = {"model": "m", "stream": "s", "arm": arm, "seed": seed, "parts": ["one", "two"], "never": "never", "rate": 1e-4, "strength": 0.0, "seconds": 1.0}  # fmt: skip
     return common | {"phases": [phase(number) for number in range(3)]}
 
 
@@ -161,13 +168,15 @@ def test_verdicts_follow_the_sign_and_the_margin() -> None:
         shift = seed / 100
         records.append(record("continued", seed, (0.8, 0.6 + shift, 0.4 + shift), (0, 10, 20)))
         records.append(record("Mod-X", seed, (0.8, 0.75, 0.7), (0, 2, 4), new=0.45 if seed else 0.47))
-    rows = {claim.words: modx_report.judged(records, claim) for claim in modx_report.CLAIMS}
-    found = {words: row and row["verdict"] for words, row in rows.items()}
+    rows = {
+        each.words: recorded.judged(records, each, modx_report.CELL, modx_report.scores) for each in modx_report.CLAIMS
+    }
+    found = {words: row["verdict"] for words, row in rows.items()}
     assert found["Mod-X keeps the old domain above continued training"] == "holds"
     assert found["Mod-X has less disorder than continued training"] == "holds"
     assert found["continued training loses R@1 of the old domain"] == "holds"
     assert found["Mod-X is at most 2 points below continued training on a part just learned"] == "does not hold"
-    assert found["the filter keeps the old domain above the alignment of all rows"] is None
+    assert found["the filter keeps the old domain above the alignment of all rows"] == "not measured"
     row = modx_report.correlated(records, "total")
     assert row is not None
     assert (row["value"], row["cells"], row["verdict"]) == (1.0, 6, "holds")

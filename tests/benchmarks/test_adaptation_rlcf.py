@@ -9,6 +9,7 @@ import pytest
 import recorded
 import rlcf
 import rlcf_report
+import rlcf_search
 import torch
 
 from percept.core.errors import PerceptError
@@ -57,7 +58,7 @@ def test_a_small_comparison_is_run_resumed_and_written(options: rlcf.Options, tm
     for direction in ("text to image", "image to text"):
         found = result["retrieval"][direction]
         assert set(found["R@1"]) == {"un-adapted", "reward model alone", "RLCF", "random reward", "distilled"}
-        assert set(found["rates"]["tiny 0"]) == set(rlcf.SEARCHING)
+        assert set(found["rates"]["tiny 0"]) == set(rlcf_search.SEARCHING)
         assert {row["verdict"] for row in found["claims"]} == {"too few cells"}
     rlcf.main(options)
     assert file.read_text().splitlines() == lines
@@ -87,16 +88,16 @@ def test_rates_are_chosen_on_training_images_and_views_are_computed_once(
     assert set(rates.values()) <= set(options.rates)
     assert sorted(read) == sorted([*data.pool.tolist(), *data.pool.tolist()])  # once by each of both models
     assert set(tried) == {(arm, rate) for arm in rates for rate in options.rates}
-    assert rlcf.best_rate((3e-2, 1e-3, 7e-3), lambda rate: 0.5) == 1e-3
 
 
 def test_retrieval_ranks_items_for_the_query() -> None:
     policy, reward = tiny_encoder(0), tiny_encoder(1)
     for direction, side in rlcf.SIDES.items():
-        searching = rlcf.Searching(policy, reward, direction, split="evaluation", seed=0, gallery=5, queries=3)
+        searching = rlcf_search.Searching(policy, reward, direction, split="evaluation", seed=0, gallery=5, queries=3)
         assert len(searching.views) == len(searching.judged) == 3
         images = [
-            rlcf.generate(n, split="evaluation", style="mixed", things=(1, 3), truth=False).image for n in range(5)
+            rlcf_search.generate(n, split="evaluation", style="mixed", things=(1, 3), truth=False).image
+            for n in range(5)
         ]
         vectors = policy.text(searching.texts), policy.image(images)
         query, items = vectors if side == "text" else vectors[::-1]

@@ -82,13 +82,14 @@ def test_planted_sentences_are_run_once_for_each_model(
     monkeypatch.setattr(bench.planted, "passed", lambda encoder, name: see(encoder, data) if name == "one" else None)
     monkeypatch.setattr(bench.planted.percept, "load", lambda name, dtype: encoders[name])
     options = SimpleNamespace(models="a", sets="one,two", shots="1,2", shares="0.25", seeds=1, epochs=2)
-    first = bench.planted.run_all(options, tmp_path / "runs.jsonl")
+    first = bench.planted.run_all(options, [tmp_path / "runs.jsonl"])
     assert {(r["model"], r["data"]) for r in first} == {("tiny 0", "one")}
     assert len({r["steps"] for r in first if r["shots"] == 2}) == 1
     options.models = "a,b"
-    both = bench.planted.run_all(options, tmp_path / "runs.jsonl")
+    both = bench.planted.run_all(options, [tmp_path / "runs.jsonl"])
     assert both[: len(first)] == first
     assert len(both) == len((tmp_path / "runs.jsonl").read_text().splitlines()) == 2 * len(first)
+    assert bench.planted.recorded(options, [tmp_path / "runs.jsonl"]) == both
     row = bench.planted.report(both)["rows"][0]
     assert (row["cells"], row["verdict"]) == (2, "too few cells")  # two models, whose shots are averaged
 

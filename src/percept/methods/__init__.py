@@ -12,6 +12,7 @@ INDEX: dict[str, str] = {
     "detpro": "percept.methods.detection.detpro:DetPro",
     "distill": "percept.methods.pretraining.distill:Distillation",
     "dpl-like": "percept.methods.adaptation.dpl_like:DPLLike",
+    "ewc": "percept.methods.continual.ewc:EWC",
     "excl": "percept.methods.video.excl:ExCL",
     "fusioner": "percept.methods.segmentation.fusioner:Fusioner",
     "gram": "percept.methods.adaptation.gram:Gram",

@@ -23,7 +23,7 @@ from percept.methods.adaptation.rlcf import (
     resetting,
     views_of,
 )
-from percept.methods.adaptation.rlcf_captions import captioned, surprises
+from percept.methods.adaptation.rlcf_captions import captioned, said
 from percept.models.clip import unit
 from tests.infer.speaking import assistant, picture
 
@@ -175,5 +175,33 @@ def test_the_likelihood_of_captions_is_that_of_the_assistant() -> None:
     policy, captions = assistant(), ["a red cup", "yes", "two green dogs on the table"]
     rows = policy.answerer.likelihoods(asked(picture(1), "what colour is the cup?"), captions)
     with torch.no_grad():
-        found = surprises(policy, picture(1), "what colour is the cup?", captions)
-    assert found.tolist() == pytest.approx([-sum(row) / len(row) for row in rows], abs=1e-4)
+        answers = said(policy, picture(1), "what colour is the cup?", captions)
+    assert answers.surprises().tolist() == pytest.approx([-sum(row) / len(row) for row in rows], abs=1e-4)
+    for number, caption in enumerate(captions):  # one by one, without padding
+        with torch.no_grad():
+            alone = said(policy, picture(1), "what colour is the cup?", [caption])
+        shares = alone.logits[0].softmax(1)
+        assert float(answers.entropies()[number]) == pytest.approx(float(-(shares * shares.log()).sum(1).mean()), abs=1e-4)  # fmt: skip
+
+
+@pytest.mark.parametrize("objective", ["reward", "entropy", "random"])
+def test_captions_are_adapted_by_every_objective_that_is_defined(objective: str) -> None:
+    policy, asks = assistant(), []
+
+    def reward(captions: Sequence[str]) -> torch.Tensor:
+        asks.append(captions)
+        return torch.arange(len(captions)) / 3
+
+    how = {"question": "what colour is the cup?", "temperature": 2.0, "max_new_tokens": 6}
+    before = {name: value.clone() for name, value in policy.model.state_dict().items()}
+    config = RLCF.Config.captions(answers=3, steps=1, rate=0.2, objective=objective)
+    one, again = (captioned(policy, picture(0), reward, config=config, seed=3, **how) for _ in range(2))
+    assert one == again
+    assert one != policy.ask(picture(0), "what colour is the cup?", max_new_tokens=6)
+    assert len(asks) == (2 if objective == "reward" else 0)
+    assert all(torch.equal(value, before[name]) for name, value in policy.model.state_dict().items())
+
+
+def test_captions_have_no_distillation() -> None:
+    with pytest.raises(PerceptError, match="distil"):
+        captioned(assistant(), picture(0), lambda captions: torch.zeros(len(captions)), config=RLCF.Config.captions(objective="distil"))  # fmt: skip

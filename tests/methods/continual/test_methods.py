@@ -16,6 +16,7 @@ from percept.methods.adaptation.texts import Base
 from percept.methods.continual.codyra import CoDyRA, GatedLoRA
 from percept.methods.continual.contract import TaskBatch, soft_cross_entropy, tiny_task
 from percept.methods.continual.disorder import disorder
+from percept.methods.continual.ewc import EWC
 from percept.methods.continual.finetune import FineTuning
 from percept.methods.continual.lwf import LwF
 from percept.methods.continual.modx import ModX, aligned
@@ -162,6 +163,21 @@ def test_pruned_ranks_are_counted_and_merged_weights_have_the_old_form() -> None
     torch.testing.assert_close(method.clip.embed_image(batch.image), before, atol=1e-4, rtol=1e-4)
 
 
+def test_the_merged_model_is_the_one_before_with_other_weights() -> None:
+    method, batch = CoDyRA.tiny()
+    plain, before = tiny_base().clip, {name: value.clone() for name, value in method.state_dict().items()}
+    with torch.no_grad():
+        image, text = method.clip.embed_image(batch.image), method.clip.embed_text(batch.texts)
+    merged = method.merged()
+    assert [(name, type(each)) for name, each in merged.named_modules()] == [(name, type(each)) for name, each in plain.named_modules()]  # fmt: skip
+    assert {name: value.shape for name, value in merged.state_dict().items()} == {name: value.shape for name, value in plain.state_dict().items()}  # fmt: skip
+    with torch.no_grad():
+        torch.testing.assert_close(merged.embed_image(batch.image), image, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(merged.embed_text(batch.texts), text, atol=1e-4, rtol=1e-4)
+        assert float((plain.embed_image(batch.image) - image).abs().max()) > 1e-3
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+
+
 def test_images_of_one_class_are_no_negatives() -> None:
     method = CoDyRA(CoDyRA.Config(rank=2), tiny_base())
     batch = batch_of(method)  # labels 0, 1, 2, 1
@@ -222,6 +238,42 @@ def test_the_scale_is_held() -> None:
         method.clip.log_scale.fill_(9)
     method.after_step()
     assert float(method.clip.log_scale.detach()) == pytest.approx(math.log(100), abs=1e-4)
+
+
+def test_the_weight_of_alignment_can_be_given_for_batches_of_the_reference() -> None:
+    assert ModX.Config.of_batch(56, weight=1.0).weight == pytest.approx(5.0)
+    assert ModX.Config.of_batch(56, weight=0.0).weight == 0
+
+
+# EWC
+
+
+def test_the_penalty_is_that_of_the_paper() -> None:
+    torch.manual_seed(0)
+    method, batch = EWC(EWC.Config(strength=3.0), tiny_base()), EWC.tiny()[1]
+    contrast = float(method.contrast(batch).detach())
+    assert float(method(batch)["loss"].detach()) == pytest.approx(contrast, abs=1e-6)
+    batches = [replace(batch, image=torch.randn_like(batch.image)) for _ in range(2)]
+    slopes = [torch.autograd.grad(method.contrast(each), list(method.clip.parameters())) for each in batches]
+    squares = [(one.square() + other.square()) / 2 for one, other in zip(*slopes, strict=True)]
+    mean = sum(float(each.sum()) for each in squares) / sum(each.numel() for each in squares)
+    method.weigh(batches)
+    for own, wanted in zip(method.importance.parameters(), squares, strict=True):
+        torch.testing.assert_close(own.detach(), wanted / mean)
+    method.begin()
+    with torch.no_grad():
+        for parameter in method.clip.parameters():
+            parameter.add_(0.01)
+    wanted = 3.0 / 2 * sum(float(each.sum()) for each in squares) / mean * 0.01**2
+    found = method(batch)
+    assert float(found["penalty"]) == pytest.approx(wanted, rel=1e-3)
+    assert float(found["loss"].detach()) == pytest.approx(float(method.contrast(batch).detach()) + wanted, rel=1e-4)
+    method.weigh(batches)
+    assert float(method(batch)["penalty"]) > wanted  # importances add up
+    with pytest.raises(PerceptError, match="no batch"):
+        method.weigh([])
+    with pytest.raises(PerceptError, match="strength"):
+        EWC.Config(strength=-1.0)
 
 
 def test_disorder_sees_a_planted_rotation() -> None:

@@ -3,22 +3,27 @@
 Zhao et al. 2024 (see `percept.methods.adaptation.rlcf`), section 3.5; reference: mzhaoshuai/RLCF, caption/. Differs from it: the policy is a
 perception language model whose projector is trained, where the paper tunes the projector in front of CapDec or ClipCap; captions are
 sampled, where the paper takes the candidates of a beam search, so that the answers are different from each other.
+
+The objective `entropy` is what is left of TPT for captions: the mean entropy of the next token, over the tokens of the sampled captions and
+without views. `random` is RLCF with random rewards. `distil` is not defined, because a reward model has no distribution over captions.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from percept.core.errors import PerceptError
 from percept.core.seed import derive
 from percept.data.images import ImageSource
 from percept.infer.asking import asked
 from percept.infer.assistant import Assistant
 from percept.infer.choices import spelled
-from percept.methods.adaptation.rlcf import RLCF, reinforced, resetting
+from percept.methods.adaptation.rlcf import RLCF, entropy, reinforced, resetting
 
 Reward = Callable[[Sequence[str]], Float[Tensor, " k"]]
 """Returns the cosine of each caption and the image by the reward model."""
@@ -41,14 +46,19 @@ def captioned(
     Args:
         assistant: the policy, best in float32: steps of 5e-6 are lost in bfloat16.
         reward: judges captions.
-        config: number of captions per step, steps and rate; those of the paper if None.
+        config: objective, number of captions per step, steps and rate; those of the paper if None.
         question: that asks for a caption.
         parts: names of the parts of the model that are trained.
         temperature: of the samples.
         max_new_tokens: most tokens of a caption.
-        seed: of the samples.
+        seed: of the samples, and of random rewards.
+
+    Raises:
+        PerceptError: the objective is `distil`, or the image cannot be read.
     """
     config = config or RLCF.Config.captions()
+    if config.objective == "distil":
+        raise PerceptError("objective 'distil' is not defined for captions. Use reward, entropy or random.")
     prompt = asked(image, question)
     trained = [assistant.model.get_submodule(name) for name in parts]
     try:
@@ -60,9 +70,9 @@ def captioned(
                     prompt, samples=config.answers, temperature=temperature, max_new_tokens=max_new_tokens,
                     seed=derive(seed, "captions", step) % 2**31,
                 )  # fmt: skip
-                judged = (config.factor * reward(captions)).clamp(min=0)
-                surprise = surprises(assistant, image, question, captions)
-                loss = reinforced(surprise[None], judged.to(surprise)[None])
+                loss = _loss(
+                    config, said(assistant, image, question, captions), reward, captions, derive(seed, "reward", step)
+                )
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -74,8 +84,44 @@ def captioned(
         assistant.forget()
 
 
-def surprises(assistant: Assistant, image: ImageSource, question: str, captions: Sequence[str]) -> Float[Tensor, " k"]:
-    """Return the mean negative log-likelihood per token of each caption as the answer to a question, its end included, with gradients."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Said:
+    """Captions as answers of a language model, token by token, their ends included."""
+
+    logits: Float[Tensor, "k n v"]
+    """Of each token, given those before it; with gradients."""
+    token: Int[Tensor, "k n"]
+    real: Bool[Tensor, "k n"]
+    """False after the end of a caption."""
+
+    def per_token(self, values: Float[Tensor, "k n"]) -> Float[Tensor, " k"]:
+        """Return the mean over the tokens of each caption."""
+        return torch.where(self.real, values, 0.0).sum(dim=1) / self.real.sum(dim=1)
+
+    def surprises(self) -> Float[Tensor, " k"]:
+        """Return the mean negative log-likelihood per token of each caption."""
+        losses = F.cross_entropy(self.logits.flatten(0, 1), self.token.flatten(), reduction="none")
+        return self.per_token(losses.view(self.token.shape))
+
+    def entropies(self) -> Float[Tensor, " k"]:
+        """Return the mean entropy of the next token, in nats, over the tokens of each caption."""
+        return self.per_token(entropy(self.logits.softmax(dim=-1)))
+
+
+def _loss(config: RLCF.Config, captions: Said, reward: Reward, texts: Sequence[str], seed: int) -> Float[Tensor, ""]:
+    """Return what a step minimises."""
+    if config.objective == "entropy":
+        return captions.entropies().mean()
+    surprise = captions.surprises()
+    if config.objective == "random":
+        judged = torch.rand(len(texts), generator=torch.Generator().manual_seed(seed))
+    else:
+        judged = (config.factor * reward(texts)).clamp(min=0)
+    return reinforced(surprise[None], judged.to(surprise)[None])
+
+
+def said(assistant: Assistant, image: ImageSource, question: str, captions: Sequence[str]) -> Said:
+    """Return captions as answers to a question about an image."""
     model, processor, setting = assistant.model, assistant.processor, assistant.setting
     prompt = processor(asked(image, question), ask=True)
     end = processor.template.stops(processor.tokenizer)[:1]
@@ -83,9 +129,8 @@ def surprises(assistant: Assistant, image: ImageSource, question: str, captions:
     tiles = assistant.preprocess.normalise(prompt.stacked).to(setting.device, setting.dtype)
     visual = model.encode(tiles).repeat(len(captions), 1, 1)
     start = torch.tensor(prompt.rendered.ids, device=setting.device).expand(len(captions), -1)
-    filled = pad_sequence(answers, batch_first=True, padding_value=end[0])
-    logits = model(torch.cat([start, filled], dim=1), visual=visual)[:, start.shape[1] - 1 : -1].float()
-    losses = F.cross_entropy(logits.flatten(0, 1), filled.flatten(), reduction="none").view(filled.shape)
+    token = pad_sequence(answers, batch_first=True, padding_value=end[0])
+    logits = model(torch.cat([start, token], dim=1), visual=visual)[:, start.shape[1] - 1 : -1].float()
     lengths = torch.tensor([len(answer) for answer in answers], device=setting.device)
-    real = torch.arange(filled.shape[1], device=setting.device) < lengths[:, None]
-    return (losses * real).sum(dim=1) / lengths
+    real = torch.arange(token.shape[1], device=setting.device) < lengths[:, None]
+    return Said(logits=logits, token=token, real=real)

@@ -16,6 +16,7 @@ the form of the one before it. No data, task number or statistic of an earlier t
 import math
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
@@ -27,6 +28,7 @@ from torch.nn import functional as F
 from percept.core.errors import PerceptError
 from percept.methods.adaptation.texts import Base
 from percept.methods.continual.contract import CommonConfig, Continual, Schedule, Task, TaskBatch
+from percept.models.clip import CLIP
 from percept.optim.rules import Scale
 
 STAGES = 50
@@ -78,9 +80,14 @@ class GatedLoRA(nn.Module):
         return torch.einsum("por,pr,pri->poi", self.up.float(), self.gate.float(), self.down.float()).flatten(0, 1)
 
     @torch.no_grad()
+    def merged(self) -> Float[Tensor, "o i"]:
+        """Return the weight with the update added."""
+        return (self.base.weight.float() + self.update()).to(self.base.weight.dtype)
+
+    @torch.no_grad()
     def merge(self) -> None:
         """Add the update to the weight, and begin a new one."""
-        self.base.weight.copy_((self.base.weight.float() + self.update()).to(self.base.weight.dtype))
+        self.base.weight.copy_(self.merged())
         self.restart()
 
 
@@ -201,6 +208,17 @@ class CoDyRA(Continual):
             counts[name] = [*active, float(update.update().norm())]
             update.merge()
         self.history.append(counts)
+
+    @torch.no_grad()
+    def merged(self) -> CLIP:
+        """Return a copy of the towers with the updates in their weights: layers, parameters and cost are those of the model before."""
+        clip = deepcopy(self.clip)
+        for name, update in self.updates.items():
+            parent, _, child = name.rpartition(".")
+            layer = cast(GatedLoRA, clip.get_submodule(name)).base
+            layer.weight.copy_(update.merged())
+            setattr(clip.get_submodule(parent), child, layer)
+        return clip
 
     @property
     def mean_rank(self) -> float:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from percept.core.errors import PerceptError
 from percept.core.seed import derive
-from percept.data.batch import SHARED, Batch
+from percept.data.batch import SHARED, Batch, ImageText
 from percept.data.tokenizers import Tokenizer
 from percept.methods.adaptation.contract import TINY_NAMES, Shots, tiny_base
 from percept.methods.adaptation.few import Seen
@@ -264,7 +264,29 @@ def batch_rows(count: int, schedule: Schedule, seed: int, step: int) -> list[int
     return order[place * size : (place + 1) * size].tolist()
 
 
-def drift(clip: nn.Module, reference: nn.Module) -> Float[Tensor, ""]:
-    """Return the sum of the squared differences of the trained weights and those of a module of the same form."""
-    pairs = zip(clip.parameters(), reference.parameters(), strict=True)
-    return torch.stack([(one - other).square().sum() for one, other in pairs if one.requires_grad]).sum()
+def drift(clip: nn.Module, reference: nn.Module, importance: nn.Module | None = None) -> Float[Tensor, ""]:
+    """Return the sum of the squared differences of the trained weights and those of a module of the same form.
+
+    Args:
+        importance: module of the same form whose weights multiply the squares; 1 if None.
+    """
+    factors = [None] * sum(1 for _ in clip.parameters()) if importance is None else list(importance.parameters())
+    squares = [
+        (one - other).square() if factor is None else factor * (one - other).square()
+        for one, other, factor in zip(clip.parameters(), reference.parameters(), factors, strict=True)
+        if one.requires_grad
+    ]
+    return torch.stack([each.sum() for each in squares]).sum()
+
+
+@torch.no_grad()
+def hold_scale(clip: CLIP) -> None:
+    """Keep the scale of the logits at least 1 and at most 100."""
+    assert clip.log_scale is not None
+    clip.log_scale.clamp_(0, 4.6052)
+
+
+def tiny_pairs(base: Base) -> ImageText:
+    """Return four pairs for the `tiny` of methods on streams of pairs."""
+    tokens = base.tokenizer(["a red cup", "an old book", "a photo", "cup"])
+    return ImageText(image=torch.randn(4, 3, 16, 16), tokens=tokens)

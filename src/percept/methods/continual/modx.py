@@ -22,7 +22,7 @@ from percept.data.batch import ImageText
 from percept.losses.contrastive import info_nce
 from percept.methods.adaptation.contract import tiny_base
 from percept.methods.adaptation.texts import Base
-from percept.methods.continual.contract import copy_weights, frozen
+from percept.methods.continual.contract import copy_weights, frozen, hold_scale, tiny_pairs
 
 BATCH = 280
 """Pairs of a step of the reference; the weight of the alignment suits this many."""
@@ -45,13 +45,13 @@ class ModX(nn.Module):
         """Multiply cosines by the scale of the logits before the softmax of the alignment."""
 
         @classmethod
-        def of_batch(cls, batch: int, **fields: Any) -> "ModX.Config":
-            """Return the weight of the reference for batches of another size: the alignment is a sum over rows, the contrast a mean.
+        def of_batch(cls, batch: int, *, weight: float = 20.0, **fields: Any) -> "ModX.Config":
+            """Return a weight of the reference for batches of another size: the alignment is a sum over rows, the contrast a mean.
 
             >>> ModX.Config.of_batch(280).weight, ModX.Config.of_batch(56).weight
             (20.0, 100.0)
             """
-            return cls(weight=cls.weight * BATCH / batch, **fields)
+            return cls(weight=weight * BATCH / batch, **fields)
 
         def __post_init__(self) -> None:
             if self.kept not in ("right", "all") or self.weight < 0:
@@ -93,11 +93,9 @@ class ModX(nn.Module):
         kept = (parts[0][1] + parts[1][1]) / 2
         return {"loss": contrast + self.config.weight * (parts[0][0] + parts[1][0]) / 2, "kept": kept}
 
-    @torch.no_grad()
     def after_step(self) -> None:
         """Keep the scale at most 100, as the reference does."""
-        assert self.clip.log_scale is not None
-        self.clip.log_scale.clamp_(0, 4.6052)
+        hold_scale(self.clip)
 
     @classmethod
     def tiny(cls) -> tuple["ModX", ImageText]:
@@ -107,8 +105,7 @@ class ModX(nn.Module):
         with torch.no_grad():
             for parameter in method.previous.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
-        tokens = base.tokenizer(["a red cup", "an old book", "a photo", "cup"])
-        return method, ImageText(image=torch.randn(4, 3, 16, 16), tokens=tokens)
+        return method, tiny_pairs(base)
 
 
 def aligned(
