@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from percept.core.machine import matmul_peak
 from percept.data.batch import Batch
+from percept.methods.language.plm import PLM
 from percept.methods.pretraining.contrastive import Contrastive
 from percept.train.meters import Meter, peak_memory
 from percept.train.parallel import checkpoint_blocks
@@ -109,3 +110,21 @@ def test_measuring_the_peak_does_not_move_the_random_state() -> None:
     before = torch.get_rng_state()
     assert matmul_peak.__wrapped__(CPU, torch.float32, size=64, seconds=0.001) > 1e6
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["contrastive", "plm"])
+def test_a_counted_step_has_the_gradients_of_any_other_to_the_last_bit(name: str) -> None:
+    task, batch = (
+        PLM.tiny() if name == "plm" else (Contrastive(Contrastive.Config(), clip().train()), RandomPairs(4).batch(0))
+    )
+    gradients = []
+    for counts in (True, False):
+        task.zero_grad()
+        meter = Meter(CPU, torch.float32)
+        if not counts:
+            meter.train(task, batch)
+            task.zero_grad()
+        meter.train(task, batch)
+        gradients.append({key: value.grad for key, value in task.named_parameters() if value.grad is not None})
+    for key, value in gradients[0].items():
+        assert torch.equal(value, gradients[1][key]), key
