@@ -64,8 +64,26 @@ def test_positions_tell_equal_tokens_of_an_image_apart() -> None:
 
 
 @torch.no_grad()
+def test_numbers_of_frames_tell_equal_frames_apart_and_restart_in_every_conversation() -> None:
+    model = VLM(replace(vlm().config, projector_frames=True)).eval()
+    visual = model.encode(small.images(1)).expand(4, -1, -1)
+    assert torch.equal(model.numbered(visual, [4]), visual)  # they begin at zero
+    assert model.projector.frame is not None
+    model.projector.frame.weight.normal_()
+    numbered = model.numbered(visual, [3, 1])
+    shifts = (numbered - visual)[:, 0]
+    assert_close(numbered - visual, shifts[:, None].expand_as(visual))
+    assert_close(shifts[3], shifts[0])
+    assert torch.cdist(shifts[:3], shifts[:3])[~torch.eye(3, dtype=torch.bool)].min() > 0.1
+    rows, tiles = torch.cat([prompt(2, words=3), prompt(2, words=3)]), small.images(4)
+    by_tiles = model(rows, tiles=tiles)
+    assert_close(by_tiles, model(rows, visual=model.numbered(model.encode(tiles), [2, 2])))
+    assert not torch.allclose(by_tiles, model(rows, visual=model.encode(tiles)))
+
+
+@torch.no_grad()
 def test_norm_and_positions_of_the_projector_stay_when_the_pooling_changes() -> None:
-    model = VLM(replace(vlm().config, projector_norm=True, projector_positions=True))
+    model = VLM(replace(vlm().config, projector_norm=True, projector_positions=True, projector_frames=True))
     assert reconfigured(model, pooling=1).encode(small.images(1)).shape == (1, 16, DECODER.width)
 
 

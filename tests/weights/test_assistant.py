@@ -453,7 +453,7 @@ def test_a_layout_that_cannot_hold_the_model_says_so(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("part", ["projector_norm", "projector_positions"])
+@pytest.mark.parametrize("part", ["projector_norm", "projector_positions", "projector_frames"])
 def test_norm_and_positions_of_the_projector_are_kept_by_our_layout_alone(tmp_path: Path, part: str) -> None:
     model = talking.vlm(**{part: True})
     read = read_assistant(locate_assistant(written(tmp_path / "ours", "percept", model)))

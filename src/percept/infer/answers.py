@@ -254,7 +254,8 @@ class Answerer:
     def _ready(self, prompt: Loaded, known: dict[Any, Tensor]) -> Ready:
         ids = torch.tensor(prompt.ids)
         is_visual = self.model.placeholders(ids[None])[0]
-        visual = [known[key].flatten(0, 1) for key, _, _ in prompt.media]
+        visual = [known[key] for key, _, _ in prompt.media]
+        numbered = self.model.numbered(torch.cat(visual), [sum(map(len, visual))]).flatten(0, 1) if visual else None
         places = iter([(key, place) for key, _, _ in prompt.media for place in range(known[key].shape[:2].numel())])
         signature = tuple(
             next(places) if here else number for number, here in zip(prompt.ids, is_visual.tolist(), strict=True)
@@ -262,7 +263,7 @@ class Answerer:
         width, device = self.model.config.decoder.width, self.setting.device
         return Ready(
             ids=ids.to(device), is_visual=is_visual.to(device), signature=signature,
-            visual=torch.cat(visual) if visual else torch.zeros(0, width, device=device),
+            visual=torch.zeros(0, width, device=device) if numbered is None else numbered,
         )  # fmt: skip
 
 

@@ -262,7 +262,9 @@ class Assistant:
             PerceptError: see `logits`, or ids or tiles do not have the shape or type that the model takes.
         """
         check_inputs(ids, tiles)
-        visual = None if tiles is None or not len(tiles) else self.model.encode(tiles.to(self.setting.device))
+        if tiles is None or not len(tiles):
+            return self.model.embed(ids.to(self.setting.device))
+        visual = self.model.numbered(self.model.encode(tiles.to(self.setting.device)), [len(tiles)])
         return self.model.embed(ids.to(self.setting.device), visual)
 
 

@@ -81,6 +81,8 @@ class VLMConfig:
     """Whether the tokens of the tower are normalised before they are projected; published models do not."""
     projector_positions: bool = False
     """Whether the place of a visual token in its tile is added to it; published models do not."""
+    projector_frames: bool = False
+    """Whether the number of its tile or frame in the conversation is added to a visual token; published models do not."""
     image_token: int = 128_002
     """Id of the placeholder of one visual token of an image."""
     video_token: int | None = None

@@ -4,7 +4,7 @@ Cho et al. 2025, arXiv:2504.13180; reference: facebookresearch/perception_models
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,6 +12,8 @@ CUT = 3
 """Standard deviations at which new weights are cut off."""
 FREQUENCIES = 4
 """Number of frequencies of the position features of an axis: half a period over the tile, one, two and four."""
+FRAMES, FRAME_FREQUENCIES = 32, 5
+"""Frames of half a period of the lowest frequency of the features of a frame's number, and number of frequencies, each twice the one before."""
 
 
 class Projector(nn.Module):
@@ -20,16 +22,26 @@ class Projector(nn.Module):
     With `norm` the tokens are normalised first. Those of a residual stream without a final norm can be many times as long as
     embeddings of text, and then hardly change on their way through a shallow decoder. With `positions`, the place of each pooled token in its
     tile is added, through a linear layer without bias whose weights start at zero; the last tokens of a tower trained on whole images hardly
-    contain it. Published models have neither.
+    contain it. With `frames`, `numbered` adds the number of the tile or frame in its conversation in the same way. Published models have none of these.
     """
 
-    def __init__(self, width: int, dim: int, *, pooling: int = 1, norm: bool = False, positions: bool = False) -> None:
+    def __init__(
+        self,
+        width: int,
+        dim: int,
+        *,
+        pooling: int = 1,
+        norm: bool = False,
+        positions: bool = False,
+        frames: bool = False,
+    ) -> None:
         super().__init__()
         self.pooling = pooling
         self.norm = nn.LayerNorm(width) if norm else nn.Identity()
         self.up = nn.Linear(width, dim)
         self.down = nn.Linear(dim, dim)
         self.place = nn.Linear(4 * FREQUENCIES, dim, bias=False) if positions else None
+        self.frame = nn.Linear(2 * FRAME_FREQUENCIES, dim, bias=False) if frames else None
         if not self.up.weight.is_meta:
             self.reset_parameters()
 
@@ -42,8 +54,9 @@ class Projector(nn.Module):
                 nn.init.trunc_normal_(parameter, std=deviation, a=-CUT * deviation, b=CUT * deviation)
         if isinstance(self.norm, nn.LayerNorm):
             self.norm.reset_parameters()
-        if self.place is not None:
-            nn.init.zeros_(self.place.weight)
+        for layer in (self.place, self.frame):
+            if layer is not None:
+                nn.init.zeros_(layer.weight)
 
     def forward(self, x: Float[Tensor, "k n w"], grid: tuple[int, int]) -> Float[Tensor, "k m d"]:
         """Project the tokens of images, row by row, and pool them.
@@ -58,6 +71,10 @@ class Projector(nn.Module):
             x = F.adaptive_avg_pool2d(square, grid).flatten(2).transpose(1, 2)
         return x if self.place is None else x + self.place(position_features(grid, x))
 
+    def numbered(self, x: Float[Tensor, "k m d"], numbers: Int[Tensor, " k"]) -> Float[Tensor, "k m d"]:
+        """Add the number of each tile or frame in its conversation, from 0, to its tokens; nothing without `frames`."""
+        return x if self.frame is None else x + self.frame(frame_features(numbers, x))[:, None]
+
 
 def position_features(grid: tuple[int, int], like: Tensor) -> Float[Tensor, "m f"]:
     """Return sines and cosines of the centres of a grid's cells, row by row; coordinates go from 0 to 1 across the tile.
@@ -69,3 +86,14 @@ def position_features(grid: tuple[int, int], like: Tensor) -> Float[Tensor, "m f
     down, across = ((torch.arange(n, device=like.device) + 0.5) / n for n in grid)
     angles = torch.cartesian_prod(down, across)[..., None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1).to(like.dtype)
+
+
+def frame_features(numbers: Int[Tensor, " k"], like: Tensor) -> Float[Tensor, "k f"]:
+    """Return sines and cosines of the numbers of frames.
+
+    >>> frame_features(torch.arange(3), torch.zeros(1)).shape
+    torch.Size([3, 10])
+    """
+    rates = torch.pi / FRAMES * 2.0 ** torch.arange(FRAME_FREQUENCIES, device=like.device)
+    angles = numbers.to(like.device)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).to(like.dtype)

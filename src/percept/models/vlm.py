@@ -51,6 +51,14 @@ class VLM(nn.Module):
             parts.append(self.projector(out.hidden[-1][:, out.prefix :], out.grid))
         return torch.cat(parts)
 
+    def numbered(self, visual: Float[Tensor, "k m d"], counts: Sequence[int]) -> Float[Tensor, "k m d"]:
+        """Return visual tokens with the numbers of their tiles and frames, if the model was trained with them.
+
+        Args:
+            counts: tiles and frames of each conversation, in order.
+        """
+        return self.projector.numbered(visual, torch.cat([torch.arange(count) for count in [0, *counts]]))
+
     def placeholders(self, ids: Int[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
         """Return which ids stand for a visual token."""
         mask = ids == self.config.image_token
@@ -92,7 +100,7 @@ class VLM(nn.Module):
 
         Args:
             tiles: of all images of all rows, in order; they are encoded first.
-            visual: what `encode` returned for them, in their place.
+            visual: what `encode` and `numbered` returned for them, in their place.
             embeddings: what `embed` returned, in place of ids and images.
             cache: see `percept.models.lm.Decoder.forward`, also for counts, segments and branches.
             at: positions whose logits are computed; in training those before the tokens to predict.
@@ -112,14 +120,18 @@ class VLM(nn.Module):
             raise PerceptError("there are no token ids. Give ids, or embeddings in their place.")
         if tiles is not None and visual is not None:
             raise PerceptError("tiles and their visual tokens were given; give one of the two")
-        return self.embed(ids, visual if tiles is None else self.encode(tiles))
+        if tiles is not None:
+            visual = self.encode(tiles)
+            counts = self.placeholders(ids).sum(1) // visual.shape[1]
+            visual = self.numbered(visual, counts.tolist()) if int(counts.sum()) == len(visual) else visual
+        return self.embed(ids, visual)
 
 
 def new_projector(config: VLMConfig) -> Projector:
     """Return a projector with new weights between tower and decoder of this configuration."""
     return Projector(
         config.vision.width, config.decoder.width, pooling=config.pooling, norm=config.projector_norm,
-        positions=config.projector_positions,
+        positions=config.projector_positions, frames=config.projector_frames,
     )  # fmt: skip
 
 

@@ -208,7 +208,8 @@ def new_model(config: Config, tokenizer: LanguageTokenizer) -> VLM:
     )
     template = named_template("plm")
     return assembled(
-        clip.vision, decoder, pooling=config.pooling, projector_norm=True, projector_positions=True, image_token=tokenizer.special(template.image),
+        clip.vision, decoder, pooling=config.pooling, projector_norm=True, projector_positions=True,
+        projector_frames=True, image_token=tokenizer.special(template.image),
         stop_ids=template.stops(tokenizer), tiles=1, frames=FRAMES,
     )  # fmt: skip
 

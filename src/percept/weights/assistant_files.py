@@ -49,7 +49,12 @@ def write_assistant(
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
     kind, folder = LAYOUTS[layout], Path(folder)
-    for part, what in (("projector_norm", "norm before"), ("projector_positions", "positions after")):
+    parts = {
+        "projector_norm": "norm before",
+        "projector_positions": "positions after",
+        "projector_frames": "frame numbers after",
+    }
+    for part, what in parts.items():
         if layout != "percept" and getattr(config, part, False):
             raise PerceptError(
                 f"the {layout} layout has no place for the {what} this model's projector. Write it in the percept layout."

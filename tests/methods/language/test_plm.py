@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from percept.core.errors import PerceptError
 from percept.data.chat.batch import ChatBatch
 from percept.methods.language.plm import PLM, Config, normalised, packed
+from percept.models.vlm import VLM
 
 
 def by_hand(task: PLM, batch: ChatBatch) -> torch.Tensor:
@@ -159,8 +161,14 @@ def questions_about_an_image() -> tuple[PLM, ChatBatch]:
     )
 
 
-def test_questions_about_an_image_share_their_beginning_and_nothing_else() -> None:
+@pytest.mark.parametrize("frames", [False, True])
+def test_questions_about_an_image_share_their_beginning_and_nothing_else(frames: bool) -> None:
     task, batch = questions_about_an_image()
+    if frames:
+        torch.manual_seed(0)
+        task.vlm = VLM(replace(task.vlm.config, projector_frames=True))
+        assert task.vlm.projector.frame is not None
+        nn.init.normal_(task.vlm.projector.frame.weight)
     ordered = batch.sorted_by_length()
     row = packed(ordered, task.vlm.placeholders(ordered.ids))
     assert row.branches == [None, (6, 6, 6), (6, 5, 8, 10)]

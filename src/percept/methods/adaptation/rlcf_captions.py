@@ -127,7 +127,7 @@ def said(assistant: Assistant, image: ImageSource, question: str, captions: Sequ
     end = processor.template.stops(processor.tokenizer)[:1]
     answers = [torch.tensor([*spelled(text, processor.tokenizer), *end], device=setting.device) for text in captions]
     tiles = assistant.preprocess.normalise(prompt.stacked).to(setting.device, setting.dtype)
-    visual = model.encode(tiles).repeat(len(captions), 1, 1)
+    visual = model.numbered(model.encode(tiles), [len(tiles)]).repeat(len(captions), 1, 1)
     start = torch.tensor(prompt.rendered.ids, device=setting.device).expand(len(captions), -1)
     token = pad_sequence(answers, batch_first=True, padding_value=end[0])
     logits = model(torch.cat([start, token], dim=1), visual=visual)[:, start.shape[1] - 1 : -1].float()

@@ -99,7 +99,7 @@ class PLM(nn.Module):
             rows = packed(batch, self.vlm.placeholders(batch.ids))
         else:
             rows = padded(batch, self.vlm.config.stop_ids[0])
-        visual, unused = self._see(batch, rows.places)
+        visual, unused = self._see(batch, rows)
         logits = self.vlm(
             rows.ids, visual=visual, segments=rows.segments, branches=rows.branches, at=before(rows.learned)
         )  # fmt: skip
@@ -111,7 +111,7 @@ class PLM(nn.Module):
         hits = (logits.detach().argmax(-1) == targets).sum()
         return losses.sum() + unused, hits.float(), losses.new_tensor(len(targets)), losses.new_tensor(len(lengths))
 
-    def _see(self, batch: ChatBatch, places: Tensor | None) -> tuple[Tensor | None, Tensor]:
+    def _see(self, batch: ChatBatch, rows: "Rows") -> tuple[Tensor | None, Tensor]:
         """Return the visual tokens of a batch. Without images, a blank one keeps the processes of a run in step and adds 0."""
         tiles = batch.tiles
         blank = not len(tiles)
@@ -119,9 +119,11 @@ class PLM(nn.Module):
             side = self.vlm.config.vision.image_size
             tiles = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=batch.ids.device)
         visual = self.vlm.encode(normalised(tiles, next(self.vlm.projector.parameters()).dtype))
-        if places is not None:
-            visual = visual[places]
-        return (None, 0.0 * visual.float().sum()) if blank else (visual, visual.new_zeros(()).float())
+        if blank:
+            return None, 0.0 * self.vlm.numbered(visual, [1]).float().sum()
+        if rows.places is not None:
+            visual = visual[rows.places]
+        return self.vlm.numbered(visual, rows.counts), visual.new_zeros(()).float()
 
     @classmethod
     def tiny(cls) -> tuple["PLM", ChatBatch]:
@@ -158,6 +160,8 @@ class Rows:
     ids: Int[Tensor, "b n"]
     learned: Bool[Tensor, "b n"]
     segments: Segments | None
+    counts: list[int]
+    """Tiles and frames of each row, and of each group of rows that share them."""
     branches: Branches | None = None
     places: Int[Tensor, " t"] | None = None
     """Places in `tiles` of the tiles and frames, in the order of the row; None if they stand in that order, each once."""
@@ -186,13 +190,12 @@ def packed(batch: ChatBatch, visual: Bool[Tensor, "b n"]) -> Rows:
         count = len(list(alike))
         segments += [(count, length)] if parts is None else [(1, sum(parts))] * count
         branches += [None] if parts is None else [parts] * count
-    places = batch.tile_places
+    places, own = batch.tile_places, torch.tensor([not shared for shared in common], device=batch.ids.device)
     if places is not None:
-        own = torch.tensor([not shared for shared in common], device=places.device)
         places = places[own.repeat_interleave(batch.tile_counts)]
     return Rows(
         ids=batch.ids[kept][None], learned=learnable(batch)[kept][None], segments=segments,
-        branches=branches if any(branches) else None, places=places,
+        counts=batch.tile_counts[own].tolist(), branches=branches if any(branches) else None, places=places,
     )  # fmt: skip
 
 
@@ -223,7 +226,9 @@ def padded(batch: ChatBatch, padding: int) -> Rows:
     """Return the rows of a batch, padded on the right with an id."""
     real = torch.arange(batch.ids.shape[1], device=batch.ids.device) < batch.lengths[:, None]
     ids = batch.ids.masked_fill(~real, padding)
-    return Rows(ids=ids, learned=learnable(batch), segments=None, places=batch.tile_places)
+    return Rows(
+        ids=ids, learned=learnable(batch), segments=None, counts=batch.tile_counts.tolist(), places=batch.tile_places
+    )  # fmt: skip
 
 
 def learnable(batch: ChatBatch) -> Bool[Tensor, "b n"]:
