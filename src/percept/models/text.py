@@ -132,7 +132,8 @@ class TextTower(nn.Module):
         if length > self.config.context:
             raise PerceptError(f"a text of {length} tokens does not fit the context of {self.config.context}")
         if shared:
-            assert not (layers or extra or self.checkpointing) and bias is None
+            assert bias is None
+            assert not (layers or extra or self.checkpointing)
             tokens = self.norm(self._after(embeddings + self.positions[:length], shared, starts).tokens)
             return TextOut(tokens, self._pooled(tokens, ends - shared), {})
         out = run_stack(
