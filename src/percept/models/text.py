@@ -121,7 +121,7 @@ class TextTower(nn.Module):
             bias: added to the attention logits together with the causal mask, broadcastable to [b, h, n, n]; n counts the
                 tokens of `extra`.
             shared: first tokens that are equal in all texts. They are computed once, as later tokens do not change them, and are not
-                returned. Excludes `layers`, `extra`, `bias` and checkpointing.
+                returned. Excludes `layers`, `extra` and `bias`; ignored with checkpointing.
             starts: different ones of these starts: the texts are so many groups of equal size, and each has one.
 
         Raises:
@@ -131,9 +131,10 @@ class TextTower(nn.Module):
         length = embeddings.shape[1]
         if length > self.config.context:
             raise PerceptError(f"a text of {length} tokens does not fit the context of {self.config.context}")
-        if shared:
+        if shared and not self.checkpointing:
             assert bias is None
-            assert not (layers or extra or self.checkpointing)
+            assert not layers
+            assert not extra
             tokens = self.norm(self._after(embeddings + self.positions[:length], shared, starts).tokens)
             return TextOut(tokens, self._pooled(tokens, ends - shared), {})
         out = run_stack(
