@@ -8,7 +8,9 @@ classes of a source set, tested unchanged on sets of other classes (cross) and o
 Every trained arm takes nearly the same number of steps (--steps), in whole epochs of its own batches at its own rates; with --steps 0 it has the epochs of
 its paper. Sets have to pass the gate of `beds.py` with each encoder. Runs are lines of a file, one file for each number of steps, so the command goes on
 where it was interrupted; a file with other settings or weights is refused. Two processes can share the work: give each different --models, --sets or
---rows and a file of --runs of its own, then both files to --report. Before it starts, each arm is timed over one epoch and the time of the whole table
+--rows and a file of --runs of its own, then both files to --report; the start of GRAM is learned once in a process for each encoder
+and seed, so divide by --models first. Runs of fewer seeds come first with --seeds 1, and those that are there are kept with --seeds 3 --arms
+SOME: a claim is judged over the cells that both of its arms have. Before it starts, each arm is timed over one epoch and the time of the whole table
 is printed. `family_report.py` judges the runs.
 """
 
@@ -56,7 +58,7 @@ from percept.methods.adaptation.trainer import Trained, steps_of
 CROPS = 2
 """Random crops of every training image whose vectors are computed."""
 SHOTS = (1, 2, 4, 8, 16)
-STEPS = 300
+STEPS = 200
 """Optimiser steps of every trained arm, nearly."""
 METERED = 32
 """Test images that the shift of deep prompts is measured on."""

@@ -262,3 +262,74 @@ def test_the_output_layer_of_a_tied_embedding_is_packed(dtype: torch.dtype, prod
         layer.weight.mul_(2)
         close(layer.logits(x), 2 * expected)
     assert layer.logits(x.requires_grad_()).requires_grad
+
+
+def gradients(layer: nn.Linear, x: Tensor, of_output: Tensor) -> list[Tensor]:
+    """The output, and the gradients of input, weight and bias that exist."""
+    given = x.clone().requires_grad_(True)
+    layer.zero_grad()
+    found = layer(given)
+    found.backward(of_output.expand_as(found))
+    kept = [each.grad.clone() for each in layer.parameters() if each.grad is not None]
+    assert given.grad is not None
+    return [found.detach(), given.grad, *kept]
+
+
+@x86
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("pack", [False, True])
+def test_gradients_of_direct_products_are_the_plain_ones(
+    bias: bool, trained: bool, pack: bool, monkeypatch: pytest.MonkeyPatch, products: list[Tensor]
+) -> None:
+    monkeypatch.setattr(module, "FEW_PRODUCTS", 0)
+    layer = nn.Linear(40, 24, bias=bias).requires_grad_(trained)
+    x, expanded = torch.randn(3, 7, 40), torch.randn(1, 1, 24)
+    for of_output in (torch.randn(3, 7, 24), expanded, torch.randn(24, 7, 3).permute(2, 1, 0)):
+        expected = gradients(layer, x, of_output)
+        products.clear()
+        twin = copy.deepcopy(layer)
+        adopt(twin, pack=pack)
+        found = gradients(twin, x, of_output)
+        assert len(found) == len(expected) == 2 + trained * (1 + bias)
+        assert len(products) == 2 + trained
+        for one, other in zip(found, expected, strict=True):
+            close(one, other)
+
+
+@x86
+def test_second_derivatives_are_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FEW_PRODUCTS", 0)
+    layer, x, found = nn.Linear(6, 5).double().float(), torch.randn(4, 6, requires_grad=True), []
+    for adopted in (False, True):
+        if adopted:
+            adopt(layer, pack=False)
+        loss = layer(x).square().sum()
+        first = torch.autograd.grad(loss, [x, layer.weight], create_graph=True)
+        found.append(torch.autograd.grad(sum(each.square().sum() for each in first), [x, layer.weight, layer.bias]))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@x86
+def test_training_stays_plain_where_direct_products_do_not_help(
+    monkeypatch: pytest.MonkeyPatch, products: list[Tensor]
+) -> None:
+    layer = nn.Linear(40, 24)
+    adopt(layer, pack=False)
+    x = torch.randn(9, 40)
+    layer(x)  # too small
+    monkeypatch.setattr(module, "FEW_PRODUCTS", 0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    torch.func.grad(lambda given: layer(given).sum())(x)
+    with FlopCounterMode(display=False) as counter:
+        layer(x)
+    assert counter.get_total_flops() == 2 * 9 * 40 * 24
+    layer.requires_grad_(False)(x)  # nothing to differentiate
+    monkeypatch.setattr(module, "on_intel", lambda: True)
+    layer.requires_grad_(True)(x)
+    assert not products
+    monkeypatch.setattr(module, "on_intel", lambda: False)
+    layer(x)
+    assert len(products) == 1

@@ -126,3 +126,18 @@ def test_initialisation_scales_residual_outputs_down_with_depth() -> None:
         part = linear(first, name)
         assert float(part.weight.std()) == pytest.approx(deviation, rel=0.2)
         assert not part.bias.any()
+
+
+def test_equal_beginnings_may_be_computed_once() -> None:
+    model, ids = tower(), texts(6)
+    ends = ids.argmax(dim=-1)
+    same = int(ends.min())
+    rows = model.embedding(ids).clone()
+    for start in (0, 3):  # two groups of three texts
+        rows[start : start + 3, :same] = rows[start, :same]
+    expected = model(embeddings=rows, ends=ends)
+    found = model(embeddings=rows, ends=ends, shared=same, starts=2)
+    torch.testing.assert_close(found.pooled, expected.pooled)
+    torch.testing.assert_close(found.tokens, expected.tokens[:, same:])
+    model.checkpointing = True
+    torch.testing.assert_close(model(embeddings=rows, ends=ends, shared=same, starts=2).pooled, expected.pooled)

@@ -1,4 +1,4 @@
-"""When a twin may leave the plain form: nobody differentiates, traces, counts or hooks what it computes."""
+"""When a twin may leave the plain form: nobody traces, counts or hooks what it computes, or differentiates it other than backward."""
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,18 @@ def inference_on_cpu(x: Tensor) -> bool:
     False with gradients enabled, under torch.compile, torch.export, tracing, vmap and dispatch modes (such as operation
     counters), and for subclasses of Tensor (such as FakeTensor): these take the plain form.
     """
+    return not torch.is_grad_enabled() and _on_cpu(x)
+
+
+def training_on_cpu(x: Tensor) -> bool:
+    """Return True if values and backward gradients of what is computed from `x` matter, on a CPU; as `inference_on_cpu`, and without autocast."""
+    return torch.is_grad_enabled() and _on_cpu(x) and not torch.is_autocast_enabled("cpu")
+
+
+def _on_cpu(x: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()
-        and not torch.is_grad_enabled()
-        and type(x) is Tensor
+        and type(x) in (Tensor, nn.Parameter)
         and x.device.type == "cpu"
         and torch._C._get_tracing_state() is None
         and not _is_intercepted()

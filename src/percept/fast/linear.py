@@ -1,8 +1,9 @@
-"""Linear layers for inference: oneDNN called directly on CPUs, with packed weights, and GELU fused into the product.
+"""Linear layers on CPUs: oneDNN called directly, for inference with packed weights and GELU fused into the product.
 
 `torch.nn.functional.linear` takes a general product: in bfloat16 oneDNN reorders the weight at every call (a tenth of the
-time), and in float32 x86 processors get MKL, which is slower on processors that are not Intel's. The operators used here
-are private ones that `torch.compile` generates calls to. Where one is missing or returns other numbers, the plain layer runs.
+time), and in float32 x86 processors get MKL, which takes twice as long on processors that are not Intel's, in both directions. The
+operators used here are private ones that `torch.compile` generates calls to. Where one is missing or returns other numbers, the
+plain layer runs.
 """
 
 import platform
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from percept.core.machine import device_name
-from percept.fast.conditions import has_hooks, inference_on_cpu, inference_on_gpu
+from percept.fast.conditions import has_hooks, inference_on_cpu, inference_on_gpu, training_on_cpu
 from percept.nn.mlp import MLP as PlainMLP
 from percept.nn.tied import TiedEmbedding as PlainTied
 
@@ -24,6 +25,8 @@ FEW_ROWS, MANY_ROWS = 256, 1024
 """Rows between which MKL is faster than packed oneDNN in float32 on Intel processors (by a fifth at 577 rows of 1,024)."""
 PACKED_ROWS = 1024
 """Number of rows that packed weights are laid out for; other numbers work too."""
+FEW_PRODUCTS = 2**21
+"""Multiplications of a layer below which the plain form is faster in training, as autograd calls no Python for it."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,14 @@ class Packs(nn.Module):
 
     def multiplied(self, x: Tensor, bias: Tensor | None, then: str) -> Tensor:
         """Return the product with the weight, plus the bias, after an activation ("none" or "gelu")."""
+        return product(x, self.layout(), bias, then)
+
+    def layout(self) -> Tensor:
+        """Return the packed weight, or the plain one if there is no packed copy of it."""
         weight = self.weight
         if self.packed is not None and not self.packed.is_of(weight):
             self.packed = None
-        return product(x, weight if self.packed is None else self.packed.weight, bias, then)
+        return weight if self.packed is None else self.packed.weight
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Packs":
         self.packed = None
@@ -83,11 +90,24 @@ class Packs(nn.Module):
 
 
 class Linear(Packs, nn.Linear):
-    """`torch.nn.Linear` with a faster forward for inference; adopted by `percept.fast.adopt`."""
+    """`torch.nn.Linear` that is faster on CPUs; adopted by `percept.fast.adopt`."""
 
     def forward(self, input: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
         """Apply the layer."""
-        return self.multiplied(input, self.bias, "none") if self.is_direct(input) else super().forward(input)
+        if self.is_direct(input):
+            return self.multiplied(input, self.bias, "none")
+        if self.is_direct_in_training(input):
+            return Product.apply(input, self.weight, self.bias, self.layout())  # pyright: ignore[reportReturnType]
+        return super().forward(input)
+
+    def is_direct_in_training(self, x: Tensor) -> bool:
+        """Return True if `Product` is to be used: float32 with gradients, on a CPU where MKL is slower."""
+        weight, bias = self.weight, self.bias
+        if x.dtype != torch.float32 or weight.dtype != torch.float32 or type(weight) not in (Tensor, nn.Parameter):
+            return False
+        if x.numel() * len(weight) < FEW_PRODUCTS or not training_on_cpu(x) or on_intel() or not direct(x.dtype):
+            return False
+        return x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
 
     def forward_gelu(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
         """Apply the layer and GELU.
@@ -120,6 +140,38 @@ class MLP(PlainMLP):
         if type(up) is Linear and not has_hooks(up):
             return self.down(up.forward_gelu(x))
         return super().forward(x)
+
+
+class Product(torch.autograd.Function):
+    """A direct product whose gradients are direct products too; second derivatives are those of plain operations."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor) -> Tensor:
+        """Multiply.
+
+        Args:
+            layout: the weight, or a packed copy of it.
+        """
+        ctx.save_for_backward(x if weight.requires_grad else None, weight)
+        return product(x, layout, bias, "none")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        """Return the gradients of input, weight and bias, as far as they are needed."""
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias, _ = ctx.needs_input_grad
+        gradient, times = gradients[0].contiguous(), _plain_product if torch.is_grad_enabled() else product
+        rows = gradient.flatten(0, -2)
+        return (
+            times(gradient, weight.t(), None, "none") if of_x else None,
+            times(rows.t(), x.flatten(0, -2).t(), None, "none") if of_weight else None,
+            rows.sum(dim=0) if of_bias else None,
+            None,
+        )
+
+
+def _plain_product(x: Tensor, weight: Tensor, bias: Tensor | None, then: str) -> Tensor:
+    return x @ weight.t()
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None, then: str) -> Tensor:

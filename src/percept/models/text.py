@@ -16,8 +16,9 @@ from percept.fast import compiled_call
 from percept.models.config import TextConfig
 from percept.nn.attention import Attention
 from percept.nn.block import Block
+from percept.nn.cache import SharedStart
 from percept.nn.mlp import MLP
-from percept.nn.stack import Call, call_block, run_stack
+from percept.nn.stack import Call, StackOut, call_block, run_stack
 
 PREFIX = 1
 """Tokens in front of the text proper: the start token."""
@@ -109,6 +110,8 @@ class TextTower(nn.Module):
         layers: Collection[int] = (),
         extra: Mapping[int, Tensor] | None = None,
         bias: Tensor | None = None,
+        shared: int = 0,
+        starts: int = 1,
     ) -> TextOut:
         """Run the tower on token ids, or on `embeddings` with the positions `ends` of their end tokens.
 
@@ -117,6 +120,9 @@ class TextTower(nn.Module):
             extra: {block: tokens [m, w] or [b, m, w]} to insert after the start token before that block.
             bias: added to the attention logits together with the causal mask, broadcastable to [b, h, n, n]; n counts the
                 tokens of `extra`.
+            shared: first tokens that are equal in all texts. They are computed once, as later tokens do not change them, and are not
+                returned. Excludes `layers`, `extra` and `bias`; ignored with checkpointing.
+            starts: different ones of these starts: the texts are so many groups of equal size, and each has one.
 
         Raises:
             PerceptError: longer than the context, an id outside the vocabulary, or embeddings without their ends.
@@ -125,6 +131,12 @@ class TextTower(nn.Module):
         length = embeddings.shape[1]
         if length > self.config.context:
             raise PerceptError(f"a text of {length} tokens does not fit the context of {self.config.context}")
+        if shared and not self.checkpointing:
+            assert bias is None
+            assert not layers
+            assert not extra
+            tokens = self.norm(self._after(embeddings + self.positions[:length], shared, starts).tokens)
+            return TextOut(tokens, self._pooled(tokens, ends - shared), {})
         out = run_stack(
             self.blocks,
             embeddings + self.positions[:length],
@@ -138,8 +150,17 @@ class TextTower(nn.Module):
         )
         tokens = self.norm(out.tokens)
         ends = ends + (out.prefix - PREFIX) * (ends >= PREFIX)  # inserted tokens move all but the first
-        pooled = tokens[torch.arange(tokens.shape[0], device=tokens.device), ends] @ self.projection
-        return TextOut(tokens, pooled, out.hidden)
+        return TextOut(tokens, self._pooled(tokens, ends), out.hidden)
+
+    def _pooled(self, tokens: Float[Tensor, "b n w"], ends: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        return tokens[torch.arange(tokens.shape[0], device=tokens.device), ends] @ self.projection
+
+    def _after(self, x: Float[Tensor, "b n w"], shared: int, starts: int) -> StackOut:
+        """Run the blocks on the first tokens of one text of each group, and then on the other tokens of all texts."""
+        caches = [SharedStart() for _ in self.blocks]
+        firsts = x[:: len(x) // starts, :shared]
+        run_stack(self.blocks, firsts, causal=True, caches=caches, call=self.call)
+        return run_stack(self.blocks, x[:, shared:], causal=True, caches=caches, call=self.call)
 
     def _embedded(
         self, ids: Tensor | None, embeddings: Tensor | None, ends: Tensor | None

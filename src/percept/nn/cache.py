@@ -185,3 +185,23 @@ class LayerCache:
                 buffer[rows, :, step.slots] = new.transpose(1, 2)
             stored.append(buffer[:, :, : step.end])
         return stored[0], stored[1]
+
+
+class SharedStart:
+    """Keys and values of tokens with which groups of rows begin; a `percept.nn.context.Cache`.
+
+    The first call has one row for each group and is kept, with its gradients. In later calls, every row continues the start of its group.
+    """
+
+    def __init__(self) -> None:
+        self.kept: tuple[Tensor, Tensor] | None = None
+
+    def append(
+        self, key: Float[Tensor, "b h m e"], value: Float[Tensor, "b h m e"]
+    ) -> tuple[Float[Tensor, "b h n e"], Float[Tensor, "b h n e"]]:
+        """Keep the tokens of the first call; return those of later ones behind the start of each row."""
+        if self.kept is None:
+            self.kept = key, value
+            return key, value
+        first, second = (part.repeat_interleave(len(key) // len(part), dim=0) for part in self.kept)
+        return torch.cat([first, key], dim=2), torch.cat([second, value], dim=2)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import percept
 from percept.core.errors import PerceptError
 from percept.data.tokenizers import Tokenizer
+from percept.methods.adaptation import prompts
 from percept.methods.adaptation.contract import Adaptation, tiny_base
 from percept.methods.adaptation.deep import DeepConfig, DeepPrompts, spread, words_only
 from percept.methods.adaptation.dpl_like import DecoupledAttention, DPLLike, flows
@@ -18,7 +19,7 @@ from percept.methods.adaptation.kgcoop import KgCoOp
 from percept.methods.adaptation.maple import MaPLe
 from percept.methods.adaptation.mmrl import MMRL
 from percept.methods.adaptation.pre import PRE
-from percept.methods.adaptation.prompts import PHRASE, PromptConfig
+from percept.methods.adaptation.prompts import PHRASE, PromptConfig, SoftPrompt
 from percept.methods.adaptation.restore import RESTORE
 from percept.methods.adaptation.shift import embedding_shift, gram
 from percept.methods.adaptation.texts import Base, base_of
@@ -439,3 +440,35 @@ def test_a_saved_method_classifies_as_before(kind: Any, nano: Base, tmp_path: Pa
         torch.testing.assert_close(opened.class_logits(image), method.class_logits(image), atol=1e-3, rtol=1e-3)
     assert opened.method.config == method.config
     assert (tmp_path / "saved" / "method.safetensors").stat().st_size < 8e6
+
+
+NAMED = ("red cup", "cup", "old book", "a red book of an old cup", "book", "old cup")
+
+
+@pytest.mark.parametrize("position", ["end", "middle", "front"])
+@pytest.mark.parametrize("per_class", [False, True])
+def test_equal_beginnings_of_prompts_may_be_computed_once(
+    position: Any, per_class: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, found = tiny_base(), []
+    prompt = SoftPrompt(PromptConfig(context=6, position=position, per_class=per_class), base, NAMED)
+    prompt.use(NAMED)
+    assert prompt.shared == {"end": 1 if per_class else 7, "middle": 1 if per_class else 4, "front": 1}[position]
+    several = torch.randn(3, 6, 16, requires_grad=True)
+    for few in (2**30, 1):
+        monkeypatch.setattr(prompts, "FEW_SHARED", few)
+        vectors = [prompt.vectors(base.text)] + (
+            [] if per_class else [prompt.vectors(base.text, several).flatten(0, 1)]
+        )
+        weights = torch.linspace(-1, 1, 12)
+        found.append(
+            (torch.cat(vectors), *torch.autograd.grad((torch.cat(vectors) * weights).sum(), [prompt.context] + [several] * (not per_class)))
+        )  # fmt: skip
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(other.detach().abs().max()))
+
+
+def test_the_end_of_a_prompt_is_never_shared() -> None:
+    prompt = SoftPrompt(PromptConfig(context=2), tiny_base(), ["cup"])
+    prompt.use(["cup"])
+    assert prompt.shared == int(prompt.ends)

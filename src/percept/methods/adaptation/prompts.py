@@ -3,6 +3,7 @@
 Zhou et al. 2022, arXiv:2109.01134, section 3.2; reference: KaiyangZhou/CoOp, trainers/coop.py.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 
 from percept.core.errors import PerceptError
 from percept.methods.adaptation.contract import Adaptation
-from percept.methods.adaptation.texts import TEMPLATE, Base, lay_out
+from percept.methods.adaptation.texts import TEMPLATE, Base, Layout, lay_out
 from percept.models.clip import unit
 from percept.models.text import TextTower
 
 PHRASE = "a photo of a"
+FEW_SHARED = 128
+"""Tokens that are saved by computing equal beginnings of prompts once, below which that is not faster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,8 @@ class SoftPrompt(nn.Module):
         super().__init__()
         self.config, self._tokenizer = config, base.tokenizer
         self._trained = tuple(names) if config.per_class else ()
+        self.shared = 0
+        """First tokens that are equal in all prompts, learned ones included."""
         start = self._start(base)
         if config.per_class:
             start = (
@@ -109,6 +114,7 @@ class SoftPrompt(nn.Module):
         layout = lay_out(
             self._tokenizer, texts or names, count=config.context, before=config.phrase or "a", leftover=self._leftover, position=config.position
         )  # fmt: skip
+        self.shared = _shared(layout, per_class=config.per_class)
         device = self.context.device
         self.ids, self.place, self.ends = (each.to(device) for each in (layout.ids, layout.place, layout.ends))
 
@@ -135,13 +141,25 @@ class SoftPrompt(nn.Module):
         ahead, ends = embeddings.shape[:-3], self.ends
         if ahead:
             ends = ends.expand(*ahead, -1).flatten()
-        pooled = text(embeddings=embeddings.reshape(-1, *embeddings.shape[-2:]), ends=ends).pooled
+        flat, starts = embeddings.reshape(-1, *embeddings.shape[-2:]), math.prod(ahead)
+        saved = self.shared * (len(flat) - starts)
+        pooled = text(
+            embeddings=flat, ends=ends, shared=self.shared if saved >= FEW_SHARED else 0, starts=starts
+        ).pooled
         return unit(pooled).reshape(*ahead, -1, pooled.shape[-1])
 
     @property
     def count(self) -> int:
         """Number of learned values."""
         return cast(Tensor, self.context).numel()
+
+
+def _shared(layout: Layout, *, per_class: bool) -> int:
+    """Return the number of first tokens that all prompts have, learned ones included unless each class has its own; the end is never one."""
+    same = (layout.ids == layout.ids[:1]).all(dim=0) & (layout.place == layout.place[:1]).all(dim=0)
+    if per_class:
+        same &= layout.place[0] < 0
+    return min(int(same.cumprod(dim=0).sum()), int(layout.ends.min()))
 
 
 class Prompted(Adaptation):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from percept.core.seed import derive
 from percept.data.batch import Batch
+from percept.fast import adopt
 from percept.methods.adaptation.contract import Adaptation, Shots, Training, Views
 from percept.optim.rules import parameter_groups
 from percept.optim.schedule import constant_then_cosine
@@ -66,6 +67,7 @@ def fit(method: Adaptation, shots: Shots, training: Training, *, seed: int, prog
     start, method.epochs, method.seed = time.perf_counter(), training.epochs, seed
     method.prepare(shots)
     method.check_trainable()
+    adopt(method, pack=False)  # towers that were copied, and the method's own layers
     rounds, means = Rounds(shots, training, method, seed), {}
     optimiser = optimiser_of(method, training) if training.epochs and method.declared() else None
     rates = [group["lr"] for group in optimiser.param_groups] if optimiser else []

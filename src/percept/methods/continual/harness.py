@@ -16,6 +16,7 @@ from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.core.seed import derive
+from percept.fast import adopt
 from percept.methods.adaptation.few import Seen
 from percept.methods.adaptation.texts import filled
 from percept.methods.continual.contract import Continual, Schedule, Task, batch_rows
@@ -109,6 +110,7 @@ def learn(method: Continual, task: Task, schedule: Schedule, *, seed: int) -> di
     """Teach a method one task, and return the mean losses of the last tenth of the steps."""
     method.steps = schedule.steps
     method.begin(task)
+    adopt(method, pack=False)
     trained = [each for each in method.parameters() if each.requires_grad]
     texts, sums, counted = method.tokens(task.texts), {}, max(1, schedule.steps // 10)
     optimiser = torch.optim.AdamW(
@@ -222,6 +224,7 @@ def run(
         the accuracies, and facts of the run; "blends" holds share → (accuracies, accuracies on the others).
     """
     schedule, start = schedule or type(method).schedule(), time.perf_counter()
+    adopt(method, pack=False)
     method.eval()
     initial = [each.detach().clone() for each in method.clip.parameters()] if blends else []
     before, untouched = accuracies(method.clip, method.tokens, tasks, protocol), None

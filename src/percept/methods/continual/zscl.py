@@ -38,6 +38,9 @@ from percept.methods.continual.contract import (
     tiny_task,
 )
 
+PART = 64
+"""References that are encoded together."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reference:
@@ -89,19 +92,22 @@ class ZSCL(Continual):
         super().__init__(config, base)
         self.initial, self.previous, self.mean = (frozen(self.clip) for _ in range(3))
         self.counted = 0
+        self.reference_images: Tensor
         self.reference_texts: Tensor
-        self.register_buffer("reference_texts", torch.zeros(0, self.clip.config.vision.output_dim or 0))
+        for name in ("reference_images", "reference_texts"):
+            self.register_buffer(name, torch.zeros(0, self.clip.config.vision.output_dim or 0))
         self.reference: Reference | None = None
         if reference is not None:
             self.refer(reference)
 
     @torch.no_grad()
     def refer(self, reference: Reference) -> None:
-        """Take references, and compute the text vectors of the initial model."""
+        """Take references, and compute the vectors that the initial model gives them."""
         if not len(reference.image) or not reference.texts:
             raise PerceptError("the reference needs at least one image and one text.")
         device = next(self.clip.parameters()).device
         self.reference = replace(reference, image=reference.image.to(device))
+        self.reference_images = torch.cat([self.initial.embed_image(part) for part in self.reference.image.split(PART)])
         self.reference_texts = self.initial.embed_text(self.tokens(reference.texts))
 
     def begin(self, task: Task) -> None:
@@ -132,14 +138,13 @@ class ZSCL(Continual):
         """Return the scaled cosines of reference images and texts, by the student and by the teacher [R, R⁰]."""
         assert self.reference is not None
         dice = torch.Generator().manual_seed(derive(0, "reference", self.step))
-        image = self.reference.image[torch.randperm(len(self.reference.image), generator=dice)[: self.config.batch]]
+        rows = torch.randperm(len(self.reference.image), generator=dice)[: self.config.batch]
         scale = self.clip.scale()
         texts = self.reference_texts
         if self.config.text_student == "current":
             texts = self.clip.embed_text(self.tokens(self.reference.texts))
-        with torch.no_grad():
-            teacher = scale * self.initial.embed_image(image) @ self.reference_texts.T
-        return scale * self.clip.embed_image(image) @ texts.T, teacher
+        teacher = scale.detach() * self.reference_images[rows] @ self.reference_texts.T
+        return scale * self.clip.embed_image(self.reference.image[rows]) @ texts.T, teacher
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
