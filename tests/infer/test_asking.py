@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, cast
 
@@ -263,6 +264,18 @@ def test_likelihoods_are_those_of_the_whole_sequence() -> None:
     assert [one.label for one in SPOKEN.choose(PICTURE, QUESTION, choices, per_token=True)] == [
         choices[p] for p in means.argsort()[::-1]
     ]
+
+
+def test_samples_are_as_frequent_as_the_model_predicts() -> None:
+    prepared, letters, count = SPOKEN.processor(asked(PICTURE, QUESTION), ask=True), "abcd", 400
+    ids = torch.tensor([prepared.rendered.ids])
+    logits = SPOKEN.logits(ids, SPOKEN.preprocess.normalise(prepared.stacked))[0, -1]
+    shares = logits[[SPOKEN.processor.tokenizer.encode(letter)[0] for letter in letters]].softmax(dim=-1).tolist()
+    sampling: Any = {"temperature": 1.0, "samples": count, "seed": 0, "pattern": f"[{letters}]"}
+    drawn = Counter(SPOKEN.ask(PICTURE, QUESTION, **sampling))
+    assert len(drawn) == len(letters)
+    for letter, share in zip(letters, shares, strict=True):
+        assert drawn[letter] / count == pytest.approx(share, abs=4 * (share * (1 - share) / count) ** 0.5)
 
 
 def test_the_contract() -> None:
