@@ -11,6 +11,10 @@ os.environ.pop("COLUMNS", None)  # consoles would keep the width that they find 
 
 import torch
 
+from tests import checked
+
+checked.install()  # before any module of percept is imported
+
 pytest_plugins = ("tests.export.written",)
 
 
