@@ -1,8 +1,12 @@
 """Every test starts from the same random state, and every worker process computes with one thread."""
 
+import gc
 import os
+import random
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for child processes
@@ -18,6 +22,19 @@ checked.install()  # before any module of percept is imported
 pytest_plugins = ("tests.export.written",)
 
 
+settings.register_profile(
+    "same examples", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same examples")  # --hypothesis-profile default looks for others
+
+gc.disable()  # until all modules are imported; none of their objects becomes garbage
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # the collector passes over what is there now
+    gc.enable()
+
+
 def pytest_configure() -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
@@ -26,4 +43,6 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True)
 def _same_start(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
+    random.seed(0)  # beartype, too, draws from it: which item of a list it looks at
+    np.random.seed(0)  # noqa: NPY002
     monkeypatch.setenv("COLUMNS", "250")  # paths of parallel workers are long; a test of narrow terminals sets its own
