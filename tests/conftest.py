@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+from collections.abc import Generator
 
 import numpy as np
 import pytest
@@ -27,12 +28,16 @@ settings.register_profile(
 )
 settings.load_profile("same examples")  # --hypothesis-profile default looks for others
 
-gc.disable()  # until all modules are imported; none of their objects becomes garbage
 
-
-def pytest_collection_finish() -> None:
-    gc.freeze()  # the collector passes over what is there now
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import all tests without looking for garbage; later searches pass over what was made here."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_configure() -> None:
