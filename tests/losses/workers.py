@@ -16,10 +16,9 @@ from percept.losses import tiled
 from percept.methods.contrast import loss_rows
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig
-from percept.train import fit
+from percept.train import fit, meters
 from tests.losses.oracle import BIAS, SCALES, inputs
 from tests.models.small import TEXT, VISION
-from tests.train.quick import make_quick
 from tests.train.runs import Config, Hooked, RandomPairs, trial
 from tests.train.workers import kept, made
 
@@ -84,7 +83,7 @@ def sharded(folder: Path) -> None:
 
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(200)
-    make_quick()
+    meters.matmul_peak = lambda device, dtype: 1e12
     torch.set_num_threads(1)
     for argument in sys.argv[1:]:
         work, where = argument.split("=")

@@ -13,8 +13,11 @@ COUNT = Meter._count
 """Counts at the beginning of every interval, which takes longer than the step. Runs of tests have intervals of one or two steps."""
 
 
-def make_quick(put: Callable[[Any, str, Any], None] = setattr) -> None:
-    """Leave out what only costs time; `put` is `setattr`, or that of a MonkeyPatch."""
+def make_quick(put: Callable[[Any, str, Any], None]) -> None:
+    """Leave out what only costs time; `put` is the `setattr` of a MonkeyPatch.
+
+    Not for models whose counted step differs from others in the last bit, as that of a decoder on a CPU does.
+    """
     put(meters, "matmul_peak", lambda device, dtype: 1e12)
     put(Meter, "_count", _once)
 
