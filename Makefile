@@ -4,6 +4,9 @@ WORKERS ?= auto
 BIN := .venv/bin
 DEMO := .venv/.demo
 ALL := .venv/.all
+TYPES := .venv/.types
+# One worker runs all tests of a file, so that what they share is made once; files begin in alphabetical order.
+TEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt
 
 .PHONY: demo test test-slow setup format bench oracles clean
@@ -11,15 +14,15 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 demo: $(DEMO)
 	$(BIN)/python examples/demo.py
 
+# Types are checked while the tests run: that is work for one core only.
 test: $(ALL)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/basedpyright
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/basedpyright > $(TYPES) 2>&1 & types=$$!; $(TEST); tests=$$?; wait $$types; types=$$?; cat $(TYPES); exit $$((tests + types))
 
 test-slow: $(ALL)
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+	$(TEST) -m slow --hypothesis-profile default
 
 bench: $(ALL)
 	for script in benchmarks/*_speed.py benchmarks/startup.py benchmarks/shapes.py benchmarks/video_seek.py \

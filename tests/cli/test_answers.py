@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 from percept.cli import main
 from percept.cli.answers import FIELDS, Store, as_text
 from percept.core.errors import PerceptError
+from percept.world.clips import clip_rows, generate_clip
+from percept.world.qa import examples
+from tests.data.video.films import film
 from tests.infer import speaking
 
 SHORT = ["--max-new-tokens", "6"]
@@ -145,15 +149,37 @@ def test_rows_of_samples_and_standard_output(talking: list[str], capsys: pytest.
     assert "left out: some/broken.png is empty" in captured.err
 
 
+def test_a_clip_is_described_as_a_clip(talking: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    film(Path("some/walk.mp4"), count=3)
+    files = ["some/0.png", "some/walk.mp4"]
+    assert run("caption", *files, *talking, "--out", "a.jsonl") == 0
+    texts = ["Describe the image in one sentence.", "Describe the video briefly."]
+    assert any(pair.question == texts[0] for drawn in islice(examples(0, more=9), 200) for pair in drawn.pairs)
+    rows = clip_rows(generate_clip(0, frames=8, size=32), video="", sampled=4)
+    assert texts[1] in {turn["value"] for row in rows for turn in row.data["conversations"]}
+    assert [row["question"] for row in rows_of("a.jsonl")] == texts
+    assert rows_of("a.jsonl")[1]["answer"] == speaking.assistant().ask(files[1], texts[1], max_new_tokens=6)
+    capsys.readouterr()
+    assert run("caption", *files, *talking, "--out", "a.jsonl") == 0
+    assert "2 files answered before" in capsys.readouterr().err
+    assert run("caption", *files, *talking) == 0
+    assert " / ".join(texts) in capsys.readouterr().out
+    assert run("caption", *files, *talking, "--prompt", "what?", "--out", "a.jsonl") == 0
+    assert [row["question"] for row in rows_of("a.jsonl")[2:]] == ["what?"] * 2
+
+
 def test_a_file_of_answers_survives_quotes_and_line_breaks(tmp_path: Path) -> None:
-    facts = {"question": 'a "b",\nc', "model": "m", "options": {"stop": ["x"]}}
-    records = [{"path": "p", "answer": 'two\nlines, "quoted"', **facts}, {"path": "q", "answer": "\n", **facts}]
+    facts, question = {"model": "m", "options": {"stop": ["x"]}}, 'a "b",\nc'
+    asked = {"question": question, **facts}
+    records = [{"path": "p", "answer": 'two\nlines, "quoted"', **asked}, {"path": "q", "answer": "\n", **asked}]
     for ending in (".csv", ".jsonl"):
         Store(tmp_path / f"a{ending}").add(records)
         again = Store(tmp_path / f"a{ending}")
         assert [{name: row[name] for name in records[0]} for row in again.records] == records
-        assert again.left([Path("p"), Path("r")], facts) == [Path("r")]
-        assert again.left([Path("p")], {**facts, "model": "other"}) == [Path("p")]
+        assert again.left({Path("p"): question, Path("q"): "d", Path("r"): question}, facts) == {
+            Path("q"): "d", Path("r"): question,
+        }  # fmt: skip
+        assert again.left({Path("p"): question}, {**facts, "model": "other"}) == {Path("p"): question}
         half = as_text(records, ending)[:-4]
         (tmp_path / f"b{ending}").write_text(
             (",".join(FIELDS) + "\n" if ending == ".csv" else "") + half, encoding="utf-8"
@@ -162,7 +188,9 @@ def test_a_file_of_answers_survives_quotes_and_line_breaks(tmp_path: Path) -> No
     for ending in (".json", ".parquet"):  # lines beside the file, until it is complete
         store = Store(tmp_path / f"a{ending}")
         store.add(records[:1])
-        assert Store(tmp_path / f"a{ending}").left([Path("p"), Path("q")], facts) == [Path("q")]
+        assert Store(tmp_path / f"a{ending}").left(dict.fromkeys((Path("p"), Path("q")), question), facts) == {
+            Path("q"): question
+        }
         store.add(records[1:])
         store.finish()
         assert not (tmp_path / f"a{ending}.part.jsonl").exists()

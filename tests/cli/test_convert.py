@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -301,15 +302,27 @@ def test_a_damaged_copy_is_not_called_equal(model, tmp_path, capsys, monkeypatch
     assert "does not read back" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("target", "layout"), [("n.pt", "official"), ("n", "percept"), ("n.safetensors", "official")])
-def test_a_disk_that_is_full_leaves_one_sentence_and_no_file(target, layout, tmp_path):
+FULL = """
+import resource, sys
+from percept.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+for target in sys.argv[1:]:
+    print(main(["convert", "nano", "--out", target, "--to", "official" if "." in target else "percept"]), file=sys.stderr)
+"""
+
+
+def test_a_disk_that_is_full_leaves_one_sentence_and_no_file(tmp_path):
     """A limit of 4 KiB for files stands for the full disk."""
-    program = f"ulimit -f 8; {sys.executable} -m percept convert nano --out {target} --to {layout}"
-    done = subprocess.run(["sh", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2, done.stderr
-    assert f"{target}" in done.stderr
-    assert re.search("cannot be written.*file too large", done.stderr, re.IGNORECASE)
+    targets = ["n.pt", "n", "n.safetensors"]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, *targets], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "COLUMNS": "1000"},
+    )  # fmt: skip
     assert "Traceback" not in done.stderr
+    *parts, rest = done.stderr.split("\n2\n")
+    assert (len(parts), rest) == (len(targets), ""), done.stderr
+    for target, printed in zip(targets, parts, strict=True):
+        assert re.search(rf"{target}\b.* cannot be written.*file too large", printed, re.IGNORECASE)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -157,10 +157,10 @@ def test_the_hub_is_not_asked_offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_hub_cannot_keep_doctor_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(diagnosis, "HUB_SECONDS", 0.05)
-    monkeypatch.setattr(hub, "_connects", lambda seconds: time.sleep(5) or True)
+    monkeypatch.setattr(hub, "_connects", lambda seconds: time.sleep(60) or True)
     start = time.perf_counter()
     assert one(diagnosis.hub(), "hub").problem
-    assert time.perf_counter() - start < 3
+    assert time.perf_counter() - start < 30
 
 
 def test_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

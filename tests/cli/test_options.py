@@ -60,7 +60,7 @@ def options_of(verb: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
         "world": [["world", "show"]],
         "eval": [["eval", "plm"], ["eval", "folder"]],
         "index": [["index", "upgrade"]],
-        "train": [["train", "pe/finetune"]],
+        "train": [["train", "pe/finetune"], ["train", "plm/finetune"]],
     }
     for verbs in further.get(verb, []):
         assert main([*verbs, "--help"]) == 0

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from percept.core.io import same_tensors
 from percept.optim.rules import Frozen
-from percept.train import fit, meters
+from percept.train import fit
+from tests.train.quick import make_quick
 from tests.train.runs import Trial, experiment
 
 NAMES = sorted(name for name, _ in experiment().model.named_parameters())
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _no_measurement() -> object:
-    """No run needs the peak of the machine measured for half a second."""
+def _quick() -> object:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(meters, "matmul_peak", lambda device, dtype: 1e12)
+        make_quick(patch.setattr)
         yield
 
 

@@ -27,6 +27,8 @@ def test_results_come_in_order_from_other_processes() -> None:
     assert [square for square, _ in found] == [0, 1, 4, 9, 16, 25]
     assert os.getpid() not in {process for _, process in found}
     assert list(map_processes(place, range(3), processes=1))[2] == (4, os.getpid())
+    for items in ([2], range(3)):  # starting a process would take longer
+        assert list(map_processes(place, items, processes=2, chunk=3))[-1] == (4, os.getpid())
 
 
 def test_workers_leave_interrupts_to_the_caller() -> None:

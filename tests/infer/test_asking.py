@@ -1,8 +1,9 @@
 """What `Assistant.ask` takes and refuses, streaming, conversations, what is remembered, and likelihoods."""
 
+import os
 import subprocess
 import sys
-import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, cast
 
@@ -199,8 +200,8 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     PICTURE.save(path)
     before = SPOKEN.ask(path, QUESTION, **NEW)
-    time.sleep(0.01)
     speaking.picture(2).save(path)
+    os.utime(path, (0, 0))  # the clock of a file system can stand still between two writes
     after = SPOKEN.ask(path, QUESTION, **NEW)
     assert after == SPOKEN.ask(speaking.picture(2), QUESTION, **NEW) != before
 
@@ -263,6 +264,18 @@ def test_likelihoods_are_those_of_the_whole_sequence() -> None:
     assert [one.label for one in SPOKEN.choose(PICTURE, QUESTION, choices, per_token=True)] == [
         choices[p] for p in means.argsort()[::-1]
     ]
+
+
+def test_samples_are_as_frequent_as_the_model_predicts() -> None:
+    prepared, letters, count = SPOKEN.processor(asked(PICTURE, QUESTION), ask=True), "abcd", 400
+    ids = torch.tensor([prepared.rendered.ids])
+    logits = SPOKEN.logits(ids, SPOKEN.preprocess.normalise(prepared.stacked))[0, -1]
+    shares = logits[[SPOKEN.processor.tokenizer.encode(letter)[0] for letter in letters]].softmax(dim=-1).tolist()
+    sampling: Any = {"temperature": 1.0, "samples": count, "seed": 0, "pattern": f"[{letters}]"}
+    drawn = Counter(SPOKEN.ask(PICTURE, QUESTION, **sampling))
+    assert len(drawn) == len(letters)
+    for letter, share in zip(letters, shares, strict=True):
+        assert drawn[letter] / count == pytest.approx(share, abs=4 * (share * (1 - share) / count) ** 0.5)
 
 
 def test_the_contract() -> None:

@@ -15,6 +15,7 @@ from percept.weights.layouts.official import to_official
 from percept.weights.open import open_packaged
 from tests.golden.filling import checkpoint
 from tests.infer import tiny
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -135,17 +136,11 @@ def test_cached_weights_need_no_network(official, monkeypatch):
 @pytest.mark.parametrize("offline", ["1", ""])
 def test_without_a_network_the_way_out_is_named(official, monkeypatch, offline):
     monkeypatch.setenv("HF_HUB_OFFLINE", offline)
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{_free_port()}")
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setattr(hub, "getproxies", dict)
     with pytest.raises(PerceptError, match=r"weights='PE-Tiny\.pt'") as caught:
         percept.load("PE-Tiny")
     assert ("HF_HUB_OFFLINE" in str(caught.value)) == bool(offline)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def test_a_listening_hub_is_reachable(monkeypatch):

@@ -1,7 +1,6 @@
 """Two processes: the losses of open_clip, parts that are computed again under DDP and FSDP2, sharded optimisers."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from percept.core.io import load_tensors
 from tests.losses.oracle import SCALES, check, reference
 from tests.losses.workers import NAMES
+from tests.ports import free_port
 from tests.train.runs import metrics
 
 ROOT = Path(__file__).parents[2]
@@ -19,11 +19,8 @@ ROOT = Path(__file__).parents[2]
 
 def run(processes: int, **works: Path) -> None:
     """Run functions of `workers` with the environment that torchrun gives its processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     plain = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
-    plain |= {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    plain |= {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     command = [sys.executable, "-m", "tests.losses.workers", *(f"{name}={folder}" for name, folder in works.items())]
     started = [
         subprocess.Popen(

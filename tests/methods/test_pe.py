@@ -2,7 +2,6 @@
 
 import math
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +19,7 @@ from percept.methods.pretraining import distill, pe, pe_finetune, pe_video
 from percept.models.clip import CLIP, MAX_LOG_SCALE, unit
 from percept.train.doctor import Doctor
 from tests.models.small import clip, images, texts
+from tests.ports import free_port
 
 
 def gradients(task: nn.Module) -> dict[str, Tensor]:
@@ -229,13 +229,10 @@ def test_a_student_that_is_its_teacher_has_no_loss() -> None:
 
 @pytest.mark.slow
 def test_two_processes_have_the_loss_and_gradients_of_one() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     shared = os.environ | {
         "OMP_NUM_THREADS": "1",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(free_port()),
         "WORLD_SIZE": "2",
     }
     started = [

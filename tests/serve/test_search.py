@@ -4,6 +4,7 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -206,10 +207,10 @@ def test_queries_that_wait_are_computed_together_and_once() -> None:
     with ThreadPoolExecutor(12) as pool:
         first = pool.submit(vectors.text, ["red"])
         while not sizes:
-            pass
+            time.sleep(0.001)
         rest = [pool.submit(vectors.text, [colour]) for colour in ("red", "green", "blue", "green", "blue", "white")]
         while vectors._jobs.qsize() < 3:
-            pass
+            time.sleep(0.001)
         gate.set()
         assert torch.equal(first.result(), rest[0].result())
         assert torch.equal(rest[1].result(), rest[3].result())

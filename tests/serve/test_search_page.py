@@ -19,6 +19,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 expect = playwright.expect
+expect.set_options(timeout=30_000)  # the 5 s that playwright gives are too few on a busy machine
 
 DROP = """([name, data]) => {
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
@@ -63,7 +64,6 @@ def page(browser: Any) -> Iterator[Any]:
     """A page whose errors fail the test."""
     context = browser.new_context(viewport={"width": 1200, "height": 800})
     page, errors = context.new_page(), []
-    page.set_default_timeout(15_000)
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
     context.close()
@@ -165,6 +165,7 @@ def test_the_keyboard(page: Any, url: str) -> None:
     expect(second).to_be_focused()
     page.keyboard.press("s")
     expect(page).to_have_url(re.compile("like="))
+    expect(page.get_by_role("heading", level=1)).to_have_text("like this image")  # then the first result has the focus
     page.keyboard.press("Escape")
     expect(page.get_by_role("textbox", name="Search")).to_be_focused()
 

@@ -24,11 +24,11 @@ from percept.core.errors import PerceptError
 from percept.core.io import load_metadata, load_tensors, same_tensors, save_tensors
 from percept.data.batch import ImageText
 from percept.optim.rules import Frozen, Scale
-from percept.train import Every, fit, journal, parallel, state
+from percept.train import Every, fit, journal, meters, parallel, state
 from percept.train.loop import PATIENCE
 from percept.train.state import CHECKPOINT, MODEL
 from tests.models.small import VISION
-from tests.train import toy
+from tests.train import quick, toy
 from tests.train.runs import SETTINGS, Config, Hooked, RandomPairs, Trial, experiment, metrics, trial
 
 ROOT = Path(__file__).parents[2]
@@ -496,8 +496,9 @@ def test_a_file_in_place_of_a_checkpoint_is_not_taken_for_one(tmp_path: Path) ->
         fit(experiment(), tmp_path)
 
 
-def test_the_forward_pass_runs_once_per_step(tmp_path: Path) -> None:
+def test_the_forward_pass_runs_once_per_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Operations are counted during real steps; teachers and queues in Python would advance in any other."""
+    monkeypatch.setattr(meters.Meter, "_count", quick.COUNT)
     run = experiment()
     fit(run, tmp_path)
     assert run.model.calls == 8

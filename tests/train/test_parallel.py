@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from percept.core.io import load_tensors
 from percept.methods.pretraining import nano
 from percept.train import shards
+from tests.ports import free_port
 from tests.train import workers
 from tests.train.runs import RandomPairs, metrics
 
@@ -23,11 +23,8 @@ ROOT = Path(__file__).parents[2]
 
 def run(processes: int, **works: Path) -> None:
     """Run functions of `workers` in several processes, with the environment that torchrun gives them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     plain = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
-    plain |= {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    plain |= {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     started = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.train.workers", *(f"{name}={folder}" for name, folder in works.items())],
@@ -161,9 +158,7 @@ def test_a_full_disk_of_one_rank_is_reported_by_all_and_the_last_checkpoint_stan
 @pytest.mark.slow
 def test_two_nodes_train_the_model_of_one_process(runs: Path, tmp_path: Path) -> None:
     """Each node has its own launcher, as on a cluster; they meet at one address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    meeting = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", meeting, "--rdzv-id", "test"]
     command += ["-m", "tests.train.workers", f"nodes={tmp_path}"]

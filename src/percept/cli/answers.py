@@ -25,9 +25,9 @@ Record = dict[str, Any]
 
 
 def answer_files(
-    files: Sequence[Path], question: str, out: str | None, show: int, model: AssistantOptions, answer: AnswerOptions
+    questions: Mapping[Path, str], out: str | None, show: int, model: AssistantOptions, answer: AnswerOptions
 ) -> int:
-    """Ask one question about each file; print a table, or write to a file what it does not hold yet.
+    """Ask about each file its question; print a table, or write to a file what it does not hold yet.
 
     Raises:
         PerceptError: an option is wrong, the file holds something else, or no image or video can be read.
@@ -35,19 +35,19 @@ def answer_files(
     if show < 1:
         raise PerceptError(f"the number of answers shown must be at least 1, got {show}.")
     options = answer.chosen()
-    facts = {"question": question, "model": model.model, "options": dict(options)}
+    facts = {"model": model.model, "options": dict(options)}
     store = None if out in (None, STDOUT) else Store(Path(str(out)))
-    left = list(files) if store is None else store.left(files, facts)
-    if len(left) < len(files):
-        say(f"{count(len(files) - len(left), 'file')} answered before, {len(left):,} left")
+    left = dict(questions) if store is None else store.left(questions, facts)
+    if len(left) < len(questions):
+        say(f"{count(len(questions) - len(left), 'file')} answered before, {len(left):,} left")
     if not left:
         if store is not None:
             store.finish()
         return 0
     assistant = model.open()
-    say(f"{assistant} reads {count_files(left)}")
-    results = track(assistant.files(left, question, **options), "files", total=len(left))
-    records, bad = _written(results, facts, out, store, keep=show if out is None else 0)
+    say(f"{assistant} reads {count_files(list(left))}")
+    results = track(assistant.files(left, list(left.values()), **options), "files", total=len(left))
+    records, bad = _written(results, left, facts, out, store, keep=show if out is None else 0)
     if out is None and records:
         _show(records, show, len(left) - len(bad))
     if out == STDOUT:
@@ -55,7 +55,7 @@ def answer_files(
             say(f"left out: {file.path} {file.reason}")
     else:
         bad_files(bad)
-    if len(bad) == len(files):
+    if len(bad) == len(questions):
         raise PerceptError("none of the files could be read, so nothing was answered")
     if store is not None:
         store.finish()
@@ -65,6 +65,7 @@ def answer_files(
 
 def _written(
     results: "Iterable[tuple[Path, Any]]",
+    questions: Mapping[Path, str],
     facts: Mapping[str, Any],
     out: str | None,
     store: "Store | None",
@@ -80,7 +81,7 @@ def _written(
         if isinstance(result, BadFile):
             bad.append(result)
             continue
-        new = list(_records(path, result, facts))
+        new = list(_records(path, result, {"question": questions[path], **facts}))
         records += new[: max(0, keep - len(records))]
         if store is not None:
             store.add(new)
@@ -103,7 +104,8 @@ def _show(records: Sequence[Record], show: int, answered: int) -> None:
     folder = common_folder(paths)
     rows = [(within(path, folder), record["answer"]) for path, record in zip(paths, records, strict=True)]
     more = "" if len(rows) < show else f", the first {count(len(rows), 'answer')}"
-    table(f"{records[0]['question']} ({count(answered, 'file')}{more})", ("file", "answer"), rows)
+    asked = " / ".join(dict.fromkeys(record["question"] for record in records))
+    table(f"{asked} ({count(answered, 'file')}{more})", ("file", "answer"), rows)
 
 
 class Store:
@@ -128,13 +130,13 @@ class Store:
             write_rows(self.path, self._read_all(), FIELDS)
             self.lines.unlink()
 
-    def left(self, files: Sequence[Path], facts: Mapping[str, Any]) -> list[Path]:
-        """Return the files without an answer to this question by this model with these options."""
+    def left(self, questions: Mapping[Path, str], facts: Mapping[str, Any]) -> dict[Path, str]:
+        """Return the files without an answer to their question by this model with these options, with their questions."""
         from percept.data.files import as_text as name_as_text
 
-        wanted = _comparable(facts)
-        done = {record["path"] for record in self.records if _comparable(record) == wanted}
-        return [path for path in files if name_as_text(path) not in done]
+        done = {(record["path"], _comparable(record)) for record in self.records}
+        wanted = {question: _comparable({"question": question, **facts}) for question in set(questions.values())}
+        return {path: text for path, text in questions.items() if (name_as_text(path), wanted[text]) not in done}
 
     def add(self, records: Sequence[Record]) -> None:
         """Append records, in one write."""

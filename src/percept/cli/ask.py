@@ -47,7 +47,7 @@ def ask(
         )
     if not files:
         raise PerceptError("--out was given, but no images. Name at least one folder or file before the question.")
-    return answer_files(files, question, out, show, model, answer)
+    return answer_files(dict.fromkeys(files, question), out, show, model, answer)
 
 
 def _split(words: Sequence[str]) -> tuple[list[Path], str]:

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
@@ -25,10 +25,10 @@ def map_processes(
         work: function of one item; it and the items must be picklable.
         items: items to work on.
         processes: number of processes; None for one per core, 1 for the calling process alone.
-        chunk: items sent to a process at once.
+        chunk: items sent to a process at once. A list that is no longer is left to the calling process.
     """
     processes = processes or os.cpu_count() or 1
-    if processes == 1:
+    if processes == 1 or (isinstance(items, Sized) and len(items) <= chunk):  # one process would do it all
         yield from map(work, items)
         return
     with process_pool(processes) as pool:

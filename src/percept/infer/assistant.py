@@ -150,11 +150,12 @@ class Assistant:
         return list(self.answerer.many(prompts, options))
 
     def files(
-        self, paths: Iterable[Path], question: str, **options: Unpack[Options]
+        self, paths: Iterable[Path], question: str | Sequence[str], **options: Unpack[Options]
     ) -> Iterator[tuple[Path, Answer | BadFile]]:
-        """Yield each image or video file with the answer to one question about it, in order, or why it cannot be read."""
+        """Yield each image or video file with the answer to one question, or to its own, in order, or why it cannot be read."""
         listed = list(paths)
-        prompts = (asked(path, question) for path in listed)
+        questions = [question] * len(listed) if isinstance(question, str) else question
+        prompts = (asked(path, text) for path, text in zip(listed, questions, strict=True))
         for path, answer in zip(listed, self.answerer.many(prompts, options), strict=True):
             if isinstance(answer, BadPrompt):
                 yield path, BadFile(path, answer.reason.removeprefix(f"{path} "))

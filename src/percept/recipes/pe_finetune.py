@@ -117,7 +117,7 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/fin
     config = config or Config()
     if not config.data:
         raise PerceptError(
-            "pe/finetune has no data. Give data, a folder with a subfolder per class, or images with captions."
+            "pe/finetune has no data. Give --data, a folder with a subfolder per class, or images with captions."
         )
     name = "pe/finetune"
     pick_device(config.settings.device)

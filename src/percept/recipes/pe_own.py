@@ -161,7 +161,7 @@ def opened_own(
     left = [each for each in known if each.row not in numbers]
     if not left or (held_out and not apart):
         raise PerceptError(
-            f"{data} has {len(known)} usable images, too few to train on some and measure on others. Add images, or give test."
+            f"{data} has {len(known)} usable images, too few to train on some and measure on others. Add images, or give --test."
         )
     return Own(train=_chosen(rows, left), test=_limited(apart, seed), classes=classes)
 
@@ -272,7 +272,7 @@ def _check_leaks(known: Sequence[Known], apart: Sequence[Known]) -> None:
     if leaks:
         raise PerceptError(
             f"{len(leaks)} of {len(apart)} test images are also training images, for example {leaks[0][0]} and {leaks[0][1]}. Remove "
-            "them from one side, or leave test out: the split then keeps equal images together."
+            "them from one side, or leave --test out: the split then keeps equal images together."
         )
 
 

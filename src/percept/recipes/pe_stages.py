@@ -249,7 +249,7 @@ def started(name: str, init: str) -> Callable[[], Start]:
         PerceptError: none is given.
     """
     if not init:
-        raise PerceptError(f"{name} has no model to begin with. Give init, a name or the folder of an earlier stage.")
+        raise PerceptError(f"{name} has no model to begin with. Give --init, a name or the folder of an earlier stage.")
     return cache(lambda: opened(init))
 
 

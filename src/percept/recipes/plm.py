@@ -120,9 +120,9 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.init and (self.encoder or self.decoder):
-            raise PerceptError("a run begins with init, or with encoder and decoder. Give one of the two.")
+            raise PerceptError("a run begins with --init, or with --encoder and --decoder. Give one of the two.")
         if bool(self.encoder) != bool(self.decoder):
-            raise PerceptError("encoder and decoder go together. Give both, or init.")
+            raise PerceptError("--encoder and --decoder go together. Give both, or --init.")
         for name, least in (("limit", 1), ("tiles", 0), ("frames", 1), ("pooling", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -217,10 +217,10 @@ def experiment(name: str, config: Config, command: str) -> Experiment:
     """
     if not config.data:
         raise PerceptError(
-            "the run has no data. Give data, one or several files of rows, with weights if wanted: a.jsonl:2 b.jsonl:1."
+            "the run has no data. Give --data with one or several files of rows, with weights if wanted: a.jsonl:2 b.jsonl:1."
         )
     if not (config.init or config.encoder):
-        raise PerceptError("the run has no model to begin with. Give init, or encoder and decoder.")
+        raise PerceptError("the run has no model to begin with. Give --init, or --encoder and --decoder.")
 
     @cache
     def start() -> tuple[VLM, Processor]:

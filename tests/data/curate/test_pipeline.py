@@ -284,7 +284,7 @@ def test_visualness_by_a_general_encoder_gives_a_notice(
     many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = str(tiny.folder(tmp_path / "model"))
-    command = ["curate", str(many), "--steps", "visualness"]
+    command = ["curate", str(many), "--steps", "visualness", "--workers", "1"]
     assert main([*command, "--out", str(tmp_path / "tuned"), "--model", model]) == 0
     assert "needs an encoder tuned" not in capsys.readouterr().err
     encoder = percept.load(model)
