@@ -179,7 +179,7 @@ def test_every_number_of_steps_has_a_file_of_its_own(
     for more in ((), ("--steps", "40"), ("--steps", "0")):
         monkeypatch.setattr(sys, "argv", ["family.py", *more])
         names.append([file.name for file in family.options_of().runs])
-    assert names == [["family-300.jsonl"], ["family-40.jsonl"], ["family-own.jsonl"]]
+    assert names == [["family-200.jsonl"], ["family-40.jsonl"], ["family-own.jsonl"]]
 
 
 def test_not_above_means_less_than_a_point(family: ModuleType) -> None:

@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import jaxtyping
 import pytest
+import torch
 from PIL import Image
 
 from percept.core.errors import PerceptError
@@ -156,8 +156,12 @@ def test_the_pixels_of_a_failed_image_are_given_back() -> None:
 
 def test_pixels_stay_in_flight_until_the_image_is_preprocessed(monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
-    monkeypatch.setattr(Preprocess, "__call__", lambda self, image: used.append(in_flight.used))
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+    def preprocessed(self: Preprocess, image: Image.Image) -> torch.Tensor:
+        used.append(in_flight.used)
+        return torch.zeros(3, 8, 8, dtype=torch.uint8)
+
+    monkeypatch.setattr(Preprocess, "__call__", preprocessed)
     read_pixels(stored(Image.new("RGB", (64, 32)), "PNG"), Preprocess(size=8))
     assert used == [64 * 32]
     assert in_flight.used == 0

@@ -306,7 +306,11 @@ def test_second_derivatives_are_the_plain_ones(monkeypatch: pytest.MonkeyPatch) 
             adopt(layer, pack=False)
         loss = layer(x).square().sum()
         first = torch.autograd.grad(loss, [x, layer.weight], create_graph=True)
-        found.append(torch.autograd.grad(sum(each.square().sum() for each in first), [x, layer.weight, layer.bias]))
+        found.append(
+            torch.autograd.grad(
+                torch.stack([each.square().sum() for each in first]).sum(), [x, layer.weight, layer.bias]
+            )
+        )
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
