@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from percept.core.errors import PerceptError
+from percept.data import tokenizers
 from percept.data.tokenizers import Tokenizer
 
 TEXTS = [
@@ -105,6 +106,7 @@ def test_training_is_deterministic_and_bounded() -> None:
 def test_only_strings_are_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("__call__", "_cleaned"):  # as a user runs it, without checked annotations
         monkeypatch.setattr(Tokenizer, name, inspect.unwrap(getattr(Tokenizer, name)))
+    monkeypatch.setattr(tokenizers, "_checked", inspect.unwrap(tokenizers._checked))
     with pytest.raises(PerceptError, match="texts are strings, not int: 3"):
         TOKENIZER(["a", 3])  # type: ignore[list-item]
 
