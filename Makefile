@@ -14,12 +14,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 demo: $(DEMO)
 	$(BIN)/python examples/demo.py
 
-# Types are checked while the tests run: that is work for one core only.
+# Types are checked while the tests run: that is work for one core only. Its findings, if any, are printed last.
 test: $(ALL)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/basedpyright > $(TYPES) 2>&1 & types=$$!; $(TEST); tests=$$?; wait $$types; types=$$?; cat $(TYPES); exit $$((tests + types))
+	$(BIN)/basedpyright > $(TYPES) 2>&1 & types=$$!; $(TEST); tests=$$?; wait $$types || { cat $(TYPES); exit 1; }; exit $$tests
 
 test-slow: $(ALL)
 	$(TEST) -m slow --hypothesis-profile default
