@@ -1,0 +1,39 @@
+"""A counter of floating-point operations under which the twins compute on CPUs what they compute without it."""
+
+from math import prod
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from percept.fast.attention import attention_operations
+from percept.fast.conditions import KNOWING
+
+
+def counter() -> FlopCounterMode:
+    """Return a counter of the operations of matrix products and attention. On CPUs, results are the same with and without it."""
+    made = FlopCounterMode(
+        display=False, custom_mapping=attention_operations() | _linear_operations() | {SILU: _nothing}
+    )
+    setattr(made, KNOWING, True)
+    return made
+
+
+SILU = torch.ops.aten.silu_backward.default
+"""Has no products; a counter that does not know it splits it into others, which round differently."""
+
+
+def _nothing(*_: Any, **__: Any) -> int:
+    return 0
+
+
+def _linear_operations() -> dict[Any, Any]:
+    """Return the cost of direct products, where PyTorch has them."""
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return {}
+    return {torch.ops.mkldnn._linear_pointwise: _products}
+
+
+def _products(x: Any, *_: Any, out_shape: Any, **__: Any) -> int:
+    """Return multiplications and additions; shapes are [..., i] and [..., o]."""
+    return 2 * prod(x) * out_shape[-1]
