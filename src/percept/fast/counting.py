@@ -8,6 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from percept.fast.attention import attention_operations
 from percept.fast.conditions import KNOWING
+from percept.fast.linear import direct
+
+SILU = torch.ops.aten.silu_backward.default
+"""Has no products; a counter that does not know it splits it into others, which round differently."""
 
 
 def counter() -> FlopCounterMode:
@@ -19,19 +23,14 @@ def counter() -> FlopCounterMode:
     return made
 
 
-SILU = torch.ops.aten.silu_backward.default
-"""Has no products; a counter that does not know it splits it into others, which round differently."""
-
-
 def _nothing(*_: Any, **__: Any) -> int:
     return 0
 
 
 def _linear_operations() -> dict[Any, Any]:
-    """Return the cost of direct products, where PyTorch has them."""
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return {}
-    return {torch.ops.mkldnn._linear_pointwise: _products}
+    """Return the cost of direct products, where they are used."""
+    used = [direct(dtype) for dtype in (torch.float32, torch.bfloat16)]  # tries them out, which is not to be counted
+    return {torch.ops.mkldnn._linear_pointwise: _products} if any(used) else {}
 
 
 def _products(x: Any, *_: Any, out_shape: Any, **__: Any) -> int:
