@@ -360,6 +360,17 @@ def test_a_counter_that_knows_direct_products_changes_no_result(
         assert torch.equal(one, other)
 
 
+@TYPES
+@torch.no_grad()
+def test_a_counter_changes_no_inference(dtype: torch.dtype) -> None:
+    mlp, x = MLP(16, 48).to(dtype).requires_grad_(False), torch.randn(3, 16, dtype=dtype)
+    adopt(mlp, pack=True)
+    with counter() as counted:
+        values = mlp(x)
+    assert torch.equal(values, mlp(x))
+    assert counted.get_total_flops() == 2 * 2 * 3 * 16 * 48
+
+
 @x86
 @pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # PyTorch's own, for forward differentiation
 def test_a_row_alone_and_other_kinds_of_differentiation(monkeypatch: pytest.MonkeyPatch) -> None:
