@@ -16,6 +16,8 @@ from beartype import beartype
 
 SCOPE = jaxtyping.jaxtyped
 MARK = "_types_are_checked"
+UNKNOWN = object()
+"""In place of an annotation with a name that does not exist. At a call, it is one that only type checkers know, and anything is accepted."""
 
 
 def install() -> None:
@@ -45,27 +47,48 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     Raises:
         beartype.roar.BeartypeCallHintViolation: when it is called with, or returns, something else than its annotations say.
     """
-    given, hints = function.__annotations__, _hints(function)
+    hints = _hints(function)
+    inner = _checked(function, hints) if UNKNOWN not in hints.values() else _later(function)
+    setattr(inner, MARK, True)
+    return inner
+
+
+def _checked(function: Callable[..., Any], hints: dict[str, Any]) -> Callable[..., Any]:
+    """Return a function that checks these annotations."""
+    given = function.__annotations__
     function.__annotations__ = hints
     try:
         inner = beartype(function)
     finally:
         function.__annotations__ = given
     inner.__annotations__ = given
-    if any(map(_has_axes, hints.values())):
-        inner = _scoped(inner)
-    setattr(inner, MARK, True)
-    return inner
+    return _scoped(inner) if any(map(_has_axes, hints.values())) else inner
+
+
+def _later(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that evaluates its annotations at the first call, when all names of its module exist."""
+    inner: Callable[..., Any] | None = None
+
+    @functools.wraps(function)
+    def later(*args: Any, **options: Any) -> Any:
+        __tracebackhide__ = True
+        nonlocal inner
+        if inner is None:
+            known = {name: Any if hint is UNKNOWN else hint for name, hint in _hints(function).items()}
+            inner = _checked(function, known)
+        return inner(*args, **options)
+
+    return later
 
 
 def _hints(function: Any) -> dict[str, Any]:
-    """Return the annotations of a function, those in quotes evaluated; Any where a name is known to type checkers only."""
+    """Return the annotations of a function, those in quotes evaluated; UNKNOWN where a name does not exist, or not yet."""
     hints = {}
     for name, hint in function.__annotations__.items():
         try:
             hints[name] = get_type_hints(_Holder(hint), function.__globals__, include_extras=True)["hint"]
         except Exception:
-            hints[name] = Any
+            hints[name] = UNKNOWN
     return hints
 
 

@@ -45,6 +45,33 @@ class Pair:
     name: str | None = None
 
 
+class Chain:
+    """Named in its own annotations, when it does not exist yet."""
+
+    @check
+    def __init__(self, before: "Chain | None" = None) -> None:
+        self.before = before
+
+    @property
+    @check
+    def first(self) -> "Chain":
+        return self.before  # type: ignore[return-value]
+
+    @classmethod
+    @check
+    def of(cls, links: "list[Chain]", x: Float[Tensor, "n n"]) -> "Chain":
+        return cls(*links)
+
+    @staticmethod
+    @check
+    def same(link: "Later") -> "Later":
+        return link
+
+
+class Later:
+    """Defined after it is named."""
+
+
 def test_right_calls_return_what_the_function_returns() -> None:
     assert product(torch.ones(2, 3), torch.ones(3, 4)).tolist() == [[3.0] * 4] * 2
     assert len(halves(torch.ones(3, 2), model="of a type that only type checkers know")) == 2  # type: ignore[arg-type]
@@ -52,6 +79,8 @@ def test_right_calls_return_what_the_function_returns() -> None:
         assert product(column[None], torch.ones(3, 1)).item() == 3
     pair = Pair(ids=torch.tensor([1]), values=torch.tensor([1.0]))
     assert pair.name is None
+    assert Chain.of([Chain()], torch.ones(2, 2)).first.before is None
+    assert isinstance(Chain.same(Later()), Later)
     assert list(inspect.signature(product).parameters) == ["a", "b", "right"]
     assert product.__name__ == "product"
 
@@ -71,6 +100,11 @@ def test_right_calls_return_what_the_function_returns() -> None:
         lambda: Pair(ids=torch.tensor([1, 2]), values=torch.tensor([1.0])),
         lambda: Pair(ids=torch.tensor([1.0]), values=torch.tensor([1.0])),
         lambda: Pair(ids=torch.tensor([1]), values=torch.tensor([1.0]), name=3),  # type: ignore[arg-type]
+        lambda: Chain("link"),  # type: ignore[arg-type]
+        lambda: Chain().first,
+        lambda: Chain.of(["link"], torch.ones(2, 2)),  # type: ignore[list-item]
+        lambda: Chain.of([], torch.ones(2, 3)),
+        lambda: Chain.same(Chain()),  # type: ignore[arg-type]
         lambda: info_nce(torch.ones(2, 3), torch.ones(2, 4), torch.ones(())),
     ],
 )

@@ -8,12 +8,14 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from percept.fast import adopt, packed_bytes
 from percept.fast import linear as module
 from percept.fast.conditions import inference_on_cpu, inference_on_gpu
+from percept.fast.counting import counter
 from percept.fast.linear import Linear, direct, product_with_gelu
 from percept.nn.mlp import MLP
 from percept.nn.tied import TiedEmbedding
@@ -337,3 +339,56 @@ def test_training_stays_plain_where_direct_products_do_not_help(
     monkeypatch.setattr(module, "on_intel", lambda: False)
     layer(x)
     assert len(products) == 1
+
+
+@x86
+def test_a_counter_that_knows_direct_products_changes_no_result(
+    monkeypatch: pytest.MonkeyPatch, products: list[Tensor]
+) -> None:
+    monkeypatch.setattr(module, "FEW_PRODUCTS", 0)
+    layer, x, of_output = nn.Linear(40, 24), torch.randn(3, 7, 40), torch.randn(3, 7, 24)
+    adopt(layer, pack=False)
+    with counter() as counted:
+        found = gradients(layer, x, of_output)
+    assert counted.get_total_flops() == 3 * 2 * 21 * 40 * 24
+    with counter() as counted, torch.no_grad():
+        values = layer(x)
+    assert counted.get_total_flops() == 2 * 21 * 40 * 24
+    assert len(products) == 4
+    assert torch.equal(values, found[0])
+    for one, other in zip(found, gradients(layer, x, of_output), strict=True):
+        assert torch.equal(one, other)
+
+
+@TYPES
+@torch.no_grad()
+def test_a_counter_changes_no_inference(dtype: torch.dtype) -> None:
+    mlp, x = MLP(16, 48).to(dtype).requires_grad_(False), torch.randn(3, 16, dtype=dtype)
+    adopt(mlp, pack=True)
+    with counter() as counted:
+        values = mlp(x)
+    assert torch.equal(values, mlp(x))
+    assert counted.get_total_flops() == 2 * 2 * 3 * 16 * 48
+
+
+@x86
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # PyTorch's own, for forward differentiation
+def test_a_row_alone_and_other_kinds_of_differentiation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FEW_PRODUCTS", 0)
+    layer = nn.Linear(40, 24)
+    plain, x = copy.deepcopy(layer), torch.randn(9, 40, requires_grad=True)
+    adopt(layer, pack=False)
+    row, ones = x[0].detach(), torch.ones(24)
+    for one, other in zip(gradients(layer, row, ones), gradients(plain, row, ones), strict=True):
+        close(one, other)
+    several = torch.randn(3, 9, 24)
+    found = [torch.autograd.grad(each(x), x, several, is_grads_batched=True)[0] for each in (layer, plain)]
+    close(*found)
+    for trained in (True, False):
+        layer.requires_grad_(trained)
+        with torch.set_grad_enabled(trained), forward_ad.dual_level():
+            dual = forward_ad.make_dual(x.detach(), torch.ones_like(x))
+            one, other = (forward_ad.unpack_dual(each(dual)).tangent for each in (layer, plain))
+        assert one is not None
+        assert other is not None
+        close(one, other)

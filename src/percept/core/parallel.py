@@ -25,7 +25,7 @@ def map_processes(
         work: function of one item; it and the items must be picklable.
         items: items to work on.
         processes: number of processes; None for one per core, 1 for the calling process alone.
-        chunk: items sent to a process at once. A list that is no longer is left to the calling process.
+        chunk: items sent to a process at once. A list of at most so many is worked on in the calling process.
     """
     processes = processes or os.cpu_count() or 1
     if processes == 1 or (isinstance(items, Sized) and len(items) <= chunk):  # one process would do it all

@@ -2,13 +2,17 @@
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+KNOWING = "knows_twins"
+"""Attribute of a counter that knows the cost of what the twins call on CPUs."""
 
 
 def inference_on_cpu(x: Tensor) -> bool:
     """Return True if only the values of what is computed from `x` matter, on a CPU.
 
-    False with gradients enabled, under torch.compile, torch.export, tracing, vmap and dispatch modes (such as operation
-    counters), and for subclasses of Tensor (such as FakeTensor): these take the plain form.
+    False with gradients enabled, under torch.compile, torch.export, tracing, vmap, forward differentiation and dispatch modes (such as
+    operation counters, except those of `percept.fast.counting`), and for subclasses of Tensor (such as FakeTensor): these take the plain form.
     """
     return not torch.is_grad_enabled() and _on_cpu(x)
 
@@ -24,7 +28,8 @@ def _on_cpu(x: Tensor) -> bool:
         and type(x) in (Tensor, nn.Parameter)
         and x.device.type == "cpu"
         and torch._C._get_tracing_state() is None
-        and not _is_intercepted()
+        and not _is_intercepted(KNOWING)
+        and torch.autograd.forward_ad._current_level < 0
     )
 
 
@@ -34,9 +39,13 @@ def inference_on_gpu(x: Tensor) -> bool:
     return x.device.type == "cuda" and not torch.is_grad_enabled() and (compiling or not _is_intercepted())
 
 
-def _is_intercepted() -> bool:
-    """Return True under a dispatch mode or a functorch transform."""
-    return bool(torch._C._len_torch_dispatch_stack()) or torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
+def _is_intercepted(allowed: str = "") -> bool:
+    """Return True under a functorch transform or a dispatch mode, except that of a counter with the attribute `allowed`."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore[reportAttributeAccessIssue]
+        return True
+    if not torch._C._len_torch_dispatch_stack():
+        return False
+    return not all(hasattr(getattr(mode, "counter", None), allowed) for mode in _get_current_dispatch_mode_stack())
 
 
 def weights_state(module: nn.Module) -> tuple[tuple[str, int, int], ...]:

@@ -105,7 +105,13 @@ class Linear(Packs, nn.Linear):
         weight, bias = self.weight, self.bias
         if x.dtype != torch.float32 or weight.dtype != torch.float32 or type(weight) not in (Tensor, nn.Parameter):
             return False
-        if x.numel() * len(weight) < FEW_PRODUCTS or not training_on_cpu(x) or on_intel() or not direct(x.dtype):
+        if (
+            x.dim() < 2
+            or x.numel() * len(weight) < FEW_PRODUCTS
+            or not training_on_cpu(x)
+            or on_intel()
+            or not direct(x.dtype)
+        ):
             return False
         return x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
 
@@ -161,10 +167,10 @@ class Product(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias, _ = ctx.needs_input_grad
         gradient, times = gradients[0].contiguous(), _plain_product if torch.is_grad_enabled() else product
-        rows = gradient.flatten(0, -2)
+        rows = gradient.reshape(-1, gradient.shape[-1])
         return (
             times(gradient, weight.t(), None, "none") if of_x else None,
-            times(rows.t(), x.flatten(0, -2).t(), None, "none") if of_weight else None,
+            times(rows.t(), x.reshape(-1, x.shape[-1]).t(), None, "none") if of_weight else None,
             rows.sum(dim=0) if of_bias else None,
             None,
         )

@@ -13,7 +13,7 @@ CUT = 3
 FREQUENCIES = 4
 """Number of frequencies of the position features of an axis: half a period over the tile, one, two and four."""
 FRAMES, FRAME_FREQUENCIES = 32, 5
-"""Frames of half a period of the lowest frequency of the features of a frame's number, and number of frequencies, each twice the one before."""
+"""Half a period of the lowest frequency of the features of a frame's number, in frames; number of frequencies, each twice the one before."""
 
 
 class Projector(nn.Module):
@@ -72,7 +72,7 @@ class Projector(nn.Module):
         return x if self.place is None else x + self.place(position_features(grid, x))
 
     def numbered(self, x: Float[Tensor, "k m d"], numbers: Int[Tensor, " k"]) -> Float[Tensor, "k m d"]:
-        """Add the number of each tile or frame in its conversation, from 0, to its tokens; nothing without `frames`."""
+        """Add the number of each tile or frame in its conversation, counted from 0, to its tokens; return `x` without `frames`."""
         return x if self.frame is None else x + self.frame(frame_features(numbers, x))[:, None]
 
 

@@ -120,9 +120,10 @@ class TextTower(nn.Module):
             extra: {block: tokens [m, w] or [b, m, w]} to insert after the start token before that block.
             bias: added to the attention logits together with the causal mask, broadcastable to [b, h, n, n]; n counts the
                 tokens of `extra`.
-            shared: first tokens that are equal in all texts. They are computed once, as later tokens do not change them, and are not
-                returned. Excludes `layers`, `extra` and `bias`; ignored with checkpointing.
-            starts: different ones of these starts: the texts are so many groups of equal size, and each has one.
+            shared: number of first tokens, in front of all ends, that are equal in all texts of a group. They are computed once for the
+                group, since later tokens do not change them, and are not returned. Excludes `layers`, `extra` and `bias`; ignored with
+                checkpointing, where all tokens are returned.
+            starts: number of groups. The texts of a group are neighbours, and all groups have the same size.
 
         Raises:
             PerceptError: longer than the context, an id outside the vocabulary, or embeddings without their ends.

@@ -7,14 +7,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from percept.core.machine import matmul_peak
 from percept.data.batch import Batch
-from percept.fast.attention import attention_operations
-
-WHOLE = {torch.ops.aten.silu_backward.default: lambda *arguments, **options: 0}
-"""Operations without products that the counter would split into others, which round differently: a step has the same result with and without it."""
+from percept.fast.counting import counter
 
 
 class Meter:
@@ -92,9 +88,9 @@ class Meter:
 
 def operations(work: Callable[[], object]) -> int:
     """Return the floating-point operations of matrix products and attention in `work`, which is called once."""
-    with FlopCounterMode(display=False, custom_mapping=WHOLE | attention_operations()) as counter:
+    with counter() as counted:
         work()
-    return counter.get_total_flops()
+    return counted.get_total_flops()
 
 
 def peak_memory(device: torch.device) -> int:

@@ -161,7 +161,7 @@ class Rows:
     learned: Bool[Tensor, "b n"]
     segments: Segments | None
     counts: list[int]
-    """Tiles and frames of each row, and of each group of rows that share them."""
+    """Number of tiles and frames of each row, or of each group of rows that share their beginning."""
     branches: Branches | None = None
     places: Int[Tensor, " t"] | None = None
     """Places in `tiles` of the tiles and frames, in the order of the row; None if they stand in that order, each once."""
@@ -202,8 +202,8 @@ def packed(batch: ChatBatch, visual: Bool[Tensor, "b n"]) -> Rows:
 def common_beginnings(batch: ChatBatch, visual: Bool[Tensor, "b n"]) -> list[int]:
     """Return for each row the tokens that it has in common with the row before, from the start; 0 where it does not share them.
 
-    Rows share what all neighbours about the same images begin with, up to a token before the first one to learn, if that
-    holds all their images.
+    Neighbouring rows about the same images share the tokens with which all of them begin, if these contain all their images. The
+    token that predicts the first one to learn is not shared.
     """
     if batch.tile_places is None or len(batch) < 2:
         return [0] * len(batch)
