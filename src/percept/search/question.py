@@ -129,7 +129,7 @@ def query_vectors(
 
 def _combined(
     wanted: "Sequence[_Part]", avoided: "Sequence[_Part]", not_weight: float, map_: Callable[[Tensor], Tensor]
-) -> Float[np.ndarray, " d"]:
+) -> Float[np.ndarray, " e"]:
     total = _mixed(wanted, map_)
     if avoided:
         total = total - not_weight * _mixed(avoided, map_)
@@ -141,8 +141,8 @@ def _combined(
     return np.ascontiguousarray((total / norm).numpy(), dtype=np.float32)
 
 
-_Part: TypeAlias = tuple[float, Float[Tensor, "n d"]]
-"""Weight, and unit vectors that are averaged."""
+_Part: TypeAlias = tuple[float, Float[Tensor, "_ _"]]
+"""Weight, and unit vectors [n, d] that are averaged."""
 
 
 def _encoded(encoder: ImageEncoder, texts: Sequence[str], images: Sequence[Any], weight: float) -> list[_Part]:
