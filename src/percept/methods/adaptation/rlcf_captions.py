@@ -4,8 +4,8 @@ Zhao et al. 2024 (see `percept.methods.adaptation.rlcf`), section 3.5; reference
 perception language model whose projector is trained, where the paper tunes the projector in front of CapDec or ClipCap; captions are
 sampled, where the paper takes the candidates of a beam search, so that the answers are different from each other.
 
-The objective `entropy` is what is left of TPT for captions: the mean entropy of the next token, over the tokens of the sampled captions and
-without views. `random` is RLCF with random rewards. `distil` is not defined, because a reward model has no distribution over captions.
+TPT is not defined for captions. The objective `entropy` comes closest to it: the mean entropy of the next token over all tokens of the
+sampled captions. It uses no augmented views. `random` is RLCF with random rewards. `distil` is not defined, because a reward model has no distribution over captions.
 """
 
 from collections.abc import Callable, Sequence
