@@ -87,6 +87,14 @@ def test_norm_and_positions_of_the_projector_stay_when_the_pooling_changes() -> 
     assert reconfigured(model, pooling=1).encode(small.images(1)).shape == (1, 16, DECODER.width)
 
 
+@pytest.mark.parametrize("setting", ["projector_norm", "projector_positions", "projector_frames"])
+def test_settings_that_need_other_parameters_are_refused(setting: str) -> None:
+    for before in (False, True):
+        model = VLM(replace(vlm().config, **{setting: before}))
+        with pytest.raises(PerceptError, match=f"{setting} need a projector with other parameters"):
+            reconfigured(model, **{setting: not before})
+
+
 @torch.no_grad()
 def test_a_tile_of_other_sides_is_pooled_too() -> None:
     assert vlm().encode(small.images(1, 24, 16)).shape == (1, 3 * 2, DECODER.width)

@@ -168,11 +168,19 @@ def assembled(tower: ImageTower, decoder: Decoder, *, layer: int = -1, **setting
 
 
 def reconfigured(model: VLM, **settings: Any) -> VLM:
-    """Return a model with other settings, such as pooling=2, that shares all parameters; see `VLMConfig`."""
+    """Return a model with other settings, such as pooling=2, that shares all parameters; see `VLMConfig`.
+
+    Raises:
+        PerceptError: the settings need other parameters than the model has.
+    """
     config = replace(model.config, **settings)
     with torch.device("meta"):
         new = VLM(config)
     new.vision, new.decoder = model.vision, model.decoder
+    if {*dict(new.projector.named_parameters())} != {*dict(model.projector.named_parameters())}:
+        raise PerceptError(
+            f"the settings {', '.join(settings)} need a projector with other parameters. Only a new model can have them."
+        )
     for name, part in model.projector.named_children():
         setattr(new.projector, name, part)
     return new.train(model.training)
