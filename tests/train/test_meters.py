@@ -128,3 +128,24 @@ def test_a_counted_step_has_the_gradients_of_any_other_to_the_last_bit(name: str
         gradients.append({key: value.grad for key, value in task.named_parameters() if value.grad is not None})
     for key, value in gradients[0].items():
         assert torch.equal(value, gradients[1][key]), key
+
+
+def test_a_step_of_new_shapes_within_an_interval_is_taken_to_cost_in_proportion_to_its_data() -> None:
+    class Long(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 6)
+
+        def forward(self, batch: Rows) -> dict[str, Tensor]:
+            return {"loss": self.layer(batch.x.view(-1, 8)).square().mean()}
+
+    task, meter = Long(), Meter(CPU, torch.float32)
+    meter.train(task, Rows(x=torch.randn(5, 8)))
+    each = meter.done
+    meter.train(task, Rows(x=torch.randn(5, 24)))
+    assert meter.done == pytest.approx(each + 3 * each)
+    assert len(meter.work) == 1
+    meter.reset()
+    meter.train(task, Rows(x=torch.randn(5, 24)))
+    assert meter.done == pytest.approx(3 * each)
+    assert len(meter.work) == 2

@@ -21,6 +21,8 @@ class Meter:
         self.peak = matmul_peak(device, dtype)
         self.work: dict[tuple[int, ...], float] = {}
         """Operations of training per sample, by the shapes of a batch, as counted last."""
+        self.each = 0.0
+        """Operations per number in the tensors of the batch that was counted last."""
         self.untaken = 0.0
         self.reset()
 
@@ -32,32 +34,35 @@ class Meter:
         """Run the forward pass and the backward pass of a batch, count their operations, and return what the task returned.
 
         Operations are those of the model: matrix products of the forward pass, and of the backward pass for what is trained.
-        Recomputed activations do not count. They are counted in the first step of an interval and whenever the shapes of
-        the batch are new; other steps are taken to cost the same.
+        Recomputed activations do not count. They are counted in the first step of an interval, which takes up to twice as long.
+        Other steps are taken to cost what was counted last for their shapes, or for their amount of data if the shapes are new.
 
         Args:
             weight: multiplies the loss before the backward pass.
             compiled: the task is compiled. Counting would run it uncompiled, so it is done once for each shape, on a copy.
         """
         shapes = tuple(size for tensor in batch.tensors().values() for size in tensor.shape[1:])
-        if compiled and shapes not in self.work:
+        first = not self.samples
+        if compiled and first and shapes not in self.work:
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
                 self._count(copy.deepcopy(task), batch, shapes, weight)
-        if compiled or (shapes in self.work and self.samples):
+        if compiled or not first:
             values = task(batch)
             (weight * values["loss"]).backward()
         else:
             values = self._count(task, batch, shapes, weight)
+        cost = self.work[shapes] * len(batch) if shapes in self.work else self.each * _amount(batch)
         self.samples += len(batch)
-        self.done += self.work[shapes] * len(batch)
-        self.untaken += self.work[shapes] * len(batch)
+        self.done += cost
+        self.untaken += cost
         return values
 
     def _count(self, task: nn.Module, batch: Batch, shapes: tuple[int, ...], weight: float) -> dict[str, Tensor]:
         values: dict[str, Tensor] = {}
         forward = operations(lambda: values.update(task(batch)))
         backward = operations((weight * values["loss"]).backward)
-        self.work[shapes] = (forward + min(backward, 2 * forward)) / len(batch)
+        cost = forward + min(backward, 2 * forward)
+        self.work[shapes], self.each = cost / len(batch), cost / max(1, _amount(batch))
         return values
 
     def take(self) -> float:
@@ -84,6 +89,11 @@ class Meter:
             "memory": peak_memory(self.device),
             "data_wait_seconds": self.waited,
         }
+
+
+def _amount(batch: Batch) -> int:
+    """Return how many numbers the tensors of a batch have."""
+    return sum(tensor.numel() for tensor in batch.tensors().values())
 
 
 def operations(work: Callable[[], object]) -> int:
