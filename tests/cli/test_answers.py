@@ -11,6 +11,7 @@ import pytest
 
 from percept.cli import main
 from percept.cli.answers import FIELDS, Store, as_text
+from percept.cli.ask import _warn
 from percept.core.errors import PerceptError
 from percept.world.clips import clip_rows, generate_clip
 from percept.world.qa import examples
@@ -204,6 +205,36 @@ def test_a_file_of_answers_survives_quotes_and_line_breaks(tmp_path: Path) -> No
             Store(tmp_path / name)
 
 
+def test_a_file_of_answers_that_was_cut_keeps_its_whole_records(tmp_path: Path) -> None:
+    facts, question = {"model": "m", "options": {"samples": 3}}, "one\rtwo\r\nthree"
+    for ending in (".csv", ".jsonl"):
+        file = tmp_path / f"a{ending}"
+        for path in ("p", "q"):
+            Store(file).add(
+                [{"path": path, "question": question, "answer": f"é\r\n{n}\rx", "sample": n, **facts} for n in range(3)]
+            )
+        whole, lines = file.read_bytes(), {Path("p"): question, Path("q"): question}
+        file.write_bytes(whole + "r,é".encode()[:-1])
+        assert Store(file).left(lines, facts) == {}
+        assert file.read_bytes() == whole
+        end = whole.rindex(b'{"path"' if ending == ".jsonl" else b'"q",')
+        file.write_bytes(whole[:end])  # two of three samples
+        assert Store(file).left(lines, facts) == {Path("q"): question}
+        assert len(Store(file).records) == 3
+        assert whole.startswith(file.read_bytes())
+
+
+def test_what_the_packaged_model_was_not_trained_for(capsys: pytest.CaptureFixture[str]) -> None:
+    file = [Path("some/0.png")]
+    _warn(file, "what?", [])
+    _warn(file, "What is in the region <|bbox0|>?", [[1.0, 2.0, 3.0, 4.0]])
+    assert not capsys.readouterr().err
+    _warn(file, "what?", [[1.0, 2.0, 3.0, 4.0]])
+    assert "Name the region in the question" in capsys.readouterr().err
+    _warn([], "what?", [])
+    assert "was trained on questions about images" in capsys.readouterr().err
+
+
 def test_a_conversation_in_the_terminal(
     talking: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +243,8 @@ def test_a_conversation_in_the_terminal(
             "what?",
             "",
             "/image none.png",
-            "/image some/1.png",
+            "/image",
+            "/image 'some/1.png'",
             "and?",
             "why? " * 300,
             "/help",
@@ -231,6 +263,7 @@ def test_a_conversation_in_the_terminal(
     assert captured.out.split() == [*told, speaking.assistant().ask(None, "hello", **options)]
     for words in (
         "there is no file none.png",
+        "no path follows /image",
         "some/1.png goes with the next question",
         "more than the context",
         "/quit",
@@ -276,6 +309,7 @@ REFUSED: dict[str, Any] = {
     "an encoder": (["ask", "some/0.png", "what?", "--model", "nano"], "is an encoder, which cannot answer in words"),
     "no such model": (["ask", "some/0.png", "what?", "--model", "plm-nanno"], "did you mean 'plm-nano'"),
     "samples of a conversation": (["chat", "--samples", "2"], "a conversation goes on with one answer"),
+    "no choices": (["ask", "some/0.png", "what?", "--choices", ","], "--choices names no answer"),
     "no table": (["caption", "some", "--show", "0"], "the number of answers shown must be at least 1"),
     "no file to chat about": (["chat", "none.png"], "there is no file none.png"),
 }  # fmt: skip

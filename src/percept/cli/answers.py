@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 FIELDS = {"path": str, "question": str, "answer": str, "sample": int, "model": str, "options": object}
 """Columns of a file of answers. sample: number of the answer where several were asked for; options: those that differ from their defaults."""
 APPENDED = (".jsonl", ".csv")
-"""Formats to which answers are added as they come; the others are written when all are there, from lines in a file beside them."""
+"""Formats to which answers are added as they come; the others are written when all are there, from lines in a file next to them."""
 Record = dict[str, Any]
 
 
@@ -125,7 +126,7 @@ class Store:
         self.records = self._read_all()
 
     def finish(self) -> None:
-        """Write a file whose format does not grow, from the lines beside it."""
+        """Write a file whose format does not grow, from the lines next to it."""
         if not self.appended and self.lines.exists():
             write_rows(self.path, self._read_all(), FIELDS)
             self.lines.unlink()
@@ -168,16 +169,20 @@ class Store:
         return records
 
     def _read(self) -> list[Record]:
-        """Return the records, and cut off one that was not written to its end."""
+        """Return the records, and cut off what was not written to its end: a record, or samples without the others of their file."""
         with writing(self.lines):
-            text = self.lines.read_text(encoding="utf-8", errors="replace")
+            text = self.lines.read_bytes().decode("utf-8", "surrogateescape")
         try:
             records, whole = _lines(text) if self.kind == ".jsonl" else _rows(text)
-        except (ValueError, KeyError, TypeError, csv.Error):
+            part = _unfinished(records)
+        except (ValueError, KeyError, TypeError, AttributeError, csv.Error):
             raise PerceptError(f"{self.lines} holds no answers of percept. Give a new name, or remove it.") from None
+        tail = as_text(records[len(records) - part :], self.kind)
+        if part and text[:whole].endswith(tail):
+            records, whole = records[:-part], whole - len(tail)
         if whole < len(text):
             with writing(self.lines), self.lines.open("r+b") as file:
-                file.truncate(len(text[:whole].encode("utf-8")))
+                file.truncate(len(text[:whole].encode("utf-8", "surrogateescape")))
         return records
 
 
@@ -186,8 +191,13 @@ def as_text(records: Sequence[Record], kind: str) -> str:
     if kind == ".jsonl":
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     file = io.StringIO()
-    writer = csv.DictWriter(file, list[str](FIELDS), restval="", lineterminator="\n")
-    writer.writerows({**record, "options": json.dumps(record["options"], ensure_ascii=False)} for record in records)
+    for record in records:
+        row = {**record, "options": json.dumps(record["options"], ensure_ascii=False)}
+        lone = any(
+            "\r" in str(value) for value in row.values()
+        )  # Python 3.11 writes it without quotes, and cannot read that
+        quoting = csv.QUOTE_ALL if lone else csv.QUOTE_MINIMAL
+        csv.DictWriter(file, list[str](FIELDS), restval="", lineterminator="\n", quoting=quoting).writerow(row)
     return file.getvalue()
 
 
@@ -202,11 +212,22 @@ def _lines(text: str) -> tuple[list[Record], int]:
 
 def _rows(text: str) -> tuple[list[Record], int]:
     whole = _complete(text)
-    reader: TextIO = io.StringIO(text[:whole])
+    reader: TextIO = io.StringIO(text[:whole], newline="")
     rows = list(csv.DictReader(reader))
-    if whole and text[:whole].split("\n", 1)[0] != ",".join(FIELDS):
+    if whole and text[:whole].split("\n", 1)[0].rstrip("\r") != ",".join(FIELDS):
         raise ValueError
     return [{**row, "options": json.loads(row["options"])} for row in rows], whole
+
+
+def _unfinished(records: Sequence[Record]) -> int:
+    """Return how many records at the end are samples about a file that has not all of them."""
+    if not records:
+        return 0
+    last = records[-1]
+    same = takewhile(
+        lambda one: (one["path"], _comparable(one)) == (last["path"], _comparable(last)), reversed(records)
+    )
+    return sum(1 for _ in same) % (last["options"].get("samples") or 1)
 
 
 def _complete(text: str) -> int:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import tyro
 
 from percept.cli.answers import answer_files
-from percept.cli.options import ANSWER, ASSISTANT, Answering, Assisting
+from percept.cli.options import ANSWER, ASSISTANT, DEFAULT_ASSISTANT, Answering, Assisting
+from percept.cli.show import say
 from percept.core.errors import PerceptError
 from percept.core.report import printable_lines
 
@@ -87,11 +88,26 @@ def _box(text: str) -> list[float]:
     return box
 
 
+def _warn(files: Sequence[Path], question: str, boxes: list[list[float]]) -> None:
+    """Say what the packaged model was not trained for."""
+    if not files:
+        say(
+            f"{DEFAULT_ASSISTANT} was trained on questions about images and clips; without one its answers have no meaning."
+        )
+    elif boxes and "<|bbox" not in question:
+        say(
+            f"{DEFAULT_ASSISTANT} was not trained on images with drawn boxes. Name the region in the question instead: "
+            '"What is in the region <|bbox0|>?"'
+        )
+
+
 def _answer(files: Sequence[Path], question: str, boxes: list[list[float]], model: Assisting, answer: Answering) -> int:
     """Print one answer piece by piece, or several samples."""
     options: Any = answer.chosen()
     images = None if not files else files[0] if len(files) == 1 else list(files)
     assistant = model.open()
+    if model.model == DEFAULT_ASSISTANT:
+        _warn(files, question, boxes)
     if answer.samples is not None:
         for text in assistant.ask(images, question, regions=boxes, **options):
             print(printable_lines(text))

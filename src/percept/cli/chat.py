@@ -1,5 +1,7 @@
 """`percept chat`: talk about images in the terminal."""
 
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +52,21 @@ def _line() -> str | None:
         return None
 
 
+def _typed_path(text: str) -> Path:
+    """Return a path as it is, or else as a shell reads it: in quotes, with escaped spaces, or with ~ for the home folder.
+
+    >>> str(_typed_path("'my cat.jpg'")), str(_typed_path("my cat.jpg"))
+    ('my cat.jpg', 'my cat.jpg')
+    """
+    if not os.path.lexists(text):
+        try:
+            words = shlex.split(text)
+        except ValueError:  # an apostrophe
+            words = []
+        text = os.path.expanduser(words[0] if len(words) == 1 else text)
+    return Path(text)
+
+
 def _check(path: Path) -> None:
     """Open a file, so that one that cannot be read never becomes part of a conversation; a pipe can be read only once."""
     from percept.data.files import is_video
@@ -88,13 +105,16 @@ class _Talk:
             self._answer(line)
         return True
 
-    def _add(self, path: str) -> None:
+    def _add(self, text: str) -> None:
+        path = _typed_path(text)
         try:
-            _check(Path(path))
+            if not text:
+                raise PerceptError("no path follows /image. Write for example: /image cat.jpg")
+            _check(path)
         except PerceptError as error:
             say(str(error))
         else:
-            self.waiting.append(Path(path))
+            self.waiting.append(path)
             say(f"{path} goes with the next question")
 
     def _answer(self, question: str) -> None:

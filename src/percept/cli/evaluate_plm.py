@@ -38,7 +38,7 @@ SUMMARY = "a perception language model on questions about images and clips; perc
 class Options:
     """Measure a perception language model: on questions about generated images and clips, or on a public file.
 
-    The report has every score with n and its 95 % interval, beside a guess, a blind model and the target of plm-nano.
+    The report has every score with n and its 95 % interval, next to a guess, a blind model and the target of plm-nano.
     """
 
     model: str = "plm-nano"
@@ -77,9 +77,9 @@ class Options:
     judge_model: str | None = None
     """Name of the model behind the address."""
     judge_cache: Path | None = None
-    """File that keeps its replies. Default: judge.jsonl beside --out."""
+    """File that keeps its replies. Default: judge.jsonl next to --out."""
     out: Path | None = None
-    """File for the report, ending in .json, with a markdown page and every answer beside it; or for a row per score, ending in .csv,
+    """File for the report, ending in .json, with a markdown page and every answer next to it; or for a row per score, ending in .csv,
     .jsonl or .parquet; - for these as json lines on standard output. With a file, answers are kept until it is written, and the same
     command goes on where it stopped."""
 

@@ -220,6 +220,8 @@ class AnswerOptions:
             if getattr(self, field.name) != field.default
         }
         if self.choices is not None:
+            if not self.choices.strip(" ,"):
+                raise PerceptError("--choices names no answer. Give yes,no or @FILE with one choice per line.")
             values["choices"] = split_labels(self.choices)
         return cast("Options", values)
 

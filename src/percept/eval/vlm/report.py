@@ -1,4 +1,4 @@
-"""The report of a perception language model: every score beside chance, a blind model and its target; json, table, markdown."""
+"""The report of a perception language model: every score next to chance, a blind model and its target; json, table, markdown."""
 
 import json
 import math
@@ -48,7 +48,7 @@ class Report:
         }
 
     def save(self, path: Path) -> list[Path]:
-        """Write the report as json to `path`, as markdown beside it, and every answer to .samples.jsonl; return the paths."""
+        """Write the report as json to `path`, as markdown next to it, and every answer to .samples.jsonl; return the paths."""
         page, samples = path.with_suffix(".md"), path.with_suffix(".samples.jsonl")
         write_json(path, self.to_dict())
         rows = (json.dumps(row, ensure_ascii=False) + "\n" for each in self.measured for row in each.records)

@@ -37,7 +37,7 @@ def estimate(model: VLM, settings: Settings, *, tokens: int, checkpointing: bool
     """Return the memory of a training step on one device, within about a factor of 1.5.
 
     Args:
-        tokens: tokens that are processed at once, taken to be visual ones mostly, which is the dearest case.
+        tokens: tokens that are processed at once, assumed to be mostly visual, the most expensive case.
         checkpointing: activations of blocks are recomputed.
         shards: devices among which weights, gradients and states are split.
     """
