@@ -143,6 +143,12 @@ def test_a_detector_learns_on_the_informed_layer():
     assert curve.others["AP50"][INFORMED].value > 0.5 > curve.others["AP50"][0].value
 
 
+def test_images_without_any_box_are_refused():
+    none = Truth(boxes=np.zeros((0, 4)), labels=np.zeros(0, np.int64), crowd=np.zeros(0, bool))
+    with pytest.raises(PerceptError, match="none of the 6 training images has a box"):
+        layers(encoder(), replace(data("boxes", 10), target=lambda number: none), "boxes")
+
+
 @pytest.mark.slow
 def test_a_light_dpt_learns_on_the_informed_layer():
     curve = layers(encoder(), data("depth", 80), "depth", probe="dpt", layers=(1, 2))
