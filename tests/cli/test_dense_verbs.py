@@ -54,6 +54,8 @@ def test_segmenting_by_texts(model, image, tmp_path, capsys):
     assert found <= {1, 2}  # without background, every pixel has a label
     shown = capsys.readouterr().out
     assert all(("cup", "red cup")[number - 1] in shown for number in found)
+    assert main(["segment", str(image), "--labels", "cup", "--out", str(drawn), "--model", model]) == 0
+    assert "every pixel gets it" in capsys.readouterr().err
 
 
 def test_segmenting_without_labels(model, image, tmp_path, capsys):

@@ -87,6 +87,12 @@ def test_an_ade20k_folder(tmp_path: Path):
     assert set(parts.validation) | set(parts.test) == {4, 5}
 
 
+def test_one_class_is_named_in_the_error(tmp_path: Path):
+    image(tmp_path / "cups" / "one.png")
+    with pytest.raises(PerceptError, match="has one class, cups, with 1 samples, and at least two classes are needed"):
+        open_labels(tmp_path)
+
+
 @pytest.mark.parametrize("form", [("rgb_{}.jpg", "sync_depth_{}.png"), ("{}_colors.png", "{}_depth.png")])
 def test_nyu_pairs(form: tuple[str, str], tmp_path: Path):
     for number in ("00001", "00002"):

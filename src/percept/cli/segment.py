@@ -10,7 +10,7 @@ from percept.cli.options import MODEL, Model
 from percept.cli.output import is_stdout, save_rows, split_outputs
 from percept.cli.show import count, say, split_labels, writing
 from percept.core.errors import PerceptError
-from percept.core.report import table
+from percept.core.report import notice, table
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -79,6 +79,8 @@ def _by_labels(
     from percept.infer.zeroshot_dense import BACKGROUND, segment
 
     found = segment(encoder, image, names, templates=templates or None)
+    if len(names) == 1:
+        notice("with a single label, every pixel gets it. Add other labels, or background.")
     kept = [name for name in found.labels if name != BACKGROUND]
     table_of = np.array([kept.index(name) + 1 if name != BACKGROUND else 0 for name in found.labels])
     return _small(table_of[found.numbers], kept)

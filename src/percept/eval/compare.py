@@ -14,7 +14,7 @@ from percept.core.io import read_json
 from percept.eval import record
 from percept.eval.record import Records, Task
 from percept.eval.resampling import group_numbers, resampled_means
-from percept.eval.statistics import without_unit
+from percept.eval.statistics import paired_interval, without_unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,11 +201,17 @@ def _check_same_samples(task: Task, a: Records, b: Records) -> None:
 
 
 def difference(task: Task, a: Records, b: Records, *, seed: int = 0) -> Difference:
-    """Return the mean difference of two runs on the same samples, with a paired bootstrap interval."""
+    """Return the mean difference of two runs on the same samples, with a paired bootstrap interval.
+
+    Where all right-or-wrong answers differ alike, a bootstrap has no width; the interval is then `paired_interval`, over groups if there are any.
+    """
     delta: Float[np.ndarray, " n"] = b.value - a.value
     grouped = group_numbers(a.group) if a.group and len(set(a.group)) < len(a) else None
     low, high = np.quantile(resampled_means(delta, grouped, seed=seed), (0.025, 0.975))
     binary = a.is_binary and b.is_binary
+    if binary and low == high:
+        units = len(a) if grouped is None else int(grouped.max()) + 1
+        low, high = paired_interval(units * max(0.0, -delta.mean()), units * max(0.0, delta.mean()), units)
     only_a, only_b = int((delta < 0).sum()), int((delta > 0).sum())
     return Difference(
         evaluation=task[0], data=task[1], task=task[2], n=len(a), a=float(a.value.mean()), b=float(b.value.mean()),

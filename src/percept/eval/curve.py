@@ -13,6 +13,8 @@ from percept.models.config import TowerConfig
 
 WIDE, HIGH, LEFT, BELOW = 560, 260, 64, 44
 """Size of the plot, and its margins for labels, in its own units."""
+FEWEST = 10
+"""Least test samples for a claim that a layer is clearly better: intervals of fewer are too narrow."""
 STYLE = (
     ".paper{fill:#faf9f6}text{font:12px system-ui,sans-serif;fill:#6d6a63}.title{font-size:14px;fill:#1f1f1d}.band{fill:#1f6f78;opacity:.16}"
     ".line{fill:none;stroke:#1f6f78;stroke-width:2}.dot{fill:#1f6f78}.best{fill:#b5722a}.axis{stroke:#d9d5cb}"
@@ -63,9 +65,9 @@ class LayerCurve:
 
     @property
     def peaks_early(self) -> bool:
-        """True if the best layer is before the last one and its lead on the test samples is clear."""
+        """True if the best layer is before the last one and its lead on enough test samples is clear."""
         lead = -self.against_last.high if self.scores[0].better == "less" else self.against_last.low
-        return self.best != self.layers[-1] and lead > 0
+        return self.best != self.layers[-1] and lead > 0 and self.scores[0].n >= FEWEST
 
     def statement(self) -> str:
         """Return one sentence: the best layer, and whether it is better than the last one."""
@@ -76,9 +78,10 @@ class LayerCurve:
         change, unit = self.against_last, score.unit
         lead = f"difference {without_unit(change.value, unit)} [{without_unit(change.low, unit)} – {without_unit(change.high, unit)}]"
         certain = "clearly better than" if self.peaks_early else "not clearly better than"
+        few = "" if score.n >= FEWEST else f", and {score.n} test samples are too few to tell"
         return (
             f"{self.task}: layer {self.best} ({self.measure} {score.shown}) is {certain} the {name}, {self.layers[-1]} "
-            f"({last.shown}; {lead}); cutting after it saves {self.saved:.0%} of the FLOPs."
+            f"({last.shown}; {lead}{few}); cutting after it saves {self.saved:.0%} of the FLOPs."
         )
 
     def to_dict(self) -> dict[str, Any]:

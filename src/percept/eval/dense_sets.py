@@ -42,9 +42,12 @@ def open_labels(path: Path | str) -> Found:
         if found and reader is not _rows:
             break
     if not found:
-        layouts = " ".join(NEEDED[task] for task in ("classes", "masks", "depth", "boxes", "tracks"))
-        raise PerceptError(f"{path} has no labels that are recognised. {layouts}")
+        raise PerceptError(f"{path} has no labels that are recognised. {_layouts()}")
     return found
+
+
+def _layouts() -> str:
+    return " ".join(NEEDED[task] for task in ("classes", "masks", "depth", "boxes", "tracks"))
 
 
 def mask_classes(folder: Path) -> tuple[str, ...]:
@@ -242,6 +245,10 @@ def _rows(path: Path) -> Found:
             name=str(path), task="classes", count=len(labelled), images=lambda index: labelled[index].images[:1],
             target=lambda index: numbers[labelled[index].label or ""], classes=names,
         )  # fmt: skip
+    elif names and not captioned:
+        raise PerceptError(
+            f"{path} has one class, {names[0]}, with {len(labelled)} samples, and at least two classes are needed. {_layouts()}"
+        )
     if captioned:
         found["captions"] = Labelled(
             name=str(path), task="captions", count=len(captioned), images=lambda index: captioned[index][0].images[:1],

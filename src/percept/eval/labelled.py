@@ -52,6 +52,8 @@ class Labelled:
     def parts(self, *, seed: int = 0, most: int | None = None, trains: bool = True) -> Parts:
         """Divide the samples: 60 % to train, 20 % to validate, 20 % to test, at random; a division in the data is kept.
 
+        Samples with classes are divided class by class, and so are those that are used if there are more than `most`.
+
         Args:
             seed: of the division.
             most: samples that are used; all if None.
@@ -69,7 +71,10 @@ class Labelled:
         rng = np.random.default_rng(seed)
         if self.given is not None and trains and min(map(len, self.given)) > 1:
             return _given(self.given, rng, most)
-        order = rng.permutation(self.count)[:most]
+        order = rng.permutation(self.count)
+        if self.task == "classes":
+            order = in_shares(order, np.array([self.target(number) for number in order.tolist()]), rng)
+        order = order[:most]
         train, rest = (int(0.6 * len(order)) if trains else 0), order
         held = rest[train:]
         return Parts(train=order[:train], validation=held[: len(held) // 2], test=held[len(held) // 2 :])
@@ -77,6 +82,25 @@ class Labelled:
     def limited(self, most: int) -> "Labelled":
         """Return the first samples only."""
         return replace(self, count=min(most, self.count), given=None)
+
+
+def in_shares(
+    order: Int[np.ndarray, " n"], classes: Int[np.ndarray, " n"], rng: np.random.Generator
+) -> Int[np.ndarray, " n"]:
+    """Sort samples so that any part of the sorted order holds each class about in proportion.
+
+    Sample k of the n samples of a class gets the place (k + u) / n in [0, 1), where u is drawn once per class, and samples are sorted by place.
+
+    Args:
+        order: numbers of the samples, already in random order.
+        classes: class of each.
+        rng: source of u.
+    """
+    places = np.empty(len(order))
+    for number in np.unique(classes):
+        (mine,) = np.nonzero(classes == number)
+        places[mine] = (np.arange(len(mine)) + rng.random()) / len(mine)
+    return order[np.argsort(places, kind="stable")]
 
 
 def _given(given: tuple[range, range], rng: np.random.Generator, most: int | None) -> Parts:

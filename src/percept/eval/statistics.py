@@ -114,6 +114,25 @@ def wilson(hits: int | float, n: int | float) -> tuple[float, float]:
     return low, 1.0 if hits == n else min(1.0, middle + half)
 
 
+def paired_interval(only_first: float, only_second: float, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of the second share of right answers minus the first, of n questions that both answered.
+
+    Agresti and Min 2005, "Simple improved confidence intervals for comparing matched proportions": half an answer is added to each of
+    the four pairs of outcomes. Unlike a bootstrap, it has a width where all answers changed alike.
+
+    >>> [round(end, 3) for end in paired_interval(0, 0, 2)]
+    [-0.49, 0.49]
+
+    Args:
+        only_first: questions that only the first has right.
+        only_second: questions that only the second has right.
+        n: all questions.
+    """
+    middle, changes = (only_second - only_first) / (n + 2), only_first + only_second + 1
+    half = Z * sqrt(changes / (n + 2) - middle * middle) / sqrt(n + 2)
+    return max(-1.0, middle - half), min(1.0, middle + half)
+
+
 def mean_share(name: str, values: Sequence[float] | np.ndarray, *, seed: int = 0) -> Score:
     """Return the mean of shares as `mean` does; where all are 0, or all 1, with the Wilson interval, since a bootstrap has no width.
 

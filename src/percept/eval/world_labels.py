@@ -64,7 +64,7 @@ def _classes(number_of: Any, count: int, size: int) -> tuple[Any, Any, dict[str,
     drawn, names = _scenes(number_of, count, size, things=(1, 1)), list(CATEGORIES)
     return (
         lambda index: [drawn(index).image],
-        lambda index: names.index(drawn(index).scene.things[0].category),
+        lambda index: names.index(sample_scene(number_of(index), split=SPLIT, things=(1, 1)).things[0].category),
         {"classes": tuple(names)},
     )
 

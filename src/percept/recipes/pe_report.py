@@ -1,6 +1,5 @@
 """What fine-tuning gained on own images, and what it kept of the zero-shot accuracy on the generated world, with intervals."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 
 from percept.core.report import table
 from percept.eval.retrieval import ranks, same
-from percept.eval.statistics import Score, Z, proportion
+from percept.eval.statistics import Score, paired_interval, proportion
 from percept.eval.world import singles_by_style
 from percept.eval.zeroshot import classifier, prompts
 from percept.infer.encoder import Encoder
@@ -54,16 +53,11 @@ def changed(name: str, before: np.ndarray, after: np.ndarray) -> Change:
 def paired(name: str, before: np.ndarray, after: np.ndarray) -> Score:
     """Return the difference of two shares of right answers to the same questions, with its 95 % interval.
 
-    Agresti and Min 2005, "Simple improved confidence intervals for comparing matched proportions": half an answer is added to each of
-    the four pairs of outcomes. Unlike a bootstrap, it has a width where all answers changed alike.
-
     >>> print(paired("change", np.array([True, True]), np.array([True, True])))
     change 0.0 % [-49.0 – 49.0], n=2
     """
     n, gained, lost = len(before), float((after & ~before).sum()), float((before & ~after).sum())
-    middle, changes = (gained - lost) / (n + 2), gained + lost + 1
-    half = Z * math.sqrt(changes / (n + 2) - middle * middle) / math.sqrt(n + 2)
-    low, high = max(-1.0, middle - half), min(1.0, middle + half)
+    low, high = paired_interval(lost, gained, n)
     return Score(name=name, value=(gained - lost) / n, n=n, low=low, high=high)
 
 

@@ -1,5 +1,6 @@
 """The layer picker finds the layer that is known to hold the information, on every task it can be put into by hand."""
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from percept.eval.layers import layers, planned, save_best
 from percept.eval.probes.boxes import Truth
 from percept.eval.probes.head import Head, open_head, save_head
 from percept.eval.probes.linear import Linear
-from percept.eval.probes.outcome import Sums, mean_iou, ratio, score_of
+from percept.eval.probes.outcome import Sums, difference, mean_iou, ratio, right, score_of
 from percept.eval.probes.probe import Setup
 from percept.eval.probes.stream import each_layer, frame_of, patches
 from percept.models.config import VisionConfig
@@ -142,6 +143,12 @@ def test_a_detector_learns_on_the_informed_layer():
     assert curve.others["AP50"][INFORMED].value > 0.5 > curve.others["AP50"][0].value
 
 
+def test_images_without_any_box_are_refused():
+    none = Truth(boxes=np.zeros((0, 4)), labels=np.zeros(0, np.int64), crowd=np.zeros(0, bool))
+    with pytest.raises(PerceptError, match="none of the 6 training images has a box"):
+        layers(encoder(), replace(data("boxes", 10), target=lambda number: none), "boxes")
+
+
 @pytest.mark.slow
 def test_a_light_dpt_learns_on_the_informed_layer():
     curve = layers(encoder(), data("depth", 80), "depth", probe="dpt", layers=(1, 2))
@@ -176,6 +183,22 @@ def test_same_seed_same_curve_and_other_seed_other_parts():
     first, second = data("classes").parts(seed=0), data("classes").parts(seed=1)
     assert first.test.tolist() != second.test.tolist()
     assert not set(first.train) & set(first.test) | set(first.validation) & set(first.test)
+
+
+def test_classes_are_divided_in_proportion():
+    sizes = (40, 20, 10, 5, 2, 2)
+    truths = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    labelled = replace(data("classes", sum(sizes)), target=lambda number: int(truths[number]))
+    for seed, most in itertools.product(range(5), (None, 40)):
+        parts = labelled.parts(seed=seed, most=most)
+        numbers = np.concatenate([parts.train, parts.validation, parts.test])
+        assert len(set(numbers.tolist())) == len(numbers) == (most or sum(sizes))
+        for part, share in ((parts.train, 0.6), (parts.validation, 0.2), (parts.test, 0.2)):
+            counts = np.bincount(truths[part], minlength=len(sizes))
+            expected = np.array(sizes) * share * len(numbers) / sum(sizes)
+            assert np.abs(counts - expected).max() < 2.5
+        assert most is not None or set(truths[parts.train]) == set(range(len(sizes)))
+    assert labelled.parts(seed=0).test.tolist() != labelled.parts(seed=1).test.tolist()
 
 
 def test_flops_are_those_that_torch_counts():
@@ -309,6 +332,17 @@ def test_shares_stay_between_0_and_1():
     assert 0 <= score.low <= score.value <= score.high <= 1
     errors = Sums(sums=np.array([[9.0, 3.0], [8.0, 4.0], [1.0, 2.0]]), measure=ratio, better="less")
     assert score_of(errors, "character error rate").high > 1  # more wrong characters than there are
+
+
+def test_a_difference_of_few_samples_is_not_called_clear():
+    hits = np.ones(9, bool)
+    gap = difference(right(hits), right(~hits))
+    assert (gap.value, gap.is_clear) == (1.0, True)
+    assert gap.low < gap.high
+    curve = layers(encoder(), data("masks", 20), "masks")
+    assert curve.best == INFORMED
+    assert not curve.peaks_early
+    assert "4 test samples are too few to tell" in curve.statement()
 
 
 @pytest.mark.parametrize(

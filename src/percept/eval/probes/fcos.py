@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from percept.core.errors import PerceptError
 from percept.eval.probes.boxes import Detected, Truth, average_precision, suppress
 from percept.eval.probes.head import Head, stacked
 from percept.eval.probes.linear import Standardise
@@ -235,6 +236,8 @@ class Boxes(OnPatches):
         """Train on all images."""
         maps = stacked(features, self.setup.device)
         boxes, labels = _padded(targets, maps)
+        if (labels < 0).all():
+            raise PerceptError(f"none of the {len(targets)} training images has a box. Check the annotations.")
         with torch.random.fork_rng(), torch.enable_grad():
             torch.manual_seed(seed)
             model = FCOS(maps.shape[1], len(self.setup.classes)).to(maps.device)

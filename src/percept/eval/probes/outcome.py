@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from percept.core.errors import PerceptError
-from percept.eval.statistics import Better, Score, Unit, wilson
+from percept.eval.statistics import Better, Score, Unit, paired_interval, wilson
 
 RESAMPLES = 1000
 """Resamples of a bootstrap interval."""
@@ -152,11 +152,16 @@ class Difference:
 
 
 def difference(first: Outcome, second: Outcome, *, seed: int = 0) -> Difference:
-    """Return the measure of `first` minus that of `second`; both are resampled together."""
+    """Return the measure of `first` minus that of `second`; both are resampled together.
+
+    Where all right-or-wrong answers differ alike, a bootstrap has no width; the interval is then `paired_interval`.
+    """
     n, every = len(first), np.ones((1, len(first)))
     weights = resample(n, min(first.resamples, second.resamples), seed)
     value = float(first.values(every)[0] - second.values(every)[0])
     low, high = interval(first.values(weights) - second.values(weights), value)
+    if low == high and all(isinstance(each, Sums) and each.is_proportion for each in (first, second)):
+        low, high = paired_interval(n * max(0.0, -value), n * max(0.0, value), n)
     return Difference(value=value, low=low, high=high)
 
 
