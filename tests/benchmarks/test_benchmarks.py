@@ -43,6 +43,20 @@ def test_train_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "share of peak" in capsys.readouterr().out
 
 
+def test_train_pe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = benchmark("train_pe")
+    module.main(sizes=("pico",), batch=2, steps=2, device="cpu", json_file=tmp_path / "speed.json")
+    (row,) = json.loads((tmp_path / "speed.json").read_text())["results"]
+    assert (row["size"], row["pixels"], row["batch"], row["steps left out"]) == ("pico", 64, 2, 0)
+    assert row["samples/s"] > 0
+    assert row["memory GiB"] > 0
+    assert "share of peak" in capsys.readouterr().out
+    with pytest.raises(PerceptError, match="unknown sizes: M"):
+        module.main(sizes=("M",))
+    with pytest.raises(PerceptError, match="at least 2"):
+        module.main(steps=1)
+
+
 def test_attention(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     module = benchmark("attention")
     monkeypatch.setattr(module, "SHAPES", ((1, 2, 5), (2, 1, 16)))

@@ -124,6 +124,19 @@ def test_the_configuration_survives_json() -> None:
         assert from_dict(pe.Config, to_dict(each)) == each
 
 
+def test_settings_without_effect_are_refused(tmp_path: Path) -> None:
+    lion = replace(pe.Config().settings, optimiser="lion")
+    with pytest.raises(PerceptError, match="optimiser=lion has no effect, because lamb is on"):
+        pe.Config(settings=lion)
+    with pytest.raises(PerceptError, match="because published is on"):
+        pe.Config(settings=lion, size="B", published=True, lamb=False)
+    assert pe.Config(settings=lion, lamb=False).plan().optimiser == "lion"
+    assert pe.Config(settings=lion, point="vanilla").plan().optimiser == "lion"
+    assert pe.Config(settings=lion, lamb_optimiser="lion").plan().learning_rate == pytest.approx(4 * lion.learning_rate)
+    with pytest.raises(PerceptError, match="text_from takes that of nano"):
+        pe.Config(text_from="nano", tokenizer=tmp_path / "tokenizer.json")
+
+
 def test_masks_that_do_not_fit_an_image_size_are_refused_at_once() -> None:
     with pytest.raises(PerceptError, match="whole blocks"):
         config(method=replace(pe.Config().method, mask_block=5))

@@ -42,6 +42,20 @@ def test_a_batch_holds_world_drawings_and_signs(tmp_path) -> None:
     assert len(batch.pictures) == len(batch.captions) == 8
 
 
+def test_shares_of_processes_are_equal_and_make_up_the_batch(tmp_path) -> None:
+    inputs = pe_nano2.Inputs(replace(config(table(tmp_path)), drawings=0.3, signs=0.2))  # 5 drawings, 3 signs
+    source = inputs.source(Placement(device=torch.device("cpu"), world_size=2))
+    whole, *shares = source.batch(0), *(source.batch(0, rank=rank, world_size=2) for rank in range(2))
+    assert [len(each.pictures) for each in shares if each.pictures is not None] == [4, 4]
+    assert whole.pictures is not None
+    torch.testing.assert_close(torch.cat([each.pictures for each in shares]), whole.pictures)  # type: ignore[arg-type]
+    with pytest.raises(PerceptError, match="do not divide into 3 equal shares"):
+        inputs.source(Placement(device=torch.device("cpu"), world_size=3))
+    settings = replace(inputs.config.settings, batch=1)
+    with pytest.raises(PerceptError, match="a batch of 1 has no drawings"):
+        replace(inputs.config, settings=settings)
+
+
 @pytest.mark.parametrize("wrong", [{"drawings": 0.9, "signs": 0.1}, {"drawings": 0.0}])
 def test_impossible_settings_are_refused(wrong) -> None:
     with pytest.raises(PerceptError):

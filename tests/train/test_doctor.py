@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from percept.core.errors import PerceptError
 from percept.data.batch import ImageText
 from percept.methods.contrast import mean_cosine
 from percept.models.clip import MAX_LOG_SCALE, unit
@@ -151,6 +153,15 @@ def test_what_a_model_could_do_before_training_is_remembered_by_a_resumed_run(tm
     assert "zero_shot fell from 0.5 before training to 0.3" in line["message"]
 
 
+@pytest.mark.usefixtures("patient")
+def test_an_ability_measured_on_few_samples_may_fall_by_chance(tmp_path: Path) -> None:
+    every = replace(forgetful().every[0], samples=20)
+    fit(replace(forgetful(), every=(every,)), tmp_path)
+    assert not (tmp_path / "doctor.jsonl").exists()
+    with pytest.raises(PerceptError, match="samples=-1; it must be 0 or more"):
+        replace(every, samples=-1)
+
+
 def test_captions() -> None:
     different = torch.arange(20).view(10, 2)
     assert duplicate_captions(different) is None
@@ -219,9 +230,20 @@ def test_explosions() -> None:
 def test_abilities_and_waiting() -> None:
     assert forgotten("a", 0.5, 0.46) is None
     assert forgotten("a", 0.5, 0.44) is not None
+    assert forgotten("a", 0.5, 0.44, samples=200) is None
+    assert "from 0.5 before training to 0.44 (n = 2,000)" in str(forgotten("a", 0.5, 0.44, samples=2000))
+    assert forgotten("a", 0.95, 0.8, samples=200) is not None
+    assert forgotten("a", 1.0, 0.5, samples=4) is None
     assert starving(0.9, 1.0) is None
     assert starving(2.0, 10.0) is None
     assert "3.0 of 10.0 s were spent waiting" in str(starving(3.0, 10.0))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_chance_is_not_taken_for_forgetting(share: float) -> None:
+    pairs = np.random.default_rng(0).binomial(200, share, (1000, 2)) / 200
+    reports = [forgotten("a", float(before), float(now), samples=200) for before, now in pairs]
+    assert sum(report is not None for report in reports) < 40
 
 
 def test_a_rehearsal_takes_a_few_steps_calls_evaluations_and_saves_nothing(tmp_path: Path) -> None:

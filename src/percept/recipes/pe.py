@@ -78,7 +78,7 @@ class Config(pe_data.WithWorld):
     mask_regularisation: bool | None = None
     """Align the tokens of hidden patches, see `method`."""
     published: bool = False
-    """Take the published steps, batch, learning rate and warmup of the size, in place of those of `settings`."""
+    """Take the published optimiser, steps, batch, learning rate and warmup of the size, in place of those of `settings`."""
     lamb_optimiser: str = "lamb"
     """Optimiser that `lamb` takes."""
     shown: Literal["scenes", "regions"] = "scenes"
@@ -99,10 +99,28 @@ class Config(pe_data.WithWorld):
         super().__post_init__()
         if self.published and self.size not in PRETRAINING:
             raise PerceptError(f"there are no published settings for {self.size}. Use T, S, B, L or G.")
+        if self.text_from and self.tokenizer is not None:
+            raise PerceptError(
+                f"tokenizer has no effect, because text_from takes that of {self.text_from}. Give one of them."
+            )
+        self._check_optimiser()
         patch = SIZES[self.size].model.vision.patch_size
         if self.on("mask_regularisation"):
             for side in self.sides():
                 self.method.masking(patch).grid((side, side))
+
+    def _check_optimiser(self) -> None:
+        """Raise a PerceptError if the optimiser of `settings` is not the one that is used."""
+        given = self.settings.optimiser
+        if given != "adamw" and given != self.plan().optimiser:
+            if not self.on("lamb"):
+                raise PerceptError(
+                    f"settings.optimiser={given} has no effect, because published is on. Leave --published out."
+                )
+            raise PerceptError(
+                f"settings.optimiser={given} has no effect, because lamb is on. Give --lamb False, or --lamb-optimiser {given}, which is "
+                "used at 4 times the learning rate."
+            )
 
     def on(self, switch: str) -> bool:
         """True if a switch is on: as given, or as the point says."""

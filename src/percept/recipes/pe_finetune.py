@@ -50,7 +50,7 @@ from percept.world import CATEGORIES, CLASS_TEMPLATES
 
 ADAPTED = r"^(vision|text)\.blocks\..*\.(qkv|out|up|down)$"
 """Linear layers of both towers that get adapters."""
-CHECKED = 100
+CHECKED = 200
 """Generated images on which the zero-shot accuracy is measured while training."""
 REPORT = "finetune.json"
 """File of the report in the folder of the model."""
@@ -154,7 +154,7 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/fin
         report(config, own(), out, command)
 
     rules = layer_rates(start().config.vision.layers, text_layers(start()), config.layer_decay)
-    every = (Every(steps=config.check_every, call=zero_shot(start), preserve=True),) if config.check_every else ()
+    kept = Every(steps=max(1, config.check_every), call=zero_shot(start), preserve=True, samples=CHECKED)
     return Experiment(
         name=name,
         config=config,
@@ -163,7 +163,7 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/fin
         source=source,
         save=save,
         rules=rules,
-        every=every,
+        every=(kept,) if config.check_every else (),
     )
 
 

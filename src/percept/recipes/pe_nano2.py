@@ -81,9 +81,17 @@ class Config:
             raise PerceptError(
                 f"drawings={self.drawings} and signs={self.signs}; they must be shares that leave room for the world."
             )
+        if not self.counts()[0]:
+            raise PerceptError(
+                f"a batch of {self.settings.batch} has no drawings. Use a larger batch or a larger share of drawings."
+            )
         if not 0 <= self.average <= 1:
             raise PerceptError(f"average must be from 0 to 1, got {self.average}. 1 gives the new weights alone.")
         stages_of(self.stages, self.settings.steps)
+
+    def counts(self) -> tuple[int, int]:
+        """Return the drawings and signs of a step, over all processes."""
+        return round(self.drawings * self.settings.batch), round(self.signs * self.settings.batch)
 
 
 @dataclass(frozen=True)
@@ -97,13 +105,17 @@ class Mixture:
     """Drawings and signs of a step, over all processes."""
 
     def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> JoinedBatch:
-        """Return a rank's share of the batch of a step."""
-        world = self.world.batch(step, rank=rank, world_size=world_size)
-        parts = [
-            source.batch(step, share(count, rank, world_size), count)
-            for source, count in zip((self.drawings, self.signs), self.counts, strict=True)
-            if count
-        ]
+        """Return a rank's share of the batch of a step: as many images as every other rank, in one contrast, has."""
+        world, rows = (
+            self.world.batch(step, rank=rank, world_size=world_size),
+            share(sum(self.counts), rank, world_size),
+        )
+        parts, first = [], 0
+        for source, count in zip((self.drawings, self.signs), self.counts, strict=True):
+            own = slice(max(rows.start - first, 0), min(rows.stop - first, count))
+            first += count
+            if own.stop > own.start:
+                parts.append(source.batch(step, own, count))
         device = world.image.device
         return JoinedBatch(
             **{each.name: getattr(world, each.name) for each in fields(world)},
@@ -139,11 +151,21 @@ class Inputs:
         )  # fmt: skip
 
     def source(self, place: Placement) -> Mixture:
-        """Return batches of the world, drawings and signs."""
+        """Return batches of the world, drawings and signs.
+
+        Raises:
+            PerceptError: they do not divide into equal shares of all processes.
+        """
         (tokenizer, preprocess), config, settings = self.start, self.config, self.config.settings
-        drawings, signs = (round(share * settings.batch) for share in (config.drawings, config.signs))
+        drawings, signs = config.counts()
+        generated, drawings = settings.batch - drawings - signs, min(drawings, len(self.drawings.samples))
+        if generated % place.world_size or (drawings + signs) % place.world_size:
+            raise PerceptError(
+                f"{generated} generated images and {drawings + signs} drawings and signs do not divide into {place.world_size} equal "
+                "shares. Change settings.batch, drawings, signs or the number of processes."
+            )
         world = WorldSource(
-            config.world, self.images, tokenizer, batch=settings.batch - drawings - signs,
+            config.world, self.images, tokenizer, batch=generated,
             stages=stages_of(config.stages, settings.steps), seed=settings.seed,
             device=place.device if place.device.type == "cuda" else "cpu",
         )  # fmt: skip

@@ -35,8 +35,8 @@ COLLAPSED = 0.999
 """Mean cosine of different vectors of a batch above which they are taken to be equal. Those of new models reach 0.98."""
 LOSS_RATIO, NORM_RATIO = 2.0, 10.0
 """Multiples of the running median that are an explosion."""
-FORGOTTEN = 0.1
-"""Share of an ability that may be lost."""
+FORGOTTEN, Z = 0.1, 1.959963984540054
+"""Share of an ability that may be lost, and the quantile of the normal distribution for a two-sided 95 % interval."""
 STARVED, STARVED_SECONDS, WINDOW = 0.25, 1.0, 60.0
 """Share of the time, and seconds, spent waiting for data, and the seconds over which they are counted."""
 
@@ -133,14 +133,34 @@ def _median_before(values: Sequence[float]) -> float:
     return statistics.median(before) if len(before) >= ENOUGH else math.inf
 
 
-def forgotten(name: str, before: float, now: float) -> str | None:
-    """Check that an ability is still there."""
-    if now >= (1 - FORGOTTEN) * before:
+def forgotten(name: str, before: float, now: float, *, samples: int = 0) -> str | None:
+    """Check that an ability is still there.
+
+    Args:
+        samples: of both values, which are shares of right answers: a fall within the 95 % interval of their difference is not
+            reported. 0 for values without an interval.
+    """
+    if now >= (1 - FORGOTTEN) * before or (samples and before - now <= margin(before, now, samples)):
         return None
+    count = f" (n = {samples:,})" if samples else ""
     return (
-        f"{name} fell from {before:.3g} before training to {now:.3g}. Lower the learning rate, train fewer steps, freeze parts of "
-        "the model or use adapters, or average the result with the start."
+        f"{name} fell from {before:.3g} before training to {now:.3g}{count}. Lower the learning rate, train fewer steps, freeze "
+        "parts of the model or use adapters, or average the result with the start."
     )
+
+
+def margin(first: float, second: float, samples: int) -> float:
+    """Return how far two shares of right answers may differ by chance.
+
+    Agresti and Caffo 2000, "Simple and effective confidence intervals for proportions and differences of proportions": one right and
+    one wrong answer are added to each. The values are treated as independent; on the same samples chance does less.
+
+    >>> round(margin(0.5, 0.5, 100), 3)
+    0.14
+    """
+    shares = [(share * samples + 1) / (samples + 2) for share in (first, second)]
+    half = Z * math.sqrt(sum(share * (1 - share) for share in shares) / (samples + 2))
+    return half * (samples + 2) / samples
 
 
 def starving(waited: float, seconds: float) -> str | None:
@@ -205,10 +225,11 @@ class Doctor:
         self.waited, self.seconds = self.waited + waited, self.seconds + seconds
         return self._new([("data loading", starving(self.waited, self.seconds))])
 
-    def abilities(self, scalars: Mapping[str, float]) -> list[Remark]:
+    def abilities(self, scalars: Mapping[str, float], *, samples: int = 0) -> list[Remark]:
         """Look at measurements of what training should keep; return new remarks. The first value of a name is its reference."""
         found = [
-            ("forgetting", forgotten(name, self.before.setdefault(name, now), now)) for name, now in scalars.items()
+            ("forgetting", forgotten(name, self.before.setdefault(name, now), now, samples=samples))
+            for name, now in scalars.items()
         ]
         return self._new(found)
 

@@ -119,10 +119,15 @@ class Every:
     preserve: bool = False
     """The scalars measure abilities that training should not lose, more being better. It is also called before the first
     step, and the training doctor warns when a scalar falls."""
+    samples: int = 0
+    """Samples on which each scalar, a share of right answers, is measured: the training doctor does not warn of a fall within their
+    95 % interval. 0 for scalars that are not shares."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise PerceptError(f"steps={self.steps}; it must be at least 1")
+        if self.samples < 0:
+            raise PerceptError(f"samples={self.samples}; it must be 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

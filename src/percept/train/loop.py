@@ -297,7 +297,7 @@ class Run:
                 journal.record(self.folder, self.progress.step, {}, scalars)
                 self.board(self.progress.step, scalars)
             if scalars and every.preserve:
-                journal.warn(self.folder, self.progress.step, self.doctor.abilities(scalars))
+                journal.warn(self.folder, self.progress.step, self.doctor.abilities(scalars, samples=every.samples))
 
     def _save(self) -> None:
         try:
