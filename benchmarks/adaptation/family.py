@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from beds import BEDS, FAMILY, about, gate, home, seen_by
+from cells import runs_in
 from claims import Claim, adjusted, arms_of, chosen
 from family_report import report
 from harness import save
@@ -317,7 +318,7 @@ def main() -> None:
         run_plan(plan, options.runs[0], only_cost=options.cost)
     if options.cost:
         return
-    records = list(by_key(record for file in options.runs for record in read_records(file)).values())
+    records = list(by_key(record for file in options.runs for record in runs_in(file)).values())
     kept = (*KEY, "steps", "seconds", "processor", "trainable", "scores")
     result = {**about(start), **report(records, plan.claims)}
     save(options.json_file, result | {"records": [{name: each[name] for name in kept} for each in records]})

@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from beds import HIGHEST, LOWEST, home
+from cells import runs_in
 
 from percept.core.errors import PerceptError
 from percept.core.io import append_json_line
 from percept.core.report import notice, out, table
 from percept.eval.statistics import Score, mean
-from percept.methods.adaptation.bench import FEWEST, by_key, digest, read_records, verdict
+from percept.methods.adaptation.bench import FEWEST, by_key, digest, verdict
 from percept.methods.adaptation.few import LabelledSet
 
 Record = dict[str, Any]
@@ -112,9 +113,16 @@ class Runs:
             place: values of the key.
             made: measures what the record holds besides.
             told: returns a line that is printed about a new record.
+
+        Raises:
+            PerceptError: the first file is one of cells, which is only read.
         """
         where = tuple(place)
         if where not in self.done:
+            if self.file.suffix == ".json":
+                raise PerceptError(
+                    f"{self.file} is only read. Give --runs a json-lines file first, and cells.py pack its runs."
+                )
             start = time.perf_counter()
             record = dict(zip(self.key, where, strict=True)) | made()
             record.setdefault("seconds", round(time.perf_counter() - start, 1))
@@ -148,7 +156,7 @@ def read_files(files: Iterable[Path], key: Sequence[str]) -> list[Record]:
     """
     found: dict[tuple[Any, ...], Record] = {}
     for file in files:
-        for record in read_records(file):
+        for record in runs_in(file):
             if absent := [name for name in key if name not in record]:
                 raise PerceptError(f"{file} has runs of an earlier version, without {', '.join(absent)}. Give --runs a new file.")  # fmt: skip
             found.setdefault(place_of(record, key), record)
@@ -161,7 +169,7 @@ def records_of(files: Iterable[Path]) -> list[Record]:
     Raises:
         PerceptError: two files have a run with different settings or weights.
     """
-    return list(by_key(record for file in files for record in read_records(file)).values())
+    return list(by_key(record for file in files for record in runs_in(file)).values())
 
 
 def of_one_setting(records: Iterable[Record], place: Sequence[str], models: Mapping[str, str]) -> list[Record]:

@@ -155,6 +155,9 @@ def test_a_small_table_is_run_resumed_and_judged(
         half.write_text("\n".join(kept) + "\n")
     command(small, monkeypatch, "--report", "--runs", *halves, "--json-file", result)
     assert json.loads(result.read_text())["claims"] == found["claims"]
+    import_module("cells").pack(cells := tmp_path / "cells" / "family_tiny.json", halves)
+    command(small, monkeypatch, "--report", "--runs", cells, "--json-file", result)
+    assert json.loads(result.read_text())["claims"] == found["claims"]
     with pytest.raises(PerceptError, match="different settings"):
         command(small, monkeypatch, *arguments, "--steps", 9)
     for wrong in ((*arguments, tmp_path / "more"), ("--report", "--runs", tmp_path / "none.jsonl")):
