@@ -6,8 +6,8 @@
 The parts follow the three stages of PLM (Cho et al. 2025, arXiv:2504.13180, section 3) with two differences. There is no trained language
 model of this size, so in a part before them the decoder learns the language of the world from questions and answers without images. And a
 decoder without any training on images first has to learn to find the thing that a question names; so stage 1 trains decoder and projector on
-short questions, where PLM trains the projector alone on captions. Stage 2 trains them on the whole mix, stage 3 everything at a lower
-rate. The tower is that of nano.
+short questions, where PLM trains the projector alone on captions. Stage 2 trains them on the whole mix, stage 3 everything, the tower at a
+tenth of the rate, with clips. The tower is that of nano.
 
 Most questions are conversations of their own (`QuestionData.apart`), because in a common conversation many are answered by the words before them. The image is
 encoded once for all of them.
@@ -50,8 +50,13 @@ FOLLOWING = {
     "side": 6, "count": 5, "region_caption": 4, "referring": 2, "region": 2, "existence": 2, "attribute": 1, "colour": 1, "category": 1,
     "comparison": 1, "reading": 1,
 }  # fmt: skip
-"""Relative frequency of the kinds of further questions in stages 2 and 3."""
-OF_CLIPS = {"place": 12, "direction": 10, "moment": 6, "order": 2, "action": 3, "speed": 2}
+"""Relative frequency of the kinds of further questions in stage 2."""
+LAST = {
+    "count": 7, "reading": 5, "side": 4, "region_caption": 3, "existence": 2, "referring": 1, "region": 1, "attribute": 1, "colour": 1,
+    "category": 1, "comparison": 1,
+}  # fmt: skip
+"""The same in stage 3."""
+OF_CLIPS = {"place": 10, "direction": 12, "moment": 10, "order": 2, "action": 3, "speed": 2}
 """Relative frequency of the kinds of questions about clips in stage 3; all others have 1."""
 FRAMES = 8
 """Most frames of a clip."""
@@ -125,8 +130,10 @@ class Config:
     )
     stage3: Part = field(
         default_factory=lambda: Part(
-            settings=replace(BASE, steps=300, learning_rate=5e-4, hold=100),
-            data=QuestionData(clips=0.5, more=8, others=FOLLOWING, apart=0.8, clip_kinds=OF_CLIPS, clip_questions=4),
+            settings=replace(BASE, steps=1_000, batch=24, learning_rate=1e-3, hold=520),
+            data=QuestionData(
+                clips=0.6, regions=0.1, more=8, others=LAST, apart=0.8, clip_kinds=OF_CLIPS, clip_questions=8
+            ),
         )
     )
 
