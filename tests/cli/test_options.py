@@ -46,6 +46,7 @@ NAMED = {
     ("export/write.py", "--size"): "export",
     ("world/write", "--what"): "world",
     ("weights/hub.py", "--init"): "train",
+    ("cli/options.py", "--choices"): "ask",
     ("weights/hub.py", "--local-dir"): "hf",
     ("weights/hub.py", "--revision"): "hf",
 }
@@ -60,7 +61,7 @@ def options_of(verb: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
         "world": [["world", "show"]],
         "eval": [["eval", "plm"], ["eval", "folder"]],
         "index": [["index", "upgrade"]],
-        "train": [["train", "pe/finetune"], ["train", "plm/finetune"]],
+        "train": [["train", "pe/pretrain"], ["train", "pe/finetune"], ["train", "plm/finetune"]],
     }
     for verbs in further.get(verb, []):
         assert main([*verbs, "--help"]) == 0

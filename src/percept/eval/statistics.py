@@ -114,7 +114,7 @@ def wilson(hits: int | float, n: int | float) -> tuple[float, float]:
     return low, 1.0 if hits == n else min(1.0, middle + half)
 
 
-def paired_interval(only_first: float, only_second: float, n: int) -> tuple[float, float]:
+def paired_interval(only_first: float | int, only_second: float | int, n: int) -> tuple[float, float]:
     """Return the 95 % interval of the second share of right answers minus the first, of n questions that both answered.
 
     Agresti and Min 2005, "Simple improved confidence intervals for comparing matched proportions": half an answer is added to each of

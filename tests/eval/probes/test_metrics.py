@@ -144,7 +144,9 @@ def test_intervals_of_proportions_are_wilsons_and_differences_are_paired():
         (0.502, 0.690), abs=1e-3
     )
     assert difference(right(hits), right(hits)) == difference(right(hits), right(hits))
-    assert difference(right(hits), right(hits)).low == 0 == difference(right(hits), right(hits)).high
+    same = difference(right(hits), right(hits))
+    assert same.value == 0
+    assert -0.05 < same.low == -same.high < 0  # as wide as equal answers of so many samples allow
     better = hits | (np.arange(100) < 80)
     assert difference(right(better), right(hits)).is_clear
 
