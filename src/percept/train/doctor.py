@@ -35,7 +35,7 @@ COLLAPSED = 0.999
 """Mean cosine of different vectors of a batch above which they are taken to be equal. Those of new models reach 0.98."""
 LOSS_RATIO, NORM_RATIO = 2.0, 10.0
 """Multiples of the running median that are an explosion."""
-FORGOTTEN, Z = 0.1, 1.959963984540054
+FORGOTTEN, Z = 0.1, statistics.NormalDist().inv_cdf(0.975)
 """Share of an ability that may be lost, and the quantile of the normal distribution for a two-sided 95 % interval."""
 STARVED, STARVED_SECONDS, WINDOW = 0.25, 1.0, 60.0
 """Share of the time, and seconds, spent waiting for data, and the seconds over which they are counted."""

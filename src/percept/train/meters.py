@@ -34,7 +34,7 @@ class Meter:
         """Run the forward pass and the backward pass of a batch, count their operations, and return what the task returned.
 
         Operations are those of the model: matrix products of the forward pass, and of the backward pass for what is trained.
-        Recomputed activations do not count. They are counted in the first step of an interval, which takes up to twice as long.
+        Recomputed activations do not count. They are counted in the first step of an interval, which takes longer.
         Other steps are taken to cost what was counted last for their shapes, or for their amount of data if the shapes are new.
 
         Args:
