@@ -336,7 +336,7 @@ REFUSED: dict[str, Any] = {
     "a written box outside": ((PICTURE, "<|bbox0|>?"), {"regions": [(0, 0, 21, 5)]}, "does not lie in an image of 20 × 16"),
     "not a box": ((PICTURE, QUESTION), {"regions": [(0, 0, 5)]}, "is not four finite numbers"),
     "a region of a video": ((speaking.clip(0, 2), QUESTION), {"regions": [(0, 0, 5, 5)]}, "regions belong to one image"),
-    "a region not named": ((PICTURE, "<|bbox1|>?"), {"regions": [(0, 0, 5, 5)]}, r"names the regions \[1\], but those given are numbered from 0 to 0"),
+    "a region not named": ((PICTURE, "<|bbox1|>?"), {"regions": [(0, 0, 5, 5)]}, r"names the regions \[1\]; regions given: 1"),
     "a video without frames": ((VideoInput(source=[]), QUESTION), {}, "the video has no frames"),
     "a missing file": (("none.png", QUESTION), {}, "there is no file none.png"),
     "a long prompt": ((PICTURE, "why? " * 400), {}, "Shorten the text"),

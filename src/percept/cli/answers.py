@@ -194,7 +194,7 @@ def as_text(records: Sequence[Record], kind: str) -> str:
     for record in records:
         row = {**record, "options": json.dumps(record["options"], ensure_ascii=False)}
         returns = any("\r" in str(value) for value in row.values())
-        quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL  # Python 3.11 cannot read a lone \\r without quotes
+        quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL  # Python 3.11 cannot read a lone \r without quotes
         csv.DictWriter(file, list[str](FIELDS), restval="", lineterminator="\n", quoting=quoting).writerow(row)
     return file.getvalue()
 

@@ -206,7 +206,7 @@ def with_boxes(question: str, media: tuple[Media, ...], regions: Sequence[Box]) 
     numbers = {int(match[1]) for match in BOX.finditer(question)}
     if numbers != set(range(len(regions))):
         raise PerceptError(
-            f"the question names the regions {sorted(numbers)}, but those given are numbered from 0 to {len(regions) - 1}. Name each of them."
+            f"the question names the regions {sorted(numbers)}; regions given: {len(regions)}. Name each of them, counted from 0."
         )
     width, height = upright_size(_only_image(media).source)
     boxes = [box_text(check_box(region, width, height), width, height) for region in regions]
