@@ -50,20 +50,6 @@ def test_processes_share_the_images_of_a_batch(source: QuestionSource) -> None:
     assert torch.equal(torch.cat([part.tiles for part in parts]), whole.tiles)
 
 
-def test_worker_processes_draw_the_same_batches(source: QuestionSource) -> None:
-    data = QuestionData(kinds={"colour": 1}, more=3, apart=1.0, clips=0.5)
-    alone, helped = (
-        QuestionSource(data, source.processor, batch=4, limit=768, seed=5, workers=workers) for workers in (0, 1)
-    )
-    assert helped.ahead is not None
-    try:
-        for step in (0, 1, 5):
-            batches = [each.batch(step).tensors() for each in (alone, helped)]
-            assert all(torch.equal(tensor, batches[1][name]) for name, tensor in batches[0].items())
-    finally:
-        helped.ahead.close()
-
-
 def test_roles_are_single_tokens(source: QuestionSource) -> None:
     tokenizer = plm_nano.LanguageTokenizer.train(
         plm_nano._texts(200), vocab_size=1_000, specials=plm_nano._specials(plm_nano.named_template("plm"))

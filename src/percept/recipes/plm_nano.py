@@ -105,8 +105,6 @@ class Config:
     """Side of the square of visual tokens that are averaged to one."""
     limit: int = 768
     """Most tokens of a conversation in training."""
-    workers: int = 1
-    """Processes that draw images and clips. In the training process, drawing holds up the steps."""
     method: plm.Config = field(default_factory=lambda: plm.Config(by_answer=True))
     language: Part = field(
         default_factory=lambda: Part(
@@ -156,10 +154,7 @@ def recipe(config: Config | None = None, *, command: str = "percept train plm/na
 
         def source(place: Placement) -> QuestionSource:
             processor, settings = processor_for(config, tokenizer(before)), chosen.settings
-            return QuestionSource(
-                chosen.data, processor, batch=settings.batch, limit=config.limit, seed=settings.seed,
-                workers=config.workers,
-            )  # fmt: skip
+            return QuestionSource(chosen.data, processor, batch=settings.batch, limit=config.limit, seed=settings.seed)
 
         def task(place: Placement) -> plm.PLM:
             model = new_model(config, tokenizer(None)) if before is None else open_vlm(before)
@@ -256,7 +251,7 @@ def tiny() -> Config:
     """Return a configuration that runs in seconds, for tests and for trying the pipeline."""
     small = replace(BASE, steps=4, batch=4, warmup=1, log_every=2)
     return Config(
-        width=64, layers=1, kv_heads=1, hidden=96, vocabulary=500, texts=60, workers=0,
+        width=64, layers=1, kv_heads=1, hidden=96, vocabulary=500, texts=60,
         language=Part(settings=small, data=QuestionData(blind=True, more=1)),
         stage1=Part(settings=small, data=QuestionData(kinds=SHORT, more=0), tower=0.0),
         stage2=Part(settings=small, data=QuestionData(more=1)),

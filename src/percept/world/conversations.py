@@ -11,7 +11,6 @@ from percept.data.chat.batch import ChatBatch, chat_batch
 from percept.data.chat.conversation import Conversation, ImageInput, VideoInput, converse
 from percept.data.chat.processor import Prepared, Processor
 from percept.data.source import share
-from percept.data.sources.pool import ReadAhead
 from percept.world.clips import Clip, Row, clip_rows, generate_clip
 from percept.world.clips.questions import KINDS
 from percept.world.clips.rows import TASKS
@@ -64,9 +63,7 @@ class QuestionData:
 class QuestionSource:
     """A `Source` of conversations about generated images of the split "train"."""
 
-    def __init__(
-        self, data: QuestionData, processor: Processor, *, batch: int, limit: int, seed: int = 0, workers: int = 0
-    ) -> None:
+    def __init__(self, data: QuestionData, processor: Processor, *, batch: int, limit: int, seed: int = 0) -> None:
         """Describe the source.
 
         Args:
@@ -74,25 +71,15 @@ class QuestionSource:
             batch: images and clips of a global batch.
             limit: most tokens of a conversation; what follows is cut off between turns.
             seed: of everything that is drawn.
-            workers: processes that draw and prepare; 0 for the calling process alone. The batches are the same.
         """
         self.data, self.processor, self.size = data, processor, batch
         self.limit, self.seed = limit, seed
-        self.ahead: ReadAhead | None = None
-        """The worker processes."""
-        if workers:
-            self.ahead = ReadAhead(QuestionSource(data, processor, batch=batch, limit=limit, seed=seed), workers)
 
     def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> ChatBatch:
         """Return a rank's share of the batch of a step; an image or clip whose questions are apart gives a row for each of them."""
         part = share(self.size, rank, world_size)
-        slots = range(part.start, part.stop)
-        parts = [self.read(step, slots)] if self.ahead is None else self.ahead.read(step, slots)
-        return chat_batch([row for rows in parts for row in rows])
-
-    def read(self, step: int, slots: range) -> list[Prepared]:
-        """Return the conversations of some images and clips of a step."""
-        return [row for slot in slots for row in self.rows(step * self.size + slot)]
+        numbers = range(step * self.size + part.start, step * self.size + part.stop)
+        return chat_batch([row for number in numbers for row in self.rows(number)])
 
     def rows(self, number: int) -> list[Prepared]:
         """Return the conversations about image or clip number `number`; it is replaced if it has no question, or none fits the limit."""

@@ -243,7 +243,7 @@ from percept.data.sources import RowSource
 if __name__ == "__main__":
     source = RowSource(NumberRows(50), number_and_seed, collate_numbers, batch=8, workers=2)
     step = int(sys.argv[1])
-    print([p.pid for p in source.batch(step) and source.ahead._pool._executor._processes.values()], flush=True)
+    print([p.pid for p in source.batch(step) and source._pool._executor._processes.values()], flush=True)
     while True:
         print(step, source.batch(step).value.tolist(), flush=True)
         step += 1

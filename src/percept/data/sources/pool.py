@@ -1,8 +1,6 @@
 """Worker processes that read samples for a source."""
 
-import math
 import pickle
-import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -21,10 +19,6 @@ class Reads(Protocol):
         ...
 
 
-AHEAD = 1
-"""Steps that workers read ahead of the step asked for."""
-CHUNKS = 4
-"""Parts into which each worker's share of a batch is cut, so that no worker waits long for the others."""
 _reader: Reads | None = None
 """The reader of this worker process."""
 
@@ -60,46 +54,6 @@ class Pool:
     def close(self) -> None:
         """End the processes when they have finished what they are reading."""
         self._executor.shutdown(wait=True, cancel_futures=True)
-
-
-class ReadAhead:
-    """Reads slots of steps in worker processes, which begin with the next step before it is asked for."""
-
-    def __init__(self, reader: Reads, workers: int) -> None:
-        """Describe the workers; they start when the first slots are asked for."""
-        self.reader, self.workers = reader, workers
-        self._pool: Pool | None = None
-        self._waiting: dict[tuple[int, range], list[Future[bytes]]] = {}
-        self._lock = threading.Lock()
-
-    def read(self, step: int, slots: range) -> list[Any]:
-        """Return what the reader returns for consecutive parts of the slots.
-
-        Raises:
-            PerceptError: see `result`, or the reader cannot be copied to another process.
-        """
-        with self._lock:
-            self._pool = self._pool or Pool(self.reader, self.workers)
-            wanted = {(number, slots) for number in range(step, step + AHEAD + 1)}
-            for old in self._waiting.keys() - wanted:
-                for future in self._waiting.pop(old):
-                    future.cancel()
-            for number, _ in sorted(wanted - self._waiting.keys(), key=lambda each: each[0]):
-                self._waiting[number, slots] = [self._pool.submit(number, part) for part in self._parts(slots)]
-            futures = self._waiting.pop((step, slots))
-        return [result(future) for future in futures]
-
-    def close(self) -> None:
-        """End the worker processes; a later `read` starts new ones."""
-        with self._lock:
-            self._waiting.clear()
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
-
-    def _parts(self, slots: range) -> list[range]:
-        size = max(1, math.ceil(len(slots) / (CHUNKS * self.workers)))
-        return [slots[first : first + size] for first in range(0, len(slots), size)]
 
 
 def result(future: "Future[bytes]") -> Any:

@@ -1,7 +1,9 @@
 """Batches from rows of any kind: the batch of a step is a pure function of seed and step, for any number of workers and ranks."""
 
 import math
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, TypeAlias
 
 from percept.core.errors import PerceptError, unknown_name
@@ -10,7 +12,7 @@ from percept.data.files import PathLike
 from percept.data.source import share
 from percept.data.sources.bad import BadRows
 from percept.data.sources.order import Draws
-from percept.data.sources.pool import ReadAhead
+from percept.data.sources.pool import Pool, result
 from percept.data.sources.reader import Part, Prepare, Read, Reader
 from percept.data.sources.sample import Rows
 
@@ -19,6 +21,10 @@ Collate: TypeAlias = Callable[[list[Any]], Batch]
 UNITS = ("samples", "epochs")
 MAX_BAD = 0.5
 """Share of bad rows above which a run stops, unless max_bad is given."""
+AHEAD = 1
+"""Steps that workers read ahead of the step asked for."""
+CHUNKS = 4
+"""Parts into which each worker's share of a batch is cut, so that no worker waits long for the others."""
 
 
 class RowSource:
@@ -69,7 +75,9 @@ class RowSource:
         """Bad rows that this process has met."""
         self.identity = f"{' + '.join(map(str, draws.counts))} rows"
         """Changes with the rows; a resumed run compares it."""
-        self.ahead = ReadAhead(self.reader, workers)
+        self._pool: Pool | None = None
+        self._waiting: dict[tuple[int, int, int], list[Future[bytes]]] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -82,8 +90,8 @@ class RowSource:
             PerceptError: a step below 0, more bad rows than `max_bad` allows, or a worker process that ended.
         """
         _check_step(step)
-        slots = self._slots(rank, world_size)
-        reads: list[Read] = self.ahead.read(step, slots) if self.workers else [self.reader.read(step, slots)]
+        read = self._read_by_workers(step, rank, world_size) if self.workers else None
+        reads = read or [self.reader.read(step, self._slots(rank, world_size))]
         for each in reads:
             self.bad.add(each.bad, each.read)
         return self.collate([item for each in reads for item in each.items])
@@ -102,7 +110,11 @@ class RowSource:
 
     def close(self) -> None:
         """End the worker processes; a later batch starts new ones."""
-        self.ahead.close()
+        with self._lock:
+            self._waiting.clear()
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
 
     def __enter__(self) -> "RowSource":
         return self
@@ -117,6 +129,24 @@ class RowSource:
                 f"a batch of {self.reader.batch} samples has none for rank {rank} of {world_size}. Use a larger batch."
             )
         return range(part.start, part.stop)
+
+    def _read_by_workers(self, step: int, rank: int, world_size: int) -> list[Read]:
+        """Read a share in the worker processes, and let them begin with the next steps."""
+        with self._lock:
+            self._pool = self._pool or Pool(self.reader, self.workers)
+            wanted = {(number, rank, world_size) for number in range(step, step + AHEAD + 1)}
+            for old in self._waiting.keys() - wanted:
+                for future in self._waiting.pop(old):
+                    future.cancel()
+            for each in sorted(wanted - self._waiting.keys()):
+                self._waiting[each] = [self._pool.submit(each[0], slots) for slots in self._chunks(rank, world_size)]
+            futures = self._waiting.pop((step, rank, world_size))
+        return [result(future) for future in futures]
+
+    def _chunks(self, rank: int, world_size: int) -> list[range]:
+        slots = self._slots(rank, world_size)
+        size = max(1, math.ceil(len(slots) / (CHUNKS * self.workers)))
+        return [slots[first : first + size] for first in range(0, len(slots), size)]
 
 
 def mix(
