@@ -38,7 +38,7 @@ SAMPLES = {
     "words": 600,
 }
 """Samples of each task; 60 % train, 20 % choose the layer, 20 % are reported."""
-DEEP_LAYERS, DEEP_WIDTH, DEEP_STEPS = 16, 128, 800
+DEEP_LAYERS, DEEP_WIDTH, DEEP_STEPS = 16, 128, 2_400
 
 
 def train(folder: Path, steps: int, minutes: float | None) -> None:
