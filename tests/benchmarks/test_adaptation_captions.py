@@ -38,6 +38,7 @@ def options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> rlcf_captions.Op
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_small_comparison_is_run_resumed_and_judged(options: rlcf_captions.Options, tmp_path: Path) -> None:
     policy = rlcf_captions.percept.assistant("speaking", dtype="float32")
     before, file = rlcf_captions.weights(policy), options.runs[0]

@@ -68,6 +68,7 @@ def test_all_arms_have_the_same_label_smoothing() -> None:
     assert {continual_arms.config_of(arm, 41).smoothing for arm in continual.ARMS} == {continual_arms.SMOOTHING}
 
 
+@pytest.mark.slow
 def test_a_small_comparison_is_run_resumed_and_judged(
     options: continual.Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:

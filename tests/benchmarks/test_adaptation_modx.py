@@ -63,6 +63,7 @@ def test_pairs_are_of_their_domain_and_differ_between_seeds() -> None:
     assert not torch.equal(first, second)
 
 
+@pytest.mark.slow
 def test_a_small_comparison_is_run_resumed_and_judged(options: modx.Options) -> None:
     file = options.runs[0]
     modx.main(options)

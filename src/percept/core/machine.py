@@ -72,6 +72,12 @@ def fast_dtype(device: torch.device) -> tuple[torch.dtype, str]:
     return torch.float32, f"{device.type} has no fast bfloat16"
 
 
+def mixed_precision(device: torch.device, *, enabled: bool = True) -> torch.autocast:
+    """Return a context in which matrix products use `fast_dtype`, and weights and gradients keep their type."""
+    dtype, _ = fast_dtype(device)
+    return torch.autocast(device.type, dtype, enabled=enabled and dtype != torch.float32)
+
+
 def compiler(device: torch.device) -> str | None:
     """Return the compiler that `torch.compile` uses on `device`, or None if it is not installed."""
     if device.type == "cuda":  # Triton compiles a launcher in C

@@ -32,6 +32,14 @@ from percept.nn.context import Context
 NAMES = ("cat", "traffic light", "pair of scissors")
 
 
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
+    """The fast number type of the machine: float32 in tests of equations, others put in their own."""
+    chosen = [torch.float32]
+    monkeypatch.setattr("percept.core.machine.fast_dtype", lambda device: (chosen[-1], "chosen by a test"))
+    return chosen
+
+
 @pytest.fixture(scope="module")
 def nano() -> Base:
     return base_of(percept.load("nano", device="cpu", dtype="float32"))
@@ -57,6 +65,23 @@ def test_maple_trains_as_many_values_as_published(paper_base: Base) -> None:
     assert counted(MaPLe(MaPLe.Config(), paper_base, NAMES)) == 3_555_072
     cross = MaPLe.Config(prompts=DeepConfig(depth=3))
     assert counted(MaPLe(cross, paper_base, NAMES)) == 3 * 2 * 512 + 3 * (512 * 768 + 768)
+
+
+@pytest.mark.parametrize("kind", [MaPLe, MMRL, RESTORE, DPLLike])
+def test_towers_with_prompts_are_trained_in_the_fast_number_type_and_used_in_float32(
+    kind: type[Adaptation], fast: list[torch.dtype]
+) -> None:
+    method, batch = kind.tiny()
+    exact, trained = method.eval().logits(batch), method.train().logits(batch)
+    fast.append(torch.bfloat16)
+    assert torch.equal(method.eval().logits(batch), exact)
+    rounded = method.train().logits(batch)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - trained).detach().abs().max() < 0.05 * trained.detach().abs().max()
+    method(batch)["loss"].backward()
+    gradients = [each.grad for each in method.parameters() if each.grad is not None]
+    assert gradients
+    assert {each.dtype for each in gradients} == {torch.float32}
 
 
 def test_kgcoop_and_tip_adapter_have_the_constants_of_their_code(paper_base: Base) -> None:

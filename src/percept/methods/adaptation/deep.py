@@ -9,7 +9,8 @@ clip/model.py. With M tokens P_i for each of the first J blocks,
 
 The first tokens of the image pass the norm before block 1, as those of the reference do. Differs from it: the tokens of the image
 stand behind the class token and not behind the patches, which changes nothing, as they have no position; a pooling head does not see
-them. Towers of different depths get as many pairs as the shallower one has blocks within the depth.
+them. Towers of different depths get as many pairs as the shallower one has blocks within the depth. While they are trained, the
+towers compute in bfloat16 where the machine is fast in it; the reference uses float16.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from percept.core.errors import PerceptError, unknown_name
+from percept.core.machine import mixed_precision
 from percept.methods.adaptation.contract import Adaptation, Views
 from percept.methods.adaptation.prompts import PHRASE, PromptConfig, SoftPrompt
 from percept.methods.adaptation.texts import TEMPLATE, Base
@@ -165,12 +167,13 @@ class DeepPrompts(nn.Module):
         shifted = words[:, PREFIX + count :] + place[PREFIX + count : length] - place[PREFIX : length - count]
         extra = dict(zip(self.text_blocks, tokens, strict=False))
         extra[0] = tokens[0] + place[PREFIX : PREFIX + count]
-        return tower(
-            embeddings=torch.cat([words[:, :PREFIX], shifted], dim=1),
-            ends=self.prompt.ends - count,
-            extra=extra,
-            layers=layers,
-        )
+        with mixed_precision(words.device, enabled=self.training):
+            return tower(
+                embeddings=torch.cat([words[:, :PREFIX], shifted], dim=1),
+                ends=self.prompt.ends - count,
+                extra=extra,
+                layers=layers,
+            )
 
     def run_image(
         self, tower: ImageTower, image: Float[Tensor, "b 3 y x"], *, layers: Collection[int] = ()
@@ -181,10 +184,11 @@ class DeepPrompts(nn.Module):
             return tower(image, layers=layers)
         extra = dict(zip(self.image_blocks, tokens, strict=True))
         extra[0] = tower.norm_pre(extra[0])
-        out = tower(image, extra=extra, layers=layers, pool=False)
-        prefix = out.prefix - self.count
-        own = without_inserted(out.tokens, self.count, prefix)
-        return replace(out, tokens=own, prefix=prefix, pooled=tower.pooled(own, prefix))
+        with mixed_precision(image.device, enabled=self.training):
+            out = tower(image, extra=extra, layers=layers, pool=False)
+            prefix = out.prefix - self.count
+            own = without_inserted(out.tokens, self.count, prefix)
+            return replace(out, tokens=own, prefix=prefix, pooled=tower.pooled(own, prefix))
 
 
 class DeepPrompted(Adaptation):

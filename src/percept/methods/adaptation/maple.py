@@ -5,7 +5,7 @@ the classes and f of the images that the tokens of `deep` give [equations 1 to 5
 
     loss = CE(softmax_c(s cos(f, w_c)), y)
 
-Differs from it: float32 throughout, and the points listed in `deep`; runs that are measured on other data sets have the settings for base and new
+Differs from it: the points listed in `deep`; runs that are measured on other data sets have the settings for base and new
 classes too, where the paper trains tokens in three blocks for 2 epochs with rate 0.0026.
 """
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from percept.core.errors import PerceptError
+from percept.core.machine import mixed_precision
 from percept.methods.adaptation.contract import Adaptation, Shots, Training, Views
 from percept.methods.adaptation.deep import copies, spread, without_inserted
 from percept.methods.adaptation.texts import TEMPLATE, Base, filled, token_ids
@@ -101,15 +102,18 @@ class MMRL(Adaptation):
     def class_vectors(self) -> Float[Tensor, "c d"]:
         """Return the unit vectors of the template with the tokens in the upper blocks [w]."""
         tokens = [layer(self.space[0]) for layer in self.to_text]
-        return unit(self.base.text(self.ids, extra=dict(zip(self.text_blocks, tokens, strict=True))).pooled)
+        with mixed_precision(self.ids.device, enabled=self.training):
+            out = self.base.text(self.ids, extra=dict(zip(self.text_blocks, tokens, strict=True)))
+        return unit(out.pooled)
 
     def both_vectors(self, image: Float[Tensor, "b 3 y x"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Return the unit vectors of the class feature and of the tokens [f and f_r]."""
         tower, count = self.clip.vision, self.config.tokens
         tokens = [layer(self.space[-1]) for layer in self.to_image]
-        out = tower(image, extra=dict(zip(self.image_blocks, tokens, strict=True)), pool=False)
-        prefix = out.prefix - count
-        pooled = tower.pooled(without_inserted(out.tokens, count, prefix), prefix)
+        with mixed_precision(image.device, enabled=self.training):
+            out = tower(image, extra=dict(zip(self.image_blocks, tokens, strict=True)), pool=False)
+            prefix = out.prefix - count
+            pooled = tower.pooled(without_inserted(out.tokens, count, prefix), prefix)
         own = out.tokens[:, prefix : out.prefix].mean(dim=1).float() @ self.projection
         return unit(pooled), unit(own)
 
