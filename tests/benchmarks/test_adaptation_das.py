@@ -32,6 +32,7 @@ def arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_small_comparison_is_run_resumed_and_judged(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -100,6 +100,7 @@ def things(modules: Any, style: str, part: str, count: int) -> list[Any]:
     return drawn
 
 
+@pytest.mark.slow
 def test_arms_are_trained_alike_whether_they_run_at_once_or_later(
     modules: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

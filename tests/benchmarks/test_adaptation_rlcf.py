@@ -42,6 +42,7 @@ def options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, read: list[int]) ->
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_small_comparison_is_run_resumed_and_written(options: rlcf.Options, tmp_path: Path) -> None:
     file = options.runs[0]
     assert options.json_file is not None

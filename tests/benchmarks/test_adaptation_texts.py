@@ -74,6 +74,7 @@ def test_all_arms_with_planted_sentences_take_the_same_steps(bench: SimpleNamesp
     assert settings.isdisjoint({bench.planted.settings_of(arm, other) for arm in arms.values()})
 
 
+@pytest.mark.slow
 def test_planted_sentences_are_run_once_for_each_model(
     bench: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

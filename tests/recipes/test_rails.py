@@ -11,7 +11,7 @@ from percept.recipes import pe_nano
 from percept.train import fit
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-STEPS = 10
+STEPS = 20
 
 
 def curve(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -24,7 +24,7 @@ def curve(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[fl
 
 def test_the_loss_curve_of_the_tiny_recipe_is_the_stored_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first steps to 1e-4; later ones to 2 %, because processors round differently and Muon works in bfloat16."""
-    stored = json.loads((GOLDEN / "loss_curve.json").read_text())["pe/nano --tiny, float32"][:STEPS]
+    stored = json.loads((GOLDEN / "loss_curve.json").read_text())["pe/nano --tiny, float32"]
     losses = curve(tmp_path / "run", tmp_path / "cache", monkeypatch)
     assert len(losses) == STEPS
     assert losses[:3] == pytest.approx(stored[:3], rel=1e-4)

@@ -32,14 +32,6 @@ from percept.nn.context import Context
 NAMES = ("cat", "traffic light", "pair of scissors")
 
 
-@pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
-    """The fast number type of the machine: float32 in tests of equations, others put in their own."""
-    chosen = [torch.float32]
-    monkeypatch.setattr("percept.core.machine.fast_dtype", lambda device: (chosen[-1], "chosen by a test"))
-    return chosen
-
-
 @pytest.fixture(scope="module")
 def nano() -> Base:
     return base_of(percept.load("nano", device="cpu", dtype="float32"))
