@@ -6,6 +6,7 @@ import platform
 import shutil
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,10 +73,13 @@ def fast_dtype(device: torch.device) -> tuple[torch.dtype, str]:
     return torch.float32, f"{device.type} has no fast bfloat16"
 
 
-def mixed_precision(device: torch.device, *, enabled: bool = True) -> torch.autocast:
-    """Return a context in which matrix products use `fast_dtype`, and weights and gradients keep their type."""
+def mixed_precision(device: torch.device, *, enabled: bool = True) -> AbstractContextManager[object]:
+    """Return a context in which matrix products compute in `fast_dtype`; weights and their gradients keep their type.
+
+    Nothing changes if `enabled` is false or the fast type is float32.
+    """
     dtype, _ = fast_dtype(device)
-    return torch.autocast(device.type, dtype, enabled=enabled and dtype != torch.float32)
+    return torch.autocast(device.type, dtype) if enabled and dtype != torch.float32 else nullcontext()
 
 
 def compiler(device: torch.device) -> str | None:

@@ -12,7 +12,8 @@ space,
 f⁰ and w⁰ are vectors of the frozen model of the same crop and the same template. Differs from it: a set of classes with any new one is judged
 by the class feature; blocks are scaled to the tower; P is the pooling head of the tower; the reference has a λ for each data set, from 0.01 to 7,
 without saying how they were chosen, and ours is the median of these; runs that are measured on other data sets have the settings for base and new
-classes too, where the paper trains for 1 epoch of batches of 32 without a warm-up and with λ = 0.2.
+classes too, where the paper trains for 1 epoch of batches of 32 without a warm-up and with λ = 0.2. While they are trained, the towers compute
+in bfloat16 where the machine is fast in it.
 """
 
 from collections.abc import Iterator, Sequence
