@@ -60,7 +60,6 @@ def test_a_killed_run_is_the_uninterrupted_one(how: str, seed: int, whole: Path,
     assert names == sorted(path.name for path in whole.iterdir())
 
 
-@pytest.mark.slow
 def test_a_killed_run_in_shards_is_the_uninterrupted_one(tmp_path: Path) -> None:
     assert run_killed("shards", tmp_path / "run") >= 3
     assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")

@@ -219,7 +219,6 @@ def test_the_task_of_nano_in_two_shares_is_that_of_the_whole_batch(runs: Path) -
     assert facts["nano gradient"] == pytest.approx(gradient_norm(task), rel=1e-4)
 
 
-@pytest.mark.slow
 def test_torchrun_trains_the_tiny_recipe(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "percept"]
     command += [
