@@ -15,10 +15,11 @@ from percept.core.io import load_tensors
 from percept.data.sources.captions import CaptionChoice
 from percept.optim.rules import Scale, action_of, parameter_groups
 from percept.recipes import pe_finetune, pe_own, pe_report, pe_stages
-from percept.recipes.pe_finetune import Config, average_with, layer_rates
+from percept.recipes.pe_finetune import Config, layer_rates
 from percept.recipes.pe_own import Known, opened_own
 from percept.recipes.plm import Lora
 from percept.train import Placement, Settings, fit
+from percept.weights.cast import average_with
 from percept.world import STYLES
 from tests.models.small import clip
 from tests.recipes.pictures import captioned, classed, picture
@@ -202,6 +203,13 @@ def test_fine_tuning_writes_a_model_and_its_report(start: Path, photos: Path, tm
     (row,) = report["scores"]
     assert row["change"]["value"] == pytest.approx(row["after"]["value"] - row["before"]["value"])
     assert row["change"]["n"] == 4
+
+
+def test_the_words_of_own_classes_count_as_known(photos: Path, tmp_path: Path) -> None:
+    first = saved(tmp_path / "start", words="a picture of a cat")
+    fit(pe_finetune.recipe(config(first, photos)), tmp_path / "run")
+    assert percept.load(first, device="cpu").tokenizer.unknown("a fire truck and a cat") == ["fire", "truck", "and"]
+    assert percept.load(tmp_path / "run", device="cpu").tokenizer.unknown("a fire truck and a cat") == ["and"]
 
 
 def test_no_average_is_the_start_itself(start: Path, photos: Path, tmp_path: Path) -> None:

@@ -85,8 +85,19 @@ def test_video_training_averages_frames_of_files(start: Path, tmp_path: Path) ->
     assert experiment.source(PLACE).batch(0).tensors()["frames"].shape == (4, 3, 3, 32, 32)
     fit(experiment, tmp_path / "run")
     assert changed(start, tmp_path / "run")
-    vector = percept.load(tmp_path / "run", device="cpu").video(tmp_path / "1.gif", frames=3)
-    assert vector.shape == (12,)
+    trained = percept.load(tmp_path / "run", device="cpu")
+    assert trained.video(tmp_path / "1.gif", frames=3).shape == (12,)
+    assert trained.tokenizer.words == frozenset()  # the words of the captions are not recorded
+
+
+def test_video_training_on_generated_clips_is_averaged_with_the_start(start: Path, tmp_path: Path) -> None:
+    with pytest.raises(PerceptError, match=r"average must be from 0 to 1, got 2.0"):
+        Video(average=2.0)
+    config = Video(init=str(start), average=0.0, frames=8, settings=replace(SETTINGS, batch=8))
+    fit(video(config), tmp_path / "run")
+    assert not changed(start, tmp_path / "run")
+    before, after = (percept.load(folder, device="cpu").tokenizer.words for folder in (start, tmp_path / "run"))
+    assert before < after
 
 
 def test_a_student_with_other_words_and_a_smaller_size_learns_from_its_teacher(start: Path, tmp_path: Path) -> None:

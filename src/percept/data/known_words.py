@@ -12,6 +12,8 @@ FILE = "words.txt"
 """Name of the file beside tokenizer.json: one word per line, sorted."""
 MOST = 200_000
 """Most words that are kept, the most frequent ones."""
+OFTEN = 5
+"""Texts that a word must occur in, to count as one that a further stage of training taught."""
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
 

@@ -25,6 +25,7 @@ from percept.core.errors import PerceptError
 from percept.core.io import write_json
 from percept.core.machine import pick_device
 from percept.core.report import notice
+from percept.data.known_words import words_of
 from percept.data.sources.captions import CaptionChoice
 from percept.data.sources.prepare import CaptionCollate, ImageCaption
 from percept.data.sources.source import MAX_BAD, RowSource
@@ -40,11 +41,12 @@ from percept.optim.rules import Rules, Scale
 from percept.recipes.pe import provenance
 from percept.recipes.pe_data import Views
 from percept.recipes.pe_memory import estimate
-from percept.recipes.pe_own import Own, OwnCollate, OwnItem, opened_own
+from percept.recipes.pe_own import Own, OwnCollate, OwnItem, opened_own, spoken
 from percept.recipes.pe_report import compare, show
 from percept.recipes.pe_stages import Start, in_parts, started
 from percept.recipes.plm import Lora
 from percept.train.experiment import Every, Experiment, Placement, Settings
+from percept.weights.cast import average_with
 from percept.weights.folder import save_folder
 from percept.world import CATEGORIES, CLASS_TEMPLATES
 
@@ -147,8 +149,12 @@ def recipe(config: Config | None = None, *, command: str = "percept train pe/fin
         assert isinstance(trained, Finetuning)
         merge_lora(trained.clip)
         average_with(trained.clip, start().clip(), config.average)
+        tokenizer, classes = start().tokenizer, own().classes
+        if tokenizer.words:  # with captions, what the model has seen is not recorded
+            taught = frozenset(word for label in classes for word in words_of(spoken(label)))
+            tokenizer.words = tokenizer.words | taught if classes else frozenset()
         save_folder(
-            out, trained.clip, name=out.resolve().name, preprocess=start().preprocess, tokenizer=start().tokenizer,
+            out, trained.clip, name=out.resolve().name, preprocess=start().preprocess, tokenizer=tokenizer,
             provenance=provenance(name, command, config, totals),
         )  # fmt: skip
         report(config, own(), out, command)
@@ -239,17 +245,6 @@ def zero_shot(start: Callable[[], Start], count: int = CHECKED) -> Callable[[nn.
         return {"zero_shot": float(((vectors @ classes.T).argmax(dim=1).cpu() == labels).float().mean())}
 
     return measure
-
-
-@torch.no_grad()
-def average_with(tuned: CLIP, start: CLIP, share: float | int) -> None:
-    """Replace weights by (1 - share) of the start's and `share` of the tuned ones, in float32 arithmetic."""
-    if share == 1:
-        return
-    before = start.state_dict()
-    for name, value in tuned.state_dict().items():
-        mixed = torch.lerp(before[name].float().to(value.device), value.float(), share)
-        value.copy_(mixed)
 
 
 def report(config: Config, own: Own, out: Path, command: str) -> None:

@@ -26,7 +26,7 @@ from percept.core import dist
 from percept.core.errors import PerceptError
 from percept.core.machine import pick_device
 from percept.data.drawings import DrawingSource, Pasting, Words
-from percept.data.known_words import words_of
+from percept.data.known_words import OFTEN, words_of
 from percept.data.source import share
 from percept.data.sources.open import open_rows
 from percept.data.tokenizers import Tokenizer
@@ -35,18 +35,15 @@ from percept.losses.words import word_weights
 from percept.methods.pretraining import nano
 from percept.methods.pretraining.joined import Joined, JoinedBatch
 from percept.recipes.pe import provenance
-from percept.recipes.pe_finetune import average_with
 from percept.recipes.pe_nano import CPU_TOKENS, GPU_TOKENS
 from percept.train.experiment import Experiment, Placement, Settings
+from percept.weights.cast import average_with
 from percept.weights.folder import save_folder
 from percept.world.backgrounds import draw_background
 from percept.world.cache import WorldData, cache_home, draw_cache, some_texts
 from percept.world.language import CLASS_TEMPLATES
 from percept.world.signs import PLAIN, SignSource
 from percept.world.source import WorldSource, described, stages_of
-
-OFTEN = 5
-"""Different texts of drawings that a word must occur in, to count as one that the model knows."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ learning rate and batch of the cool-down are not reported. Each stage writes a f
 float32 where they were trained in it, because the changes of a late stage are smaller than what bfloat16 resolves.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -24,6 +25,7 @@ from percept.core.errors import PerceptError
 from percept.core.machine import fast_dtype, pick_device
 from percept.core.report import notice
 from percept.data.batch import Batch
+from percept.data.known_words import OFTEN, words_of
 from percept.data.source import Source
 from percept.data.tokenizers import Tokenizer
 from percept.data.transforms import Preprocess
@@ -38,11 +40,12 @@ from percept.recipes.pe import micro_tokens, provenance
 from percept.recipes.pe_memory import estimate
 from percept.recipes.pe_sizes import DISTILLATION, VIDEO
 from percept.train.experiment import Experiment, Placement, Settings
-from percept.weights.cast import trainable
+from percept.weights.cast import average_with, trainable
 from percept.weights.folder import save_folder
 from percept.weights.open import open_model
 from percept.world.cache import WorldData
 from percept.world.clips.planning import FEWEST, MOST
+from percept.world.clips.source import ClipSource
 from percept.world.source import Stage
 
 
@@ -106,6 +109,8 @@ class Video(pe_data.Data):
     """Captions of generated clips; mixed: one kind per step, at random."""
     clips: int | None = None
     """Different clips that are generated; a new one each time if None."""
+    average: float = 1.0
+    """Share of the trained weights in the average with those of the start (WiSE-FT, arXiv:2109.01903); 1 for the trained ones alone."""
     published: bool = False
     """Take the published optimiser, steps, batch, learning rate and warmup, in place of those of `settings`."""
     method: pe_video.Config = field(default_factory=pe_video.Config)
@@ -116,6 +121,8 @@ class Video(pe_data.Data):
         fewest, most = (1, MOST) if self.data else (FEWEST, MOST)
         if not fewest <= self.frames <= most:
             raise PerceptError(f"frames must be from {fewest} to {most}, got {self.frames}. The paper takes 8.")
+        if not 0 <= self.average <= 1:
+            raise PerceptError(f"average must be from 0 to 1, got {self.average}. 1 gives the trained weights alone.")
         if self.clips is not None and self.clips < self.plan().batch:
             raise PerceptError(
                 f"{self.clips} clips are fewer than the {self.plan().batch} of one batch. Use more clips."
@@ -163,7 +170,7 @@ def cooldown(
         notice(f"{name} needs about {estimate(clip, config.settings, place, method, side=start().side)}")
         return pe.Pretraining(method, clip)
 
-    return planned(name, command, config, config.settings, source, task, start)
+    return planned(name, command, config, config.settings, source, task, start, forget=bool(config.data))
 
 
 def video(
@@ -185,7 +192,14 @@ def video(
         notice(f"{name} needs about {need}")
         return pe_video.VideoContrast(method, clip)
 
-    return planned(name, command, config, settings, source, task, start)
+    def before_save(clip: CLIP) -> None:
+        average_with(clip, start().clip(), config.average)
+        if not config.data:
+            start().tokenizer.words |= known_words(source(Placement(device=torch.device("cpu"))), settings)
+
+    return planned(
+        name, command, config, settings, source, task, start, forget=bool(config.data), before_save=before_save
+    )
 
 
 def distill(
@@ -220,7 +234,7 @@ def distill(
         notice(f"{name} needs about {need}")
         return distillation.Distillation(method, clip, model)
 
-    return planned(name, command, config, settings, source, task, start)
+    return planned(name, command, config, settings, source, task, start, forget=bool(config.data))
 
 
 def tiny_cooldown() -> Cooldown:
@@ -271,17 +285,36 @@ def planned(
     source: Callable[[Placement], Source],
     task: Callable[[Placement], nn.Module],
     start: Callable[[], Start],
+    *,
+    forget: bool = False,
+    before_save: Callable[[CLIP], None] = lambda clip: None,
 ) -> Experiment:
-    """Return the experiment of a stage that begins with a model and writes one with the same tokenizer and preprocessing."""
+    """Return the experiment of a stage that begins with a model and writes one with the same tokenizer and preprocessing.
+
+    Args:
+        forget: drop the record of the words that the model was trained on, because the words of the new captions are not recorded.
+        before_save: called with the trained model.
+    """
     pick_device(settings.device)
 
     def save(out: Path, trained: Any, totals: Mapping[str, Any]) -> None:
+        before_save(trained.clip)
+        if forget:
+            start().tokenizer.words = frozenset()
         save_folder(
             out, trained.clip, name=out.resolve().name, preprocess=start().preprocess, tokenizer=start().tokenizer,
             provenance=provenance(name, command, config, totals),
         )  # fmt: skip
 
     return Experiment(name=name, config=config, settings=settings, task=task, source=source, save=save)
+
+
+def known_words(source: ClipSource, settings: Settings) -> frozenset[str]:
+    """Return the words that occur in at least `OFTEN` of some 3,000 captions of generated clips."""
+    every = max(1, settings.steps * settings.batch // 3_000)
+    texts = (text for step in range(0, settings.steps, every) for text in source.captions(step))
+    counts = Counter(word for text in texts for word in set(words_of(text)))
+    return frozenset(word for word, count in counts.items() if count >= OFTEN)
 
 
 def in_parts(method: Any, place: Placement) -> Any:

@@ -59,6 +59,17 @@ def trainable(model: M, dtype: torch.dtype = torch.float32) -> M:
 
 
 @torch.no_grad()
+def average_with(tuned: nn.Module, start: nn.Module, share: float | int) -> None:
+    """Replace weights by (1 - share) of the start's and `share` of the tuned ones, in float32 arithmetic (WiSE-FT, arXiv:2109.01903)."""
+    if share == 1:
+        return
+    before = start.state_dict()
+    for name, value in tuned.state_dict().items():
+        mixed = torch.lerp(before[name].float().to(value.device), value.float(), share)
+        value.copy_(mixed)
+
+
+@torch.no_grad()
 def _converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     result = torch.empty(tensor.shape, dtype=dtype)
     if not tensor.is_contiguous():

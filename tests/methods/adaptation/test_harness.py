@@ -24,7 +24,7 @@ from percept.methods.adaptation.measure import harmonic, measure
 from percept.methods.adaptation.prompts import PHRASE, PromptConfig
 from percept.methods.adaptation.texts import Base, base_of, lay_out
 from percept.methods.adaptation.tip_adapter import TipAdapter
-from percept.methods.adaptation.trainer import Rounds, fit, with_steps
+from percept.methods.adaptation.trainer import Rounds, fit, fit_batches, with_steps
 from percept.methods.saved import save_method
 from percept.models.clip import CLIP
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
@@ -109,6 +109,13 @@ def test_an_encoder_without_texts_is_refused() -> None:
     vision = VisionConfig(image_size=16, patch_size=8, width=16, layers=1, heads=1, pool_heads=1, output_dim=12)
     with pytest.raises(PerceptError, match="no text tower"):
         Base(clip=CLIP(ClipConfig(vision=vision)), tokenizer=tiny_base().tokenizer)
+
+
+def test_towers_in_bfloat16_are_not_trained(nano: Any) -> None:
+    rounded = percept.load("nano", dtype="bfloat16")
+    method = CoOp(CoOp.Config(), base_of(rounded), NAMES)
+    with pytest.raises(PerceptError, match=r"stored in bfloat16.*dtype='float32'"):
+        fit_batches(method, Training(epochs=1), lambda epoch: [])
 
 
 def test_the_schedule_is_that_of_dassl() -> None:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from percept.core.errors import PerceptError
 from percept.core.seed import derive
 from percept.data.batch import Batch
 from percept.fast import adopt
@@ -62,8 +63,12 @@ def fit(method: Adaptation, shots: Shots, training: Training, *, seed: int, prog
         method: its classes are those of the shots.
         seed: of the order of images and the choice of crops.
         progress: yields the epochs.
+
+    Raises:
+        PerceptError: the towers are not stored in float32.
     """
     assert method.names == shots.names
+    check_precision(method)
     start, method.epochs, method.seed = time.perf_counter(), training.epochs, seed
     method.prepare(shots)
     method.check_trainable()
@@ -120,7 +125,11 @@ def fit_batches(
         method: `method(batch)["loss"]` is minimised.
         batches: returns the batches of an epoch, at least one.
         told: called with the epoch and its mean loss.
+
+    Raises:
+        PerceptError: the towers are not stored in float32.
     """
+    check_precision(method)
     method.check_trainable()
     optimiser = optimiser_of(method, training)
     for epoch in range(training.epochs):
@@ -139,6 +148,17 @@ def fit_batches(
             losses.append(float(loss.detach()))
         told(epoch, sum(losses) / len(losses))
     method.eval()
+
+
+def check_precision(method: Adaptation) -> None:
+    """Raise a PerceptError if the towers are not stored in float32, in which all methods train."""
+    dtype = method.base.text.positions.dtype
+    if dtype != torch.float32:
+        name = method.base.name
+        raise PerceptError(
+            f"{name} is stored in {str(dtype).removeprefix('torch.')}, but methods train in float32. "
+            f"Open it with percept.load({name!r}, dtype='float32')."
+        )
 
 
 def optimiser_of(method: Adaptation, training: Training) -> torch.optim.Optimizer:

@@ -15,6 +15,7 @@ from percept.data.batch import Batch
 from percept.data.source import share as share_of
 from percept.data.tokenizers import Tokenizer
 from percept.world.clips.clip import Clip
+from percept.world.clips.elements import Plan
 from percept.world.clips.language import long_caption, short_caption
 from percept.world.clips.planning import plan_clip
 from percept.world.clips.render import render_clip
@@ -86,25 +87,35 @@ class ClipSource:
 
     def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> ClipText:
         """Return this process's share of the batch of a step."""
-        rng = random.Random(derive(self.seed, "clip text", step))
-        kind = rng.choice(tuple(TEXTS)) if self.text == "mixed" else self.text
         frames, texts = [], []
         for seed in self.keys(step, rank=rank, world_size=world_size):
             clip = self._clip(seed, truth=False)
             frames.append(torch.from_numpy(clip.frames))
-            texts.append(TEXTS[kind](clip.plan, random.Random(derive(self.seed, "caption", step, seed))))
+            texts.append(self._caption(step, seed, clip.plan))
         if not frames:
             empty = torch.zeros(0, self.frames, 3, self.size, self.size)
             return ClipText(frames=empty, tokens=torch.zeros(0, self.tokenizer.context, dtype=torch.long))
         pixels = torch.stack(frames).permute(0, 1, 4, 2, 3)
         return ClipText(frames=pixels.float().div_(127.5).sub_(1), tokens=self.tokenizer(texts))
 
+    def captions(self, step: int) -> list[str]:
+        """Return the captions of the global batch of a step, without rendering its clips."""
+        return [self._caption(step, seed, self._plan(seed)) for seed in self.keys(step)]
+
     def clip(self, step: int, row: int) -> Clip:
         """Return one clip of the global batch of a step, with its ground truth."""
         return self._clip(self.keys(step)[row], truth=True)
 
     def _clip(self, seed: int, *, truth: bool) -> Clip:
-        return render_clip(plan_clip(seed, split=self.split, frames=self.frames), size=self.size, truth=truth)
+        return render_clip(self._plan(seed), size=self.size, truth=truth)
+
+    def _plan(self, seed: int) -> Plan:
+        return plan_clip(seed, split=self.split, frames=self.frames)
+
+    def _caption(self, step: int, seed: int, plan: Plan) -> str:
+        kinds = random.Random(derive(self.seed, "clip text", step))
+        kind = kinds.choice(tuple(TEXTS)) if self.text == "mixed" else self.text
+        return TEXTS[kind](plan, random.Random(derive(self.seed, "caption", step, seed)))
 
 
 def generated_rows(
