@@ -219,8 +219,10 @@ def test_explosions() -> None:
     flat = [1.0] * 40
     assert exploding(usual, flat[:12]) is None
     assert exploding([*usual, 9.0, 9.0, 9.0, 9.0, 2.0], flat[:17]) is None  # not five in a row
-    assert "the loss was 9 or more for 5 steps; usual is 2.05" in str(exploding([*usual, *[9.0] * 5], flat[:17]))
+    assert "the loss was 9 or more for 5 steps; usual is 2.2" in str(exploding([*usual, *[9.0] * 5], flat[:17]))
     assert "the gradient norm was 11" in str(exploding(flat[:17], [*flat[:12], *[11.0] * 5]))
+    two_kinds = [0.001, 0.5, 0.001, 0.002, 0.5, 0.001, 0.002, 0.5, 0.001, *[0.5] * 5]
+    assert exploding(two_kinds, flat[:14]) is None
     assert exploding([5.0] * 5, flat[:5]) is None  # too few to compare with
     slowly = [1 + 0.05 * step for step in range(40)]
     assert exploding(slowly, flat) is None

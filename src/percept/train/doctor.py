@@ -108,18 +108,20 @@ def normalisation(image: Float[Tensor, "b 3 y x"]) -> str | None:
 
 
 def exploding(losses: Sequence[float], norms: Sequence[float], start: float = math.inf) -> str | None:
-    """Check that loss and gradient norm of the last steps are near their running medians, and the loss not above its start.
+    """Check that loss and gradient norm of the last steps are not far above what they were, and the loss not above its start.
+
+    They are compared with high values of the steps before, because losses of different kinds of batches may differ a lot.
 
     Args:
         losses: of the latest steps, the last one last.
         norms: gradient norms of the same steps, before clipping.
-        start: loss of the first step.
+        start: largest loss of the first steps.
     """
     advice = "Lower the learning rate, warm up for longer, or clip gradients at a smaller norm."
-    usual_loss = min(start, _median_before(losses))
+    usual_loss = min(start, _high_before(losses))
     for name, values, usual, ratio in (
         ("loss", losses, usual_loss, LOSS_RATIO),
-        ("gradient norm", norms, _median_before(norms), NORM_RATIO),
+        ("gradient norm", norms, _high_before(norms), NORM_RATIO),
     ):
         last = list(values)[-STREAK:]
         if len(last) == STREAK and min(last) > ratio * abs(usual) + 0.05:
@@ -127,10 +129,10 @@ def exploding(losses: Sequence[float], norms: Sequence[float], start: float = ma
     return None
 
 
-def _median_before(values: Sequence[float]) -> float:
-    """Return the median of the values before the last streak; infinity if there are too few."""
+def _high_before(values: Sequence[float]) -> float:
+    """Return the 90 % quantile of the values before the last streak; infinity if there are too few."""
     before = list(values)[:-STREAK]
-    return statistics.median(before) if len(before) >= ENOUGH else math.inf
+    return statistics.quantiles(before, n=10, method="inclusive")[-1] if len(before) >= ENOUGH else math.inf
 
 
 def forgotten(name: str, before: float, now: float, *, samples: int = 0) -> str | None:
@@ -190,7 +192,7 @@ class Doctor:
         self.losses: deque[float] = deque(maxlen=HISTORY)
         self.norms: deque[float] = deque(maxlen=HISTORY)
         self.start = math.inf
-        """Loss of the first step."""
+        """Largest loss of the first steps; infinity until they are done."""
         self.cosines = {name: deque[float](maxlen=STREAK) for name in ("image", "text")}
 
     def batch(self, batch: Batch, scalars: Mapping[str, float]) -> list[Remark]:
@@ -207,8 +209,8 @@ class Doctor:
         """Look at the scalars of a step; return new remarks."""
         self.losses.append(scalars["loss"])
         self.norms.append(scalars["gradient_norm"])
-        if self.start == math.inf:
-            self.start = scalars["loss"]
+        if self.start == math.inf and len(self.losses) == STREAK:
+            self.start = max(self.losses)
         found: list[tuple[str, str | None]] = [("learning rate", exploding(self.losses, self.norms, self.start))]
         if "scale" in scalars:
             found.append(("logit scale", scale_at_bound(scalars["scale"])))
