@@ -1,4 +1,4 @@
-"""Conformal abstention beside LAC and APS: coverage, set size, accuracy, calibration and cost on items never trained on.
+"""Conformal abstention, LAC and APS: coverage, set size, accuracy, calibration and cost on items never trained on.
 
     python benchmarks/conformal.py                      # 100 random splits for coverage, 10 for the policies
     python benchmarks/conformal.py --assistant FOLDER   # adds multiple-choice questions, with and without the image
