@@ -1,10 +1,11 @@
 """Insert true attributes into captions and measure how much that harms models that were not used to choose them.
 
     git archive 713c8e7 src/percept/models/packaged/nano | tar x -C OLD          # an earlier nano, trained anew and apart
-    python benchmarks/insertion.py --victim OLD/src/percept/models/packaged/nano --victim benchmarks/adaptation/foundations/small-0
+    python benchmarks/layer_curves.py --train-into runs/deep --steps 2400        # a deeper one; its weights are not committed
+    python benchmarks/insertion.py --victim OLD/src/percept/models/packaged/nano --victim benchmarks/adaptation/foundations/small-0 --victim runs/deep
 
 It prints a table and writes insertion.json. The attacker is nano; victims are nano itself and other models trained on their own. Captions name two or three things without
-attributes; every arm changes one word per thing. Tasks: text→image retrieval (mean reciprocal rank), and entailment of a text by an image
+attributes; every arm makes one change per thing. Tasks: text→image retrieval (mean reciprocal rank), and entailment of a text by an image
 (mean F1 of a classifier on frozen vectors). Claim S20 of the paper, −15 % and −20 %, is printed for reference. `docs/report.md` explains.
 """
 

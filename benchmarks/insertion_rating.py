@@ -1,4 +1,4 @@
-"""Blind ratings of captions with inserted attributes, beside the originals and text-only changes (XMAI, arXiv:2306.11065).
+"""Blind ratings of captions with inserted attributes, of the originals and of text-only changes (XMAI, arXiv:2306.11065).
 
     python benchmarks/insertion_rating.py page --file rating.html                   # also writes rating.key.json, which raters do not get
     python benchmarks/insertion_rating.py summarise rating.key.json ratings-*.json  # mean of every arm, differences, agreement

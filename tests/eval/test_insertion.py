@@ -100,6 +100,33 @@ def test_text_only_changes_take_one_edit_per_noun(name):
     assert insertion.swap(["cup"], random.Random(0)) == ["cup"]
 
 
+@pytest.mark.parametrize("name", insertion.TEXT_ONLY)
+def test_text_only_changes_write_the_right_articles(name):
+    octopus = item(words=("a", "octopus", "and", "a", "cup"))
+    for seed in range(20):
+        (changed,) = insertion.text_only([octopus], name, random.Random(seed))
+        assert changed.text == insertion.joined(changed.text.split())
+        assert "a octopus" not in changed.text
+
+
+def test_every_swap_changes_the_caption():
+    assert all(insertion.swap(["a", "cup", "a"], random.Random(seed)) != ["a", "cup", "a"] for seed in range(20))
+    assert insertion.swap(["a", "a"], random.Random(0)) == ["a", "a"]
+    short = item(words=("a", "cup", "a"), nouns={1: (), 2: ()})  # two of its three swaps would undo the first
+    for seed in range(50):
+        (changed,) = insertion.text_only([short], "swap", random.Random(seed))
+        assert changed.text != short.text
+
+
+def test_truth_resamples_captions():
+    whole = [Changed(text="", true=(flag,) * 3) for flag in (True, False) * 20]
+    score = insertion.truth([*whole, Changed(text="")])
+    assert (score.value, score.n) == (0.5, 40)
+    assert score.high - score.low > 0.25  # words as independent samples would give 0.18
+    assert insertion.truth([Changed(text="", true=(True, True))] * 10).low == pytest.approx(0.7225, abs=1e-4)
+    assert insertion.truth([Changed(text="", true=(False,))] * 10).high == pytest.approx(0.2775, abs=1e-4)
+
+
 def test_reciprocal_ranks_by_hand_and_ties_do_not_help():
     model = Fake(lambda image: torch.as_tensor(image).float(), lambda text: torch.tensor([1.0, float(text == "b")]))
     images = F.normalize(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), dim=1)

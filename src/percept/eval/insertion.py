@@ -4,7 +4,7 @@ XMAI, Ramamurthy and Aakur 2023, arXiv:2306.11065: before every noun of a detect
 language, close to a detected attribute, and lowers the similarity of image and text of an attacking model. Differs from the
 reference code: likelihood by a bigram model, attributes from the truth of the labelled world, likeness of words by the attacking
 model's text vectors; attributes belong to a place in the caption, not to a word, and words inserted earlier are seen.
-Text-only changes of the same number of words are the rivals.
+The rivals change the text alone, once per noun; every arm then writes the articles that the words need.
 """
 
 import math
@@ -12,7 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import combinations, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from percept.core.seed import derive
 from percept.core.words import article
 from percept.eval import world
 from percept.eval.retrieval import ranks, same
-from percept.eval.statistics import Score, mean
+from percept.eval.statistics import RESAMPLES, Score, wilson
 from percept.infer.contracts import Embeds
 from percept.world.graph import attributes_of
 from percept.world.language import long_caption, short_caption
@@ -258,10 +258,11 @@ def delete(words: list[str], rng: random.Random) -> list[str]:
 
 
 def swap(words: list[str], rng: random.Random) -> list[str]:
-    """Return the words with two random ones exchanged."""
-    if len(words) < 2:
+    """Return the words with two random ones exchanged that differ; the same words if there are no such two."""
+    pairs = [(one, two) for one, two in combinations(range(len(words)), 2) if words[one] != words[two]]
+    if not pairs:
         return words
-    one, two = rng.sample(range(len(words)), 2)
+    one, two = rng.choice(pairs)
     changed = list(words)
     changed[one], changed[two] = words[two], words[one]
     return changed
@@ -282,16 +283,20 @@ TEXT_ONLY: dict[str, Callable[[list[str], random.Random], list[str]]] = {
     "synonym": synonym,
 }
 """Changes that do not look at the image; Wei and Zou 2019, "EDA", arXiv:1901.11196."""
+MOST_DRAWS = 100
+"""Draws of one change of `text_only`, after which the caption stays as it is."""
 
 
 def text_only(chosen: Sequence[Item], name: str, rng: random.Random) -> list[Changed]:
-    """Change as many words of each caption as it has nouns, by a function of `TEXT_ONLY`."""
+    """Change each caption as often as it has nouns, by a function of `TEXT_ONLY`; a change that undoes another is drawn again."""
     changed = []
     for item in chosen:
-        words = list(item.words)
+        words, texts = list(item.words), [item.text]
         for _ in item.nouns:
-            words = TEXT_ONLY[name](words, rng)
-        changed.append(Changed(text=" ".join(words)))
+            drawn = (TEXT_ONLY[name](words, rng) for _ in range(MOST_DRAWS))
+            words = next((each for each in drawn if joined(each) not in texts), words)
+            texts.append(joined(words))
+        changed.append(Changed(text=texts[-1]))
     return changed
 
 
@@ -319,7 +324,19 @@ def drop_of(name: str, before: Float[np.ndarray, " n"], after: Float[np.ndarray,
     return Score(name=name, value=value, n=len(before), low=float(low), high=float(high))
 
 
-def truth(changed: Sequence[Changed]) -> Score | None:
-    """Return the share of inserted words that are true; None if nothing was inserted."""
-    flags = [float(flag) for each in changed for flag in each.true]
-    return mean("inserted attributes that are true", flags) if flags else None
+def truth(changed: Sequence[Changed], *, seed: int = 0) -> Score | None:
+    """Return the share of inserted words that are true, with the captions resampled; None if nothing was inserted.
+
+    n counts captions with inserted words. If all words are true, or none, the interval is Wilson's for n.
+    """
+    counts = np.array([(sum(each.true), len(each.true)) for each in changed if each.true], dtype=np.float64)
+    if not len(counts):
+        return None
+    n, (true, inserted) = len(counts), counts.sum(0)
+    value = float(true / inserted)
+    if value in (0.0, 1.0):
+        low, high = wilson(value * n, n)
+    else:
+        sums = counts[np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))].sum(1)
+        low, high = np.quantile(sums[:, 0] / sums[:, 1], (0.025, 0.975))
+    return Score(name="inserted attributes that are true", value=value, n=n, low=float(low), high=float(high))
