@@ -10,6 +10,7 @@ Runs, each with its own seed and its own 25 of the 100 categories held out. Ever
     chance     pixels at random, as many as fusion marks
 With --patches tokens, the patches are tokens that bypass the pooling head: a pair of towers without a common space.
 Only classes that an image shows are named, as in the paper; the share of pixels marked for a class that it does not show is given too.
+Intervals are over runs and images. With --json-file, the counts of every query go to a .npz with the same name.
 A finished arm of a run is not computed again.
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from fusioner_scores import chance, described, gap, miou, read_rows, save_rows
 from harness import facts, save
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,7 +32,6 @@ from torch.nn import functional as F
 import percept
 from percept.core.io import read_json, write_json
 from percept.core.report import out, table
-from percept.eval.statistics import RESAMPLES
 from percept.infer.labels import class_vectors
 from percept.losses.segmentation import mask_bce
 from percept.methods.segmentation.fusioner import Fusioner
@@ -193,7 +194,7 @@ def train(arm: str, model: Any, data: Set, texts: Tensor, unseen: set[int], seed
 
 @torch.no_grad()
 def judged(arm: str, model: Any, data: Set, texts: Tensor) -> dict[str, Any]:
-    """Return, per query, class, intersection, union, marked and true pixels; and marked shares for absent classes."""
+    """Return a row of benchmarks/fusioner_scores.py per query, and the mean share of pixels marked for absent classes."""
     rows = []
     for start in range(0, len(data.queries), 32):
         part = data.queries[start : start + 32]
@@ -201,7 +202,7 @@ def judged(arm: str, model: Any, data: Set, texts: Tensor) -> dict[str, Any]:
         true = truth(data, part, set()) == 1
         counts = [(found & true), (found | true), found, true]
         sums = torch.stack([each.flatten(1).sum(1) for each in counts], 1).tolist()
-        rows += [[number, *each] for (_, number), each in zip(part, sums, strict=True)]
+        rows += [[number, *each, place] for (place, number), each in zip(part, sums, strict=True)]
     marked = [
         float((enlarged(model.logits(*inputs(arm, data, data.absent[start : start + 32], texts))) > 0).float().mean())
         for start in range(0, len(data.absent), 32)
@@ -225,29 +226,7 @@ def threshold_on(data: Set, texts: Tensor) -> float:
     """Return the threshold with the best mean IoU on training images."""
     few = Set(vectors=data.vectors, ids=data.ids, queries=data.queries[:150], absent=data.absent[:4])
     choices = np.arange(0.05, 0.6, 0.025).tolist()
-    return max(choices, key=lambda value: miou(np.array(judged("zero-shot", ZeroShot(value), few, texts)["rows"]))[0])
-
-
-def miou(rows: np.ndarray, columns: tuple[int, int] = (1, 2)) -> tuple[float, float, float]:
-    """Return the mean over classes of summed intersection over summed union, with a bootstrap interval over queries."""
-    classes, inverse = np.unique(rows[:, 0], return_inverse=True)
-    hot = np.eye(len(classes))[inverse]
-    rng = np.random.default_rng(0)
-    draws = np.concatenate(
-        [np.ones((1, len(rows))), rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), RESAMPLES)]
-    )
-    same, union = draws @ (hot * rows[:, columns[0], None]), draws @ (hot * rows[:, columns[1], None])
-    shares = np.divide(same, union, out=np.full(same.shape, np.nan), where=union > 0)
-    values = np.nanmean(shares, axis=1)
-    low, high = np.quantile(values[1:], (0.025, 0.975))
-    return float(values[0]), float(low), float(high)
-
-
-def chance(rows: np.ndarray) -> np.ndarray:
-    """Return rows whose intersection and union are those expected of as many random pixels as were marked."""
-    total = SIDE * SIDE
-    same = rows[:, 3] * rows[:, 4] / total
-    return np.stack([rows[:, 0], same, rows[:, 3] + rows[:, 4] - same], axis=1)
+    return max(choices, key=lambda value: miou(np.array(judged("zero-shot", ZeroShot(value), few, texts)["rows"])))
 
 
 def one_run(seed: int, folder: Path, images: int, steps: int, patches: str) -> None:
@@ -274,12 +253,12 @@ def one_run(seed: int, folder: Path, images: int, steps: int, patches: str) -> N
         )
         out.print(
             f"run {seed}, {arm}: {seconds} s, "
-            + ", ".join(f"{name} {miou(np.array(results[name]['rows']))[0]:.3f}" for name in SETS)
+            + ", ".join(f"{name} {miou(np.array(results[name]['rows'])):.3f}" for name in SETS)
         )
 
 
 def summary(folder: Path, seeds: int) -> dict[str, Any]:
-    """Return mean IoU over the runs; a class of one run is a class of its own."""
+    """Return mean IoU over the runs, and the differences between fusion and the other arms."""
     result: dict[str, Any] = {}
     for arm in (*TRAINED, "zero-shot"):
         stored = [read_json(folder / f"{seed} {arm}.json") for seed in range(seeds)]
@@ -288,59 +267,23 @@ def summary(folder: Path, seeds: int) -> dict[str, Any]:
             "final loss": [round(each["loss"], 4) for each in stored],
         }
         for name in SETS:
-            rows = joined([each["sets"][name]["rows"] for each in stored])
-            result[arm][name] = described(rows, [each["sets"][name]["rows"] for each in stored])
+            runs = read_rows(folder, arm, name, seeds)
+            result[arm][name] = described(runs, shared=False)
             result[arm][name]["marked for absent classes"] = round(
                 float(np.mean([each["sets"][name]["absent"] for each in stored])), 4
             )
             if arm == "fusion":
                 result.setdefault("chance", {})[name] = described(
-                    chance(rows), [chance(np.array(each["sets"][name]["rows"])) for each in stored]
+                    [chance(rows, SIDE**2) for rows in runs], shared=False
                 )
     result["differences"] = {
-        f"fusion minus {arm}": {name: difference(folder, "fusion", arm, name, seeds) for name in SETS}
+        f"fusion minus {arm}": {
+            name: gap(*(read_rows(folder, each, name, seeds) for each in ("fusion", arm)), shared=False)
+            for name in SETS
+        }
         for arm in ("zero-shot", "linear", "no text")
     }
     return result
-
-
-def joined(parts: list[Any]) -> np.ndarray:
-    """Return the rows of all runs; classes of different runs have different numbers."""
-    return np.concatenate(
-        [np.array(rows, float) + np.array([1000.0 * seed, 0, 0, 0, 0]) for seed, rows in enumerate(parts)]
-    )
-
-
-def described(rows: np.ndarray, parts: list[Any]) -> dict[str, Any]:
-    """Return the mean IoU with its interval, and that of each run."""
-    value, low, high = miou(rows)
-    return {
-        "mIoU": round(value, 4), "low": round(low, 4), "high": round(high, 4), "queries": len(rows),
-        "runs": [round(miou(np.array(each, float))[0], 4) for each in parts],
-    }  # fmt: skip
-
-
-def difference(folder: Path, one: str, other: str, name: str, seeds: int) -> dict[str, float]:
-    """Return the paired difference of mean IoU, with a bootstrap interval over queries."""
-    pair = [
-        joined([read_json(folder / f"{seed} {arm}.json")["sets"][name]["rows"] for seed in range(seeds)])
-        for arm in (one, other)
-    ]
-    return gap(*pair)
-
-
-def gap(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
-    """Return the difference of mean IoU of two arms on the same queries, with a bootstrap interval over queries."""
-    classes, inverse = np.unique(one[:, 0], return_inverse=True)
-    hot, rng, count = np.eye(len(classes))[inverse], np.random.default_rng(0), len(one)
-    draws = np.concatenate([np.ones((1, count)), rng.multinomial(count, np.full(count, 1 / count), RESAMPLES)])
-    values = []
-    for rows in (one, other):
-        same, union = draws @ (hot * rows[:, 1, None]), draws @ (hot * rows[:, 2, None])
-        values.append(np.nanmean(np.divide(same, union, out=np.full(same.shape, np.nan), where=union > 0), axis=1))
-    found = values[0] - values[1]
-    low, high = np.quantile(found[1:], (0.025, 0.975))
-    return {"value": round(float(found[0]), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
 def main() -> None:
@@ -389,6 +332,15 @@ def main() -> None:
                 "scales": list(CONFIG.scales),
             },
             "arms": result,
+        },
+    )
+    save_rows(
+        chosen.json_file,
+        {
+            f"{arm}, {name}, {seed}": rows
+            for arm in (*TRAINED, "zero-shot")
+            for name in SETS
+            for seed, rows in enumerate(read_rows(chosen.folder, arm, name, chosen.runs))
         },
     )
 

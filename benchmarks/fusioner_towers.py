@@ -28,15 +28,12 @@ from fusioner import (
     Set,
     ZeroShot,
     asked,
-    chance,
-    described,
-    joined,
     judged,
-    miou,
     mosaics,
     rendered,
     threshold_on,
 )
+from fusioner_scores import chance, described, gap, miou, read_rows, save_rows
 from harness import facts, save
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -324,7 +321,7 @@ def run_all(folder: Path, earlier: Path, wordnet: Path, steps: int) -> dict[str,
 def shown(place: Path) -> None:
     """Print the scores of a finished arm."""
     stored = read_json(place)
-    scores = ", ".join(f"{name} {miou(np.array(stored['sets'][name]['rows']))[0]:.3f}" for name in SETS)
+    scores = ", ".join(f"{name} {miou(np.array(stored['sets'][name]['rows'])):.3f}" for name in SETS)
     out.print(f"{place.parent.name}, fold {place.stem}: {stored['seconds']} s, {scores}")
 
 
@@ -335,48 +332,51 @@ def fingerprint(module: nn.Module) -> str:
     )[:16]
 
 
+def shared(name: str) -> bool:
+    """Whether all folds have the same images of a set; mosaics are drawn for each fold."""
+    return name != "mosaic"
+
+
 def summary(folder: Path) -> dict[str, Any]:
     """Return the scores of all pairs and arms over the folds, with paired differences between fusion and linear."""
     result: dict[str, Any] = {}
+    zero = read_rows(folder / "nano + nano", "zero-shot", "mosaic", FOLDS)
     for vision in VISION:
         for language in LANGUAGE:
             pair = folder / f"{vision} + {language}"
             found = result[pair.name] = {arm: scores_of(pair, arm) for arm in arm_names(vision, language)}
-            found["chance"] = scores_of(pair, "fusion", as_chance=True)
+            rows = {name: read_rows(pair, "fusion", name, FOLDS) for name in SETS}
+            found["chance"] = {
+                name: described([chance(each, fusioner.SIDE**2) for each in rows[name]], shared=shared(name))
+                for name in SETS
+            }
             for rival in ("linear", *(name for name in ("zero-shot", "no text") if name in found)):
                 found[f"fusion minus {rival}"] = {
-                    name: fusioner.difference(pair, "fusion", rival, name, FOLDS) for name in SETS
+                    name: gap(rows[name], read_rows(pair, rival, name, FOLDS), shared=shared(name)) for name in SETS
                 }
-    zero = folder / "nano + nano"
-    for pair in result:
-        result[pair]["mosaic, fusion minus zero-shot of nano"] = across(folder / pair, zero)
+            found["mosaic, fusion minus zero-shot of nano"] = gap(rows["mosaic"], zero, shared=False)
     return result
 
 
-def across(pair: Path, zero: Path) -> dict[str, float]:
-    """Return the paired difference on mosaics between the fusion of a pair and the zero-shot arm of nano; the queries are the same."""
-    both = []
-    for place, arm in ((pair, "fusion"), (zero, "zero-shot")):
-        both.append(
-            joined([read_json(place / f"{fold} {arm}.json")["sets"]["mosaic"]["rows"] for fold in range(FOLDS)])
-        )
-    return fusioner.gap(*both)
-
-
-def scores_of(pair: Path, arm: str, *, as_chance: bool = False) -> dict[str, Any]:
-    """Return mean IoU per set, over all folds and of each; as chance, that of as many random pixels as the arm marks."""
+def scores_of(pair: Path, arm: str) -> dict[str, Any]:
+    """Return mean IoU per set, over all folds and of each."""
     stored = [read_json(pair / f"{fold} {arm}.json") for fold in range(FOLDS)]
-    found: dict[str, Any] = {} if as_chance else {"seconds": [each["seconds"] for each in stored]}
-    for name in SETS:
-        parts = [np.array(each["sets"][name]["rows"], float) for each in stored]
-        parts = [chance(rows) for rows in parts] if as_chance else parts
-        found[name] = described(joined(parts) if not as_chance else _apart(parts), parts)
-    return found
+    return {
+        "seconds": [each["seconds"] for each in stored],
+        **{name: described(read_rows(pair, arm, name, FOLDS), shared=shared(name)) for name in SETS},
+    }
 
 
-def _apart(parts: list[np.ndarray]) -> np.ndarray:
-    """Return the rows of all folds; the classes of different folds have different numbers."""
-    return np.concatenate([rows + np.array([1000.0 * fold, 0, 0]) for fold, rows in enumerate(parts)])
+def all_rows(folder: Path) -> dict[str, np.ndarray]:
+    """Return the rows of all pairs, arms, sets and folds."""
+    return {
+        f"{vision} + {language}, {arm}, {name}, {fold}": rows
+        for vision in VISION
+        for language in LANGUAGE
+        for arm in arm_names(vision, language)
+        for name in SETS
+        for fold, rows in enumerate(read_rows(folder / f"{vision} + {language}", arm, name, FOLDS))
+    }
 
 
 def main() -> None:
@@ -406,6 +406,7 @@ def main() -> None:
         "folds": FOLDS,
     }
     save(chosen.json_file, {"run": about, "towers": hashes, "pairs": result})
+    save_rows(chosen.json_file, all_rows(chosen.folder))
 
 
 if __name__ == "__main__":
