@@ -4,7 +4,7 @@ XMAI, Ramamurthy and Aakur 2023, arXiv:2306.11065: before every noun of a detect
 language, close to a detected attribute, and lowers the similarity of image and text of an attacking model. Differs from the
 reference code: likelihood by a bigram model, attributes from the truth of the labelled world, likeness of words by the attacking
 model's text vectors; attributes belong to a place in the caption, not to a word, and words inserted earlier are seen.
-The rivals change the text alone, once per noun; every arm then writes the articles that the words need.
+The rivals change the text alone, once per noun.
 """
 
 import math
@@ -288,15 +288,17 @@ MOST_DRAWS = 100
 
 
 def text_only(chosen: Sequence[Item], name: str, rng: random.Random) -> list[Changed]:
-    """Change each caption as often as it has nouns, by a function of `TEXT_ONLY`; a change that undoes another is drawn again."""
+    """Change each caption as often as it has nouns, by a function of `TEXT_ONLY`; a change that undoes another is drawn again.
+
+    Articles stay as they are in the caption, so that no other word changes: to correct them would add edits, up to one per article.
+    """
     changed = []
     for item in chosen:
-        words, texts = list(item.words), [item.text]
+        stages = [item.text.split()]
         for _ in item.nouns:
-            drawn = (TEXT_ONLY[name](words, rng) for _ in range(MOST_DRAWS))
-            words = next((each for each in drawn if joined(each) not in texts), words)
-            texts.append(joined(words))
-        changed.append(Changed(text=texts[-1]))
+            drawn = (TEXT_ONLY[name](stages[-1], rng) for _ in range(MOST_DRAWS))
+            stages.append(next((words for words in drawn if words not in stages), stages[-1]))
+        changed.append(Changed(text=" ".join(stages[-1])))
     return changed
 
 
