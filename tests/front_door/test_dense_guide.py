@@ -43,5 +43,16 @@ def test_the_numbers_of_fusioner_are_the_measured_ones(name: str) -> None:
     arms = json.loads((ROOT / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))["arms"]
     for arm in ("fusion", "linear", "no text", "zero-shot"):
         for part in ("seen", "unseen", "mosaic"):
-            value, low, high = (f"{100 * arms[arm][part][key]:.1f}" for key in ("mIoU", "low", "high"))
-            assert f"{value} [{low} – {high}]" in GUIDE
+            runs = ", ".join(f"{100 * value:.1f}" for value in arms[arm][part]["runs"])
+            assert f"{100 * arms[arm][part]['mIoU']:.1f} ({runs})" in GUIDE
+
+
+def test_the_numbers_of_the_towers_are_the_measured_ones() -> None:
+    pairs = json.loads((ROOT / "benchmarks" / "fusioner_towers.json").read_text(encoding="utf-8"))["pairs"]
+    for pair, arms in pairs.items():
+        (row,) = (line for line in GUIDE.splitlines() if line.startswith(f"| {pair} |"))
+        shown = [("fusion", "unseen"), ("linear", "unseen"), ("fusion", "mosaic"), ("linear", "mosaic")]
+        for score in (*(arms[arm][part] for arm, part in shown), arms["fusion minus linear"]["unseen"]):
+            ends = (score.get("mIoU", score.get("value")), min(score["runs"]), max(score["runs"]))
+            value, low, high = (f"{100 * end:.1f}".replace("-", "−") for end in ends)
+            assert f"{value} ({low} to {high})" in row
