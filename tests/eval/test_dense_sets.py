@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from percept.core.errors import PerceptError
-from percept.eval.dense_sets import open_labels
+from percept.eval.dense_sets import open_labels, same_looks
 from percept.eval.labelled import need_task
 from percept.eval.world_labels import world_labels
 from percept.world.write import write
@@ -91,6 +91,82 @@ def test_one_class_is_named_in_the_error(tmp_path: Path):
     image(tmp_path / "cups" / "one.png")
     with pytest.raises(PerceptError, match="has one class, cups, with 1 samples, and at least two classes are needed"):
         open_labels(tmp_path)
+
+
+def nyu(folder: Path, scenes: int, frames: int) -> Path:
+    for number in range(scenes * frames):
+        image(folder / f"scene_{number // frames}" / f"rgb_{number:05d}.jpg")
+        numbers(folder / f"scene_{number // frames}" / f"sync_depth_{number:05d}.png", half(2000, 500, np.uint16))
+    return folder
+
+
+def test_frames_of_one_scene_are_in_one_part(tmp_path: Path):
+    depth = open_labels(nyu(tmp_path / "nyu", 10, 4))["depth"]
+    for seed in range(5):
+        parts = depth.parts(seed=seed)
+        scenes = [
+            {depth.images(n)[0].parent for n in part.tolist()} for part in (parts.train, parts.validation, parts.test)
+        ]
+        assert [len(each) for each in scenes] == [6, 2, 2]
+        assert len(set().union(*scenes)) == 10
+        assert parts.groups is not None
+        assert parts.groups.tolist() == [0] * 4 + [1] * 4
+    limited = depth.parts(most=20)
+    assert len(limited.train) + len(limited.validation) + len(limited.test) == 20
+    with pytest.raises(PerceptError, match=r"30 samples of .* are of only 3 groups: .* give at least 6"):
+        open_labels(nyu(tmp_path / "few", 3, 10))["depth"].parts()
+
+
+def test_views_of_one_room_are_in_one_part(tmp_path: Path):
+    write(tmp_path / "rooms", 8, what="rooms", format="folder", workers=1)
+    found = open_labels(tmp_path / "rooms")
+    for task in ("depth", "masks"):
+        parts = found[task].parts()
+        rooms = [
+            {found[task].images(n)[0].parent for n in part.tolist()}
+            for part in (parts.train, parts.validation, parts.test)
+        ]
+        assert len(set().union(*rooms)) == sum(map(len, rooms)) == 8
+        assert parts.groups is not None
+    assert found["points"].parts(trains=False).groups is None
+
+
+def test_images_that_look_the_same_are_in_one_part(tmp_path: Path):
+    for number in range(16):
+        rng = np.random.default_rng(number // 2)
+        pixels = np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+        pixels[0, 0] ^= number % 2
+        folder = tmp_path / "ab"[number // 8]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+    classes = open_labels(tmp_path)["classes"]
+    parts = classes.parts()
+    looks = [
+        {int(classes.images(n)[0].stem) // 2 for n in part.tolist()}
+        for part in (parts.train, parts.validation, parts.test)
+    ]
+    assert len(set().union(*looks)) == sum(map(len, looks)) == 8
+    assert parts.groups is not None
+    assert same_looks([tmp_path / "a" / "00.png", tmp_path / "a" / "01.png", tmp_path / "none.png"]) == [0, 0, 2]
+
+
+def test_rows_of_one_image_are_one_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for number in range(4):
+        image(tmp_path / f"{number}.png", value=40 * number)
+    lines = [
+        f"{number}.png,caption {caption} of {number},{label}"
+        for number in range(4)
+        for caption, label in enumerate("ab" if number == 3 else "aa")
+    ]
+    (tmp_path / "rows.csv").write_text(
+        "\n".join(["image,caption,label", *lines, "0.png,again,a", "1.png,again,a"]).replace("2,a", "2,b")
+    )
+    found = open_labels(tmp_path / "rows.csv")
+    assert [found["captions"].target(n) for n in range(len(found["captions"]))] == [
+        f"caption 0 of {n}" for n in range(4)
+    ]
+    assert [found["classes"].images(n)[0].name for n in range(len(found["classes"]))] == ["0.png", "1.png", "2.png"]
+    assert "1 images of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", [("rgb_{}.jpg", "sync_depth_{}.png"), ("{}_colors.png", "{}_depth.png")])

@@ -27,6 +27,9 @@ FIELDS = {
 """Of a row of --out: the score of a layer on test samples with its 95 % interval, and on validation samples, which choose the best layer."""
 
 
+ALIASES = {"seg": "masks"}
+
+
 def layers(
     data: tyro.conf.Positional[Path | None] = None,
     task: str | None = None,
@@ -46,8 +49,8 @@ def layers(
 
     Args:
         data: Folder or file with labels; its layout is recognised.
-        task: classes, captions, masks, depth, boxes, tracks, points or words; several with commas. Default: all that the
-            labels allow.
+        task: classes, captions, masks (or seg), depth, boxes, tracks, points or words; several with commas. Default: all
+            that the labels allow.
         world: Use images of the labelled world instead of a folder.
         probe: How a layer is scored: linear or knn (classes), linear or dpt (depth). Default: linear.
         layers: Blocks to score, such as 2,4,-1. Default: all.
@@ -81,7 +84,7 @@ def layers(
 
 
 def _tasks(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = [ALIASES.get(name.strip(), name.strip()) for name in text.split(",") if name.strip()]
     if not names:
         raise PerceptError(f"--task names no task, got {text!r}. Give one or more of {', '.join(PROBES)}.")
     for name in names:

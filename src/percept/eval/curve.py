@@ -14,7 +14,7 @@ from percept.models.config import TowerConfig
 WIDE, HIGH, LEFT, BELOW = 560, 260, 64, 44
 """Size of the plot, and its margins for labels, in its own units."""
 FEWEST = 10
-"""Least test samples for a claim that a layer is clearly better: intervals of fewer are too narrow."""
+"""Least test samples, or groups of them, for a claim that a layer is clearly better: intervals of fewer are too narrow."""
 STYLE = (
     ".paper{fill:#faf9f6}text{font:12px system-ui,sans-serif;fill:#6d6a63}.title{font-size:14px;fill:#1f1f1d}.band{fill:#1f6f78;opacity:.16}"
     ".line{fill:none;stroke:#1f6f78;stroke-width:2}.dot{fill:#1f6f78}.best{fill:#b5722a}.axis{stroke:#d9d5cb}"
@@ -49,6 +49,8 @@ class LayerCurve:
     """Share of the image tower's FLOPs that is saved by cutting after the best layer."""
     samples: Mapping[str, int]
     """Training, validation and test samples."""
+    groups: int = 0
+    """Groups of test samples, such as rooms, which were resampled; 0 if every sample stands alone."""
     seed: int
     seconds: float
     memory: int
@@ -67,7 +69,12 @@ class LayerCurve:
     def peaks_early(self) -> bool:
         """True if the best layer is before the last one and its lead on enough test samples is clear."""
         lead = -self.against_last.high if self.scores[0].better == "less" else self.against_last.low
-        return self.best != self.layers[-1] and lead > 0 and self.scores[0].n >= FEWEST
+        return self.best != self.layers[-1] and lead > 0 and self._units >= FEWEST
+
+    @property
+    def _units(self) -> int:
+        """What is resampled: groups of test samples, or these themselves."""
+        return self.groups or self.scores[0].n
 
     def statement(self) -> str:
         """Return one sentence: the best layer, and whether it is better than the last one."""
@@ -78,7 +85,8 @@ class LayerCurve:
         change, unit = self.against_last, score.unit
         lead = f"difference {without_unit(change.value, unit)} [{without_unit(change.low, unit)} – {without_unit(change.high, unit)}]"
         certain = "clearly better than" if self.peaks_early else "not clearly better than"
-        few = "" if score.n >= FEWEST else f", and {score.n} test samples are too few to tell"
+        units = f"{self._units} {'groups of ' if self.groups else ''}test samples"
+        few = "" if self._units >= FEWEST else f", and {units} are too few to tell"
         return (
             f"{self.task}: layer {self.best} ({self.measure} {score.shown}) is {certain} the {name}, {self.layers[-1]} "
             f"({last.shown}; {lead}{few}); cutting after it saves {self.saved:.0%} of the FLOPs."
@@ -94,7 +102,7 @@ class LayerCurve:
             "task": self.task, "probe": self.probe, "data": self.data, "model": dict(self.model), "measure": self.measure,
             "layers": rows, "best": self.best, "best against last": asdict(self.against_last),
             "peaks before the last layer": self.peaks_early, "share of FLOPs saved": self.saved,
-            "samples": dict(self.samples), "seed": self.seed, "seconds": self.seconds, "memory": self.memory,
+            "samples": dict(self.samples), "test groups": self.groups or None, "seed": self.seed, "seconds": self.seconds, "memory": self.memory,
             "facts": dict(self.facts), "statement": self.statement(),
         }  # fmt: skip
 

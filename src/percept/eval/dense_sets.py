@@ -11,17 +11,22 @@ from typing import Any
 import numpy as np
 
 from percept.core.errors import PerceptError
-from percept.data.files import find_images, image_suffixes, natural_order
+from percept.core.report import notice
+from percept.data.check.similar import look_of, near_looks
+from percept.data.files import find_images, image_suffixes, in_order, natural_order
+from percept.data.images import read_image
 from percept.eval.coco_sets import read_coco
-from percept.eval.label_files import check_size, paired, read_numbers
+from percept.eval.davis_sets import read_davis
+from percept.eval.label_files import VOID, check_size, paired, read_numbers
 from percept.eval.labelled import NEEDED, Labelled
 from percept.eval.sets.item import Request
 from percept.eval.sets.lists import karpathy, karpathy_content
 from percept.eval.sets.shards import splits_of
+from percept.eval.sets.tables import rows_by_file
 from percept.eval.world_labels import folder_labels
 
-ADE_CLASSES, VOID = 150, 255
-"""Classes of ADE20k's scene parsing, and the value of pixels without a label."""
+ADE_CLASSES = 150
+"""Classes of ADE20k's scene parsing."""
 MILLIMETRES = 1000.0
 Found = dict[str, Labelled]
 
@@ -95,8 +100,8 @@ def _largest(masks: Sequence[Path]) -> int:
 
 
 def _depths(
-    folder: Path, images: Sequence[Path], depths: Sequence[Path], *, given: Any = None, units: float = MILLIMETRES
-) -> Labelled:
+    folder: Path, images: Sequence[Path], depths: Sequence[Path], *, given: Any = None, units: float = MILLIMETRES, **extra: Any
+) -> Labelled:  # fmt: skip
     """Return depth: 16-bit PNG in `units` per metre, 8-bit PNG from 0 to 1 without a unit, .npy in metres."""
     metric = _is_metric(depths[0])
 
@@ -113,7 +118,7 @@ def _depths(
 
     return Labelled(
         name=str(folder), task="depth", count=len(images), images=lambda index: [images[index]], target=target,
-        unit="m" if metric else "", given=given,
+        unit="m" if metric else "", given=given, **extra,
     )  # fmt: skip
 
 
@@ -163,6 +168,7 @@ NYU = ((r"^rgb_(.+)\.(?:jpg|png)$", "sync_depth_{}.png"), (r"^(.+)_colors\.png$"
 
 
 def _nyu(path: Path) -> Found:
+    """Read NYU's images and depth. The images of a folder are frames of one scene; where all are in one folder, scenes are not known."""
     if not path.is_dir():
         return {}
     for pattern, form in NYU:
@@ -172,45 +178,19 @@ def _nyu(path: Path) -> Found:
                 images.append(file)
                 depths.append(depth)
         if images:
-            return {"depth": _depths(path, images, depths)}
+            return {"depth": _depths(path, images, depths, group=_scenes(images))}
     return {}
 
 
-def _davis(path: Path) -> Found:
-    frames, masks = path / "JPEGImages", path / "Annotations"
-    if not frames.is_dir() or not masks.is_dir():
-        return {}
-    size = next((name for name in ("480p", "Full-Resolution") if (frames / name).is_dir()), ".")
-    names = _sequences(path, frames / size)
-
-    def files(index: int) -> list[Path]:
-        return sorted((frames / size / names[index]).glob("*.jpg"))
-
-    def target(index: int) -> np.ndarray:
-        pairs = [(masks / size / names[index] / f"{frame.stem}.png", frame) for frame in files(index)]
-        if missing := [mask for mask, _ in pairs if not mask.is_file()]:
-            raise PerceptError(
-                f"{len(missing)} of {len(pairs)} frames of {names[index]} have no mask, such as {missing[0]}. Give one per frame."
-            )
-        labels = [check_size(read_numbers(mask), mask, frame) for mask, frame in pairs]
-        return np.stack([np.where(label == VOID, 0, label) for label in labels])
-
-    return {"tracks": Labelled(name=str(path), task="tracks", count=len(names), images=files, target=target)}
-
-
-def _sequences(path: Path, frames: Path) -> list[str]:
-    """Return the names of ImageSets/2017/val.txt, or of its other lists; of all folders with frames if there are none."""
-    lists = sorted((path / "ImageSets").glob("*/*.txt"), key=lambda file: (file.stem != "val", file.stem))
-    names = (
-        lists[0].read_text(encoding="utf-8").split()
-        if lists
-        else sorted(each.name for each in frames.iterdir() if each.is_dir())
+def _scenes(images: Sequence[Path]) -> Callable[[Sequence[int]], list[Path]] | None:
+    """Return what gives the folder of each image; None, and a notice, where all images are in one."""
+    if len({file.parent for file in images}) > 1:
+        return lambda numbers: [images[number].parent for number in numbers]
+    notice(
+        f"all {len(images):,} images are in {images[0].parent}, so their scenes are not known: frames of one scene may be both trained on and tested. "
+        "Use a folder per scene."
     )
-    if missing := [name for name in names if not (frames / name).is_dir()]:
-        raise PerceptError(
-            f"{len(missing)} of {len(names)} sequences in {lists[0]} have no frames, such as {frames / missing[0]}. Add them, or take them off the list."
-        )
-    return names
+    return None
 
 
 def _karpathy(path: Path) -> Found:
@@ -228,33 +208,67 @@ def _karpathy(path: Path) -> Found:
 
 
 def _rows(path: Path) -> Found:
-    """Read classes and captions from class folders, tables, json lines or tar shards."""
+    """Read classes and captions from class folders, tables, json lines or tar shards.
+
+    Rows that name one image are joined: its first caption counts, and an image of two classes is left out.
+    """
     from percept.data.sources.open import open_rows
 
     rows = open_rows(path)
-    usable = [index for index in range(len(rows)) if not _is_video(rows, index)]
-    samples = [rows.read(index) for index in usable]
-    names = tuple(sorted({sample.label for sample in samples if sample.label is not None}))
-    labelled = [sample for sample in samples if sample.label is not None]
+    usable = {index: rows.read(index) for index in range(len(rows)) if not _is_video(rows, index)}
+    samples = {index: sample for index, sample in usable.items() if sample.images}
     lines = path.is_dir() and bool(splits_of(path))
-    captioned = [(sample, text) for sample in samples if (text := _caption(sample.captions, lines=lines))]
+    labelled: list[tuple[Any, str]] = []
+    captioned: list[tuple[Any, str]] = []
+    several = 0
+    for joined in rows_by_file(samples.items()).values():
+        same = [samples[index] for index in joined]
+        labels = {sample.label for sample in same if sample.label is not None}
+        several += len(labels) > 1
+        labelled += [(same[0].images[:1], label) for label in labels if len(labels) == 1]
+        captioned += [
+            (same[0].images[:1], text) for sample in same if (text := _caption(sample.captions, lines=lines))
+        ][:1]
+    if several:
+        notice(f"{several:,} images of {path} are left out: their rows name different classes.")
+    names = tuple(sorted({label for _, label in labelled}))
     found: Found = {}
     if len(names) > 1:
         numbers = {name: number for number, name in enumerate(names)}
-        found["classes"] = Labelled(
-            name=str(path), task="classes", count=len(labelled), images=lambda index: labelled[index].images[:1],
-            target=lambda index: numbers[labelled[index].label or ""], classes=names,
-        )  # fmt: skip
+        found["classes"] = _labelled(
+            path, "classes", [(image, numbers[label]) for image, label in labelled], classes=names
+        )
     elif names and not captioned:
         raise PerceptError(
             f"{path} has one class, {names[0]}, with {len(labelled)} samples, and at least two classes are needed. {_layouts()}"
         )
     if captioned:
-        found["captions"] = Labelled(
-            name=str(path), task="captions", count=len(captioned), images=lambda index: captioned[index][0].images[:1],
-            target=lambda index: captioned[index][1],
-        )  # fmt: skip
+        found["captions"] = _labelled(path, "captions", captioned)
     return found
+
+
+def _labelled(path: Path, task: str, samples: Sequence[tuple[Any, Any]], **extra: Any) -> Labelled:
+    return Labelled(
+        name=str(path), task=task, count=len(samples), images=lambda index: samples[index][0],
+        target=lambda index: samples[index][1], group=lambda numbers: same_looks([samples[number][0][0] for number in numbers]),
+        **extra,
+    )  # fmt: skip
+
+
+def same_looks(images: Sequence[Any]) -> list[int]:
+    """Return the number of each image's group: images of one group look nearly the same (`near_looks`), which no model decides.
+
+    Args:
+        images: paths or bytes. One that cannot be read stands alone.
+    """
+
+    def look(image: Any) -> int:
+        try:
+            return look_of(read_image(image, at_least=32)) or 0
+        except PerceptError:
+            return 0
+
+    return near_looks(np.array(list(in_order(look, images)), dtype=np.uint64)).tolist()
 
 
 def _is_video(rows: Any, index: int) -> bool:
@@ -267,5 +281,14 @@ def _caption(captions: Mapping[str, Sequence[str]], *, lines: bool) -> str:
     return (texts[0].splitlines()[0] if lines else texts[0]) if texts else ""
 
 
-READERS: tuple[Callable[[Path], Found], ...] = (_davis, folder_labels, _ade, _karpathy, read_coco, _pairs, _nyu, _rows)
+READERS: tuple[Callable[[Path], Found], ...] = (
+    read_davis,
+    folder_labels,
+    _ade,
+    _karpathy,
+    read_coco,
+    _pairs,
+    _nyu,
+    _rows,
+)
 """In the order in which they are tried; the first that recognises anything is taken."""

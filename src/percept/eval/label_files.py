@@ -10,6 +10,9 @@ from percept.core.io import reasons
 from percept.core.report import notice
 from percept.data.images import upright_size
 
+VOID = 255
+"""Value of pixels without a label."""
+
 
 def read_numbers(file: Path) -> np.ndarray:
     """Return the numbers that a PNG stores per pixel: palette indices, grey values of 8 or 16 bits; or a .npy array.

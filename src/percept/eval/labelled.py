@@ -1,7 +1,7 @@
 """Samples with labels for one task, and how they are divided into training, validation and test samples."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -9,8 +9,8 @@ from jaxtyping import Int
 
 from percept.core.errors import PerceptError
 
-FEWEST = 5
-"""Least samples that can be divided."""
+FEWEST, FEWEST_GROUPS = 5, 2
+"""Least samples that can be divided, and least groups in each part."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -22,6 +22,15 @@ class Parts:
     """On these the best layer is chosen."""
     test: Int[np.ndarray, " k"]
     """On these every layer is reported."""
+    groups: Int[np.ndarray, " k"] | None = None
+    """Number of each test sample's group, from 0, to resample groups; None if every sample stands alone."""
+
+    def groups_without(self, bad: Container[int]) -> Int[np.ndarray, " k"] | None:
+        """Return the groups of the test samples that are not in `bad`, numbered from 0; None if every sample stands alone."""
+        if self.groups is None:
+            return None
+        kept = [number not in bad for number in self.test.tolist()]
+        return np.unique(self.groups[kept], return_inverse=True)[1]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +54,9 @@ class Labelled:
     """Unit of depth."""
     given: tuple[range, range] | None = None
     """Training samples, and samples to hold out, where the data divide themselves."""
+    group: Callable[[Sequence[int]], Sequence[Hashable]] | None = None
+    """Returns the group of each of these samples: views of one room, frames of one scene, images that look nearly the same. Samples of one group
+    stay in one part, and are resampled together. None if every sample stands alone."""
 
     def __len__(self) -> int:
         return self.count
@@ -52,7 +64,8 @@ class Labelled:
     def parts(self, *, seed: int = 0, most: int | None = None, trains: bool = True) -> Parts:
         """Divide the samples: 60 % to train, 20 % to validate, 20 % to test, at random; a division in the data is kept.
 
-        Samples with classes are divided class by class, and so are those that are used if there are more than `most`.
+        Samples with classes are divided class by class, and so are those that are used if there are more than `most`. Samples of one group stay in
+        one part; the shares are then those nearest to these.
 
         Args:
             seed: of the division.
@@ -60,7 +73,7 @@ class Labelled:
             trains: False for a measure without training: half to validate, half to test.
 
         Raises:
-            PerceptError: there are too few samples.
+            PerceptError: there are too few samples, or too few groups of them.
         """
         if self.count < FEWEST:
             raise PerceptError(
@@ -70,18 +83,63 @@ class Labelled:
             raise PerceptError(f"samples must be at least {FEWEST} to hold some out, got {most}.")
         rng = np.random.default_rng(seed)
         if self.given is not None and trains and min(map(len, self.given)) > 1:
-            return _given(self.given, rng, most)
-        order = rng.permutation(self.count)
-        if self.task == "classes":
-            order = in_shares(order, np.array([self.target(number) for number in order.tolist()]), rng)
-        order = order[:most]
-        train, rest = (int(0.6 * len(order)) if trains else 0), order
-        held = rest[train:]
-        return Parts(train=order[:train], validation=held[: len(held) // 2], test=held[len(held) // 2 :])
+            train, held = _given(self.given, rng, most)
+            held, groups = self._together(held, rng, parts=2)
+        else:
+            order = self._stratified(rng.permutation(self.count), rng)[:most]
+            order, groups = self._together(order, rng, parts=3 if trains else 2)
+            first = _cut(groups, int(0.6 * len(order)), after=2) if trains else 0
+            train, held, groups = order[:first], order[first:], groups[first:]
+        middle = _cut(groups, len(held) // 2)
+        test = np.unique(groups[middle:], return_inverse=True)[1]
+        return Parts(
+            train=train, validation=held[:middle], test=held[middle:], groups=test if test.max() + 1 < len(test) else None
+        )  # fmt: skip
 
-    def limited(self, most: int) -> "Labelled":
-        """Return the first samples only."""
-        return replace(self, count=min(most, self.count), given=None)
+    def _stratified(self, order: Int[np.ndarray, " n"], rng: np.random.Generator) -> Int[np.ndarray, " n"]:
+        """Sort samples with classes by `in_shares`."""
+        if self.task != "classes":
+            return order
+        return in_shares(order, np.array([self.target(number) for number in order.tolist()]), rng)
+
+    def _together(
+        self, order: Int[np.ndarray, " n"], rng: np.random.Generator, *, parts: int
+    ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+        """Return samples with those of one group side by side, groups at random, and the number of each sample's group.
+
+        Raises:
+            PerceptError: some groups have several samples, and there are fewer than `FEWEST_GROUPS` for each part.
+        """
+        if self.group is None:
+            return order, np.arange(len(order))
+        members: dict[Hashable, list[int]] = {}
+        for number, name in zip(order.tolist(), self.group(order.tolist()), strict=True):
+            members.setdefault(name, []).append(number)
+        if len(members) == len(order):
+            return order, np.arange(len(order))
+        if len(members) < parts * FEWEST_GROUPS:
+            raise PerceptError(
+                f"the {len(order)} samples of {self.name} are of only {len(members)} groups: views of one room, frames of one scene, or images that "
+                f"look nearly the same. A group is not divided; give at least {parts * FEWEST_GROUPS} to hold some out."
+            )
+        by_first = {numbers[0]: numbers for numbers in members.values()}
+        leaders = self._stratified(rng.permutation(list(by_first)), rng).tolist()
+        sizes = [len(by_first[leader]) for leader in leaders]
+        return np.concatenate([by_first[leader] for leader in leaders]), np.repeat(np.arange(len(sizes)), sizes)
+
+
+def _cut(groups: Int[np.ndarray, " n"], wanted: int, *, after: int = 1) -> int:
+    """Return the place nearest to `wanted` at which one group ends and the next begins.
+
+    Args:
+        groups: number of each sample's group; samples of one group side by side.
+        wanted: samples before the cut.
+        after: parts that are made of the rest. Where groups have several samples, each part keeps at least `FEWEST_GROUPS` of them.
+    """
+    ends = np.flatnonzero(np.diff(groups)) + 1
+    least = 1 if len(ends) + 1 == len(groups) else FEWEST_GROUPS
+    ends = ends[least - 1 : len(ends) + 1 - after * least]
+    return int(ends[np.argmin(np.abs(ends - wanted))])
 
 
 def in_shares(
@@ -103,12 +161,13 @@ def in_shares(
     return order[np.argsort(places, kind="stable")]
 
 
-def _given(given: tuple[range, range], rng: np.random.Generator, most: int | None) -> Parts:
-    """Take at most 60 % of `most` from the training samples; halve those that are held out."""
+def _given(
+    given: tuple[range, range], rng: np.random.Generator, most: int | None
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+    """Return at most 60 % of `most` of the training samples, and held-out samples."""
     most = most or len(given[0]) + len(given[1])
     train = rng.permutation(np.array(given[0]))[: max(1, int(0.6 * most))]
-    held = rng.permutation(np.array(given[1]))[: max(2, most - len(train))]
-    return Parts(train=train, validation=held[: len(held) // 2], test=held[len(held) // 2 :])
+    return train, rng.permutation(np.array(given[1]))[: max(2, most - len(train))]
 
 
 def need_task(found: dict[str, Labelled], task: str, name: object) -> Labelled:

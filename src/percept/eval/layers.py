@@ -25,7 +25,8 @@ from percept.data.files import in_order
 from percept.eval.curve import LayerCurve, saved_share
 from percept.eval.dense_sets import open_labels
 from percept.eval.labelled import Labelled, Parts, need_task
-from percept.eval.probes.outcome import Difference, Outcome, Sums, difference, join, score_of
+from percept.eval.probes.grouped import grouped_difference, grouped_score
+from percept.eval.probes.outcome import Outcome, Sums, join
 from percept.eval.probes.probe import Fitted, Probe, Setup, find_probe
 from percept.eval.probes.stream import each_layer, frame_of, squashing
 from percept.infer.dense import Layers, check_layers
@@ -85,7 +86,7 @@ def layers(
     )  # fmt: skip
     setup, memory = planned(setup, len(parts.train), numbers, name, task)
     measured = run.measure(kind(setup), parts.train.tolist(), parts.validation.tolist(), parts.test.tolist())
-    curve = _curve(run, task, name, measured, memory=memory, seconds=time.perf_counter() - start)
+    curve = _curve(run, task, name, measured, parts, memory=memory, seconds=time.perf_counter() - start)
     _tell_unseen(run.labelled, parts)
     if run.bad:
         total = len(parts.train) + len(parts.validation) + len(parts.test)
@@ -248,11 +249,16 @@ class _Run:
         return {layer: dict(fitted[layer].judge([row[layer] for _, row in rows], targets)) for layer in self.layers}
 
 
-def _curve(run: _Run, task: str, probe: str, measured: _Measured, *, memory: int, seconds: float) -> LayerCurve:
-    names = list(measured.test[run.layers[0]])
-    scores = {name: tuple(_score(measured.test[layer][name], name, run.seed) for layer in run.layers) for name in names}
+def _curve(
+    run: _Run, task: str, probe: str, measured: _Measured, parts: Parts, *, memory: int, seconds: float
+) -> LayerCurve:  # fmt: skip
+    test, seed, groups = measured.test, run.seed, parts.groups_without(run.bad)
+    names = list(test[run.layers[0]])
+    scores = {
+        name: tuple(grouped_score(test[at][name], groups, name, seed=seed) for at in run.layers) for name in names
+    }
     outcomes = {layer: found[names[0]] for layer, found in measured.validation.items()}
-    validation = tuple(_score(outcomes[layer], names[0], run.seed).value for layer in run.layers)
+    validation = tuple(grouped_score(outcomes[layer], None, names[0], seed=seed).value for layer in run.layers)
     sign = -1 if scores[names[0]][0].better == "less" else 1
     best = run.layers[int(np.argmax([sign * value for value in validation]))]
     config = run.encoder.model.config.vision
@@ -261,18 +267,11 @@ def _curve(run: _Run, task: str, probe: str, measured: _Measured, *, memory: int
     return LayerCurve(
         task=task, probe=probe, data=run.labelled.name, model=to_dict(identity), layers=tuple(run.layers),
         scores=scores[names[0]], others={name: scores[name] for name in names[1:]}, validation=validation, best=best, blocks=config.layers,
-        against_last=_against_last(measured.test, names[0], best, run), saved=saved_share(config, frame_of(run.encoder).patches, best),
+        against_last=grouped_difference(test[best][names[0]], test[run.layers[-1]][names[0]], groups, seed=seed),
+        saved=saved_share(config, frame_of(run.encoder).patches, best), groups=0 if groups is None else int(groups.max()) + 1,
         samples={}, seed=run.seed, seconds=round(seconds, 1), memory=memory,
         head=None if head is None else replace(head, encoder=identity.image, module=head.module.cpu()),
     )  # fmt: skip
-
-
-def _score(outcome: Outcome, name: str, seed: int) -> Any:
-    return score_of(outcome, name, value=getattr(outcome, "library", None), seed=seed)
-
-
-def _against_last(test: Results, name: str, best: int, run: _Run) -> Difference:
-    return difference(test[best][name], test[run.layers[-1]][name], seed=run.seed)
 
 
 def save_best(folder: Path | str, encoder: Encoder, curve: LayerCurve) -> Path:

@@ -239,7 +239,7 @@ def _image_folder(path: Path) -> dict[str, Labelled]:
 
 
 def _room_folder(path: Path, rooms: Sequence[Path]) -> dict[str, Labelled]:
-    """Return depth and masks of all views, and points of the first two views of each room."""
+    """Return depth and masks of all views, a group per room, and points of the first two views of each room."""
     from percept.world.rooms import LABELS, Camera, View
 
     @lru_cache(maxsize=256)
@@ -276,6 +276,7 @@ def _room_folder(path: Path, rooms: Sequence[Path]) -> dict[str, Labelled]:
         "name": str(path),
         "count": len(every),
         "images": lambda index: [part(every[index], "image")],
+        "group": lambda numbers: [every[number][0] for number in numbers],
     }
     found = {
         "depth": Labelled(task="depth", target=lambda index: depth(every[index]), unit=metres, **single),

@@ -19,6 +19,7 @@ from percept.eval.curve import saved_share, svg, tower_flops
 from percept.eval.labelled import Labelled
 from percept.eval.layers import layers, planned, save_best
 from percept.eval.probes.boxes import Truth
+from percept.eval.probes.grouped import grouped_difference, grouped_score
 from percept.eval.probes.head import Head, open_head, save_head
 from percept.eval.probes.linear import Linear
 from percept.eval.probes.outcome import Sums, difference, mean_iou, ratio, right, score_of
@@ -134,6 +135,10 @@ def test_measures_without_training_find_it(task: str):
 def test_tracks_of_a_still_scene_are_followed():
     curve = layers(encoder(), data("tracks", 10), "tracks", layers=(1,))
     assert curve.scores[0].value > 0.6
+    still = data("tracks", 10)
+    moved = replace(still, target=lambda number: still.target(number) * np.array([1, 1, 0])[:, None, None])
+    changed = layers(encoder(), moved, "tracks", layers=(1,))
+    assert changed.scores[0].value == curve.scores[0].value  # the last frame is not counted
 
 
 @pytest.mark.slow
@@ -199,6 +204,52 @@ def test_classes_are_divided_in_proportion():
             assert np.abs(counts - expected).max() < 2.5
         assert most is not None or set(truths[parts.train]) == set(range(len(sizes)))
     assert labelled.parts(seed=0).test.tolist() != labelled.parts(seed=1).test.tolist()
+
+
+def test_groups_are_divided_whole_and_resampled_whole():
+    drawn = data("classes", 48)
+    images = lambda number: [squares(number // 4)[0]]  # noqa: E731 - four copies of each image
+    copies = replace(
+        drawn, images=images, target=lambda number: squares(number // 4)[1],
+        group=lambda numbers: [number // 4 for number in numbers],
+    )  # fmt: skip
+    parts = copies.parts()
+    sizes = [len(part) for part in (parts.train, parts.validation, parts.test)]
+    assert sizes == [28, 8, 12] or sizes == [28, 12, 8]
+    groups = [set((part // 4).tolist()) for part in (parts.train, parts.validation, parts.test)]
+    assert sum(map(len, groups)) == len(set().union(*groups)) == 12
+    curve = layers(tiny.encoder(), copies, "classes")
+    alone = layers(tiny.encoder(), replace(copies, group=None), "classes")
+    assert curve.groups == len(groups[2])
+    assert curve.scores[0].n == sizes[2]
+    assert alone.groups == 0
+    assert f"{curve.groups} groups of test samples are too few to tell" in curve.statement() or curve.best == 2
+    with pytest.raises(PerceptError, match="of only 3 groups"):
+        replace(copies, group=lambda numbers: [number % 3 for number in numbers]).parts()
+
+
+def test_one_large_group_leaves_two_groups_for_each_part():
+    skewed = replace(data("masks", 60), group=lambda numbers: [max(0, number - 53) for number in numbers])
+    for seed in range(10):
+        parts = skewed.parts(seed=seed)
+        groups = [set(np.maximum(0, part - 53).tolist()) for part in (parts.train, parts.validation, parts.test)]
+        assert min(map(len, groups)) >= 2
+        assert sum(map(len, groups)) == len(set().union(*groups)) == 7
+
+
+def test_an_interval_over_groups_is_that_of_the_groups():
+    groups = np.repeat(np.arange(10), 30)
+    hits = np.repeat(np.arange(10) % 2, 30) == 1
+    score, alone = (grouped_score(right(hits), each, "top-1") for each in (groups, None))
+    assert (score.value, score.n) == (alone.value, alone.n) == (0.5, 300)
+    assert score.high - score.low > 4 * (alone.high - alone.low)
+    sure = grouped_score(right(np.ones(300, bool)), groups, "top-1")
+    assert (sure.low, sure.high) == (pytest.approx(0.7225, abs=1e-4), 1)
+    gap = grouped_difference(right(hits), right(~hits & (groups > 1)), groups)
+    assert gap.low < gap.value < gap.high
+    certain = grouped_difference(right(np.ones(300, bool)), right(np.zeros(300, bool)), groups)
+    assert certain.value == 1
+    assert certain.low < 0.9
 
 
 def test_flops_are_those_that_torch_counts():
@@ -323,7 +374,7 @@ def test_classes_without_training_samples_are_reported(coloured: Path, capsys: p
             (coloured / str(number)).mkdir()
             file.rename(coloured / str(number) / file.name)
     layers(tiny.encoder(), coloured, "classes", layers=(1,))
-    assert "of 6 test samples are of classes without a training sample" in " ".join(capsys.readouterr().err.split())
+    assert "test samples are of classes without a training sample" in " ".join(capsys.readouterr().err.split())
 
 
 def test_shares_stay_between_0_and_1():
@@ -349,6 +400,7 @@ def test_a_difference_of_few_samples_is_not_called_clear():
     ("arguments", "message"),
     [
         (["DATA", "--task", "masks"], "labels for classes, but not for masks"),
+        (["DATA", "--task", "seg"], "labels for classes, but not for masks"),
         (["DATA", "--task", "mask"], "did you mean 'masks'"),
         (["DATA", "--world"], "give either a folder"),
         ([], "give either a folder"),

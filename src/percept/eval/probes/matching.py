@@ -104,7 +104,7 @@ class FittedTracks:
     def judge(
         self, features: Sequence[Float[Tensor, "t w y x"]], targets: Sequence[np.ndarray]
     ) -> Mapping[str, Outcome]:
-        """Return the mean over objects of the region similarity."""
+        """Return the mean over objects of the region similarity; the first and the last frame are not counted, as in DAVIS 2017."""
         rows = [self._one(*pair) for pair in zip(features, targets, strict=True)]
         return {"J": Sums(sums=np.array(rows, np.float64), measure=ratio)}
 
@@ -112,14 +112,14 @@ class FittedTracks:
         size = self.frame.size
         truth = np.stack([fitted_labels(mask, size).numpy() for mask in masks])
         numbers = [int(number) for number in np.unique(truth[0]) if number > 0]
-        if not numbers or len(truth) < 2:
+        if not numbers or len(truth) < 3:
             return 0.0, 0
         shares = np.stack([truth[0] == number for number in (0, *numbers)]).astype(np.float32)
         first = F.avg_pool2d(torch.from_numpy(shares)[None], self.frame.patch)[0]
         soft = list(propagate((one.permute(1, 2, 0) for one in maps), first))
         places = np.array([0, *numbers])
-        found = [places[hardened(one, size).numpy()] for one in soft[1:]]
-        pairs = list(zip(found, truth[1:], strict=True))
+        found = [places[hardened(one, size).numpy()] for one in soft[1:-1]]
+        pairs = list(zip(found, truth[1:-1], strict=True))
         overlaps = [np.mean([region_similarity(one == n, other == n) for one, other in pairs]) for n in numbers]
         return float(np.sum(overlaps)), len(numbers)
 

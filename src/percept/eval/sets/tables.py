@@ -1,6 +1,6 @@
 """Any other source of rows: tables, json lines, parquet, shards, COCO and MSR-VTT lists, and images with captions in .txt files."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,19 +122,27 @@ def _listed(path: str, reader: _Reader, request: Request) -> _Listed:
     if not splits:
         check_no_split(path, request.subset)
     split = chosen_split(path, splits.values(), request.subset) if splits else None
-    listed, place = _Listed(rows=[]), dict[str, int]()
-    for number, sample in reader.each():
-        if split is not None and splits.get(number) != split:
-            continue
-        listed.labels.update(names_of(sample))
-        file = str(_media(sample)) if sample.images or sample.video is not None else f"row {number}"
-        if file in place:
-            listed.rows[place[file]] += (number,)
-        else:
-            place[file] = len(listed.rows)
-            listed.rows.append((number,))
-            listed.keys.append(_short(file, reader))
-    return listed
+    labels: set[str] = set()
+
+    def chosen() -> Iterator[tuple[int, Sample]]:
+        for number, sample in reader.each():
+            if split is None or splits.get(number) == split:
+                labels.update(names_of(sample))
+                yield number, sample
+
+    rows = rows_by_file(chosen())
+    return _Listed(
+        rows=[tuple(each) for each in rows.values()], keys=[_short(file, reader) for file in rows], labels=labels
+    )
+
+
+def rows_by_file(samples: Iterable[tuple[int, Sample]]) -> dict[str, list[int]]:
+    """Return the numbers of the rows that name each image or video file, in the order of the files; a row without a file stands alone."""
+    rows: dict[str, list[int]] = {}
+    for number, sample in samples:
+        media = _media(sample) if sample.images or sample.video is not None else None
+        rows.setdefault(str(media) if isinstance(media, Path) else f"row {number}", []).append(number)
+    return rows
 
 
 def _short(file: str, reader: _Reader) -> str:
