@@ -8,7 +8,7 @@ Segmentation: every pixel gets one of the world's 100 categories or background. 
     ensemble    three templates per label, and texts of backgrounds in the softmax
     windows     also windows at twice the size: what `percept segment` does
 Every arm has the background threshold that is best on the validation split; the numbers are from the evaluation split. So are those of the
-other tasks, whose layer and grid are the defaults of the commands. Intervals: 95 %, bootstrap over images, objects or pairs.
+other tasks, whose layer and grid are the defaults of the commands. Intervals: 95 %, bootstrap over images, clips or pairs.
 """
 
 import argparse
@@ -25,8 +25,9 @@ from torch.nn import functional as F
 import percept
 from percept.core.report import out, table
 from percept.eval import matching, tracking
+from percept.eval.resampling import mean_share
 from percept.eval.segmentation import Overlap, best_overlaps, mean_iou, overlap
-from percept.eval.statistics import Score, mean
+from percept.eval.statistics import Score
 from percept.infer.labels import class_vectors
 from percept.infer.masks import object_masks
 from percept.infer.zeroshot_dense import ELSEWHERE, LEVELS, text_maps
@@ -106,20 +107,23 @@ def numbers(score: Score) -> dict[str, Any]:
 
 def objects(encoder: Any, count: int) -> dict[str, Any]:
     """Return the best IoU of each true object with one of three found ones, and with the whole image as a baseline."""
-    values, whole = [], []
+    values, whole, owners = [], [], []
     for number in range(count):
-        found = generate(number, split="evaluation", things=(1, 3), size=96)
-        assert found.masks is not None
-        truth = found.masks[found.masks.any(axis=(1, 2))]
-        values += best_overlaps(object_masks(encoder, found.image, count=3, size=(96, 96)), truth).tolist()
+        image = generate(number, split="evaluation", things=(1, 3), size=96)
+        assert image.masks is not None
+        truth = image.masks[image.masks.any(axis=(1, 2))]
+        owners += [number] * len(truth)
+        values += best_overlaps(object_masks(encoder, image.image, count=3, size=(96, 96)), truth).tolist()
         whole += truth.mean(axis=(1, 2)).tolist()
-    return {"found": numbers(mean("IoU", values)), "whole image": numbers(mean("IoU", whole))}
+    groups = np.unique(owners, return_inverse=True)[1]
+    found, baseline = (mean_share("IoU", np.array(each), groups) for each in (values, whole))
+    return {"found": numbers(found), "whole image": numbers(baseline)}
 
 
 def still(sequences: Any) -> list[Score]:
     """Return the scores of masks that stay where they are: the baseline of tracking."""
     return tracking.scores_of(
-        [each for one in sequences for each in tracking.tracked([one.masks[0]] * len(one.masks), one.masks).values()]
+        {one.name: tracking.tracked([one.masks[0]] * len(one.masks), one.masks) for one in sequences}
     )
 
 

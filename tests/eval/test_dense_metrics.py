@@ -87,9 +87,22 @@ def test_the_first_and_the_last_frame_are_not_counted() -> None:
     found[1][found[1] == 2] = 0
     scores = tracked(list(found), list(truth))
     assert (scores[1].j, scores[1].f, scores[2].j, scores[2].f) == (1.0, 1.0, 0.5, 0.5)
-    both, j, f = scores_of(list(scores.values()))
+    both, j, f = scores_of({"clip": scores})
     assert (both.name, both.value, j.value, f.value, both.n) == ("J&F", 0.75, 0.75, 0.75, 2)
     assert Tracked(j=0.2, f=0.4).both == pytest.approx(0.3)
+
+
+def test_clips_are_resampled_and_not_objects() -> None:
+    poor, good = Tracked(j=0.2, f=0.2), Tracked(j=0.8, f=0.8)
+    clips = {f"clip {number}": dict.fromkeys(range(20), poor if number % 2 else good) for number in range(6)}
+    apart = {f"{name}/{number}": {0: each} for name, objects in clips.items() for number, each in objects.items()}
+    wide, narrow = scores_of(clips)[0], scores_of(apart)[0]
+    assert (wide.value, wide.n) == (narrow.value, narrow.n) == (pytest.approx(0.5), 120)
+    assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
+    one = scores_of({"clip": clips["clip 0"]})[0]
+    assert one.low < 0.3 < 0.9 < one.high  # twenty objects of one clip tell little about other clips
+    with pytest.raises(PerceptError, match="no clip has an object"):
+        scores_of({})
 
 
 def test_masks_that_do_not_fit() -> None:

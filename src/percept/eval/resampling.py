@@ -1,6 +1,6 @@
 """Bootstrap over groups of samples: the captions of one image are not independent, so they are drawn together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -8,13 +8,13 @@ from jaxtyping import Float, Int
 from percept.eval.statistics import RESAMPLES, Score, Unit, proportion, wilson
 
 
-def group_numbers(groups: Sequence[str]) -> Int[np.ndarray, " n"]:
+def group_numbers(groups: Sequence[Hashable]) -> Int[np.ndarray, " n"]:
     """Return the number of each sample's group, counted from 0 in the order of first occurrence.
 
     >>> group_numbers(["a", "b", "a"]).tolist()
     [0, 1, 0]
     """
-    numbers: dict[str, int] = {}
+    numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.int64)
 
 
@@ -47,6 +47,24 @@ def share(name: str, right: np.ndarray, groups: Int[np.ndarray, " n"], *, seed: 
         return Score(name=name, value=float(right[0]), n=len(right), low=low, high=high)
     low, high = np.quantile(resampled_means(right.astype(float), groups, seed=seed), (0.025, 0.975))
     return Score(name=name, value=float(np.mean(right)), n=len(right), low=float(low), high=float(high))
+
+
+def mean_share(name: str, values: np.ndarray, groups: Int[np.ndarray, " n"], *, seed: int = 0) -> Score:
+    """Return the mean of shares with a bootstrap interval over groups.
+
+    Where the bootstrap has no width, as with one group, the interval is Wilson's for the number of groups.
+
+    Args:
+        name: of the score.
+        values: shares from 0 to 1, at least one.
+        groups: number of each value's group, from 0.
+        seed: of the bootstrap.
+    """
+    low, high = np.quantile(resampled_means(values, groups, seed=seed), (0.025, 0.975))
+    value, count = float(np.mean(values)), int(groups.max()) + 1
+    if low == high:
+        low, high = wilson(value * count, count)
+    return Score(name=name, value=value, n=len(values), low=float(low), high=float(high))
 
 
 def median(name: str, values: np.ndarray, groups: Int[np.ndarray, " n"], *, unit: Unit = "", seed: int = 0) -> Score:

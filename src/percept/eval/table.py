@@ -28,6 +28,7 @@ EVALUATIONS: dict[str, str] = {
     "digits": "percept.eval.digits:EVALUATION",
     "dense": "percept.eval.dense:EVALUATION",
     "correspondence": "percept.eval.correspondence:EVALUATION",
+    "tracking": "percept.eval.tracking:EVALUATION",
     "calibration": "percept.eval.confidence:EVALUATION",
     "speed": "percept.eval.speed:EVALUATION",
 }

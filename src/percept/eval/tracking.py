@@ -1,25 +1,33 @@
-"""Video object segmentation: region similarity J, contour accuracy F and their mean, as defined for DAVIS.
+"""Objects tracked by label propagation from the masks of the first frame: region similarity J, contour accuracy F and their mean, as in DAVIS.
 
 Perazzi et al. 2016, CVPR, "A benchmark dataset and evaluation methodology for video object segmentation"; Pont-Tuset et al. 2017,
-arXiv:1704.00675.
+arXiv:1704.00675. The tracker is that of `percept track` with its defaults. Means are over objects; intervals resample clips.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, hypot
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
 from percept.core.errors import PerceptError
-from percept.eval.statistics import Score, mean
+from percept.eval.dense import needs_maps
+from percept.eval.record import Records
+from percept.eval.resampling import group_numbers, mean_share
+from percept.eval.sets.item import EvaluationSet, Item, Request
+from percept.eval.statistics import Score
+from percept.eval.table import Evaluation, OnSets, Plan, Result
 
 if TYPE_CHECKING:
     from percept.infer.encoder import Encoder
 
 TOLERANCE = 0.008
 """Largest distance of matching contours, as a share of the diagonal of the image; rounded up to whole pixels."""
+CLIPS = 300
+"""Images of a plan for one clip: 10 clips for 3,000 images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,18 +115,44 @@ def _check(found: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> None:
         raise PerceptError("the first true mask marks no object, so there is nothing to track.")
 
 
-def scores_of(objects: Sequence[Tracked], *, seed: int = 0) -> list[Score]:
-    """Return the means of J&F, J and F over objects, with bootstrap intervals over objects.
+Clips: TypeAlias = Mapping[str, Mapping[int, Tracked]]
+"""Name of a clip: number of an object: its scores."""
+
+
+def scores_of(clips: Clips, *, seed: int = 0) -> list[Score]:
+    """Return the means of J&F, J and F over objects; for the intervals whole clips are resampled.
+
+    Args:
+        clips: scores of the objects of each clip.
+        seed: of the bootstrap.
 
     Raises:
         PerceptError: there are no objects.
     """
-    columns = {
-        "J&F": [each.both for each in objects],
-        "J": [each.j for each in objects],
-        "F": [each.f for each in objects],
-    }
-    return [mean(name, values, seed=seed) for name, values in columns.items()]
+    return [
+        mean_share(each.task, each.value, group_numbers(each.group), seed=seed) for each in records_of(clips, data="")
+    ]
+
+
+def records_of(clips: Clips, *, data: str) -> list[Records]:
+    """Return J&F, J and F of each object; the objects of a clip are a group.
+
+    Raises:
+        PerceptError: there are no objects.
+    """
+    rows = [(name, number, each) for name, objects in clips.items() for number, each in objects.items()]
+    if not rows:
+        raise PerceptError("no clip has an object in its first frame. Give masks with at least one.")
+    values = {
+        "J&F": [each.both for *_, each in rows], "J": [each.j for *_, each in rows], "F": [each.f for *_, each in rows],
+    }  # fmt: skip
+    return [
+        Records(
+            task=task, data=data, keys=[f"{name}/{number}" for name, number, _ in rows], truth=[1.0] * len(rows),
+            prediction=column, value=np.array(column), group=[name for name, *_ in rows],
+        )
+        for task, column in values.items()
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -131,14 +165,14 @@ class Shot:
     """Number of the object at each pixel, 0 for the background."""
 
 
-def world_sequences(count: int, *, split: str, frames: int = 16, size: int = 192) -> Iterator[Shot]:
-    """Yield clips of one shot of the labelled world, in which the camera is not cut."""
+def world_sequences(count: int, *, split: str, frames: int = 16, size: int = 192, first: int = 0) -> Iterator[Shot]:
+    """Yield clips of one shot of the labelled world, in which the camera is not cut; numbers count from `first`."""
     from itertools import count as numbers
 
     from percept.world.clips import generate_clip, plan_clip
 
     found = 0
-    for number in numbers():
+    for number in numbers(first):
         if found == count:
             return
         if len(plan_clip(number, split=split, frames=frames).shots) > 1:
@@ -151,18 +185,77 @@ def world_sequences(count: int, *, split: str, frames: int = 16, size: int = 192
             yield Shot(name=f"{split} {number}", frames=list(clip.frames), masks=masks)
 
 
-def evaluate(encoder: "Encoder", sequences: Iterator[Shot], **options: Any) -> list[Tracked]:
-    """Track all objects of the first frame of each sequence.
+def evaluate(encoder: "Encoder", sequences: Iterable[Shot], **options: Any) -> dict[str, dict[int, Tracked]]:
+    """Track all objects of the first frame of each sequence; return the scores by sequence and number of the object.
 
     Args:
         encoder: computes the features.
-        sequences: frames with truth.
+        sequences: frames with truth, of different names.
         options: of `percept.infer.tracking.track`.
+
+    Raises:
+        PerceptError: as `tracked`.
     """
     from percept.infer.tracking import track
 
-    results: list[Tracked] = []
-    for each in sequences:
-        found = list(track(encoder, each.frames, each.masks[0], **options))
-        results += tracked(found, each.masks).values()
-    return results
+    return {
+        each.name: tracked(list(track(encoder, each.frames, each.masks[0], **options)), each.masks)
+        for each in sequences
+    }
+
+
+def run(model: Any, plan: Plan) -> Result:
+    """Track the objects of clips of the labelled world."""
+    clips = evaluate(model, world_sequences(max(2, plan.count // CLIPS), split=plan.split, first=plan.seed * 10_000))
+    return Result(scores=scores_of(clips, seed=plan.seed), records=records_of(clips, data="world"))
+
+
+def open_davis(request: Request) -> dict[str, EvaluationSet]:
+    """Open a folder in the format of DAVIS.
+
+    Raises:
+        PerceptError: it is not such a folder, or an option is given that has no effect on it.
+    """
+    from percept.eval.davis_sets import read_davis
+
+    path = Path(request.path)
+    if "tracks" not in (found := read_davis(path)):
+        raise PerceptError(f"{path} has no JPEGImages/ and Annotations/. Give a folder in the format of DAVIS.")
+    if request.subset or request.media:
+        option = "--subset" if request.subset else "--media"
+        raise PerceptError(f"{option} has no effect on a DAVIS folder. Name the sequences in ImageSets/2017/val.txt.")
+    folders = [found["tracks"].images(number)[0].parent for number in range(len(found["tracks"]))]
+    data = EvaluationSet(
+        name=path.resolve().name, path=str(path), layout="sequences of DAVIS", holds=("tracks",), count=len(folders),
+        key=lambda number: folders[number].name, read=lambda number: Item(key=folders[number].name, media=folders[number]),
+    )  # fmt: skip
+    return {data.name: data.limited(request.limit, request.seed)}
+
+
+def run_on_davis(model: Any, sets: Mapping[str, EvaluationSet], request: Request) -> Result:
+    """Track the objects of each sequence."""
+    from percept.eval.davis_sets import read_davis
+    from percept.eval.sets.stream import Pass
+
+    (data,) = sets.values()
+    tracks, seen = read_davis(Path(request.path))["tracks"], Pass(data=data)
+    numbers = {tracks.images(number)[0].parent.name: number for number in range(len(tracks))}
+
+    def sequences() -> Iterator[Shot]:
+        for item in map(data.read, range(len(data))):
+            number = numbers[item.key]
+            masks = tracks.target(number)
+            seen.add(item, sum(each.stat().st_size for each in tracks.images(number)))
+            yield Shot(name=item.key, frames=tracks.images(number), masks=list(masks.astype(np.uint8)))
+
+    clips = evaluate(model, sequences())
+    return Result(
+        scores=scores_of(clips, seed=request.seed),
+        records=records_of(clips, data=data.name),
+        data=[seen.done().facts()],
+    )
+
+
+EVALUATION = Evaluation(
+    name="tracking", summary=__doc__, run=run, needs=needs_maps, on_sets=OnSets(open=open_davis, run=run_on_davis)
+)
