@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from percept.core.errors import PerceptError
+from percept.eval.class_files import class_files
 from percept.eval.folder_models import compared, measure, open_task
-from percept.eval.teach import LARGE, PROBE, TAUGHT, ZERO_SHOT, class_files, teach
+from percept.eval.teach import LARGE, PROBE, TAUGHT, ZERO_SHOT, _calibration_error, teach
 from percept.eval.teach_fit import ALWAYS, Prior, fit, folds_of, splits, temperature_of
 from percept.eval.teach_none import curve, learn_none
 from percept.infer.taught import open_labels, save_labels
@@ -97,7 +98,10 @@ def test_images_of_unknown_classes_are_none(classes):
     head = fit(vectors[inside], labels[inside], prior, classes, groups=np.arange(int(inside.sum())))
     fresh, of, _ = clusters(12, classes=8, dim=24, noise=0.12)
     fresh = F.normalize(fresh + 0.1 * torch.randn(fresh.shape, generator=torch.Generator().manual_seed(1)), dim=1)
-    none = learn_none(head(fresh[of < classes]), vectors[inside], labels[inside], prior, head)
+    every = torch.arange(int(inside.sum()))
+    none = learn_none(
+        head(fresh[of < classes]), vectors[inside], labels[inside], prior, head, rows=every, groups=every.numpy()
+    )
     if classes == 2:
         assert none is None  # no class can be left out
         return
@@ -174,6 +178,52 @@ def test_copies_are_not_on_both_sides(encoder, folder):
     assert cosine >= 0.9999
     groups = dict(zip(lesson.images.paths, lesson.images.groups.tolist(), strict=True))
     assert groups[first] == groups[second]
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """Two classes of four images of large squares, each ten times with slight noise."""
+    for number in range(80):
+        rng = np.random.default_rng(number // 10)
+        pixels = np.kron(rng.integers(20, 236, (6, 6, 3)), np.ones((4, 4, 1)))
+        pixels = pixels + np.random.default_rng(number).integers(-1, 2, pixels.shape)
+        file = tmp_path / "copied" / "ab"[number // 40] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(file)
+    return tmp_path / "copied"
+
+
+def test_copies_are_one_image_in_intervals(encoder, copied):
+    lesson = teach(encoder, copied, above=0.9999)
+    assert len(np.unique(lesson.images.groups)) == 8
+    for score in lesson.scores:
+        assert score.n == 80
+        assert score.high - score.low > 0.3  # eight images, not eighty
+    assert all(each.p is None for each in lesson.differences)
+    task = open_task(copied)
+    assert len(np.unique(task.looks)) == 8
+    outcome = measure(encoder, task, shots=(1,))
+    for name, score in outcome.scores.items():
+        assert score.high - score.low > 0.3
+        assert set(outcome.records[name].group) <= {task.key(look) for look in task.looks.tolist()}
+
+
+def test_the_calibration_error_is_of_temperatures_that_did_not_see_the_image(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(40, 4, generator=generator)
+    truth = torch.arange(40) % 4
+    seen: list[int] = []
+
+    def fitted(known, labels):
+        seen.append(len(labels))
+        return temperature_of(known, labels)
+
+    monkeypatch.setattr("percept.eval.teach.temperature_of", fitted)
+    error = _calibration_error(logits, truth, np.arange(40), seed=0)
+    assert seen == [32] * 5
+    assert error is not None
+    assert 0 <= error <= 1
+    assert _calibration_error(logits, truth, np.zeros(40, int), seed=0) is None
 
 
 def test_mistakes_about_folders(encoder, folder, tmp_path):

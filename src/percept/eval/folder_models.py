@@ -19,11 +19,11 @@ from percept.core.seed import derive
 from percept.data.check.similar import look_of, near_looks
 from percept.data.files import BadFile, is_video, read_each
 from percept.data.images import read_image
+from percept.eval.class_files import Folders, class_files, different_contents
 from percept.eval.compare import Difference, difference
 from percept.eval.record import Records
 from percept.eval.resampling import group_numbers, share
 from percept.eval.statistics import Score
-from percept.eval.teach import Folders, class_files, different_contents
 from percept.eval.teach_fit import Prior, fit
 from percept.eval.zeroshot import hits
 from percept.infer.clips import Sampling
@@ -45,7 +45,7 @@ class Task:
     paths: tuple[Path, ...]
     labels: Int[np.ndarray, " n"]
     looks: Int[np.ndarray, " n"]
-    """Images of one number look nearly the same."""
+    """Number of the first image that looks nearly the same."""
     left_out: int
     """Files that are copies, or whose content is in two classes."""
     bad: tuple[BadFile, ...]
@@ -56,6 +56,10 @@ class Task:
     def name(self) -> str:
         """Name of the folder."""
         return self.found.path.name
+
+    def key(self, row: int) -> str:
+        """Return the path of an image within the folder."""
+        return self.paths[row].relative_to(self.found.path).as_posix()
 
     def training(self, shots: int, draw: int, seed: int) -> Int[np.ndarray, " k"]:
         """Return the training images of one draw: `shots` of each class, at random.
@@ -92,7 +96,7 @@ def open_task(folder: Path | str) -> Task:
     """Read a folder of class folders; hash contents and looks.
 
     Raises:
-        PerceptError: as `percept.eval.teach.class_files`, or no file can be read.
+        PerceptError: as `percept.eval.class_files.class_files`, or no file can be read.
     """
     found = class_files(Path(folder))
     labels = dict(zip(found.files, found.labels, strict=True))
@@ -185,13 +189,12 @@ def _taught(
 def _records(
     task: Task, name: str, parts: Sequence[tuple[int, Int[np.ndarray, " m"], Float[Tensor, "m c"]]]
 ) -> Records:
-    """Return the outcome of every image in every draw; the draws of one image belong together."""
+    """Return the outcome of every image in every draw; all draws of images that look nearly the same belong together."""
     classes, keys, groups, truth, guesses, values = task.found.classes, [], [], [], [], []
     for draw, rows, logits in parts:
         labels = torch.from_numpy(task.labels[rows])
-        inside = [task.paths[row].relative_to(task.found.path).as_posix() for row in rows]
-        keys += [f"{draw}/{key}" for key in inside]
-        groups += inside
+        keys += [f"{draw}/{task.key(row)}" for row in rows.tolist()]
+        groups += [task.key(look) for look in task.looks[rows].tolist()]
         truth += [classes[label] for label in labels.tolist()]
         guesses += [classes[guess] for guess in logits.argmax(dim=1).tolist()]
         values.append(hits(logits, labels, 1).numpy().astype(float))

@@ -2,10 +2,11 @@
 
 Copies must not be on both sides of a measurement: files of equal content count once, files of equal content in two classes are left
 out, and images with nearly equal vectors are held out together. All images of up to `LARGE` are held out once, in five parts, each by
-classifiers that never saw them; of more images a fifth is. The labels that are saved are learned from all images.
+classifiers that never saw them; of more images a fifth is. Intervals resample whole groups of nearly equal images. The labels that are saved
+are learned from all images.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,16 +18,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from percept.core.errors import PerceptError
-from percept.core.io import file_hash
 from percept.data.copies import groups_of, near_pairs
-from percept.data.files import BadFile, find_media, read_each
-from percept.data.sources.folder import SPLITS
+from percept.data.files import BadFile
 from percept.eval.calibration import ece
+from percept.eval.class_files import Folders, class_files, different_contents
 from percept.eval.compare import Difference, difference
 from percept.eval.probes.linear import fit_linear
 from percept.eval.record import Records
-from percept.eval.sets.folders import subfolders
-from percept.eval.statistics import Score, proportion
+from percept.eval.resampling import group_numbers, share
+from percept.eval.statistics import Score
 from percept.eval.table import Confusion
 from percept.eval.teach_fit import LARGE, Prior, fit, folds_of, splits, temperature_of
 from percept.eval.teach_none import NoneOfThese, learn_none
@@ -48,52 +48,6 @@ KEPT = 0.95
 LISTED = 20
 """Pairs of nearly equal images of different classes that are named."""
 ZERO_SHOT, PROBE, TAUGHT = "zero-shot", "linear probe", "taught"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Folders:
-    """Files by class."""
-
-    path: Path
-    classes: tuple[str, ...]
-    """Names of the folders, with spaces for _."""
-    files: tuple[Path, ...]
-    labels: tuple[int, ...]
-    outside: int
-    """Files that are in no folder of a class."""
-
-
-def class_files(path: Path) -> Folders:
-    """Return the files of a folder in which every subfolder is a class.
-
-    Raises:
-        PerceptError: it is not such a folder, holds splits, or has fewer than two classes.
-    """
-    if not path.is_dir():
-        raise PerceptError(f"{path} is not a folder. Give a folder with one subfolder of images for each class.")
-    everything = find_media(path)
-    by_class: dict[str, list[Path]] = defaultdict(list)
-    for file in everything:
-        inside = file.relative_to(path).parts
-        if len(inside) > 1:
-            by_class[inside[0]].append(file)
-    folders = [folder for folder in subfolders(path) if folder in by_class]
-    if folders and {folder.lower() for folder in folders} <= SPLITS:
-        raise PerceptError(f"{path} holds the splits {', '.join(folders)}. Name one, such as {path / folders[0]}.")
-    if len(folders) < 2:
-        raise PerceptError(
-            f"{path} has {len(folders)} folders of images. Give a folder with one subfolder of images for each of two or more classes."
-        )
-    names = [folder.replace("_", " ").strip() or folder for folder in folders]
-    if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        raise PerceptError(
-            f"two folders of {path} are called {repeated[0]!r}. Join them, or give them different names."
-        )
-    return Folders(
-        path=path, classes=tuple(names), files=tuple(file for folder in folders for file in by_class[folder]),
-        labels=tuple(number for number, folder in enumerate(folders) for _ in by_class[folder]),
-        outside=len(everything) - sum(len(by_class[folder]) for folder in folders),
-    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,15 +137,20 @@ def teach(
     logits, truth = measured.logits[TAUGHT], images.labels[measured.rows]
     temperature = temperature_of(logits, truth)
     best = (logits.double() / temperature).softmax(dim=1).max(dim=1).values
-    scores = tuple(_score(name, rows, truth) for name, rows in measured.logits.items())
-    none = learn_none(logits, images.vectors, images.labels, prior, head, seed=seed)
+    groups = group_numbers(measured.groups)
+    scores = tuple(
+        share(name, hits(rows, truth, 1).numpy(), groups, seed=seed) for name, rows in measured.logits.items()
+    )
+    none = learn_none(
+        logits, images.vectors, images.labels, prior, head, rows=measured.rows, groups=images.groups, seed=seed
+    )
     taught = Taught(
         classes=found.classes, weight=head.weight, bias=head.bias, temperature=temperature,
         least=int(1e4 * float(best.quantile(1 - KEPT))) / 1e4, model=model or encoder.name, image=encoder.identity.image,
         known=None if none is None else none.known, options=dict(options or {}),
         facts={
             "images": len(images), "held out": len(truth), "seed": seed, "share of zero-shot": head.share, "decay": head.decay,
-            "calibration error": round(ece(best.clamp(max=1).numpy(), hits(logits, truth, 1).numpy()), 4),
+            "calibration error": _calibration_error(logits, truth, groups, seed),
             "scores": {each.name: [each.value, each.low, each.high] for each in scores},
             "none of these": None if none is None else {each.name: [each.value, each.low, each.high] for each in (none.kept, none.found)},
         },
@@ -229,24 +188,6 @@ def _images(encoder: "Encoder", found: Folders, above: float, sampling: Sampling
     )  # fmt: skip
 
 
-def different_contents(
-    found: Folders,
-) -> tuple[list[Path], tuple[tuple[Path, Path], ...], tuple[tuple[Path, ...], ...]]:
-    """Return one file of every content, the copies in one class, and the files whose content is in several classes."""
-    labels = dict(zip(found.files, found.labels, strict=True))
-    by_hash: dict[str, list[Path]] = defaultdict(list)
-    for path, digest in zip(found.files, read_each(found.files, file_hash), strict=True):
-        by_hash[f"{path}" if isinstance(digest, BadFile) else digest].append(path)  # reported when it is encoded
-    different, copies, conflicts = [], [], []
-    for paths in by_hash.values():
-        if len({labels[path] for path in paths}) > 1:
-            conflicts.append(tuple(paths))
-        else:
-            different.append(paths[0])
-            copies += [(paths[0], copy) for copy in paths[1:]]
-    return different, tuple(copies), tuple(conflicts)
-
-
 def _check_counts(found: Folders, images: Images) -> tuple[tuple[str, int], ...]:
     counts = torch.bincount(images.labels, minlength=len(found.classes)).tolist()
     named = dict(zip(found.classes, counts, strict=True))
@@ -272,6 +213,8 @@ class _Measured:
     rows: Int[Tensor, " m"]
     """Images that were held out."""
     logits: dict[str, Float[Tensor, "m c"]]
+    groups: tuple[str, ...]
+    """First image of the group of each image."""
     parts: int
 
 
@@ -292,13 +235,26 @@ def _measure(images: Images, classes: int, prior: Prior | None, seed: int) -> _M
         raise PerceptError(
             "no image can be held out: in every class all images are nearly the same. Add different images, or raise above."
         )
+    every = torch.cat(rows)
     return _Measured(
-        rows=torch.cat(rows), logits={name: torch.cat(parts) for name, parts in found.items()}, parts=len(rows)
-    )
+        rows=every, logits={name: torch.cat(parts) for name, parts in found.items()}, parts=len(rows),
+        groups=tuple(str(images.paths[group]) for group in images.groups[every.numpy()].tolist()),
+    )  # fmt: skip
 
 
-def _score(name: str, logits: Tensor, truth: Tensor) -> Score:
-    return proportion(name, hits(logits, truth, 1).numpy())
+def _calibration_error(
+    logits: Float[Tensor, "m c"], truth: Int[Tensor, " m"], groups: Int[np.ndarray, " m"], seed: int
+) -> float | None:
+    """Return the calibration error, each image with the temperature of the images in other folds; None with a single fold."""
+    folds = folds_of(truth.numpy(), groups, FOLDS, seed)
+    if len(np.unique(folds)) == 1:
+        return None
+    best = torch.empty(len(truth), dtype=torch.float64)
+    for fold in np.unique(folds):
+        own = torch.from_numpy(folds == fold)
+        temperature = temperature_of(logits[~own], truth[~own])
+        best[own] = (logits[own].double() / temperature).softmax(dim=1).amax(dim=1)
+    return round(ece(best.clamp(max=1).numpy(), hits(logits, truth, 1).numpy()), 4)
 
 
 def _differences(found: Folders, images: Images, measured: _Measured, seed: int) -> tuple[Difference, ...]:
@@ -307,6 +263,7 @@ def _differences(found: Folders, images: Images, measured: _Measured, seed: int)
         name: Records(
             task=name, data=found.path.name, keys=[str(images.paths[int(row)]) for row in measured.rows],
             truth=truth.tolist(), prediction=logits.argmax(dim=1).tolist(), value=hits(logits, truth, 1).numpy().astype(float),
+            group=measured.groups,
         )
         for name, logits in measured.logits.items()
     }  # fmt: skip

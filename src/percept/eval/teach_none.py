@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from percept.eval.statistics import Score, proportion
+from percept.eval.resampling import group_numbers, share
+from percept.eval.statistics import Score
 from percept.eval.teach_fit import LARGE, LinearHead, Prior, fit_with
 from percept.infer.taught import Known
 
@@ -42,6 +43,8 @@ def learn_none(
     prior: Prior | None,
     head: LinearHead,
     *,
+    rows: Int[Tensor, " m"],
+    groups: Int[np.ndarray, " n"],
     seed: int = 0,
 ) -> NoneOfThese | None:
     """Return how probable it is that an image shows one of the classes, from its logits.
@@ -52,6 +55,8 @@ def learn_none(
         labels: their classes.
         prior: the zero-shot classifier; None for a model without texts.
         head: learned from all images; its share and decay are used again.
+        rows: numbers of the images of `held_out`.
+        groups: number of each image's group of nearly equal images, which are resampled together.
         seed: of the division of the classes into groups.
 
     Returns:
@@ -60,15 +65,19 @@ def learn_none(
     classes = len(head.bias)
     if classes < FEWEST_CLASSES:
         return None
-    groups = min(classes, GROUPS_LARGE if len(vectors) > LARGE else GROUPS)
-    group_of = torch.from_numpy(np.random.default_rng(seed).permutation(classes) % groups)
-    left_out = [_logits_without(group_of == group, vectors, labels, prior, head) for group in range(groups)]
+    count = min(classes, GROUPS_LARGE if len(vectors) > LARGE else GROUPS)
+    part_of = torch.from_numpy(np.random.default_rng(seed).permutation(classes) % count)
+    left_out = [_logits_without(part_of == part, vectors, labels, prior, head) for part in range(count)]
     inside, outside = held_out.logsumexp(dim=1), torch.cat([logits.logsumexp(dim=1) for logits in left_out])
     known = curve(inside, outside)
     if known.slope <= 0:
         return None
     kept, missed = known.probability(inside) >= 0.5, known.probability(outside) >= 0.5
-    return NoneOfThese(known=known, kept=proportion("kept", kept.numpy()), found=proportion("found", ~missed.numpy()))
+    order = torch.cat([torch.nonzero((part_of == part)[labels])[:, 0] for part in range(count)])
+    return NoneOfThese(
+        known=known, kept=share("kept", kept.numpy(), group_numbers(groups[rows.numpy()].tolist()), seed=seed),
+        found=share("found", ~missed.numpy(), group_numbers(groups[order.numpy()].tolist()), seed=seed),
+    )  # fmt: skip
 
 
 def _logits_without(
