@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 
 from percept.core.errors import PerceptError
-from percept.eval.statistics import drop, mean, mean_of_groups, mean_share, proportion, wilson
+from percept.eval.statistics import (
+    drop,
+    mean,
+    mean_of_groups,
+    mean_per_class,
+    mean_share,
+    proportion,
+    share_interval,
+    wilson,
+)
 
 # Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I, method 3.
 NEWCOMBE = {(81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605), (0, 20): (0.0, 0.1611), (1, 29): (0.0061, 0.1718)}
@@ -38,19 +47,70 @@ def test_groups_count_the_same_whatever_their_size():
     score = mean_of_groups("g", [large, small])
     assert (score.value, score.n) == (0.5, 1000)
     lost = drop("d", np.ones(50, bool), [large, small])
-    assert (lost.value, lost.low, lost.high) == (0.5, 0.5, 0.5)
+    assert lost.value == 0.5
+    assert 0.4 < lost.low < 0.5 < lost.high < 0.53
 
 
 @pytest.mark.parametrize("value", [True, False])
 def test_means_of_answers_that_all_agree_have_an_interval(value):
-    groups = [np.full(20, value), np.full(5, value)]
-    score = mean_of_groups("g", groups)
-    ends = wilson(16 * value, 16)  # 2² / (1/20 + 1/5)
+    ends = wilson(21 * 7 * value, 21 * 7)
+    score = mean_of_groups("g", [np.full(21, value)] * 7)
     assert (score.low, score.high) == pytest.approx(ends)
-    assert mean_of_groups("g", groups[:1]).interval == proportion("p", groups[0]).interval
     share = mean_share("s", np.full(12, float(value)))
     assert (share.low, share.high) == pytest.approx(wilson(12 * value, 12))
     assert mean_share("s", [0.0, 1.0]) == mean("s", [0.0, 1.0])
+
+
+@pytest.mark.parametrize("hits", [0, 1, 3, 7])
+def test_the_mean_of_one_group_is_a_proportion(hits):
+    one = np.arange(7) < hits
+    assert mean_of_groups("p", [one]).interval == proportion("p", one).interval
+
+
+def covered(sizes: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
+    """Return how often the interval of a mean of groups holds the mean of their chances [r, g], and its mean width."""
+    scores = [
+        mean_of_groups("p", [np.arange(n) < k for n, k in zip(sizes, hits, strict=True)])
+        for hits in rng.binomial(sizes, truth)
+    ]
+    held = [score.low <= each.mean() <= score.high for score, each in zip(scores, truth, strict=True)]
+    return float(np.mean(held)), float(np.mean([score.high - score.low for score in scores]))
+
+
+@pytest.mark.parametrize("groups", [2, 20])
+@pytest.mark.parametrize("size", [1, 2, 3, 50, (1, 2, 50)])
+def test_means_of_groups_cover_the_truth_whatever_the_size_of_the_groups(size, groups):
+    rng, sizes = np.random.default_rng(groups), np.resize(size, groups)
+    for truth in (rng.random((1500, groups)), np.repeat(rng.random((1500, 1)), groups, axis=1)):
+        coverage, width = covered(sizes, truth, rng)
+        assert coverage > 0.93
+        normal = 2 * 1.96 * np.sqrt((truth * (1 - truth) / sizes).sum(axis=1)).mean() / groups
+        assert width < 1.15 * normal
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_the_mean_per_class_resamples_images_and_not_classes(classes):
+    rng, labels = np.random.default_rng(4), np.repeat(np.arange(classes), 50)
+    truth = np.linspace(0.5, 0.9, classes)
+    scores = [mean_per_class("m", rng.random(len(labels)) < truth[labels], labels) for _ in range(500)]
+    assert {score.n for score in scores} == {50 * classes}
+    assert 0.93 < np.mean([score.low <= truth.mean() <= score.high for score in scores]) < 0.98
+
+
+def test_the_mean_per_class_is_that_of_a_loop():
+    rng = np.random.default_rng(5)
+    labels, right = rng.choice([0, 2, 3, 9], 40), rng.random(40) < 0.6
+    assert mean_per_class("m", right, labels).value == pytest.approx(
+        np.mean([right[labels == each].mean() for each in (0, 2, 3, 9)])
+    )
+
+
+def test_an_interval_of_resamples_holds_its_value_and_has_a_width():
+    draws = np.random.default_rng(0).normal(0.3, 0.05, 4000)
+    low, high = share_interval(draws, 0.2, 100)
+    assert (low, high) == pytest.approx((0.2 - 1.96 * 0.05, 0.2 + 1.96 * 0.05), abs=0.01)
+    assert share_interval(np.ones(9), 1.0, 10) == pytest.approx(wilson(10, 10))
+    assert share_interval(np.zeros(9), 0.0, 10) == pytest.approx(wilson(0, 10))
 
 
 def test_a_drop_of_nothing_is_uncertain():
@@ -72,7 +132,24 @@ def test_a_drop_has_the_uncertainty_of_both_sides():
     assert (lost.high - lost.low) / 2 == pytest.approx(expected, rel=0.15)
 
 
-def test_a_drop_against_a_group_counts_and_resamples_it_once():
+@pytest.mark.parametrize("size", [2, 30])
+def test_drops_cover_the_truth(size):
+    rng, shares = np.random.default_rng(size), (0.8, 0.5, 0.6)
+    held = []
+    for _ in range(500):
+        plain, *others = (rng.random(size) < share for share in shares)
+        lost = drop("d", plain, [plain, *others])
+        held.append(lost.low <= 0.8 - np.mean(shares) <= lost.high)
+    assert np.mean(held) > 0.93
+
+
+def test_a_drop_against_itself_is_nothing():
+    right = np.array([True, False])
+    lost = drop("d", right, [right])
+    assert (lost.value, lost.low, lost.high, lost.n) == (0, 0, 0, 2)
+
+
+def test_a_drop_against_a_group_counts_it_once():
     rng = np.random.default_rng(3)
     plain, other = rng.random(400) < 0.6, rng.random(400) < 0.6
     lost = drop("d", plain, [plain, other])

@@ -6,6 +6,7 @@ from math import sqrt
 from typing import Literal, TypeAlias
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from percept.core.errors import PerceptError
 
@@ -114,6 +115,31 @@ def wilson(hits: int | float, n: int | float) -> tuple[float, float]:
     return low, 1.0 if hits == n else min(1.0, middle + half)
 
 
+def centred(draws: Float[np.ndarray, " r"], value: float) -> tuple[float, float]:
+    """Return the central 95 % of bootstrap values, moved so that their mean is `value`; draws that are NaN are left out.
+
+    The move removes the bias of a bootstrap: a mean over classes is larger in resamples, from which rare classes, which are learned
+    worst, may be absent; and a calibration error is larger because a resample has fewer different answers.
+    """
+    low, high = np.nanquantile(draws, (0.025, 0.975)) - np.nanmean(draws) + value
+    return float(low), float(high)
+
+
+def share_interval(
+    draws: Float[np.ndarray, " r"], value: float, units: int, *, most: float = 1.0
+) -> tuple[float, float]:
+    """Return the interval `centred`, within 0 and `most`; where it has no width, Wilson's width for as many equal answers as `units`.
+
+    >>> [round(end, 3) for end in share_interval(np.full(9, 0.1), 0.1, 10)]
+    [0.0, 0.378]
+    """
+    low, high = centred(draws, value)
+    if high - low < 1e-9:
+        width = 1 - wilson(units, units)[0]
+        low, high = value - width, value + width
+    return max(0.0, low), min(most, high)
+
+
 def paired_interval(only_first: float | int, only_second: float | int, n: int) -> tuple[float, float]:
     """Return the 95 % interval of the second share of right answers minus the first, of n questions that both answered.
 
@@ -134,10 +160,13 @@ def paired_interval(only_first: float | int, only_second: float | int, n: int) -
 
 
 def mean_share(name: str, values: Sequence[float] | np.ndarray, *, seed: int = 0) -> Score:
-    """Return the mean of shares as `mean` does; where all are 0, or all 1, with the Wilson interval, since a bootstrap has no width.
+    """Return the mean of one share per sample, as `mean` does; if all are 0 or all are 1, with the Wilson interval.
 
-    >>> print(mean_share("mean per class", [1.0, 1.0]))
-    mean per class 100.0 % [34.2 – 100.0], n=2
+    >>> print(mean_share("average precision per image", [1.0, 1.0]))
+    average precision per image 100.0 % [34.2 – 100.0], n=2
+
+    Raises:
+        PerceptError: there are no values.
     """
     score = mean(name, values, seed=seed)
     if score.value not in (0.0, 1.0):
@@ -171,58 +200,62 @@ def mean(
     return Score(name=name, value=value, unit=unit, better=better, n=n, low=float(low), high=float(high))
 
 
-def mean_of_groups(name: str, groups: Sequence[np.ndarray], *, seed: int = 0) -> Score:
-    """Return the mean of the groups' means, each group with equal weight; every group is resampled within itself.
+def mean_of_groups(name: str, groups: Sequence[np.ndarray]) -> Score:
+    """Return the mean of the groups' shares of right answers, each group with equal weight.
 
-    If all answers are right, or all wrong, the interval is Wilson's for as many samples as have the variance of this mean.
+    The interval is Wilson's for as many answers as have the variance of this mean, n = p (1 − p) / Σᵢ pᵢ (1 − pᵢ) / (nᵢ g²). The shares pᵢ
+    in it, and their mean p, are those with one right and one wrong answer more per group, because a group of few answers often
+    has them all alike. For one group it is Wilson's interval of its answers.
+
+    Args:
+        name: of the score.
+        groups: right-or-wrong answers of each of g groups.
 
     Raises:
         PerceptError: there are no groups, or an empty one.
     """
     if not groups:
         raise PerceptError(f"{name}: there are no groups of samples; give at least one")
-    n = sum(_size(name, group) for group in groups)
-    rng = np.random.default_rng(seed)
-    draws = np.mean([resampled_means(group, rng) for group in groups], axis=0)
-    low, high = np.quantile(draws, (0.025, 0.975))
-    value = float(np.mean([np.mean(group) for group in groups]))
-    if value in (0.0, 1.0):  # resampling would give an interval without width
-        size = len(groups) ** 2 / sum(1 / len(group) for group in groups)
-        low, high = wilson(value * size, size)
-    return Score(name=name, value=value, n=n, low=float(low), high=float(high))
+    sizes = np.array([_size(name, group) for group in groups])
+    hits = np.array([np.count_nonzero(group) for group in groups])
+    value, smoothed = float((hits / sizes).mean()), (hits + 1) / (sizes + 2)
+    variance = float((smoothed * (1 - smoothed) / sizes).sum()) / len(groups) ** 2
+    size = float(smoothed.mean() * (1 - smoothed.mean())) / variance
+    low, high = wilson(value * size, size)
+    return Score(name=name, value=value, n=int(sizes.sum()), low=low, high=high)
 
 
-def drop(name: str, reference: np.ndarray, groups: Sequence[np.ndarray], *, seed: int = 0) -> Score:
-    """Return how far the mean of the groups' means lies below the mean of `reference`; all are resampled.
+def mean_per_class(name: str, right: Bool[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> Score:
+    """Return the mean over classes of the share of right answers; n is the number of answers, and classes without any are left out.
 
-    `reference` may be one of the groups; it is then counted and resampled once. Less is better.
+    >>> print(mean_per_class("mean per class", np.array([True, False, True]), np.array([0, 0, 7])))
+    mean per class 75.0 % [24.6 – 96.5], n=3
+
+    Raises:
+        PerceptError: there are no answers.
     """
-    others = mean_of_groups(name, groups, seed=seed)
-    rng = np.random.default_rng(seed + 1)
-    own = resampled_means(reference, rng)
-    draws = own - np.mean([own if group is reference else resampled_means(group, rng) for group in groups], axis=0)
-    low, high = np.quantile(draws, (0.025, 0.975))
-    value = float(np.mean(reference)) - others.value
-    if others.value in (0.0, 1.0) and abs(value) in (0.0, 1.0):
-        low, high = _of_extremes(proportion(name, reference), others)
-    n = others.n + (0 if any(group is reference for group in groups) else len(reference))
-    return Score(name=name, value=value, better="less", n=n, low=float(low), high=float(high))
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[order])) + 1
+    return mean_of_groups(name, np.split(right[order], starts))
 
 
-def _of_extremes(first: Score, second: Score) -> tuple[float, float]:
-    """Return the interval of a difference of proportions from their intervals, for those that are 0 or 1.
+def drop(name: str, reference: np.ndarray, groups: Sequence[np.ndarray]) -> Score:
+    """Return how far the mean of the groups' shares of right answers lies below that of `reference`; less is better.
 
-    Newcombe 1998, "Interval estimation for the difference between independent proportions", method 10.
+    `reference` may be one of the g groups, and is then counted once: the drop is (g − 1) / g times that of the other groups. The
+    interval is that of a difference of independent shares (Newcombe 1998, "Interval estimation for the difference between independent
+    proportions", method 10).
     """
+    others = [group for group in groups if group is not reference]
+    part = len(others) / len(groups)
+    if not others:
+        return Score(name=name, value=0.0, better="less", n=_size(name, reference), low=0.0, high=0.0)
+    first, second = proportion(name, reference), mean_of_groups(name, others)
     value = first.value - second.value
     below = sqrt((first.value - first.low) ** 2 + (second.high - second.value) ** 2)
     above = sqrt((first.high - first.value) ** 2 + (second.value - second.low) ** 2)
-    return value - below, value + above
-
-
-def resampled_means(right: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return bootstrap means of right-or-wrong answers: resampling them is a binomial draw."""
-    return rng.binomial(len(right), float(np.mean(right)), RESAMPLES) / len(right)
+    low, high = part * (value - below), part * (value + above)
+    return Score(name=name, value=part * value, better="less", n=first.n + second.n, low=low, high=high)
 
 
 def _size(name: str, values: Sized) -> int:

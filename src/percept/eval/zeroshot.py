@@ -20,7 +20,7 @@ from percept.eval import world
 from percept.eval.record import Records
 from percept.eval.sets import EvaluationSet, Request, open_set
 from percept.eval.sets.stream import Pass, chunks, unit_vectors
-from percept.eval.statistics import Score, mean_share, proportion
+from percept.eval.statistics import Score, mean_per_class, proportion
 from percept.eval.table import Confusion, Evaluation, OnSets, Plan, Result, Unsuited
 from percept.infer.clips import Sampling
 from percept.infer.contracts import Classifies, Embeds
@@ -187,17 +187,11 @@ class Tally:
         scores = [proportion(f"{name} top-1", right)]
         if len(self.names) > 10:
             scores.append(proportion(f"{name} top-5", (ranks < 5).numpy()))
-        scores.append(mean_share(f"{name} mean per class", recalls(right, labels.numpy())))
+        scores.append(mean_per_class(f"{name} mean per class", right, labels.numpy()))
         return ZeroShot(
             scores=scores, confusions=worst(labels, guesses, self.names), right=right, labels=labels.numpy(),
             guesses=guesses.numpy(), ranks=ranks.numpy() + 1, names=self.names,
         )  # fmt: skip
-
-
-def recalls(right: Bool[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, " c"]:
-    """Return the share of right answers of each class that occurs; classes without images are left out."""
-    counts = np.bincount(labels)
-    return np.bincount(labels, weights=right)[counts > 0] / counts[counts > 0]
 
 
 def true_ranks(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
