@@ -5,6 +5,8 @@ import pytest
 
 from percept.core.errors import PerceptError
 from percept.eval.calibration import BINS, auarc, auroc, calibration, ece
+from percept.eval.confidence import reliability
+from percept.eval.statistics import wilson
 
 
 def drawn(n: int = 500, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -51,5 +53,31 @@ def test_bad_input_is_refused(confidence, right):
 
 
 def test_intervals_hold_the_value():
-    for score in calibration(*drawn()):
-        assert score.low <= score.value <= score.high
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        confidence = rng.random(200)
+        for score in calibration(confidence, rng.random(200) < confidence):
+            assert score.low <= score.value <= score.high
+
+
+def test_right_answers_alone_are_as_uncertain_as_their_share():
+    scores = {score.name: score for score in calibration(np.full(10, 0.9), np.ones(10, bool))}
+    low, _ = wilson(10, 10)
+    assert (scores["AUARC"].low, scores["AUARC"].high) == pytest.approx((low, 1))
+    error = scores["ECE"]
+    assert (error.value, error.low, error.high) == pytest.approx((0.1, 0, 0.1 + 1 - low))
+    assert error.high > 0.9 - low  # the error if only `low` of the answers were right
+
+
+def test_a_perfect_separation_from_few_wrong_answers_is_uncertain():
+    right = np.arange(24) >= 2
+    (score,) = [score for score in calibration(np.linspace(0.1, 0.9, 24), right) if score.name == "AUROC"]
+    assert (score.low, score.high) == pytest.approx(wilson(2, 2))
+
+
+def test_bins_of_the_curve_are_those_of_the_error():
+    confidence, right = drawn()
+    bins = reliability(confidence, right)
+    assert sum(each["n"] for each in bins) == len(right)
+    gaps = [each["n"] * abs(each["accuracy"] - each["confidence"]) for each in bins]
+    assert ece(confidence, right) == pytest.approx(sum(gaps) / len(right))

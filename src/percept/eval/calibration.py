@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from percept.core.errors import PerceptError
-from percept.eval.statistics import RESAMPLES, Better, Score
+from percept.eval.statistics import RESAMPLES, Better, Score, share_interval
 
 BINS = 15
 """Bins of equal width of the expected calibration error."""
@@ -20,17 +20,23 @@ BINS = 15
 def ece(confidence: Any, right: Any, *, bins: int = BINS) -> float:
     """Return the expected calibration error: the mean over samples of |accuracy − mean confidence| of their bin.
 
-    The bins are of equal width and closed at their upper end; a confidence of 0 falls into the first. Guo et al. 2017,
-    arXiv:1706.04599, equation 3.
+    The bins are those of `bin_numbers`. Guo et al. 2017, arXiv:1706.04599, equation 3.
 
     >>> round(ece([0.9, 0.9, 0.9, 0.9], [True, True, True, False]), 3)
     0.15
     """
     confidence, right = _checked(confidence, right)
-    number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    counts = np.bincount(number, minlength=bins)
-    gap = np.bincount(number, weights=right - confidence, minlength=bins)
-    return float(np.abs(gap).sum() / counts.sum())
+    gap = np.bincount(bin_numbers(confidence, bins), weights=right - confidence, minlength=bins)
+    return float(np.abs(gap).sum() / len(right))
+
+
+def bin_numbers(confidence: Float[np.ndarray, " n"], bins: int = BINS) -> Int[np.ndarray, " n"]:
+    """Return the bin of each confidence, from 0; the bins are of equal width and closed at their upper end, the first at both.
+
+    >>> bin_numbers(np.array([0.0, 0.5, 0.6, 1.0]), 2).tolist()
+    [0, 0, 1, 1]
+    """
+    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
 
 
 def auroc(confidence: Any, right: Any) -> float:
@@ -76,7 +82,10 @@ MEASURES: dict[str, tuple[Callable[[Any, Any], float], Better]] = {
 
 
 def calibration(confidence: Any, right: Any, *, name: str = "", seed: int = 0) -> list[Score]:
-    """Return ECE, AUROC and AUARC with bootstrap intervals; AUROC is left out where it is not defined.
+    """Return ECE, AUROC and AUARC with bootstrap intervals, centred on the value; AUROC is left out where it is not defined.
+
+    Where a bootstrap has no width, for example if all answers are right, the width is Wilson's: of all answers, and for AUROC, a
+    mean over pairs of a right and a wrong answer, of those there are fewer of.
 
     Raises:
         PerceptError: no answers, different lengths, or a confidence outside 0 to 1.
@@ -90,10 +99,10 @@ def calibration(confidence: Any, right: Any, *, name: str = "", seed: int = 0) -
         value = measure(confidence, right)
         if np.isnan(value):
             continue
-        low, high = np.nanquantile([measure(confidence[pick], right[pick]) for pick in picks], (0.025, 0.975))
-        scores.append(
-            Score(name=f"{prefix}{label}", value=value, better=better, n=len(right), low=float(low), high=float(high))
-        )
+        units = min(int(right.sum()), int((~right).sum())) if measure is auroc else len(right)
+        draws = np.array([measure(confidence[pick], right[pick]) for pick in picks])
+        low, high = share_interval(draws, value, units)
+        scores.append(Score(name=f"{prefix}{label}", value=value, better=better, n=len(right), low=low, high=high))
     return scores
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from percept.eval import world
-from percept.eval.calibration import BINS, calibration
+from percept.eval.calibration import BINS, bin_numbers, calibration
 from percept.eval.table import Evaluation, Plan, Result, Unsuited
 from percept.eval.zeroshot import needs_classes, prompts
 from percept.infer.contracts import Classifies
@@ -58,14 +58,14 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
     >>> reliability(np.array([0.95, 0.97]), np.array([True, False]))
     [{'confidence': 0.96, 'accuracy': 0.5, 'n': 2}]
     """
-    number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    numbers = bin_numbers(confidence, bins)
     return [
         {
             "confidence": float(confidence[inside].mean()),
             "accuracy": float(right[inside].mean()),
             "n": int(inside.sum()),
         }
-        for inside in (number == each for each in range(bins))
+        for inside in (numbers == each for each in range(bins))
         if inside.any()
     ]
 

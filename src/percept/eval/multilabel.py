@@ -16,7 +16,7 @@ from percept.eval.record import Records
 from percept.eval.resampling import resampled_counts
 from percept.eval.sets import EvaluationSet, Request, open_set
 from percept.eval.sets.stream import Pass, chunks
-from percept.eval.statistics import Score, mean
+from percept.eval.statistics import Score, mean_share, share_interval
 from percept.eval.table import Evaluation, OnSets, Plan, Result
 from percept.eval.zeroshot import classifier, needs_classes, prompts, prompts_of_set
 from percept.infer.contracts import Classifies, Embeds
@@ -56,7 +56,10 @@ def average_precision(
 def mean_average_precision(
     name: str, scores: Float[np.ndarray, "n c"], positive: Bool[np.ndarray, "n c"], *, seed: int = 0
 ) -> Score:
-    """Return mAP over the classes that occur, with a bootstrap over images."""
+    """Return mAP over the classes that occur, with a bootstrap over images that is centred on it.
+
+    Where the bootstrap has no width, as for a perfect ranking, the width is Wilson's for the number of images.
+    """
     occurring = np.flatnonzero(positive.any(axis=0))
     value = np.mean([average_precision(scores[:, each], positive[:, each])[0] for each in occurring])
     draws = islice(resampled_counts(len(scores), seed=seed), DRAWS)
@@ -65,8 +68,8 @@ def mean_average_precision(
         _mean_over_classes(scores, positive, occurring, np.stack(part))
         for part in iter(lambda: list(islice(draws, together)), [])
     ]
-    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
-    return Score(name=name, value=float(value), n=len(scores), low=float(low), high=float(high))
+    low, high = share_interval(np.concatenate(means), float(value), len(scores))
+    return Score(name=name, value=float(value), n=len(scores), low=low, high=high)
 
 
 def _mean_over_classes(
@@ -122,7 +125,7 @@ def judged(
     return Result(
         scores=[
             mean_average_precision(f"{name} mAP", scores, positive),
-            mean(f"{name} average precision per image", value),
+            mean_share(f"{name} average precision per image", value),
         ],
         records=[records],
     )
