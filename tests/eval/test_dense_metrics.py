@@ -8,6 +8,7 @@ import pytest
 from percept.core.errors import PerceptError
 from percept.eval.matching import correct_points, pck, world_views
 from percept.eval.segmentation import best_overlaps, iou, mean_iou, overlap
+from percept.eval.statistics import wilson
 from percept.eval.tracking import (
     Tracked,
     contour,
@@ -122,6 +123,8 @@ def test_pck_by_hand() -> None:
     assert right.tolist() == [True, False, True]
     score = pck([right, np.array([], bool), np.array([True])])
     assert (score.value, score.n, score.name) == (pytest.approx((2 / 3 + 1) / 2), 2, "PCK@0.1")
+    whole = pck([np.ones(3, bool)] * 5)
+    assert (whole.low, whole.high) == pytest.approx(wilson(5, 5))
     with pytest.raises(PerceptError, match="two arrays"):
         correct_points(found[:2], truth, extent=100)
     with pytest.raises(PerceptError, match="positive"):
@@ -149,6 +152,31 @@ def test_mean_iou_equals_naive_loops_and_ignores_255() -> None:
     assert score.value == pytest.approx(np.mean(shares))
     assert score.low <= score.value <= score.high
     assert np.isnan(iou(counts[0])[4:]).all()
+
+
+@pytest.mark.parametrize("rare", [0, 1])
+def test_the_interval_of_mean_iou_holds_its_value_where_rare_classes_are_never_found(rare) -> None:
+    truth = np.zeros((24, 6, 6), np.int64)
+    for number in range(8):
+        truth[number, 0, 0] = number + 1  # in one image only, and so in two of three resamples
+    found = np.where(np.random.default_rng(rare).random(truth.shape) < 0.2, 1, 0)
+    score = mean_iou("mIoU", [overlap(one, other, 9) for one, other in zip(found, truth, strict=True)])
+    assert score.low < score.value < score.high
+    assert score.value - score.low == pytest.approx(score.high - score.value, rel=1)
+
+
+def test_segmentations_that_are_all_right_are_uncertain() -> None:
+    truth = np.arange(4).reshape(2, 2)
+    score = mean_iou("mIoU", [overlap(truth, truth, 4)] * 3)
+    assert (score.low, score.high) == pytest.approx(wilson(3, 3))
+
+
+def test_the_ignored_label_can_be_chosen() -> None:
+    truth = np.array([[0, -1, 255]])
+    counts = overlap(np.array([[0, 0, 255]]), truth, 256, ignored=-1)
+    assert (counts.intersection[[0, 255]].tolist(), counts.union.sum()) == ([1, 1], 2)
+    with pytest.raises(PerceptError, match="negative"):
+        overlap(truth, truth, 256)
 
 
 def test_mean_iou_agrees_with_scikit_learn() -> None:

@@ -20,21 +20,6 @@ from percept.world.render import Rendering, render
 from tests.infer import tiny
 
 
-def test_intersection_over_union_is_that_of_a_loop():
-    rng = torch.Generator().manual_seed(0)
-    guesses, truths = torch.randint(3, (2, 4, 5, 6), generator=rng)
-    counts = [dense.overlaps(guess, truth, 4) for guess, truth in zip(guesses, truths, strict=True)]
-    score = dense.mean_iou("m", np.array([c[0] for c in counts]), np.array([c[1] for c in counts]))
-    shares = []
-    for group in range(3):  # the fourth is in no image and counts for nothing
-        pairs = list(zip(guesses.flatten().tolist(), truths.flatten().tolist(), strict=True))
-        both = sum(pair == (group, group) for pair in pairs)
-        shares.append(both / sum(group in pair for pair in pairs))
-    assert score.value == pytest.approx(sum(shares) / 3)
-    assert score.low <= score.value <= score.high
-    assert score.n == 4
-
-
 def test_ridge_in_parts_finds_a_linear_map_with_offset():
     rng = torch.Generator().manual_seed(0)
     inputs, map_ = torch.randn(4000, 5, generator=rng) * 3 + 1, torch.randn(5, 2, generator=rng)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.eval import world
-from percept.eval.statistics import RESAMPLES, Score, mean
+from percept.eval.segmentation import mean_iou, overlap
+from percept.eval.statistics import mean
 from percept.eval.table import Evaluation, Plan, Result, Unsuited
 from percept.world.elements import Scene
 from percept.world.objects import CATEGORIES
@@ -98,36 +99,6 @@ def read(
     return F.interpolate(values.permute(2, 0, 1)[None], tuple(size), mode="bilinear", align_corners=False)[0]
 
 
-def overlaps(guess: Int[Tensor, "y x"], truth: Int[Tensor, "y x"], classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pixels of the intersection and of the union of every class."""
-    table = torch.bincount((truth * classes + guess).flatten(), minlength=classes**2).view(classes, classes).numpy()
-    both = table.diagonal()
-    return both.copy(), table.sum(0) + table.sum(1) - both
-
-
-def mean_iou(name: str, both: np.ndarray, either: np.ndarray, *, seed: int = 0) -> Score:
-    """Return the mean over classes of intersection over union, summed over images; images are resampled for the interval.
-
-    Args:
-        name: of the score.
-        both: pixels [images, classes] of the intersection.
-        either: pixels [images, classes] of the union; a class without any is left out.
-        seed: of the resamples.
-    """
-    rng = np.random.default_rng(seed)
-    present = either.sum(0) > 0
-    picks = [rng.integers(0, len(both), len(both)) for _ in range(RESAMPLES // 4)]
-    draws = [np.nanmean(_shares(both[pick], either[pick])[present]) for pick in picks]
-    low, high = np.quantile(draws, (0.025, 0.975))
-    value = float(_shares(both, either)[present].mean())
-    return Score(name=name, value=value, n=len(both), low=float(low), high=float(high))
-
-
-def _shares(both: np.ndarray, either: np.ndarray) -> np.ndarray:
-    total = either.sum(0)
-    return np.where(total > 0, both.sum(0) / np.maximum(total, 1), np.nan)
-
-
 def scenes(purpose: str, count: int, *, seed: int, split: str) -> list[Scene]:
     """Return scenes of one to six things."""
     return list(islice(world.scenes(f"dense {purpose}", seed=seed, things=world.ANY, split=split), count))
@@ -138,16 +109,14 @@ def run(model: Any, plan: Plan) -> Result:
     images = max(2, plan.count // 5)
     fitted = scenes("fit", images, seed=plan.seed, split="train")
     weights = ridge(_rows(model, fitted))
-    both, either, errors = [], [], []
+    counts, errors = [], []
     for features, truth in _with_truth(model, scenes("test", images, seed=plan.seed, split=plan.split)):
         guess = read(weights, features, truth.group.shape)
-        counts = overlaps(guess[:-1].argmax(dim=0), truth.group, len(GROUPS))
-        both.append(counts[0])
-        either.append(counts[1])
+        counts.append(overlap(guess[:-1].argmax(dim=0).numpy(), truth.group.numpy(), len(GROUPS)))
         errors.append(float((guess[-1] - truth.depth).square().mean().sqrt()))
     return Result(
         scores=[
-            mean_iou("mIoU of groups", np.array(both), np.array(either), seed=plan.seed),
+            mean_iou("mIoU of groups", counts, seed=plan.seed),
             mean("depth error (RMSE, 0 to 1)", errors, unit="", better="less", seed=plan.seed),
         ]
     )

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 
 from percept.core.errors import PerceptError
-from percept.eval.statistics import RESAMPLES, Score
+from percept.eval.probes import outcome
+from percept.eval.statistics import Score
 
 IGNORED = 255
 """Label of pixels that are not counted."""
@@ -23,55 +24,51 @@ class Overlap:
     """Pixels that have it in either."""
 
 
-def overlap(found: Integer[np.ndarray, "_ _"], truth: Integer[np.ndarray, "_ _"], classes: int) -> Overlap:
-    """Count the pixels of one image; those with the true label 255 are left out.
+def overlap(
+    predicted: Integer[np.ndarray, "_ _"], truth: Integer[np.ndarray, "_ _"], classes: int, *, ignored: int = IGNORED
+) -> Overlap:
+    """Count the pixels of one image; those with the true label `ignored` are left out.
 
     Raises:
-        PerceptError: the sizes differ, or a label is not below `classes`.
+        PerceptError: the sizes differ, or a label is not from 0 to `classes` - 1.
     """
-    if found.shape != truth.shape:
+    if predicted.shape != truth.shape:
         raise PerceptError(
-            f"a prediction of {found.shape} pixels does not fit a truth of {truth.shape}. Give equal sizes."
+            f"a prediction of {predicted.shape} pixels does not fit a truth of {truth.shape}. Give equal sizes."
         )
-    counted = truth != IGNORED
-    found, truth = found[counted].astype(np.int64), truth[counted].astype(np.int64)
-    if len(truth) and max(int(found.max()), int(truth.max())) >= classes:
+    counted = truth != ignored
+    guess, label = predicted[counted].astype(np.int64), truth[counted].astype(np.int64)
+    if len(label) and not 0 <= min(guess.min(), label.min()) <= max(guess.max(), label.max()) < classes:
         raise PerceptError(
-            f"a label is not below the number of classes, {classes}. Ignored pixels have the true label 255."
+            f"a label is negative or not below the number of classes, {classes}. Ignored pixels have the true label {ignored}."
         )
-    same = np.bincount(truth[found == truth], minlength=classes)
-    union = np.bincount(found, minlength=classes) + np.bincount(truth, minlength=classes) - same
+    same = np.bincount(label[guess == label], minlength=classes)
+    union = np.bincount(guess, minlength=classes) + np.bincount(label, minlength=classes) - same
     return Overlap(intersection=same, union=union)
 
 
 def iou(counts: Overlap) -> Float[np.ndarray, "*n c"]:
     """Return intersection over union per class; NaN for classes that occur neither in the prediction nor in the truth."""
-    return np.divide(counts.intersection, counts.union, out=np.full(counts.union.shape, np.nan), where=counts.union > 0)
+    return outcome.divided(counts.intersection, counts.union)
 
 
 def mean_iou(name: str, images: Sequence[Overlap], *, seed: int = 0) -> Score:
-    """Return the mean over classes of the IoU of the summed pixels, with a bootstrap interval over images.
+    """Return the mean over classes of the IoU of the summed pixels, with a bootstrap interval over images that is centred on it.
 
     Raises:
         PerceptError: there are no images, or no pixel is counted.
     """
     if not images:
         raise PerceptError(f"{name}: there are no images; give at least one.")
-    same = np.stack([each.intersection for each in images]).astype(np.float64)
-    union = np.stack([each.union for each in images]).astype(np.float64)
-    if not union.any():
+    if not any(each.union.any() for each in images):
         raise PerceptError(f"{name}: every pixel is ignored, so there is nothing to measure.")
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(images), np.full(len(images), 1 / len(images)), size=RESAMPLES).astype(np.float64)
-    low, high = np.nanquantile(_mean_of(draws @ same, draws @ union), (0.025, 0.975))
-    value = float(_mean_of(same.sum(axis=0)[None], union.sum(axis=0)[None])[0])
-    return Score(name=name, value=value, n=len(images), low=min(float(low), value), high=max(float(high), value))
+    return outcome.score_of(outcome_of(images), name, seed=seed)
 
 
-def _mean_of(same: Float[np.ndarray, "r c"], union: Float[np.ndarray, "r c"]) -> Float[np.ndarray, " r"]:
-    present = union > 0
-    shares = np.divide(same, union, out=np.zeros_like(same), where=present)
-    return np.divide(shares.sum(axis=1), present.sum(axis=1), out=np.full(len(same), np.nan), where=present.any(axis=1))
+def outcome_of(images: Sequence[Overlap]) -> outcome.Sums:
+    """Return the mean IoU of images as an outcome, which can be compared with that of a different prediction."""
+    sums = np.stack([np.concatenate([each.intersection, each.union]) for each in images]).astype(np.float64)
+    return outcome.Sums(sums=sums, measure=outcome.mean_iou)
 
 
 def best_overlaps(found: Bool[np.ndarray, "m y x"], truth: Bool[np.ndarray, "k y x"]) -> Float[np.ndarray, " k"]:

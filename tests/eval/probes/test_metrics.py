@@ -15,13 +15,16 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from percept.core.errors import PerceptError
 from percept.eval.probes.boxes import Detected, Truth, average_precision, iou, suppress
-from percept.eval.probes.dense import class_shares, confusion_sums, depth_errors, fitted_labels, patch_depth, ridge
-from percept.eval.probes.knn import knn_votes
+from percept.eval.probes.dense import IGNORED, class_shares, depth_errors, fitted_labels, patch_depth, ridge
+from percept.eval.probes.knn import Neighbours, knn_votes
 from percept.eval.probes.linear import fit_linear, logistic
 from percept.eval.probes.matching import match_points
-from percept.eval.probes.outcome import Sums, difference, mean_iou, ratio, right, score_of
+from percept.eval.probes.outcome import Sums, difference, ratio, right, score_of
+from percept.eval.probes.probe import Setup
 from percept.eval.probes.reading import edit_distance, greedy
 from percept.eval.probes.stream import Frame
+from percept.eval.segmentation import outcome_of, overlap
+from percept.eval.statistics import wilson
 
 FRAME = Frame(grid=(2, 3), patch=4, width=5, prefix=1)
 
@@ -34,6 +37,14 @@ def test_nearest_neighbours_vote_as_in_scikit_learn():
     theirs = KNeighborsClassifier(7, metric="cosine", weights=weights)
     expected = theirs.fit(bank.numpy(), labels.numpy()).predict_proba(queries.numpy())
     np.testing.assert_allclose((votes / votes.sum(1, keepdim=True)).numpy(), expected, rtol=1e-3)
+
+
+def test_a_tie_of_votes_is_wrong_whichever_class_is_first():
+    probe = Neighbours(Setup(frame=FRAME, classes=("a", "b")))
+    fitted = probe.fit([torch.tensor([0.0, 1]), torch.tensor([1.0, 0])], [0, 1], seed=0)
+    middle = torch.tensor([0.5, 0.5])
+    outcome = fitted.judge([middle, middle, torch.tensor([0.0, 1])], [0, 1, 0])["kNN top-1"]
+    assert outcome.values(np.eye(3)).tolist() == [0, 0, 1]
 
 
 def test_fewer_training_samples_than_neighbours():
@@ -78,11 +89,8 @@ def test_ridge_regression_is_that_of_scikit_learn():
 def test_mean_iou_is_that_of_scikit_learn_with_an_empty_class_and_ignored_pixels():
     rng = np.random.default_rng(0)
     truth, guess = rng.integers(-1, 4, (6, 20, 20)), rng.integers(0, 4, (6, 20, 20))
-    rows = [
-        confusion_sums(torch.from_numpy(one), torch.from_numpy(other), 9)
-        for one, other in zip(guess, truth, strict=True)
-    ]
-    score = score_of(Sums(sums=np.stack(rows), measure=mean_iou), "mIoU")
+    rows = [overlap(one, other, 9, ignored=IGNORED) for one, other in zip(guess, truth, strict=True)]
+    score = score_of(outcome_of(rows), "mIoU")
     valid = truth >= 0
     assert score.value == pytest.approx(jaccard_score(truth[valid], guess[valid], average="macro"))
     assert score.low < score.value < score.high
@@ -90,14 +98,14 @@ def test_mean_iou_is_that_of_scikit_learn_with_an_empty_class_and_ignored_pixels
 
 
 def test_a_wrong_class_counts_even_if_the_truth_lacks_it():
-    row = confusion_sums(torch.tensor([[0, 5]]), torch.tensor([[0, 0]]), 6)
-    assert mean_iou(row[None])[0] == pytest.approx((0.5 + 0.0) / 2)
+    one = outcome_of([overlap(np.array([[0, 5]]), np.array([[0, 0]]), 6)])
+    assert one.values(np.ones((1, 1)))[0] == pytest.approx((0.5 + 0.0) / 2)
 
 
 def test_images_without_labels_cannot_be_scored():
-    row = confusion_sums(torch.zeros(2, 2, dtype=torch.int64), torch.full((2, 2), -1), 3)
+    row = overlap(np.zeros((2, 2), np.int64), np.full((2, 2), IGNORED), 3, ignored=IGNORED)
     with pytest.raises(PerceptError, match="none of the 1 held-out samples has a label"):
-        score_of(Sums(sums=row[None], measure=mean_iou), "mIoU")
+        score_of(outcome_of([row]), "mIoU")
 
 
 def test_depth_errors_are_those_of_a_loop():
@@ -149,6 +157,20 @@ def test_intervals_of_proportions_are_wilsons_and_differences_are_paired():
     assert -0.05 < same.low == -same.high < 0  # as wide as equal answers of so many samples allow
     better = hits | (np.arange(100) < 80)
     assert difference(right(better), right(hits)).is_clear
+
+
+def test_few_answers_that_differ_are_not_a_clear_difference():
+    first, second = np.ones(200, bool), np.arange(200) >= 4  # McNemar's p is 0.125
+    gap = difference(right(first), right(second))
+    assert gap.value == pytest.approx(0.02)
+    assert gap.low < 0 < 0.02 < gap.high
+    assert difference(right(second), right(first)).low == pytest.approx(-gap.high)
+
+
+def test_equal_shares_of_all_samples_have_an_interval():
+    whole = Sums(sums=np.tile([3.0, 3.0], (10, 1)), measure=ratio)
+    score = score_of(whole, "PCK@0.1")
+    assert (score.low, score.high) == pytest.approx(wilson(10, 10))
 
 
 @settings(max_examples=30, deadline=None)

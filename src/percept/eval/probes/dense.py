@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from percept.core.errors import PerceptError
 from percept.eval.probes.head import Head, upsampled
 from percept.eval.probes.linear import Linear, Standardise, fit_linear
-from percept.eval.probes.outcome import Outcome, Sums, mean_iou, ratio
+from percept.eval.probes.outcome import Outcome, Sums, ratio
 from percept.eval.probes.probe import Setup, held_out
 from percept.eval.probes.stream import Frame, OnPatches
+from percept.eval.segmentation import Overlap, outcome_of, overlap
 
 IGNORED = -1
 """Class of pixels without a label."""
@@ -53,15 +54,6 @@ def class_shares(labels: Int[Tensor, "y x"], frame: Frame, classes: int) -> Floa
     return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def confusion_sums(predicted: Int[Tensor, "y x"], labels: Int[Tensor, "y x"], classes: int) -> Float[np.ndarray, " k"]:
-    """Return the intersections of all classes, then their unions, in pixels; ignored pixels do not count."""
-    valid = labels >= 0
-    truth, guess = labels[valid].long(), predicted[valid].long()
-    both = torch.bincount(truth[truth == guess], minlength=classes)
-    union = torch.bincount(truth, minlength=classes) + torch.bincount(guess, minlength=classes) - both
-    return torch.cat([both, union]).double().numpy()
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FittedMasks:
     """A trained linear segmentation head."""
@@ -71,12 +63,12 @@ class FittedMasks:
 
     def judge(self, features: Sequence[Tensor], targets: Sequence[np.ndarray]) -> Mapping[str, Outcome]:
         """Return intersections and unions at the size of the model's input."""
-        return {"mIoU": Sums(sums=np.stack([self._one(*pair) for pair in zip(features, targets, strict=True)]), measure=mean_iou)}  # fmt: skip
+        return {"mIoU": outcome_of([self._one(*pair) for pair in zip(features, targets, strict=True)])}
 
-    def _one(self, features: Float[Tensor, "w y x"], target: np.ndarray) -> np.ndarray:
+    def _one(self, features: Float[Tensor, "w y x"], target: np.ndarray) -> Overlap:
         size = self.setup.frame.size
-        logits = upsampled(self.model(features[None].to(self.setup.device)), size)
-        return confusion_sums(logits[0].argmax(dim=0).cpu(), fitted_labels(target, size), len(self.setup.classes))
+        guess = upsampled(self.model(features[None].to(self.setup.device)), size)[0].argmax(dim=0).cpu().numpy()
+        return overlap(guess, fitted_labels(target, size).numpy(), len(self.setup.classes), ignored=IGNORED)
 
     def head(self, layer: int) -> Head:
         """Return the trained head."""
@@ -99,8 +91,16 @@ class Masks(OnPatches):
         return picked(features, chosen), shares[chosen]
 
     def fit(self, features: Sequence[Tensor], targets: Sequence[Tensor], *, seed: int) -> FittedMasks:
-        """Train on the chosen patches of all images."""
+        """Train on the chosen patches of all images.
+
+        Raises:
+            PerceptError: no image has a labelled pixel.
+        """
         groups = np.repeat(np.arange(len(targets)), [len(part) for part in targets])
+        if not len(groups):
+            raise PerceptError(
+                f"none of the {len(targets)} training images has a labelled pixel: all are ignored. Check the mask files."
+            )
         tokens, shares = (torch.cat(list(parts)).to(self.setup.device) for parts in (features, targets))
         model = fit_linear(tokens, shares, len(self.setup.classes), groups=groups, seed=seed)
         return FittedMasks(model=model, setup=self.setup)
@@ -198,12 +198,14 @@ class Depth(OnPatches):
         return picked(features, chosen), depth[chosen]
 
     def fit(self, features: Sequence[Tensor], targets: Sequence[Tensor], *, seed: int) -> FittedDepth:
-        """Train on the chosen patches of all images."""
+        """Train on the chosen patches of all images.
+
+        Raises:
+            PerceptError: no image has a depth.
+        """
         groups = torch.repeat_interleave(torch.arange(len(targets)), torch.tensor([len(part) for part in targets]))
         if not len(groups):
-            raise PerceptError(
-                f"none of the {len(targets)} training images has a depth: all values are 0 or not a number. Check the depth files."
-            )
+            raise no_depth(len(targets))
         tokens, values = (torch.cat(list(parts)).to(self.setup.device) for parts in (features, targets))
         model = DepthLinear(tokens.shape[1]).to(self.setup.device)
         model.inner.standardise = Standardise.of(tokens)
@@ -211,6 +213,13 @@ class Depth(OnPatches):
         weight, bias = ridge(scaled, values, _depth_decay(scaled, values, groups, seed))
         model.inner.linear.weight.data, model.inner.linear.bias.data = weight[None], bias[None]
         return FittedDepth(model=model.requires_grad_(False), kind="linear", setup=self.setup)
+
+
+def no_depth(images: int) -> PerceptError:
+    """Return the error of a probe that has no depth to train on."""
+    return PerceptError(
+        f"none of the {images} training images has a depth: all values are 0 or not a number. Check the depth files."
+    )
 
 
 def patch_depth(target: np.ndarray, frame: Frame) -> Float[Tensor, " n"]:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from percept.eval.probes.dense import NEAREST, FittedDepth, fitted_labels
+from percept.eval.probes.dense import NEAREST, FittedDepth, fitted_labels, no_depth
 from percept.eval.probes.head import stacked, upsampled
 from percept.eval.probes.linear import Standardise
 from percept.eval.probes.probe import held_out
@@ -80,8 +80,15 @@ class Depth(OnPatches):
         return features, fitted_labels(np.nan_to_num(target.astype(np.float32)), self.setup.frame.size)
 
     def fit(self, features: Sequence[Tensor], targets: Sequence[Tensor], *, seed: int) -> FittedDepth:
-        """Train on all images but a quarter, which chooses the epoch."""
-        maps, depth = stacked(features, self.setup.device), stacked(targets, self.setup.device)
+        """Train on all images with depth but a quarter, which chooses the epoch.
+
+        Raises:
+            PerceptError: no image has a depth.
+        """
+        known = [number for number, depth in enumerate(targets) if (depth > 0).any()]
+        if not known:
+            raise no_depth(len(targets))
+        maps, depth = (stacked([part[n] for n in known], self.setup.device) for part in (features, targets))
         train, rest = (torch.from_numpy(part) for part in held_out(len(maps), seed))
         with torch.random.fork_rng(), torch.enable_grad():
             torch.manual_seed(seed)

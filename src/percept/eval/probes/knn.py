@@ -18,6 +18,7 @@ from percept.eval.probes.linear import Standardise
 from percept.eval.probes.outcome import Outcome, right
 from percept.eval.probes.probe import Setup
 from percept.eval.probes.stream import pooled
+from percept.eval.zeroshot import hits
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07
 PART = 1024
@@ -62,10 +63,10 @@ class FittedNeighbours:
     setup: Setup
 
     def judge(self, features: Sequence[Tensor], targets: Sequence[int]) -> Mapping[str, Outcome]:
-        """Return whether the class with most votes is the true one."""
+        """Return whether the class with most votes is the true one; a tie is wrong."""
         stacked = self.standardise(torch.stack(list(features)).to(self.setup.device))
         votes = knn_votes(stacked, self.bank, self.labels, len(self.setup.classes))
-        return {"kNN top-1": right((votes.argmax(dim=1).cpu() == torch.tensor(targets)).numpy())}
+        return {"kNN top-1": right(hits(votes.cpu(), torch.tensor(targets), 1).numpy())}
 
     def head(self, layer: int) -> None:
         """Return None: the classifier is its training samples."""

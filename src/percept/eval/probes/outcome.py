@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from percept.core.errors import PerceptError
-from percept.eval.statistics import Better, Score, Unit, paired_interval, wilson
+from percept.eval.statistics import Better, Score, Unit, centred, paired_interval, share_interval, wilson
 
 RESAMPLES = 1000
 """Resamples of a bootstrap interval."""
@@ -87,7 +87,7 @@ def join(parts: Sequence["Sums"]) -> "Sums":
 
 def ratio(sums: Float[np.ndarray, "r k"]) -> Float[np.ndarray, " r"]:
     """Return the first sum over the second; NaN where the second is 0."""
-    return _divided(sums[:, 0], sums[:, 1])
+    return divided(sums[:, 0], sums[:, 1])
 
 
 def mean_iou(sums: Float[np.ndarray, "r k"]) -> Float[np.ndarray, " r"]:
@@ -97,7 +97,7 @@ def mean_iou(sums: Float[np.ndarray, "r k"]) -> Float[np.ndarray, " r"]:
         sums: intersections of all classes, then their unions, in pixels.
     """
     half = sums.shape[1] // 2
-    return _mean_of_present(_divided(sums[:, :half], sums[:, half:]))
+    return _mean_of_present(divided(sums[:, :half], sums[:, half:]))
 
 
 def right(hits: np.ndarray) -> Sums:
@@ -107,7 +107,9 @@ def right(hits: np.ndarray) -> Sums:
 
 
 def score_of(outcome: Outcome, name: str, *, value: float | None = None, seed: int = 0) -> Score:
-    """Return the measure of an outcome with its interval: Wilson's for proportions, else a bootstrap over samples.
+    """Return the measure of an outcome with its interval: Wilson's for proportions, else a bootstrap over samples, centred on the measure.
+
+    Where the bootstrap of a share has no width, the width is Wilson's for as many equal answers as there are samples.
 
     Args:
         outcome: at least one sample.
@@ -127,8 +129,13 @@ def score_of(outcome: Outcome, name: str, *, value: float | None = None, seed: i
     if isinstance(outcome, Sums) and outcome.is_proportion:
         low, high = wilson(int(outcome.sums[:, 0].sum()), n)
     else:
-        low, high = interval(outcome.values(resample(n, outcome.resamples, seed)), measured)
-        low, high = max(0.0, low), min(high, 1.0) if outcome.better == "more" and outcome.unit == "share" else high
+        draws = outcome.values(resample(n, outcome.resamples, seed))
+        if outcome.unit == "share":
+            most = 1.0 if outcome.better == "more" else float("inf")
+            low, high = share_interval(draws, measured, n, most=most)
+        else:
+            low, high = centred(draws, measured)
+            low = max(0.0, low)
     value = measured if value is None else value
     return Score(
         name=name, value=value, unit=outcome.unit, better=outcome.better, n=n, low=low, high=high
@@ -152,16 +159,18 @@ class Difference:
 
 
 def difference(first: Outcome, second: Outcome, *, seed: int = 0) -> Difference:
-    """Return the measure of `first` minus that of `second`; both are resampled together.
+    """Return the measure of `first` minus that of `second`, with a bootstrap interval; both are resampled together.
 
-    Where all right-or-wrong answers differ alike, a bootstrap has no width; the interval is then `paired_interval`.
+    For right-or-wrong answers the interval is `paired_interval`, since a bootstrap is too narrow where few answers differ.
     """
     n, every = len(first), np.ones((1, len(first)))
-    weights = resample(n, min(first.resamples, second.resamples), seed)
     value = float(first.values(every)[0] - second.values(every)[0])
-    low, high = interval(first.values(weights) - second.values(weights), value)
-    if low == high and all(isinstance(each, Sums) and each.is_proportion for each in (first, second)):
-        low, high = paired_interval(n * max(0.0, -value), n * max(0.0, value), n)
+    if isinstance(first, Sums) and isinstance(second, Sums) and first.is_proportion and second.is_proportion:
+        change = first.sums[:, 0] - second.sums[:, 0]
+        low, high = paired_interval(int((change < 0).sum()), int((change > 0).sum()), n)
+    else:
+        weights = resample(n, min(first.resamples, second.resamples), seed)
+        low, high = centred(first.values(weights) - second.values(weights), value)
     return Difference(value=value, low=low, high=high)
 
 
@@ -170,20 +179,11 @@ def resample(n: int, count: int, seed: int) -> Float[np.ndarray, "r n"]:
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=count).astype(np.float64)
 
 
-def interval(values: Float[np.ndarray, " r"], value: float) -> tuple[float, float]:
-    """Return the central 95 % of bootstrap values, moved so that their mean is `value`.
-
-    A mean over classes is larger in resamples, from which rare classes, which are learned worst, may be absent; the move removes
-    this bias. Resamples in which the measure is not defined are left out.
-    """
-    low, high = np.nanquantile(values, (0.025, 0.975)) - np.nanmean(values) + value
-    return float(low), float(high)
-
-
-def _divided(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def divided(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return the quotients of two arrays of one shape; NaN where `whole` is 0."""
     return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
 
 
 def _mean_of_present(values: Float[np.ndarray, "r c"]) -> Float[np.ndarray, " r"]:
     present = ~np.isnan(values)
-    return _divided(np.where(present, values, 0.0).sum(axis=1), present.sum(axis=1))
+    return divided(np.where(present, values, 0.0).sum(axis=1), present.sum(axis=1))
