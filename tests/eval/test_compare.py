@@ -12,7 +12,7 @@ from percept.eval import record
 from percept.eval.compare import Run, compare, difference, disagreeing, mcnemar
 from percept.eval.compare_page import page
 from percept.eval.record import Records
-from percept.eval.resampling import group_numbers, median, resampled_means, share
+from percept.eval.resampling import group_numbers, median, resampled_counts, resampled_means, share
 from tests.eval.sets.layouts import NAMES, class_folders
 from tests.infer import tiny
 
@@ -87,6 +87,17 @@ def test_the_interval_has_a_width_where_all_answers_changed_alike():
     assert grouped.low < found.low
 
 
+@pytest.mark.parametrize(("only_a", "only_b"), [(0, 4), (1, 6), (4, 0)])
+def test_a_difference_of_few_answers_is_not_clear_where_mcnemar_finds_none(only_a, only_b):
+    a, b = np.ones(200), np.ones(200)
+    a[:only_b], b[-only_a or 200 :] = 0, 0
+    found = difference(TASK, records(a), records(b))
+    assert (found.only_a, found.only_b) == (only_a, only_b)
+    assert found.p is not None
+    assert found.p > 0.05
+    assert found.low < 0 < found.high
+
+
 def test_grouped_samples_are_resampled_together():
     alone = resampled_means(np.repeat([0.0, 1.0], 50))
     together = resampled_means(np.repeat([0.0, 1.0], 50), np.repeat(np.arange(10), 10))
@@ -103,6 +114,16 @@ def test_the_median_of_ties_and_of_one():
     assert median("m", np.array([3]), np.array([0])).value == 3
     found = median("m", np.array([1, 1, 1, 9]), np.arange(4))
     assert (found.value, found.low, found.better) == (1.0, 1.0, "less")
+
+
+def test_medians_of_resamples_are_those_of_numpy():
+    values, groups = np.array([4.0, 1, 3, 9, 1, 6]), np.array([0, 0, 1, 2, 2, 2])
+    draws = [np.median(np.repeat(values, counts[groups])) for counts in resampled_counts(3, seed=5)]
+    found = median("m", values, groups, seed=5)
+    assert (found.low, found.high) == tuple(np.quantile(draws, (0.025, 0.975)))
+    assert found.value == np.median(values) == 3.5
+    two = median("m", np.array([1, 3]), np.arange(2))
+    assert (two.value, two.low, two.high) == (2, 1, 3)
 
 
 def test_disagreements_begin_with_the_largest():

@@ -74,7 +74,7 @@ class Difference(OfTask):
     b: float
     difference: float
     low: float
-    """Lower end of the 95 % interval: a paired bootstrap over samples, or over images where these have several."""
+    """Lower end of the 95 % interval of `difference`."""
     high: float
     only_a: int = 0
     """Samples that A alone has right."""
@@ -201,18 +201,23 @@ def _check_same_samples(task: Task, a: Records, b: Records) -> None:
 
 
 def difference(task: Task, a: Records, b: Records, *, seed: int = 0) -> Difference:
-    """Return the mean difference of two runs on the same samples, with a paired bootstrap interval.
+    """Return the mean difference of two runs on the same samples, B minus A, with a 95 % interval.
 
-    Where all right-or-wrong answers differ alike, a bootstrap has no width; the interval is then `paired_interval`, over groups if there are any.
+    Of right-or-wrong answers it is `paired_interval`, since a bootstrap is too narrow where few answers differ; else a paired bootstrap
+    over samples, or over groups where these have several. Where right-or-wrong answers of groups all differ alike, a bootstrap has
+    no width, and the interval is `paired_interval` for the number of groups.
     """
     delta: Float[np.ndarray, " n"] = b.value - a.value
     grouped = group_numbers(a.group) if a.group and len(set(a.group)) < len(a) else None
-    low, high = np.quantile(resampled_means(delta, grouped, seed=seed), (0.025, 0.975))
     binary = a.is_binary and b.is_binary
-    if binary and low == high:
-        units = len(a) if grouped is None else int(grouped.max()) + 1
-        low, high = paired_interval(units * max(0.0, -delta.mean()), units * max(0.0, delta.mean()), units)
     only_a, only_b = int((delta < 0).sum()), int((delta > 0).sum())
+    if binary and grouped is None:
+        low, high = paired_interval(only_a, only_b, len(a))
+    else:
+        low, high = np.quantile(resampled_means(delta, grouped, seed=seed), (0.025, 0.975))
+    if binary and grouped is not None and low == high:
+        units = int(grouped.max()) + 1
+        low, high = paired_interval(units * max(0.0, -delta.mean()), units * max(0.0, delta.mean()), units)
     return Difference(
         evaluation=task[0], data=task[1], task=task[2], n=len(a), a=float(a.value.mean()), b=float(b.value.mean()),
         difference=float(delta.mean()), low=float(low), high=float(high), only_a=only_a, only_b=only_b,

@@ -18,7 +18,8 @@ from torch import Tensor
 from percept.core.seed import derive
 from percept.eval import world
 from percept.eval.dense import maps_of, needs_maps
-from percept.eval.statistics import Score, mean
+from percept.eval.matching import pck
+from percept.eval.statistics import Score, mean_share
 from percept.eval.table import Evaluation, Plan, Result
 from percept.world.elements import Scene
 from percept.world.palette import COLOURS
@@ -135,9 +136,9 @@ def run(model: Any, plan: Plan) -> Result:
 def _scores(found: list[tuple[Tensor, Tensor]], ending: str, seed: int) -> list[Score]:
     if not found:
         return []
-    near = {f"PCK@{share}": [float((distance <= share).float().mean()) for distance, _ in found] for share in SHARES}
-    near["on the thing"] = [float(inside.float().mean()) for _, inside in found]
-    return [mean(f"{name}{ending}", values, seed=seed) for name, values in near.items()]
+    scores = [pck([(distance <= share).numpy() for distance, _ in found], alpha=share, seed=seed) for share in SHARES]
+    scores.append(mean_share("on the thing", [float(inside.float().mean()) for _, inside in found], seed=seed))
+    return [replace(score, name=f"{score.name}{ending}") for score in scores]
 
 
 EVALUATION = Evaluation(name="correspondence", summary=__doc__, run=run, needs=needs_maps)

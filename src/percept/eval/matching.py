@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from percept.core.errors import PerceptError
-from percept.eval.statistics import Score, mean
+from percept.eval.statistics import Score, mean_share
 
 if TYPE_CHECKING:
     from percept.infer.encoder import Encoder
@@ -51,7 +51,7 @@ def pck(correct: Sequence[Bool[np.ndarray, " _"]], *, alpha: float = 0.1, seed: 
         PerceptError: no pair has a point.
     """
     shares = [float(np.mean(each)) for each in correct if len(each)]
-    return mean(f"PCK@{alpha:g}", shares, seed=seed)
+    return mean_share(f"PCK@{alpha:g}", shares, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -68,15 +68,17 @@ def mean_share(name: str, values: np.ndarray, groups: Int[np.ndarray, " n"], *, 
 
 
 def median(name: str, values: np.ndarray, groups: Int[np.ndarray, " n"], *, unit: Unit = "", seed: int = 0) -> Score:
-    """Return the median, of which less is better, with a bootstrap interval over groups."""
+    """Return the median, of which less is better, with a bootstrap interval over groups; of an even number, the middle of both middle values."""
     order = np.argsort(values, kind="stable")
     ordered, owners = values[order], groups[order]
-    draws = [
-        ordered[np.searchsorted(np.cumsum(counts[owners]), counts[owners].sum() / 2)]
-        for counts in resampled_counts(int(groups.max()) + 1, seed=seed)
-    ]
+    draws = [_median(ordered, counts[owners]) for counts in resampled_counts(int(groups.max()) + 1, seed=seed)]
     low, high = np.quantile(draws, (0.025, 0.975))
-    return Score(
-        name=name, value=float(np.median(values)), unit=unit, better="less", n=len(values), low=float(low),
-        high=float(high),
-    )  # fmt: skip
+    value = _median(ordered, np.ones(len(ordered), np.int64))
+    return Score(name=name, value=value, unit=unit, better="less", n=len(values), low=float(low), high=float(high))
+
+
+def _median(ordered: np.ndarray, counts: Int[np.ndarray, " n"]) -> float:
+    """Return the median of sorted values, each of which counts so often."""
+    last = np.cumsum(counts)
+    lower, upper = (ordered[np.searchsorted(last, last[-1] / 2, side=side)] for side in ("left", "right"))
+    return float(lower + upper) / 2
