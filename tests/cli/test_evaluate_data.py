@@ -51,6 +51,21 @@ def test_a_card_has_everything_needed_to_measure_again(model, tmp_path, capsys):
     assert "hash" in out.with_suffix(".md").read_text()
 
 
+def test_robustness_of_sets_measures_the_labelled_world_too(model, tmp_path, capsys):
+    for domain in ("photo", "sketch"):
+        class_folders(tmp_path / "domains" / domain, NAMES, each=2)
+    out = tmp_path / "run.json"
+    arguments = ["--data", str(tmp_path / "domains"), "--limit", "3", "--seed", "2", *model, "--out", str(out)]
+    assert main(["eval", "robustness", *arguments]) == 0
+    found = {row["name"]: row for row in json.loads(out.read_text())["scores"]}
+    assert {"photo top-1", "mean of the 2 domains", "world: style plain", "world: mean of the styles"} <= set(found)
+    assert found["world: style plain"]["n"] == 3  # the limit of the sets
+    assert not any("target" in row for row in found.values())
+    assert "- images: `evaluation split, seed 2`" in out.with_suffix(".md").read_text()
+    assert main(["compare", str(out), str(out)]) == 0
+    assert "robustness: world, style plain top-1" in capsys.readouterr().out
+
+
 def test_shards_and_captions(model, tmp_path):
     benchmark(tmp_path / "wds", NAMES)
     assert main(["eval", "zeroshot", "--data", str(tmp_path / "wds"), *model]) == 0

@@ -8,7 +8,7 @@ import pytest
 
 from percept.cli import main
 from percept.core.errors import PerceptError
-from percept.eval import record
+from percept.eval import confidence, dense, record
 from percept.eval.compare import Run, compare, difference, disagreeing, mcnemar
 from percept.eval.compare_page import page
 from percept.eval.record import Records
@@ -126,6 +126,52 @@ def test_medians_of_resamples_are_those_of_numpy():
     assert (two.value, two.low, two.high) == (2, 1, 3)
 
 
+def test_of_errors_less_is_better(tmp_path):
+    keys = ["dense test/plain/0", "dense test/plain/1", "dense test/plain/2"]
+    errors = {"a": [0.1, 0.2, 0.5], "b": [0.2, 0.1, 0.4]}
+    for name, values in errors.items():
+        samples = record.samples_file(run(tmp_path, name, values))
+        errors_of = records(values, task="depth error", data="world", better="less", keys=keys)
+        record.write(samples, {"dense": [errors_of]})
+        assert record.read(samples)["dense", "world", "depth error"].better == "less"
+    found = compare(tmp_path / "a.json", tmp_path / "b.json")
+    (one,) = found.differences
+    assert one.difference == pytest.approx(-0.1 / 3)
+    assert (one.only_a, one.only_b, one.better) == (1, 2, "less")
+    assert one.place == "dense: world, depth error ↓"
+    assert sorted(each.gain for each in found.disagreements) == pytest.approx([-0.1, 0.1, 0.1])
+    assert found.disagreements[0].remarks == (" (0.100)", " (0.200)")
+    text = page(found)
+    assert text.index("Better in A · a, 1") < text.index("Better in B · b, 2")
+    assert text.count("data:image/jpeg") == 3
+
+
+def test_ones_that_are_all_errors_stay_errors(tmp_path):
+    first = records([1, 0], better="less")
+    record.write(tmp_path / "r.samples.jsonl", {"calibration": [first]})
+    assert '"right"' not in (tmp_path / "r.samples.jsonl").read_text()
+    (again,) = record.read(tmp_path / "r.samples.jsonl").values()
+    assert (again.better, again.value.tolist()) == ("less", [1, 0])
+
+
+def test_evaluations_without_samples_are_listed(tmp_path, capsys):
+    for name, measured in (("a", ("zeroshot", "speed")), ("b", ("zeroshot", "dense", "speed"))):
+        file = run(tmp_path, name, [1, 0, 1])
+        card = json.loads(file.read_text())
+        file.write_text(json.dumps(card | {"scores": [{"evaluation": each} for each in measured]}))
+    files = [str(tmp_path / "a.json"), str(tmp_path / "b.json")]
+    assert main(["compare", *files, "--out", str(tmp_path / "d.json"), "--page", str(tmp_path / "d.html")]) == 0
+    assert "without samples, so not compared: speed, dense in B" in capsys.readouterr().err
+    assert json.loads((tmp_path / "d.json").read_text())["about"]["without samples"] == ["speed", "dense in B"]
+    assert "Without samples, so not compared: speed, dense in B." in (tmp_path / "d.html").read_text()
+
+
+def test_samples_of_an_earlier_run_do_not_stay(tmp_path):
+    assert record.save(tmp_path / "r.json", {"zeroshot": [records([1])]}) == [tmp_path / "r.samples.jsonl"]
+    assert record.save(tmp_path / "r.json", {"speed": []}) == []
+    assert not (tmp_path / "r.samples.jsonl").exists()
+
+
 def test_disagreements_begin_with_the_largest():
     a = records([1, 0, 1, 0], rank=[1, 2, 1, 9], prediction=list("abcd"))
     b = records([0, 1, 1, 1], rank=[40, 1, 1, 1], prediction=list("wxyz"))
@@ -172,11 +218,14 @@ def test_files_that_are_not_runs(tmp_path):
         Run.read(tmp_path / "x.json")
     a = run(tmp_path, "a", [1])
     record.samples_file(tmp_path / "a.json").unlink()
-    with pytest.raises(PerceptError, match=r"samples .* cannot be read.*run it again"):
+    with pytest.raises(PerceptError, match=r"there is no a.samples.jsonl next to it.*or measure again"):
         Run.read(a)
     record.samples_file(tmp_path / "a.json").write_text('{"key": 1}\n')
     with pytest.raises(PerceptError, match=r"line 1, is not a sample"):
         Run.read(a)
+
+
+MEASURED = ("zeroshot", "dense", "correspondence", "calibration")
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +239,7 @@ def runs(tmp_path_factory):
             main(["eval", "zeroshot", "--data", str(folder / "set"), *options, "--out", str(folder / f"{name}.json")])
             == 0
         )
-        assert main(["eval", "zeroshot", "--count", "12", *options, "--out", str(folder / f"w{name}.json")]) == 0
+        assert main(["eval", *MEASURED, "--count", "12", *options, "--out", str(folder / f"w{name}.json")]) == 0
     return folder
 
 
@@ -230,8 +279,23 @@ def test_runs_of_one_model_are_told_apart_and_a_set_is_named_once(tmp_path):
 def test_scenes_of_the_world_are_drawn_again(runs):
     found = compare(runs / "wa.json", runs / "wb.json")
     single = [each for each in found.disagreements if each.task == "category top-1"]
-    assert {each.task for each in found.differences} == {"category top-1", "colour top-1"}
     assert page(found).count("data:image/jpeg") >= len(single)
+
+
+def test_every_evaluation_of_samples_can_be_compared(runs):
+    """The mean of run A in every task is the score of that name on its card."""
+    found = compare(runs / "wa.json", runs / "wb.json")
+    scores = {(row["evaluation"], row["name"]): row for row in found.a.card["scores"]}
+    assert {each.evaluation for each in found.differences} == set(MEASURED)
+    assert found.without_samples == []
+    assert {(each.evaluation, each.task) for each in found.differences} == {
+        ("zeroshot", "category top-1"), ("zeroshot", "colour top-1"),
+        ("dense", dense.PER_IMAGE), ("dense", dense.DEPTH), ("calibration", confidence.BRIER),
+        *(("correspondence", f"{name}{ending}") for name in ("PCK@0.1", "PCK@0.2", "on the thing") for ending in ("", ", a different colour")),
+    }  # fmt: skip
+    for each in found.differences:
+        row = scores[each.evaluation, each.task]
+        assert (each.a, each.n, each.better) == (pytest.approx(row["value"]), row["n"], row["better"])
 
 
 def test_the_same_run_twice_and_a_wrong_option(runs, capsys):

@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from percept.cli import main
-from percept.eval import confidence, correspondence, dense, memory, page, speed, video
+from percept.eval import confidence, correspondence, dense, memory, page, record, speed, video
 from percept.eval.calibration import ece
 from percept.eval.report import SUITE
 from percept.eval.table import EVALUATIONS, Plan
 from percept.models.clip import CLIP
 from percept.train.meters import operations
 from percept.world.render import Rendering, render
+from tests.eval.sets.layouts import write
 from tests.infer import tiny
 
 
@@ -79,6 +80,25 @@ def test_points_with_true_features_are_found_and_with_constant_ones_are_not():
     assert same[0].max() > 0.2
 
 
+def test_a_thing_smaller_than_the_patches_has_a_point_too():
+    pair = _pair()
+    found = correspondence.errors(torch.ones(2, 2, 3), torch.ones(2, 2, 3), pair)
+    assert found is not None
+    assert len(found[0]) >= 1
+
+
+def test_the_iou_of_an_image_is_that_of_its_own_groups():
+    truth = dense.Truth(group=torch.tensor([[0, 0], [2, 2]]), depth=torch.full((2, 2), 0.5))
+    guess = torch.zeros(len(dense.GROUPS) + 1, 2, 2)
+    guess[0, 0, 0] = guess[2, 1] = guess[3, 0, 1] = (
+        1.0  # group 3 is not in the image and takes a pixel of the background
+    )
+    guess[-1] = 0.25
+    found = dense.outcome(guess, truth)
+    assert (found.iou, found.error, found.depth) == (0.75, 0.25, (0.5, 0.25))
+    assert found.groups == ([dense.GROUPS[0], dense.GROUPS[2]], [dense.GROUPS[group] for group in (0, 2, 3)])
+
+
 def test_reliability_bins_give_the_calibration_error():
     rng = np.random.default_rng(0)
     shares, right = rng.random(500), rng.random(500) < 0.5
@@ -120,15 +140,17 @@ def quick(monkeypatch):
     monkeypatch.setattr(memory, "memory", lambda *_: [memory._measured_once("weights", 1.0)])
 
 
-def test_two_models_side_by_side(tmp_path, quick, capsys):
+def test_two_models_side_by_side(tmp_path, quick, capsys, monkeypatch):
+    monkeypatch.setenv("PERCEPT_CACHE", str(tmp_path / "cache"))
     whole, spatial = tiny.folder(tmp_path / "whole"), tiny.folder(tmp_path / "spatial", text=False)
     out = tmp_path / "cards" / "card.html"
     assert main(["report", str(whole), str(spatial), "--count", "12", "--out", str(out)]) == 0
     capsys.readouterr()
     cards = [json.loads((out.parent / f"card.{name}.json").read_text()) for name in ("whole", "spatial")]
-    assert {row["evaluation"] for row in cards[0]["scores"]} == {*SUITE, "memory"}
+    assert {row["evaluation"] for row in cards[0]["scores"]} == {*SUITE, "memory"} - {"artists"}
     assert {row["evaluation"] for row in cards[1]["scores"]} == {"dense", "correspondence", "speed", "memory"}
     assert cards[1]["facts"]["zeroshot"].startswith("left out: tiny has no text tower")
+    assert "python benchmarks/corpora.py fetch" in cards[0]["facts"]["artists"]
     html = out.read_text()
     assert "tiny (1)" in html
     assert "tiny (2) left out: tiny has no text tower" in html
@@ -146,6 +168,43 @@ def test_two_models_side_by_side(tmp_path, quick, capsys):
         == 0
     )
     assert "tiny (2)" in (tmp_path / "again.html").read_text()
+    assert main(["compare", *(str(out.parent / f"card.{name}.json") for name in ("whole", "spatial"))]) == 0
+    printed = capsys.readouterr()
+    assert "dense: world, IoU of groups per image" in printed.out
+    assert "without samples, so not compared: speed, memory" in printed.err
+
+
+@pytest.fixture
+def drawings(tmp_path, monkeypatch):
+    """Drawings by two artists of three kinds, where `benchmarks/corpora.py fetch` would put them."""
+    monkeypatch.setenv("PERCEPT_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "cache" / "corpora" / "emoji"
+    for number in range(3):
+        write(folder / f"{number}.png", number)
+    for artist in ("google", "openmoji"):
+        write(folder / f"kinds_{artist}.csv", "path,label\n0.png,cup\n1.png,dog\n2.png,owl\n")
+
+
+def test_the_shift_of_artists_is_in_the_report_where_there_are_drawings(tmp_path, drawings, quick, capsys):
+    out = tmp_path / "card.html"
+    assert main(["report", str(tiny.folder(tmp_path / "model")), "--count", "6", "--out", str(out)]) == 0
+    capsys.readouterr()
+    found = json.loads(out.with_suffix(".json").read_text())
+    own = {row["name"]: row for row in found["scores"] if row["evaluation"] == "artists"}
+    assert {"google top-1", "openmoji top-1", "mean of the 2 domains"} <= set(own)
+    assert own["openmoji top-1"]["n"] == 2  # a third of the plan
+    assert [(each["evaluation"], each["name"]) for each in found["data"]] == [
+        ("artists", "google"),
+        ("artists", "openmoji"),
+    ]
+    assert {row["name"] for row in found["scores"] if "target" in row}  # those of the world stay
+    assert "Drawings by artists" in out.read_text()
+    assert "Images: evaluation split, seed 0; google, 2 samples" in out.read_text()
+    samples = record.read(out.with_suffix(".samples.jsonl"))
+    assert ("artists", "google", "top-1") in samples
+    lines = out.with_suffix(".md").read_text().splitlines()
+    assert "- images: `evaluation split, seed 0`" in lines
+    assert any(line.startswith("- data google: `2 samples") for line in lines)
 
 
 def test_a_model_that_cannot_be_opened_does_not_stop_the_others(tmp_path, capsys):

@@ -15,12 +15,13 @@ from percept.core.report import notice, printable, table
 if TYPE_CHECKING:
     from percept.eval.compare import Comparison, Disagreement
 
-COLUMNS = ("task", "n", "A %", "B %", "B − A, points [95 %]", "A alone", "B alone", "p")
+COLUMNS = ("task (↓: less is better)", "n", "A %", "B %", "B − A, points [95 %]", "A alone", "B alone", "p")
 FIELDS = {
-    "evaluation": str, "data": str, "task": str, "n": int, "a": float, "b": float, "difference": float, "low": float,
+    "evaluation": str, "data": str, "task": str, "better": str, "n": int, "a": float, "b": float, "difference": float, "low": float,
     "high": float, "only_a": int, "only_b": int, "p": float,
 }  # fmt: skip
-"""Of a row of --out: shares from 0 to 1, B minus A with its 95 % interval. `about` in .json also holds the samples on which the runs disagree."""
+"""Of a row of --out: means from 0 to 1, B minus A with its 95 % interval, and whether more or less is better. `about` in .json also holds the
+samples on which the runs disagree, and the evaluations without samples."""
 
 
 def compare(
@@ -34,7 +35,7 @@ def compare(
     """Compare two runs of percept eval on the same samples: B minus A with a 95 % interval, and where they disagree.
 
     Args:
-        a: Report card of the first run, written by percept eval with --out; its samples are next to it.
+        a: Report card of the first run, written by percept eval with --out or by percept report; its samples are next to it.
         b: Report card of the second run.
         show: Disagreements that are printed; 0 for none.
         out: File for the differences, ending in .csv, .json (with all disagreements), .jsonl or .parquet; - for json lines on standard
@@ -59,6 +60,8 @@ def compare(
         save_rows(out, facts.pop("differences"), FIELDS, facts=facts)
     if found.left_out:
         notice(f"in one run only, so not compared: {', '.join(found.left_out)}")
+    if found.without_samples:
+        notice(f"without samples, so not compared: {', '.join(found.without_samples)}")
     if page is not None:
         from percept.eval.compare_page import write_page
 
@@ -93,12 +96,11 @@ def _chosen(found: "Sequence[Disagreement]", show: int) -> "list[Disagreement]":
 
 
 def _cells(each: "Disagreement") -> tuple[str, ...]:
-    def answer(value: object, rank: int | None) -> str:
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        return printable(shown)[:80] + ("" if rank is None else f" (rank {rank:,})")
+    def text(value: object) -> str:
+        return printable(", ".join(map(str, value)) if isinstance(value, list) else value)[:80]
 
-    truth = ", ".join(map(str, each.truth)) if isinstance(each.truth, list) else str(each.truth)
-    return each.place, each.key, truth[:80], answer(each.a, each.rank_a), answer(each.b, each.rank_b)
+    a, b = each.remarks
+    return each.place, each.key, text(each.truth), text(each.a) + a, text(each.b) + b
 
 
 COMMAND = compare

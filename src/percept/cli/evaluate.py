@@ -112,13 +112,7 @@ def evaluate(
 def _save(card: "Card", measured: "Measured", out: Path) -> list[Path]:
     from percept.eval import record
 
-    written, samples = card.save(out), record.samples_file(out)
-    records = {name: result.records for name, result in measured.results.items() if result.records}
-    if not records:
-        samples.unlink(missing_ok=True)  # those of an earlier run
-        return written
-    record.write(samples, records)
-    return [*written, samples]
+    return [*card.save(out), *record.save(out, {name: each.records for name, each in measured.results.items()})]
 
 
 def _request(

@@ -30,11 +30,12 @@ def report(
     plan: Annotated[Plan, tyro.conf.arg(name="")] = PLAN,
     out: Path = OUT,
 ) -> int:
-    """Measure models and write a report card: classification, retrieval, video, robustness, dense tasks, correspondence, calibration, speed, memory.
+    """Measure models and write a report card: classification, retrieval, video, robustness, drawings by artists, dense tasks, correspondence, calibration, speed, memory.
 
     Args:
         models: Names, folders or weight files of models; or cards in .json that percept report or percept eval wrote.
-        out: The page, ending in .html. The numbers of each model are written beside it as .json.
+        out: The page, ending in .html. The numbers of each model are written to the same folder as .json, with the outcome of every
+            sample in .samples.jsonl, for percept compare.
 
     Raises:
         PerceptError: no model, or none that can be opened and measured.
@@ -65,6 +66,7 @@ def report(
 
 def _measured(model: str, load: LoadOptions, plan: Plan, file: Path, out: Path) -> dict[str, Any]:
     """Measure a model, write its numbers, and return them."""
+    from percept.eval import record
     from percept.eval.memory import memory
     from percept.eval.report import add_memory, card, measure
 
@@ -78,13 +80,16 @@ def _measured(model: str, load: LoadOptions, plan: Plan, file: Path, out: Path) 
     made = card(encoder, measured, plan, command=printable(shlex.join(command)))
     made.show()
     with writing(file):
-        made.save(file)
-    say(f"wrote {file}")
+        written = [
+            *made.save(file),
+            *record.save(file, {name: each.records for name, each in measured.results.items()}),
+        ]
+    say(f"wrote {', '.join(map(str, written))}")
     return made.to_dict()
 
 
 def _files(out: Path, models: Sequence[str]) -> dict[str, Path]:
-    """Return the file of the numbers of each model that is measured: beside the page, with the model's name if there are several."""
+    """Return the file of the numbers of each model that is measured: next to the page, with the model's name if there are several."""
     measured = [model for model in dict.fromkeys(models) if not model.endswith(".json")]
     files: dict[str, Path] = {}
     for model in measured:

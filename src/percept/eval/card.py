@@ -8,7 +8,7 @@ from typing import Any
 from percept.core.io import replacing, write_json
 from percept.core.report import table
 from percept.eval.statistics import Score
-from percept.eval.table import Confusion
+from percept.eval.table import WITHOUT_SAMPLES, WORLD, Confusion
 
 SCORES = ("score", "value", "95 % interval", "n", "target")
 CONFUSED = ("true class", "predicted class", "images")
@@ -34,13 +34,15 @@ class Card:
     curves: Mapping[str, Any] = field(default_factory=dict)
     """Plain data of plots, by name."""
     data: Sequence[Mapping[str, Any]] = ()
-    """Sets of a person's own that were measured, in place of the world: name, path, layout, samples, hash."""
+    """Sets of files that were measured, in place of the world: evaluation, name, path, layout, samples, hash."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Versions, device and number type."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for json."""
-        rows = [{"evaluation": name, **self._row(score)} for name, scores in self.scores.items() for score in scores]
+        rows = [
+            {"evaluation": name, **self._row(name, score)} for name, scores in self.scores.items() for score in scores
+        ]
         confusions = [asdict(confusion) for confusion in self.confusions]
         return {
             "model": dict(self.model),
@@ -66,7 +68,7 @@ class Card:
     def show(self) -> None:
         """Print the scores, the worst confusions and how they were measured."""
         for name, scores in self.scores.items():
-            rows = [self._cells(score) for score in scores]
+            rows = [self._cells(name, score) for score in scores]
             title = f"{name}: {self.model['name']}, seed {self.seed}, {self.seconds[name]:.0f} s"
             table(title, SCORES, rows)
         if self.confusions:
@@ -79,7 +81,7 @@ class Card:
         lines += [f"- {name}: `{value}`" for name, value in self._how()]
         for name, scores in self.scores.items():
             lines += ["", f"## {name}", "", _line(SCORES), "| --- | ---: | --- | ---: | --- |"]
-            lines += [_line(self._cells(score)) for score in scores]
+            lines += [_line(self._cells(name, score)) for score in scores]
         if self.confusions:
             lines += ["", "## Most often confused", "", _line(CONFUSED), "| --- | --- | ---: |"]
             lines += [_line(_confusion(confusion)) for confusion in self.confusions]
@@ -89,7 +91,8 @@ class Card:
         return [
             ("model", f"{self.model['name']}, {self.model['image']}"),
             ("command", self.command),
-            *(self._sets() or [("images", f"{self.split} split, seed {self.seed}")]),
+            ("images", f"{self.split} split, seed {self.seed}") if self._of_world() else ("seed", str(self.seed)),
+            *self._sets(),
             ("seconds", f"{sum(self.seconds.values()):.0f}"),
             *((name, str(value)) for name, value in self.facts.items()),
         ]
@@ -101,19 +104,29 @@ class Card:
             parts = [f"{each['samples']:,} samples", each["layout"], each["path"], f"hash {each['hash'][:12]}"]
             bad = [f"{each['unreadable']:,} could not be read"] if each["unreadable"] else []
             lines.append((f"data {each['name']}", "; ".join([*parts, *bad, *filter(None, [each.get("remark")])])))
-        return [*lines, ("seed", str(self.seed))] if lines else []
+        return lines
 
-    def _target(self, score: Score) -> float | None:
-        return self.targets.get(score.name) if self.split == "evaluation" and not self.data else None
+    def _of_world(self) -> list[str]:
+        """Return the evaluations that measured images of the labelled world, alone or with sets of files."""
+        others = {*WITHOUT_SAMPLES, *(each["evaluation"] for each in self.data)}
+        return [
+            name
+            for name, scores in self.scores.items()
+            if name not in others or any(score.name.startswith(WORLD) for score in scores)
+        ]
 
-    def _row(self, score: Score) -> dict[str, Any]:
-        target = self._target(score)
+    def _target(self, evaluation: str, score: Score) -> float | None:
+        of_files = any(each["evaluation"] == evaluation for each in self.data)
+        return self.targets.get(score.name) if self.split == "evaluation" and not of_files else None
+
+    def _row(self, evaluation: str, score: Score) -> dict[str, Any]:
+        target = self._target(evaluation, score)
         return asdict(score) | (
             {} if target is None else {"target": score.target(target), "met": score.reaches(target)}
         )
 
-    def _cells(self, score: Score) -> tuple[str, ...]:
-        target = self._target(score)
+    def _cells(self, evaluation: str, score: Score) -> tuple[str, ...]:
+        target = self._target(evaluation, score)
         verdict = "" if target is None else f"{score.target(target)} {'met' if score.reaches(target) else 'missed'}"
         return score.name, score.shown, score.interval, f"{score.n:,}", verdict
 

@@ -1,7 +1,7 @@
 """Two runs on the same samples: the paired difference with its interval, and the samples on which they disagree."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from math import exp, lgamma, log
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from percept.core.io import read_json
 from percept.eval import record
 from percept.eval.record import Records, Task
 from percept.eval.resampling import group_numbers, resampled_means
-from percept.eval.statistics import paired_interval, without_unit
+from percept.eval.statistics import Better, paired_interval, without_unit
+from percept.eval.table import WITHOUT_SAMPLES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,20 +28,34 @@ class Run:
 
     @classmethod
     def read(cls, path: Path) -> "Run":
-        """Read a card that `percept eval --out` wrote, and the samples next to it.
+        """Read a card that `percept eval --out` or `percept report` wrote, and the samples next to it.
 
         Raises:
-            PerceptError: it is not a report card, or a file is missing.
+            PerceptError: it is not a report card, or there are no samples.
         """
         card = read_json(path)
         if not isinstance(card, dict) or not isinstance(card.get("model"), dict) or "scores" not in card:
             raise PerceptError(f"{path} is not a report card of an encoder. Give a file that percept eval --out wrote.")
-        return cls(path=path, card=card, records=record.read(record.samples_file(path)))
+        samples = record.samples_file(path)
+        if not samples.is_file():
+            raise PerceptError(
+                f"{path} has no samples to compare: there is no {samples.name} next to it. percept eval and percept report write it for all "
+                f"evaluations but {' and '.join(WITHOUT_SAMPLES)}. Keep both files together, or measure again."
+            )
+        return cls(path=path, card=card, records=record.read(samples))
 
     @property
     def name(self) -> str:
         """Name of the model."""
         return str(self.card["model"].get("name", self.path.stem))
+
+    @property
+    def without_samples(self) -> tuple[str, ...]:
+        """Evaluations of which the card has scores, but no samples."""
+        sampled = {evaluation for evaluation, _, _ in self.records}
+        return tuple(
+            dict.fromkeys(row["evaluation"] for row in self.card["scores"] if row["evaluation"] not in sampled)
+        )
 
     @property
     def traits(self) -> tuple[str, ...]:
@@ -57,11 +72,14 @@ class OfTask:
     evaluation: str
     data: str
     task: str
+    better: Better = "more"
+    """Whether more or less of the measure is better."""
 
     @property
     def place(self) -> str:
-        """The evaluation, the set and the task, as printed; the set is named once."""
-        return f"{self.evaluation}: {self.data}, {self.task.removeprefix(f'{self.data} ')}"
+        """The evaluation, the set and the task, as printed: the set is named once, and ↓ marks measures of which less is better."""
+        arrow = " ↓" if self.better == "less" else ""
+        return f"{self.evaluation}: {self.data}, {self.task.removeprefix(f'{self.data} ')}{arrow}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +95,7 @@ class Difference(OfTask):
     """Lower end of the 95 % interval of `difference`."""
     high: float
     only_a: int = 0
-    """Samples that A alone has right."""
+    """Samples that A alone has right, or that A has better."""
     only_b: int = 0
     p: float | None = None
     """McNemar's exact test, two-sided; None for measures that are not right or wrong, and where samples belong together."""
@@ -104,6 +122,21 @@ class Disagreement(OfTask):
     rank_b: int | None = None
     group: str | None = None
 
+    @property
+    def remarks(self) -> tuple[str, str]:
+        """What is printed after the answers: the rank of the truth, or the measure; nothing if they are right or wrong without ranks."""
+        pairs = (self.rank_a, self.value_a), (self.rank_b, self.value_b)
+        measured = any(value not in (0.0, 1.0) for _, value in pairs)
+        a, b = (
+            f" (rank {rank:,})" if rank is not None else f" ({value:.3f})" if measured else "" for rank, value in pairs
+        )
+        return a, b
+
+    @property
+    def gain(self) -> float:
+        """How much better B is than A."""
+        return self.value_b - self.value_a if self.better == "more" else self.value_a - self.value_b
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -114,8 +147,15 @@ class Comparison:
     differences: Sequence[Difference]
     disagreements: Sequence[Disagreement]
     """Those of each task together; the largest differences of rank or measure first."""
-    left_out: Sequence[str] = field(default=())
+    left_out: Sequence[str] = ()
     """Tasks that one run has and the other has not."""
+
+    @property
+    def without_samples(self) -> list[str]:
+        """Evaluations that were measured but cannot be compared, because a run has no samples of them; the run is named if it is one only."""
+        a, b = self.a.without_samples, self.b.without_samples
+        sides = {name: " and ".join(side for side, run in (("A", a), ("B", b)) if name in run) for name in (*a, *b)}
+        return [name if side == "A and B" else f"{name} in {side}" for name, side in sides.items()]
 
     @property
     def names(self) -> tuple[str, str]:
@@ -137,6 +177,7 @@ class Comparison:
             "differences": [asdict(each) for each in self.differences],
             "disagreements": [asdict(each) for each in self.disagreements],
             "left out": list(self.left_out),
+            "without samples": self.without_samples,
         }
 
 
@@ -160,13 +201,19 @@ def compare(a: Path, b: Path, *, seed: int = 0) -> Comparison:
     _check_same_data(first, second)
     for task in shared:
         _check_same_samples(task, first.records[task], second.records[task])
-    differences = [difference(task, first.records[task], second.records[task], seed=seed) for task in shared]
+    differences = [_of_task(task, first.records[task], second.records[task], seed) for task in shared]
     disagreements = [each for task in shared for each in disagreeing(task, first.records[task], second.records[task])]
     others = (first.records.keys() | second.records.keys()) - set(shared)
     return Comparison(
         a=first, b=second, differences=differences, disagreements=disagreements,
         left_out=sorted(" / ".join(task) for task in others),
     )  # fmt: skip
+
+
+def _of_task(task: Task, a: Records, b: Records, seed: int) -> Difference:
+    """Return the difference, with the samples that are better in one run where less is better."""
+    found = difference(task, a, b, seed=seed)
+    return found if a.better == "more" else replace(found, better=a.better, only_a=found.only_b, only_b=found.only_a)
 
 
 def _tasks(run: Run) -> str:
@@ -252,7 +299,7 @@ def disagreeing(task: Task, a: Records, b: Records) -> list[Disagreement]:
             evaluation=task[0], data=task[1], task=task[2], key=a.keys[row], truth=a.truth[row], a=a.prediction[row],
             b=b.prediction[row], value_a=float(a.value[row]), value_b=float(b.value[row]),
             rank_a=a.rank[row] if a.rank else None, rank_b=b.rank[row] if b.rank else None,
-            group=a.group[row] if a.group else None,
+            group=a.group[row] if a.group else None, better=a.better,
         )
         for row in rows
     ]  # fmt: skip

@@ -27,6 +27,8 @@ SHOWN = 48
 """Samples of a task that are shown for each run."""
 THUMBNAIL = 160
 """Longer side of an image on the page, in pixels."""
+THINGS = {"single": world.ALONE, "multilabel": world.ANY, "dense test": world.ANY}
+"""Named sets of the labelled world whose images are drawn again, and how many things these show."""
 MORE = """
 .sheet { display: grid; margin-top: 12px; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); }
 .sheet div { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 10px; font-size: 13px; overflow-wrap: anywhere; }
@@ -47,11 +49,7 @@ def page(comparison: Comparison) -> str:
     title = f"A: {_text(comparison.names[0])}, B: {_text(comparison.names[1])}"
     body = [f"<h1>{title}</h1>", _head(comparison), _differences(comparison)]
     for task in comparison.differences:
-        found = [
-            each
-            for each in comparison.disagreements
-            if (each.evaluation, each.data, each.task) == (task.evaluation, task.data, task.task)
-        ]
+        found = [each for each in comparison.disagreements if each.place == task.place]
         body += _task(comparison, task.place, found, images)
     return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
@@ -80,7 +78,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _differences(comparison: Comparison) -> str:
-    columns = ("task", "n", "A", "B", "B − A, points [95 %]", "A alone right", "B alone right", "p")
+    columns = ("task", "n", "A", "B", "B − A, points [95 %]", "better in A", "better in B", "p")
     rows = [
         (
             each.place, f"{each.n:,}", f"{100 * each.a:.1f} %", f"{100 * each.b:.1f} %",
@@ -88,16 +86,18 @@ def _differences(comparison: Comparison) -> str:
         )
         for each in comparison.differences
     ]  # fmt: skip
-    return f"<h2>Differences</h2>{_table(columns, rows)}"
+    missing = (
+        f" Without samples, so not compared: {_text(comparison.without_samples)}." if comparison.without_samples else ""
+    )
+    return f"<h2>Differences</h2><p>↓: less is better.{missing}</p>{_table(columns, rows)}"
 
 
 def _task(comparison: Comparison, title: str, found: Sequence[Disagreement], images: "Images") -> Iterator[str]:
     """Yield the samples of a task that each run has better than the other."""
-    for name, side in zip(comparison.names, (1, -1), strict=True):
-        better = [each for each in found if side * (each.value_a - each.value_b) > 0]
+    for name, letter, side in zip(comparison.names, "AB", (-1, 1), strict=True):
+        better = [each for each in found if side * each.gain > 0]
         if not better:
             continue
-        letter = "A" if side > 0 else "B"
         more = f", {SHOWN} of {len(better):,}" if len(better) > SHOWN else f", {len(better):,}"
         yield f"<h2>{_text(title)}</h2><p>Better in {letter} · {_text(name)}{more}</p>"
         yield f'<div class="sheet">{"".join(_sample(each, images) for each in better[:SHOWN])}</div>'
@@ -105,16 +105,13 @@ def _task(comparison: Comparison, title: str, found: Sequence[Disagreement], ima
 
 def _sample(each: Disagreement, images: "Images") -> str:
     image = images.of(each)
-    picture = "" if image is None else f'<img alt="" src="data:image/jpeg;base64,{_jpeg(image)}">'
-    classes = ("right", "wrong") if each.value_a > each.value_b else ("wrong", "right")
+    tag = "" if image is None else f'<img alt="" src="data:image/jpeg;base64,{_jpeg(image)}">'
+    classes = ("right", "wrong") if each.gain < 0 else ("wrong", "right")
     answers = "<br>".join(
-        f'<span class="{kind}">{letter}: {_text(answer)}{"" if rank is None else f" (rank {rank:,})"}</span>'
-        for letter, kind, answer, rank in (
-            ("A", classes[0], each.a, each.rank_a),
-            ("B", classes[1], each.b, each.rank_b),
-        )
+        f'<span class="{kind}">{letter}: {_text(answer)}{remark}</span>'
+        for letter, kind, answer, remark in zip("AB", classes, (each.a, each.b), each.remarks, strict=True)
     )
-    return f'<div>{picture}<b>{_text(each.truth)}</b><br>{answers}<br><span class="key">{_text(each.key)}</span></div>'
+    return f'<div>{tag}<b>{_text(each.truth)}</b><br>{answers}<br><span class="key">{_text(each.key)}</span></div>'
 
 
 def _jpeg(image: Image.Image) -> str:
@@ -144,7 +141,7 @@ class Images:
             self._numbers[place] = {data.key(number): number for number in range(len(data))}
         number = self._numbers[place].get(each.group or each.key)
         try:
-            return None if number is None else _picture(data, number)
+            return None if number is None else _image(data, number)
         except (BadSample, PerceptError, OSError):
             return None
 
@@ -169,7 +166,7 @@ def _reopened(card: Mapping[str, Any], evaluation: str, name: str) -> Evaluation
         return None
 
 
-def _picture(data: EvaluationSet, number: int) -> Image.Image:
+def _image(data: EvaluationSet, number: int) -> Image.Image:
     item = data.read(number)
     if not data.video:
         return read_image(item.media, at_least=2 * THUMBNAIL)
@@ -179,12 +176,11 @@ def _picture(data: EvaluationSet, number: int) -> Image.Image:
 
 
 def _of_world(key: str, card: Mapping[str, Any]) -> Image.Image | None:
-    """Draw a scene of the labelled world again; None for captioned scenes and clips, whose numbers do not give their seeds."""
+    """Draw a scene of the labelled world again; None for those whose numbers do not give their seeds, such as captioned scenes and clips."""
     name, _, rest = key.partition("/")
     style, _, number = rest.partition("/")
-    if name not in ("single", "multilabel") or not number.isdecimal():
+    if name not in THINGS or not number.isdecimal():
         return None
-    things = world.ALONE if name == "single" else world.ANY
     seed = world.seed_of(int(card.get("seed", 0)), name, style, int(number))
-    scene = sample_scene(seed, split=card.get("split", "evaluation"), things=things, style=style)
+    scene = sample_scene(seed, split=card.get("split", "evaluation"), things=THINGS[name], style=style)
     return Image.fromarray(render(scene, truth=False).image)

@@ -11,6 +11,8 @@ import torch
 
 from percept.eval import world
 from percept.eval.calibration import BINS, bin_numbers, calibration
+from percept.eval.record import Records
+from percept.eval.statistics import mean
 from percept.eval.table import Evaluation, Plan, Result, Unsuited
 from percept.eval.zeroshot import needs_classes, prompts
 from percept.infer.contracts import Classifies
@@ -18,6 +20,9 @@ from percept.infer.labels import averaged
 from percept.world.language import CLASS_TEMPLATES
 from percept.world.objects import CATEGORIES
 from percept.world.variants import STYLES
+
+BRIER = "Brier score of the best category"
+"""Mean of (confidence − 1)² of right answers and confidence² of wrong ones; by its values of single images, runs are compared."""
 
 
 def needs(model: Any) -> None:
@@ -37,10 +42,10 @@ def run(model: Any, plan: Plan) -> Result:
     """Measure calibration on images of one thing in every style."""
     names = list(CATEGORIES)
     counts: dict[str, int] = dict.fromkeys(STYLES, max(1, plan.count // len(STYLES)))
-    styles = world.singles_by_style(counts, seed=plan.seed, split=plan.split).values()
+    styles = world.singles_by_style(counts, seed=plan.seed, split=plan.split)
     images, labels = (
-        [image for data in styles for image in data.images],
-        [label for data in styles for label in data.categories],
+        [image for data in styles.values() for image in data.images],
+        [label for data in styles.values() for label in data.categories],
     )
     if isinstance(model, Classifies):
         logits = model.class_logits(images).float()
@@ -49,7 +54,21 @@ def run(model: Any, plan: Plan) -> Result:
     confidence, best = torch.softmax(logits, dim=1).max(dim=1)
     right = (best == torch.tensor(labels)).numpy()
     shares = confidence.double().clamp(0, 1).numpy()
-    return Result(scores=calibration(shares, right, seed=plan.seed), curves={"reliability": reliability(shares, right)})
+    squared = (shares - right) ** 2
+    records = Records(
+        task=BRIER, data=world.NAME, better="less", value=squared,
+        keys=[f"single/{style}/{number}" for style, data in styles.items() for number in range(len(data.images))],
+        truth=[names[label] for label in labels],
+        prediction=[f"{names[guess]}, {share:.0%}" for guess, share in zip(best.tolist(), shares, strict=True)],
+    )  # fmt: skip
+    return Result(
+        scores=[
+            *calibration(shares, right, seed=plan.seed),
+            mean(BRIER, squared, unit="", better="less", seed=plan.seed),
+        ],
+        curves={"reliability": reliability(shares, right)},
+        records=[records],
+    )
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[dict[str, float]]:

@@ -1,11 +1,11 @@
-"""Points of a thing found again elsewhere: in another place, at another size, on another background, in the same or another colour.
+"""Points of a thing found again elsewhere: in another place, at another size, on another background, in the same or a different colour.
 
 The patch of the first image is compared with all patches of the second by the cosine of the last block's features. PCK@a: the best
 one lies within a times the longer side of the thing's box of the true place, which is exact because both images are drawn.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +18,8 @@ from torch import Tensor
 from percept.core.seed import derive
 from percept.eval import world
 from percept.eval.dense import maps_of, needs_maps
-from percept.eval.matching import pck
-from percept.eval.statistics import Score, mean_share
+from percept.eval.record import Records
+from percept.eval.statistics import mean_share
 from percept.eval.table import Evaluation, Plan, Result
 from percept.world.elements import Scene
 from percept.world.palette import COLOURS
@@ -55,7 +55,7 @@ def elsewhere(scene: Scene, other: Scene, rng: random.Random, *, recoloured: boo
 
 
 def pairs(number: int, *, seed: int, split: str) -> Iterator[Pair]:
-    """Yield pairs, every second one with another colour."""
+    """Yield pairs, every second one in a different colour."""
     first = world.scenes("correspondence", seed=seed, things=world.ALONE, split=split)
     second = world.scenes("elsewhere", seed=seed, things=world.ALONE, split=split)
     done = 0
@@ -84,10 +84,11 @@ def patch_centres(grid: tuple[int, int]) -> Float[Tensor, "n 2"]:
 
 
 def covered(rendering: Rendering, grid: tuple[int, int]) -> Bool[Tensor, " n"]:
-    """True for the patches that the thing covers."""
+    """True for the patches that the thing covers by half; if it is too small for that, for the ones that it covers most."""
     assert rendering.masks is not None
     mask = torch.from_numpy(rendering.masks[0]).double()
-    return F.adaptive_avg_pool2d(mask[None], grid).flatten() >= COVERED
+    shares = F.adaptive_avg_pool2d(mask[None], grid).flatten()
+    return shares >= min(COVERED, float(shares.max()))
 
 
 def carried(points: Float[Tensor, "n 2"], start: np.ndarray, end: np.ndarray) -> Float[Tensor, "n 2"]:
@@ -122,23 +123,29 @@ def errors(first: Float[Tensor, "y x w"], second: Float[Tensor, "y x w"], pair: 
 
 
 def run(model: Any, plan: Plan) -> Result:
-    """Measure pairs; each counts as much as any other."""
+    """Measure pairs; each counts as much as any other, and has one value of each score, whatever the patches of the model."""
     chosen = list(pairs(max(2, plan.count // 5), seed=plan.seed, split=plan.split))
     maps = maps_of(model, [image for pair in chosen for image in (pair.first.image, pair.second.image)])
-    measured = [(pair, errors(next(maps), next(maps), pair)) for pair in chosen]
-    found = [(pair, each) for pair, each in measured if each is not None]
-    scores = []
-    for recoloured, ending in ((False, ""), (True, ", another colour")):
-        scores += _scores([each for pair, each in found if pair.recoloured == recoloured], ending, plan.seed)
-    return Result(scores=scores)
+    measured = [(number, pair, errors(next(maps), next(maps), pair)) for number, pair in enumerate(chosen)]
+    found = [(number, pair, each) for number, pair, each in measured if each is not None]
+    records: list[Records] = []
+    for recoloured, ending in ((False, ""), (True, ", a different colour")):
+        records += _records([each for each in found if each[1].recoloured == recoloured], ending)
+    return Result(scores=[mean_share(each.task, each.value, seed=plan.seed) for each in records], records=records)
 
 
-def _scores(found: list[tuple[Tensor, Tensor]], ending: str, seed: int) -> list[Score]:
-    if not found:
-        return []
-    scores = [pck([(distance <= share).numpy() for distance, _ in found], alpha=share, seed=seed) for share in SHARES]
-    scores.append(mean_share("on the thing", [float(inside.float().mean()) for _, inside in found], seed=seed))
-    return [replace(score, name=f"{score.name}{ending}") for score in scores]
+def _records(found: Sequence[tuple[int, Pair, tuple[Tensor, Tensor]]], ending: str) -> Iterator[Records]:
+    """Yield the share of right points of each pair, by score."""
+    things = [pair.first.scene.things[0] for _, pair, _ in found]
+    right = {f"PCK@{share}": [distance <= share for _, _, (distance, _) in found] for share in SHARES}
+    right["on the thing"] = [inside for _, _, (_, inside) in found]
+    for name, pairs_of in right.items() if found else ():
+        yield Records(
+            task=f"{name}{ending}", data=world.NAME, keys=[f"correspondence/{number}" for number, _, _ in found],
+            truth=[f"{thing.colour} {thing.category}" for thing in things],
+            prediction=[f"{int(points.sum())} of {len(points)} points" for points in pairs_of],
+            value=np.array([float(points.float().mean()) for points in pairs_of]),
+        )  # fmt: skip
 
 
 EVALUATION = Evaluation(name="correspondence", summary=__doc__, run=run, needs=needs_maps)

@@ -18,14 +18,17 @@ from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.eval import world
-from percept.eval.segmentation import mean_iou, overlap
-from percept.eval.statistics import mean
+from percept.eval.record import Records
+from percept.eval.segmentation import Overlap, iou, mean_iou, overlap
+from percept.eval.statistics import mean, mean_share
 from percept.eval.table import Evaluation, Plan, Result, Unsuited
 from percept.world.elements import Scene
 from percept.world.objects import CATEGORIES
 from percept.world.render import Rendering, render
 
 GROUPS = ("background", *dict.fromkeys(category.group for category in CATEGORIES.values()))
+PER_IMAGE, DEPTH = "IoU of groups per image", "depth error (RMSE, 0 to 1)"
+"""Scores that are means over images, by whose values runs are compared."""
 RIDGE = 1e-3
 """Weight of the penalty, per patch and for features of variance 1."""
 
@@ -104,22 +107,62 @@ def scenes(purpose: str, count: int, *, seed: int, split: str) -> list[Scene]:
     return list(islice(world.scenes(f"dense {purpose}", seed=seed, things=world.ANY, split=split), count))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What was read from one image."""
+
+    counts: Overlap
+    """Pixels of every group."""
+    groups: tuple[list[str], list[str]]
+    """Groups in the image, and groups that were read."""
+    depth: tuple[float, float]
+    """Mean depth of the image, and as it was read."""
+    error: float
+    """Root of the mean squared error of the depth."""
+
+    @property
+    def iou(self) -> float:
+        """Mean intersection over union of the groups in the image: the same groups for every model."""
+        return float(iou(self.counts)[[GROUPS.index(group) for group in self.groups[0]]].mean())
+
+
+def outcome(guess: Float[Tensor, "k y x"], truth: Truth) -> Outcome:
+    """Judge the prediction at every pixel: a score for each group, then the depth."""
+    best = guess[:-1].argmax(dim=0)
+    there, read_there = ([GROUPS[group] for group in part.unique().tolist()] for part in (truth.group, best))
+    return Outcome(
+        counts=overlap(best.numpy(), truth.group.numpy(), len(GROUPS)), groups=(there, read_there),
+        depth=(round(float(truth.depth.mean()), 3), round(float(guess[-1].mean()), 3)),
+        error=float((guess[-1] - truth.depth).square().mean().sqrt()),
+    )  # fmt: skip
+
+
 def run(model: Any, plan: Plan) -> Result:
     """Fit and measure."""
     images = max(2, plan.count // 5)
     fitted = scenes("fit", images, seed=plan.seed, split="train")
     weights = ridge(_rows(model, fitted))
-    counts, errors = [], []
-    for features, truth in _with_truth(model, scenes("test", images, seed=plan.seed, split=plan.split)):
-        guess = read(weights, features, truth.group.shape)
-        counts.append(overlap(guess[:-1].argmax(dim=0).numpy(), truth.group.numpy(), len(GROUPS)))
-        errors.append(float((guess[-1] - truth.depth).square().mean().sqrt()))
+    tested = _with_truth(model, scenes("test", images, seed=plan.seed, split=plan.split))
+    found = [outcome(read(weights, features, truth.group.shape), truth) for features, truth in tested]
+    shares, errors = [each.iou for each in found], [each.error for each in found]
+    keys = [f"dense test/plain/{number}" for number in range(images)]
     return Result(
         scores=[
-            mean_iou("mIoU of groups", counts, seed=plan.seed),
-            mean("depth error (RMSE, 0 to 1)", errors, unit="", better="less", seed=plan.seed),
-        ]
-    )
+            mean_iou("mIoU of groups", [each.counts for each in found], seed=plan.seed),
+            mean_share(PER_IMAGE, shares, seed=plan.seed),
+            mean(DEPTH, errors, unit="", better="less", seed=plan.seed),
+        ],
+        records=[
+            Records(
+                task=PER_IMAGE, data=world.NAME, keys=keys, value=np.array(shares),
+                truth=[each.groups[0] for each in found], prediction=[each.groups[1] for each in found],
+            ),
+            Records(
+                task=DEPTH, data=world.NAME, keys=keys, value=np.array(errors), better="less",
+                truth=[each.depth[0] for each in found], prediction=[each.depth[1] for each in found],
+            ),
+        ],
+    )  # fmt: skip
 
 
 def _with_truth(model: Any, chosen: Sequence[Scene]) -> Iterator[tuple[Tensor, Truth]]:

@@ -10,7 +10,7 @@ from typing import Any
 from percept.core.report import printable
 from percept.eval.plots import COLOURS, dots, reliability
 from percept.eval.statistics import Score, without_unit
-from percept.eval.table import EVALUATIONS, summary
+from percept.eval.table import EVALUATIONS, WITHOUT_SAMPLES, WORLD, summary
 
 HEADLINES = (
     ("zeroshot", "category top-1"),
@@ -19,6 +19,7 @@ HEADLINES = (
     ("retrieval", "image→caption R@1"),
     ("video", "caption→clip R@1"),
     ("robustness", "mean of the styles"),
+    ("artists", "mean of the 4 domains"),
     ("dense", "mIoU of groups"),
     ("dense", "depth error (RMSE, 0 to 1)"),
     ("correspondence", "PCK@0.2"),
@@ -34,6 +35,7 @@ TITLES = {
     "retrieval": "Retrieval",
     "video": "Video",
     "robustness": "Robustness",
+    "artists": "Drawings by artists",
     "dense": "Dense tasks",
     "correspondence": "Correspondence",
     "calibration": "Calibration",
@@ -150,15 +152,22 @@ def _warnings(cards: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _images(card: Mapping[str, Any]) -> str:
-    """Return which images a card is about: those of the world, or a set of a person's own."""
-    sets = [f"{each['name']}, {each['samples']:,} samples, hash {each['hash'][:12]}" for each in card.get("data", ())]
-    return "; ".join(sets) or f"{card['split']} split, seed {card['seed']}"
+    """Return which images a card is about: those of the world, sets of files, or both."""
+    data = card.get("data", ())
+    others = {*WITHOUT_SAMPLES, *(each["evaluation"] for each in data)}
+    of_world = not data or any(
+        row["evaluation"] not in others or row["name"].startswith(WORLD) for row in card["scores"]
+    )
+    world = [f"{card['split']} split, seed {card['seed']}"] if of_world else []
+    return "; ".join(
+        [*world, *(f"{each['name']}, {each['samples']:,} samples, hash {each['hash'][:12]}" for each in data)]
+    )
 
 
 def _counts_differ(cards: Sequence[Mapping[str, Any]]) -> bool:
     """True if a score is of more images in one card than in another; speed and memory have no images."""
     counts: dict[tuple[str, str], set[int]] = {}
-    for row in (row for card in cards for row in card["scores"] if row["evaluation"] not in ("speed", "memory")):
+    for row in (row for card in cards for row in card["scores"] if row["evaluation"] not in WITHOUT_SAMPLES):
         counts.setdefault((row["evaluation"], row["name"]), set()).add(row["n"])
     return any(len(numbers) > 1 for numbers in counts.values())
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from percept.core.errors import PerceptError
 from percept.core.io import replacing
+from percept.eval.statistics import Better
 
 SUFFIX = ".samples.jsonl"
 """Ending of the file, in place of the card's .json."""
@@ -36,6 +37,8 @@ class Records:
     """Rank of the true answer, from 1; empty where there is none."""
     group: Sequence[str] = field(default=())
     """Samples with one group, such as the captions of an image, are resampled together; empty if each stands alone."""
+    better: Better = "more"
+    """Whether more or less of `value` is better: less for errors."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -47,13 +50,14 @@ class Records:
 
     def rows(self, evaluation: str) -> Iterator[dict[str, Any]]:
         """Yield the samples as plain data."""
-        binary = self.is_binary
+        binary = self.is_binary and self.better == "more"
         for number, key in enumerate(self.keys):
             row: dict[str, Any] = {"evaluation": evaluation, "data": self.data, "task": self.task, "key": key}
             row |= {"truth": self.truth[number], "prediction": self.prediction[number]}
             if self.rank:
                 row["rank"] = int(self.rank[number])
             row |= {"right": bool(self.value[number])} if binary else {"value": float(self.value[number])}
+            row |= {"better": self.better} if self.better != "more" else {}
             yield row | ({"group": self.group[number]} if self.group else {})
 
 
@@ -64,6 +68,21 @@ def samples_file(card: Path) -> Path:
     'runs/nano.samples.jsonl'
     """
     return card.with_suffix(SUFFIX)
+
+
+def save(card: Path, records: Mapping[str, Sequence[Records]]) -> list[Path]:
+    """Write the samples of a card next to it, or remove those of an earlier run if there are none; return the file that was written.
+
+    Args:
+        card: the report card, a .json file.
+        records: by evaluation.
+    """
+    path, sampled = samples_file(card), {name: tasks for name, tasks in records.items() if tasks}
+    if not sampled:
+        path.unlink(missing_ok=True)
+        return []
+    write(path, sampled)
+    return [path]
 
 
 def write(path: Path, records: Mapping[str, Iterable[Records]]) -> None:
@@ -89,7 +108,7 @@ def read(path: Path) -> dict[Task, Records]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PerceptError(
-            f"the samples {path} cannot be read: {reason}. They are written by percept eval with --out; run it again."
+            f"the samples {path} cannot be read: {reason}. They are written by percept eval and percept report; run it again."
         ) from None
     return {task: _records(task, found) for task, found in rows.items()}
 
@@ -115,4 +134,5 @@ def _records(task: Task, rows: Sequence[Mapping[str, Any]]) -> Records:
         value=np.array([row["value"] for row in rows]),
         rank=[row["rank"] for row in rows if "rank" in row],
         group=[row["group"] for row in rows if "group" in row],
+        better=rows[0].get("better", "more"),
     )

@@ -19,7 +19,7 @@ from percept.eval.card import Card
 from percept.eval.statistics import Score
 from percept.eval.table import Evaluation, Plan, Result, Unsuited, find
 
-SUITE = ("zeroshot", "retrieval", "video", "robustness", "dense", "correspondence", "calibration", "speed")
+SUITE = ("zeroshot", "retrieval", "video", "robustness", "artists", "dense", "correspondence", "calibration", "speed")
 """Evaluations of a report, in its order; memory follows."""
 
 
@@ -95,6 +95,7 @@ def card(model: Any, measured: Measured, plan: Plan, *, command: str) -> Card:
         targets=targets,
         confusions=[each for result in results.values() for each in result.confusions],
         curves={name: curve for result in results.values() for name, curve in result.curves.items()},
+        data=[{"evaluation": name, **each} for name, result in results.items() for each in result.data],
         facts=facts(model) | {name: printable(reason) for name, reason in measured.missing.items()},
     )
 

@@ -1,20 +1,21 @@
-"""Category of single things in six styles, and the loss against plain images; with --data, ImageNet's shifts or other domains."""
+"""Category of single things in six styles, and the loss against plain images; with --data, ImageNet's shifts or other domains as well."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool
 
+from percept.core.errors import PerceptError
 from percept.core.report import notice
 from percept.eval import world
 from percept.eval.record import Records
 from percept.eval.sets import EvaluationSet, Request
 from percept.eval.sets.domains import SUITE, is_suite, open_domains
 from percept.eval.statistics import Score, drop, mean_of_groups, proportion
-from percept.eval.table import Evaluation, OnSets, Plan, Result
+from percept.eval.table import WORLD, Evaluation, OnSets, Plan, Result
 from percept.eval.zeroshot import (
     ZeroShot,
     classifier,
@@ -160,9 +161,22 @@ def _means(right: Mapping[str, np.ndarray]) -> list[Score]:
     return scores
 
 
-def run_on_sets(model: Embeds | Classifies, sets: Mapping[str, EvaluationSet], _: Request) -> Result:
-    """Classify the samples of the sets."""
-    return robustness_of_sets(model, sets)
+def run_on_sets(model: Embeds | Classifies, sets: Mapping[str, EvaluationSet], request: Request) -> Result:
+    """Classify the samples of the sets, and the styles of the labelled world, whose scores begin with `world:`.
+
+    The limit of the sets also limits the images of a style. A classifier of other classes is measured on the sets only.
+    """
+    found = robustness_of_sets(model, sets)
+    plan = Plan(seed=request.seed)
+    if request.limit is not None and request.limit < plan.third:
+        plan = replace(plan, count=3 * request.limit)
+    try:
+        of_world = run(model, plan)
+    except PerceptError as error:
+        notice(f"the labelled world is left out: {error}")
+        return found
+    scores = [replace(score, name=f"{WORLD}{score.name}") for score in of_world.scores]
+    return replace(found, scores=[*found.scores, *scores], records=[*found.records, *of_world.records])
 
 
 EVALUATION = Evaluation(

@@ -24,6 +24,7 @@ EVALUATIONS: dict[str, str] = {
     "retrieval": "percept.eval.retrieval:EVALUATION",
     "video": "percept.eval.video:EVALUATION",
     "robustness": "percept.eval.robustness:EVALUATION",
+    "artists": "percept.eval.artists:EVALUATION",
     "binding": "percept.eval.binding:EVALUATION",
     "digits": "percept.eval.digits:EVALUATION",
     "dense": "percept.eval.dense:EVALUATION",
@@ -33,6 +34,11 @@ EVALUATIONS: dict[str, str] = {
     "speed": "percept.eval.speed:EVALUATION",
 }
 """Name: where the evaluation is defined, in the order in which `percept eval all` runs them."""
+
+WITHOUT_SAMPLES = ("speed", "memory")
+"""Parts of a report card that are not measured on samples, so runs cannot be compared by them."""
+WORLD = "world: "
+"""Start of the names of scores on the labelled world in an evaluation that also measures sets of files."""
 
 Split: TypeAlias = Literal["evaluation", "validation", "train"]
 
@@ -89,7 +95,7 @@ class OnSets:
 
 
 class Unsuited(PerceptError):
-    """The model lacks what an evaluation measures; `percept eval all` leaves the evaluation out."""
+    """The model lacks what an evaluation measures, or the machine its data; `percept eval all` leaves the evaluation out."""
 
 
 def _nothing(_: Any) -> None:

@@ -289,6 +289,21 @@ def test_domains_share_the_classes_of_all(tmp_path):
     assert [(records.data, len(records)) for records in result.records] == [("photo", 4), ("sketch", 2)]
 
 
+def test_a_classifier_of_other_classes_is_measured_on_the_sets_only(tmp_path, capsys):
+    for domain in ("photo", "sketch"):
+        class_folders(tmp_path / domain, ["cup", "dog"])
+
+    class Classifier:
+        def class_logits(self, images):
+            return torch.eye(2)[[number_of(image) % 2 for image in images]]
+
+    request = Request(path=str(tmp_path), limit=1)
+    found = robustness.run_on_sets(Classifier(), open_domains(request), request)
+    assert "photo top-1" in scores(found)
+    assert not any(name.startswith("world: ") for name in scores(found))
+    assert "the labelled world is left out: the model has 2 classes" in capsys.readouterr().err
+
+
 def test_domains_as_tables_that_a_pattern_matches(tmp_path):
     for number in range(2):
         write(tmp_path / f"{number}.png", number)
