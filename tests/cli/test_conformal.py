@@ -22,7 +22,27 @@ def test_scores_of_every_method_are_printed_and_written(tmp_path, capsys):
     found = json.loads((tmp_path / "a.json").read_text())
     assert {row["method"] for row in found["rows"]} >= {"top-1", "LAC", "APS", "policy, learned"}
     assert all(row["low"] is None or row["low"] <= row["value"] <= row["high"] for row in found["rows"])
+    costs = [row for row in found["rows"] if row["name"] == "cost"]
+    assert len(costs) == len({row["method"] for row in found["rows"]})
+    assert all(row["low"] < row["value"] < row["high"] and row["n"] == 120 for row in costs)
+    about = found["about"]
+    assert (about["model"], about["preprocessing"]) == (None, None)  # the file does not say
+    assert about["seconds"] >= 0
     assert "LAC" in capsys.readouterr().out
+
+
+def test_the_model_that_a_file_names_is_reported(tmp_path):
+    parquet, arrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    logits, labels = written(tmp_path / "a.npz")
+    facts = json.dumps({"model": {"name": "nano"}, "preprocessing": "squash to 96 × 96, hash c53c"})
+    np.savez(tmp_path / "a.npz", logits=logits, labels=labels, facts=np.array(facts))
+    rows = arrow.table({"logits": logits.tolist(), "label": labels}).replace_schema_metadata({"percept": facts})
+    parquet.write_table(rows, tmp_path / "a.parquet")
+    for name in ("a.npz", "a.parquet"):
+        assert main(["conformal", str(tmp_path / name), "--out", str(tmp_path / "b.json")]) == 0
+        about = json.loads((tmp_path / "b.json").read_text())["about"]
+        assert about["model"] == {"name": "nano"}
+        assert about["preprocessing"].endswith("hash c53c")
 
 
 def test_parquet_gives_the_same_numbers(tmp_path):

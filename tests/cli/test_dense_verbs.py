@@ -11,6 +11,8 @@ import percept
 from percept.cli import main
 from percept.cli.match import split_points
 from percept.core.errors import PerceptError
+from percept.eval.probes.head import packaged_head
+from percept.eval.world_labels import world_labels
 from percept.infer import zeroshot_dense
 from percept.infer.footage import filming, open_footage, read_mask
 from percept.world.write.encode import mp4, palette_png
@@ -218,3 +220,37 @@ def test_depth_needs_a_head(model, image, tmp_path, capsys):
     arguments = ["--head", str(tmp_path), "--out", str(tmp_path / "a.png"), "--model", model]
     assert main(["depth", str(image), *arguments]) == 2
     assert "holds no head" in capsys.readouterr().err
+    assert main(["depth", str(image), "--model", model]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert f"Train one: percept layers --world --task depth --save HEAD --model {model}; then add --head HEAD" in error
+
+
+def test_nano_comes_with_a_head_for_depth(image, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["depth", str(image)]) == 0
+    with Image.open("depth.png") as drawn:
+        assert drawn.width > 40
+    printed = capsys.readouterr()
+    assert "RMSE 0." in printed.err
+    assert "n=80" in printed.err
+    assert "nearest" in printed.out
+    assert main(["depth", str(image), "--image-size", "48"]) == 2
+    assert "not with these options" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_packaged_head_measures_depth_in_rooms(dtype):
+    """The recorded error holds on rooms that it was not trained on."""
+    encoder = percept.load("nano", device="cpu", dtype=dtype)
+    head = packaged_head(encoder, "depth")
+    assert head is not None
+    assert head.facts.keys() >= {"command", "seed", "score", "samples"}
+    assert packaged_head(encoder, "masks") is None
+    rooms = world_labels("depth", count=12, seed=1)
+    errors = []
+    for number in range(12):
+        (room,) = rooms.images(number)
+        truth = torch.as_tensor(rooms.target(number)).squeeze()
+        found = head.maps(encoder, [room])[0, 0]
+        errors.append((found - truth).square()[truth > 0].mean().sqrt().item())
+    assert np.mean(errors) < 0.6

@@ -175,7 +175,10 @@ def test_models_are_compared_on_a_folder(model, classes, tmp_path, capsys):
     arguments = ["eval", "folder", str(classes), "--model", model, "--model", f"{model}@bfloat16", "--shots", "1"]
     assert main([*arguments, "--out", str(out)]) == 0
     assert "1 shot" in capsys.readouterr().out
-    rows = json.loads(out.read_text())["rows"]
+    written = json.loads(out.read_text())
+    rows, models = written["rows"], written["about"]["models"]
+    assert [each["name"] for each in models] == [model, f"{model}@bfloat16"]
+    assert all(each["seconds"] >= 0 and "hash" in each["preprocessing"] and len(each["image"]) == 32 for each in models)
     assert [row["task"] for row in rows] == ["zero-shot", "1 shot"] * 2
     assert rows[0]["than"] is None
     assert rows[2]["than"] == model

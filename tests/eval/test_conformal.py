@@ -14,6 +14,7 @@ from percept.eval.abstention import (
     compared,
     constrained,
     cost,
+    cost_score,
     decide,
     learned,
 )
@@ -119,6 +120,18 @@ def test_a_level_of_abstention_of_its_own_replaces_beta_there_only():
 def refused(levels: Levels) -> float:
     assert levels.refused is not None
     return levels.refused
+
+
+def test_the_cost_has_an_interval():
+    probabilities = np.tile([0.7, 0.3], (200, 1))
+    labels = (np.arange(200) % 4 == 0).astype(int)  # a quarter is wrong
+    found = cost_score(Answers(sets=probabilities > 0.5, probabilities=probabilities), labels, Cost())
+    assert found.value == cost(Answers(sets=probabilities > 0.5, probabilities=probabilities), labels, Cost())
+    assert (found.n, found.better) == (200, "less")
+    assert found.high - found.low == pytest.approx(2 * 1.96 * (0.25 * 0.75 / 200) ** 0.5, rel=0.2)
+    right = cost_score(Answers(sets=probabilities > 0.5, probabilities=probabilities), np.zeros(200, int), Cost())
+    assert right.low == pytest.approx(right.value)
+    assert right.high - right.value == pytest.approx(0.0188, abs=1e-3)  # Wilson
 
 
 def test_the_constraint_comes_before_the_cost():

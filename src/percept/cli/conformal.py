@@ -1,5 +1,7 @@
 """`percept conformal`: sets of answers with guaranteed coverage, and abstention, compared on the logits of any classifier."""
 
+import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +23,14 @@ COLUMNS = (
     "AUROC",
     "AUARC",
     "ECE",
+    "cost",
 )
 FIELDS = {
-    "method": str, "name": str, "value": float, "unit": str, "better": str, "n": int, "low": float, "high": float, "cost": float,
+    "method": str, "name": str, "value": float, "unit": str, "better": str, "n": int, "low": float, "high": float,
 }  # fmt: skip
-"""Of a row of --out: a score of a method with its 95 % interval, and what the method costs."""
+"""Of a row of --out: a score of a method with its 95 % interval; one of the scores is what the method costs."""
+ORIGIN = ("model", "preprocessing")
+"""What a file of logits may say about where they come from."""
 
 
 def conformal(
@@ -37,39 +42,42 @@ def conformal(
     """Calibrate answers on one part of the items and judge them on another: LAC, APS, confidence threshold, conformal abstention.
 
     Args:
-        logits: A .npz file with arrays logits [items, classes] and labels [items], or a .parquet file with columns logits and label.
+        logits: A .npz file with arrays logits [items, classes] and labels [items], or a .parquet file with columns logits and label. An
+            array facts, or the metadata percept of the parquet schema, may hold model and preprocessing as json.
         alpha: Share of sets that may miss the true class, between 0 and 1.
         seed: Of the split into calibration, policy and test items.
         out: File for all scores with intervals, ending in .csv, .json, .jsonl or .parquet; - for json lines on standard output.
     """
     from percept.core.report import table
-    from percept.eval.abstention import Cost, Split, compared, cost
+    from percept.eval.abstention import Cost, Split, compared, cost_score
     from percept.eval.conformal import check_labels, judged, softmax
 
     check_rows_output(out)
-    values, labels = read_logits(logits)
+    start = time.perf_counter()
+    values, labels, origin = read_logits(logits)
     probabilities = softmax(values)
     labels = check_labels(labels, values)
     split = Split.random(len(labels), seed)
     answers = compared(probabilities, labels, split, alpha=alpha, seed=seed)
-    scores = {name: judged(each, labels[split.test], seed=seed) for name, each in answers.items()}
-    charged = {name: cost(each, labels[split.test], Cost()) for name, each in answers.items()}
+    true = labels[split.test]
+    scores = {
+        name: [*judged(each, true, seed=seed), cost_score(each, true, Cost(), seed=seed)] for name, each in answers.items()
+    }
     if not is_stdout(out):
-        rows = [(name, *_cells(found), f"{charged[name]:.3f}") for name, found in scores.items()]
-        table(f"{len(split.test):,} test items, {values.shape[1]} classes", ("method", *COLUMNS, "cost"), rows)
+        rows = [(name, *_cells(found)) for name, found in scores.items()]
+        table(f"{len(split.test):,} test items, {values.shape[1]} classes", ("method", *COLUMNS), rows)
     say("An abstention never counts as right or covered. Cost: lower is better, see percept.eval.abstention.Cost.")
     facts = {
         "file": str(logits), "alpha": alpha, "seed": seed, "calibration": len(split.calibration) + len(split.fresh),
+        "seconds": round(time.perf_counter() - start, 1), **{name: origin.get(name) for name in ORIGIN},
     }  # fmt: skip
-    lines = (
-        {"method": name, "cost": charged[name], **vars(score)} for name, found in scores.items() for score in found
-    )
+    lines = ({"method": name, **vars(score)} for name, found in scores.items() for score in found)
     save_rows(out, lines, FIELDS, facts=facts)
     return 0
 
 
-def read_logits(file: Path) -> tuple[Any, Any]:
-    """Return logits and labels of a file.
+def read_logits(file: Path) -> tuple[Any, Any, dict[str, Any]]:
+    """Return logits, labels and what a file says about them, such as the model; nothing if it does not.
 
     Raises:
         PerceptError: no such file, another kind of file, or an array is missing.
@@ -85,12 +93,14 @@ def read_logits(file: Path) -> tuple[Any, Any]:
             if not is_zipfile(file):
                 raise ValueError("it is not a .npz file")
             with np.load(file, allow_pickle=False) as arrays:
-                return arrays["logits"], arrays["labels"]
+                facts = json.loads(str(arrays["facts"])) if "facts" in arrays else {}
+                return arrays["logits"], arrays["labels"], facts
         if file.suffix == ".parquet":
             import pyarrow.parquet as parquet
 
             read = parquet.read_table(file, columns=["logits", "label"])
-            return np.array(read["logits"].to_pylist(), dtype=np.float64), read["label"].to_numpy()
+            facts = json.loads((read.schema.metadata or {}).get(b"percept", b"{}"))
+            return np.array(read["logits"].to_pylist(), dtype=np.float64), read["label"].to_numpy(), facts
     except (KeyError, ValueError, OSError) as error:
         raise PerceptError(
             f"{file} cannot be used: {str(error).strip(chr(39)).splitlines()[0]}. It needs logits [items, classes] and labels [items] "

@@ -1,19 +1,23 @@
-"""`percept depth`: estimate depth with a head that was trained on the features of an encoder."""
+"""`percept depth`: estimate depth with a head that was trained on the features of an encoder; nano comes with one."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import tyro
 
-from percept.cli.options import MODEL, Model
+from percept.cli.options import MODEL, Model, typed
 from percept.cli.output import is_stdout, save_rows, split_outputs
 from percept.cli.show import say, writing
 from percept.core.errors import PerceptError
-from percept.core.report import table
+from percept.core.report import notice, table
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from percept.eval.probes.head import Head
+    from percept.infer.encoder import Encoder
 
 FIELDS = {"image": str, "unit": str, "nearest": float, "median": float, "farthest": float}
 """Of the row of --out."""
@@ -22,8 +26,8 @@ QUANTILES = {"nearest": 0.0, "median": 0.5, "farthest": 1.0}
 
 def depth(
     image: tyro.conf.Positional[Path],
-    head: Path,
-    out: tuple[Path, ...],
+    head: Path | None = None,
+    out: tuple[Path, ...] = (Path("depth.png"),),
     model: Model = MODEL,
 ) -> int:
     """Estimate the depth of each pixel.
@@ -31,7 +35,7 @@ def depth(
     Args:
         image: Image.
         head: Folder of a head for depth, trained on the same encoder: percept layers DATA --task depth --save FOLDER; with
-            --world in place of DATA, on rooms of the labelled world.
+            --world in place of DATA, on rooms of the labelled world. Default: the head that comes with nano, trained on these rooms.
         out: .png to look at (light is near), .npy for the depth of each pixel, or both; and .csv, .json, .jsonl or .parquet for the least,
             median and largest depth, or - for these as a json line on standard output.
     """
@@ -43,12 +47,7 @@ def depth(
     opened = read_image(image)
     from torch.nn import functional as F
 
-    from percept.eval.probes.head import open_head
-
-    trained = open_head(head)
-    if trained.task != "depth":
-        raise PerceptError(f"{head} holds a head for {trained.task}, not for depth. Give a head for depth.")
-    encoder = model.open()
+    trained, encoder = _head(head, model)
     maps = trained.maps(encoder, [opened])
     values = F.interpolate(maps, (opened.height, opened.width), mode="bilinear", align_corners=False)[0, 0].numpy()
     unit = trained.unit or "share of the largest depth"
@@ -61,6 +60,30 @@ def depth(
     return 0
 
 
+def _head(folder: Path | None, model: Model) -> "tuple[Head, Encoder]":
+    """Return the head and the encoder.
+
+    Raises:
+        PerceptError: the folder holds no head for depth, or none is given and none comes with the model.
+    """
+    from percept.eval.probes.head import open_head, packaged_head
+
+    if folder is not None:
+        trained = open_head(folder)
+        if trained.task != "depth":
+            raise PerceptError(f"{folder} holds a head for {trained.task}, not for depth. Give a head for depth.")
+        return trained, model.open()
+    encoder = model.open()
+    packaged = packaged_head(encoder, "depth")
+    if packaged is None:
+        command = shlex.join(["percept", "layers", "--world", "--task", "depth", "--save", "HEAD", *typed(model)])
+        raise PerceptError(
+            f"no head for depth comes with {encoder.name}, or not with these options. Train one: {command}; then add --head HEAD here."
+        )
+    notice(f"the head was trained on rooms of the labelled world, {packaged.facts['score']}; on photos only near and far mean something")
+    return packaged, encoder
+
+
 def _write(file: Path, image: "Image.Image", values: np.ndarray, unit: str) -> None:
     from percept.core.io import replacing
     from percept.infer.drawing import Panel, draw_rows, save_png
@@ -71,11 +94,11 @@ def _write(file: Path, image: "Image.Image", values: np.ndarray, unit: str) -> N
             with replacing(file) as temporary, temporary.open("wb") as stream:
                 np.save(stream, values.astype(np.float32))
         else:
-            picture, near, far = depth_colours(values)
+            coloured, near, far = depth_colours(values)
             remark = f"light {near:.2f}, dark {far:.2f} {unit}"
             panels = [
                 Panel(image=enlarged_for_view(image), title="image"),
-                Panel(image=enlarged_for_view(picture), title="depth", remark=remark),
+                Panel(image=enlarged_for_view(coloured), title="depth", remark=remark),
             ]
             save_png(file, draw_rows([panels]))
     say(f"wrote {file}")

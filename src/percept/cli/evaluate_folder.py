@@ -1,5 +1,6 @@
 """`percept eval folder`: measure several models on a person's own class folders, compared in pairs."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,8 @@ FIELDS = {
     "model": str, "task": str, "n": int, "right": float, "low": float, "high": float, "than": str, "difference": float,
     "difference_low": float, "difference_high": float, "p": float,
 }  # fmt: skip
-"""Of a row of --out: shares from 0 to 1 with 95 % intervals; `difference` is to the first model, `than`, on the same images."""
+"""Of a row of --out: shares from 0 to 1 with 95 % intervals; `difference` is to the first model, `than`, on the same images.
+`about` in .json also holds each model's identity, preprocessing with its hash, and seconds."""
 
 
 def folder(
@@ -65,17 +67,26 @@ def folder(
     say(
         f"{count(len(task.paths), 'different image')} in {len(task.found.classes):,} classes; {task.left_out:,} copies left out"
     )
-    outcomes = []
+    from percept.core.config import to_dict
+    from percept.eval.report import preprocessing
+
+    outcomes, models = [], []
     for name in names:
-        encoder = load.load(name)
+        encoder, start = load.load(name), time.perf_counter()
         say(f"{encoder} reads them")
         outcomes.append(
             measure(encoder, task, shots=counts, templates=template or None, sampling=sampling, seed=seed, name=name)
         )
+        seconds = round(time.perf_counter() - start, 1)
+        models.append(
+            {**to_dict(encoder.identity), "name": name, "preprocessing": preprocessing(encoder), "seconds": seconds}
+        )
     differences = [{}, *(compared(outcomes[0], each, seed=seed) for each in outcomes[1:])]
     if not on_stderr:
         _show(path, outcomes, differences)
-    facts = {"folder": str(path), "images": len(task.paths), "classes": list(task.found.classes), "seed": seed}
+    facts = {
+        "folder": str(path), "images": len(task.paths), "classes": list(task.found.classes), "seed": seed, "models": models,
+    }  # fmt: skip
     save_rows(out, _rows(outcomes, differences), FIELDS, facts=facts)
     return 0
 

@@ -129,9 +129,9 @@ def _write(out: tuple[Path, ...], image: "Image.Image", mask: np.ndarray, names:
     found = set(np.unique(mask).tolist())
     entries = [(number, name) for number, name in enumerate(names, start=1) if number in found]
     drawn = with_legend(with_masks(enlarged_for_view(image), mask), entries)
-    for file, picture in zip(out, (drawn, palette_image(mask)), strict=False):
+    for file, drawing in zip(out, (drawn, palette_image(mask)), strict=False):
         with writing(file):
-            save_png(file, picture)
+            save_png(file, drawing)
         say(f"wrote {file}")
 
 

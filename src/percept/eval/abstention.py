@@ -18,6 +18,7 @@ from torch import nn
 from percept.core.errors import PerceptError
 from percept.core.seed import derive
 from percept.eval.conformal import Answers, aps, lac, quantile
+from percept.eval.statistics import RESAMPLES, Score, wilson
 
 ALPHA, BETA = (0.75, 0.9), (0.01, 0.05)
 """Ranges of the two levels."""
@@ -113,10 +114,29 @@ def decide(
 
 def cost(answers: Answers, labels: Int[np.ndarray, " n"], weights: Cost) -> float:
     """Return what a policy is charged for its answers; lower is better."""
-    answered, sizes = answers.answered, answers.sets.sum(axis=1)
+    return _cost(answers.sets.sum(axis=1), answers.sets[np.arange(len(labels)), labels], weights)
+
+
+def cost_score(answers: Answers, labels: Int[np.ndarray, " n"], weights: Cost, *, seed: int = 0) -> Score:
+    """Return the cost with a percentile bootstrap interval over items.
+
+    Where all items are alike, so that the bootstrap has no width, it is Wilson's for the share of errors.
+    """
+    sizes, covered = answers.sets.sum(axis=1), answers.sets[np.arange(len(labels)), labels]
+    n, rng, value = len(labels), np.random.default_rng(seed), _cost(sizes, covered, weights)
+    picks = (rng.integers(0, n, n) for _ in range(RESAMPLES // 4))
+    low, high = np.quantile([_cost(sizes[pick], covered[pick], weights) for pick in picks], (0.025, 0.975))
+    if low == high and sizes.any():
+        errors = int((~covered).sum())
+        low, high = (value + weights.error * (end - errors / n) for end in wilson(errors, n))
+    return Score(name="cost", value=value, unit="", better="less", n=n, low=float(low), high=float(high))
+
+
+def _cost(sizes: Int[np.ndarray, " n"], covered: Bool[np.ndarray, " n"], weights: Cost) -> float:
+    """Return the cost of answers of these sizes, 0 for an abstention, that cover the true class or not."""
+    answered = sizes > 0
     rates = np.array([(sizes == 1).mean(), (sizes > 1).mean(), (~answered).mean()])
-    covered = answers.sets[np.arange(len(labels)), labels][answered]
-    error = 1 - covered.mean() if answered.any() else 0.0
+    error = 1 - covered[answered].mean() if answered.any() else 0.0
     size = sizes[sizes > 1].mean() if (sizes > 1).any() else 0.0
     used = rates[rates > 0]
     return float(

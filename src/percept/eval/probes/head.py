@@ -14,6 +14,7 @@ from percept.core.errors import PerceptError, unknown_name
 from percept.core.io import load_tensors, read_object, save_tensors, write_json
 from percept.eval.probes.stream import each_layer, frame_of, patches, pooled, squashing
 from percept.infer.encoder import Encoder
+from percept.weights.locate import PACKAGED
 
 FACTS, TENSORS = "head.json", "head.safetensors"
 KINDS = ("linear", "dpt", "fcos")
@@ -146,7 +147,7 @@ def open_head(folder: Path | str) -> Head:
         folder = folder / "head"
     if not (folder / FACTS).is_file():
         raise PerceptError(
-            f"{folder} holds no head ({FACTS}). Train one with percept layers DATA --task depth --save HEAD."
+            f"{folder} holds no head ({FACTS}). Train one with percept layers DATA --task TASK --save HEAD, where TASK is depth, masks, boxes or classes."
         )
     facts, tensors = read_object(folder / FACTS), load_tensors(folder / TENSORS)
     missing = [name for name in ("task", "kind", "layer", "width", "classes") if name not in facts]
@@ -162,6 +163,17 @@ def open_head(folder: Path | str) -> Head:
         classes=tuple(facts["classes"]), unit=facts.get("unit", ""), encoder=facts.get("encoder", ""),
         facts=facts.get("facts", {}), module=module.eval().requires_grad_(False),
     )  # fmt: skip
+
+
+def packaged_head(encoder: Encoder, task: str) -> Head | None:
+    """Return the head that ships with nano; None for other tasks, and for encoders that are not nano as packaged, with its preprocessing."""
+    folder = PACKAGED / "nano" / f"{task}_head"
+    if not (folder / FACTS).is_file():
+        return None
+    head = open_head(folder)
+    if encoder.model.config.vision.width != head.width:  # hashing a large model takes seconds
+        return None
+    return head if encoder.identity.image == head.encoder else None
 
 
 def _module(task: str, kind: str, width: int, outputs: int) -> nn.Module:
