@@ -90,9 +90,7 @@ def test_a_thing_smaller_than_the_patches_has_a_point_too():
 def test_the_iou_of_an_image_is_that_of_its_own_groups():
     truth = dense.Truth(group=torch.tensor([[0, 0], [2, 2]]), depth=torch.full((2, 2), 0.5))
     guess = torch.zeros(len(dense.GROUPS) + 1, 2, 2)
-    guess[0, 0, 0] = guess[2, 1] = guess[3, 0, 1] = (
-        1.0  # group 3 is not in the image and takes a pixel of the background
-    )
+    guess[0, 0, 0] = guess[2, 1] = guess[3, 0, 1] = 1.0  # a group that is not in the image takes a pixel
     guess[-1] = 0.25
     found = dense.outcome(guess, truth)
     assert (found.iou, found.error, found.depth) == (0.75, 0.25, (0.5, 0.25))
@@ -272,7 +270,7 @@ def test_a_card_of_a_set_of_ones_own_names_the_set():
         "Images: evaluation split, seed 0. Images: pets, 24 samples, hash 40d5e60e0d7c. The models were measured on"
         in html
     )
-    assert "Classification: pets top-1" in html  # in the first table, beside the score of the other card
+    assert "Classification: pets top-1" in html  # in the first table, with the score of the other card
     assert "Classification: category top-1" in html
     assert "--data" not in html
 

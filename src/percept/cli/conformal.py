@@ -61,7 +61,8 @@ def conformal(
     answers = compared(probabilities, labels, split, alpha=alpha, seed=seed)
     true = labels[split.test]
     scores = {
-        name: [*judged(each, true, seed=seed), cost_score(each, true, Cost(), seed=seed)] for name, each in answers.items()
+        name: [*judged(each, true, seed=seed), cost_score(each, true, Cost(), seed=seed)]
+        for name, each in answers.items()
     }
     if not is_stdout(out):
         rows = [(name, *_cells(found)) for name, found in scores.items()]

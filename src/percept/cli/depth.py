@@ -80,7 +80,9 @@ def _head(folder: Path | None, model: Model) -> "tuple[Head, Encoder]":
         raise PerceptError(
             f"no head for depth comes with {encoder.name}, or not with these options. Train one: {command}; then add --head HEAD here."
         )
-    notice(f"the head was trained on rooms of the labelled world, {packaged.facts['score']}; on photos only near and far mean something")
+    notice(
+        f"the head was trained on rooms of the labelled world, {packaged.facts['score']}; other images were not measured"
+    )
     return packaged, encoder
 
 

@@ -1,6 +1,6 @@
 """The report card of a model: every score with unit, n, interval, target, and how it was measured; json, table, markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,10 +88,11 @@ class Card:
         return "\n".join(lines) + "\n"
 
     def _how(self) -> list[tuple[str, str]]:
+        world = is_of_world(((name, score.name) for name, scores in self.scores.items() for score in scores), self.data)
         return [
             ("model", f"{self.model['name']}, {self.model['image']}"),
             ("command", self.command),
-            ("images", f"{self.split} split, seed {self.seed}") if self._of_world() else ("seed", str(self.seed)),
+            ("images", f"{self.split} split, seed {self.seed}") if world else ("seed", str(self.seed)),
             *self._sets(),
             ("seconds", f"{sum(self.seconds.values()):.0f}"),
             *((name, str(value)) for name, value in self.facts.items()),
@@ -105,15 +106,6 @@ class Card:
             bad = [f"{each['unreadable']:,} could not be read"] if each["unreadable"] else []
             lines.append((f"data {each['name']}", "; ".join([*parts, *bad, *filter(None, [each.get("remark")])])))
         return lines
-
-    def _of_world(self) -> list[str]:
-        """Return the evaluations that measured images of the labelled world, alone or with sets of files."""
-        others = {*WITHOUT_SAMPLES, *(each["evaluation"] for each in self.data)}
-        return [
-            name
-            for name, scores in self.scores.items()
-            if name not in others or any(score.name.startswith(WORLD) for score in scores)
-        ]
 
     def _target(self, evaluation: str, score: Score) -> float | None:
         of_files = any(each["evaluation"] == evaluation for each in self.data)
@@ -129,6 +121,17 @@ class Card:
         target = self._target(evaluation, score)
         verdict = "" if target is None else f"{score.target(target)} {'met' if score.reaches(target) else 'missed'}"
         return score.name, score.shown, score.interval, f"{score.n:,}", verdict
+
+
+def is_of_world(scores: Iterable[tuple[str, str]], data: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a card is about images of the labelled world, alone or with sets of files.
+
+    Args:
+        scores: evaluation and name of each score.
+        data: of the card.
+    """
+    others = {*WITHOUT_SAMPLES, *(each["evaluation"] for each in data)}
+    return not data or any(evaluation not in others or name.startswith(WORLD) for evaluation, name in scores)
 
 
 def _confusion(confusion: Confusion) -> tuple[str, str, str]:

@@ -8,9 +8,10 @@ from html import escape as escape_markup
 from typing import Any
 
 from percept.core.report import printable
+from percept.eval.card import is_of_world
 from percept.eval.plots import COLOURS, dots, reliability
 from percept.eval.statistics import Score, without_unit
-from percept.eval.table import EVALUATIONS, WITHOUT_SAMPLES, WORLD, summary
+from percept.eval.table import EVALUATIONS, WITHOUT_SAMPLES, summary
 
 HEADLINES = (
     ("zeroshot", "category top-1"),
@@ -154,14 +155,10 @@ def _warnings(cards: Sequence[Mapping[str, Any]]) -> str:
 def _images(card: Mapping[str, Any]) -> str:
     """Return which images a card is about: those of the world, sets of files, or both."""
     data = card.get("data", ())
-    others = {*WITHOUT_SAMPLES, *(each["evaluation"] for each in data)}
-    of_world = not data or any(
-        row["evaluation"] not in others or row["name"].startswith(WORLD) for row in card["scores"]
-    )
-    world = [f"{card['split']} split, seed {card['seed']}"] if of_world else []
-    return "; ".join(
-        [*world, *(f"{each['name']}, {each['samples']:,} samples, hash {each['hash'][:12]}" for each in data)]
-    )
+    sets = [f"{each['name']}, {each['samples']:,} samples, hash {each['hash'][:12]}" for each in data]
+    if is_of_world(((row["evaluation"], row["name"]) for row in card["scores"]), data):
+        sets = [f"{card['split']} split, seed {card['seed']}", *sets]
+    return "; ".join(sets)
 
 
 def _counts_differ(cards: Sequence[Mapping[str, Any]]) -> bool:
