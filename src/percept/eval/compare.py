@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import exp, lgamma, log
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from percept.core.io import read_json
 from percept.eval import record
 from percept.eval.record import Records, Task
 from percept.eval.resampling import group_numbers, resampled_means
-from percept.eval.statistics import Better, paired_interval, without_unit
+from percept.eval.statistics import Better, mcnemar, paired_interval, without_unit
 from percept.eval.table import WITHOUT_SAMPLES
 
 
@@ -270,21 +269,6 @@ def difference(task: Task, a: Records, b: Records, *, seed: int = 0) -> Differen
         difference=float(delta.mean()), low=float(low), high=float(high), only_a=only_a, only_b=only_b,
         p=mcnemar(only_a, only_b) if binary and grouped is None else None,
     )  # fmt: skip
-
-
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Return the two-sided p-value of McNemar's exact test from the numbers of samples that one run alone has right.
-
-    McNemar 1947; the exact form is a binomial test with probability 1/2.
-
-    >>> mcnemar(1, 9), mcnemar(0, 0)
-    (0.021484375, 1.0)
-    """
-    n, least = only_a + only_b, min(only_a, only_b)
-    if 2 * least >= n - 1:
-        return 1.0
-    tail = sum(exp(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2)) for k in range(least + 1))
-    return min(1.0, round(2 * tail, 12))
 
 
 def disagreeing(task: Task, a: Records, b: Records) -> list[Disagreement]:

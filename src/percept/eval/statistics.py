@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import exp, lgamma, log, sqrt
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -157,6 +157,21 @@ def paired_interval(only_first: float | int, only_second: float | int, n: int) -
     middle, changes = (only_second - only_first) / (n + 2), only_first + only_second + 1
     half = Z * sqrt(changes / (n + 2) - middle * middle) / sqrt(n + 2)
     return max(-1.0, middle - half), min(1.0, middle + half)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Return the two-sided p-value of McNemar's exact test from the numbers of samples that one run alone has right.
+
+    McNemar 1947; the exact form is a binomial test with probability 1/2.
+
+    >>> mcnemar(1, 9), mcnemar(0, 0)
+    (0.021484375, 1.0)
+    """
+    n, least = only_a + only_b, min(only_a, only_b)
+    if 2 * least >= n - 1:
+        return 1.0
+    tail = sum(exp(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2)) for k in range(least + 1))
+    return min(1.0, round(2 * tail, 12))
 
 
 def mean_share(name: str, values: Sequence[float] | np.ndarray, *, seed: int = 0) -> Score:
