@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from percept.core.errors import PerceptError
 from percept.core.report import err, notice, printable, printable_lines, table
+from percept.core.words import count
 
 if TYPE_CHECKING:
     from percept.data.files import BadFile
@@ -66,15 +67,6 @@ def bad_files(bad: Sequence["BadFile"], *, on_stderr: bool = False) -> None:
     if len(bad) > SHOWN_BAD:
         rows.append(("...", f"and {len(bad) - SHOWN_BAD} more"))
     table(f"{count(len(bad), 'file')} left out", ("file", "reason"), rows)
-
-
-def count(number: int, thing: str, plural: str = "") -> str:
-    """Return the number with its noun.
-
-    >>> count(1, "image"), count(3, "image"), count(2, "copy", "copies")
-    ('1 image', '3 images', '2 copies')
-    """
-    return f"{number:,} {thing if number == 1 else plural or f'{thing}s'}"
 
 
 def count_files(paths: Sequence[Path]) -> str:
