@@ -64,6 +64,10 @@ class ArrowRows:
         """Return the file and the number of the row, counted from 1."""
         return f"{self.name}:{index + 1}"
 
+    def where(self, index: int) -> str:
+        """Return the file and the number of the row, for messages."""
+        return f"{self.name}, row {index + 1}"
+
     def read(self, index: int) -> Sample:
         """Read a row.
 

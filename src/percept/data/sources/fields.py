@@ -16,6 +16,7 @@ IMAGES = (
 )
 VIDEOS = ("video", "videos", "video_path", "video_bytes", "mp4", "webm", "clip", "video_id")
 """Fields that are taken for the image or the video where none is named; the first one that a row has, whatever its case."""
+KNOWN = f"Names of columns with images are {', '.join(IMAGES)}; with videos, {', '.join(VIDEOS)}."
 
 
 @dataclass(frozen=True, kw_only=True)

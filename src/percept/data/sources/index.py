@@ -119,6 +119,13 @@ def read_span(file: Path, start: int, stop: int) -> bytes:
         return opened.read(stop - start)
 
 
+def line_at(name: str, index: Index, span: int) -> str:
+    """Return the line of a text file in which a span begins, counted from 1, for messages; everything before it is read."""
+    start = int(index.arrays(name)["start"][span])
+    line = read_span(index.file, 0, start).count(b"\n") + 1
+    return f"{name}, line {line}"
+
+
 @lru_cache(maxsize=OPEN)
 def _places(file: Path, kind: str) -> tuple[Path, Path]:
     name = hashlib.blake2b(os.fsencode(file.resolve()), digest_size=12).hexdigest()

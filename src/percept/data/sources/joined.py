@@ -37,6 +37,11 @@ class JoinedRows:
         part, row = self._place(index)
         return part.key(row)
 
+    def where(self, index: int) -> str:
+        """Return the place of a row in its file, for messages."""
+        part, row = self._place(index)
+        return getattr(part, "where", part.key)(row)
+
     def read(self, index: int) -> Sample:
         """Read a row of its file."""
         check_index(self, index)

@@ -7,7 +7,7 @@ from typing import Any
 
 from percept.core.errors import PerceptError
 from percept.data.sources.fields import Fields
-from percept.data.sources.index import Index, read_span
+from percept.data.sources.index import Index, line_at, read_span
 from percept.data.sources.lists import media_folder, rows_of_lists
 from percept.data.sources.sample import BadSample, Sample, check_index
 from percept.data.sources.scan import element_spans, line_spans
@@ -45,6 +45,12 @@ class JsonRows:
     def key(self, index: int) -> str:
         """Return the file and the number of the row, counted from 1."""
         return f"{self.name}:{index + 1}"
+
+    def where(self, index: int) -> str:
+        """Return the file and the line of the row, for messages; the number of the row in files that are lists."""
+        if self.index.kind != "lines" or self.index.file.name != Path(self.name).name:
+            return f"{self.name}, row {index + 1}"
+        return line_at(self.name, self.index, index)
 
     def read(self, index: int) -> Sample:
         """Read a row.
@@ -98,11 +104,28 @@ def _lists_in(file: Path) -> Path | None:
         return None
     lines = rows_of_lists(file)
     if lines is None and first is None:
+        check_json(file)
         raise PerceptError(
             f"{file} holds one json object on several lines. A source is a list of objects, one object on each line, or the lists of "
             "COCO or MSR-VTT."
         )
     return lines
+
+
+def check_json(file: Path) -> None:
+    """Check that a file holds one json value.
+
+    Raises:
+        PerceptError: it does not; the message says where.
+    """
+    try:
+        json.loads(file.read_bytes())
+    except RecursionError:
+        raise PerceptError(f"{file} is nested too deeply to be read. Write one object on each line.") from None
+    except ValueError as error:
+        raise PerceptError(
+            f"{file} is not valid json: {error}. It may be cut short; fetch or write it again."
+        ) from None
 
 
 def _start(file: Path) -> bytes:

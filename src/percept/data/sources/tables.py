@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from percept.core.errors import PerceptError
-from percept.data.sources.fields import Fields
-from percept.data.sources.index import Index, read_span
+from percept.data.sources.fields import KNOWN, Fields
+from percept.data.sources.index import Index, line_at, read_span
 from percept.data.sources.sample import BadSample, Sample, check_index
 from percept.data.sources.scan import delimiter_of, is_open, line_spans, record_spans
 
@@ -81,6 +81,10 @@ class TableRows:
         """Return the file and the number of the row below the column names, counted from 1."""
         return f"{self.name}:{index + 1}"
 
+    def where(self, index: int) -> str:
+        """Return the file and the line in which the row begins, for messages."""
+        return line_at(self.name, self.table.index, index + 1)
+
     def read(self, index: int) -> Sample:
         """Read a row.
 
@@ -113,5 +117,5 @@ def _check_columns(file: Path, columns: tuple[str, ...], fields: Fields) -> None
         asked = [name for name in (fields.image, fields.video) if name is not None]
         raise PerceptError(
             f"{file} has the columns {', '.join(columns)}, but no {' or '.join(map(repr, asked)) or 'usual name for images or videos'}. "
-            "Name the column with image= or video=."
+            + ("Name the column with image= or video=." if asked else f"Rename the column. {KNOWN}")
         )
