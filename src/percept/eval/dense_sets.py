@@ -12,6 +12,7 @@ import numpy as np
 
 from percept.core.errors import PerceptError
 from percept.core.report import notice
+from percept.core.words import count
 from percept.data.check.similar import look_of, near_looks
 from percept.data.files import find_images, image_suffixes, in_order, natural_order
 from percept.data.images import read_image
@@ -22,6 +23,7 @@ from percept.eval.labelled import NEEDED, Labelled
 from percept.eval.sets.item import Request
 from percept.eval.sets.lists import karpathy, karpathy_content
 from percept.eval.sets.shards import splits_of
+from percept.eval.sets.stream import Pass
 from percept.eval.sets.tables import rows_by_file
 from percept.eval.world_labels import folder_labels
 
@@ -79,7 +81,7 @@ def _masks(
         labels = stored - 1 if ade else np.where(stored == VOID, -1, stored)
         if labels.max() >= len(names):
             raise PerceptError(
-                f"{masks[index]} has the class {int(labels.max()) + ade}, but there are names for {len(names)} classes. "
+                f"{masks[index]} has the class {int(labels.max()) + ade}, but names are known for {count(len(names), 'class', 'classes')} only. "
                 f"Add the missing names to {folder / 'classes.txt'}, one per line."
             )
         return labels
@@ -198,11 +200,11 @@ def _karpathy(path: Path) -> Found:
     if not path.is_file() or path.suffix.lower() != ".json" or (content := karpathy_content(path)) is None:
         return {}
     data = karpathy(path, content, Request(path=str(path)), advice="Put the file into the folder that holds them.")
-    kept = [index for index in range(data.count) if any(data.read(index).captions)]
+    items = Pass(data=data, captioned=True).all_items()
     return {
         "captions": Labelled(
-            name=f"{path} ({data.name})", task="captions", count=len(kept), images=lambda index: [data.read(kept[index]).media],
-            target=lambda index: next(text for text in data.read(kept[index]).captions if text),
+            name=f"{path} ({data.name})", task="captions", count=len(items), images=lambda index: [items[index].media],
+            target=lambda index: items[index].captions[0],
         )
     }  # fmt: skip
 
@@ -240,7 +242,7 @@ def _rows(path: Path) -> Found:
         )
     elif names and not captioned:
         raise PerceptError(
-            f"{path} has one class, {names[0]}, with {len(labelled)} samples, and at least two classes are needed. {_layouts()}"
+            f"{path} has {count(len(labelled), 'sample')} of the single class {names[0]!r}. Give at least two classes. {_layouts()}"
         )
     if captioned:
         found["captions"] = _labelled(path, "captions", captioned)

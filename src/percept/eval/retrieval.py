@@ -1,4 +1,4 @@
-"""Find the image of a caption, and the caption of an image; with --data, those of a set.
+"""Find the image of a caption, and the caption of an image; with --data, images or videos of a set by their captions and the other way.
 
 Images of one to six things; all long captions differ. R@k: a right one is among the k nearest.
 """
@@ -235,16 +235,12 @@ def retrieval_of_set(model: Embeds, data: EvaluationSet, *, sampling: Sampling |
     """
     if data.video and not hasattr(model, "pooled"):
         raise PerceptError(f"{type(model).__name__} cannot embed videos. Use an encoder, such as 'nano'.")
-    seen = Pass(data=data)
+    seen = Pass(data=data, captioned=True)
     vectors = [rows for _, rows in chunks(seen, model, unit_vectors(model, data, "retrieval"), sampling=sampling)]
     facts = seen.done().facts()
     items = seen.items
     owner = [number for number, item in enumerate(items) for _ in item.captions]
     captions = [caption for item in items for caption in item.captions]
-    if without := [item.key for item in items if not item.captions]:
-        raise PerceptError(
-            f"{data.path}: {without[0]} has no caption, as {len(without)} in all. Give each at least one."
-        )
     texts = torch.cat([model.text(captions[start : start + TEXTS]) for start in range(0, len(captions), TEXTS)])
     pairs = Pairs(
         keys=[item.key for item in items], captions=captions, owner=owner, thing="video" if data.video else "image"

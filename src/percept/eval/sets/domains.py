@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from percept.core.errors import PerceptError
+from percept.core.words import count
 from percept.data.files import image_suffixes
 from percept.data.sources.places import KINDS, matching
 from percept.eval.sets import folders
@@ -143,7 +144,7 @@ def _parts(root: Path, request: Request) -> dict[str, Path]:
         paths = [path for path in matching(request.path) if path.suffix.lower() in KINDS]
     if len(paths) < 2:
         raise PerceptError(
-            f"{request.path} holds {len(paths)} set{'s' if len(paths) != 1 else ''}, but robustness compares several. Give a folder with one folder of "
+            f"{request.path} holds {count(len(paths), 'set')}, but robustness compares several. Give a folder with one folder of "
             f"classes per domain, a pattern such as '{root}/*.csv' with one table per domain, or a folder with some of "
             f"{', '.join(SUITE)}."
         )

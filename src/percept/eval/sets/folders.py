@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from percept.core.errors import PerceptError
+from percept.core.words import count
 from percept.data.sources.folder import FolderRows
-from percept.data.sources.sample import BadSample
 from percept.eval.sets.classes import FORMS, WORDNET, ClassFile, class_file, read_mapping, templates_of
 from percept.eval.sets.item import EvaluationSet, Item, Request
 from percept.eval.sets.places import check_no_split
@@ -40,21 +40,20 @@ def class_folders(
     numbers = {folder: number for number, folder in enumerate(names)}
     if unknown := [folder for folder in rows.classes if folder not in numbers]:
         raise PerceptError(
-            f"{path} has the folder {unknown[0]}, which is not among the {len(numbers)} classes. Name it in the class file."
+            f"{path} has the folder {unknown[0]}, which is not among the {count(len(numbers), 'class', 'classes')}. Name it in the class file."
         )
-    plain = sum("/" not in file for file in rows.files)
+    files = [file for file in rows.files if "/" in file]
+    loose = [file for file in rows.files if "/" not in file]
 
     def read(number: int) -> Item:
-        key = rows.key(number)
-        folder, inside, _ = key.partition("/")
-        if not inside:
-            raise BadSample("no class", key, "the file is not in the folder of a class")
-        return Item(key=key, media=path.absolute() / key, labels=(numbers[folder],))
+        key = files[number]
+        return Item(key=key, media=path.absolute() / key, labels=(numbers[key.partition("/")[0]],))
 
     return EvaluationSet(
-        name=path.name, path=str(path), layout="folders of classes", holds=("class",), count=len(rows), key=rows.key,
-        read=read, classes=tuple(names.values()), templates=templates_of(request.templates, path, path.parent),
-        video=_all_videos(rows), remark=f"{plain:,} files outside of class folders were left out." if plain else "",
+        name=path.name, path=str(path), layout="folders of classes", holds=("class",), count=len(files),
+        key=files.__getitem__, read=read, classes=tuple(names.values()),
+        templates=templates_of(request.templates, path, path.parent), video=_all_videos(rows),
+        remark=f"{count(len(loose), 'file')} outside of the class folders left out, such as {loose[0]}." if loose else "",
     )  # fmt: skip
 
 
@@ -85,7 +84,7 @@ def named_folders(path: Path, folders: Sequence[str], classes: ClassFile | None)
         return _by_id(path, folders, classes)
     if len(classes.names) != len(folders):
         raise PerceptError(
-            f"{classes.path} has {len(classes.names)} names without ids, but {path} has {len(folders)} class folders. Give a file with "
+            f"{classes.path} has {count(len(classes.names), 'name')} without ids, but {path} has {count(len(folders), 'class folder')}. Give a file with "
             f"an id in each line, such as '{folders[0]} NAME'."
         )
     return dict(zip(sorted(folders), classes.names, strict=True))
@@ -94,10 +93,12 @@ def named_folders(path: Path, folders: Sequence[str], classes: ClassFile | None)
 def _numbered(path: Path, folders: Sequence[str], classes: ClassFile | None) -> dict[str, str]:
     last = max(map(int, folders))
     if classes is None or len(classes.names) <= last:
-        found = "is no class file" if classes is None else f"are {len(classes.names)} names in {classes.path}"
+        found = (
+            "there is no class file" if classes is None else f"{classes.path} has {count(len(classes.names), 'name')}"
+        )
         raise PerceptError(
-            f"the folders of {path} are numbers up to {last}, but there {found}. Give the names of at least {last + 1} classes, in order, with "
-            "--classes FILE."
+            f"the folders of {path} are numbers up to {last}, but {found}. Give the names of at least "
+            f"{count(last + 1, 'class', 'classes')}, in order, with --classes FILE."
         )
     wide = {int(folder): folder for folder in folders}
     return {wide.get(number, str(number)): name for number, name in enumerate(classes.names)}
@@ -108,7 +109,7 @@ def _by_id(path: Path, folders: Sequence[str], classes: ClassFile) -> dict[str, 
     if unnamed := [folder for folder, name in names.items() if name is None]:
         raise PerceptError(
             f"{classes.path} does not name {len(unnamed)} of the {len(folders)} folders of {path}, such as {unnamed[0]}. "
-            f"It names {classes.ids[0]} and {len(classes.ids) - 1} more; give the file of this set."
+            f"The file begins with {classes.ids[0]}. Give the class file of this set."
         )
     order = {each: number for number, each in enumerate(classes.ids)}
     return {folder: str(names[folder]) for folder in sorted(folders, key=order.__getitem__)}
@@ -121,7 +122,7 @@ def _all_videos(rows: FolderRows) -> bool:
     videos = sum(is_video(rows.folder / file) for file in rows.files)
     if 0 < videos < len(rows.files):
         raise PerceptError(
-            f"{rows.name} holds {videos:,} videos and {len(rows.files) - videos:,} images. Put them into different folders."
+            f"{rows.name} holds {count(videos, 'video')} and {count(len(rows.files) - videos, 'image')}. Put them into different folders."
         )
     return bool(videos)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from percept.core.errors import PerceptError
 from percept.core.seed import derive
+from percept.core.words import count
 from percept.data.sources.sample import BadSample, Media
 
 COMMANDS = {
@@ -18,6 +19,7 @@ COMMANDS = {
     "captions": "percept eval retrieval",
 }
 """What the samples of a set hold: the command that measures it."""
+HELD = {"class": "one class each", "classes": "several classes each", "captions": "captions"}
 NEEDED = {
     "class": "one class per sample, such as folders of classes",
     "classes": "several classes per image, such as a COCO instances file or a table with a column labels",
@@ -59,6 +61,8 @@ class EvaluationSet:
     """Returns the key of a sample without reading it."""
     read: Callable[[int], Item]
     """Reads a sample; raises `BadSample` if it cannot be read."""
+    where: Callable[[int], str] | None = None
+    """Returns what messages call a sample: its key, and its place in the file that lists it; the key where None."""
     classes: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
     """Prompts that come with the set, with {} in place of the class name; used literally."""
@@ -90,12 +94,12 @@ class EvaluationSet:
         if not self.count:
             raise PerceptError(f"{self.path} holds no samples. Give a folder or file with at least one.")
         if not set(wanted) & set(self.holds):
-            found = " and ".join(self.holds) or "neither classes nor captions"
+            found = " and ".join(HELD.get(each, each) for each in self.holds) or "neither classes nor captions"
             commands = [COMMANDS[each] for each in self.holds]
             instead = f"Use {' or '.join(commands)}, or give" if commands else "Give"
             needed = " or ".join(NEEDED[each] for each in wanted)
             raise PerceptError(
-                f"{self.path} ({self.layout}) holds {found} of {self.count} samples. {instead} {needed}."
+                f"{self.path} ({self.layout}) holds {count(self.count, 'sample')} with {found}. {instead} {needed}."
             )
         if "class" in set(wanted) & set(self.holds) and len(self.classes) == 1:
             raise PerceptError(
@@ -115,9 +119,10 @@ class EvaluationSet:
             return self
         rng = np.random.default_rng(derive(seed, "limit"))
         rows = np.sort(rng.choice(self.count, limit, replace=False)).tolist()
-        key, read = self.key, self.read
+        key, read, where = self.key, self.read, self.where
         return replace(
             self, count=limit, key=lambda number: key(rows[number]), read=lambda number: read(rows[number]),
+            where=None if where is None else lambda number: where(rows[number]),
             remark=" ".join(filter(None, [self.remark, f"{limit:,} of {self.count:,} samples, drawn at random."])),
         )  # fmt: skip
 

@@ -2,15 +2,16 @@
 
 import csv
 import json
-from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from percept.core.errors import PerceptError
+from percept.data.sources.sample import BadSample
 from percept.eval.sets.classes import class_file, templates_of
-from percept.eval.sets.item import EvaluationSet, Item, Request
-from percept.eval.sets.places import MEDIA, SPLITS, Locator, absent, chosen_split
+from percept.eval.sets.item import EvaluationSet, Item, Request, UnknownClass
+from percept.eval.sets.places import MEDIA, SPLITS, Locator, check_files, chosen_split
 
 CAPTIONS = 5
 """Captions of an image that are used; a few images of COCO have six or seven."""
@@ -22,34 +23,52 @@ def karpathy(file: Path, value: Mapping[str, Any], request: Request, *, advice: 
     """Open a json file of Karpathy's splits: images with about five captions each.
 
     Args:
+        file: the file.
+        value: its content.
+        request: names the folder of the images and the split.
         advice: what to do where images are missing.
 
     Raises:
-        PerceptError: an entry lacks a field, there is no such split, or the images are not there.
+        PerceptError: there is no such split, or more than half of its images are incomplete or missing.
     """
-    try:
-        split = chosen_split(file, (image["split"] for image in value["images"]), request.subset)
-        entries = [image for image in value["images"] if image["split"] == split]
-        texts = [tuple(str(each["raw"]).strip() for each in image["sentences"][:CAPTIONS]) for image in entries]
-        names = [
-            f"{image['filepath']}/{image['filename']}" if image.get("filepath") else image["filename"]
-            for image in entries
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
+    given: list[Mapping[str, Any]] = [image if isinstance(image, dict) else {} for image in value["images"]]
+    if not any(image.get("split") for image in given):
         raise PerceptError(
-            f"{file} has an image without {error}. Images need filename, split, and sentences with raw, as in dataset_coco.json."
-        ) from None
-    folder = request.media or file.parent
-    locate = Locator(folder)
-    paths = [locate(name) for name in names]
-    if missing := [name for name, path in zip(names, paths, strict=True) if path is None]:
-        raise absent(file, folder, len(missing), len(names), missing[0], f"images of the split {split}", advice)
-    found = [path for path in paths if path is not None]
+            f"{file} has no image with a split in its list images. Images need filename, split, and sentences with raw, as in dataset_coco.json."
+        )
+    split = chosen_split(file, (str(image["split"]) for image in given if image.get("split")), request.subset)
+    entries = [image for image in given if str(image.get("split") or split) == split]
+    locate = Locator(request.media or file.parent)
+
+    def read(number: int) -> Item:
+        image, key = entries[number], key_of(number)
+        return Item(key=key, media=_image(image, key, locate), captions=_sentences(image, key))
+
+    def key_of(number: int) -> str:
+        parts = [str(part) for name in ("filepath", "filename") if (part := entries[number].get(name))]
+        return "/".join(parts) or f"image {number + 1}"
+
+    check_files(f"{file} (split {split})", "image", read, len(entries), advice)
     return EvaluationSet(
         name=f"{value.get('dataset') or file.stem} {split}", path=str(file), layout="Karpathy json", holds=("captions",),
-        count=len(names), key=lambda number: names[number],
-        read=lambda number: Item(key=names[number], media=found[number], captions=texts[number]),
+        count=len(entries), key=key_of, read=read,
     )  # fmt: skip
+
+
+def _sentences(image: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    try:
+        return tuple(text for each in image["sentences"][:CAPTIONS] if (text := str(each["raw"]).strip()))
+    except (KeyError, TypeError) as error:
+        detail = f"its entry has no {error}" if isinstance(error, KeyError) else "sentences is not a list of objects"
+        raise BadSample("no captions", key, detail) from None
+
+
+def _image(image: Mapping[str, Any], key: str, locate: Locator) -> Path:
+    """Return the file of an image; it is looked for without its folder if there is no such folder."""
+    if not isinstance(image.get("filename"), str):
+        raise BadSample("no filename", key)
+    apart = not (locate.folder / key).parent.is_dir()
+    return locate(key, image["filename"]) if apart else locate(key)
 
 
 def karpathy_content(file: Path) -> Mapping[str, Any] | None:
@@ -62,7 +81,7 @@ def karpathy_content(file: Path) -> Mapping[str, Any] | None:
     except (ValueError, RecursionError):  # json lines, for example
         return None
     images = value.get("images")
-    return value if isinstance(images, list) and images and "sentences" in images[0] else None
+    return value if isinstance(images, list) and images and "annotations" not in value else None
 
 
 def is_kinetics(file: Path) -> bool:
@@ -78,61 +97,65 @@ def kinetics(file: Path, request: Request) -> EvaluationSet:
     missing, as many are by now, are counted and left out.
 
     Raises:
-        PerceptError: a row lacks a cell, there is no such split, or none of the videos are there.
+        PerceptError: there are no rows, there is no such split, or more than half of its videos are missing.
     """
     rows = _kinetics_rows(file)
     split = chosen_split(file, (row.get("split") or "test" for row in rows), request.subset)
     rows = [row for row in rows if (row.get("split") or "test") == split]
-    folder = request.media or file.parent
-    locate = Locator(folder)
-    items = [(row["label"], _clip(file, row, locate)) for row in rows]
-    there = [(label, item) for label, item in items if item is not None]
-    if not there:
-        example = f"{rows[0]['youtube_id']}.mp4"
-        raise absent(file, folder, len(items), len(items), example, "videos")
+    locate = Locator(request.media or file.parent)
+    check_files(file, "video", lambda number: _clip(rows[number], locate), len(rows))
     classes = class_file(request.classes, file.parent)
-    names = classes.names if classes is not None else tuple(sorted({row["label"] for row in rows}))
+    names = classes.names if classes is not None else tuple(sorted({row["label"] for row in rows if row["label"]}))
     numbers = {name: number for number, name in enumerate(names)}
-    if unknown := Counter(label for label, _ in there if label not in numbers):
-        raise PerceptError(
-            f"{file} has the label {next(iter(unknown))!r}, which is not among the {len(names)} classes. Add it to the class file."
-        )
+
+    def where(number: int) -> str:
+        return f"{_key(rows[number])} ({file.name}, line {rows[number]['line']})"
 
     def read(number: int) -> Item:
-        label, item = there[number]
-        return Item(key=item.key, media=item.media, window=item.window, labels=(numbers[label],))
+        row = rows[number]
+        item = _clip(row, locate)
+        if row["label"] not in numbers:
+            raise UnknownClass("unknown class", item.key, f"{row['label']!r} is not among the classes")
+        return replace(item, labels=(numbers[row["label"]],))
 
-    missing = len(items) - len(there)
     return EvaluationSet(
-        name=f"{file.resolve().parent.name} {file.stem}" if file.stem in SPLITS else file.stem, path=str(file), layout="Kinetics csv", holds=("class",), count=len(there), video=True,
-        key=lambda number: there[number][1].key, read=read, classes=names,
+        name=f"{file.resolve().parent.name} {file.stem}" if file.stem in SPLITS else file.stem, path=str(file), layout="Kinetics csv", holds=("class",), count=len(rows), video=True,
+        key=lambda number: _key(rows[number]), where=where, read=read, classes=names,
         templates=templates_of(request.templates, file.parent),
-        remark=f"{missing:,} of {len(items):,} videos are missing." if missing else "",
     )  # fmt: skip
 
 
 def _kinetics_rows(file: Path) -> list[dict[str, str]]:
+    """Return the rows of a file with their lines; cells that are not there are empty."""
     with file.open(encoding="utf-8-sig", newline="") as opened:
-        rows = list(csv.DictReader(opened))
-    needed = ("label", *CLIPS)
-    for number, row in enumerate(rows, 2):
-        if lacking := [name for name in needed if not row.get(name)]:
-            raise PerceptError(f"{file}, line {number}, has no {lacking[0]}. Each line needs {', '.join(needed)}.")
+        reader = csv.DictReader(opened, restval="")
+        rows = [{**row, "line": str(reader.line_num)} for row in reader]
     if not rows:
         raise PerceptError(f"{file} has no rows below its column names. Give a file with at least one video.")
+    if "label" not in rows[0]:
+        raise PerceptError(f"{file} has no column label. Each line needs {', '.join(('label', *CLIPS))}.")
     return rows
 
 
-def _clip(file: Path, row: Mapping[str, str], locate: Locator) -> Item | None:
+def _key(row: Mapping[str, str]) -> str:
+    try:
+        return f"{row['youtube_id']}_{int(float(row['time_start'])):06d}_{int(float(row['time_end'])):06d}"
+    except ValueError:
+        return row["youtube_id"] or f"line {row['line']}"
+
+
+def _clip(row: Mapping[str, str], locate: Locator) -> Item:
+    """Return the video of a row: cut already, or whole with the time that counts.
+
+    Raises:
+        BadSample: a cell is missing or not a number, or there is no video.
+    """
+    name, key = row["youtube_id"], _key(row)
+    if lacking := [each for each in ("label", *CLIPS) if not row[each]]:
+        raise BadSample(f"no {lacking[0]}", key)
     try:
         start, end = float(row["time_start"]), float(row["time_end"])
     except ValueError:
-        raise PerceptError(
-            f"{file}: the times {row['time_start']!r} and {row['time_end']!r} of {row['youtube_id']} are not seconds. Give numbers."
-        ) from None
-    name = row["youtube_id"]
-    key = f"{name}_{int(start):06d}_{int(end):06d}"
-    if (path := locate(f"{key}.mp4", key)) is not None:
-        return Item(key=key, media=path)
-    path = locate(f"{name}.mp4", name)
-    return None if path is None else Item(key=key, media=path, window=(start, end))
+        raise BadSample("its times are not seconds", key, f"{row['time_start']!r} and {row['time_end']!r}") from None
+    path = locate(f"{key}.mp4", key, f"{name}.mp4", name)
+    return Item(key=key, media=path, window=None if path.stem == key else (start, end))

@@ -1,11 +1,13 @@
 """Where the images and videos of a file are, and which split of a set is measured."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from percept.core.errors import PerceptError
+from percept.core.words import count
 from percept.data.files import VIDEO_SUFFIXES, image_suffixes
+from percept.data.sources.sample import BadSample
 
 SPLITS = ("test", "val", "validation", "dev", "train")
 """Names of splits; where none is asked for, the first that a set has is measured."""
@@ -13,60 +15,90 @@ MEDIA = "Give the folder that holds them with --media."
 
 
 class Locator:
-    """Finds files by the names that a table gives: below its folder, else by file name anywhere in it.
-
-    A name whose folder is there, such as `val/1.jpg` beside other files of `val`, is not looked for elsewhere.
-    """
+    """Finds files by the names that a table gives: below its folder; a name without a folder, anywhere in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._known: dict[str, list[Path]] | None = None
 
-    def __call__(self, *names: str) -> Path | None:
-        """Return the first of the names that exists; an ending may be missing. None if there is no such file.
+    def __call__(self, *names: str) -> Path:
+        """Return the first of the names that exists; an ending may be missing in a name without a folder.
 
         Raises:
-            PerceptError: several files of the folder have the name.
+            BadSample: there is no such file, or several files of the folder have the name.
         """
         for name in names:
             if os.path.isfile(path := self.folder / name):
                 return path
-        return next((self._only(each) for name in names if (each := self._elsewhere(name)) in self._index), None)
-
-    def _elsewhere(self, name: str) -> str:
-        """Return the file name that is looked for in all folders; none if the folder of the name is there."""
-        parent = (self.folder / name).parent
-        return "" if parent.absolute() != self.folder.absolute() and parent.is_dir() else Path(name).name
-
-    def _only(self, name: str) -> Path:
-        files = self._index[name]
-        if len(files) > 1:
-            raise PerceptError(
-                f"{name} could be {files[0]} or {files[1]}. Give the folder of the right one with --media, or its path in the table."
-            )
-        return files[0]
+        for name in (each for each in names if Path(each).name == os.path.normpath(each)):
+            if (files := self._index.get(Path(name).name, ())) and len(files) == 1:
+                return files[0]
+            if files:
+                raise BadSample("several files have this name", name, f"{files[0]} and {files[1]}")
+        raise BadSample(f"there is no file {self.folder / names[0]}", names[0])
 
     @property
     def _index(self) -> dict[str, list[Path]]:
         """Images and videos of the folder by name and by name without ending; listed once, when first needed."""
         if self._known is None:
-            self._known, media = {}, image_suffixes() | VIDEO_SUFFIXES
+            known, media = dict[str, list[Path]](), image_suffixes() | VIDEO_SUFFIXES
             for folder, inside, names in os.walk(self.folder):
                 inside.sort()
                 for path in (Path(folder, name) for name in sorted(names) if Path(name).suffix.lower() in media):
                     for name in {path.name, path.stem}:
-                        self._known.setdefault(name, []).append(path)
+                        known.setdefault(name, []).append(path)
+            self._known = known
         return self._known
 
 
-def absent(
-    path: Path | str, folder: Path, missing: int, of: int, example: str, things: str, advice: str = MEDIA
-) -> PerceptError:
-    """Return the error for a file of which no image or video was found."""
-    return PerceptError(
-        f"{path} names {of:,} {things}, but {'none' if missing == of else f'{missing:,} of them are not'} in {folder}, such as "
-        f"{example}. {advice}"
-    )
+def check_files(path: Path | str, thing: str, find: Callable[[int], object], total: int, advice: str = MEDIA) -> None:
+    """Check that not more than half of the samples that a file lists are incomplete, or without their file.
+
+    Args:
+        path: the file that lists them.
+        thing: what messages call one of them.
+        find: raises BadSample for the number of a sample that cannot be used.
+        total: number of samples.
+        advice: what to do about it.
+
+    Raises:
+        PerceptError: more than half are.
+    """
+    bad: list[BadSample] = []
+    for number in range(total):
+        try:
+            find(number)
+        except BadSample as error:
+            bad.append(error)
+    if bad:
+        check_half(path, thing, len(bad), total, f"{bad[0].key}: {words_of(bad[0])}", advice)
+
+
+def check_half(path: Path | str, thing: str, bad: int, total: int, example: str, advice: str, *, read: int = 0) -> None:
+    """Check that not more than half of the samples of a set are bad; fewer are reported and left out.
+
+    Args:
+        path: the set.
+        thing: what messages call one of the samples.
+        bad: samples that cannot be used.
+        total: samples of the set.
+        example: the first bad sample, and what is wrong with it.
+        advice: what to do about it.
+        read: samples read so far, if not all of them.
+
+    Raises:
+        PerceptError: they are.
+    """
+    if 2 * bad > total:
+        at_least = "at least " if 0 < read < total else ""
+        raise PerceptError(
+            f"{at_least}{bad:,} of {count(total, thing)} of {path} cannot be used, such as {example.rstrip('.')}. {advice}"
+        )
+
+
+def words_of(error: BadSample) -> str:
+    """Return what is wrong with a sample, without its key."""
+    return f"{error.reason} ({error.detail})" if error.detail else error.reason
 
 
 def check_no_split(path: Path | str, wanted: str | None) -> None:

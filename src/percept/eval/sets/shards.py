@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from percept.core.errors import PerceptError
+from percept.core.words import count
 from percept.data.sources.joined import JoinedRows
 from percept.data.sources.sample import BadSample, Rows, Sample
 from percept.data.sources.tars import TarRows
 from percept.eval.sets.classes import ClassFile, class_file, templates_of
 from percept.eval.sets.item import EvaluationSet, Item, Request, UnknownClass
-from percept.eval.sets.places import check_no_split, chosen_split
+from percept.eval.sets.places import check_half, check_no_split, chosen_split
 
 LOOK = 8
 """Samples that are read to find out what a set holds."""
@@ -35,7 +36,7 @@ def shards(path: Path, request: Request) -> EvaluationSet:
     or captions (.txt, one per line).
 
     Raises:
-        PerceptError: a shard is missing, or the samples hold none of these, or classes without names.
+        PerceptError: more than half of the shards are missing, or the samples hold none of these, or classes without names.
     """
     found = splits_of(path)
     if found == ["."]:
@@ -43,7 +44,7 @@ def shards(path: Path, request: Request) -> EvaluationSet:
     split = "." if found == ["."] else chosen_split(path, found, request.subset)
     folder = path / split
     root = folder.resolve().parent if split == "." else path
-    files = _files(folder)
+    files, missing = _files(folder)
     rows: Any = JoinedRows.of([TarRows.open(file, file.stem) for file in files], str(folder))
     classes = class_file(request.classes, root, folder)
     holds = _holds(folder, rows, classes)
@@ -59,19 +60,20 @@ def shards(path: Path, request: Request) -> EvaluationSet:
         name=path.name if split in (".", "test") else f"{path.name} {split}", path=str(path),
         layout="CLIP-benchmark shards", holds=holds, count=len(rows), key=rows.key, read=read,
         classes=classes.names if classes is not None else (), templates=templates_of(request.templates, root, folder),
+        remark=f"{len(missing):,} of {count(len(files) + len(missing), 'shard')} missing, such as {missing[0].name}." if missing else "",
     )  # fmt: skip
 
 
-def _files(folder: Path) -> list[Path]:
-    """Return the shards of a split, as many as nshards.txt says.
+def _files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the shards of a split that are there, and those that nshards.txt announces but that are missing.
 
     Raises:
-        PerceptError: one is missing, or nshards.txt does not hold a number.
+        PerceptError: more than half are missing, or nshards.txt does not hold a number.
     """
     count_file = folder / "nshards.txt"
     if not count_file.is_file():
         files = [file for file in folder.glob("*.tar") if file.stem.isdecimal()]
-        return sorted(files, key=lambda file: int(file.stem))
+        return sorted(files, key=lambda file: int(file.stem)), []
     text = count_file.read_text(encoding="utf-8", errors="replace").strip()
     if not text.isdecimal() or not int(text):
         raise PerceptError(
@@ -79,11 +81,9 @@ def _files(folder: Path) -> list[Path]:
         )
     files = [folder / f"{number}.tar" for number in range(int(text))]
     if missing := [file for file in files if not file.is_file()]:
-        raise PerceptError(
-            f"{folder} has {len(files) - len(missing)} of the {len(files)} shards that nshards.txt announces; {missing[0].name} is missing. "
-            "Fetch the missing ones."
-        )
-    return files
+        example = f"{missing[0].name}: it is missing"
+        check_half(folder, "shard", len(missing), len(files), example, "Fetch those that nshards.txt counts.")
+    return [file for file in files if file not in missing], missing
 
 
 def _holds(folder: Path, rows: Any, classes: ClassFile | None) -> Sequence[str]:
@@ -149,7 +149,9 @@ def _classes_of(data: bytes | None, key: str, classes: ClassFile) -> tuple[int, 
         raise BadSample("no classes", key, "the sample has no .npy that can be read") from None
     if shown.shape != (len(classes.names),):
         raise UnknownClass(
-            "other classes", key, f"its .npy has shape {shown.shape}, but there are {len(classes.names)} classes"
+            "other classes",
+            key,
+            f"its .npy has shape {shown.shape}, but there are {count(len(classes.names), 'class', 'classes')}",
         )
     return tuple(np.flatnonzero(shown > 0).tolist())
 
@@ -158,6 +160,8 @@ def _label(sample: Sample, classes: ClassFile) -> int:
     text = sample.label or ""
     if not text.isdecimal() or int(text) >= len(classes.names):
         raise UnknownClass(
-            "unknown class", sample.key, f"class {text!r} of {len(classes.names)} classes, numbered from 0"
+            "unknown class",
+            sample.key,
+            f"class {text!r} of {count(len(classes.names), 'class', 'classes')}, numbered from 0",
         )
     return int(text)

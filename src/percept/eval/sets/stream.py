@@ -16,12 +16,14 @@ from torch import Tensor
 
 from percept.core.errors import PerceptError
 from percept.core.report import notice, track
+from percept.core.words import count
 from percept.data.files import BadFile, read_each
 from percept.data.images import decoded
 from percept.data.sources.sample import BadSample, Media
 from percept.data.transforms import Preprocess
 from percept.data.video import open_video
 from percept.eval.sets.item import EvaluationSet, Item, UnknownClass
+from percept.eval.sets.places import check_half, words_of
 from percept.infer.clips import Sampling, averaged
 
 IMAGES, CLIPS = 1024, 32
@@ -33,10 +35,12 @@ class Pass:
     """What a pass over a set has met so far."""
 
     data: EvaluationSet
+    captioned: bool = False
+    """Whether a sample without a caption is incomplete."""
     items: list[Item] = field(default_factory=list)
     """Samples that were read, without their images."""
     bad: list[BadFile] = field(default_factory=list)
-    """Samples that could not be read, with reasons."""
+    """Samples that could not be read or are incomplete, as their numbers, with reasons."""
     _digest: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
 
     def add(self, item: Item, size: int) -> None:
@@ -44,21 +48,61 @@ class Pass:
         self.items.append(item)
         self._digest.update(json.dumps([item.key, item.labels, item.captions, item.window, size]).encode())
 
+    def item(self, number: int) -> Item:
+        """Read a sample.
+
+        Raises:
+            BadSample: it cannot be read, or is incomplete.
+        """
+        item = self.data.read(number)
+        if self.captioned and not item.captions:
+            raise BadSample("no caption", item.key)
+        return item
+
+    def all_items(self) -> list[Item]:
+        """Return all samples that can be used, and report the others.
+
+        Raises:
+            PerceptError: more than half of them cannot be used.
+        """
+        for number in range(len(self.data)):
+            try:
+                self.items.append(self.item(number))
+            except BadSample as error:
+                self.leave_out(BadFile(Path(str(number)), words_of(error)))
+        return self.done().items
+
+    def leave_out(self, bad: BadFile) -> None:
+        """Count a sample that cannot be used.
+
+        Raises:
+            PerceptError: more than half of the samples of the set cannot be used.
+        """
+        self.bad.append(bad)
+        total, read = len(self.data), len(self.items) + len(self.bad)
+        if 2 * len(self.bad) > total:
+            check_half(self.data.path, "sample", len(self.bad), total, self._first(), "Check the files.", read=read)
+
     def done(self) -> "Pass":
         """Return the pass when the set is read.
 
         Raises:
-            PerceptError: no sample could be read.
+            PerceptError: the set has no samples.
         """
         if not self.items:
-            reason = self.bad[0].reason if self.bad else "there are none"
-            raise PerceptError(f"no sample of {self.data.path} could be read, such as: {reason}. Check the files.")
+            raise PerceptError(f"{self.data.path} holds no samples. Give a folder or file with at least one.")
         if self.bad:
-            first = f"{self.bad[0].path}: {self.bad[0].reason}"
-            notice(
-                f"{len(self.bad):,} of {len(self.data):,} samples of {self.data.name} cannot be read and are left out, such as {first}"
-            )
+            left_out = f"{len(self.bad):,} of {count(len(self.data), 'sample')} left out"
+            notice(f"{self.data.name}: {left_out}{', such as' if len(self.bad) > 1 else ':'} {self._first()}")
         return self
+
+    def _first(self) -> str:
+        """Return the first bad sample with the reason."""
+        return f"{self.where(int(str(self.bad[0].path)))}: {self.bad[0].reason}"
+
+    def where(self, number: int) -> str:
+        """Return what messages call a sample."""
+        return (self.data.where or self.data.key)(number)
 
     def facts(self) -> dict[str, Any]:
         """Return what identifies the data that was measured, as plain data; equal hashes mean equal samples and classes."""
@@ -104,11 +148,13 @@ def _opened(seen: Pass, preprocess: Preprocess | None, sampling: Sampling) -> It
     """
     data = seen.data
 
-    def read(path: Path) -> tuple[Item, int, Any] | UnknownClass:
+    def read(path: Path) -> tuple[Item, int, Any] | UnknownClass | BadFile:
         try:
-            item = data.read(int(str(path)))
+            item = seen.item(int(str(path)))
         except UnknownClass as error:
-            return error
+            return UnknownClass(error.reason, seen.where(int(str(path))), error.detail)
+        except BadSample as error:
+            return BadFile(path, words_of(error))
         content = _frames(item, sampling, preprocess) if data.video else _image(item.media, data.border, preprocess)
         size = len(item.media) if isinstance(item.media, bytes) else item.media.stat().st_size
         return replace(item, media=b""), size, content
@@ -120,7 +166,7 @@ def _opened(seen: Pass, preprocess: Preprocess | None, sampling: Sampling) -> It
                 f"{data.path} has a sample whose class has no name: {result.key}, {result.detail}. Give the names of all its classes with --classes FILE."
             )
         if isinstance(result, BadFile):
-            seen.bad.append(BadFile(Path(data.key(int(str(result.path)))), result.reason))
+            seen.leave_out(result)
         else:
             yield result
 

@@ -1,16 +1,18 @@
 """Any other source of rows: tables, json lines, parquet, shards, COCO and MSR-VTT lists, and images with captions in .txt files."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from percept.core.errors import PerceptError
 from percept.data.sources.captions import USUAL
+from percept.data.sources.fields import KNOWN
 from percept.data.sources.open import open_rows
 from percept.data.sources.sample import BadSample, Media, Rows, Sample
 from percept.eval.sets.classes import ClassFile, class_file, templates_of
 from percept.eval.sets.item import EvaluationSet, Item, Request, UnknownClass
-from percept.eval.sets.places import Locator, absent, check_no_split, chosen_split
+from percept.eval.sets.places import Locator, check_files, check_no_split, chosen_split, words_of
 
 LOOK = 8
 """Rows that are read to find out what a source holds."""
@@ -38,10 +40,15 @@ def table(path: str, request: Request) -> EvaluationSet:
     classes = _classes(path, holds, first, listed, rows, class_file(request.classes, places))
     numbers = _numbers(classes)
     if named:
-        _check_there(path, reader, listed)
+        thing = "video" if first[0].video is not None else "image"
+        check_files(path, thing, lambda number: reader.find(listed.files[number]), len(listed.files))
 
     def key(number: int) -> str:
         return listed.keys[number] if listed.keys else rows.key(number)
+
+    def where(number: int) -> str:
+        place = _place(rows, listed.rows[number][0])
+        return f"{key(number)} ({place})" if listed.keys else place
 
     def read(number: int) -> Item:
         samples = [rows.read(row) for row in listed.rows[number]]
@@ -52,6 +59,7 @@ def table(path: str, request: Request) -> EvaluationSet:
 
     return EvaluationSet(
         name=_name(path), path=path, layout="table of rows", holds=holds, count=len(listed.rows), key=key, read=read,
+        where=where,
         classes=classes.names if classes is not None else (), templates=templates_of(request.templates, places),
         video=first[0].video is not None,
     )  # fmt: skip
@@ -67,17 +75,31 @@ class _Reader:
     def media(self, sample: Sample) -> Media:
         """Return the bytes or the file of the image or video of a row; a file elsewhere in the folder is found by its name."""
         media = _media(sample)
-        if isinstance(media, Path) and not media.is_file():
-            return self.locate(str(media)) or media
-        return media
+        return self.find(media) if isinstance(media, Path) else media
+
+    def find(self, file: Path) -> Path:
+        """Return where a file is.
+
+        Raises:
+            BadSample: it is missing.
+        """
+        if file.is_file():
+            return file
+        folder = self.locate.folder.absolute()
+        return self.locate(str(file.relative_to(folder) if file.is_relative_to(folder) else file))
+
+    def short(self, file: Path) -> str:
+        """Return the path within the folder of the files, which is the same wherever the folder is."""
+        folder = self.locate.folder.absolute()
+        return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
 
     def each(self) -> Iterator[tuple[int, Sample]]:
-        """Yield the rows that can be read."""
+        """Yield all rows; one that cannot be read has no content, and is reported when it is read again."""
         for number in range(len(self.rows)):
             try:
                 yield number, self.rows.read(number)
-            except BadSample:
-                continue
+            except BadSample as error:
+                yield number, Sample(key=error.key)
 
 
 @dataclass(kw_only=True)
@@ -85,6 +107,8 @@ class _Listed:
     """Which rows make a sample, and the classes that they name."""
 
     rows: list[tuple[int, ...]]
+    files: list[Path] = field(default_factory=list)
+    """Files of the samples; a row without one has none."""
     keys: list[str] = field(default_factory=list)
     labels: set[str] = field(default_factory=set)
 
@@ -95,17 +119,29 @@ def _first(path: str, rows: Rows) -> list[Sample]:
     Raises:
         PerceptError: there is none.
     """
-    found, reason = [], "it has no rows"
-    for number in range(min(LOOK, len(rows))):
+    found, reason = [], ""
+    for number in range(len(rows)):
         try:
             sample = rows.read(number)
             _media(sample)
             found.append(sample)
         except BadSample as error:
-            reason = str(error)
+            reason = reason or f"{_place(rows, number)}: {words_of(error)}"
+        if len(found) == LOOK:
+            break
     if not found:
-        raise PerceptError(f"{path} cannot be measured: {reason}. Rows need an image or a video.")
+        listed = (
+            " A Karpathy file has a list images with filename, split and sentences." if path.endswith(".json") else ""
+        )
+        if not reason:
+            raise PerceptError(f"{path} has no rows. Give a table with at least one image or video.")
+        raise PerceptError(f"{path} has no row with an image or video: {reason}. {KNOWN}{listed}")
     return found
+
+
+def _place(rows: Rows, number: int) -> str:
+    """Return the file and the line or number of a row; its key where rows are not lines of a file."""
+    return getattr(rows, "where", rows.key)(number)
 
 
 def _media(sample: Sample) -> Media:
@@ -126,14 +162,15 @@ def _listed(path: str, reader: _Reader, request: Request) -> _Listed:
 
     def chosen() -> Iterator[tuple[int, Sample]]:
         for number, sample in reader.each():
-            if split is None or splits.get(number) == split:
+            if split is None or splits.get(number, "" if sample.record else split) == split:
                 labels.update(names_of(sample))
                 yield number, sample
 
     rows = rows_by_file(chosen())
     return _Listed(
-        rows=[tuple(each) for each in rows.values()], keys=[_short(file, reader) for file in rows], labels=labels
-    )
+        rows=[tuple(each) for each in rows.values()], files=[Path(file) for file in rows if os.path.isabs(file)],
+        keys=[reader.short(Path(file)) for file in rows], labels=labels,
+    )  # fmt: skip
 
 
 def rows_by_file(samples: Iterable[tuple[int, Sample]]) -> dict[str, list[int]]:
@@ -141,30 +178,8 @@ def rows_by_file(samples: Iterable[tuple[int, Sample]]) -> dict[str, list[int]]:
     rows: dict[str, list[int]] = {}
     for number, sample in samples:
         media = _media(sample) if sample.images or sample.video is not None else None
-        rows.setdefault(str(media) if isinstance(media, Path) else f"row {number}", []).append(number)
+        rows.setdefault(str(media) if isinstance(media, Path) else f"row {number + 1}", []).append(number)
     return rows
-
-
-def _short(file: str, reader: _Reader) -> str:
-    """Return the path within the folder of the files, which is the same wherever the folder is."""
-    path, folder = Path(file), reader.locate.folder.absolute()
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
-
-
-def _check_there(path: str, reader: _Reader, listed: _Listed) -> None:
-    """Check that a few of the files exist.
-
-    Raises:
-        PerceptError: none does.
-    """
-    looked = [reader.rows.read(rows[0]) for rows in listed.rows[:LOOK]]
-    media = [reader.media(sample) for sample in looked if sample.images or sample.video is not None]
-    missing = [each for each in media if isinstance(each, Path) and not each.is_file()]
-    if missing and len(missing) == len(media):
-        things = "videos" if looked[0].video is not None else "images"
-        raise absent(
-            path, reader.locate.folder, len(missing), len(missing), missing[0].name, f"{things} in its first rows"
-        )
 
 
 def _holds(first: Sequence[Sample]) -> tuple[str, ...]:
