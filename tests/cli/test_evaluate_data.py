@@ -48,6 +48,7 @@ def test_a_card_has_everything_needed_to_measure_again(model, tmp_path, capsys):
     assert sum(row["right"] for row in samples) == pytest.approx(8 * card["scores"][0]["value"])
     shown = capsys.readouterr()
     assert "8 of 12 samples, drawn at random" in shown.err
+    assert "zeroshot: the class of each image or video of a set, zero-shot.\n" in shown.err
     assert "hash" in out.with_suffix(".md").read_text()
 
 
@@ -85,7 +86,10 @@ def test_shards_and_captions(model, tmp_path):
         (["zeroshot", "--data", "SET", "--count", "5"], "With --data use --limit and --subset"),
         (["all", "--data", "SET"], "With --data name the evaluations"),
         (["binding", "--data", "SET"], "binding measures on its own data only. With --data use zeroshot, multilabel"),
-        (["retrieval", "--data", "SET"], "holds class of 4 samples. Use percept eval zeroshot, or give captions"),
+        (
+            ["retrieval", "--data", "SET"],
+            "holds 4 samples with one class each. Use percept eval zeroshot, or give captions",
+        ),
         (["zeroshot", "--data", "SET", "--classes", "NONE"], "there is no file NONE"),
         (["zeroshot", "--data", "SET", "--frames", "4"], "--frames has no effect on images"),
         (["zeroshot", "--data", "SET", "--subset", "val"], "SET has no splits, so --subset val has no effect"),

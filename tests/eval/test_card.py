@@ -29,7 +29,8 @@ def test_targets_are_met_or_missed():
     error = Score(name="s", value=0.5, unit="m", better="less", n=10, low=0.2, high=0.8)
     assert [share.reaches(target) for target in (0.49, 0.5, 0.51)] == [True, True, False]
     assert [error.reaches(target) for target in (0.49, 0.5, 0.51)] == [False, True, True]
-    assert (share.target(0.75), error.target(0.25)) == ("≥ 75 %", "≤ 0.250 m")
+    drop = Score(name="s", value=0.5, unit="points", better="less", n=10, low=0.2, high=0.8)
+    assert [each.target(0.25) for each in (share, error, drop)] == ["≥ 25 %", "≤ 0.250 m", "≤ 25 points"]
 
 
 def test_a_saved_card_says_everything(tmp_path):
@@ -44,6 +45,8 @@ def test_a_saved_card_says_everything(tmp_path):
     page = files[1].read_text()
     assert "| category top-1 | 91.0 % | 89.9 – 92.0 | 3,000 | ≥ 90 % met |" in page
     assert "| cup | mug | 3 of 40 |" in page
+    of_set = card(confusions=[Confusion(truth="cup", guess="mug", count=3, of=40, data="sketch")])
+    assert "| sketch: cup | mug | 3 of 40 |" in of_set.to_markdown()
 
 
 def test_a_missed_target_is_said_plainly(capsys):

@@ -151,6 +151,8 @@ def test_the_constrained_policy_covers_the_answered_items_it_was_chosen_on():
 
 def test_the_split_is_disjoint_and_test_items_never_change_the_policy():
     probabilities, labels = drawn(400)
+    with pytest.raises(PerceptError, match=r"at least 20 items, got 1\. "):
+        Split.random(1, 0)
     split = Split.random(400, 1)
     parts = np.concatenate([split.calibration, split.fresh, split.policy, split.test])
     assert sorted(parts) == list(range(400))

@@ -15,7 +15,7 @@ from percept.cli import main
 from percept.core.errors import PerceptError
 from percept.eval import world, zeroshot
 from percept.eval.statistics import Score, mean
-from percept.eval.table import EVALUATIONS, Plan, find, summary
+from percept.eval.table import EVALUATIONS, WITH_DATA, Plan, find, summary
 from percept.infer.contracts import Classifies, Embeds
 from percept.world.objects import CATEGORIES
 from tests.eval.fakes import bag_of_words, chance
@@ -35,6 +35,9 @@ def test_an_evaluation_is_what_the_table_says(name):
     evaluation = find(name)
     assert evaluation.name == name
     assert evaluation.summary == summary(name) != ""
+    headlines = {evaluation.headline(on_sets=on_sets) for on_sets in (False, True)}
+    assert not any("--data" in headline for headline in headlines)
+    assert len(headlines) == 1 + (WITH_DATA in summary(name))
 
 
 def test_an_unknown_evaluation_suggests_the_nearest(capsys):

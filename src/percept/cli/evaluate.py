@@ -218,7 +218,7 @@ def _measure(
     measured = Measured()
     for evaluation in evaluations:
         name = evaluation.name
-        say(f"{name}: {evaluation.summary}")
+        say(f"{name}: {evaluation.headline(on_sets=request is not None)}")
         start = time.perf_counter()
         try:
             measured.results[name] = _result(encoder, evaluation, plan, sets, request)

@@ -78,7 +78,9 @@ class Split:
             PerceptError: fewer than 20 items.
         """
         if n < 20:
-            raise PerceptError(f"{n} items are too few to calibrate on and to test. Give at least 20, better 500.")
+            raise PerceptError(
+                f"the split into calibration and test data needs at least 20 items, got {n}. Give more, better 500."
+            )
         order = np.random.default_rng(derive(seed, "conformal split")).permutation(n)
         parts = np.split(order, [n // 5, 2 * (n // 5), 3 * (n // 5)])
         return cls(calibration=parts[0], fresh=parts[1], policy=parts[2], test=parts[3])

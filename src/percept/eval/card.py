@@ -7,6 +7,7 @@ from typing import Any
 
 from percept.core.io import replacing, write_json
 from percept.core.report import table
+from percept.core.words import count
 from percept.eval.statistics import Score
 from percept.eval.table import WITHOUT_SAMPLES, WORLD, Confusion
 
@@ -102,7 +103,7 @@ class Card:
         """Return the sets that were measured, each as a line."""
         lines = []
         for each in self.data:
-            parts = [f"{each['samples']:,} samples", each["layout"], each["path"], f"hash {each['hash'][:12]}"]
+            parts = [count(each["samples"], "sample"), each["layout"], each["path"], f"hash {each['hash'][:12]}"]
             bad = [f"{each['unreadable']:,} could not be read"] if each["unreadable"] else []
             lines.append((f"data {each['name']}", "; ".join([*parts, *bad, *filter(None, [each.get("remark")])])))
         return lines
@@ -135,7 +136,8 @@ def is_of_world(scores: Iterable[tuple[str, str]], data: Sequence[Mapping[str, A
 
 
 def _confusion(confusion: Confusion) -> tuple[str, str, str]:
-    return confusion.truth, confusion.guess, f"{confusion.count} of {confusion.of}"
+    truth = f"{confusion.data}: {confusion.truth}" if confusion.data else confusion.truth
+    return truth, confusion.guess, f"{confusion.count} of {confusion.of}"
 
 
 def _line(cells: Sequence[str]) -> str:

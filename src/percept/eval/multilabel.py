@@ -1,4 +1,4 @@
-"""Which categories an image of one to six things shows; with --data, the classes of a set with several per image.
+"""Which categories an image of one to six things shows; with --data, which classes each image of a set shows.
 
 mAP is the mean over classes of the average precision of the ranking of all images by their similarity to the class.
 """

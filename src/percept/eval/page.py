@@ -285,7 +285,7 @@ def _confusions(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str
     parts = []
     for card, name in zip(cards, names, strict=True):
         if card.get("confusions"):
-            lines = [(each["truth"], each["guess"], f"{each['count']} of {each['of']}") for each in card["confusions"]]
+            lines = [(f"{each.get('data', '')}: {each['truth']}".removeprefix(": "), each["guess"], f"{each['count']} of {each['of']}") for each in card["confusions"]]  # fmt: skip
             title = f"<h3>{escape(name)}</h3>" if len(cards) > 1 else ""
             parts.append(f"{title}{_table(('true class', 'predicted class', 'images'), lines, numbers=1)}")
     return (

@@ -1,4 +1,4 @@
-"""Category of single things in six styles, and the loss against plain images; with --data, ImageNet's shifts or other domains as well."""
+"""Category of single things in six styles, and the loss against plain images; with --data, ImageNet's shifts or other domains, and these styles."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -133,7 +133,11 @@ def robustness_of_sets(model: Embeds | Classifies, sets: Mapping[str, Evaluation
         right[name] = found.right
     return Result(
         scores=[*(score for part in parts for score in part.scores), *_means(right)],
-        confusions=[confusion for part in parts for confusion in part.confusions[:2]],
+        confusions=[
+            replace(confusion, data=name)
+            for name, part in zip(sets, parts, strict=True)
+            for confusion in part.confusions[:2]
+        ],
         records=[records for part in parts for records in part.records],
         data=[facts for part in parts for facts in part.data],
     )

@@ -15,7 +15,7 @@ Z = 1.959963984540054
 RESAMPLES = 2000
 """Resamples of a bootstrap interval."""
 
-Unit: TypeAlias = Literal["share", "px", "m", "/s", "MB", ""]
+Unit: TypeAlias = Literal["share", "points", "px", "m", "/s", "MB", ""]
 Better: TypeAlias = Literal["more", "less"]
 
 
@@ -25,9 +25,9 @@ class Score:
 
     name: str
     value: float
-    """In `unit`; a share is stored from 0 to 1."""
+    """In `unit`; a share is stored from 0 to 1, and points, a difference of shares, from -1 to 1."""
     unit: Unit = "share"
-    """share: printed in percent; px: pixels; m: metres; /s: per second; MB: 10⁶ bytes; "" for a number without a unit."""
+    """share: printed in percent; points: printed in percentage points; px: pixels; m: metres; /s: per second; MB: 10⁶ bytes; "" for a number without a unit."""
     better: Better = "more"
     """Whether more or less is better."""
     n: int
@@ -64,7 +64,8 @@ class Score:
         >>> Score(name="top-1", value=0.9, n=9, low=0.8, high=1.0).target(0.75)
         '≥ 75 %'
         """
-        shown = f"{value:.0%}".replace("%", " %") if self.unit == "share" else with_unit(value, self.unit)
+        shown = {"share": f"{100 * value:.0f} %", "points": f"{100 * value:.0f} points"}.get(self.unit)
+        shown = shown or with_unit(value, self.unit)
         return f"{'≤' if self.better == 'less' else '≥'} {shown}"
 
 
@@ -76,14 +77,16 @@ def without_unit(value: float, unit: Unit) -> str:
     """
     if unit in ("/s", "MB"):
         return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-    return {"share": f"{100 * value:.1f}", "px": f"{value:.1f}"}.get(unit, f"{value:.3f}")
+    return {"share": f"{100 * value:.1f}", "points": f"{100 * value:.1f}", "px": f"{value:.1f}"}.get(
+        unit, f"{value:.3f}"
+    )
 
 
 def with_unit(value: float, unit: Unit) -> str:
     """Return a number with its unit.
 
-    >>> with_unit(0.914, "share"), with_unit(2.25, "px"), with_unit(3.0, "")
-    ('91.4 %', '2.2 px', '3.000')
+    >>> with_unit(0.914, "share"), with_unit(0.021, "points"), with_unit(2.25, "px"), with_unit(3.0, "")
+    ('91.4 %', '2.1 points', '2.2 px', '3.000')
     """
     return f"{without_unit(value, unit)} {'%' if unit == 'share' else unit}".rstrip()
 
@@ -255,7 +258,7 @@ def mean_per_class(name: str, right: Bool[np.ndarray, " n"], labels: Int[np.ndar
 
 
 def drop(name: str, reference: np.ndarray, groups: Sequence[np.ndarray]) -> Score:
-    """Return how far the mean of the groups' shares of right answers lies below that of `reference`; less is better.
+    """Return how far the mean of the groups' shares of right answers lies below that of `reference`, in points; less is better.
 
     `reference` may be one of the g groups, and is then counted once: the drop is (g − 1) / g times that of the other groups. The
     interval is that of a difference of independent shares (Newcombe 1998, "Interval estimation for the difference between independent
@@ -264,13 +267,13 @@ def drop(name: str, reference: np.ndarray, groups: Sequence[np.ndarray]) -> Scor
     others = [group for group in groups if group is not reference]
     part = len(others) / len(groups)
     if not others:
-        return Score(name=name, value=0.0, better="less", n=_size(name, reference), low=0.0, high=0.0)
+        return Score(name=name, value=0.0, unit="points", better="less", n=_size(name, reference), low=0.0, high=0.0)
     first, second = proportion(name, reference), mean_of_groups(name, others)
     value = first.value - second.value
     below = sqrt((first.value - first.low) ** 2 + (second.high - second.value) ** 2)
     above = sqrt((first.high - first.value) ** 2 + (second.value - second.low) ** 2)
     low, high = part * (value - below), part * (value + above)
-    return Score(name=name, value=part * value, better="less", n=first.n + second.n, low=low, high=high)
+    return Score(name=name, value=part * value, unit="points", better="less", n=first.n + second.n, low=low, high=high)
 
 
 def _size(name: str, values: Sized) -> int:

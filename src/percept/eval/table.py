@@ -39,6 +39,8 @@ WITHOUT_SAMPLES = ("speed", "memory")
 """Parts of a report card that are not measured on samples, so runs cannot be compared by them."""
 WORLD = "world: "
 """Start of the names of scores on the labelled world in an evaluation that also measures sets of files."""
+WITH_DATA = "; with --data, "
+"""Between what is measured on the labelled world and on sets, in a summary."""
 
 Split: TypeAlias = Literal["evaluation", "validation", "train"]
 
@@ -69,6 +71,8 @@ class Confusion:
     count: int
     of: int
     """Images of the true class."""
+    data: str = ""
+    """Name of the set, where an evaluation measures several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +125,11 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "summary", _first_line(self.summary))
+
+    def headline(self, *, on_sets: bool) -> str:
+        """Return the part of the summary about the labelled world, or about sets."""
+        world, _, sets = (self.summary or "").removesuffix(".").partition(WITH_DATA)
+        return f"{sets if on_sets and sets else world}."
 
 
 def find(name: str) -> Evaluation:

@@ -1,4 +1,4 @@
-"""Clips by their captions, and what happens in them, from the mean of their frames; with --data, the videos of a set.
+"""Clips by their captions, and what happens in them, from the mean of their frames; with --data, the captions and classes of the videos of a set.
 
 The order of frames does not reach an averaged vector, so actions that differ in direction or time alone look the same.
 """

@@ -1,4 +1,4 @@
-"""Category and colour of single things, zero-shot; with --data, the classes of a set.
+"""Category and colour of single things, zero-shot; with --data, the class of each image or video of a set, zero-shot.
 
 A class is the mean of its texts' unit vectors; an image goes to the nearest class. A `Classifies` brings its own classes
 and is measured by its logits. On the evaluation split the combinations of category and colour never appeared in training.

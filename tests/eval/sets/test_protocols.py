@@ -71,7 +71,7 @@ def test_a_set_without_a_readable_sample_is_an_error(tmp_path):
     for name in ("a", "b"):
         write(tmp_path / "set" / name / "0.png", b"x")
     data = open_set(Request(path=str(tmp_path / "set")))
-    with pytest.raises(PerceptError, match=r"no sample of .* could be read, such as"):
+    with pytest.raises(PerceptError, match=r"2 of 2 samples of .* cannot be used, such as a/0.png: .*Check the files"):
         zeroshot.zeroshot_of_set(reader(data.classes), data)
 
 
@@ -270,6 +270,7 @@ def test_the_robustness_suite(tmp_path, capsys):
     assert found["robustness, mean of the six sets"] == pytest.approx(np.mean(tops))
     assert found["mean of the 5 shifts"] == pytest.approx(np.mean(tops[1:]))
     assert found["drop of the shifts against ImageNet"] == pytest.approx(0.75 - np.mean(tops[1:]))
+    assert next(score for score in result.scores if score.name.startswith("drop")).shown == "5.0 points"
     del opened["ObjectNet"]
     found = scores(robustness.robustness_of_sets(model, opened))
     assert found["mean of 5 of the six sets"] == pytest.approx(np.mean(tops[:5]))
@@ -286,6 +287,7 @@ def test_domains_share_the_classes_of_all(tmp_path):
     found = scores(result)
     assert (found["photo top-1"], found["sketch top-1"], found["mean of the 2 domains"]) == (1.0, 0.5, 0.75)
     assert found["lowest domain, sketch"] == 0.5
+    assert [(each.data, each.truth) for each in result.confusions] == [("sketch", "owl")]
     assert [(records.data, len(records)) for records in result.records] == [("photo", 4), ("sketch", 2)]
 
 
