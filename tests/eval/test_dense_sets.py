@@ -264,12 +264,18 @@ def test_masks_without_an_image_are_counted(tmp_path: Path, capsys: pytest.Captu
 def test_masks_with_colours_and_mixed_depth_are_refused(tmp_path: Path):
     pairs(tmp_path)
     image(tmp_path / "masks" / "0.png")
+    numbers(tmp_path / "depth" / "0.png", half(3, 4))
+    (tmp_path / "depth" / "1.png").write_bytes(b"damaged")
+    found = open_labels(tmp_path)
     with pytest.raises(PerceptError, match="has 3 channels"):
+        found["masks"].target(0)
+    with pytest.raises(PerceptError, match=r"0\.png is 8-bit PNG, but most depth is 16-bit PNG or \.npy"):
+        found["depth"].target(0)
+    assert found["depth"].target(2)[0, 0] == 1.5
+    for file in (tmp_path / "masks").iterdir():
+        file.write_bytes(b"damaged")
+    with pytest.raises(PerceptError, match=r"masks.0\.png cannot be read"):
         open_labels(tmp_path)
-    numbers(tmp_path / "masks" / "0.png", half(0, 1))
-    numbers(tmp_path / "depth" / "2.png", half(3, 4))
-    with pytest.raises(PerceptError, match="different depths per pixel"):
-        open_labels(tmp_path)["depth"].target(2)
 
 
 def test_class_folders_and_captions(tmp_path: Path):

@@ -18,7 +18,7 @@ from percept.data.files import find_images, image_suffixes, in_order, natural_or
 from percept.data.images import read_image
 from percept.eval.coco_sets import read_coco
 from percept.eval.davis_sets import read_davis
-from percept.eval.label_files import VOID, check_size, paired, read_numbers
+from percept.eval.label_files import VOID, are_metric, check_size, is_metric, largest_class, paired, read_numbers
 from percept.eval.labelled import NEEDED, Labelled
 from percept.eval.sets.item import Request
 from percept.eval.sets.lists import karpathy, karpathy_content
@@ -74,7 +74,7 @@ def _masks(
     names = mask_classes(folder)
     if ade:
         names = names or tuple(f"class {number}" for number in range(1, ADE_CLASSES + 1))
-    names = names or tuple(map(str, range(_largest(masks) + 1)))
+    names = names or tuple(map(str, range(largest_class(masks) + 1)))
 
     def target(index: int) -> np.ndarray:
         stored = check_size(read_numbers(masks[index]), masks[index], images[index]).astype(np.int64)
@@ -92,26 +92,18 @@ def _masks(
     )  # fmt: skip
 
 
-def _largest(masks: Sequence[Path]) -> int:
-    """Return the largest class of all masks."""
-    largest = 0
-    for file in masks:
-        values = read_numbers(file)
-        largest = max(largest, int(values[values != VOID].max(initial=0)))
-    return largest
-
-
 def _depths(
     folder: Path, images: Sequence[Path], depths: Sequence[Path], *, given: Any = None, units: float = MILLIMETRES, **extra: Any
 ) -> Labelled:  # fmt: skip
     """Return depth: 16-bit PNG in `units` per metre, 8-bit PNG from 0 to 1 without a unit, .npy in metres."""
-    metric = _is_metric(depths[0])
+    metric = are_metric(depths)
 
     def target(index: int) -> np.ndarray:
         values = check_size(read_numbers(depths[index]), depths[index], images[index])
-        if _is_metric(depths[index]) != metric:
+        if is_metric(depths[index]) != metric:
+            kinds = ("16-bit PNG or .npy", "8-bit PNG") if metric else ("8-bit PNG", "16-bit PNG or .npy")
             raise PerceptError(
-                f"{depths[index]} and {depths[0]} have different depths per pixel. Give all depth as 16-bit PNG in millimetres."
+                f"{depths[index]} is {kinds[1]}, but most depth is {kinds[0]}. Give all depth as 16-bit PNG in millimetres."
             )
         if depths[index].suffix == ".npy":
             return values.astype(np.float32)
@@ -122,10 +114,6 @@ def _depths(
         name=str(folder), task="depth", count=len(images), images=lambda index: [images[index]], target=target,
         unit="m" if metric else "", given=given, **extra,
     )  # fmt: skip
-
-
-def _is_metric(file: Path) -> bool:
-    return file.suffix == ".npy" or read_numbers(file).dtype != np.uint8
 
 
 def _images(folder: Path) -> list[Path]:

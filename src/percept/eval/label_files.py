@@ -1,7 +1,9 @@
 """Files of labels: numbers per pixel, their size, and which file belongs to which image."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from percept.core.io import reasons
 from percept.core.report import notice
 from percept.data.images import upright_size
 
+T = TypeVar("T")
 VOID = 255
 """Value of pixels without a label."""
 
@@ -33,6 +36,54 @@ def read_numbers(file: Path) -> np.ndarray:
             f"{file} has {values.shape[-1]} channels. Labels are images with one number per pixel, such as PNG with a palette."
         )
     return values
+
+
+def usable(read: Callable[[Path], T], files: Sequence[Path]) -> Iterator[T]:
+    """Yield what is read from each file that can be read; the others are reported when their samples are used.
+
+    Raises:
+        PerceptError: none can be read; the reason of the first one is given.
+    """
+    first, some = None, False
+    for file in files:
+        try:
+            value = read(file)
+        except PerceptError as error:
+            first = first or error
+        else:
+            some = True
+            yield value
+    if first is not None and not some:
+        raise first
+
+
+def largest_class(masks: Sequence[Path]) -> int:
+    """Return the largest class of the masks that can be read.
+
+    Raises:
+        PerceptError: none can be read.
+    """
+    values = usable(read_numbers, masks)
+    return max(int(each[each != VOID].max(initial=0)) for each in values)
+
+
+def are_metric(files: Sequence[Path]) -> bool:
+    """True if most of the first files that can be read hold metric depth.
+
+    Raises:
+        PerceptError: none can be read.
+    """
+    kinds = list(islice(usable(is_metric, files), 15))
+    return 2 * sum(kinds) >= len(kinds)
+
+
+def is_metric(file: Path) -> bool:
+    """True if a file holds metric depth: .npy or 16-bit PNG; false for 8-bit PNG.
+
+    Raises:
+        PerceptError: it cannot be read.
+    """
+    return file.suffix == ".npy" or read_numbers(file).dtype != np.uint8
 
 
 def check_size(labels: np.ndarray, file: Path, image: Path) -> np.ndarray:
