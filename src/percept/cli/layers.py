@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from percept.infer.encoder import Encoder
 
 FIELDS = {
-    "task": str, "probe": str, "data": str, "layer": int, "best": bool, "validation": float, "name": str, "value": float,
+    "task": str, "probe": str, "data": str, "layer": int, "best": bool, "validation": float, "chance": float, "name": str, "value": float,
     "unit": str, "better": str, "n": int, "low": float, "high": float,
 }  # fmt: skip
-"""Of a row of --out: the score of a layer on test samples with its 95 % interval, and on validation samples, which choose the best layer."""
+"""Of a row of --out: the score of a layer on test samples with its 95 % interval, and on validation samples, which choose the layer; and that of a constant answer."""
 
 
 ALIASES = {"seg": "masks"}
@@ -45,7 +45,7 @@ def layers(
     """Find the layer of an encoder that is best for a task.
 
     Every layer is scored in one pass: a probe is trained on it, the best layer is chosen on validation samples, and all layers
-    are reported on test samples.
+    are reported on test samples, next to the score of a constant answer. The last layer is kept if it is better there.
 
     Args:
         data: Folder or file with labels; its layout is recognised.
@@ -58,7 +58,8 @@ def layers(
         seed: Seed of the division into training, validation and test samples.
         out: File for the scores, ending in .json, with everything and with a plot of the same name ending in .svg; or in .csv, .jsonl or
             .parquet for a row per layer; - for these as json lines on standard output.
-        save: Folder for the encoder cut after the best layer, with its trained head; a subfolder per task if there are several.
+        save: Folder for the encoder cut after the best layer, with its trained head; a subfolder per task if there are several. Nothing is
+            saved for a task on which no layer is above the chance level, unless --layers names only one.
     """
     tasks = None if task is None else _tasks(task)
     chosen = None if layers is None else split_layers(layers)
@@ -159,11 +160,15 @@ def _measure(
 
 
 def _rows(curve: "LayerCurve") -> "Iterator[dict[str, Any]]":
-    from dataclasses import asdict
-
     for layer, score, validation in zip(curve.layers, curve.scores, curve.validation, strict=True):
         place = {"task": curve.task, "probe": curve.probe, "data": curve.data, "layer": layer}
-        yield {**place, "best": layer == curve.best, "validation": validation, **asdict(score)}
+        yield {
+            **place,
+            "best": layer == curve.best,
+            "validation": validation,
+            "chance": curve.chance[0].value,
+            **curve.row(score),
+        }
 
 
 def _write(file: Path, curves: "Sequence[LayerCurve]", command: str) -> None:
@@ -182,10 +187,17 @@ def _write(file: Path, curves: "Sequence[LayerCurve]", command: str) -> None:
 def _save(folder: Path, encoder: "Encoder", curves: "Sequence[LayerCurve]") -> None:
     from percept.eval.layers import save_best
 
+    errors = []
     for curve in curves:
-        target = save_best(folder / curve.task if len(curves) > 1 else folder, encoder, curve)
+        try:
+            target = save_best(folder / curve.task if len(curves) > 1 else folder, encoder, curve)
+        except PerceptError as error:
+            errors.append(error)
+            continue
         head = "" if curve.head is None else f", its {curve.task} head in {target / 'head'}"
         say(f"wrote {target}: blocks 0 to {curve.best}{head}")
+    if errors:
+        raise PerceptError(" ".join(map(str, errors)))
 
 
 COMMAND = layers

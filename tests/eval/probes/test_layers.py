@@ -223,7 +223,7 @@ def test_groups_are_divided_whole_and_resampled_whole():
     assert curve.groups == len(groups[2])
     assert curve.scores[0].n == sizes[2]
     assert alone.groups == 0
-    assert f"{curve.groups} groups of test samples are too few to tell" in curve.statement() or curve.best == 2
+    assert f"{curve.groups} groups of test samples are too few for an interval" in curve.statement() or curve.best == 2
     with pytest.raises(PerceptError, match="of only 3 groups"):
         replace(copies, group=lambda numbers: [number % 3 for number in numbers]).parts()
 
@@ -361,10 +361,10 @@ def test_an_image_that_cannot_be_read_is_left_out(coloured: Path, capsys: pytest
     files[0].write_bytes(b"damaged")
     curve = layers(tiny.encoder(), coloured, "classes")
     assert sum(curve.samples.values()) == 29
-    assert "1 of 30 samples cannot be read" in capsys.readouterr().err
+    assert "1 of 30 samples are left out" in capsys.readouterr().err
     for file in files:
         file.write_bytes(b"damaged")
-    with pytest.raises(PerceptError, match="none of 18 samples can be read"):
+    with pytest.raises(PerceptError, match=r"18 of 18 training samples of .* cannot be used"):
         layers(tiny.encoder(), coloured, "classes")
 
 
@@ -393,7 +393,7 @@ def test_a_difference_of_few_samples_is_not_called_clear():
     curve = layers(encoder(), data("masks", 20), "masks")
     assert curve.best == INFORMED
     assert not curve.peaks_early
-    assert "4 test samples are too few to tell" in curve.statement()
+    assert "4 test samples are too few for an interval" in curve.statement()
 
 
 @pytest.mark.parametrize(

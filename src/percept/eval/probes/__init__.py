@@ -16,6 +16,8 @@ the encoder cut after `head.layer`, in which that block is the last one.
 Files:
     outcome      statistics of single samples, from which a measure, its interval and paired differences are computed
     stream       features of several layers in one pass of the tower
+    run          one pass over the samples: trains a probe on each layer, judges the held-out parts
+    chance       what a constant answer scores
     probe        what a probe offers to `percept.eval.layers`, and the table of probes
     knn, linear  classes: weighted nearest neighbours; logistic regression
     retrieval    captions: a linear map from features to text vectors

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from percept.eval.probes.outcome import Difference, Outcome, difference, score_of
+from percept.eval.probes.outcome import Difference, Outcome, Sums, difference, score_of
 from percept.eval.statistics import Better, Score, Unit, paired_interval, wilson
 
 
@@ -40,8 +40,23 @@ class Grouped:
         return self.outcome.values(weights[:, self.groups])
 
 
+def counted(outcome: Outcome) -> Bool[np.ndarray, " n"]:
+    """Return which samples have anything to measure, as an image with words; the others change neither a measure nor its n."""
+    return outcome.sums.any(axis=1) if isinstance(outcome, Sums) else np.ones(len(outcome), bool)
+
+
+def _kept(
+    outcome: Outcome, kept: Bool[np.ndarray, " n"], groups: Int[np.ndarray, " n"] | None
+) -> tuple[Outcome, Int[np.ndarray, " k"] | None]:
+    """Return the samples that are kept, and their groups, numbered from 0."""
+    if kept.all() or not kept.any() or not isinstance(outcome, Sums):
+        return outcome, groups
+    some = None if groups is None else np.unique(groups[kept], return_inverse=True)[1]
+    return replace(outcome, sums=outcome.sums[kept]), some
+
+
 def grouped_score(outcome: Outcome, groups: Int[np.ndarray, " n"] | None, name: str, *, seed: int = 0) -> Score:
-    """Return the measure with its interval as `score_of` does, but resample whole groups; n is the number of samples.
+    """Return the measure with its interval as `score_of` does, but resample whole groups; n is the number of samples that are `counted`.
 
     Where all shares are 0, or all 1, a bootstrap has no width; the interval is then Wilson's for the number of groups.
 
@@ -54,6 +69,7 @@ def grouped_score(outcome: Outcome, groups: Int[np.ndarray, " n"] | None, name: 
     Raises:
         PerceptError: as `score_of`.
     """
+    outcome, groups = _kept(outcome, counted(outcome), groups)
     value = getattr(outcome, "library", None)
     if groups is None:
         return score_of(outcome, name, value=value, seed=seed)
@@ -78,6 +94,8 @@ def grouped_difference(
         groups: number of each sample's group, from 0; None if every sample stands alone.
         seed: of the bootstrap.
     """
+    kept, every = counted(first) | counted(second), groups
+    (first, groups), (second, _) = _kept(first, kept, every), _kept(second, kept, every)
     if groups is None:
         return difference(first, second, seed=seed)
     one, other = Grouped(outcome=first, groups=groups), Grouped(outcome=second, groups=groups)

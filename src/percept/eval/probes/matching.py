@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from percept.eval.matching import correct_points
@@ -48,6 +48,11 @@ def match_points(
     return torch.stack([(best % size[1] + 0.5) / size[1], (best // size[1] + 0.5) / size[0]], dim=1)
 
 
+def spread(count: int) -> Int[np.ndarray, " k"]:
+    """Return the numbers of at most `MOST_POINTS` of the known points, evenly spread."""
+    return np.linspace(0, count - 1, min(count, MOST_POINTS)).round().astype(int)
+
+
 class _Untrained(OnPatches):
     """A probe that needs no training."""
 
@@ -75,13 +80,12 @@ class FittedPoints:
         known = len(target[0])
         if not known:
             return 0.0, 0
-        chosen = np.linspace(0, known - 1, min(known, MOST_POINTS)).round().astype(int)
-        first, second = (torch.from_numpy(part[chosen]).float() for part in target)
+        first, second = (torch.from_numpy(part[spread(known)]).float() for part in target)
         height, width = self.frame.size
         scale, found = torch.tensor([width, height]), match_points(maps[0], maps[1], first, self.frame.size)
         pixels = ((scale * each).double().numpy() for each in (found, second))
         right = correct_points(*pixels, extent=max(height, width), alpha=TOLERANCE)
-        return float(right.sum()), len(chosen)
+        return float(right.sum()), len(right)
 
     def head(self, layer: int) -> None:
         """Return None: there is nothing to train."""
