@@ -48,14 +48,18 @@ class Chance:
         """Return None: there is nothing to save."""
 
 
-class Class(Chance):
-    """The largest class."""
+class _Largest(Chance):
+    """An answer of the largest class."""
 
     answer = "largest class"
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self.counts = np.zeros(max(1, len(setup.classes)), np.int64)
+        self.counts: np.ndarray = np.zeros(max(1, len(setup.classes)), np.int64)
+
+
+class Class(_Largest):
+    """The largest class."""
 
     def see(self, target: int) -> None:
         """Count the class."""
@@ -82,7 +86,7 @@ class Retrieval(Chance):
         return found
 
 
-class Mask(Class):
+class Mask(_Largest):
     """The class of most pixels."""
 
     def see(self, target: np.ndarray) -> None:
@@ -96,7 +100,7 @@ class Mask(Class):
     def judge(self, features: Sequence[Any], targets: Sequence[np.ndarray]) -> Mapping[str, Outcome]:
         """Return intersections and unions of the largest class everywhere."""
         truth = np.stack([self._pixels(target) for target in targets]).astype(np.float64)
-        guess = np.arange(len(self.counts)) == self.counts.argmax()
+        guess = np.arange(truth.shape[1]) == int(self.counts.argmax())
         union = np.where(guess, truth.sum(axis=1, keepdims=True), truth)
         return {"mIoU": Sums(sums=np.concatenate([truth * guess, union], axis=1), measure=mean_iou)}
 
@@ -126,7 +130,7 @@ class Depth(Chance):
         }
 
 
-class Box(Class):
+class Box(_Largest):
     """The mean box of the class with most boxes."""
 
     answer = "mean box of the largest class"

@@ -42,7 +42,7 @@ class Grouped:
 
 def counted(outcome: Outcome) -> Bool[np.ndarray, " n"]:
     """Return which samples have anything to measure, as an image with words; the others change neither a measure nor its n."""
-    return outcome.sums.any(axis=1) if isinstance(outcome, Sums) else np.ones(len(outcome), bool)
+    return (outcome.sums != 0).max(axis=1) if isinstance(outcome, Sums) else np.ones(len(outcome), bool)
 
 
 def _kept(
