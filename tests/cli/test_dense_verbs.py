@@ -199,7 +199,9 @@ def test_matching_two_images(model, image, tmp_path, capsys):
     assert all((pair["x1"], pair["y1"]) == (pair["x2"], pair["y2"]) for pair in stored["rows"])
     with Image.open(out) as drawn:
         assert drawn.size == (480 * 2 + 12, 360)
+    assert f"{percept.load(model).name} matches" in capsys.readouterr().err
     assert main(["match", str(image), str(image), *arguments, "--points", "10,8 33.5,20"]) == 0
+    assert "best elsewhere" in capsys.readouterr().out
     found = json.loads(pairs.read_text())["rows"]
     assert [(pair["x1"], pair["y1"]) for pair in found] == [(10, 8), (33.5, 20)]
     assert all(np.hypot(pair["x1"] - pair["x2"], pair["y1"] - pair["y2"]) < 5 for pair in found)

@@ -136,6 +136,45 @@ def test_key_points_of_a_shifted_map_are_found_within_half_a_patch() -> None:
     assert ((found.second - (points - torch.tensor([3 / 12, 0]))).abs() * torch.tensor([12, 16]) < 0.5).all()
 
 
+def test_points_are_found_in_the_same_map_although_one_patch_is_the_mean_of_all() -> None:
+    """An interpolated feature is closer to the mean than to the patches around it."""
+    features = torch.ones(9, 12, 32) + 0.6 * torch.randn(9, 12, 32)
+    features[0, 0] = 1.0
+    points = torch.rand(50, 2)
+    found = find_points(features, features, points)
+    assert ((found.second - points).abs() * torch.tensor([12, 9])).max() < 0.6  # up to half a patch at the border
+    assert (found.cosine > 0.98).all()
+
+
+def test_fine_places_equal_naive_interpolation() -> None:
+    first, second = torch.randn(3, 4, 100), torch.randn(5, 6, 100)
+    points = torch.rand(4, 2)
+    found = find_points(first, second, points)
+    places = torch.cartesian_prod((torch.arange(40) + 0.5) / 40, (torch.arange(48) + 0.5) / 48).flip(1)
+    vectors = [
+        F.grid_sample(F.normalize(each, dim=-1).permute(2, 0, 1)[None], 2 * at[None, None] - 1, padding_mode="border", align_corners=False)[0, :, 0]
+        for each, at in ((first, points), (second, places))
+    ]  # fmt: skip
+    cosines = F.normalize(vectors[0], dim=0).T @ F.normalize(vectors[1], dim=0)
+    torch.testing.assert_close(found.cosine, cosines.max(dim=1).values)
+    torch.testing.assert_close(found.second, places[cosines.argmax(dim=1)])
+
+
+def test_a_match_is_ambiguous_if_a_far_place_is_as_similar() -> None:
+    first, second = torch.zeros(10, 10, 3), torch.zeros(10, 10, 3)
+    first[..., 0] = second[..., 0] = 1
+    first[2, 2] = second[2, 2] = second[8, 2] = torch.tensor([0.0, 1, 0])
+    first[5, 5] = second[5, 5] = second[6, 7] = torch.tensor([0.0, 0, 1])  # the second one is near
+    found = find_points(first, second, torch.tensor([[0.25, 0.25], [0.55, 0.55]]))
+    assert found.ambiguous.tolist() == [True, False]
+    pairs = mutual(first, second)
+    shown = {tuple(point): bool(each) for point, each in zip(pairs.first.mul(10).long().tolist(), pairs.ambiguous, strict=True)}  # fmt: skip
+    assert (shown[2, 2], shown[5, 5]) == (True, False)
+    assert not find_points(
+        first[:3, :3], second[:3, :3], torch.tensor([[0.5, 0.5]])
+    ).ambiguous.any()  # all of it is near
+
+
 def test_matching_an_image_with_itself() -> None:
     encoder = tiny.encoder()
     image = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from percept.infer.encoder import Encoder
     from percept.infer.matching import Matches
 
-FIELDS = {"x1": float, "y1": float, "x2": float, "y2": float, "cosine": float}
-"""Of a row of --out: a point of the first image and one of the second, in pixels from the left and from the top."""
+FIELDS = {"x1": float, "y1": float, "x2": float, "y2": float, "cosine": float, "elsewhere": float}
+"""Of a row of --out: a point of the first image and one of the second, in pixels from the left and from the top; their cosine, and the largest
+cosine elsewhere in the second image."""
 
 
 def match(
@@ -59,7 +60,7 @@ def match(
     encoder = model.open()
     given = None if asked is None else torch.tensor(asked) / torch.tensor(images[0].size)
     found = find(encoder, *images, points=given, layer=layer, patches=grid)
-    say(f"{encoder} matches {count(len(found), 'point')}")
+    say(f"{encoder.name} matches {count(len(found), 'point')}")
     _write(rows, encoder, (first, second), images, found)
     for file in drawings:
         _draw(file, images, found.spread(show) if asked is None else found)
@@ -101,12 +102,10 @@ def split_points(text: str, size: tuple[int, int]) -> list[tuple[float, float]]:
     return points
 
 
-def _pixels(
-    matches: "Matches", images: "tuple[Image.Image, Image.Image]"
-) -> list[tuple[list[float], list[float], float]]:
+def _pixels(matches: "Matches", images: "tuple[Image.Image, Image.Image]") -> list[tuple[list[float], list[float]]]:
     sides = [(image.width, image.height) for image in images]
-    rows = zip(matches.first.tolist(), matches.second.tolist(), matches.cosine.tolist(), strict=True)
-    return [(_scaled(one, sides[0]), _scaled(other, sides[1]), cosine) for one, other, cosine in rows]
+    rows = zip(matches.first.tolist(), matches.second.tolist(), strict=True)
+    return [(_scaled(one, sides[0]), _scaled(other, sides[1])) for one, other in rows]
 
 
 def _scaled(point: list[float], size: tuple[int, int]) -> list[float]:
@@ -122,9 +121,10 @@ def _write(
 ) -> None:
     from percept.core.config import to_dict
 
+    cosines = zip(found.cosine.tolist(), found.elsewhere.tolist(), strict=True)
     pairs = (
-        {"x1": one[0], "y1": one[1], "x2": other[0], "y2": other[1], "cosine": round(cosine, 4)}
-        for one, other, cosine in _pixels(found, images)
+        {"x1": x1, "y1": y1, "x2": x2, "y2": y2, "cosine": round(cosine, 4), "elsewhere": round(elsewhere, 4)}
+        for ((x1, y1), (x2, y2)), (cosine, elsewhere) in zip(_pixels(found, images), cosines, strict=True)
     )
     save_rows(file, pairs, FIELDS, facts={"model": to_dict(encoder.identity), "images": paths})
 
@@ -139,16 +139,19 @@ def _draw(file: Path, images: "tuple[Image.Image, Image.Image]", found: "Matches
 
 
 def _show(images: "tuple[Image.Image, Image.Image]", found: "Matches", total: int) -> None:
-    rows = [
-        (f"{one[0]:g}, {one[1]:g}", f"{other[0]:g}, {other[1]:g}", f"{cosine:.3f}")
-        for one, other, cosine in _pixels(found, images)
+    cosines = [f"{cosine:.3f}" for cosine in found.cosine]
+    elsewhere = [
+        ("-" if cosine.isinf() else f"{cosine:.3f}") + (", ambiguous" if ambiguous else "")
+        for cosine, ambiguous in zip(found.elsewhere, found.ambiguous, strict=True)
     ]
+    points = [[f"{x:g}, {y:g}" for x, y in pair] for pair in _pixels(found, images)]
+    rows = [(*pair, *values) for pair, *values in zip(points, cosines, elsewhere, strict=True)]
     title = (
         f"{len(rows)} of {count(total, 'pair')}, the most distinctive first"
         if len(rows) < total
         else count(total, "pair")
     )
-    table(title, ("first image, x, y", "second image, x, y", "cosine"), rows)
+    table(title, ("first image, x, y", "second image, x, y", "cosine", "best elsewhere"), rows)
 
 
 COMMAND = match

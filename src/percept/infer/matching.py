@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 FINE = 8
 """Places per patch, across and down, among which the match of a key point is chosen."""
+CHANNELS = 64
+"""Channels of a map that are enlarged at once."""
+
+NEAR = 3
+"""Distance across and down, in patches, from which a second place counts as elsewhere."""
+MARGIN = 0.02
+"""A match is ambiguous if its cosine exceeds the largest one elsewhere by less. Of points in pairs of views of rooms (validation split),
+31 % are then ambiguous and 58 % of these correct (PCK@0.1), of the others 88 %."""
 
 APART = 0.05
 """Least distance of points that are shown together, as a share of the image."""
@@ -32,6 +40,13 @@ class Matches:
     """Across and down in the second image, from 0 to 1."""
     cosine: Float[Tensor, " n"]
     """Similarity of the features."""
+    elsewhere: Float[Tensor, " n"]
+    """Largest cosine in the second image farther away than `NEAR` patches; minus infinity if the image has no such place."""
+
+    @property
+    def ambiguous(self) -> Bool[Tensor, " n"]:
+        """True where another place is nearly as similar, so that the match may be wrong."""
+        return self.cosine - self.elsewhere < MARGIN
 
     def __len__(self) -> int:
         return len(self.cosine)
@@ -44,7 +59,12 @@ class Matches:
                 break
             if not chosen or float((self.first[chosen] - point).norm(dim=1).min()) >= APART:
                 chosen.append(place)
-        return Matches(first=self.first[chosen], second=self.second[chosen], cosine=self.cosine[chosen])
+        return Matches(
+            first=self.first[chosen],
+            second=self.second[chosen],
+            cosine=self.cosine[chosen],
+            elsewhere=self.elsewhere[chosen],
+        )
 
 
 def mutual(first: Float[Tensor, "y x w"], second: Float[Tensor, "h v w"]) -> Matches:
@@ -60,9 +80,23 @@ def mutual(first: Float[Tensor, "y x w"], second: Float[Tensor, "h v w"]) -> Mat
     means = (cosines.mean(dim=1)[kept] + cosines.mean(dim=0)[forward[kept]]) / 2
     kept = kept[(cosines[kept, forward[kept]] - means).argsort(descending=True, stable=True)]
     others = forward[kept]
+    grid = second.shape[:2]
+    maps = cosines[kept].unflatten(1, grid)
+    elsewhere = [_elsewhere(each, place, NEAR) for each, place in zip(maps, others.tolist(), strict=True)]
     return Matches(
-        first=_centres(kept, first.shape[:2]), second=_centres(others, second.shape[:2]), cosine=cosines[kept, others]
+        first=_centres(kept, first.shape[:2]),
+        second=_centres(others, grid),
+        cosine=cosines[kept, others],
+        elsewhere=torch.tensor(elsewhere),
     )
+
+
+def _elsewhere(cosines: Float[Tensor, "h v"], place: int, radius: int) -> float:
+    """Return the largest value farther than `radius` cells, across or down, from cell number `place`."""
+    y, x = divmod(place, cosines.shape[1])
+    others = cosines.clone()
+    others[max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1] = float("-inf")
+    return float(others.max())
 
 
 def _centres(places: Int[Tensor, " n"], grid: torch.Size) -> Float[Tensor, "n 2"]:
@@ -71,22 +105,36 @@ def _centres(places: Int[Tensor, " n"], grid: torch.Size) -> Float[Tensor, "n 2"
 
 
 def find_points(first: Float[Tensor, "y x w"], second: Float[Tensor, "h v w"], points: Float[Tensor, "n 2"]) -> Matches:
-    """Return the most similar place in the second map of each point of the first.
+    """Return the most similar place in the second map of each point of the first, among eight per patch across and down.
 
-    The feature of a point is interpolated bilinearly; its cosines with all patches are enlarged bicubically, eight times
-    across and down, and the largest one is taken.
+    Both features, that of the point and those of the places, are interpolated bilinearly from unit vectors and scaled to unit length. An
+    interpolated vector is close to the mean of an image, so if only that of the point were interpolated, the best patch would often be an average
+    one far away, even in the same image.
     """
     at = (2 * points - 1)[None, None].to(first.dtype)
     features = F.grid_sample(
         unit_map(first).permute(2, 0, 1)[None], at.float(), padding_mode="border", align_corners=False
     )
-    vectors = F.normalize(features[0, :, 0].T, dim=-1)
-    cosines = torch.einsum("nw,hvw->nhv", vectors, unit_map(second))
-    fine = F.interpolate(cosines[None], scale_factor=FINE, mode="bicubic", align_corners=False)[0]
-    found = _centres(fine.flatten(1).argmax(dim=1), fine.shape[1:])
-    at = (2 * found - 1)[:, None, None]  # the cosine itself is interpolated bilinearly: bicubic values may exceed 1
-    values = F.grid_sample(cosines[:, None], at, padding_mode="border", align_corners=False)
-    return Matches(first=points, second=found, cosine=values.flatten())
+    target = unit_map(second)
+    parts = target.permute(2, 0, 1).split(CHANNELS)
+    norms = torch.stack([_fine(part).square().sum(dim=0) for part in parts]).sum(dim=0).sqrt().clamp(min=1e-12)
+    places, cosines, elsewhere = [], [], []
+    for vector in F.normalize(features[0, :, 0].T, dim=-1):
+        each = _fine((target @ vector)[None])[0] / norms  # interpolation is linear: products first, then places
+        places.append(int(each.argmax()))
+        cosines.append(float(each.max()))
+        elsewhere.append(_elsewhere(each, places[-1], NEAR * FINE))
+    return Matches(
+        first=points,
+        second=_centres(torch.tensor(places), norms.shape),
+        cosine=torch.tensor(cosines),
+        elsewhere=torch.tensor(elsewhere),
+    )
+
+
+def _fine(maps: Float[Tensor, "c h v"]) -> Float[Tensor, "c y x"]:
+    """Enlarge maps bilinearly, as `grid_sample` reads them."""
+    return F.interpolate(maps[None], scale_factor=FINE, mode="bilinear", align_corners=False)[0]
 
 
 def match(
