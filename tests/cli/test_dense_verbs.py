@@ -41,7 +41,7 @@ def clip(tmp_path):
 
 def test_segmenting_by_texts(model, image, tmp_path, capsys):
     drawn, mask = tmp_path / "out" / "drawn.png", tmp_path / "mask.png"
-    arguments = ["--labels", "cup,red cup,background", "--out", str(drawn), str(mask), "--model", model]
+    arguments = ["--labels", "cup,red cup,background", "--out", str(drawn), "--out", str(mask), "--model", model]
     assert main(["segment", str(image), *arguments]) == 0
     with Image.open(drawn) as looked, Image.open(mask) as numbers:
         assert looked.width == 480
@@ -49,7 +49,7 @@ def test_segmenting_by_texts(model, image, tmp_path, capsys):
         assert (numbers.mode, numbers.size) == ("P", (40, 30))
         assert set(np.unique(np.array(numbers))) <= {0, 1, 2}
     assert "number in the mask" in capsys.readouterr().out
-    only = ["--labels", "cup,red cup", "--out", str(drawn), str(mask), "--model", model]
+    only = ["--labels", "cup,red cup", "--out", str(drawn), "--out", str(mask), "--model", model]
     assert main(["segment", str(image), *only]) == 0
     with Image.open(mask) as numbers:
         found = set(np.unique(np.array(numbers)))
@@ -123,7 +123,7 @@ def test_a_narrow_strip_does_not_need_thousands_of_windows(model, monkeypatch):
 def test_tracking_writes_masks_and_a_video(model, clip, source, capsys):
     film, folder = clip / "tracked.mp4", clip / "masks"
     arguments = ["--mask", str(clip / "first.png"), "--grid", "6", "--model", model]
-    assert main(["track", str(clip / source), *arguments, "--out", str(film), str(folder)]) == 0
+    assert main(["track", str(clip / source), *arguments, "--out", str(film), "--out", str(folder)]) == 0
     assert sorted(path.name for path in folder.iterdir()) == [f"{number:05d}.png" for number in range(4)]
     with Image.open(folder / "00000.png") as first, Image.open(clip / "first.png") as given:
         assert first.mode == "P"
@@ -193,7 +193,7 @@ def test_a_film_has_every_frame_and_its_rate(tmp_path):
 
 def test_matching_two_images(model, image, tmp_path, capsys):
     out, pairs = tmp_path / "match.png", tmp_path / "pairs.json"
-    arguments = ["--grid", "6", "--model", model, "--out", str(out), str(pairs)]
+    arguments = ["--grid", "6", "--model", model, "--out", str(out), "--out", str(pairs)]
     assert main(["match", str(image), str(image), *arguments]) == 0
     stored = json.loads(pairs.read_text())
     assert all((pair["x1"], pair["y1"]) == (pair["x2"], pair["y2"]) for pair in stored["rows"])
@@ -207,6 +207,19 @@ def test_matching_two_images(model, image, tmp_path, capsys):
     assert all(np.hypot(pair["x1"] - pair["x2"], pair["y1"] - pair["y2"]) < 5 for pair in found)
     assert main(["match", str(image), str(image), *arguments, "--points", "99,8"]) == 2
     assert "outside the first image, which has 40 × 30 pixels" in capsys.readouterr().err
+
+
+def test_an_output_does_not_take_the_arguments_after_it(model, image, tmp_path, capsys):
+    one, other = tmp_path / "a.png", tmp_path / "b.png"
+    assert main(["match", "--out", str(one), str(image), str(image), "--grid", "4", "--model", model]) == 0
+    assert main(["match", "--out", str(one), str(image), "--model", model]) == 2  # the drawing is not the second image
+    assert "Second of the two images" in capsys.readouterr().err
+    assert main(["heatmap", "--out", str(other), str(image), "a cup", "--model", model]) == 0
+    assert (
+        main(["segment", "--out", str(other), "--out", str(one), str(image), "--labels", "a,b", "--model", model]) == 0
+    )
+    assert main(["segment", str(image), "--labels", "a,b", "--model", model]) == 2
+    assert "--out is missing" in capsys.readouterr().err
 
 
 def test_lists_of_points(tmp_path):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tyro
 
-from percept.cli.options import MODEL, Model, typed
+from percept.cli.options import MODEL, Model, Outputs, typed
 from percept.cli.output import is_stdout, save_rows, split_outputs
 from percept.cli.show import say, writing
 from percept.core.errors import PerceptError
@@ -27,7 +27,7 @@ QUANTILES = {"nearest": 0.0, "median": 0.5, "farthest": 1.0}
 def depth(
     image: tyro.conf.Positional[Path],
     head: Path | None = None,
-    out: tuple[Path, ...] = (Path("depth.png"),),
+    out: Outputs = (),
     model: Model = MODEL,
 ) -> int:
     """Estimate the depth of each pixel.
@@ -36,14 +36,12 @@ def depth(
         image: Image.
         head: Folder of a head for depth, trained on the same encoder: percept layers DATA --task depth --save FOLDER; with
             --world in place of DATA, on rooms of the labelled world. Default: the head that comes with nano, trained on these rooms.
-        out: .png to look at (light is near), .npy for the depth of each pixel, or both; and .csv, .json, .jsonl or .parquet for the least,
+        out: Default: depth.png. .png to look at (light is near), .npy for the depth of each pixel, or both; and .csv, .json, .jsonl or .parquet for the least,
             median and largest depth, or - for these as a json line on standard output.
     """
     from percept.data.images import read_image
 
-    if not out:
-        raise PerceptError("--out is empty. Give a .png file, a .npy file, or both.")
-    files, out_rows = split_outputs(out, ".png", ".npy", most=2, read=[image])
+    files, out_rows = split_outputs(out or (Path("depth.png"),), ".png", ".npy", most=2, read=[image])
     opened = read_image(image)
     from torch.nn import functional as F
 

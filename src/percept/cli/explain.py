@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from percept.cli.classify import open_for, read_labels
-from percept.cli.options import MODEL, Model
+from percept.cli.options import MODEL, Model, Outputs
 from percept.cli.output import is_stdout, save_rows, split_outputs
 from percept.cli.show import say, writing
 from percept.core.errors import PerceptError
@@ -25,7 +25,7 @@ FIELDS = {
 def explain(
     image: tyro.conf.Positional[Path],
     labels: str,
-    out: tuple[Path, ...],
+    out: Outputs = (),
     top: int = 4,
     check: bool = True,
     model: Model = MODEL,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from percept.cli.options import MODEL, Model
+from percept.cli.options import MODEL, Model, Outputs
 from percept.cli.output import is_stdout, save_rows, split_outputs
 from percept.cli.show import bad_files, check_apart, check_output, common_folder, count, say, within, writing
 from percept.core.errors import PerceptError
@@ -47,7 +47,7 @@ def features(
     norm: bool = False,
     pca: Path | None = None,
     attention: Path | None = None,
-    out: tuple[Path, ...] = (),
+    out: Outputs = (),
     show: int = 16,
     model: Model = MODEL,
 ) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tyro
 
-from percept.cli.options import MODEL, Model
+from percept.cli.options import MODEL, Model, Outputs
 from percept.cli.output import is_stdout, save_rows, split_outputs
 from percept.cli.show import say, writing
 from percept.core.errors import PerceptError
@@ -17,7 +17,7 @@ FIELDS = {"text": str, "x": int, "y": int, "highest": float, "median": float}
 def heatmap(
     image: tyro.conf.Positional[Path],
     texts: tyro.conf.Positional[tuple[str, ...]],
-    out: tuple[Path, ...],
+    out: Outputs = (),
     model: Model = MODEL,
 ) -> int:
     """Draw where in an image texts fit: light where a text fits best.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from percept.cli.options import MODEL, Model
+from percept.cli.options import MODEL, Model, Outputs
 from percept.cli.output import is_stdout, save_rows, split_outputs
 from percept.cli.show import count, say, writing
 from percept.core.errors import PerceptError
@@ -26,7 +26,7 @@ cosine elsewhere in the second image."""
 def match(
     first: tyro.conf.Positional[Path],
     second: tyro.conf.Positional[Path],
-    out: tuple[Path, ...] = (),
+    out: Outputs = (),
     points: str | None = None,
     show: int = 25,
     layer: int | None = None,
@@ -36,8 +36,8 @@ def match(
     """Match points of two images by their features: patches that are each other's nearest neighbours, or given points.
 
     Args:
-        first: Image.
-        second: Image, of any size.
+        first: First of the two images.
+        second: Second of the two images, of any size.
         out: .png to draw: both images, with a line between the points of each pair; .csv, .json, .jsonl or .parquet for all pairs in
             pixels, or - for json lines on standard output; or a drawing and one of these.
         points: Points of the first image to find in the second, across and down in pixels: "120,80 300,45", or @FILE with

@@ -239,6 +239,8 @@ def typed(*groups: Any) -> list[str]:
     return words
 
 
+Outputs: TypeAlias = tyro.conf.UseAppendAction[tuple[Path, ...]]
+"""--out FILE, one file each time it is given, so that it never takes what follows it."""
 Files: TypeAlias = Annotated[FileOptions, tyro.conf.arg(name="")]
 Load: TypeAlias = Annotated[LoadOptions, tyro.conf.arg(name="")]
 Model: TypeAlias = Annotated[ModelOptions, tyro.conf.arg(name="")]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tyro
 
-from percept.cli.options import MODEL, Model
+from percept.cli.options import MODEL, Model, Outputs
 from percept.cli.output import is_stdout, save_rows, split_outputs
 from percept.cli.show import count, say, split_labels, writing
 from percept.core.errors import PerceptError
@@ -23,7 +23,7 @@ FIELDS = {"number": int, "label": str, "pixels": int, "share": float}
 
 def segment(
     image: tyro.conf.Positional[Path],
-    out: tuple[Path, ...],
+    out: Outputs = (),
     labels: str | None = None,
     template: tuple[str, ...] = (),
     head: Path | None = None,
@@ -52,7 +52,7 @@ def segment(
     if sum(each is not None for each in (labels, head, objects)) != 1:
         raise PerceptError("give exactly one of --labels cat,dog,background, --head FOLDER and --objects 1.")
     if not out:
-        raise PerceptError("--out is empty. Give a .png file to look at, and optionally a second one for the mask.")
+        raise PerceptError("--out is missing. Give a .png file to look at, and optionally a second one for the mask.")
     names = None if labels is None else split_labels(labels)
     opened = read_image(image)
     drawings, rows = split_outputs(out, ".png", most=2, read=[image])

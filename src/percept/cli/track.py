@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from percept.cli.options import MODEL, Model
+from percept.cli.options import MODEL, Model, Outputs
 from percept.cli.output import ENDINGS, is_stdout, save_rows, split_outputs
 from percept.cli.show import check_apart, check_output, count, say, writing
 from percept.core.errors import PerceptError
@@ -26,7 +26,7 @@ FIELDS = {"frame": int, "object": int, "pixels": int}
 def track(
     video: tyro.conf.Positional[Path],
     mask: Path,
-    out: tuple[Path, ...],
+    out: Outputs = (),
     layer: int | None = None,
     grid: int = 32,
     model: Model = MODEL,
@@ -46,7 +46,7 @@ def track(
     from percept.infer.footage import open_footage, read_mask
 
     if not out:
-        raise PerceptError("--out is empty. Give a .mp4 file, a folder, or both.")
+        raise PerceptError("--out is missing. Give a .mp4 file, a folder, or both.")
     footage = open_footage(video)
     first = read_mask(mask)
     _check_size(footage, first, mask)
