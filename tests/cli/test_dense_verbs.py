@@ -99,7 +99,7 @@ def test_heat_maps(model, image, tmp_path, capsys):
     assert main(["heatmap", str(image), "a red cup", "a dog", "--out", str(out), "--model", model]) == 0
     with Image.open(out) as drawn:
         assert drawn.width == 3 * 480 + 2 * 14 + 2 * 24
-    assert "a red cup" in capsys.readouterr().out
+    assert "weak" in capsys.readouterr().out  # a model with random weights
     assert (
         main(["heatmap", str(image), "a", "b", "c", "--out", str(out), "--model", model]) == 0
     )  # a second row of one map

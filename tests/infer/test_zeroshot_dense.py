@@ -14,6 +14,7 @@ from percept.infer.encoder import Encoder
 from percept.infer.zeroshot_dense import (
     ELSEWHERE,
     heat,
+    is_weak,
     label_maps,
     patch_vectors,
     pooled_patches,
@@ -120,9 +121,17 @@ def test_heat_is_the_difference_to_plain_texts() -> None:
     encoder = encoder_of()
     values = heat(encoder, pixels(), "a red cup")
     assert values.shape == (6, 8)
-    scaled = shown(values)
-    assert (float(scaled.min()), float(scaled.max())) == (0.0, pytest.approx(1.0))
-    assert not shown(torch.zeros(2, 3)).any()
+
+
+def test_heat_maps_have_one_scale_and_a_weak_one_stays_dark() -> None:
+    encoder = encoder_of()
+    unit = 1 / encoder.scale
+    strong, weak = (torch.tensor([[0.0, 0, 0, most * unit]]) for most in (28, 7))
+    one, other = shown(encoder, [strong, weak])
+    assert (float(one.max()), float(other.max())) == (pytest.approx(1), pytest.approx(0.25))
+    assert float(shown(encoder, [weak])[0].max()) == pytest.approx(0.5)  # alone it is not light either
+    assert not shown(encoder, [torch.zeros(2, 3)])[0].any()
+    assert [is_weak(encoder, most * unit) for most in (7, 28)] == [True, False]
 
 
 def test_what_is_refused() -> None:

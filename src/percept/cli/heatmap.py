@@ -10,8 +10,9 @@ from percept.cli.show import say, writing
 from percept.core.errors import PerceptError
 from percept.core.report import table
 
-FIELDS = {"text": str, "x": int, "y": int, "highest": float, "median": float}
-"""Of a row of --out: where the text fits best, in pixels; cosines with the text minus those with "a picture"."""
+FIELDS = {"text": str, "x": int, "y": int, "highest": float, "median": float, "weak": bool}
+"""Of a row of --out: where the text fits best, in pixels; cosines with the text minus those with "a picture"; whether this is so
+little that the text may not be in the image."""
 
 
 def heatmap(
@@ -20,7 +21,7 @@ def heatmap(
     out: Outputs = (),
     model: Model = MODEL,
 ) -> int:
-    """Draw where in an image texts fit: light where a text fits best.
+    """Draw where in an image texts fit: light where a text fits well; the colours mean the same in all maps.
 
     Args:
         image: Image.
@@ -35,27 +36,36 @@ def heatmap(
     drawings, out_rows = split_outputs(out, ".png", read=[image])
     from percept.infer.drawing import Panel, draw_rows, save_png
     from percept.infer.overlay import enlarged_for_view, with_heat
-    from percept.infer.zeroshot_dense import heat, shown
+    from percept.infer.zeroshot_dense import heat, is_weak, shown
 
     encoder, view = model.open(), enlarged_for_view(opened)
-    panels, rows = [Panel(image=view, title=str(image))], []
-    for text in texts:
-        values = heat(encoder, opened, text)
+    panels, rows = [Panel(image=view, title=image.name)], []
+    maps = [heat(encoder, opened, text) for text in texts]
+    for text, values, scaled in zip(texts, maps, shown(encoder, maps), strict=True):
         highest = float(values.max())
-        panels.append(Panel(image=with_heat(view, shown(values)), title=text, remark=f"largest {highest:+.2f}"))
+        weak = is_weak(encoder, highest)
+        title = f"weak match: {text}" if weak else text
+        panels.append(Panel(image=with_heat(view, scaled), title=title, remark=f"largest {highest:+.2f}"))
         row, column = divmod(int(values.argmax()), values.shape[1])
         place = _pixel(column, values.shape[1], opened.width), _pixel(row, values.shape[0], opened.height)
-        rows.append({"text": text, "x": place[0], "y": place[1], "highest": highest, "median": float(values.median())})
+        found = {"highest": highest, "median": float(values.median()), "weak": weak}
+        rows.append({"text": text, "x": place[0], "y": place[1], **found})
     for file in drawings:
         with writing(file):
             save_png(file, draw_rows([panels[start : start + 3] for start in range(0, len(panels), 3)]))
         say(f"wrote {file}")
     if not is_stdout(out_rows):
-        shown = [
-            (row["text"], f"{row['x']}, {row['y']}", f"{row['highest']:+.3f}", f"{row['median']:+.3f}") for row in rows
+        cells = [
+            (
+                row["text"],
+                f"{row['x']}, {row['y']}",
+                f"{row['highest']:+.3f}" + (", weak" if row["weak"] else ""),
+                f"{row['median']:+.3f}",
+            )
+            for row in rows
         ]
         table(
-            "Cosine with the text minus that with 'a picture'", ("text", "best place, x, y", "there", "median"), shown
+            "Cosine with the text minus that with 'a picture'", ("text", "best place, x, y", "there", "median"), cells
         )
     save_rows(out_rows, rows, FIELDS, facts={"image": image, "model": str(encoder.identity)})
     return 0

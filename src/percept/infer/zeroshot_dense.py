@@ -43,6 +43,11 @@ LONGEST = 16
 """Most sides of the model along an image, so that a narrow strip does not need thousands of windows; beyond it, it is squashed."""
 PLAIN = ("a picture", "a photo", "a picture of something")
 """Texts that fit every image; a heat map shows how much better its text fits."""
+WEAK, FULL = 9.5, 14.0
+"""Largest value of a heat map, times the model's scale, below which the match is called weak, and which at least the lightest colour stands for. Chosen
+with nano on 50 images of the validation split of the labelled world. Weak are: of things in the image, 0 % named with their colour and 16 % without it; of things
+that are not in it, 100 % without a colour, and 72 % in the colour of a thing that is.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -223,7 +228,12 @@ def heat(encoder: "Encoder", image: Any, text: str, levels: Sequence[float] = LE
     return maps[0] - maps[1]
 
 
-def shown(values: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-    """Scale a heat map to 0..1 for drawing; its median is 0 and its largest value 1."""
-    middle = values.median()
-    return ((values - middle) / (values.max() - middle).clamp(min=1e-6)).clamp(0, 1)
+def is_weak(encoder: "Encoder", highest: float) -> bool:
+    """True if the largest value of a heat map is so small that the text may not be in the image."""
+    return encoder.scale * highest < WEAK
+
+
+def shown(encoder: "Encoder", maps: Sequence[Float[Tensor, "h w"]]) -> list[Float[Tensor, "h w"]]:
+    """Scale heat maps to 0..1 for drawing: the median of each is 0; 1 is the same value for all, the largest one or more, see `FULL`."""
+    top = max([FULL / encoder.scale, *(float(each.max()) for each in maps)])
+    return [((each - each.median()) / (top - each.median()).clamp(min=1e-6)).clamp(0, 1) for each in maps]
