@@ -194,8 +194,9 @@ def video(
 
     def before_save(clip: CLIP) -> None:
         average_with(clip, start().clip(), config.average)
-        if not config.data:
-            start().tokenizer.words |= known_words(source(Placement(device=torch.device("cpu"))), settings)
+        clips = source(Placement(device=torch.device("cpu"))) if not config.data else None
+        if isinstance(clips, ClipSource):
+            start().tokenizer.words |= known_words(clips, settings)
 
     return planned(
         name, command, config, settings, source, task, start, forget=bool(config.data), before_save=before_save
