@@ -134,7 +134,9 @@ def test_tracking_writes_masks_and_a_video(model, clip, source, capsys):
     footage = open_footage(film)
     assert len(footage) == 4
     assert next(footage.frames()).size == (480, 320)
-    assert "1" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "1" in shown.out
+    assert f"{percept.load(model).name} tracks 2 objects" in shown.err
 
 
 def test_track_refuses(model, clip, capsys):

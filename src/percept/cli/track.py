@@ -60,7 +60,9 @@ def track(
     from percept.infer.tracking import track as follow
 
     encoder = model.open()
-    say(f"{encoder} tracks {count(int((np.unique(first) > 0).sum()), 'object')} through {count(len(footage), 'frame')}")
+    say(
+        f"{encoder.name} tracks {count(int((np.unique(first) > 0).sum()), 'object')} through {count(len(footage), 'frame')}"
+    )
     masks = follow(encoder, footage.frames(), first, layer=layer, patches=grid)
     areas = list(_written(footage, masks, own))
     for place in own:

@@ -2,7 +2,7 @@
 
 Wang et al. 2022, arXiv:2202.11539 (TokenCut), eq. 3-5; further objects as in MaskCut (Wang et al. 2023, arXiv:2301.11320). Differs from
 them: features are those of a chosen block, not the keys of the last one; patches are joined above the mean cosine of the image, not above
-0.2, which joins all patches of many encoders; masks are enlarged bilinearly, not by a bilateral solver.
+0.2, which joins all patches of many encoders; masks are enlarged bilinearly, not by a bilateral solver; specks are removed.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from percept.core.errors import PerceptError
 from percept.infer.dense import Layer
 from percept.infer.grid import dense_layer, unit_map, with_grid
+from percept.infer.specks import without_specks
 
 if TYPE_CHECKING:
     from percept.infer.encoder import Encoder
@@ -128,6 +129,6 @@ def object_masks(
     taken, masks = np.zeros(size, bool), []
     for values in maps:
         large = F.interpolate(values[None, None], size, mode="bilinear", align_corners=False)[0, 0]
-        masks.append((large > 0).numpy() & ~taken)
+        masks.append(without_specks((large > 0).numpy() & ~taken))
         taken |= masks[-1]
     return np.stack(masks) if masks else np.zeros((0, *size), bool)

@@ -2,7 +2,7 @@
 
 The protocol of Jabri et al. 2020, arXiv:2006.14613, with the constants of DINO (Caron et al. 2021, arXiv:2104.14294,
 `eval_video_segmentation.py`). Differs from it: the mask of the first frame is reduced to patches by area, not by its nearest pixel, so
-small objects are not lost; of affinities that tie with the k-th largest only k are kept.
+small objects are not lost; of affinities that tie with the k-th largest only k are kept; specks of an object are removed, see `without_specks`.
 """
 
 from collections import deque
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from percept.core.errors import PerceptError
 from percept.infer.dense import Layer
 from percept.infer.grid import PATCHES, dense_layer, unit_map, with_grid
+from percept.infer.specks import without_specks
 
 if TYPE_CHECKING:
     from percept.infer.encoder import Encoder
@@ -167,7 +168,14 @@ def track(
     first = F.adaptive_avg_pool2d(one_hot(mask, objects)[None], grid)[0]
     numbers = np.array([0, *objects], dtype=np.uint8)
     for place, labels in enumerate(propagate(chain([start], maps), first, settings)):
-        yield mask if place == 0 else numbers[hardened(labels, size).numpy()]
+        yield mask if place == 0 else _without_specks(numbers[hardened(labels, size).numpy()])
+
+
+def _without_specks(mask: UInt8[np.ndarray, "y x"]) -> UInt8[np.ndarray, "y x"]:
+    kept = np.zeros_like(mask)
+    for number in set(np.unique(mask).tolist()) - {0}:
+        kept[without_specks(mask == number)] = number
+    return kept
 
 
 def _hidden(encoder: "Encoder", frames: Iterable[Any], layer: int, patches: int) -> Iterator[Any]:
