@@ -224,6 +224,21 @@ def test_an_output_does_not_take_the_arguments_after_it(model, image, tmp_path, 
     assert "--out is missing" in capsys.readouterr().err
 
 
+def test_labels_without_pixels_are_named(tmp_path, capsys):
+    from percept.cli.segment import _show, _write
+
+    names, nothing = [f"thing {number}" for number in range(1, 13)], np.zeros((30, 40), np.uint8)
+    plain = Image.new("RGB", (480, 360))
+    _write((tmp_path / "nothing.png",), plain, nothing, names)
+    with Image.open(tmp_path / "nothing.png") as drawn:
+        assert drawn.height > 360  # a legend says that nothing was found
+    capsys.readouterr()
+    _show([{"number": 2, "label": "cup", "share": 1.0}], ["duck", "cup", "dog"])
+    assert "not found: duck, dog" in capsys.readouterr().err
+    _show([{"number": 0, "label": "background", "share": 1.0}], names)
+    assert "not found: 12 of 12 labels" in capsys.readouterr().err
+
+
 def test_lists_of_points(tmp_path):
     (tmp_path / "points.json").write_text("[[1, 2], [3.5, 4]]")
     assert split_points(f"@{tmp_path / 'points.json'}", (9, 9)) == [(1.0, 2.0), (3.5, 4.0)]
@@ -240,6 +255,16 @@ def test_depth_needs_a_head(model, image, tmp_path, capsys):
     assert main(["depth", str(image), "--model", model]) == 2
     error = " ".join(capsys.readouterr().err.split())
     assert f"Train one: percept layers --world --task depth --save HEAD --model {model}; then add --head HEAD" in error
+
+
+def test_the_drawing_of_depth_says_what_its_colours_span(tmp_path, monkeypatch):
+    from percept.cli.depth import _write
+
+    remarks = []
+    monkeypatch.setattr("percept.infer.drawing.draw_rows", lambda rows: remarks.append(rows[0][1].remark) or plain)
+    plain = Image.new("RGB", (8, 8))
+    _write(tmp_path / "depth.png", plain, np.linspace(0, 10, 101).reshape(1, 101), "m")
+    assert remarks == ["light 0.10 m or less (1 % of the pixels), dark 9.90 or more (1 %)"]
 
 
 def test_nano_comes_with_a_head_for_depth(image, tmp_path, monkeypatch, capsys):

@@ -36,8 +36,9 @@ def depth(
         image: Image.
         head: Folder of a head for depth, trained on the same encoder: percept layers DATA --task depth --save FOLDER; with
             --world in place of DATA, on rooms of the labelled world. Default: the head that comes with nano, trained on these rooms.
-        out: Default: depth.png. .png to look at (light is near), .npy for the depth of each pixel, or both; and .csv, .json, .jsonl or .parquet for the least,
-            median and largest depth, or - for these as a json line on standard output.
+        out: Default: depth.png. .png to look at (light is near; the colours span 1 % to 99 % of the pixels), .npy for the depth of each
+            pixel, or both; and .csv, .json, .jsonl or .parquet for the least, median and largest depth, or - for these as a json line on
+            standard output.
     """
     from percept.data.images import read_image
 
@@ -95,7 +96,7 @@ def _write(file: Path, image: "Image.Image", values: np.ndarray, unit: str) -> N
                 np.save(stream, values.astype(np.float32))
         else:
             coloured, near, far = depth_colours(values)
-            remark = f"light {near:.2f}, dark {far:.2f} {unit}"
+            remark = f"light {near:.2f} {unit} or less (1 % of the pixels), dark {far:.2f} or more (1 %)"
             panels = [
                 Panel(image=enlarged_for_view(image), title="image"),
                 Panel(image=enlarged_for_view(coloured), title="depth", remark=remark),

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FIELDS = {"number": int, "label": str, "pixels": int, "share": float}
 """Of a row of --out: number in the mask, 0 for the background; the labels that are in the image, the largest first."""
+NAMED = 10
+"""Most labels without pixels that are named; more are counted."""
 
 
 def segment(
@@ -67,7 +69,7 @@ def segment(
     _write(drawings, opened, mask, shown)
     found = _sizes(mask, shown)
     if not is_stdout(rows):
-        _show(found, len(shown))
+        _show(found, shown)
     save_rows(rows, found, FIELDS, facts={"image": image, "model": str(encoder.identity)})
     return 0
 
@@ -128,7 +130,7 @@ def _write(out: tuple[Path, ...], image: "Image.Image", mask: np.ndarray, names:
 
     found = set(np.unique(mask).tolist())
     entries = [(number, name) for number, name in enumerate(names, start=1) if number in found]
-    drawn = with_legend(with_masks(enlarged_for_view(image), mask), entries)
+    drawn = with_legend(with_masks(enlarged_for_view(image), mask), entries or [(0, "no label was found")])
     for file, drawing in zip(out, (drawn, palette_image(mask)), strict=False):
         with writing(file):
             save_png(file, drawing)
@@ -146,11 +148,13 @@ def _sizes(mask: np.ndarray, names: list[str]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["pixels"])
 
 
-def _show(rows: list[dict[str, Any]], labels: int) -> None:
-    missing = labels - sum(row["number"] > 0 for row in rows)
-    title = f"Pixels; {count(missing, 'label')} without any" if missing else "Pixels"
+def _show(rows: list[dict[str, Any]], names: list[str]) -> None:
+    missing = [name for number, name in enumerate(names, start=1) if number not in {row["number"] for row in rows}]
     shown = [(row["number"], row["label"], f"{row['share']:.1%}") for row in rows[:20]]
-    table(title, ("number in the mask", "label", "share"), shown)
+    table("Pixels", ("number in the mask", "label", "share"), shown)
+    if missing:
+        named = ", ".join(missing) if len(missing) <= NAMED else f"{len(missing)} of {count(len(names), 'label')}"
+        say(f"not found: {named}")
 
 
 COMMAND = segment

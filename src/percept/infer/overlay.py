@@ -9,7 +9,7 @@ from jaxtyping import Float, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
 from percept.data.captions import font_for, write_line
-from percept.infer.drawing import INK, PAPER, SOFT, heat_colours
+from percept.infer.drawing import INK, OUTLIERS, PAPER, SOFT, heat_colours
 
 if TYPE_CHECKING:
     from percept.infer.matching import Matches
@@ -83,8 +83,11 @@ def with_heat(image: Image.Image, values: Float[torch.Tensor, "_ _"]) -> Image.I
 
 
 def depth_colours(depth: Float[np.ndarray, "_ _"]) -> tuple[Image.Image, float, float]:
-    """Return a map of depth as colours, light for near and dark for far, and the depths of both ends of the colours."""
-    near, far = (float(end) for end in np.quantile(depth, (0.01, 0.99)))
+    """Return a map of depth as colours, light for near and dark for far, and the depths of both ends of the colours.
+
+    The ends are the depths at 1 % and 99 % of the pixels; what is nearer or farther has the colours of the ends.
+    """
+    near, far = (float(end) for end in np.quantile(depth, (OUTLIERS, 1 - OUTLIERS)))
     shares = np.clip((far - depth) / max(far - near, 1e-9), 0, 1)
     with_one = torch.from_numpy(np.concatenate([shares, np.ones((1, shares.shape[1]))]))
     return Image.fromarray(heat_colours(with_one.float())[:-1].numpy()), near, far
