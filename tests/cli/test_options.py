@@ -31,6 +31,7 @@ INNER = {("data", "curate"): ("curate",), ("data", "check"): ("data",)}
 NAMED = {
     **{("cli/upgrade.py", option): "index" for option in ("--images", "--limit", "--texts")},
     ("cli/export.py", "--labels"): "classify",
+    ("eval/layers.py", "--layers"): "layers",
     **{("cli/placing.py", option): "classify" for option in ("--place", "--dry-run", "--undo-list")},
     **{("cli/filtering.py", option): "classify" for option in ("--path", "--type", "--after", "--index")},
     ("cli/output.py", "--out"): "classify",
