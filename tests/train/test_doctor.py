@@ -26,6 +26,7 @@ from percept.train.doctor import (
     forgotten,
     normalisation,
     scale_at_bound,
+    start_level,
     starving,
 )
 from percept.train.experiment import Experiment
@@ -221,6 +222,10 @@ def test_explosions() -> None:
     assert exploding([*usual, 9.0, 9.0, 9.0, 9.0, 2.0], flat[:17]) is None  # not five in a row
     assert "the loss was 9 or more for 5 steps; usual is 2.2" in str(exploding([*usual, *[9.0] * 5], flat[:17]))
     assert "the gradient norm was 11" in str(exploding(flat[:17], [*flat[:12], *[11.0] * 5]))
+    level = math.inf
+    for place, _ in enumerate(kinds := [0.001, 0.5, 0.4, 0.001, 0.5]):
+        level = start_level(kinds[: place + 1], level)
+    assert level == 0.5
     two_kinds = [0.001, 0.5, 0.001, 0.002, 0.5, 0.001, 0.002, 0.5, 0.001, *[0.5] * 5]
     assert exploding(two_kinds, flat[:14]) is None
     assert exploding([5.0] * 5, flat[:5]) is None  # too few to compare with

@@ -115,7 +115,7 @@ def exploding(losses: Sequence[float], norms: Sequence[float], start: float = ma
     Args:
         losses: of the latest steps, the last one last.
         norms: gradient norms of the same steps, before clipping.
-        start: largest loss of the first steps.
+        start: what the loss was at the start, see `start_level`.
     """
     advice = "Lower the learning rate, warm up for longer, or clip gradients at a smaller norm."
     usual_loss = min(start, _high_before(losses))
@@ -127,6 +127,25 @@ def exploding(losses: Sequence[float], norms: Sequence[float], start: float = ma
         if len(last) == STREAK and min(last) > ratio * abs(usual) + 0.05:
             return f"the {name} was {min(last):.3g} or more for {STREAK} steps; usual is {usual:.3g}. {advice}"
     return None
+
+
+def start_level(losses: Sequence[float], before: float) -> float:
+    """Return the loss that later ones are compared with: the first one, or the largest one once a loss far above the first was followed by a small one again.
+
+    The latter shows that batches are of several kinds.
+
+    Args:
+        losses: of the latest steps, the last one last.
+        before: the level before the last step; infinity at the first step.
+
+    >>> start_level([1.0], math.inf), start_level([1.0, 9.0], 1.0), start_level([1.0, 9.0, 1.5], 1.0)
+    (1.0, 1.0, 9.0)
+    """
+    last = losses[-1]
+    if before == math.inf:
+        return last
+    far = LOSS_RATIO * before + 0.05
+    return max(losses) if last <= far < max(losses) else before
 
 
 def _high_before(values: Sequence[float]) -> float:
@@ -192,7 +211,7 @@ class Doctor:
         self.losses: deque[float] = deque(maxlen=HISTORY)
         self.norms: deque[float] = deque(maxlen=HISTORY)
         self.start = math.inf
-        """Largest loss of the first steps; infinity until they are done."""
+        """See `start_level`."""
         self.cosines = {name: deque[float](maxlen=STREAK) for name in ("image", "text")}
 
     def batch(self, batch: Batch, scalars: Mapping[str, float]) -> list[Remark]:
@@ -209,8 +228,7 @@ class Doctor:
         """Look at the scalars of a step; return new remarks."""
         self.losses.append(scalars["loss"])
         self.norms.append(scalars["gradient_norm"])
-        if self.start == math.inf and len(self.losses) == STREAK:
-            self.start = max(self.losses)
+        self.start = start_level(self.losses, self.start)
         found: list[tuple[str, str | None]] = [("learning rate", exploding(self.losses, self.norms, self.start))]
         if "scale" in scalars:
             found.append(("logit scale", scale_at_bound(scalars["scale"])))
