@@ -130,9 +130,9 @@ def exploding(losses: Sequence[float], norms: Sequence[float], start: float = ma
 
 
 def start_level(losses: Sequence[float], before: float) -> float:
-    """Return the loss that later ones are compared with: the first one, or the largest one once a loss far above the first was followed by a small one again.
+    """Return the loss that later losses are compared with: usually that of the first step.
 
-    The latter shows that batches are of several kinds.
+    If a loss far above it is followed by a small one, batches are of several kinds; then it is the largest loss so far.
 
     Args:
         losses: of the latest steps, the last one last.

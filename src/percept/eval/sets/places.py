@@ -82,12 +82,12 @@ def check_half(path: Path | str, thing: str, bad: int, total: int, example: str,
         thing: what messages call one of the samples.
         bad: samples that cannot be used.
         total: samples of the set.
-        example: the first bad sample, and what is wrong with it.
+        example: the first bad sample, with the reason why it cannot be used.
         advice: what to do about it.
         read: samples read so far, if not all of them.
 
     Raises:
-        PerceptError: they are.
+        PerceptError: more than half are bad.
     """
     if 2 * bad > total:
         at_least = "at least " if 0 < read < total else ""
@@ -97,7 +97,7 @@ def check_half(path: Path | str, thing: str, bad: int, total: int, example: str,
 
 
 def words_of(error: BadSample) -> str:
-    """Return what is wrong with a sample, without its key."""
+    """Return the reason why a sample cannot be used, without the key of the sample."""
     return f"{error.reason} ({error.detail})" if error.detail else error.reason
 
 
