@@ -28,7 +28,9 @@ def test_scores_of_every_method_are_printed_and_written(tmp_path, capsys):
     about = found["about"]
     assert (about["model"], about["preprocessing"]) == (None, None)  # the file does not say
     assert about["seconds"] >= 0
-    assert "LAC" in capsys.readouterr().out
+    shown, coverage = capsys.readouterr().out, next(row for row in found["rows"] if row["name"].startswith("coverage"))
+    assert "LAC" in shown
+    assert f"{100 * coverage['low']:.1f} – {100 * coverage['high']:.1f}" in shown
 
 
 def test_the_model_that_a_file_names_is_reported(tmp_path):

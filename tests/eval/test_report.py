@@ -215,6 +215,24 @@ def test_a_model_that_cannot_be_opened_does_not_stop_the_others(tmp_path, capsys
     assert out.read_text().startswith("<!doctype html")
 
 
+def test_a_wrong_name_is_reported_before_anything_is_measured(tmp_path, capsys):
+    out = tmp_path / "page.html"
+    assert main(["report", "nano", "nanno", "--count", "6", "--out", str(out)]) == 2
+    printed = capsys.readouterr()
+    assert "unknown model 'nanno'" in printed.err
+    assert "measuring" not in printed.err + printed.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_card_has_the_name_that_was_given(tmp_path, quick, capsys):
+    model = str(tiny.folder(tmp_path / "model"))
+    out = tmp_path / "page.html"
+    assert main(["report", model, f"{model}@float32", "--count", "6", "--out", str(out)]) == 0
+    capsys.readouterr()
+    names = {json.loads(file.read_text())["model"]["name"] for file in tmp_path.glob("page.*.json")}
+    assert names == {"tiny", "tiny@float32"}
+
+
 def test_a_card_has_the_schema_of_percept_eval(tmp_path, quick, capsys):
     model = str(tiny.folder(tmp_path / "model"))
     assert main(["report", model, "--count", "6", "--out", str(tmp_path / "a.html")]) == 0
@@ -275,19 +293,24 @@ def test_a_card_of_a_set_of_ones_own_names_the_set():
     assert "--data" not in html
 
 
-def test_the_best_value_is_bold_and_less_is_better_where_it_is():
-    error = {
-        "evaluation": "calibration",
-        "name": "ECE",
-        "unit": "share",
-        "better": "less",
-        "n": 4,
-        "low": 0.0,
-        "high": 1.0,
-    }
-    html = page.render([card(scores=[{**error, "value": value}]) for value in (0.25, 0.125)])
+def test_a_clearly_best_value_is_bold_and_less_is_better_where_it_is():
+    error = {"evaluation": "calibration", "name": "ECE", "unit": "share", "better": "less", "n": 4}
+    bounds = {0.25: (0.2, 0.3), 0.125: (0.1, 0.15)}
+    apart = [{**error, "value": value, "low": low, "high": high} for value, (low, high) in bounds.items()]
+    html = page.render([card(scores=[score]) for score in apart])
     assert '<td class="n best">12.5 %' in html
     assert '<td class="n">25.0 %' in html
+    near = [{**score, "high": 0.4} for score in apart]
+    assert 'class="n best"' not in page.render([card(scores=[score]) for score in near])
+
+
+def test_speeds_of_different_machines_are_not_marked():
+    speed = {"evaluation": "speed", "name": "images per second", "unit": "", "better": "more", "n": 5}
+    rows = [{**speed, "value": value, "low": value - 1, "high": value + 1} for value in (10.0, 20.0)]
+    alike = [card(scores=[row], facts={"device": "cpu, float32"}) for row in rows]
+    assert 'class="n best"' in page.render(alike)
+    other = [alike[0], {**alike[1], "facts": {"device": "cpu, bfloat16"}}]
+    assert 'class="n best"' not in page.render(other)
 
 
 @pytest.mark.parametrize(

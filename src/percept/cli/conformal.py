@@ -66,7 +66,11 @@ def conformal(
     }
     if not is_stdout(out):
         rows = [(name, *_cells(found)) for name, found in scores.items()]
-        table(f"{len(split.test):,} test items, {values.shape[1]} classes", ("method", *COLUMNS), rows)
+        table(
+            f"{len(split.test):,} test items, {values.shape[1]} classes; 95 % intervals below",
+            ("method", *COLUMNS),
+            rows,
+        )
     say("An abstention never counts as right or covered. Cost: lower is better, see percept.eval.abstention.Cost.")
     facts = {
         "file": str(logits), "alpha": alpha, "seed": seed, "calibration": len(split.calibration) + len(split.fresh),
@@ -111,7 +115,7 @@ def read_logits(file: Path) -> tuple[Any, Any, dict[str, Any]]:
 
 
 def _cells(scores: "list[Score]") -> list[str]:
-    by_name = {score.name: score.shown for score in scores}
+    by_name = {score.name: f"{score.shown}\n{score.interval}" for score in scores}
     return [by_name.get(name, "-") for name in COLUMNS]
 
 

@@ -52,12 +52,7 @@ def folder(
         raise PerceptError(f"a model was given twice: {', '.join(names)}. Give each once.")
     counts = _counts(shots)
     check_rows_output(out)
-    from percept.weights.locate import fetched, locate
-
-    for name in names:  # a wrong name, or weights that cannot be fetched, are reported before any work is done
-        location = locate(name)
-        if location.kind == "hub" and load.weights is None:
-            fetched(location)
+    load.check(names)
     from percept.eval.folder_models import compared, measure, open_task
 
     sampling = video.sampling()

@@ -3,6 +3,7 @@
 Each class is one group of options; a verb takes the largest group of which it can use every option.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
@@ -86,6 +87,19 @@ class LoadOptions(FileOptions):
 
         chosen = {field.name: getattr(self, field.name) for field in fields(LoadOptions)}
         return load(model, **{**chosen, **overrides})
+
+    def check(self, names: Iterable[str]) -> None:
+        """Check that models exist, and fetch those of the hub, so that a wrong name is reported before any work is done.
+
+        Raises:
+            PerceptError: an unknown name, or weights that cannot be fetched.
+        """
+        from percept.weights.locate import fetched, locate
+
+        for name in names:
+            location = locate(name)
+            if location.kind == "hub" and self.weights is None:
+                fetched(location)
 
 
 @dataclass(frozen=True, kw_only=True)

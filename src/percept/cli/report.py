@@ -46,6 +46,7 @@ def report(
         raise PerceptError(f"--weights and --tokenizer belong to one model, got {len(models)}. Report one at a time.")
     check_output(out, ".html")
     files = _files(out, models)
+    load.check(model for model in models if not model.endswith(".json"))
     saved = {model: read_card(Path(model)) for model in models if model.endswith(".json")}
     cards: list[dict[str, Any]] = []
     errors: list[PerceptError] = []
@@ -69,6 +70,7 @@ def _measured(model: str, load: LoadOptions, plan: Plan, file: Path, out: Path) 
     from percept.eval import record
     from percept.eval.memory import memory
     from percept.eval.report import add_memory, card, measure
+    from percept.weights.locate import without_suffixes
 
     encoder = load.load_any(model)
     say(f"{model}: measuring; {plan.count:,} images in the main set")
@@ -77,7 +79,8 @@ def _measured(model: str, load: LoadOptions, plan: Plan, file: Path, out: Path) 
     options = {field.name: getattr(load, field.name) for field in fields(LoadOptions)}
     add_memory(measured, memory(model, options), time.perf_counter() - start)
     command = ["percept", "report", model, *typed(load, plan), "--out", str(out)]
-    made = card(encoder, measured, plan, command=printable(shlex.join(command)))
+    suffix = model.removeprefix(without_suffixes(model)[0])
+    made = card(encoder, measured, plan, command=printable(shlex.join(command)), suffix=suffix)
     made.show()
     with writing(file):
         written = [

@@ -141,15 +141,18 @@ def _models(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
 def _warnings(cards: Sequence[Mapping[str, Any]]) -> str:
     """Return remarks on cards that cannot be compared in everything."""
     shown = dict.fromkeys(map(_images, cards))
-    machines = {(card["facts"].get("machine"), card["facts"].get("device")) for card in cards}
     lines = [f"Images: {escape(images)}." for images in shown]
     if len(shown) > 1 or _counts_differ(cards):
         lines.append("The models were measured on different images.")
-    if len(machines) > 1:
+    if len(_machines(cards)) > 1:
         lines.append(
             "The models were measured on different machines or in different number types, so speeds cannot be compared."
         )
     return f'<p style="margin-top: 14px">{" ".join(lines)} Ranges are 95 % intervals.</p>'
+
+
+def _machines(cards: Sequence[Mapping[str, Any]]) -> set[tuple[Any, Any]]:
+    return {(card["facts"].get("machine"), card["facts"].get("device")) for card in cards}
 
 
 def _images(card: Mapping[str, Any]) -> str:
@@ -174,11 +177,12 @@ def _glance(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     for evaluation, score in headlines(cards):
         found = [_rows(card, evaluation).get(score) for card in cards]
         label = f"{escape(TITLES.get(evaluation, evaluation))}: {escape(score)}{' ↓' if _less(found) else ''}"
-        rows.append(f"<tr><td>{label}</td>{''.join(_cells(found))}</tr>")
+        marked = evaluation != "speed" or len(_machines(cards)) == 1
+        rows.append(f"<tr><td>{label}</td>{''.join(_cells(found, marked=marked))}</tr>")
     heads = "".join(f'<th class="n">{_key(place)}{escape(name)}</th>' for place, name in enumerate(names))
     return (
         "<h2>At a glance</h2><p>↓: less is better."
-        f"{' The best value of a row is bold.' if len(cards) > 1 else ''}</p>"
+        f"{' A best value is bold if its interval overlaps with no other of the row.' if len(cards) > 1 else ''}</p>"
         f'<div class="scroll"><table><tr><th>score</th>{heads}</tr>{"".join(rows)}</table></div>'
     )
 
@@ -200,16 +204,19 @@ def _less(found: Iterable[Mapping[str, Any] | None]) -> bool:
     return any(row and row["better"] == "less" for row in found)
 
 
-def _cells(found: Sequence[Mapping[str, Any] | None]) -> list[str]:
-    """Return a row's cells: value, interval, and the target where there is one."""
-    values = [row["value"] for row in found if row]
-    best = min(values) if _less(found) else max(values)
-    return [
-        '<td class="n soft">not measured</td>'
-        if row is None
-        else _cell(row, bold=len(values) > 1 and row["value"] == best)
-        for row in found
-    ]
+def _cells(found: Sequence[Mapping[str, Any] | None], *, marked: bool) -> list[str]:
+    """Return a row's cells: value, interval, and the target where there is one; a clearly best value is marked."""
+    best = _clear_best([row for row in found if row]) if marked else None
+    return ['<td class="n soft">not measured</td>' if row is None else _cell(row, bold=row is best) for row in found]
+
+
+def _clear_best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the row whose interval is better than all other intervals; None if there is none, or only one row."""
+    if _less(rows):
+        clear = [row for row in rows if all(row["high"] < other["low"] for other in rows if other is not row)]
+    else:
+        clear = [row for row in rows if all(row["low"] > other["high"] for other in rows if other is not row)]
+    return clear[0] if clear and len(rows) > 1 else None
 
 
 def _cell(row: Mapping[str, Any], *, bold: bool) -> str:

@@ -70,8 +70,11 @@ def add_memory(measured: Measured, scores: Sequence[Score], seconds: float) -> N
         measured.missing[memory.NAME] = "failed: the process that measures it ended with an error"
 
 
-def card(model: Any, measured: Measured, plan: Plan, *, command: str) -> Card:
+def card(model: Any, measured: Measured, plan: Plan, *, command: str, suffix: str = "") -> Card:
     """Return the card.
+
+    Args:
+        suffix: added to the name of the model, such as "@float32".
 
     Raises:
         PerceptError: nothing was measured.
@@ -84,7 +87,7 @@ def card(model: Any, measured: Measured, plan: Plan, *, command: str) -> Card:
     return Card(
         model={
             **to_dict(model.identity),
-            "name": printable(model.identity.name),
+            "name": printable(model.identity.name + suffix),
             "preprocessing": preprocessing(model),
         },
         command=command,
