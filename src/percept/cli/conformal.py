@@ -67,7 +67,7 @@ def conformal(
     if not is_stdout(out):
         rows = [(name, *_cells(found)) for name, found in scores.items()]
         table(
-            f"{len(split.test):,} test items, {values.shape[1]} classes; 95 % intervals below",
+            f"{len(split.test):,} test items, {values.shape[1]} classes; 95 % intervals in brackets",
             ("method", *COLUMNS),
             rows,
         )
@@ -115,7 +115,7 @@ def read_logits(file: Path) -> tuple[Any, Any, dict[str, Any]]:
 
 
 def _cells(scores: "list[Score]") -> list[str]:
-    by_name = {score.name: f"{score.shown}\n{score.interval}" for score in scores}
+    by_name = {score.name: f"{score.shown} [{score.interval}]" for score in scores}
     return [by_name.get(name, "-") for name in COLUMNS]
 
 
