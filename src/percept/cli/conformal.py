@@ -14,17 +14,11 @@ from percept.core.errors import PerceptError
 if TYPE_CHECKING:
     from percept.eval.statistics import Score
 
-COLUMNS = (
-    "coverage of all items",
-    "coverage of answered items",
-    "abstained",
-    "set size",
-    "selective accuracy",
-    "AUROC",
-    "AUARC",
-    "ECE",
-    "cost",
-)
+TABLES = {
+    "Sets": ("coverage of all items", "coverage of answered items", "abstained", "set size", "cost"),
+    "Confidence": ("selective accuracy", "AUROC", "AUARC", "ECE"),
+}
+"""Scores of each table that is printed."""
 FIELDS = {
     "method": str, "name": str, "value": float, "unit": str, "better": str, "n": int, "low": float, "high": float,
 }  # fmt: skip
