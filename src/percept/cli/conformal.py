@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,12 +60,9 @@ def conformal(
         for name, each in answers.items()
     }
     if not is_stdout(out):
-        rows = [(name, *_cells(found)) for name, found in scores.items()]
-        table(
-            f"{len(split.test):,} test items, {values.shape[1]} classes; 95 % intervals in brackets",
-            ("method", *COLUMNS),
-            rows,
-        )
+        say(f"{len(split.test):,} test items, {values.shape[1]} classes. In brackets: 95 % intervals.")
+        for title, columns in TABLES.items():
+            table(title, ("method", *columns), [(name, *_cells(found, columns)) for name, found in scores.items()])
     say("An abstention never counts as right or covered. Cost: lower is better, see percept.eval.abstention.Cost.")
     facts = {
         "file": str(logits), "alpha": alpha, "seed": seed, "calibration": len(split.calibration) + len(split.fresh),
@@ -108,9 +106,9 @@ def read_logits(file: Path) -> tuple[Any, Any, dict[str, Any]]:
     raise PerceptError(f"{file.name} has another ending than .npz and .parquet. Save the logits as one of them.")
 
 
-def _cells(scores: "list[Score]") -> list[str]:
+def _cells(scores: "list[Score]", columns: Sequence[str]) -> list[str]:
     by_name = {score.name: f"{score.shown} [{score.interval}]" for score in scores}
-    return [by_name.get(name, "-") for name in COLUMNS]
+    return [by_name.get(name, "-") for name in columns]
 
 
 COMMAND = conformal
