@@ -8,41 +8,23 @@ from html import escape as escape_markup
 from typing import Any
 
 from percept.core.report import printable
-from percept.eval.card import is_of_world
-from percept.eval.plots import COLOURS, dots, reliability
-from percept.eval.statistics import Score, without_unit
-from percept.eval.table import EVALUATIONS, WITHOUT_SAMPLES, summary
-
-HEADLINES = (
-    ("zeroshot", "category top-1"),
-    ("zeroshot", "colour top-1"),
-    ("retrieval", "caption→image R@1"),
-    ("retrieval", "image→caption R@1"),
-    ("video", "caption→clip R@1"),
-    ("robustness", "mean of the styles"),
-    ("artists", "mean of the 4 domains"),
-    ("dense", "mIoU of groups"),
-    ("dense", "depth error (RMSE, 0 to 1)"),
-    ("correspondence", "PCK@0.2"),
-    ("calibration", "ECE"),
-    ("speed", "images per second"),
-    ("speed", "images, share of the peak"),
-    ("speed", "texts per second"),
-    ("memory", "peak while a batch is embedded"),
+from percept.eval.page_cards import (
+    TITLES,
+    clear_best,
+    counts_differ,
+    evaluations_of,
+    headlines,
+    images_of,
+    less_is_better,
+    machines_of,
+    rows_of,
+    score_of,
+    unique,
 )
-"""Evaluation and score of the first table."""
-TITLES = {
-    "zeroshot": "Classification",
-    "retrieval": "Retrieval",
-    "video": "Video",
-    "robustness": "Robustness",
-    "artists": "Drawings by artists",
-    "dense": "Dense tasks",
-    "correspondence": "Correspondence",
-    "calibration": "Calibration",
-    "speed": "Speed",
-    "memory": "Memory",
-}
+from percept.eval.plots import COLOURS, dots, reliability
+from percept.eval.statistics import without_unit
+from percept.eval.table import EVALUATIONS, summary
+
 SUMMARIES = {"memory": "Weights, and the peak of a process that opens the model and embeds one batch of images."}
 STYLE = """
 :root { --paper: #faf9f6; --card: #fff; --ink: #1f1f1d; --soft: #6d6a63; --line: #e2dfd7; --good: #2f7d4f; --bad: #a8442a;
@@ -77,7 +59,7 @@ def render(cards: Sequence[Mapping[str, Any]]) -> str:
     names = unique([str(card["model"]["name"]) for card in cards])
     title = escape(f"Report card: {', '.join(names)}")
     body = [f"<h1>{title}</h1>", _models(cards, names), _warnings(cards), _glance(cards, names)]
-    body += [_section(name, cards, names) for name in _evaluations(cards)]
+    body += [_section(name, cards, names) for name in evaluations_of(cards)]
     body += [_confusions(cards, names), _how(cards, names)]
     return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
@@ -90,33 +72,6 @@ def render(cards: Sequence[Mapping[str, Any]]) -> str:
 def escape(text: object) -> str:
     """Return a text as markup on one printable line."""
     return escape_markup(printable(text))
-
-
-def unique(names: Sequence[str]) -> list[str]:
-    """Number names that occur more than once.
-
-    >>> unique(["nano", "mine", "nano"])
-    ['nano (1)', 'mine', 'nano (2)']
-    """
-    return [
-        f"{name} ({names[: place + 1].count(name)})" if names.count(name) > 1 else name
-        for place, name in enumerate(names)
-    ]
-
-
-def score_of(row: Mapping[str, Any]) -> Score:
-    """Return the score of a row of a card."""
-    return Score(**{name: row[name] for name in ("name", "value", "unit", "better", "n", "low", "high")})
-
-
-def _rows(card: Mapping[str, Any], evaluation: str) -> dict[str, Mapping[str, Any]]:
-    return {row["name"]: row for row in card["scores"] if row["evaluation"] == evaluation}
-
-
-def _evaluations(cards: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the evaluations of which some card has scores: those of the suite first, in its order."""
-    present = dict.fromkeys(row["evaluation"] for card in cards for row in card["scores"])
-    return [name for name in TITLES if name in present] + [name for name in present if name not in TITLES]
 
 
 def _key(place: int) -> str:
@@ -140,44 +95,23 @@ def _models(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
 
 def _warnings(cards: Sequence[Mapping[str, Any]]) -> str:
     """Return remarks on cards that cannot be compared in everything."""
-    shown = dict.fromkeys(map(_images, cards))
+    shown = dict.fromkeys(map(images_of, cards))
     lines = [f"Images: {escape(images)}." for images in shown]
-    if len(shown) > 1 or _counts_differ(cards):
+    if len(shown) > 1 or counts_differ(cards):
         lines.append("The models were measured on different images.")
-    if len(_machines(cards)) > 1:
+    if len(machines_of(cards)) > 1:
         lines.append(
             "The models were measured on different machines or in different number types, so speeds cannot be compared."
         )
     return f'<p style="margin-top: 14px">{" ".join(lines)} Ranges are 95 % intervals.</p>'
 
 
-def _machines(cards: Sequence[Mapping[str, Any]]) -> set[tuple[Any, Any]]:
-    return {(card["facts"].get("machine"), card["facts"].get("device")) for card in cards}
-
-
-def _images(card: Mapping[str, Any]) -> str:
-    """Return which images a card is about: those of the world, sets of files, or both."""
-    data = card.get("data", ())
-    sets = [f"{each['name']}, {each['samples']:,} samples, hash {each['hash'][:12]}" for each in data]
-    if is_of_world(((row["evaluation"], row["name"]) for row in card["scores"]), data):
-        sets = [f"{card['split']} split, seed {card['seed']}", *sets]
-    return "; ".join(sets)
-
-
-def _counts_differ(cards: Sequence[Mapping[str, Any]]) -> bool:
-    """True if a score is of more images in one card than in another; speed and memory have no images."""
-    counts: dict[tuple[str, str], set[int]] = {}
-    for row in (row for card in cards for row in card["scores"] if row["evaluation"] not in WITHOUT_SAMPLES):
-        counts.setdefault((row["evaluation"], row["name"]), set()).add(row["n"])
-    return any(len(numbers) > 1 for numbers in counts.values())
-
-
 def _glance(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     rows = []
     for evaluation, score in headlines(cards):
-        found = [_rows(card, evaluation).get(score) for card in cards]
-        label = f"{escape(TITLES.get(evaluation, evaluation))}: {escape(score)}{' ↓' if _less(found) else ''}"
-        marked = evaluation != "speed" or len(_machines(cards)) == 1
+        found = [rows_of(card, evaluation).get(score) for card in cards]
+        label = f"{escape(TITLES.get(evaluation, evaluation))}: {escape(score)}{' ↓' if less_is_better(found) else ''}"
+        marked = evaluation != "speed" or len(machines_of(cards)) == 1
         rows.append(f"<tr><td>{label}</td>{''.join(_cells(found, marked=marked))}</tr>")
     heads = "".join(f'<th class="n">{_key(place)}{escape(name)}</th>' for place, name in enumerate(names))
     return (
@@ -187,36 +121,10 @@ def _glance(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     )
 
 
-def headlines(cards: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Return the rows of the first table; an evaluation of a card with none of the scores of `HEADLINES` is shown by its first one."""
-    chosen: dict[tuple[str, str], None] = {}
-    for card in cards:
-        present = dict.fromkeys((row["evaluation"], row["name"]) for row in card["scores"])
-        usual = [pair for pair in HEADLINES if pair in present]
-        first = {evaluation: (evaluation, name) for evaluation, name in reversed(present)}
-        named = {evaluation for evaluation, _ in usual}
-        chosen |= dict.fromkeys([*usual, *(pair for name, pair in first.items() if name not in named)])
-    order = {name: place for place, name in enumerate(_evaluations(cards))}
-    return sorted(chosen, key=lambda pair: order[pair[0]])
-
-
-def _less(found: Iterable[Mapping[str, Any] | None]) -> bool:
-    return any(row and row["better"] == "less" for row in found)
-
-
 def _cells(found: Sequence[Mapping[str, Any] | None], *, marked: bool) -> list[str]:
     """Return a row's cells: value, interval, and the target where there is one; a clearly best value is marked."""
-    best = _clear_best([row for row in found if row]) if marked else None
+    best = clear_best([row for row in found if row]) if marked else None
     return ['<td class="n soft">not measured</td>' if row is None else _cell(row, bold=row is best) for row in found]
-
-
-def _clear_best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the row whose interval is better than all other intervals; None if there is none, or only one row."""
-    if _less(rows):
-        clear = [row for row in rows if all(row["high"] < other["low"] for other in rows if other is not row)]
-    else:
-        clear = [row for row in rows if all(row["low"] > other["high"] for other in rows if other is not row)]
-    return clear[0] if clear and len(rows) > 1 else None
 
 
 def _cell(row: Mapping[str, Any], *, bold: bool) -> str:
@@ -231,7 +139,7 @@ def _cell(row: Mapping[str, Any], *, bold: bool) -> str:
 
 
 def _section(evaluation: str, cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
-    rows = [_rows(card, evaluation) for card in cards]
+    rows = [rows_of(card, evaluation) for card in cards]
     order = list(dict.fromkeys(name for each in rows for name in each))
     shares = [name for name in order if any(name in each and each[name]["unit"] == "share" for each in rows)]
     plot = dots(shares, [{name: score_of(each[name]) for name in each} for each in rows], names) if shares else ""
@@ -309,7 +217,7 @@ def _how(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
         facts = {
             "command": card["command"],
             "identity of image vectors": card["model"]["image"],
-            "images": _images(card),
+            "images": images_of(card),
             "seconds": seconds,
             **card["facts"],
         }
