@@ -21,8 +21,9 @@ from percept.models.clip import CLIP
 from percept.models.config import ClipConfig, TextConfig, VisionConfig
 from percept.recipes import pe_core, pe_figure2, pe_stages, pe_video_captions
 from percept.recipes.pe_cost import training_operations
+from percept.recipes.pe_distill import Distill, distill
 from percept.recipes.pe_sizes import POINTS
-from percept.recipes.pe_stages import Cooldown, Distill, Video, cooldown, distill, video
+from percept.recipes.pe_stages import Cooldown, Video, cooldown, video
 from percept.train import Placement, Settings, fit
 from percept.train.chain import fit_chain
 from percept.weights.folder import save_folder

@@ -6,7 +6,7 @@ RECIPES: dict[str, str] = {
     "pe/pretrain": "percept.recipes.pe:recipe",
     "pe/cooldown": "percept.recipes.pe_stages:cooldown",
     "pe/video": "percept.recipes.pe_stages:video",
-    "pe/distill": "percept.recipes.pe_stages:distill",
+    "pe/distill": "percept.recipes.pe_distill:distill",
     "pe/core": "percept.recipes.pe_core:recipe",
     "pe/finetune": "percept.recipes.pe_finetune:recipe",
     "plm/stage1": "percept.recipes.plm:stage1",

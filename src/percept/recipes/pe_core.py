@@ -11,17 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from percept.recipes import pe
-from percept.recipes.pe_stages import (
-    Cooldown,
-    Distill,
-    Video,
-    cooldown,
-    distill,
-    tiny_cooldown,
-    tiny_distill,
-    tiny_video,
-    video,
-)
+from percept.recipes.pe_distill import Distill, distill, tiny_distill
+from percept.recipes.pe_stages import Cooldown, Video, cooldown, tiny_cooldown, tiny_video, video
 from percept.train.chain import Chain
 from percept.train.experiment import Experiment
 
