@@ -23,9 +23,9 @@ TABLES = {
 FIELDS = {
     "method": str, "name": str, "value": float, "unit": str, "better": str, "n": int, "low": float, "high": float,
 }  # fmt: skip
-"""Of a row of --out: a score of a method with its 95 % interval; one of the scores is what the method costs."""
+"""Of a row of --out: a score of a method with its 95 % interval; one of the scores is the cost."""
 ORIGIN = ("model", "preprocessing")
-"""What a file of logits may say about where they come from."""
+"""Optional facts of a file of logits about their origin."""
 
 
 def conformal(
@@ -74,7 +74,7 @@ def conformal(
 
 
 def read_logits(file: Path) -> tuple[Any, Any, dict[str, Any]]:
-    """Return logits, labels and what a file says about them, such as the model; nothing if it does not.
+    """Return the logits, the labels, and the facts that the file has about them, such as the model; an empty dictionary if it has none.
 
     Raises:
         PerceptError: no such file, another kind of file, or an array is missing.

@@ -62,9 +62,6 @@ def folder(
     say(
         f"{count(len(task.paths), 'different image')} in {len(task.found.classes):,} classes; {task.left_out:,} copies left out"
     )
-    from percept.core.config import to_dict
-    from percept.eval.report import preprocessing
-
     outcomes, models = [], []
     for name in names:
         encoder, start = load.load(name), time.perf_counter()
@@ -72,10 +69,7 @@ def folder(
         outcomes.append(
             measure(encoder, task, shots=counts, templates=template or None, sampling=sampling, seed=seed, name=name)
         )
-        seconds = round(time.perf_counter() - start, 1)
-        models.append(
-            {**to_dict(encoder.identity), "name": name, "preprocessing": preprocessing(encoder), "seconds": seconds}
-        )
+        models.append(_about(encoder, name, time.perf_counter() - start))
     differences = [{}, *(compared(outcomes[0], each, seed=seed) for each in outcomes[1:])]
     if not on_stderr:
         _show(path, outcomes, differences)
@@ -84,6 +78,15 @@ def folder(
     }  # fmt: skip
     save_rows(out, _rows(outcomes, differences), FIELDS, facts=facts)
     return 0
+
+
+def _about(encoder: Any, name: str, seconds: float) -> dict[str, Any]:
+    """Return what is recorded about a model: name, identity, preprocessing, seconds."""
+    from percept.core.config import to_dict
+    from percept.eval.report import preprocessing
+
+    about = {"name": name, "preprocessing": preprocessing(encoder), "seconds": round(seconds, 1)}
+    return to_dict(encoder.identity) | about
 
 
 def _counts(text: str) -> list[int]:

@@ -11,8 +11,8 @@ from percept.core.errors import PerceptError
 from percept.core.report import table
 
 FIELDS = {"text": str, "x": int, "y": int, "highest": float, "median": float, "weak": bool}
-"""Of a row of --out: where the text fits best, in pixels; cosines with the text minus those with "a picture"; whether this is so
-little that the text may not be in the image."""
+"""Of a row of --out: the place where the text fits best, in pixels; cosines with the text minus those with "a picture"; whether the match is
+so weak that the text may not be in the image."""
 
 
 def heatmap(
@@ -21,7 +21,7 @@ def heatmap(
     out: Outputs = (),
     model: Model = MODEL,
 ) -> int:
-    """Draw where in an image texts fit: light where a text fits well; the colours mean the same in all maps.
+    """Draw how well texts fit at each place of an image, from dark to light; all maps have one scale of colours.
 
     Args:
         image: Image.

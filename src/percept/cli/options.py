@@ -254,7 +254,7 @@ def typed(*groups: Any) -> list[str]:
 
 
 Outputs: TypeAlias = tyro.conf.UseAppendAction[tuple[Path, ...]]
-"""--out FILE, one file each time it is given, so that it never takes what follows it."""
+"""--out FILE takes one file each time it is given, so it never takes the arguments after it."""
 Files: TypeAlias = Annotated[FileOptions, tyro.conf.arg(name="")]
 Load: TypeAlias = Annotated[LoadOptions, tyro.conf.arg(name="")]
 Model: TypeAlias = Annotated[ModelOptions, tyro.conf.arg(name="")]

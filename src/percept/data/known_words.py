@@ -13,7 +13,7 @@ FILE = "words.txt"
 MOST = 200_000
 """Most words that are kept, the most frequent ones."""
 OFTEN = 5
-"""Texts that a word must occur in, to count as one that a further stage of training taught."""
+"""Number of texts in which a word must occur before it counts as learned in a further stage of training."""
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
 

@@ -24,10 +24,10 @@ def folder() -> Path:
 
 
 def needs(model: Any) -> None:
-    """Raise if there are no drawings on this machine, or the model cannot embed the names of the classes.
+    """Check that the drawings are on this machine and that the model can embed the names of the classes.
 
     Raises:
-        Unsuited: they are missing, or as `needs_text`.
+        Unsuited: the drawings are missing, or as `needs_text`.
     """
     if len(list(folder().glob(TABLES))) < 2:
         raise Unsuited("the drawings are not on this machine. Fetch them with: python benchmarks/corpora.py fetch")
@@ -35,7 +35,7 @@ def needs(model: Any) -> None:
 
 
 def run(model: Any, plan: Plan) -> Result:
-    """Classify the drawings of each artist, at most as many as images of a style; there is no split of them."""
+    """Classify the drawings of each artist, at most as many as the images of a style. The drawings have no splits."""
     request = Request(path=str(folder() / TABLES), limit=plan.third, seed=plan.seed)
     found = robustness_of_sets(model, open_domains(request))
     return replace(found, data=[{**each, "request": request.to_dict()} for each in found.data])

@@ -28,7 +28,7 @@ def class_files(path: Path) -> Folders:
     """Return the files of a folder in which every subfolder is a class.
 
     Raises:
-        PerceptError: it is not such a folder, holds splits, or has fewer than two classes.
+        PerceptError: the folder has no class folders, holds splits, or has fewer than two classes.
     """
     if not path.is_dir():
         raise PerceptError(f"{path} is not a folder. Give a folder with one subfolder of images for each class.")

@@ -30,7 +30,7 @@ class Run:
         """Read a card that `percept eval --out` or `percept report` wrote, and the samples next to it.
 
         Raises:
-            PerceptError: it is not a report card, or there are no samples.
+            PerceptError: the file is not a report card, or has no samples next to it.
         """
         card = read_json(path)
         if not isinstance(card, dict) or not isinstance(card.get("model"), dict) or "scores" not in card:
@@ -76,7 +76,7 @@ class OfTask:
 
     @property
     def place(self) -> str:
-        """The evaluation, the set and the task, as printed: the set is named once, and ↓ marks measures of which less is better."""
+        """The evaluation, the set and the task, as printed; the set is named once, and ↓ means that less is better."""
         arrow = " ↓" if self.better == "less" else ""
         return f"{self.evaluation}: {self.data}, {self.task.removeprefix(f'{self.data} ')}{arrow}"
 
@@ -94,7 +94,7 @@ class Difference(OfTask):
     """Lower end of the 95 % interval of `difference`."""
     high: float
     only_a: int = 0
-    """Samples that A alone has right, or that A has better."""
+    """Samples that only A has right, or on which A is better."""
     only_b: int = 0
     p: float | None = None
     """McNemar's exact test, two-sided; None for measures that are not right or wrong, and where samples belong together."""
@@ -123,7 +123,7 @@ class Disagreement(OfTask):
 
     @property
     def remarks(self) -> tuple[str, str]:
-        """What is printed after the answers: the rank of the truth, or the measure; nothing if they are right or wrong without ranks."""
+        """Text printed after the answers: the rank of the truth, or the measure; empty for right-or-wrong answers without ranks."""
         pairs = (self.rank_a, self.value_a), (self.rank_b, self.value_b)
         measured = any(value not in (0.0, 1.0) for _, value in pairs)
         a, b = (
@@ -133,7 +133,7 @@ class Disagreement(OfTask):
 
     @property
     def gain(self) -> float:
-        """How much better B is than A."""
+        """Difference of the measure by which B is better than A."""
         return self.value_b - self.value_a if self.better == "more" else self.value_a - self.value_b
 
 
@@ -151,7 +151,7 @@ class Comparison:
 
     @property
     def without_samples(self) -> list[str]:
-        """Evaluations that were measured but cannot be compared, because a run has no samples of them; the run is named if it is one only."""
+        """Evaluations that cannot be compared because a run has no samples of them; if only one run lacks them, it is named."""
         a, b = self.a.without_samples, self.b.without_samples
         sides = {name: " and ".join(side for side, run in (("A", a), ("B", b)) if name in run) for name in (*a, *b)}
         return [name if side == "A and B" else f"{name} in {side}" for name, side in sides.items()]
@@ -210,7 +210,7 @@ def compare(a: Path, b: Path, *, seed: int = 0) -> Comparison:
 
 
 def _of_task(task: Task, a: Records, b: Records, seed: int) -> Difference:
-    """Return the difference, with the samples that are better in one run where less is better."""
+    """Return the difference of a task; where less is better, the counts of samples are those on which each run is better."""
     found = difference(task, a, b, seed=seed)
     return found if a.better == "more" else replace(found, better=a.better, only_a=found.only_b, only_b=found.only_a)
 

@@ -22,7 +22,7 @@ from percept.world.objects import CATEGORIES
 from percept.world.variants import STYLES
 
 BRIER = "Brier score of the best category"
-"""Mean of (confidence − 1)² of right answers and confidence² of wrong ones; by its values of single images, runs are compared."""
+"""Mean of (confidence − 1)² of right answers and confidence² of wrong ones. Runs are compared by its values on single images."""
 
 
 def needs(model: Any) -> None:

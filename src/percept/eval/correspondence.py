@@ -84,7 +84,7 @@ def patch_centres(grid: tuple[int, int]) -> Float[Tensor, "n 2"]:
 
 
 def covered(rendering: Rendering, grid: tuple[int, int]) -> Bool[Tensor, " n"]:
-    """True for the patches that the thing covers by half; if it is too small for that, for the ones that it covers most."""
+    """True for patches of which the thing covers at least half; if there are none, for the patches of which it covers most."""
     assert rendering.masks is not None
     mask = torch.from_numpy(rendering.masks[0]).double()
     shares = F.adaptive_avg_pool2d(mask[None], grid).flatten()
@@ -123,7 +123,7 @@ def errors(first: Float[Tensor, "y x w"], second: Float[Tensor, "y x w"], pair: 
 
 
 def run(model: Any, plan: Plan) -> Result:
-    """Measure pairs; each counts as much as any other, and has one value of each score, whatever the patches of the model."""
+    """Measure pairs. All pairs have equal weight, and each has one value of each score, whatever the patch size of the model."""
     chosen = list(pairs(max(2, plan.count // 5), seed=plan.seed, split=plan.split))
     maps = maps_of(model, [image for pair in chosen for image in (pair.first.image, pair.second.image)])
     measured = [(number, pair, errors(next(maps), next(maps), pair)) for number, pair in enumerate(chosen)]

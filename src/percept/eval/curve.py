@@ -14,9 +14,9 @@ from percept.models.config import TowerConfig
 WIDE, HIGH, LEFT, BELOW = 560, 260, 64, 44
 """Size of the plot, and its margins for labels, in its own units."""
 FEWEST = 10
-"""Least test samples, or groups of them, for a claim that a layer is clearly better: intervals of fewer are too narrow."""
+"""Minimum number of test samples, or of groups of them, for the claim that a layer is clearly better; with fewer, intervals are too narrow."""
 FEWEST_IN_INTERVAL = 5
-"""Least test samples, or groups of them, for an interval: a bootstrap of fewer has hardly any different resamples."""
+"""Minimum number of test samples, or of groups of them, for an interval; with fewer, bootstrap resamples hardly differ."""
 STYLE = (
     ".paper{fill:#faf9f6}text{font:12px system-ui,sans-serif;fill:#6d6a63}.title{font-size:14px;fill:#1f1f1d}.band{fill:#1f6f78;opacity:.16}"
     ".line{fill:none;stroke:#1f6f78;stroke-width:2}.chance{stroke:#6d6a63;stroke-dasharray:4 4}.dot{fill:#1f6f78}.best{fill:#b5722a}.axis{stroke:#d9d5cb}"
@@ -90,7 +90,7 @@ class LayerCurve:
 
     @property
     def _units(self) -> int:
-        """What is resampled: groups of test samples, or these themselves."""
+        """Name of the resampled units: groups, or test samples."""
         return self.groups or self.scores[0].n
 
     def statement(self) -> str:
@@ -174,7 +174,7 @@ class LayerCurve:
 
 
 def leads(change: Difference, better: Better, units: int) -> bool:
-    """True if a difference is in favour of the first: its value, and the end of its interval too if there are at least `FEWEST` units."""
+    """True if a difference favours the first: by its value and, from `FEWEST` units on, by its whole interval."""
     ends = (change.value, change.low, change.high) if units >= FEWEST else (change.value,)
     return max(ends) < 0 if better == "less" else min(ends) > 0
 

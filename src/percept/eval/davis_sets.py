@@ -10,7 +10,7 @@ from percept.eval.labelled import Labelled
 
 
 def read_davis(path: Path) -> dict[str, Labelled]:
-    """Read the tracks of the listed sequences; none if it is not such a folder.
+    """Read the tracks of the listed sequences; none if the folder is not a DAVIS folder.
 
     Raises:
         PerceptError: a listed sequence has no frames.
@@ -37,7 +37,7 @@ def read_davis(path: Path) -> dict[str, Labelled]:
 
 
 def _sequences(path: Path, frames: Path) -> list[str]:
-    """Return the names of ImageSets/2017/val.txt, or of its other lists; of all folders with frames if there are none."""
+    """Return the names in ImageSets/2017/val.txt or another list there; without lists, those of all folders with frames."""
     lists = sorted((path / "ImageSets").glob("*/*.txt"), key=lambda file: (file.stem != "val", file.stem))
     names = (
         lists[0].read_text(encoding="utf-8").split()

@@ -28,7 +28,7 @@ from percept.world.render import Rendering, render
 
 GROUPS = ("background", *dict.fromkeys(category.group for category in CATEGORIES.values()))
 PER_IMAGE, DEPTH = "IoU of groups per image", "depth error (RMSE, 0 to 1)"
-"""Scores that are means over images, by whose values runs are compared."""
+"""Scores that are means over images; runs are compared by the values of single images."""
 RIDGE = 1e-3
 """Weight of the penalty, per patch and for features of variance 1."""
 
@@ -109,14 +109,14 @@ def scenes(purpose: str, count: int, *, seed: int, split: str) -> list[Scene]:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What was read from one image."""
+    """Prediction for one image, summed up."""
 
     counts: Overlap
     """Pixels of every group."""
     groups: tuple[list[str], list[str]]
-    """Groups in the image, and groups that were read."""
+    """Groups in the image, and predicted groups."""
     depth: tuple[float, float]
-    """Mean depth of the image, and as it was read."""
+    """Mean depth of the image, true and predicted."""
     error: float
     """Root of the mean squared error of the depth."""
 

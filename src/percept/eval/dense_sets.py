@@ -173,7 +173,7 @@ def _nyu(path: Path) -> Found:
 
 
 def _scenes(images: Sequence[Path]) -> Callable[[Sequence[int]], list[Path]] | None:
-    """Return what gives the folder of each image; None, and a notice, where all images are in one."""
+    """Return a function that gives the folder of each image; None, with a notice, if all images are in one folder."""
     if len({file.parent for file in images}) > 1:
         return lambda numbers: [images[number].parent for number in numbers]
     notice(
@@ -246,7 +246,7 @@ def _labelled(path: Path, task: str, samples: Sequence[tuple[Any, Any]], **extra
 
 
 def same_looks(images: Sequence[Any]) -> list[int]:
-    """Return the number of each image's group: images of one group look nearly the same (`near_looks`), which no model decides.
+    """Return the group number of each image. Images of one group look nearly the same by `near_looks`, a hash that uses no model.
 
     Args:
         images: paths or bytes. One that cannot be read stands alone.

@@ -258,7 +258,7 @@ def delete(words: list[str], rng: random.Random) -> list[str]:
 
 
 def swap(words: list[str], rng: random.Random) -> list[str]:
-    """Return the words with two random ones exchanged that differ; the same words if there are no such two."""
+    """Return the words with two different words exchanged at random; the same words if all are equal."""
     pairs = [(one, two) for one, two in combinations(range(len(words)), 2) if words[one] != words[two]]
     if not pairs:
         return words
@@ -284,13 +284,13 @@ TEXT_ONLY: dict[str, Callable[[list[str], random.Random], list[str]]] = {
 }
 """Changes that do not look at the image; Wei and Zou 2019, "EDA", arXiv:1901.11196."""
 MOST_DRAWS = 100
-"""Draws of one change of `text_only`, after which the caption stays as it is."""
+"""Maximum number of draws of one change of `text_only`; after that the caption is kept."""
 
 
 def text_only(chosen: Sequence[Item], name: str, rng: random.Random) -> list[Changed]:
-    """Change each caption as often as it has nouns, by a function of `TEXT_ONLY`; a change that undoes another is drawn again.
+    """Apply a function of `TEXT_ONLY` to each caption as many times as it has nouns. A change that undoes an earlier one is drawn again.
 
-    Articles stay as they are in the caption, so that no other word changes: to correct them would add edits, up to one per article.
+    Articles are not corrected, because that would add up to one edit per article.
     """
     changed = []
     for item in chosen:

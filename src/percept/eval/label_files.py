@@ -39,10 +39,10 @@ def read_numbers(file: Path) -> np.ndarray:
 
 
 def usable(read: Callable[[Path], T], files: Sequence[Path]) -> Iterator[T]:
-    """Yield what is read from each file that can be read; the others are reported when their samples are used.
+    """Yield the content of each readable file; the other files are reported when their samples are used.
 
     Raises:
-        PerceptError: none can be read; the reason of the first one is given.
+        PerceptError: no file can be read; the message has the reason of the first one.
     """
     first, some = None, False
     for file in files:
@@ -58,20 +58,20 @@ def usable(read: Callable[[Path], T], files: Sequence[Path]) -> Iterator[T]:
 
 
 def largest_class(masks: Sequence[Path]) -> int:
-    """Return the largest class of the masks that can be read.
+    """Return the largest class of the readable masks.
 
     Raises:
-        PerceptError: none can be read.
+        PerceptError: no mask can be read.
     """
     values = usable(read_numbers, masks)
     return max(int(each[each != VOID].max(initial=0)) for each in values)
 
 
 def are_metric(files: Sequence[Path]) -> bool:
-    """True if most of the first files that can be read hold metric depth.
+    """True if most of the first readable files hold metric depth.
 
     Raises:
-        PerceptError: none can be read.
+        PerceptError: no file can be read.
     """
     kinds = list(islice(usable(is_metric, files), 15))
     return 2 * sum(kinds) >= len(kinds)
@@ -81,7 +81,7 @@ def is_metric(file: Path) -> bool:
     """True if a file holds metric depth: .npy or 16-bit PNG; false for 8-bit PNG.
 
     Raises:
-        PerceptError: it cannot be read.
+        PerceptError: the file cannot be read.
     """
     return file.suffix == ".npy" or read_numbers(file).dtype != np.uint8
 

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from percept.core.errors import PerceptError
 
 FEWEST, FEWEST_GROUPS = 5, 2
-"""Least samples that can be divided, and least groups in each part."""
+"""Minimum number of samples that can be divided, and minimum number of groups in each part."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,7 +105,7 @@ class Labelled:
     def _together(
         self, order: Int[np.ndarray, " n"], rng: np.random.Generator, *, parts: int
     ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-        """Return samples with those of one group side by side, groups at random, and the number of each sample's group.
+        """Return samples ordered by group, the groups in random order, and the group number of each sample.
 
         Raises:
             PerceptError: some groups have several samples, and there are fewer than `FEWEST_GROUPS` for each part.

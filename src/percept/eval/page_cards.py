@@ -1,4 +1,4 @@
-"""What a page says about saved cards: names, evaluations, first scores, images, machines, and which value is clearly best."""
+"""Facts about saved cards for a page: names, evaluations, first scores, images, machines, and the clearly best value of a row."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ HEADLINES = (
     ("speed", "texts per second"),
     ("memory", "peak while a batch is embedded"),
 )
-"""Evaluation and score of the first table."""
+"""Evaluation and score of each row of the first table."""
 TITLES = {
     "zeroshot": "Classification",
     "retrieval": "Retrieval",
@@ -82,7 +82,7 @@ def images_of(card: Mapping[str, Any]) -> str:
 
 
 def counts_differ(cards: Sequence[Mapping[str, Any]]) -> bool:
-    """True if a score is of more images in one card than in another; speed and memory have no images."""
+    """True if a score was measured on more images in one card than in another. Speed and memory have no images."""
     counts: dict[tuple[str, str], set[int]] = {}
     for row in (row for card in cards for row in card["scores"] if row["evaluation"] not in WITHOUT_SAMPLES):
         counts.setdefault((row["evaluation"], row["name"]), set()).add(row["n"])
@@ -90,7 +90,7 @@ def counts_differ(cards: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def headlines(cards: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Return the rows of the first table; an evaluation of a card with none of the scores of `HEADLINES` is shown by its first one."""
+    """Return the rows of the first table. An evaluation without a score in `HEADLINES` has its first score there."""
     chosen: dict[tuple[str, str], None] = {}
     for card in cards:
         present = dict.fromkeys((row["evaluation"], row["name"]) for row in card["scores"])

@@ -68,7 +68,7 @@ def mean_share(name: str, values: np.ndarray, groups: Int[np.ndarray, " n"], *, 
 
 
 def median(name: str, values: np.ndarray, groups: Int[np.ndarray, " n"], *, unit: Unit = "", seed: int = 0) -> Score:
-    """Return the median, of which less is better, with a bootstrap interval over groups; of an even number, the middle of both middle values."""
+    """Return the median with a bootstrap interval over groups, as a score of which less is better; of an even number of values, the mean of the two middle ones."""
     order = np.argsort(values, kind="stable")
     ordered, owners = values[order], groups[order]
     draws = [_median(ordered, counts[owners]) for counts in resampled_counts(int(groups.max()) + 1, seed=seed)]
@@ -78,7 +78,7 @@ def median(name: str, values: np.ndarray, groups: Int[np.ndarray, " n"], *, unit
 
 
 def _median(ordered: np.ndarray, counts: Int[np.ndarray, " n"]) -> float:
-    """Return the median of sorted values, each of which counts so often."""
+    """Return the median of sorted values with weights."""
     last = np.cumsum(counts)
     lower, upper = (ordered[np.searchsorted(last, last[-1] / 2, side=side)] for side in ("left", "right"))
     return float(lower + upper) / 2

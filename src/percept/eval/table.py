@@ -40,7 +40,7 @@ WITHOUT_SAMPLES = ("speed", "memory")
 WORLD = "world: "
 """Start of the names of scores on the labelled world in an evaluation that also measures sets of files."""
 WITH_DATA = "; with --data, "
-"""Between what is measured on the labelled world and on sets, in a summary."""
+"""Separates the part of a summary about the labelled world from that about sets."""
 
 Split: TypeAlias = Literal["evaluation", "validation", "train"]
 

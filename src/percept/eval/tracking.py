@@ -166,7 +166,7 @@ class Shot:
 
 
 def world_sequences(count: int, *, split: str, frames: int = 16, size: int = 192, first: int = 0) -> Iterator[Shot]:
-    """Yield clips of one shot of the labelled world, in which the camera is not cut; numbers count from `first`."""
+    """Yield clips of the labelled world with a single shot; numbers count from `first`."""
     from itertools import count as numbers
 
     from percept.world.clips import generate_clip, plan_clip
@@ -214,7 +214,7 @@ def open_davis(request: Request) -> dict[str, EvaluationSet]:
     """Open a folder in the format of DAVIS.
 
     Raises:
-        PerceptError: it is not such a folder, or an option is given that has no effect on it.
+        PerceptError: the folder is not a DAVIS folder, or an option is given that has no effect on one.
     """
     from percept.eval.davis_sets import read_davis
 

@@ -45,7 +45,7 @@ class Matches:
 
     @property
     def ambiguous(self) -> Bool[Tensor, " n"]:
-        """True where another place is nearly as similar, so that the match may be wrong."""
+        """True if a different place is nearly as similar, so that the match may be wrong."""
         return self.cosine - self.elsewhere < MARGIN
 
     def __len__(self) -> int:

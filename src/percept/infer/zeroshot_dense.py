@@ -44,7 +44,7 @@ LONGEST = 16
 PLAIN = ("a picture", "a photo", "a picture of something")
 """Texts that fit every image; a heat map shows how much better its text fits."""
 WEAK, FULL = 9.5, 14.0
-"""Largest value of a heat map, times the model's scale, below which the match is called weak, and which at least the lightest colour stands for. Chosen
+"""A match is called weak if the largest value of its heat map, times the model's scale, is below this. The lightest colour stands for at least this value. Chosen
 with nano on 50 images of the validation split of the labelled world. Weak are: of things in the image, 0 % named with their colour and 16 % without it; of things
 that are not in it, 100 % without a colour, and 72 % in the colour of a thing that is.
 """

@@ -1,4 +1,4 @@
-"""pe/cooldown, pe/video: stages of the Perception Encoder after image pretraining; `pe_distill` has the third one.
+"""pe/cooldown, pe/video: stages of the Perception Encoder after image pretraining; the third one, pe/distill, is in `pe_distill`.
 
     percept train pe/cooldown --init runs/pe-pretrain
     percept train pe/video --init runs/pe-cooldown
@@ -188,7 +188,7 @@ def tiny_video() -> Video:
 
 
 def few() -> Settings:
-    """Return settings of a run of seconds."""
+    """Return settings of a run that takes seconds."""
     return replace(pretraining.tiny().settings, steps=3, learning_rate=1e-4)
 
 

@@ -116,7 +116,7 @@ def check_json(file: Path) -> None:
     """Check that a file holds one json value.
 
     Raises:
-        PerceptError: it does not; the message says where.
+        PerceptError: the file is not valid json; the message gives the position.
     """
     try:
         json.loads(file.read_bytes())

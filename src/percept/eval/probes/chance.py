@@ -4,6 +4,7 @@ The answer is made from the training labels alone: the largest class, the mean d
 needs no training stays in place: a point at the same place of the second view, an object as in the first frame.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import comb
@@ -28,7 +29,7 @@ MOST_TEXTS = 50
 """Training words that are tried as the constant text."""
 
 
-class Chance:
+class Chance(ABC):
     """A constant answer; judged like a probe, with the same measures in the same order."""
 
     answer = ""
@@ -39,13 +40,15 @@ class Chance:
 
     def see(self, target: Any) -> None:
         """Take the label of a training sample into account."""
+        del target  # most constant answers need no label
 
+    @abstractmethod
     def judge(self, features: Sequence[Any], targets: Sequence[Any]) -> Mapping[str, Outcome]:
         """Return the outcome by name of the measure; features are not used."""
-        raise NotImplementedError
 
     def head(self, layer: int) -> None:
         """Return None: there is nothing to save."""
+        del layer
 
 
 class _Largest(Chance):

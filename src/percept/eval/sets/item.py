@@ -62,7 +62,7 @@ class EvaluationSet:
     read: Callable[[int], Item]
     """Reads a sample; raises `BadSample` if it cannot be read."""
     where: Callable[[int], str] | None = None
-    """Returns what messages call a sample: its key, and its place in the file that lists it; the key where None."""
+    """Returns the name of a sample in messages: its key, and its place in the file that lists it. Without it, the key."""
     classes: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
     """Prompts that come with the set, with {} in place of the class name; used literally."""

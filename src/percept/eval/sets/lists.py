@@ -64,7 +64,7 @@ def _sentences(image: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def _image(image: Mapping[str, Any], key: str, locate: Locator) -> Path:
-    """Return the file of an image; it is looked for without its folder if there is no such folder."""
+    """Return the file of an image. If its folder does not exist, it is searched for by its file name."""
     if not isinstance(image.get("filename"), str):
         raise BadSample("no filename", key)
     apart = not (locate.folder / key).parent.is_dir()
@@ -126,7 +126,7 @@ def kinetics(file: Path, request: Request) -> EvaluationSet:
 
 
 def _kinetics_rows(file: Path) -> list[dict[str, str]]:
-    """Return the rows of a file with their lines; cells that are not there are empty."""
+    """Return the rows of a file with their lines; missing cells are empty strings."""
     with file.open(encoding="utf-8-sig", newline="") as opened:
         reader = csv.DictReader(opened, restval="")
         rows = [{**row, "line": str(reader.line_num)} for row in reader]
@@ -145,7 +145,7 @@ def _key(row: Mapping[str, str]) -> str:
 
 
 def _clip(row: Mapping[str, str], locate: Locator) -> Item:
-    """Return the video of a row: cut already, or whole with the time that counts.
+    """Return the video of a row: a clip that is already cut, or a whole video with the span of the row.
 
     Raises:
         BadSample: a cell is missing or not a number, or there is no video.

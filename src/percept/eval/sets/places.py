@@ -62,7 +62,7 @@ def check_files(path: Path | str, thing: str, find: Callable[[int], object], tot
         advice: what to do about it.
 
     Raises:
-        PerceptError: more than half are.
+        PerceptError: more than half of them are.
     """
     bad: list[BadSample] = []
     for number in range(total):

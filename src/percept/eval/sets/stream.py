@@ -52,7 +52,7 @@ class Pass:
         """Read a sample.
 
         Raises:
-            BadSample: it cannot be read, or is incomplete.
+            BadSample: the sample cannot be read, or is incomplete.
         """
         item = self.data.read(number)
         if self.captioned and not item.captions:
@@ -101,7 +101,7 @@ class Pass:
         return f"{self.where(int(str(self.bad[0].path)))}: {self.bad[0].reason}"
 
     def where(self, number: int) -> str:
-        """Return what messages call a sample."""
+        """Return the name of a sample in messages."""
         return (self.data.where or self.data.key)(number)
 
     def facts(self) -> dict[str, Any]:

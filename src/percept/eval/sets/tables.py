@@ -78,10 +78,10 @@ class _Reader:
         return self.find(media) if isinstance(media, Path) else media
 
     def find(self, file: Path) -> Path:
-        """Return where a file is.
+        """Return the path of a file.
 
         Raises:
-            BadSample: it is missing.
+            BadSample: the file is missing.
         """
         if file.is_file():
             return file
@@ -108,7 +108,7 @@ class _Listed:
 
     rows: list[tuple[int, ...]]
     files: list[Path] = field(default_factory=list)
-    """Files of the samples; a row without one has none."""
+    """Files of the samples; None for a row without a file."""
     keys: list[str] = field(default_factory=list)
     labels: set[str] = field(default_factory=set)
 
